@@ -1,0 +1,59 @@
+"""The settings that hold for the whole process: `discoro.config`.
+
+They may be set before anything is opened. This module owns their defaults and their reasons; options of single
+blocks (`open_endpoint`, `Computation`) stay with those.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value > 0:
+        message = f"config.{attribute.name} must be more than 0, not {value!r}"
+        raise ValueError(message)
+
+
+def _setting(default: float) -> float:
+    field: float = attrs.field(default=default, validator=_positive)
+    return field
+
+
+def _size(default: int) -> int:
+    field: int = attrs.field(default=default, validator=_positive)
+    return field
+
+
+@attrs.define
+class Config:
+    """What may be set before anything is opened.
+
+    The first three keep the spelling of the old system, whose programs set them.
+    """
+
+    MsgTimeout: float = _setting(10.0)
+    """Seconds for connecting, a handshake, the reply to a request, or a transfer without progress."""
+    MinPulseInterval: float = _setting(10.0)
+    """The shortest `pulse_interval` that a computation may ask for, in seconds, and its default."""
+    MaxPulseInterval: float = _setting(100.0)
+    """The longest `pulse_interval` that a computation may ask for, in seconds."""
+    mailbox_messages: int = _size(1024)
+    """The window of a mailbox for each sending process, in messages."""
+    mailbox_bytes: int = _size(4 * MIB)
+    """The window of a mailbox for each sending process, in bytes; one larger message goes in when it is empty."""
+    max_message_size: int = _size(4 * GIB)
+    """The largest frame that is taken, in bytes."""
+    small_result: int = _size(64 * KIB)
+    """Results up to this many bytes come by themselves; larger ones are fetched within `result_budget`."""
+    result_budget: int = _size(256 * MIB)
+    """The bytes of large results of one computation that may be under way at once."""
+    status_backlog: int = _size(10_000)
+    """The events that a status subscriber may be behind before it gets `StatusLagged`."""
+
+
+config = Config()

@@ -1,0 +1,154 @@
+"""The public values: places, status messages, what is known of coroutines and nodes.
+
+This module owns their fields and text forms. Who makes them and when is with the scheduler, the node and the
+computation.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from .process import Coro
+
+MAX_PORT = 65535
+
+
+@attrs.frozen(order=True)
+class Location:
+    """Where a process listens. For people and for finding; identity is the process's own id."""
+
+    addr: str
+    """An IP address or host name, IPv6 without brackets."""
+    port: int
+    """A TCP port, 0 to 65535."""
+
+    @classmethod
+    def parse(cls, text: str) -> Location:
+        """Read `addr:port` or `[IPv6]:port`.
+
+        Args:
+            text: What `str()` of a Location gives.
+
+        Raises:
+            ValueError: The text has another form; the message says which is expected.
+        """
+        addr, colon, port = text.strip().rpartition(":")
+        bracketed = addr.startswith("[") and addr.endswith("]")
+        bare = addr[1:-1] if bracketed else addr
+        ascii_digits = port.isascii() and port.isdigit()
+        if not colon or not bare or not ascii_digits or int(port) > MAX_PORT or (":" in bare and not bracketed):
+            message = f"expected 'addr:port' or '[IPv6]:port', not {text!r}"
+            raise ValueError(message)
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        """Give `addr:port`, an IPv6 address in brackets."""
+        return f"[{self.addr}]:{self.port}" if ":" in self.addr else f"{self.addr}:{self.port}"
+
+
+class Status(enum.Enum):
+    """What happened to a node, a server, a coroutine or a computation."""
+
+    NodeDiscovered = "NodeDiscovered"
+    NodeInitialized = "NodeInitialized"
+    NodeClosed = "NodeClosed"
+    NodeIgnore = "NodeIgnore"
+    NodeDisconnected = "NodeDisconnected"
+    ServerDiscovered = "ServerDiscovered"
+    ServerInitialized = "ServerInitialized"
+    ServerClosed = "ServerClosed"
+    ServerIgnore = "ServerIgnore"
+    ServerDisconnected = "ServerDisconnected"
+    CoroCreated = "CoroCreated"
+    ComputationScheduled = "ComputationScheduled"
+    ComputationClosed = "ComputationClosed"
+
+
+@attrs.frozen
+class CoroInfo:
+    """A coroutine that was created."""
+
+    coro: Coro[Any]
+    """Its handle."""
+    args: tuple[object, ...]
+    """The arguments it was given."""
+    kwargs: dict[str, object]
+    """The keyword arguments it was given."""
+    start_time: float
+    """When it was created, in seconds since the epoch."""
+
+
+@attrs.frozen
+class NodeInfo:
+    """What a node said of itself with its last pulse."""
+
+    addr: str
+    """Its address."""
+    name: str
+    """Its name."""
+    platform: str
+    """Operating system and machine, as `platform.platform()` gives them."""
+    cpus: int
+    """Processors."""
+    cpu_percent: float
+    """The part of its processors in use, 0 to 100."""
+    memory_total: int
+    """Bytes of memory."""
+    memory_available: int
+    """Bytes of memory that can still be used."""
+    disk_total: int
+    """Bytes of the file system that holds its working folder."""
+    disk_available: int
+    """Bytes of it that can still be used."""
+
+
+@attrs.frozen
+class DiscoroStatus:
+    """One status message."""
+
+    status: Status
+    """What happened."""
+    info: str | Location | CoroInfo
+    """To whom: a node's address, a server's or computation's Location, or a CoroInfo."""
+
+
+@attrs.frozen
+class MonitorException:
+    """The end of a coroutine; `error is None` decides whether it gave a value."""
+
+    coro: Coro[Any]
+    """The coroutine that ended."""
+    value: Any
+    """What it returned."""
+    error: BaseException | None
+    """What it raised."""
+
+
+@attrs.frozen
+class StatusLagged:
+    """The subscriber was too far behind: what it missed, and how things stand."""
+
+    missed: int
+    """The number of events that were dropped."""
+    snapshot: object
+    """The state at this moment, as `status()` gives it."""
+
+
+@attrs.frozen
+class NodeAllocation:
+    """A part of the cluster that a computation asks for."""
+
+    node: str = "*"
+    """A pattern of node addresses or names, as `fnmatch` reads it."""
+    platform: str = attrs.field(default="", kw_only=True)
+    """A text that the node's platform contains."""
+    cpus: int | None = attrs.field(default=None, kw_only=True)
+    """The number of servers wanted of each such node; None for all."""
+    memory: int = attrs.field(default=0, kw_only=True)
+    """The bytes of memory that must be available there."""
+    disk: int = attrs.field(default=0, kw_only=True)
+    """The bytes of disk that must be available there."""
