@@ -1,0 +1,321 @@
+"""The node's side of the template process: start it, have servers forked, hear of their ends, end it.
+
+This module owns the template's life and the traffic with it. One server as the node sees it is
+`_fork_process`'s; the program on the other side is `_template`.
+
+    async with open_template() as template:
+        server = await template.fork(spec, folder=folder)
+        ...
+        exit = await server.wait()
+
+Every task is in the nursery of `open_template`, shielded, because leaving the block needs them: they end when
+the template has ended. They are protected from Ctrl-C, which is for the program's main task.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from array import array
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from . import _fork_wire as wire
+from ._fork_process import Exit, ServerProcess
+from ._template import OWN_PYTHONPATH, SERVER_MODULE
+from ._template_os import kill_left_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._fork_process import OnOutput
+
+__all__ = ["Exit", "ServerProcess", "Template", "open_template"]
+
+CLOSE_SECONDS = 3.0
+"""How long the template may take to end its servers and itself before it is killed."""
+GONE_SECONDS = 1.0
+"""How long servers whose template is lost are waited for after they were killed."""
+POLL_SECONDS = 0.002
+PACKAGE = __name__.rpartition(".")[0]
+
+_Posted = tuple[wire.Request, ServerProcess | None]
+"""A request to be sent; with the server whose descriptors go with it, if it is a fork."""
+
+
+class Template:
+    """A running template process; `open_template` gives it.
+
+    Attributes:
+        ended: Set when the template process has ended, and its servers with it.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, nursery: trio.Nursery
+    ) -> None:
+        self.ended = trio.Event()
+        self._process = process
+        self._channel = trio.socket.from_stdlib_socket(channel)
+        self._nursery = nursery
+        self._numbers = itertools.count(1)
+        self._servers: dict[int, ServerProcess] = {}
+        self._over = False
+        self._outbox, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._read)
+
+    @property
+    def pid(self) -> int:
+        """The template's process id."""
+        return self._process.pid
+
+    async def wait_ended(self) -> None:
+        """Wait until the template process has ended, and its servers with it."""
+        await self.ended.wait()
+
+    async def fork(self, spec: bytes, *, folder: Path, on_output: OnOutput | None = None) -> ServerProcess:
+        """Fork a server. It may be called at once, while the template still starts.
+
+        Args:
+            spec: What the server's main function gets.
+            folder: Its working folder.
+            on_output: Called with the server, 1 or 2, and the bytes (up to 64 KiB) when they came on standard
+                output or standard error. It must not block; what it raises ends the block of `open_template`.
+
+        Returns:
+            The process, once its pid is known. The caller closes its link.
+
+        Raises:
+            OSError: The operating system refused the fork.
+            trio.BrokenResourceError: The template has ended.
+
+        Cancelling kills the server.
+        """
+        if self._over:
+            raise self._broken()
+        server = ServerProcess(next(self._numbers), self._post, on_output)
+        self._servers[server.number] = server
+        request = wire.Fork(server.number, spec, os.fsencode(folder))
+        self._outbox.send_nowait((request, server))
+        self._nursery.start_soon(self._follow, server)
+        try:
+            await server.wait_settled()
+        except BaseException:
+            server.kill()
+            server.link.socket.close()
+            raise
+        return server
+
+    def _post(self, request: wire.Request) -> None:
+        if not self._over:
+            self._outbox.send_nowait((request, None))
+
+    def _broken(self) -> trio.BrokenResourceError:
+        message = f"the template process {self.pid} has ended; its servers have ended with it"
+        return trio.BrokenResourceError(message)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _follow(self, server: ServerProcess) -> None:
+        with trio.CancelScope(shield=True):
+            await server.follow_output()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _write(self) -> None:
+        """Carry the requests to the template; half-close when there will be no more."""
+        with trio.CancelScope(shield=True):
+            async for request, server in self._inbox:
+                try:
+                    await self._send(wire.encode(request), server.far_fds() if server is not None else ())
+                except OSError:
+                    pass  # `_read` sees that the template is gone, and tells everyone.
+                finally:
+                    if server is not None:
+                        server.close_far_fds()
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+
+    async def _send(self, data: bytes, fds: tuple[int, ...]) -> None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        sent = await self._channel.sendmsg([data], ancillary)
+        while sent < len(data):
+            sent += await self._channel.send(memoryview(data)[sent:])
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read(self) -> None:
+        """Take the template's reports until its end, then bury it and what it leaves behind."""
+        with trio.CancelScope(shield=True):
+            frames = wire.report_reader()
+            while data := await self._receive():
+                for report in frames.feed(data):
+                    self._take(report)
+            self._over = True
+            await self._reap()
+            await self._lose_servers()
+            self.ended.set()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._channel.recv(wire.READ_SIZE)
+        except OSError:
+            return b""
+
+    def _take(self, report: wire.Report) -> None:
+        if isinstance(report, wire.Forked):
+            self._servers[report.number].settle(report.pid)
+            return
+        server = self._servers.pop(report.number)
+        if isinstance(report, wire.Ended):
+            server.end(report.code)
+        else:
+            server.settle(None, OSError(report.errno, report.text))
+
+    async def _reap(self) -> None:
+        # The socket's end precedes that of the process by no more than its last system calls.
+        with trio.move_on_after(CLOSE_SECONDS):
+            while self._process.poll() is None:  # noqa: ASYNC110 (there is no event)
+                await trio.sleep(POLL_SECONDS)
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    async def _lose_servers(self) -> None:
+        """End the servers that the template did not reap.
+
+        They belong to init now, so their numbers are theirs only as long as something of their group lives.
+        The kernel killed them a moment ago; that a number went to a new group since then is not a worry.
+        """
+        servers = list(self._servers.values())
+        self._servers.clear()
+        pids = [server.forked_pid for server in servers if server.forked_pid is not None]
+        for pid in pids:
+            kill_left_group(pid)
+        with trio.move_on_after(GONE_SECONDS):
+            for pid in pids:
+                await _wait_gone(pid)
+        for server in servers:
+            if server.forked_pid is None:
+                server.settle(None, self._broken())
+            else:
+                server.end(-signal.SIGKILL)
+
+    @trio.lowlevel.enable_ki_protection
+    async def close(self) -> None:
+        """Kill the servers and the template, and wait until they are gone. For `open_template` only."""
+        self._over = True
+        self._outbox.close()
+        if not self._servers:
+            self._process.kill()  # It has no children, so it need not even get ready.
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self.ended.wait()
+        if not self.ended.is_set():
+            self._process.kill()
+            await self.ended.wait()
+        self._channel.close()
+
+
+@asynccontextmanager
+async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[Template]:
+    """Run a template process.
+
+    Leaving the block kills the servers with their process groups, and the template, and waits until all are
+    gone.
+
+    Args:
+        server_module: The module whose function `main(spec, link, tail_fd)` a server runs.
+
+    Raises:
+        OSError: The program could not be started.
+
+    Cancelling leaves the block in the same way; that takes milliseconds, and a few seconds at the very most.
+    """
+    process, channel = _start(server_module)
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        template = Template(process, channel, nursery)
+        try:
+            yield template
+        except BaseException as error:  # noqa: BLE001 (raised again below, outside of the nursery's group)
+            failure = error
+        with trio.CancelScope(shield=True):
+            await template.close()
+    if failure is not None:
+        raise failure
+
+
+def _start(server_module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    near, far = socket.socketpair()
+    program = [sys.executable, *_interpreter_options(), "-m", f"{PACKAGE}._template"]
+    # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # From this thread, which runs trio as long as the block lasts, because the template asks for a signal
+        # at its end. (`trio.lowlevel.open_process` starts programs from a worker thread.)
+        process = subprocess.Popen(  # noqa: S603 (every argument is our own)
+            [*program, str(far.fileno()), server_module],
+            env=_environment(),
+            pass_fds=(far.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    except BaseException:
+        near.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        far.close()
+    return process, near
+
+
+def _interpreter_options() -> list[str]:
+    """Give the options this interpreter runs with; never the working folder in front of the path."""
+    options = ["-P", *["-O"] * sys.flags.optimize]
+    if sys.flags.dont_write_bytecode:
+        options.append("-B")
+    for warning in sys.warnoptions:
+        options += ["-W", warning]
+    for name, value in sys._xoptions.items():  # noqa: SLF001 (it is documented)
+        options += ["-X", name if value is True else f"{name}={value}"]
+    return options
+
+
+def _environment() -> dict[str, str]:
+    """Give the environment with this process's module path; the template puts PYTHONPATH back as it was."""
+    environment = dict(os.environ)
+    if "PYTHONPATH" in environment:
+        environment[OWN_PYTHONPATH] = environment["PYTHONPATH"]
+    package_root = Path(__file__).parents[2]
+    path = [str(Path(entry).absolute()) for entry in (*sys.path, str(package_root))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    return environment
+
+
+async def _wait_gone(pid: int) -> None:
+    """Wait for the end of a process that is not our child."""
+    if sys.platform == "linux":
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            await trio.lowlevel.wait_readable(fd)
+        finally:
+            os.close(fd)
+    else:
+        while _exists(pid):  # noqa: ASYNC110 (there is no event)
+            await trio.sleep(POLL_SECONDS)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""The template process: `python -m discoro_trio.cluster._template FD [MODULE]`.
+
+It has the server's modules imported and forks servers from itself, which is quick and shares their memory.
+This module owns its start, its loop and its end; `_fork_wire` has the messages, `_template_child` what a
+server does after the fork, `_forks` the node's side.
+
+It has one thread and never runs trio: a fork copies only the thread that forks, and the parent-death signal
+of a child fires when the *thread* that forked it ends. Whatever ends it (the end of the node's socket,
+SIGTERM, an error of its own), it kills the process group of each server first; if it is killed itself, the
+kernel kills its servers.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from . import _fork_wire as wire
+from ._template_child import run_server
+from ._template_os import die_with_parent, kill_group, reap_one
+
+if TYPE_CHECKING:
+    from ._template_child import ServerMain
+
+SERVER_MODULE = "discoro_trio.cluster._server"
+OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
+"""The environment variable that keeps the user's PYTHONPATH, while that holds the path of the node."""
+END_SECONDS = 2.0
+"""How long servers that were killed are waited for, so that they can be reaped."""
+MAX_FDS = 16 * wire.FORK_FDS
+
+
+class TemplateProgram:
+    """The loop: fork requests in, forks and deaths reported."""
+
+    def __init__(self, channel: socket.socket, server_main: ServerMain) -> None:
+        self._channel = channel
+        self._server_main = server_main
+        self._requests = wire.request_reader()
+        self._fds: list[int] = []
+        self._pids: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._pid = os.getpid()
+        self._wake_fd = _signal_fd()
+        self._heard = True
+
+    def run(self) -> None:
+        """Serve until the node's socket ends or SIGTERM comes; then end every server."""
+        try:
+            poll = select.poll()
+            poll.register(self._channel, select.POLLIN)
+            poll.register(self._wake_fd, select.POLLIN)
+            while self._take_ready([fd for fd, _event in poll.poll()]):
+                pass
+        except ConnectionError:
+            pass  # The node is gone.
+        finally:
+            self._end()
+
+    def _take_ready(self, ready: list[int]) -> bool:
+        if self._wake_fd in ready:
+            signals = _read_signals(self._wake_fd)
+            self._reap()
+            if signal.SIGTERM in signals:
+                return False
+        return self._channel.fileno() not in ready or self._take_requests()
+
+    def _take_requests(self) -> bool:
+        data, fds, flags, _address = socket.recv_fds(self._channel, wire.READ_SIZE, MAX_FDS)
+        self._fds += fds
+        if flags & socket.MSG_CTRUNC:
+            message = "descriptors of a fork request were lost; raise the limit of open files (ulimit -n)"
+            raise RuntimeError(message)
+        for request in self._requests.feed(data):
+            if isinstance(request, wire.Fork):
+                self._fork(request)
+            elif request.number in self._pids:
+                self._signal(request)
+        return bool(data)
+
+    def _fork(self, request: wire.Fork) -> None:
+        fds, self._fds = self._fds[: wire.FORK_FDS], self._fds[wire.FORK_FDS :]
+        try:
+            pid = self._fork_process(request, fds)
+        except OSError as error:
+            self._report(wire.ForkFailed(request.number, error.errno or 0, error.strerror or str(error)))
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._pids[request.number] = pid
+        self._numbers[pid] = request.number
+        self._report(wire.Forked(request.number, pid))
+
+    def _fork_process(self, request: wire.Fork, fds: list[int]) -> int:
+        # Blocked until the child has handlers of its own: the template's would write to its wake-up pipe.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                self._channel.detach()
+                run_server(self._server_main, request, fds, self._pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return pid
+
+    def _signal(self, request: wire.Signal | wire.Kill) -> None:
+        pid = self._pids[request.number]  # Not reaped yet, so the number is still its own.
+        if isinstance(request, wire.Kill):
+            kill_group(pid)
+        else:
+            os.kill(pid, request.signum)
+
+    def _reap(self) -> None:
+        while (ended := reap_one()) is not None:
+            pid, code = ended
+            number = self._numbers.pop(pid)
+            del self._pids[number]
+            self._report(wire.Ended(number, code))
+
+    def _report(self, report: wire.Report) -> None:
+        if self._heard:
+            self._channel.sendall(wire.encode(report))
+
+    def _end(self) -> None:
+        # Reports still go to a node that listens; one that is gone or stuck must not hold up the end.
+        self._channel.setblocking(False)  # noqa: FBT003 (the standard library's signature)
+        for pid in self._numbers:
+            kill_group(pid)
+        deadline = time.monotonic() + END_SECONDS
+        while self._numbers and time.monotonic() < deadline:
+            try:
+                self._reap()
+            except OSError:
+                self._heard = False
+            if self._numbers:
+                select.select([self._wake_fd], [], [], END_SECONDS)
+                _read_signals(self._wake_fd)
+
+
+def _signal_fd() -> int:
+    """Have SIGCHLD and SIGTERM written to a pipe, and give the end to read from."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    for signum in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(signum, lambda _signum, _frame: None)
+    return read_fd
+
+
+def _read_signals(fd: int) -> bytes:
+    try:
+        return os.read(fd, wire.READ_SIZE)
+    except BlockingIOError:
+        return b""
+
+
+def _restore_python_path() -> None:
+    os.environ.pop("PYTHONPATH", None)
+    own = os.environ.pop(OWN_PYTHONPATH, None)
+    if own is not None:
+        os.environ["PYTHONPATH"] = own
+
+
+def main() -> None:
+    """Run the program; the arguments are the socket's descriptor and the module with the server's main."""
+    # Ctrl-C in a terminal goes to the whole foreground group, but what it means is for the node to decide.
+    # The node started this program with SIGINT blocked, so none has ended it on the way here.
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # The socket's end says that the node is gone, but not while a process that it forked has a copy of it.
+    die_with_parent(signal.SIGTERM)
+    _restore_python_path()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    module = sys.argv[2] if len(sys.argv) > 2 else SERVER_MODULE  # noqa: PLR2004
+    del sys.argv[1:]
+    gc.disable()
+    server_main: ServerMain = importlib.import_module(module).main
+    gc.freeze()
+    gc.enable()
+    TemplateProgram(channel, server_main).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
