@@ -1,0 +1,284 @@
+"""This process's place on the network: who it is, where it listens, and its links.
+
+An endpoint owns its listener, its handshakes, its links and the nursery that all of them run in. What arrives over
+the links goes to the handlers in its `Services`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import sys
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._config import config
+from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._values import Location
+from ..wire import Binding, Credential, Crossed, Identity, PeerIdentity
+from ._greeting import greet, welcome
+from ._link import Link
+from ._services import Services, Trust
+from ._transport import transport_over
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+logger = logging.getLogger(__name__)
+
+current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
+
+# Strangers that may be under way at once; when another comes, the oldest goes. (FAULTS: 500 that dribble bytes.)
+MOST_STRANGERS = 64
+
+
+@attrs.define
+class _Dial:
+    """One attempt to reach a peer, shared by all who want it."""
+
+    done: trio.Event = attrs.Factory(trio.Event)
+    link: Link | None = None
+    error: Exception | None = None
+
+
+class Endpoint:
+    """One process's listener, identity and links.
+
+    Attributes:
+        id: The process's own random 128 bits.
+        location: Where it listens, as peers are told.
+        services: What it does with what arrives.
+        links: The links that are up, by the peer's process id.
+    """
+
+    def __init__(self, *, identity: Identity, location: Location, nursery: trio.Nursery) -> None:
+        self.id = identity.process_id
+        self.identity = identity
+        self.location = location
+        self.nursery = nursery
+        self.services = Services()
+        self.links: dict[bytes, Link] = {}
+        self.credentials: dict[bytes, Credential] = {}
+        self._dials: dict[bytes | Location, _Dial] = {}
+        self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}
+        self.services.links_lost.append(self._forget)
+
+    # --- links that others open
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve one incoming connection: the handshake, then the link until it ends."""
+        if len(self._strangers) >= MOST_STRANGERS:
+            next(iter(self._strangers.values())).cancel()
+        with trio.move_on_after(config.MsgTimeout) as scope:
+            self._strangers[stream] = scope
+            try:
+                peer, rest = await welcome(stream, self.identity, self.credentials.get, self._refuse_crossed, Binding())
+            except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                logger.info("a connection was refused: %s", error)
+                await trio.aclose_forcefully(stream)
+                return
+            finally:
+                del self._strangers[stream]
+        if scope.cancelled_caught:
+            await trio.aclose_forcefully(stream)
+            return
+        await self._serve(stream, peer, rest)
+
+    def _refuse_crossed(self, peer: PeerIdentity) -> bool:
+        """Two that open at once: the connection of the lower id wins, before any other frame."""
+        return peer.process_id in self._dials and self.id < peer.process_id
+
+    def _trust(self, realm: bytes) -> Trust:
+        return Trust.LEASE if realm else Trust.SECRET
+
+    async def _serve(self, stream: trio.SocketStream, peer: PeerIdentity, rest: bytes) -> None:
+        link = self._make_link(stream, peer, rest)
+        self._register(link)
+        await link.run()
+
+    def _make_link(self, stream: trio.SocketStream, peer: PeerIdentity, rest: bytes) -> Link:
+        return Link(transport_over(stream), peer, self.services, self._trust(peer.realm), early=rest)
+
+    def _register(self, link: Link) -> None:
+        old = self.links.get(link.peer.process_id)
+        self.links[link.peer.process_id] = link
+        if old is not None and not old.lost:
+            old.fail(PeerDisconnected("the peer opened a new connection"))
+        for tell in self.services.links_made:
+            tell(link)
+        dial = self._dials.pop(link.peer.process_id, None)
+        if dial is not None and not dial.done.is_set():
+            dial.link = link
+            dial.done.set()
+
+    def _forget(self, link: Link) -> None:
+        if self.links.get(link.peer.process_id) is link:
+            del self.links[link.peer.process_id]
+
+    # --- links that this process opens
+
+    async def adopt(
+        self, stream: trio.SocketStream, peer: PeerIdentity, *, nursery: trio.Nursery | None = None
+    ) -> Link:
+        """Make a link of a socket that was inherited, so that its other end needs no proof."""
+        link = Link(transport_over(stream), peer, self.services, Trust.KIN)
+        self._register(link)
+        await (nursery or self.nursery).start(link.run)
+        return link
+
+    async def link_to(self, process_id: bytes, location: Location, realm: bytes) -> Link:
+        """Give the link to a process, opening it if there is none.
+
+        Args:
+            process_id: The process's id; any other that answers there is refused.
+            location: Where it listens.
+            realm: Which key to use.
+
+        Raises:
+            PeerDisconnected: It could not be reached in time.
+            AuthenticationError: One of the two did not prove what it had to.
+        """
+        link = self.links.get(process_id)
+        if link is not None and not link.lost:
+            return link
+        if process_id == self.id:
+            return await self._link_to_self()
+        return await self._dial(process_id, location, realm, expect=process_id)
+
+    async def link_at(self, location: Location, realm: bytes = b"") -> Link:
+        """Give a link to whoever listens at a place, opening it if there is none. Raises as `link_to` does."""
+        if location == self.location:
+            return await self._link_to_self()
+        for link in self.links.values():
+            if link.peer.location == location and not link.lost:
+                return link
+        return await self._dial(location, location, realm, expect=None)
+
+    async def _dial(self, key: bytes | Location, location: Location, realm: bytes, *, expect: bytes | None) -> Link:
+        dial = self._dials.get(key)
+        if dial is None:
+            dial = self._dials[key] = _Dial()
+            self.nursery.start_soon(self._carry_out, dial, key, location, realm, expect, name=f"dial {location}")
+        await dial.done.wait()
+        if dial.error is not None:
+            raise type(dial.error)(*dial.error.args) from dial.error
+        assert dial.link is not None  # noqa: S101 - one of the two is set before `done`
+        return dial.link
+
+    async def _carry_out(
+        self, dial: _Dial, key: bytes | Location, location: Location, realm: bytes, expect: bytes | None
+    ) -> None:
+        try:
+            with trio.fail_after(config.MsgTimeout):
+                stream, peer, rest = await self._open(location, realm, expect)
+        except Crossed:
+            await self._await_crossed(dial, location)
+            return
+        except trio.TooSlowError:
+            dial.error = PeerDisconnected(f"{location} did not answer within {config.MsgTimeout:g} s")
+        except (OSError, trio.BrokenResourceError) as error:
+            dial.error = PeerDisconnected(f"{location} cannot be reached: {error}")
+        except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
+            dial.error = error
+        else:
+            if dial.done.is_set():  # the peer's own connection came first
+                await trio.aclose_forcefully(stream)
+                return
+            self._dials.pop(key, None)
+            link = self._make_link(stream, peer, rest)
+            self._register(link)
+            await self.nursery.start(link.run)
+            dial.link = link
+        self._dials.pop(key, None)
+        dial.done.set()
+
+    async def _await_crossed(self, dial: _Dial, location: Location) -> None:
+        """The peer's own connection is under way and wins; wait for it to arrive."""
+        with trio.move_on_after(config.MsgTimeout):
+            await dial.done.wait()
+        if not dial.done.is_set():
+            dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
+            dial.done.set()
+
+    async def _open(
+        self, location: Location, realm: bytes, expect: bytes | None
+    ) -> tuple[trio.SocketStream, PeerIdentity, bytes]:
+        credential = self.credentials.get(realm)
+        if credential is None:
+            message = f"no key here opens a connection to {location}"
+            raise AuthenticationError(message)
+        stream = await trio.open_tcp_stream(location.addr, location.port)
+        try:
+            peer, rest = await greet(stream, self.identity, credential, expect, Binding())
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream, peer, rest
+
+    async def _link_to_self(self) -> Link:
+        link = self.links.get(self.id)
+        if link is not None and not link.lost:
+            return link
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+        peer = PeerIdentity.of(self.identity)
+        far = Link(transport_over(theirs), peer, self.services, Trust.KIN)
+        await self.nursery.start(far.run)
+        return await self.adopt(ours, peer)
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye on every link and wait until they have ended."""
+        links = list(self.links.values())
+        for link in links:
+            link.close(reason)
+        for link in links:
+            await link.ended.wait()
+
+
+def make_identity(*, name: str | None, location: Location) -> Identity:
+    """Make a new identity for this process."""
+    return Identity(
+        process_id=secrets.token_bytes(16),
+        python=sys.version_info[:2],
+        name=name or f"{socket.gethostname()}",
+        location=location,
+    )
+
+
+def current_endpoint() -> Endpoint:
+    """Give the endpoint that encloses the calling task.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    endpoint = current.get()
+    if endpoint is None:
+        message = (
+            "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
+            "open_cluster() or open_scheduler()"
+        )
+        raise RuntimeError(message)
+    return endpoint
+
+
+@asynccontextmanager
+async def serve_endpoint(
+    *, bind: str, port: int = 0, ext_addr: str | None = None, name: str | None = None
+) -> AsyncIterator[Endpoint]:
+    """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them."""
+    listeners = await trio.open_tcp_listeners(port, host=bind)
+    bound = listeners[0].socket.getsockname()
+    location = Location(ext_addr or bind, bound[1])
+    async with trio.open_nursery() as nursery:
+        endpoint = Endpoint(identity=make_identity(name=name, location=location), location=location, nursery=nursery)
+        nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
+        try:
+            yield endpoint
+        finally:
+            with trio.CancelScope(shield=True):
+                await endpoint.close("the program ends")
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,133 @@
+"""Requests over a link: who waits for which reply, and which handler answers which request.
+
+This module owns the numbers of requests, their replies, and giving them up. The frames travel by `Link`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from .. import _errors
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from ..wire import Control, Kind
+from ._services import control
+
+if TYPE_CHECKING:
+    from ..wire import Frame
+    from ._link import Link
+
+REQUEST = 1
+REPLY = 2
+ERROR = 4
+ABANDON = 8
+
+
+class Failed(Control):
+    """A request failed at the peer."""
+
+    error: str
+    """The name of a class in `_errors`."""
+    text: str
+    """What it said."""
+
+
+class _Waiting:
+    """One request that waits for its reply."""
+
+    __slots__ = ("error", "event", "reply")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.reply: Control | None = None
+        self.error: Exception | None = None
+
+
+class Requests:
+    """The requests of one link, both ways."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._number = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._answering: dict[int, trio.CancelScope] = {}
+
+    async def ask(self, message: Control, timeout: float | None) -> Control:
+        """Send a request and wait for the reply. Cancelling gives it up, at the peer too."""
+        self._number += 1
+        number = self._number
+        waiting = self._waiting[number] = _Waiting()
+        try:
+            self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
+            with trio.move_on_after(trio.inf if timeout is None else timeout):
+                await waiting.event.wait()
+        finally:
+            del self._waiting[number]
+            if not waiting.event.is_set() and not self._link.lost:
+                self._link.send(Kind.CONTROL, number, b"", ABANDON)
+        if waiting.error is not None:
+            raise waiting.error
+        if waiting.reply is None:
+            text = f"{self._link.peer_name} did not reply to {type(message).__name__} within {timeout:g} s"
+            raise PeerDisconnected(text)
+        return waiting.reply
+
+    def received(self, frame: Frame, nursery: trio.Nursery) -> None:
+        """Take a frame that belongs to a request."""
+        _, flags, number, body, _ = frame
+        if flags == REQUEST:
+            self._begin(number, control.decode(body), nursery)
+        elif flags == ABANDON:
+            scope = self._answering.get(number)
+            if scope is not None:
+                scope.cancel()
+        elif flags in (REPLY, REPLY | ERROR):
+            self._finish(number, control.decode(body))
+        else:
+            text = f"a control frame has the unknown flags {flags}"
+            raise ProtocolError(text)
+
+    def _begin(self, number: int, message: Control, nursery: trio.Nursery) -> None:
+        if number in self._answering:
+            text = f"request {number} came twice"
+            raise ProtocolError(text)
+        scope = self._answering[number] = trio.CancelScope()
+        nursery.start_soon(self._answer, number, message, scope, name=f"answer {type(message).__name__}")
+
+    async def _answer(self, number: int, message: Control, scope: trio.CancelScope) -> None:
+        flags = REPLY
+        try:
+            with scope:
+                handler = self._link.services.request_handler(self._link, message)
+                reply = await handler(self._link, message)
+        except DiscoroError as error:
+            flags, reply = REPLY | ERROR, Failed(type(error).__name__, str(error))
+        finally:
+            del self._answering[number]
+        if not scope.cancelled_caught and not self._link.lost:
+            self._link.send(Kind.CONTROL, number, control.encode(reply), flags)
+
+    def _finish(self, number: int, reply: Control) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is None:
+            return  # given up meanwhile
+        if isinstance(reply, Failed):
+            waiting.error = _restore(reply)
+        else:
+            waiting.reply = reply
+        waiting.event.set()
+
+    def lost(self, error: Exception) -> None:
+        """Fail all that still wait."""
+        for waiting in self._waiting.values():
+            if not waiting.event.is_set():
+                waiting.error = PeerDisconnected(str(error))
+                waiting.event.set()
+
+
+def _restore(failed: Failed) -> Exception:
+    kind = getattr(_errors, failed.error, None)
+    if isinstance(kind, type) and issubclass(kind, DiscoroError):
+        return kind(failed.text)
+    return DiscoroError(f"{failed.error}: {failed.text}")

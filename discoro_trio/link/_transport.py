@@ -1,0 +1,101 @@
+"""Moves bytes between a link and what it runs over: a socket, a TLS stream, a pair in memory.
+
+This module owns partial writes and reads into given memory. What the bytes mean is with `wire`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Buffer = bytes | bytearray | memoryview
+
+# More buffers than this in one sendmsg are refused by the kernel (IOV_MAX is 1,024 on Linux and macOS).
+_MOST_BUFFERS = 512
+
+
+class Transport(Protocol):
+    """What a link needs of the thing below it."""
+
+    async def receive_into(self, memory: memoryview) -> int:
+        """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
+        ...
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write all the buffers, in order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        ...
+
+
+class SocketTransport:
+    """A TCP or Unix socket: scatter and gather, no copies."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._socket = stream.socket
+
+    async def receive_into(self, memory: memoryview) -> int:
+        """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
+        try:
+            return await self._socket.recv_into(memory)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write all the buffers, in order, with as few system calls as the kernel allows."""
+        if len(buffers) == 1:
+            await self._stream.send_all(buffers[0])
+            return
+        try:
+            await self._gather(buffers)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def _gather(self, buffers: Sequence[Buffer]) -> None:
+        rest = [memoryview(buffer) for buffer in buffers]
+        while rest:
+            sent = await self._socket.sendmsg(rest[:_MOST_BUFFERS])
+            done = 0
+            while done < len(rest) and sent >= len(rest[done]):
+                sent -= len(rest[done])
+                done += 1
+            del rest[:done]
+            if sent:
+                rest[0] = rest[0][sent:]
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        await self._stream.aclose()
+
+
+class StreamTransport:
+    """Any Trio stream, such as TLS over a socket or a pair in memory."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive_into(self, memory: memoryview) -> int:
+        """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
+        data = await self._stream.receive_some(len(memory))
+        memory[: len(data)] = data
+        return len(data)
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write all the buffers, in order."""
+        await self._stream.send_all(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+
+    async def aclose(self) -> None:
+        """Close at once, without waiting for the peer's word."""
+        await trio.aclose_forcefully(self._stream)
+
+
+def transport_over(stream: trio.abc.Stream) -> Transport:
+    """Choose the transport for a stream."""
+    return SocketTransport(stream) if isinstance(stream, trio.SocketStream) else StreamTransport(stream)

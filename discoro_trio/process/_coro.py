@@ -1,0 +1,264 @@
+"""The handle of a coroutine: what users hold, send to each other, and talk to.
+
+A handle owns nothing that runs. What its methods do is with the process they are called in (`Process`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import trio
+
+from .._config import config
+from .._values import Location
+from ._current import current_process
+from ._local import current
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._local import Local
+    from ._mailbox import Mailbox
+    from ._process import Process
+    from ._routes import Route
+    from ._started import Started
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Coro(Generic[R_co]):
+    """A handle to a coroutine, here or elsewhere: small, hashable, picklable, the same wherever it is sent.
+
+    Attributes:
+        home: The id of the process that it runs in.
+        serial: Its number there.
+        starter: The id of the process that started it and keeps its outcome.
+        realm: The key that opens a connection to its home.
+        name: For people.
+        location: Where its home listens.
+        mailbox_size: The messages that one process may send ahead of what it receives.
+    """
+
+    __slots__ = (
+        "__weakref__", "_route", "home", "location", "mailbox_size", "name", "realm", "serial", "started", "starter",
+    )
+
+    def __init__(
+        self,
+        home: bytes,
+        serial: int,
+        starter: bytes,
+        realm: bytes,
+        name: str,
+        location: Location,
+        mailbox_size: int | None = None,
+        *,
+        started: Started | None = None,
+    ) -> None:
+        self.home = home
+        self.serial = serial
+        self.starter = starter
+        self.realm = realm
+        self.name = name
+        self.location = location
+        self.mailbox_size = config.mailbox_messages if mailbox_size is None else mailbox_size
+        self._route: Route | None = None
+        self.started = started
+
+    @property
+    def id(self) -> str:
+        """Its name among all coroutines of all processes, ever."""
+        return f"{self.home.hex()}-{self.serial:x}"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are handles to the same coroutine."""
+        if not isinstance(other, Coro):
+            return NotImplemented
+        return self.serial == other.serial and self.home == other.home
+
+    def __hash__(self) -> int:
+        """Hash the identity."""
+        return hash((self.home, self.serial))
+
+    def __str__(self) -> str:
+        """Give its name and where it runs."""
+        return f"{self.name}/{self.serial:x} at {self.location}"
+
+    def __repr__(self) -> str:
+        """Give its name and where it runs."""
+        return f"<Coro {self}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what names it; what this process knows of it stays here."""
+        place = (self.location.addr, self.location.port)
+        return _restore, (self.home, self.serial, self.starter, self.realm, self.name, place, self.mailbox_size)
+
+    # --- messages
+
+    async def send(self, message: object) -> None:
+        """Hand a message over, in order; it may not have arrived when this returns.
+
+        Waits only while the receiver's window is full. A cancelled send was not sent.
+
+        Args:
+            message: Anything that can be pickled; within a process it goes by reference.
+
+        Raises:
+            NotPicklable: The message cannot be sent to another process.
+            MailboxClosed: The coroutine is known to have ended.
+            PeerDisconnected: The connection is lost, or was since the last send.
+        """
+        process = current_process()
+        if self.home == process.id:
+            await process.turns.take()
+            await process.mailbox_of(self).put(message)
+        else:
+            await process.mail.send(self, self._route_of(process), message)
+
+    def send_nowait(self, message: object) -> None:
+        """Hand a message over, in order, without waiting.
+
+        Raises:
+            trio.WouldBlock: The receiver's window is full, or there is no connection to its process yet.
+            NotPicklable, MailboxClosed, PeerDisconnected: As for `send`.
+        """
+        process = current_process()
+        if self.home == process.id:
+            process.mailbox_of(self).put_nowait(message)
+        else:
+            process.mail.send_nowait(self, self._route_of(process), message)
+
+    async def deliver(self, message: object) -> None:
+        """Send a message and wait until it is in the mailbox. When cancelled, it may be there or not.
+
+        Raises:
+            NotPicklable, MailboxClosed, PeerDisconnected: As for `send`; it is not in the mailbox.
+        """
+        process = current_process()
+        if self.home == process.id:
+            await trio.lowlevel.checkpoint()
+            await process.mailbox_of(self).put(message)
+        else:
+            await process.mail.deliver(self, self._route_of(process), message)
+
+    async def receive(self) -> Any:
+        """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
+
+        Raises:
+            RuntimeError: The calling task is not this coroutine.
+            Exception: Whatever opening the message raised; the message is gone, the next ones are not.
+        """
+        mailbox = self._own_mailbox()
+        await current_process().turns.take()
+        if not mailbox:
+            await mailbox.wait()
+            current_process().turns.rested()
+        return mailbox.get_nowait()
+
+    def receive_nowait(self) -> Any:
+        """Take the next message of the coroutine's own mailbox.
+
+        Raises:
+            trio.WouldBlock: There is none.
+            RuntimeError: The calling task is not this coroutine.
+        """
+        return self._own_mailbox().get_nowait()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the messages of the coroutine's own mailbox."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """Wait for the next message."""
+        return await self.receive()
+
+    # --- its end
+
+    async def result(self) -> R_co:
+        """Wait for its value. A cancelled wait leaves the coroutine running.
+
+        Raises:
+            Exception: What the coroutine raised, with the remote traceback in a note.
+            CoroCancelled: It was cancelled.
+            ServerLost: Its server is gone.
+            ComputationClosed: Its computation was closed before.
+            UnknownCoro: The process that started it keeps no outcome any more.
+        """
+        outcome = await current_process().keeper.outcome(self, heard=True)
+        value: R_co = outcome.value()  # type: ignore[assignment]
+        return value
+
+    async def wait(self) -> None:
+        """Wait for its end, whatever that is. A cancelled wait leaves it running."""
+        await current_process().keeper.outcome(self, heard=False)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Ask for its cancellation; returns at once.
+
+        Args:
+            reason: What `CoroCancelled.reason` says to those who wait for it.
+        """
+        current_process().keeper.cancel(self, reason)
+
+    async def terminate(self, *, grace_period: float | None = None) -> None:
+        """Cancel it and wait until its clean-up is done; when the grace period is over, end it by force.
+
+        Force means that its server is replaced, with all that runs there.
+
+        Args:
+            grace_period: Seconds; 0 for force at once, None for its computation's.
+
+        When cancelled, the coroutine's cancellation goes on.
+        """
+        await current_process().keeper.terminate(self, grace_period)
+
+    async def monitor(self, observer: Coro[Any]) -> None:
+        """Let `observer` get a `MonitorException` when it ends, at once if it has.
+
+        Raises:
+            UnknownCoro: The process that started it keeps no outcome any more.
+        """
+        await current_process().keeper.monitor(self, observer)
+
+    def report(self, done: float, *, total: float | None = None, text: str = "") -> None:
+        """Say how far the coroutine itself is; shown in status, monitor and `discoro top`.
+
+        Args:
+            done: What is done, in units of the caller's choice.
+            total: What there is to do, in the same units.
+            text: What it is doing.
+
+        Raises:
+            RuntimeError: The calling task is not this coroutine.
+        """
+        self._own().report = (done, total, text)
+
+    # --- what this process knows of it
+
+    def _route_of(self, process: Process) -> Route:
+        route = self._route
+        if route is None or route.mail is not process.mail:
+            route = self._route = process.mail.route(self)
+        return route
+
+    def _own(self) -> Local:
+        for local in reversed(current.get()):
+            if local.serial == self.serial and self.home == current_process().id:
+                return local
+        message = f"{self} is not the coroutine that calls; only a coroutine itself can use its mailbox"
+        raise RuntimeError(message)
+
+    def _own_mailbox(self) -> Mailbox:
+        return self._own().box()
+
+
+def _restore(
+    home: bytes,
+    serial: int,
+    starter: bytes,
+    realm: bytes,
+    name: str,
+    place: tuple[str, int],
+    mailbox_size: int,
+) -> Coro[Any]:
+    return Coro(home, serial, starter, realm, name, Location(*place), mailbox_size)

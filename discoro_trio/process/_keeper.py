@@ -1,0 +1,241 @@
+"""How coroutines ended, for whoever asks: the process that started one keeps its outcome while it holds a handle.
+
+This module owns the questions of other processes (results, ends, cancelling, terminating, monitoring) and whom to
+ask. What an outcome is stands in `_outcome`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import trio
+
+from .._errors import DiscoroError, NotPicklable, UnknownCoro
+from .._values import MonitorException
+from ..link import ANY
+from ..wire import Control, Kind, dumps, loads
+from ._outcome import Arrived, Ending, Here, Outcome
+from ._transported import pack_error
+
+if TYPE_CHECKING:
+    from ..link import Link
+    from ._coro import Coro
+    from ._process import Process
+    from ._started import Started
+
+
+class AskOutcome(Control):
+    """How did this coroutine end? The reply comes when it has."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    heard: bool
+
+
+class Told(Control):
+    """An outcome, or just the word that there is one."""
+
+    ending: int
+    body: bytes
+    buffers: list[bytes]
+
+
+class Terminate(Control):
+    """Cancel a coroutine, and end it by force after the grace period."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    grace_period: float | None
+
+
+class Monitor(Control):
+    """Send the observer a `MonitorException` when the coroutine ends."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    observer: bytes
+
+
+class Done(Control):
+    """What was asked is done."""
+
+
+class Keeper:
+    """The outcomes of what this process started, and the way to those that others keep."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._started: WeakValueDictionary[tuple[bytes, int], Started] = WeakValueDictionary()
+        services = process.endpoint.services
+        services.on_request(AskOutcome, self._asked, trust=ANY)
+        services.on_request(Terminate, self._asked_to_terminate, trust=ANY)
+        services.on_request(Monitor, self._asked_to_monitor, trust=ANY)
+
+    def keep(self, started: Started) -> None:
+        """Let others find a record while somebody here holds it."""
+        self._started[started.home, started.serial] = started
+
+    def known(self, coro: Coro[Any]) -> Started | None:
+        """Give this process's own record of a coroutine.
+
+        Raises:
+            UnknownCoro: It should have one and has none any more.
+        """
+        started = coro.started or self._started.get((coro.home, coro.serial))
+        if started is None and coro.starter == self._process.id:
+            message = f"nobody keeps the outcome of {coro} any more"
+            raise UnknownCoro(message)
+        return started
+
+    # --- asked by coroutines of this process
+
+    async def outcome(self, coro: Coro[Any], *, heard: bool) -> Outcome:
+        """Wait for the outcome of a coroutine."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is not None:
+            started.heard = started.heard or heard
+            await started.until_ended()
+            assert started.outcome is not None  # noqa: S101 - it has ended
+            return started.outcome
+        told = await self._ask(coro, AskOutcome(coro.home, coro.serial, coro.starter, heard))
+        assert isinstance(told, Told)  # noqa: S101 - the only reply there is
+        return Arrived(Ending(told.ending), told.body, [memoryview(buffer) for buffer in told.buffers])
+
+    def cancel(self, coro: Coro[Any], reason: str | None) -> None:
+        """Ask for the cancellation of a coroutine; returns at once."""
+        process = self._process
+        if coro.home == process.id:
+            local = process.locals.get(coro.serial)
+            if local is not None:
+                local.cancel(reason)
+            return
+        started = coro.started or self._started.get((coro.home, coro.serial))
+        host = process.starts.hosts.get(started.link) if started is not None and started.link is not None else None
+        if started is not None and host is not None:
+            host.cancel(started, reason)
+        else:
+            process.endpoint.nursery.start_soon(self._send_cancel, coro, reason)
+
+    async def _send_cancel(self, coro: Coro[Any], reason: str | None) -> None:
+        try:
+            link = await self._process.link_to(coro)
+        except DiscoroError:
+            return  # its process is gone, and so is the coroutine
+        if not link.lost:
+            link.send(Kind.CANCEL, coro.serial, (reason or "").encode())
+
+    async def terminate(self, coro: Coro[Any], grace_period: float | None) -> None:
+        """Cancel a coroutine, wait for its end, and bring that about by force after the grace period."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is None:
+            await self._ask(coro, Terminate(coro.home, coro.serial, coro.starter, grace_period))
+            return
+        self.cancel(coro, "terminated")
+        if started.force is not None:
+            await started.force(started, grace_period)
+        await started.until_ended()
+
+    async def monitor(self, coro: Coro[Any], observer: Coro[Any]) -> None:
+        """Let the observer get a `MonitorException` when the coroutine ends."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is None:
+            body, _ = dumps(observer)
+            await self._ask(coro, Monitor(coro.home, coro.serial, coro.starter, body))
+            return
+        started.heard = True
+        nursery = self._process.endpoint.nursery
+        started.then(lambda record: nursery.start_soon(self._tell, coro, observer, record))
+
+    async def _tell(self, coro: Coro[Any], observer: Coro[Any], started: Started) -> None:
+        assert started.outcome is not None  # noqa: S101 - called at its end
+        message = ended_message(coro, started.outcome)
+        try:
+            await observer.send(message)
+        except NotPicklable as error:
+            await observer.send(MonitorException(coro, None, error))
+        except DiscoroError:
+            return  # the observer has ended
+
+    async def _ask(self, coro: Coro[Any], question: Control) -> Control:
+        """Ask the starter; where there is no link to it, the coroutine's own process passes the question on."""
+        link = self._process.endpoint.links.get(coro.starter)
+        if link is None or link.lost:
+            link = await self._process.link_to(coro)
+        return await link.request(question, timeout=None)
+
+    # --- asked by other processes
+
+    async def _pass_on(self, question: AskOutcome | Terminate | Monitor) -> Control | None:
+        if question.starter == self._process.id:
+            return None
+        link = self._process.endpoint.links.get(question.starter)
+        if question.home != self._process.id or link is None or link.lost:
+            message = "the process that started this coroutine is gone"
+            raise UnknownCoro(message)
+        return await link.request(question, timeout=None)
+
+    def _found(self, question: AskOutcome | Terminate | Monitor) -> Started:
+        started = self._started.get((question.home, question.serial))
+        if started is None:
+            message = "nobody keeps the outcome of this coroutine any more"
+            raise UnknownCoro(message)
+        return started
+
+    async def _asked(self, _link: Link, question: AskOutcome) -> Control:
+        told = await self._pass_on(question)
+        if told is not None:
+            return told
+        started = self._found(question)
+        started.heard = started.heard or question.heard
+        await started.until_ended()
+        assert started.outcome is not None  # noqa: S101 - it has ended
+        return _told(started.outcome, started.name) if question.heard else Told(Ending.VALUE, b"", [])
+
+    async def _asked_to_terminate(self, _link: Link, question: Terminate) -> Control:
+        told = await self._pass_on(question)
+        if told is None:
+            started = self._found(question)
+            coro = self._process.handle_to(started, self._process.endpoint.location, b"")
+            await self.terminate(coro, question.grace_period)
+        return told or Done()
+
+    async def _asked_to_monitor(self, _link: Link, question: Monitor) -> Control:
+        told = await self._pass_on(question)
+        if told is None:
+            started = self._found(question)
+            observer: Any = loads(question.observer)
+            coro = self._process.handle_to(started, self._process.endpoint.location, b"")
+            await self.monitor(coro, observer)
+        return told or Done()
+
+
+def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:
+    """Say how a coroutine ended, to those who monitor it."""
+    try:
+        value = outcome.value()
+    except Exception as error:  # noqa: BLE001 - whatever it was is the message
+        return MonitorException(coro, None, error.with_traceback(None))
+    return MonitorException(coro, value, None)
+
+
+def _told(outcome: Outcome, name: str) -> Told:
+    if isinstance(outcome, Arrived):
+        return Told(outcome.ending, bytes(outcome.body), [bytes(buffer) for buffer in outcome.buffers])
+    assert isinstance(outcome, Here)  # noqa: S101 - there are two kinds
+    if outcome.raised is None:
+        try:
+            body, buffers = dumps(outcome.result)
+        except NotPicklable as error:
+            outcome = Here.failed(error)
+        else:
+            return Told(Ending.VALUE, body, [bytes(buffer) for buffer in buffers])
+    assert outcome.raised is not None  # noqa: S101 - it is an error
+    body, buffers = pack_error(outcome.raised, where=name)
+    return Told(Ending.ERROR, body, [bytes(buffer) for buffer in buffers])

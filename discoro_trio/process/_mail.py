@@ -1,0 +1,223 @@
+"""Messages between coroutines: sending with credit, delivering with a receipt, taking in what arrives.
+
+This module owns the routes to coroutines of other processes and the frames of messages, credit and receipts. The
+mailboxes are with the coroutines.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import trio
+
+from .._errors import MailboxClosed, PeerDisconnected, ProtocolError
+from ..wire import Kind, dumps
+from ._local import current
+from ._mailbox import CREDIT
+from ._routes import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..link import Link
+    from ..wire import Frame
+    from ._coro import Coro
+    from ._process import Process
+
+RECEIPT = 1
+"""The flag of a MESSAGE frame that wants an ACK; the number to acknowledge is its last buffer."""
+
+DELIVERED = 0
+REFUSED = 1
+ENDED = 2
+"""The flags of an ACK frame: the target is a receipt's number, or for ENDED a coroutine's serial number."""
+
+_NUMBER = struct.Struct("!Q")
+
+
+class _Receipt:
+    """One message whose arrival somebody waits for."""
+
+    __slots__ = ("done", "refused")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.refused: bool | None = None
+
+
+class _Peer:
+    """What this process keeps of one that it exchanges messages with."""
+
+    __slots__ = ("receipts", "routes")
+
+    def __init__(self) -> None:
+        self.routes: dict[int, Route] = {}
+        self.receipts: dict[int, _Receipt] = {}
+
+
+class Mail:
+    """The messages of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._peers: dict[Link, _Peer] = {}
+        self._routes: WeakValueDictionary[tuple[bytes, int], Route] = WeakValueDictionary()
+        self._receipt = 0
+        services = process.endpoint.services
+        services.on_frame(Kind.MESSAGE, self._message)
+        services.on_frame(Kind.CREDIT, self._credit)
+        services.on_frame(Kind.ACK, self._acknowledged)
+        services.links_lost.append(self._lost)
+
+    # --- sending
+
+    def route(self, coro: Coro[Any]) -> Route:
+        """Give the route to a coroutine of another process."""
+        key = (coro.home, coro.serial)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = Route(self, str(coro), coro.mailbox_size)
+        return route
+
+    async def send(self, coro: Coro[Any], route: Route, message: object) -> None:
+        """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
+        body, buffers = dumps(message)
+        size = len(body) if not buffers else _size(body, buffers)
+        await self._process.turns.take()
+        link = await self._pass(coro, route, size)
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (_source(), coro.serial))
+
+    def send_nowait(self, coro: Coro[Any], route: Route, message: object) -> None:
+        """Send now, or raise WouldBlock."""
+        route.check()
+        body, buffers = dumps(message)
+        link = route.link
+        if link is None:
+            self._process.endpoint.nursery.start_soon(self._open_quietly, coro, route)
+            raise trio.WouldBlock
+        if not route.take(_size(body, buffers)):
+            raise trio.WouldBlock
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (_source(), coro.serial))
+
+    async def deliver(self, coro: Coro[Any], route: Route, message: object) -> None:
+        """Send to another process and wait until it is in the mailbox."""
+        body, buffers = dumps(message)
+        await trio.lowlevel.checkpoint()
+        link = await self._pass(coro, route, _size(body, buffers))
+        self._receipt += 1
+        number, receipt = self._receipt, _Receipt()
+        receipts = self._peer(link).receipts
+        receipts[number] = receipt
+        buffers = [*buffers, _NUMBER.pack(number)]
+        link.send(Kind.MESSAGE, coro.serial, body, RECEIPT, buffers, (_source(), coro.serial))
+        try:
+            await receipt.done.wait()
+        finally:
+            receipts.pop(number, None)
+        if receipt.refused is None:
+            text = f"the connection to {coro} was lost; the message may not have arrived"
+            raise PeerDisconnected(text)
+        if receipt.refused:
+            text = f"{coro} has ended; it takes no more messages"
+            raise MailboxClosed(text)
+
+    async def _pass(self, coro: Coro[Any], route: Route, size: int) -> Link:
+        """Take the credit for one message and give the link it goes by."""
+        route.check()
+        if route.link is None:
+            await self._open(coro, route)
+        if not route.take(size):
+            await route.wait(size)
+        link = route.link
+        if link is None or link.lost:
+            route.broken = False
+            text = f"the connection to {coro} is lost"
+            raise PeerDisconnected(text)
+        return link
+
+    async def _open(self, coro: Coro[Any], route: Route) -> None:
+        link = await self._process.link_to(coro)
+        if route.link is not link:
+            route.opened(link)
+            self._peer(link).routes[coro.serial] = route
+
+    async def _open_quietly(self, coro: Coro[Any], route: Route) -> None:
+        try:
+            await self._open(coro, route)
+        except PeerDisconnected:
+            route.broken = True  # the next one who sends hears of it
+
+    # --- frames
+
+    def _peer(self, link: Link) -> _Peer:
+        peer = self._peers.get(link)
+        if peer is None:
+            peer = self._peers[link] = _Peer()
+        return peer
+
+    def _message(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        local = self._process.locals.get(serial)
+        number = None
+        if flags & RECEIPT:
+            if not buffers or len(buffers[-1]) != _NUMBER.size:
+                text = "a message wants a receipt and does not say which"
+                raise ProtocolError(text)
+            (number,) = _NUMBER.unpack(buffers[-1])
+            buffers = buffers[:-1]
+        if local is None:
+            link.send(Kind.ACK, serial, b"", ENDED)
+        else:
+            local.box().arrived(link, body, buffers, _size(body, buffers) if buffers else len(body))
+        if number is not None:
+            link.send(Kind.ACK, number, b"", REFUSED if local is None else DELIVERED)
+
+    def _credit(self, link: Link, frame: Frame) -> None:
+        peer = self._peers.get(link)
+        route = peer.routes.get(frame.target) if peer is not None else None
+        if route is not None:
+            route.give(*CREDIT.unpack(frame.body))
+
+    def _acknowledged(self, link: Link, frame: Frame) -> None:
+        peer = self._peer(link)
+        if frame.flags == ENDED:
+            route = peer.routes.pop(frame.target, None)
+            if route is not None:
+                route.close()
+            return
+        receipt = peer.receipts.get(frame.target)
+        if receipt is not None:
+            receipt.refused = frame.flags == REFUSED
+            receipt.done.set()
+
+    def _lost(self, link: Link) -> None:
+        for local in self._process.locals.values():
+            if local.mailbox is not None:
+                local.mailbox.forget(link)
+        peer = self._peers.pop(link, None)
+        if peer is None:
+            return
+        for route in peer.routes.values():
+            route.lost()
+        for receipt in peer.receipts.values():
+            receipt.done.set()
+
+
+def _source() -> int:
+    """The coroutine that sends; all senders that are none are one."""
+    locals_ = current.get()
+    return ~locals_[-1].serial if locals_ else ~0
+
+
+def _size(body: object, buffers: Sequence[Any]) -> int:
+    return len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)  # type: ignore[arg-type]
+
+
+def tell_ended(links: list[Link], serial: int) -> None:
+    """Tell the senders of a coroutine that it takes no more messages."""
+    for link in links:
+        link.send(Kind.ACK, serial, b"", ENDED)
+
+

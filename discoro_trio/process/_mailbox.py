@@ -1,0 +1,137 @@
+"""The mailbox of one coroutine: what has arrived for it, and the credit it owes to the processes that sent it.
+
+This module owns the order of messages and the receiving half of flow control. Sending is with `_routes`, frames are
+with `_process`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._errors import MailboxClosed
+from ..wire import Kind, ReceiveWindow, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..link import Link
+
+CREDIT = struct.Struct("!IQ")
+"""The body of a CREDIT frame: messages and bytes that may be sent again."""
+
+class _Sender:
+    """One process that sends to the mailbox, by one link."""
+
+    __slots__ = ("link", "owing", "window")
+
+    def __init__(self, link: Link, window: ReceiveWindow) -> None:
+        self.link = link
+        self.window = window
+        self.owing = False
+
+    def pay(self, serial: int, *, idle: bool) -> None:
+        """Return the credit that is due."""
+        messages, size = self.window.due(idle=idle)
+        if messages and not self.link.lost:
+            self.link.send(Kind.CREDIT, serial, CREDIT.pack(messages, size))
+
+
+class Mailbox:
+    """A queue of messages with a window for each sending process."""
+
+    __slots__ = ("_items", "_limit", "_local", "_owing", "_readers", "_senders", "_serial", "_size", "_waiting", "closed")
+
+    def __init__(self, serial: int, limit: int, size: int) -> None:
+        self.closed = False
+        self._serial = serial
+        self._limit = limit
+        self._size = size
+        self._items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]]] = deque()
+        self._local = 0
+        self._senders: dict[Link, _Sender] = {}
+        self._owing: list[_Sender] = []
+        self._readers = trio.lowlevel.ParkingLot()
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        """Count the messages that wait to be received."""
+        return len(self._items)
+
+    # --- filling
+
+    def arrived(self, link: Link, body: object, buffers: Sequence[memoryview], size: int) -> None:
+        """Take a message of another process; ProtocolError if it is over its window."""
+        sender = self._senders.get(link)
+        if sender is None:
+            sender = self._senders[link] = _Sender(link, ReceiveWindow(self._limit, self._size))
+        sender.window.arrived(size)
+        self._items.append((sender, size, body, buffers))
+        if self._readers:
+            self._readers.unpark()
+
+    def put_nowait(self, message: object) -> None:
+        """Take a message of this process; WouldBlock if as many as the limit wait already."""
+        if self.closed:
+            text = "the coroutine has ended; it takes no more messages"
+            raise MailboxClosed(text)
+        if self._local >= self._limit:
+            raise trio.WouldBlock
+        self._local += 1
+        self._items.append((None, 0, message, ()))
+        if self._readers:
+            self._readers.unpark()
+
+    async def put(self, message: object) -> None:
+        """Take a message of this process, waiting while the mailbox is full."""
+        while self._local >= self._limit and not self.closed:
+            await self._waiting.park()
+        self.put_nowait(message)
+
+    # --- emptying
+
+    def get_nowait(self) -> object:
+        """Give the next message; WouldBlock if there is none.
+
+        Raises:
+            Exception: Whatever opening the message raised; that message is gone, the next ones are not.
+        """
+        if not self._items:
+            raise trio.WouldBlock
+        sender, size, message, buffers = self._items.popleft()
+        if sender is None:
+            self._local -= 1
+            if self._waiting:
+                self._waiting.unpark()
+            return message
+        sender.window.consumed(size)
+        if not sender.owing:
+            sender.owing = True
+            self._owing.append(sender)
+        sender.pay(self._serial, idle=False)
+        return loads(message, buffers)  # type: ignore[arg-type]
+
+    async def wait(self) -> None:
+        """Wait until there is a message, returning all credit first."""
+        while not self._items:
+            for sender in self._owing:
+                sender.owing = False
+                sender.pay(self._serial, idle=True)
+            self._owing.clear()
+            await self._readers.park()
+
+    # --- ending
+
+    def forget(self, link: Link) -> None:
+        """Drop the window of a link that is lost; what arrived by it stays."""
+        self._senders.pop(link, None)
+
+    def close(self) -> list[Link]:
+        """Take no more messages; give the links whose senders must be told."""
+        self.closed = True
+        self._items.clear()
+        self._waiting.unpark_all()
+        return [link for link in self._senders if not link.lost]

@@ -1,0 +1,101 @@
+"""How a coroutine ended: a value, an error, cancelled, or lost with its server.
+
+This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is with `_records`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .._errors import CoroCancelled
+from ..wire import loads
+from ._transported import unpack_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Ending(enum.IntEnum):
+    """The kinds of outcome; their numbers are the flags of an OUTCOME frame."""
+
+    VALUE = 0
+    ERROR = 1
+    CANCELLED = 2
+    LOST = 3
+
+
+@attrs.frozen
+class Outcome:
+    """The end of one coroutine."""
+
+    ending: Ending
+    """Which kind of end."""
+
+    def value(self) -> object:
+        """Give the value, or raise what the coroutine raised."""
+        raise NotImplementedError
+
+    def error(self) -> BaseException | None:
+        """Give what the coroutine raised, or None if it returned."""
+        try:
+            self.value()
+        except Exception as error:  # noqa: BLE001 - whatever it was is the answer
+            return error.with_traceback(None)
+        return None
+
+
+@attrs.frozen
+class Arrived(Outcome):
+    """An outcome from another process, opened only by who asks for it."""
+
+    body: bytes | bytearray | memoryview
+    """The pickled value or error, or the reason of the cancelling in UTF-8."""
+    buffers: Sequence[memoryview]
+    """Its out-of-band buffers."""
+
+    def value(self) -> object:
+        """Give the value, or raise what the coroutine raised."""
+        if self.ending is Ending.VALUE:
+            return loads(self.body, self.buffers)
+        if self.ending is Ending.CANCELLED:
+            raise CoroCancelled(bytes(self.body).decode() or None)
+        raise unpack_error(self.body, self.buffers)
+
+
+@attrs.frozen
+class Here(Outcome):
+    """An outcome of this very process, by reference."""
+
+    result: object
+    """The value, if there is one."""
+    raised: BaseException | None
+    """The error, if there is one."""
+
+    def value(self) -> object:
+        """Give the value, or raise what the coroutine raised."""
+        if self.raised is not None:
+            raise self.raised
+        return self.result
+
+    @classmethod
+    def returned(cls, result: object) -> Here:
+        """Make the outcome of a coroutine that returned."""
+        return cls(Ending.VALUE, result, None)
+
+    @classmethod
+    def failed(cls, error: BaseException) -> Here:
+        """Make the outcome of a coroutine that raised."""
+        return cls(Ending.ERROR, None, error)
+
+    @classmethod
+    def cancelled(cls, reason: str | None) -> Here:
+        """Make the outcome of a coroutine that was cancelled."""
+        return cls(Ending.CANCELLED, None, CoroCancelled(reason))
+
+    @classmethod
+    def lost(cls, error: BaseException) -> Here:
+        """Make the outcome of a coroutine whose server is gone."""
+        return cls(Ending.LOST, None, error)

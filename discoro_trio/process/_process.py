@@ -1,0 +1,151 @@
+"""Everything that coroutines of one process need: the table of those that live here, and the ways to all others.
+
+This module joins the parts: `Runner` runs what others start here, `Starts` keeps what this process started elsewhere,
+`Mail` carries messages, `Keeper` answers how coroutines ended. The handle that users hold is `Coro`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .._config import config
+from .._errors import MailboxClosed
+from ._coro import Coro
+from ._current import process_var
+from ._keeper import Keeper
+from ._local import Local, current
+from ._mail import Mail, tell_ended
+from ._mailbox import Mailbox
+from ._outcome import Here
+from ._runner import Runner
+from ._started import Started
+from ._starts import Starts
+from ._turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import trio
+
+    from ..link import Endpoint, Link
+    from ._outcome import Outcome
+
+
+class Process:
+    """The coroutines of one endpoint, and their dealings with all others.
+
+    Attributes:
+        id: The id of the process.
+        realm: The key by which others open connections to it.
+        locals: The coroutines that live here, by serial number.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, realm: bytes = b"") -> None:
+        self.endpoint = endpoint
+        self.id = endpoint.id
+        self.realm = realm
+        self.turns = Turns()
+        self.locals: dict[int, Local] = {}
+        self.mail = Mail(self)
+        self.runner = Runner(self, small=config.small_result)
+        self.starts = Starts(self)
+        self.keeper = Keeper(self)
+        self._serial = 0
+
+    # --- coroutines that live here
+
+    def handle_of(self, local: Local) -> Coro[Any]:
+        """Make the handle of a coroutine that lives here."""
+        starter = local.link.peer.process_id if local.link is not None else self.id
+        return Coro(self.id, local.serial, starter, self.realm, local.name, self.endpoint.location)
+
+    def handle_to(self, started: Started, location: Any, realm: bytes) -> Coro[Any]:
+        """Make the handle of a coroutine that this process started elsewhere."""
+        self.keeper.keep(started)
+        return Coro(started.home, started.serial, self.id, realm, started.name, location, started=started)
+
+    def mailbox_of(self, coro: Coro[Any]) -> Mailbox:
+        """Give the mailbox of a coroutine that lives here.
+
+        Raises:
+            MailboxClosed: It has ended.
+        """
+        local = self.locals.get(coro.serial)
+        if local is None:
+            message = f"{coro} has ended; it takes no more messages"
+            raise MailboxClosed(message)
+        return local.box()
+
+    def end_local(self, local: Local) -> None:
+        """Forget a coroutine that has ended, and tell those who send to it."""
+        self.locals.pop(local.serial, None)
+        if local.mailbox is not None:
+            tell_ended(local.mailbox.close(), local.serial)
+        for call in local.endings:
+            call()
+
+    def new_local(self, name: str) -> tuple[Local, Started]:
+        """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""
+        self._serial += 1
+        local = Local(self._serial, name, None, self.handle_of)
+        self.locals[local.serial] = local
+        started = Started(self.id, local.serial, name, None)
+        local.handle.started = started
+        self.keeper.keep(started)
+        return local, started
+
+    @contextmanager
+    def enclosing(self, name: str, mailbox_size: int) -> Iterator[Local]:
+        """Make the calling task a coroutine while the block lasts."""
+        local, started = self.new_local(name)
+        local.mailbox = Mailbox(local.serial, mailbox_size, config.mailbox_bytes)
+        local.handle.mailbox_size = mailbox_size
+        token = current.set((*current.get(), local))
+        outcome: Outcome = Here.returned(None)
+        try:
+            yield local
+        except BaseException as error:
+            outcome = Here.failed(error) if isinstance(error, Exception) else Here.cancelled(None)
+            raise
+        finally:
+            current.reset(token)
+            self.end_local(local)
+            started.end(outcome)
+
+    def start_here(
+        self,
+        nursery: trio.Nursery,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str | None,
+    ) -> tuple[Local, Started]:
+        """Start a coroutine in this process, as a task of `nursery`."""
+        described = self.runner.describe(function)
+        local, started = self.new_local(name or described.name)
+
+        async def run() -> None:
+            outcome = await self.runner.run_here(local, described, args, kwargs)
+            self.end_local(local)
+            started.end(outcome)
+
+        nursery.start_soon(run, name=local.name)
+        return local, started
+
+    # --- the ways to others
+
+    async def link_to(self, coro: Coro[Any]) -> Link:
+        """Give the link to a coroutine's process, opening it if there is none. Raises as `Endpoint.link_to`."""
+        known = coro.realm in self.endpoint.credentials
+        return await self.endpoint.link_to(coro.home, coro.location, coro.realm if known else self.realm)
+
+    @contextmanager
+    def entered(self) -> Iterator[Process]:
+        """Make this the process of the calling task while the block lasts."""
+        token = process_var.set(self)
+        try:
+            yield self
+        finally:
+            process_var.reset(token)

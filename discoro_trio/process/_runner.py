@@ -1,0 +1,232 @@
+"""The coroutines that run in this process: begun by frames of other processes or by nurseries of this one.
+
+This module owns their tasks from the start frame to the outcome frame. Messages to them are with `_mail`; what a
+starter keeps of them is with `_starts`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .._errors import CoroCancelled, NotPicklable, ProtocolError
+from ..link import ANY
+from ..wire import Control, Kind, dumps, loads
+from ._callables import describe
+from ._local import Local, current
+from ._outcome import Ending, Here
+from ._transported import pack_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ..link import Link
+    from ..wire import Frame
+    from ._callables import Described
+    from ._process import Process
+
+REPLY = 1
+"""The flag of a START frame whose sender waits for STARTED."""
+
+SIZE = struct.Struct("!Q")
+"""The body of a READY frame: the size of the outcome that can be fetched."""
+
+LANE_SHIFT = 40
+
+
+class Attach(Control):
+    """The sender wants to start coroutines here."""
+
+
+class Attached(Control):
+    """It may, with numbers of this lane."""
+
+    lane: int
+    """The upper 24 bits of the serial numbers that it gives to coroutines."""
+
+
+class _Guest:
+    """What this process keeps of one that starts coroutines here."""
+
+    __slots__ = ("functions", "lane", "ready", "running")
+
+    def __init__(self, lane: int) -> None:
+        self.lane = lane
+        self.functions: dict[int, object] = {}
+        self.running: dict[int, Local] = {}
+        self.ready: dict[int, tuple[int, bytes, Sequence[Any]]] = {}
+
+
+class _Definition:
+    """A function that came by value and was not opened yet."""
+
+    __slots__ = ("body", "buffers")
+
+    def __init__(self, frame: Frame) -> None:
+        self.body = frame.body
+        self.buffers = frame.buffers
+
+
+class Runner:
+    """Runs coroutines in this process.
+
+    Attributes:
+        small: The largest outcome, in bytes, that is sent without being asked for.
+        open: Whether other processes may start coroutines here.
+    """
+
+    def __init__(self, process: Process, *, small: int) -> None:
+        self.small = small
+        self.open = False
+        self.threads: trio.CapacityLimiter | None = None
+        self.nursery: trio.Nursery | None = None
+        self._process = process
+        self._guests: dict[Link, _Guest] = {}
+        self._lane = 0
+        services = process.endpoint.services
+        services.on_frame(Kind.DEFINE, self._define)
+        services.on_frame(Kind.START, self._start)
+        services.on_frame(Kind.CANCEL, self._cancel)
+        services.on_frame(Kind.FETCH, self._fetch)
+        services.on_request(Attach, self._attach, trust=ANY)
+        services.links_lost.append(self._lost)
+
+    # --- frames of a guest
+
+    async def _attach(self, link: Link, _message: Attach) -> Attached:
+        if not self.open:
+            text = "no coroutines can be started in this process"
+            raise ProtocolError(text)
+        guest = self._guests.get(link)
+        if guest is None:
+            self._lane += 1
+            guest = self._guests[link] = _Guest(self._lane)
+        return Attached(guest.lane)
+
+    def _guest(self, link: Link, serial: int) -> _Guest:
+        guest = self._guests.get(link)
+        if guest is None or serial >> LANE_SHIFT != guest.lane:
+            text = f"{link.peer_name} named a coroutine that is not its own"
+            raise ProtocolError(text)
+        return guest
+
+    def _define(self, link: Link, frame: Frame) -> None:
+        guest = self._guests.get(link)
+        if guest is None:
+            text = f"{link.peer_name} defined a function before it was attached"
+            raise ProtocolError(text)
+        guest.functions[frame.target] = _Definition(frame)
+
+    def _start(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        guest = self._guest(link, serial)
+        if serial in self._process.locals or self.nursery is None:
+            text = f"{link.peer_name} started coroutine {serial} twice"
+            raise ProtocolError(text)
+        local = Local(serial, "", link, self._process.handle_of)
+        self._process.locals[serial] = guest.running[serial] = local
+        if flags & REPLY:
+            link.send(Kind.STARTED, serial)
+        self.nursery.start_soon(self._run_guest, guest, local, body, buffers)
+
+    def _cancel(self, link: Link, frame: Frame) -> None:
+        local = self._process.locals.get(frame.target)
+        if local is not None:
+            local.cancel(bytes(frame.body).decode(errors="replace") or None)
+            return
+        guest = self._guests.get(link)
+        if guest is not None and guest.ready.pop(frame.target, None) is not None:
+            link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED)
+
+    def _fetch(self, link: Link, frame: Frame) -> None:
+        ready = self._guest(link, frame.target).ready.pop(frame.target, None)
+        if ready is not None:
+            flags, body, buffers = ready
+            link.send(Kind.OUTCOME, frame.target, body, flags, buffers, (~frame.target,))
+
+    def _lost(self, link: Link) -> None:
+        guest = self._guests.pop(link, None)
+        if guest is not None:
+            for local in list(guest.running.values()):
+                local.cancel("the process that started it is gone")
+
+    # --- running
+
+    async def _run_guest(self, guest: _Guest, local: Local, body: Any, buffers: Any) -> None:
+        ended = await self._outcome(local, self._opened_call(guest, local, body, buffers))
+        self._process.end_local(local)
+        del guest.running[local.serial]
+        self._send_outcome(guest, local, ended)
+
+    def _opened_call(self, guest: _Guest, local: Local, body: Any, buffers: Any) -> Callable[[], Awaitable[object]]:
+        async def call() -> object:
+            number, args, kwargs, name = loads(body, buffers)
+            described = self._function(guest, number)
+            local.name = name or described.name
+            return await self.call(described, local, args, kwargs)
+
+        return call
+
+    def _function(self, guest: _Guest, number: int) -> Described:
+        known = guest.functions.get(number)
+        if isinstance(known, _Definition):
+            known = guest.functions[number] = describe(loads(known.body, known.buffers))
+        return known  # type: ignore[return-value]
+
+    async def call(self, described: Described, local: Local, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Call a function as the coroutine `local`, in a worker thread if it is a plain one."""
+        if described.wants_coro:
+            kwargs = {**kwargs, "coro": local.handle}
+        if described.is_async:
+            return await described.function(*args, **kwargs)
+        return await trio.to_thread.run_sync(lambda: described.function(*args, **kwargs), limiter=self.threads)
+
+    async def run_here(
+        self, local: Local, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Here:
+        """Run a coroutine that this process itself started."""
+        return await self._outcome(local, lambda: self.call(described, local, args, kwargs))
+
+    async def _outcome(self, local: Local, call: Callable[[], Awaitable[object]]) -> Here:
+        """Run to the end; whatever that is, it is an outcome and not an exception here."""
+        current.set((local,))
+        ended = Here.cancelled(None)
+        try:
+            with local.scope:
+                ended = Here.returned(await call())
+        except trio.Cancelled:
+            # Not by its own scope: all that runs in this process is being cancelled.
+            return Here.cancelled("its process ends")
+        except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
+            return Here.failed(error)
+        if local.scope.cancelled_caught:
+            return Here.cancelled(local.reason)
+        return ended
+
+    def _send_outcome(self, guest: _Guest, local: Local, ended: Here) -> None:
+        link = local.link
+        assert link is not None  # noqa: S101 - guests come by links
+        if link.lost:
+            return
+        flags, body, buffers = self._packed(local, ended)
+        size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        if size > self.small:
+            guest.ready[local.serial] = (flags, body, buffers)
+            link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(~local.serial,))
+        else:
+            link.send(Kind.OUTCOME, local.serial, body, flags, buffers, (~local.serial,))
+
+    def _packed(self, local: Local, ended: Here) -> tuple[int, bytes, Sequence[Any]]:
+        if ended.ending is Ending.VALUE:
+            try:
+                return Ending.VALUE, *dumps(ended.result)
+            except NotPicklable as error:
+                ended = Here.failed(error)
+        error = ended.raised
+        assert error is not None  # noqa: S101 - all other endings carry one
+        if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
+            return Ending.CANCELLED, (error.reason or "").encode(), ()
+        where = f"{local.name} at {self._process.endpoint.location}"
+        return Ending.ERROR, *pack_error(error, where=where)

@@ -1,0 +1,196 @@
+"""The starter's side of coroutines in other processes: sending starts, taking outcomes.
+
+This module owns the numbers of functions and coroutines towards each peer, and the budget for large outcomes. Where
+a coroutine is placed, and who owns it, is with the callers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .._config import config
+from .._errors import PeerDisconnected, ProtocolError
+from ..wire import Kind, dumps
+from ._callables import describe
+from ._outcome import Arrived, Ending, Here
+from ._runner import LANE_SHIFT, REPLY, SIZE, Attach, Attached
+from ._started import Started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..link import Link
+    from ..wire import Frame, Shipped
+    from ._process import Process
+
+
+class Host:
+    """What this process keeps of one in which it starts coroutines."""
+
+    __slots__ = ("_counter", "_numbers", "lane", "link", "on_lost", "shipped", "started")
+
+    def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
+        self.link = link
+        self.lane = lane
+        self.shipped = shipped
+        self.started: dict[int, Started] = {}
+        self.on_lost: Callable[[Host], None] | None = None
+        self._counter = 0
+        # The functions are kept, so that an id is not used again for another one.
+        self._numbers: dict[int, tuple[int, object]] = {}
+
+    def define(self, function: Callable[..., Any]) -> int:
+        """Give the number of a function at the host, sending the function the first time."""
+        known = self._numbers.get(id(function))
+        if known is not None:
+            return known[0]
+        describe(function)
+        body, buffers = dumps(function, self.shipped)
+        number = len(self._numbers) + 1
+        self.link.send(Kind.DEFINE, number, body, 0, buffers)
+        self._numbers[id(function)] = (number, function)
+        return number
+
+    def start(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str | None = None,
+        acknowledge: bool = False,
+    ) -> Started:
+        """Send the start of a coroutine; never waits.
+
+        Raises:
+            NotPicklable: The function or its arguments cannot be sent; nothing was.
+            PeerDisconnected: The host is gone.
+        """
+        number = self.define(function)
+        body, buffers = dumps((number, args, kwargs, name), self.shipped)
+        self._counter += 1
+        serial = self.lane << LANE_SHIFT | self._counter
+        self.link.send(Kind.START, serial, body, REPLY if acknowledge else 0, buffers, (serial,))
+        started = self.started[serial] = Started(self.link.peer.process_id, serial, name or "", self.link)
+        return started
+
+    def cancel(self, started: Started, reason: str | None) -> None:
+        """Ask for the cancellation of a coroutine there."""
+        if started.outcome is not None or self.link.lost:
+            return
+        if self.link.abort_start(started.serial):
+            del self.started[started.serial]
+            started.end(Here.cancelled(reason))
+        else:
+            self.link.send(Kind.CANCEL, started.serial, (reason or "").encode())
+
+
+@attrs.define
+class _Budget:
+    """The bytes of large outcomes under way; whoever waits for room is served in order, one too large alone."""
+
+    size: int
+    used: int = 0
+    waiting: deque[tuple[int, Callable[[], None]]] = attrs.Factory(deque)
+
+    def want(self, size: int, go: Callable[[], None]) -> None:
+        self.waiting.append((size, go))
+        self._serve()
+
+    def give(self, size: int) -> None:
+        self.used -= size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self.waiting and (not self.used or self.used + self.waiting[0][0] <= self.size):
+            size, go = self.waiting.popleft()
+            self.used += size
+            go()
+
+
+class Starts:
+    """All that this process started elsewhere."""
+
+    def __init__(self, process: Process) -> None:
+        self.hosts: dict[Link, Host] = {}
+        self._budget = _Budget(config.result_budget)
+        self._fetching: dict[tuple[Link, int], int] = {}
+        services = process.endpoint.services
+        services.on_frame(Kind.STARTED, self._exists)
+        services.on_frame(Kind.OUTCOME, self._ended)
+        services.on_frame(Kind.READY, self._ready)
+        services.links_lost.append(self._lost)
+
+    async def host(self, link: Link, shipped: Shipped | None = None) -> Host:
+        """Make sure that coroutines can be started over a link."""
+        host = self.hosts.get(link)
+        if host is None:
+            reply = await link.request(Attach())
+            assert isinstance(reply, Attached)  # noqa: S101 - the only reply there is
+            host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
+        return host
+
+    def _started(self, link: Link, serial: int) -> Started | None:
+        host = self.hosts.get(link)
+        if host is None or serial >> LANE_SHIFT != host.lane:
+            text = f"{link.peer_name} spoke of a coroutine that was never started there"
+            raise ProtocolError(text)
+        return host.started.get(serial)
+
+    def _exists(self, link: Link, frame: Frame) -> None:
+        started = self._started(link, frame.target)
+        if started is not None:
+            started.exists()
+
+    def _ready(self, link: Link, frame: Frame) -> None:
+        serial = frame.target
+        (size,) = SIZE.unpack(frame.body)
+        if self._started(link, serial) is None:
+            return
+
+        def fetch() -> None:
+            if not link.lost:
+                self._fetching[link, serial] = size
+                link.send(Kind.FETCH, serial)
+            else:
+                self._budget.give(size)
+
+        self._budget.want(size, fetch)
+
+    def _ended(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        started = self._started(link, serial)
+        if flags > Ending.CANCELLED:
+            text = f"an outcome has the unknown ending {flags}"
+            raise ProtocolError(text)
+        if self._fetching:
+            self._fetched(link, serial)
+        if started is not None:
+            del self.hosts[link].started[serial]
+            started.end(Arrived(Ending(flags), body, buffers))
+
+    def _fetched(self, link: Link, serial: int) -> None:
+        size = self._fetching.pop((link, serial), None)
+        if size is not None:
+            self._budget.give(size)
+
+    def _lost(self, link: Link) -> None:
+        host = self.hosts.pop(link, None)
+        if host is None:
+            return
+        for _, serial in [key for key in self._fetching if key[0] is link]:
+            self._fetched(link, serial)
+        if host.on_lost is not None:
+            host.on_lost(host)
+        else:
+            lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
+
+
+def lose_all(host: Host, error: Exception) -> None:
+    """End all coroutines of a host that is gone."""
+    started, host.started = host.started, {}
+    for record in started.values():
+        record.end(Here.lost(error))
