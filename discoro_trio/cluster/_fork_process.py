@@ -5,8 +5,9 @@ This module owns `ServerProcess` and `Exit`. The template that forks, signals an
 
 from __future__ import annotations
 
-import functools
 import socket
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -47,16 +48,19 @@ class ServerProcess:
     def __init__(self, number: int, post: Callable[[wire.Request], None], on_output: OnOutput | None) -> None:
         self.number = number
         self.exit: Exit | None = None
-        near, self._far = socket.socketpair()
-        self.link = trio.SocketStream(trio.socket.from_stdlib_socket(near))
         self._post = post
         self._on_output = on_output
         self._tail = Tail()
-        self._pipes = (
-            OutputPipe(functools.partial(self._take, STDOUT)),
-            OutputPipe(functools.partial(self._take, STDERR)),
-            OutputPipe(self._tail.add),
-        )
+        with ExitStack() as undo:
+            near, self._far = socket.socketpair()
+            undo.callback(near.close)
+            undo.callback(self._far.close)
+            self._pipes = [
+                _open_pipe(take, undo)
+                for take in (partial(self._take, STDOUT), partial(self._take, STDERR), self._tail.add)
+            ]
+            self.link = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+            undo.pop_all()
         self._pid: int | None = None
         self._failure: Exception | None = None
         self._code: int | None = None
@@ -166,6 +170,13 @@ class ServerProcess:
             self._tail.add(data)
         if self._on_output is not None:
             self._on_output(self, fd_number, data)
+
+
+def _open_pipe(take: Callable[[bytes], None], undo: ExitStack) -> OutputPipe:
+    pipe = OutputPipe(take)
+    undo.callback(pipe.close_read)
+    undo.callback(pipe.close_write)
+    return pipe
 
 
 def _describe(code: int, tail: str) -> Exit:

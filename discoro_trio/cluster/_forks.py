@@ -206,22 +206,22 @@ class Template:
             else:
                 server.end(-signal.SIGKILL)
 
-    @trio.lowlevel.enable_ki_protection
     async def close(self) -> None:
-        """Kill the servers and the template, and wait until they are gone. For `open_template` only."""
+        """Have the template end its servers and itself; kill it if it does not. For `open_template` only."""
         self._over = True
         self._outbox.close()
         if not self._servers:
             self._process.kill()  # It has no children, so it need not even get ready.
-        with trio.move_on_after(CLOSE_SECONDS):
-            await self.ended.wait()
-        if not self.ended.is_set():
-            self._process.kill()
-            await self.ended.wait()
-        self._channel.close()
+        try:
+            with trio.move_on_after(CLOSE_SECONDS):
+                await self.ended.wait()
+        finally:  # A second Ctrl-C comes here too.
+            if not self.ended.is_set():
+                self._process.kill()
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[Template]:
     """Run a template process.
 
@@ -238,14 +238,15 @@ async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[
     """
     process, channel = _start(server_module)
     failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        template = Template(process, channel, nursery)
-        try:
-            yield template
-        except BaseException as error:  # noqa: BLE001 (raised again below, outside of the nursery's group)
-            failure = error
-        with trio.CancelScope(shield=True):
-            await template.close()
+    with channel:
+        async with trio.open_nursery() as nursery:
+            template = Template(process, channel, nursery)
+            try:
+                yield template
+            except BaseException as error:  # noqa: BLE001 (raised again below, outside of the nursery's group)
+                failure = error
+            with trio.CancelScope(shield=True):
+                await template.close()
     if failure is not None:
         raise failure
 
