@@ -1,0 +1,78 @@
+"""The public face: exactly these names, each documented, at the price of a light import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import discoro_trio
+
+NAMES = [
+    "AuthenticationError",
+    "ComputationClosed",
+    "CoroCancelled",
+    "CoroInfo",
+    "DiscoroError",
+    "DiscoroStatus",
+    "FileTransferError",
+    "Location",
+    "MailboxClosed",
+    "MonitorException",
+    "NodeAllocation",
+    "NodeInfo",
+    "NotPicklable",
+    "PeerDisconnected",
+    "ProtocolError",
+    "RemoteError",
+    "SchedulerNotFound",
+    "ServerLost",
+    "Status",
+    "StatusLagged",
+    "UnknownCoro",
+    "UnknownLocation",
+    "VersionMismatch",
+    "config",
+]
+"""A name that is added or taken away here is a change for users; it goes into the changelog."""
+
+HEAVY = (
+    "asyncio",
+    "click",
+    "cryptography",
+    "hypercorn",
+    "multiprocessing",
+    "numpy",
+    "psutil",
+    "quart",
+    "rich",
+)
+"""Each of these would cost every program a part of its start; they are imported where they are used."""
+
+
+def test_exactly_the_listed_names_are_public() -> None:
+    assert sorted(discoro_trio.__all__) == sorted(NAMES)
+
+
+def test_nothing_else_looks_public() -> None:
+    others = {
+        name
+        for name, value in vars(discoro_trio).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert others <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_has_documentation_of_its_own(name: str) -> None:
+    documentation = getattr(discoro_trio, name).__doc__
+    assert documentation
+    assert not documentation.startswith(f"{name}("), "that is a signature, not a sentence"
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = f"import sys, discoro_trio; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
