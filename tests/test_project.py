@@ -1,0 +1,143 @@
+"""The project's own programs: the rows and their marks, the marks of size, the commands for people and CI."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests._project import conformance, structure, totals
+
+ROOT = Path(__file__).parents[1]
+SPEC = "pytest.mark.spec"  # put together below, so that no reader of this file takes a sample for a mark
+
+
+def test_the_rows_are_complete_and_in_order() -> None:
+    rows = [row for section in conformance.read_rows(conformance.ROWS) for row in section.rows]
+    last = {"S": 109, "B": 25, "F": 28}
+    assert rows == [f"{letter}{number:02}" for letter in last for number in range(1, last[letter] + 1)]
+
+
+def test_every_mark_names_a_row_that_exists() -> None:
+    sections = conformance.read_rows(conformance.ROWS)
+    assert not conformance.unknown(sections, conformance.read_marks(conformance.TESTS))
+
+
+def test_a_row_in_two_sections_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.toml"
+    section = '[[section]]\ntitle = "T"\n[section.rows]\nS01 = "x"\n'
+    path.write_text(section * 2, encoding="utf-8")
+    with pytest.raises(ValueError, match="S01 stand in two sections"):
+        conformance.read_rows(path)
+
+
+def write_test(folder: Path, source: str) -> None:
+    (folder / "test_sample.py").write_text(source, encoding="utf-8")
+
+
+def test_marks_are_found_on_functions_classes_modules_and_parameters(tmp_path: Path) -> None:
+    source = f"""
+pytestmark = {SPEC}("S01")
+
+@{SPEC}("S02", "S03")
+async def test_a(): ...
+
+class TestB:
+    @{SPEC.replace("spec", "fault")}("F01")
+    def test_b(self): ...
+
+@pytest.mark.parametrize("x", [pytest.param(1, marks={SPEC}("S04"))])
+def test_c(x): ...
+"""
+    write_test(tmp_path, source)
+    assert conformance.read_marks(tmp_path) == {
+        "S01": ["test_sample.py"],
+        "S02": ["test_sample.py::test_a"],
+        "S03": ["test_sample.py::test_a"],
+        "F01": ["test_sample.py::TestB::test_b"],
+        "S04": ["test_sample.py::test_c"],
+    }
+
+
+def test_a_mark_that_only_runs_can_tell_is_refused(tmp_path: Path) -> None:
+    write_test(tmp_path, f"@{SPEC}(ROW)\ndef test_a(): ...\n")
+    with pytest.raises(conformance.UnclearMarkError, match="test_a: name the rows as plain strings"):
+        conformance.read_marks(tmp_path)
+
+
+def test_the_table_shows_rows_with_and_without_a_test() -> None:
+    sections = [conformance.Section("Parts", {"S01": "One.", "S02": "Two."})]
+    marks = {"S01": ["test_a.py::test_x", "test_a.py::test_y"]}
+    page = conformance.render(sections, marks)
+    assert "1 of 2 rows have a test" in page
+    assert "| S01 | One. | `test_a.py::test_x`<br>`test_a.py::test_y` |" in page
+    assert "| S02 | Two. | none yet |" in page
+    assert conformance.untested(sections, marks) == ["S02"]
+    assert conformance.unknown(sections, {"S99": ["test_a.py::test_x"]}) == ["S99"]
+
+
+def make_source(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_what_is_over_the_marks_is_named_with_its_size(tmp_path: Path) -> None:
+    function = "def long():\n" + "    pass\n" * 80
+    methods = "".join(f"    def m{n}(self): ...\n" for n in range(21))
+    make_source(tmp_path, "discoro_trio/a.py", function)
+    make_source(tmp_path, "tests/b.py", f"class Big:\n{methods}")
+    make_source(tmp_path, "examples/c.py", "x = 1\n" * 501)
+    assert structure.over_the_marks(structure.read_sources(tmp_path)) == [
+        "examples/c.py: 501 lines in a file, more than 500",
+        "discoro_trio/a.py:1 long: 81 lines in a function, more than 80",
+        "tests/b.py:1 Big: 21 methods in a class, more than 20",
+    ]
+
+
+def test_what_is_exactly_at_the_marks_is_let_pass(tmp_path: Path) -> None:
+    make_source(tmp_path, "discoro_trio/a.py", "def long():\n" + "    pass\n" * 79)
+    make_source(tmp_path, "discoro_trio/b.py", "x = 1\n" * 500)
+    assert not structure.over_the_marks(structure.read_sources(tmp_path))
+
+
+def test_overloads_of_one_method_count_once(tmp_path: Path) -> None:
+    make_source(tmp_path, "discoro_trio/a.py", "class C:\n" + "    def m(self): ...\n" * 21)
+    assert not structure.over_the_marks(structure.read_sources(tmp_path))
+
+
+def test_imports_are_counted_by_layer_however_they_are_written(tmp_path: Path) -> None:
+    make_source(tmp_path, "discoro_trio/_values.py", "import attrs\n")
+    make_source(
+        tmp_path,
+        "discoro_trio/link/_link.py",
+        "from ..wire import Frame\nfrom .. import wire\nfrom .._values import Location\n"
+        "from ._other import x\nimport discoro_trio.wire._frames\n",
+    )
+    counts = structure.imports_by_layer(structure.read_sources(tmp_path))
+    assert counts == {"leaves": {}, "link": {"wire": 3, "leaves": 1}}
+
+
+def test_the_report_names_public_names_and_the_weight_of_tests(tmp_path: Path) -> None:
+    make_source(tmp_path, "discoro_trio/__init__.py", '__all__ = ["b", "a"]\n')
+    make_source(tmp_path, "tests/test_a.py", "# why\n\nassert 1\n")
+    report = structure.report(structure.read_sources(tmp_path))
+    assert "discoro_trio (2): a, b" in report
+    assert "Lines of test for each line of code: 1.00" in report
+
+
+def test_totals_add_up_every_report_of_a_folder(tmp_path: Path) -> None:
+    suite = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
+    (tmp_path / "a.xml").write_text(suite.format(10, 1, 1, 2), encoding="utf-8")
+    (tmp_path / "b.xml").write_text(suite.format(5, 0, 0, 0), encoding="utf-8")
+    assert totals.add_up(tmp_path) == totals.Totals(passed=11, failed=2, skipped=2)
+
+
+def test_ci_runs_the_second_command_of_the_readme_word_for_word() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"```sh\n(.+?)\n```", readme)
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert len(commands) >= 2
+    assert "\n" not in commands[1]
+    assert commands[1] in script
