@@ -1,0 +1,131 @@
+"""The commands of the project, the same for people and for CI.
+
+Plain `nox` runs everything but what takes long or measures; `nox -l` lists all, `nox -s NAME` runs one.
+A session for the tests of one mark exists as soon as a test carries that mark.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.11"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+# A Python version that is not on this machine is reported as skipped; the one that runs nox is always there.
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = sorted({"3.11", "3.12", "3.13", RUNNING})
+REPORTS = ROOT / ".nox" / "reports"
+CODE = [
+    name
+    for name in ("discoro_trio", "tests", "examples", "benchmarks", "docs/conf.py", "noxfile.py")
+    if (ROOT / name).exists()
+]
+SESSIONS_BY_MARK = {"example": "examples", "fault": "faults", "browser": "browser", "fuzz": "fuzz"}
+UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
+QUICK = f"{UNMARKED} and not slow"
+
+
+def show_pyenv_versions() -> None:
+    """Put the interpreters of pyenv on the path; its shims hide those that are not selected."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    folders = [str(path) for path in sorted(root.glob("versions/3.*/bin"))]
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *folders])
+
+
+def has_tests_marked(mark: str) -> bool:
+    """Whether a test of the project carries this mark."""
+    paths = ROOT.glob("tests/**/test_*.py")
+    return any(f"mark.{mark}" in path.read_text(encoding="utf-8") for path in paths)
+
+
+def run_pytest(session: nox.Session, marks: str, *install_options: str) -> None:
+    """Install the project with what its tests need and run those of some marks; `--` passes more on."""
+    session.install("-e", ".[test]", *install_options)
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    session.run("pytest", f"--junitxml={REPORTS / session.name}.xml", "-m", marks, *session.posargs)
+
+
+def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
+    """Define the session of the tests that carry one mark."""
+
+    @nox.session(name=name, default=default)
+    def marked_tests(session: nox.Session) -> None:
+        run_pytest(session, mark if mark == "soak" else f"{mark} and not soak")
+
+    marked_tests.__doc__ = f"Run the tests that are marked {mark}."
+
+
+show_pyenv_versions()
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the direction of imports."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session(venv_backend="none")
+def structure(session: nox.Session) -> None:
+    """Print the figures of the source; fail where a file, function or class is too long."""
+    session.run(sys.executable, "-m", "tests._project.structure")
+
+
+@nox.session(venv_backend="none")
+def conformance(session: nox.Session) -> None:
+    """Write docs/conformance.md and print the rows that no test names."""
+    session.run(sys.executable, "-m", "tests._project.conformance")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check all types, and that everything public has one."""
+    session.install("-e", ".[test]", "nox", *nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy", *CODE)
+    session.run("pyright", "--verifytypes", "discoro_trio", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests: all on the Python that runs nox, without the slow ones on the others."""
+    run_pytest(session, UNMARKED if session.python == RUNNING else QUICK)
+
+
+for mark_of_session, name_of_session in SESSIONS_BY_MARK.items():
+    if has_tests_marked(mark_of_session):
+        define_session_for(mark_of_session, name_of_session)
+if has_tests_marked("soak"):
+    define_session_for("soak", "soak", default=False)
+
+
+@nox.session(default=False, venv_backend="uv")
+def oldest(session: nox.Session) -> None:
+    """Run the quick tests with the oldest dependencies that pyproject.toml allows."""
+    run_pytest(session, QUICK, "--resolution", "lowest-direct")
+
+
+if (ROOT / "benchmarks" / "__main__.py").exists():
+
+    @nox.session(default=False)
+    def bench(session: nox.Session) -> None:
+        """Measure this project, the floor and other systems; what follows `--` goes to the program."""
+        session.install("-e", ".[bench]")
+        session.run("python", "-m", "benchmarks", *session.posargs)
