@@ -1,0 +1,49 @@
+"""The figures: their names, units and marks. What is measured stands in each system's module of that name.
+
+To add one: a line here, and a module of its lower-case name in the package of each system that has it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+
+Better = Literal["higher", "lower"]
+
+
+@frozen
+class Mark:
+    """What this project has set itself to reach in a figure."""
+
+    bound: float
+    """The least, or the most where lower is better: a number, or a part of what `of` reaches."""
+    of: str | None = None
+    """The name of the system that it is a part of; None: `bound` is in the figure's unit."""
+
+
+@frozen
+class Figure:
+    """One thing that is measured."""
+
+    name: str
+    unit: str
+    better: Better
+    mark: Mark | None = field(default=None, kw_only=True)
+
+    @property
+    def module(self) -> str:
+        """The name of the module that measures it, in each system's package."""
+        return self.name.lower()
+
+
+FIGURES = (
+    Figure("jobs_per_s", "jobs/s", "higher", mark=Mark(0.5, of="floor")),
+    Figure("jobs_chunked_per_s", "jobs/s", "higher", mark=Mark(0.4, of="ProcessPoolExecutor")),
+    Figure("job_latency_us", "µs", "lower", mark=Mark(1.5, of="floor")),
+    Figure("message_roundtrip_us", "µs", "lower", mark=Mark(1.6, of="floor")),
+    Figure("messages_per_s", "messages/s", "higher", mark=Mark(0.3, of="floor")),
+    Figure("bulk_roundtrip_MBps", "MB/s", "higher", mark=Mark(0.8, of="floor")),
+    Figure("startup_s", "s", "lower", mark=Mark(0.5)),
+    Figure("memory_10k_coroutines_MB", "MB", "lower", mark=Mark(80)),
+)
