@@ -1,0 +1,1 @@
+"""Other systems under measurement. ProcessPoolExecutor is always there; the rest when installed."""
