@@ -1,0 +1,1 @@
+"""This project under measurement, by its public names only."""

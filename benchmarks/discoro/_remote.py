@@ -1,0 +1,45 @@
+"""What runs on the servers. It imports nothing of the client's side, so that it can be shipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import discoro_trio as discoro
+
+
+async def increment(value: int) -> int:
+    """Do the least that a job can do."""
+    return value + 1
+
+
+def increment_plainly(value: int) -> int:
+    """Do the same as a plain function, for chunks."""
+    return value + 1
+
+
+async def echo(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> None:
+    """Send back each message."""
+    async for message in coro:
+        await client.send(message)
+
+
+async def count(*, coro: discoro.Coro[int]) -> int:
+    """Count messages until None."""
+    total = 0
+    while await coro.receive() is not None:
+        total += 1
+    return total
+
+
+async def suspended(*, coro: discoro.Coro[None]) -> None:
+    """Wait at an empty mailbox."""
+    await coro.receive()
+
+
+def resident_megabytes() -> float:
+    """Return the resident memory of the server's process, in 10⁶ bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
