@@ -1,0 +1,103 @@
+"""One measurement as a process of its own, with an end to it whatever it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from benchmarks._systems import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks._figures import Figure
+    from benchmarks._systems import System
+
+TIME_TO_CLEAN_UP = 3.0
+"""Seconds between asking a measurement that takes too long to end, and ending it."""
+
+
+class MeasurementError(Exception):
+    """A measurement has no value; its text is one line that says why."""
+
+
+def measure_in_process(system: System, figure: Figure, *, seconds: float, timeout: float) -> float:
+    """Run `benchmarks.measure` for one figure of one system.
+
+    Args:
+        system: What is measured.
+        figure: One that the system has.
+        seconds: How long it is measured.
+        timeout: Seconds after which it has failed.
+
+    Returns:
+        The figure, in its unit.
+
+    Raises:
+        MeasurementError: The process failed, or took longer.
+    """
+    module = f"{system.package}.{figure.module}"
+    return run_for_number(["-m", "benchmarks.measure", module, str(seconds)], timeout=timeout)
+
+
+def run_for_number(arguments: list[str], *, timeout: float) -> float:
+    """Run Python with these arguments until it has printed a number; nothing of it is left.
+
+    Args:
+        arguments: What follows `python` on the command line.
+        timeout: Seconds after which it has failed.
+
+    Raises:
+        MeasurementError: It failed, took longer, or printed something else.
+    """
+    with tempfile.TemporaryFile() as errors:
+        with _open_group(arguments, errors.fileno()) as process:
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                message = f"no result within {timeout:g} s"
+                raise MeasurementError(message) from None
+        if process.returncode == 0:
+            with suppress(ValueError):
+                return float(json.loads(output))
+        errors.seek(0)
+        raise MeasurementError(_reason(process.returncode, errors.read()))
+
+
+@contextmanager
+def _open_group(arguments: list[str], errors: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Python as the head of a process group, and end that group on leaving."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                _ask_to_end(process)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(TIME_TO_CLEAN_UP)
+
+
+def _reason(returncode: int, errors: bytes) -> str:
+    """Return the last line that says anything; below a group's traceback there are rulers."""
+    lines = [line.strip(" |+-") for line in errors.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), f"exit code {returncode}")

@@ -1,0 +1,254 @@
+"""The benchmark program: its rounds, its ratios, what it prints and writes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks._figures import FIGURES, Figure, Mark
+from benchmarks._processes import MeasurementError, measure_in_process, run_for_number
+from benchmarks._report import number, report, table
+from benchmarks._results import Result, as_json
+from benchmarks._rounds import Outcome, Plan, alternate
+from benchmarks._systems import DISCORO, FLOOR, PEERS, System
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RATE = Figure("rate", "1/s", "higher", mark=Mark(0.5, of="floor"))
+DELAY = Figure("delay", "s", "lower", mark=Mark(1.0))
+FAST, SLOW, BROKEN = (System(name, f"no.{name}") for name in ("fast", "slow", "broken"))
+THREE_ROUNDS = Plan(rounds=3, seconds=1.0, timeout=1.0, budget=float("inf"))
+
+
+class Values:
+    """Measures from prepared values, an exception among them being raised, and notes who was asked."""
+
+    def __init__(self, **values: list[float | MeasurementError]) -> None:
+        self._values = {name: iter(prepared) for name, prepared in values.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, system: System) -> float:
+        self.asked.append(system.name)
+        value = next(self._values[system.name])
+        if isinstance(value, MeasurementError):
+            raise value
+        return value
+
+
+def test_rounds_alternate_between_the_systems() -> None:
+    values = Values(fast=[1, 2, 3], slow=[1, 2, 3])
+    alternate([FAST, SLOW], values, THREE_ROUNDS)
+    assert values.asked == ["fast", "slow"] * 3
+
+
+def test_a_figure_is_the_median_of_its_rounds() -> None:
+    outcome = alternate([FAST], Values(fast=[100, 1, 7]), THREE_ROUNDS)
+    assert outcome.medians() == {"fast": 7}
+
+
+def test_a_system_that_fails_is_left_alone_and_hides_no_other() -> None:
+    values = Values(broken=[5, MeasurementError("it broke")], fast=[1, 2, 3])
+    outcome = alternate([BROKEN, FAST], values, THREE_ROUNDS)
+    assert outcome == Outcome(values={"fast": [1, 2, 3]}, failures={"broken": "it broke"})
+    assert values.asked == ["broken", "fast", "broken", "fast", "fast"]
+
+
+def test_no_round_begins_that_would_exceed_the_budget() -> None:
+    plan = Plan(rounds=5, seconds=1.0, timeout=1.0, budget=9.0)
+    clock: Iterator[float] = iter([0.0, 4.0, 8.0, 12.0])
+    outcome = alternate([FAST], Values(fast=[1, 2, 3, 4, 5]), plan, clock=lambda: next(clock))
+    assert outcome.values == {"fast": [1, 2]}
+
+
+@pytest.mark.parametrize(("figure", "best"), [(RATE, "slow"), (DELAY, "fast")])
+def test_the_best_peer_is_the_one_on_the_better_side(figure: Figure, best: str) -> None:
+    result = Result(figure, {"discoro": 3.0, "floor": 6.0, "fast": 1.0, "slow": 2.0})
+    assert result.best_peer == best
+    assert result.ratio_to("floor") == 0.5
+    assert result.ratio_to("fast") == 3.0
+
+
+def test_what_is_missing_has_no_ratio() -> None:
+    result = Result(RATE, {"floor": 6.0})
+    assert result.best_peer is None
+    assert result.ratio_to("floor") is None
+    assert result.reached is None
+
+
+@pytest.mark.parametrize(
+    ("figure", "discoro", "reached"),
+    [(RATE, 5.0, True), (RATE, 4.9, False), (DELAY, 1.0, True), (DELAY, 1.1, False)],
+)
+def test_a_mark_is_reached_on_its_side(figure: Figure, discoro: float, *, reached: bool) -> None:
+    assert Result(figure, {"discoro": discoro, "floor": 10.0}).reached is reached
+
+
+def test_json_holds_every_system_under_its_figure() -> None:
+    results = [Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0}), Result(DELAY, {})]
+    assert as_json(results) == {
+        "figures": {
+            "rate": {
+                "discoro": 3.0,
+                "floor": 6.0,
+                "peers": {"fast": 1.0},
+                "unit": "1/s",
+                "better": "higher",
+            },
+            "delay": {"discoro": None, "floor": None, "peers": {}, "unit": "s", "better": "lower"},
+        }
+    }
+
+
+def test_columns_are_aligned_words_left_numbers_right() -> None:
+    assert table(["figure", "x"], [["a", "1"], ["longer", "1,000"]]).splitlines() == [
+        "figure      x",
+        "a           1",
+        "longer  1,000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.00"), (0.05189, "0.0519"), (1.234, "1.23"), (99.94, "99.9"), (84520.6, "84,521")],
+)
+def test_numbers_show_the_digits_that_count(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_the_report_shows_ratios_and_the_mark() -> None:
+    [_, row] = report([Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0})], []).splitlines()
+    assert row.split() == [
+        *("rate", "1/s", "higher", "3.00", "6.00", "0.500", "fast", "1.00", "3.00"),
+        *("≥", "0.5", "of", "floor:", "reached"),
+    ]
+
+
+def test_the_report_shows_all_peers_when_there_are_several() -> None:
+    text = report([Result(RATE, {"fast": 2.0, "slow": 1.0})], [])
+    assert text.endswith("figure  fast  slow\nrate    2.00  1.00")
+
+
+def test_the_report_says_who_failed_and_who_was_left_out() -> None:
+    absent = System("absent", "no.absent", requires="no_module_has_this_name")
+    text = report([Result(RATE, {}, {"broken": "it broke"})], [absent, FAST])
+    assert text.splitlines()[-3:] == [
+        "broken failed at rate: it broke",
+        "not installed, so not measured: absent",
+        "left out by --quick: fast",
+    ]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces measuring by a constant; holds the names of the systems that were asked for it."""
+    names: list[str] = []
+
+    def measure(system: System, figure: Figure, **_: float) -> float:
+        names.append(f"{system.name} {figure.name}")
+        return 2.0
+
+    monkeypatch.setattr(program, "measure_in_process", measure)
+    return names
+
+
+def test_an_unknown_name_is_refused_in_one_line_that_lists_the_known(
+    measured: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["jobs_per_s", "jobs_per_year"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "jobs_per_year" in line
+    assert all(figure.name in line for figure in FIGURES)
+    assert not measured
+
+
+def test_a_file_in_no_folder_is_refused_before_anything_is_measured(
+    tmp_path: Path, measured: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["--json", str(tmp_path / "absent" / "figures.json")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "there is no folder" in line
+    assert not measured
+
+
+def test_quick_measures_no_installed_peer_but_the_process_pool(measured: list[str]) -> None:
+    assert program.main(["--quick", "jobs_per_s"]) == 0
+    assert measured == ["discoro jobs_per_s", "floor jobs_per_s", "ProcessPoolExecutor jobs_per_s"] * 3
+
+
+def test_a_run_prints_and_writes_the_figures_named(
+    tmp_path: Path, measured: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    assert program.main(["--quick", "--json", str(file), "startup_s", "messages_per_s"]) == 0
+    assert set(json.loads(file.read_text(encoding="utf-8"))["figures"]) == {"startup_s", "messages_per_s"}
+    assert "startup_s" in capsys.readouterr().out
+    assert not any("jobs_per_s" in name for name in measured)
+
+
+@pytest.mark.parametrize(("broken", "code"), [(DISCORO, 1), (FLOOR, 1), (PEERS[0], 0)])
+def test_the_exit_code_says_whether_a_ratio_to_the_floor_is_missing(
+    broken: System, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(system: System, _figure: Figure, **_: float) -> float:
+        if system == broken:
+            raise MeasurementError
+        return 1.0
+
+    monkeypatch.setattr(program, "measure_in_process", measure)
+    assert program.main(["--quick", "jobs_per_s"]) == code
+
+
+def test_a_measurement_is_a_process_that_prints_a_number() -> None:
+    assert run_for_number(["-c", "print(2.5)"], timeout=30) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ValueError('no luck')", "ValueError: no luck"),
+        ("raise ExceptionGroup('all', [ValueError('no luck')])", "ValueError: no luck"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("print('words')", "exit code 0"),
+    ],
+)
+def test_a_measurement_that_fails_says_why_in_one_line(code: str, reason: str) -> None:
+    with pytest.raises(MeasurementError, match=reason):
+        run_for_number(["-c", code], timeout=30)
+
+
+def test_a_measurement_that_takes_too_long_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    fifo = tmp_path / "held open by the child"
+    os.mkfifo(fifo)
+    child = f"import signal; file = open({str(fifo)!r}, 'w'); signal.pause()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)) as held:
+        with pytest.raises(MeasurementError, match=r"no result within 0\.5 s"):
+            run_for_number(["-c", code], timeout=0.5)
+        os.set_blocking(held.fileno(), True)
+        assert held.read() == "", "the end of the file is reached when nobody holds it open"
+
+
+def test_this_project_and_the_floor_have_every_figure() -> None:
+    assert [figure for figure in FIGURES if not (DISCORO.has(figure) and FLOOR.has(figure))] == []
+
+
+def _figures_without_installing() -> Iterator[tuple[System, Figure]]:
+    return ((system, figure) for system in (FLOOR, PEERS[0]) for figure in FIGURES if system.has(figure))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("system", "figure"),
+    [
+        pytest.param(system, figure, id=f"{system.name}-{figure.name}")
+        for system, figure in _figures_without_installing()
+    ],
+)
+def test_every_figure_that_needs_no_installing_can_be_measured(system: System, figure: Figure) -> None:
+    assert measure_in_process(system, figure, seconds=0.01, timeout=30) > 0
