@@ -1,0 +1,105 @@
+"""Secrets, and the keys made of them.
+
+This module owns how a secret becomes keys: one for each purpose, so that what one proves serves for nothing
+else. Where secrets are kept is with the endpoint, who must know which is with the leases.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+
+import attrs
+
+KEY_SIZE = 32
+"""The bytes of a secret that is used as it is, and of every key."""
+
+# scrypt (RFC 7914) makes each guess of a passphrase cost 32 MiB and about 0.3 s, one of the equivalent
+# choices of OWASP's Password Storage Cheat Sheet. All processes of a cluster must come to the same key
+# without talking first, so the salt is fixed; it only keeps tables made for other programs from fitting.
+_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**15, 8, 3
+_SCRYPT_MEMORY = 64 * 1024 * 1024
+_SCRYPT_SALT = b"discoro_trio passphrase 1"
+
+_HKDF_SALT = b"discoro_trio keys 1"
+
+
+class Purpose(enum.StrEnum):
+    """What a key is for."""
+
+    LINK_CLIENT = "link client"
+    LINK_SERVER = "link server"
+    DISCOVERY = "discovery"
+    FINGERPRINT = "fingerprint"
+
+
+@attrs.frozen
+class Credential:
+    """What opens a link: a key, and the name under which the peer finds its own copy."""
+
+    realm: bytes
+    """b"" for the cluster's secret, otherwise the id of a lease or ticket; at most 64 bytes."""
+    key: bytes = attrs.field(repr=False, validator=attrs.validators.min_len(KEY_SIZE))
+    """The key, at least 32 bytes."""
+
+
+def key_of_secret(secret: str | bytes) -> bytes:
+    """Make the key of a secret.
+
+    Args:
+        secret: 32 random bytes, which are the key, or a passphrase, which goes through scrypt.
+
+    Raises:
+        ValueError: The passphrase is empty, or the bytes are not 32.
+    """
+    if isinstance(secret, str):
+        if not secret:
+            message = "the secret is empty; leave it out to use the one in the config folder"
+            raise ValueError(message)
+        return hashlib.scrypt(
+            secret.encode(),
+            salt=_SCRYPT_SALT,
+            n=_SCRYPT_N,
+            r=_SCRYPT_R,
+            p=_SCRYPT_P,
+            maxmem=_SCRYPT_MEMORY,
+            dklen=KEY_SIZE,
+        )
+    if len(secret) != KEY_SIZE:
+        message = f"a secret in bytes has {KEY_SIZE} of them, not {len(secret)}; give a passphrase as text"
+        raise ValueError(message)
+    return bytes(secret)
+
+
+def hkdf(key: bytes, info: bytes, size: int = KEY_SIZE) -> bytes:
+    """Derive a key by HKDF-SHA256 (RFC 5869) under this application's salt.
+
+    Args:
+        key: What it is made of.
+        info: What it is for.
+        size: The bytes wanted, at most 255 * 32.
+    """
+    extracted = hmac.digest(_HKDF_SALT, key, "sha256")
+    block, derived, count = b"", b"", 0
+    while len(derived) < size:
+        count += 1
+        block = hmac.digest(extracted, block + info + bytes([count]), "sha256")
+        derived += block
+    return derived[:size]
+
+
+def handshake_key(key: bytes, purpose: str) -> bytes:
+    """Derive the key for one purpose.
+
+    Args:
+        key: The key of a secret or lease, at least 32 bytes.
+        purpose: A `Purpose`, or a text that no other use has.
+    """
+    return hkdf(key, purpose.encode())
+
+
+def fingerprint(key: bytes) -> str:
+    """Give a short text that tells one secret from another and may be shown: `1a2b-3c4d`."""
+    digest = hkdf(key, Purpose.FINGERPRINT.encode(), 4).hex()
+    return f"{digest[:4]}-{digest[4:]}"

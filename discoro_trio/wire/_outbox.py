@@ -1,0 +1,274 @@
+"""What a link has still to write, and in which order.
+
+This module owns the order of frames on a connection: everything small that has gathered goes in one piece,
+and bulk goes in parts that take turns with it. The layout of a frame is with `_frames`, writing with the
+link.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from ._frames import HEADER, LARGE, MOST_BUFFERS, Kind, encode_header
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
+    from ._frames import Buffer
+
+PART_SIZE = 256 * 1024
+"""The most bytes in one part of a bulk stream, and what a frame must have to become one."""
+
+TAKE_SIZE = 512 * 1024
+"""The bytes of small frames after which a take ends, so that a bulk stream has its turn."""
+
+_START, _BULK, _PART, _ABORT = int(Kind.START), int(Kind.BULK), int(Kind.PART), int(Kind.ABORT)
+
+
+class Outbox:
+    """The frames of one link that are not yet written.
+
+    There are two lanes. Small frames go in order. Frames of `PART_SIZE` and more wait in a queue of their
+    own, whose head goes part by part, one part between two takes of small frames. Order holds across the
+    lanes for whatever shares a key: a frame goes behind the queue if a queued frame has one of its keys, and
+    leaves the queue only after all small frames that were put before it.
+    """
+
+    def __init__(self) -> None:
+        self._tail = bytearray()  # the end of the small lane, still growing
+        self._ready: deque[Buffer] = deque()  # the small lane before it
+        self._ready_bytes = 0
+        self._taken = 0  # all bytes that ever left the small lane
+        self._queue: deque[_Queued] = deque()
+        self._queue_bytes = 0
+        self._busy: Counter[Hashable] = Counter()  # the keys of _queue
+        self._streams = 0  # the number of the latest bulk stream
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._tail or self._ready or self._queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes not yet taken."""
+        return len(self._tail) + self._ready_bytes + self._queue_bytes
+
+    def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
+        self,
+        kind: int,
+        flags: int,
+        target: int,
+        body: Buffer,
+        buffers: Sequence[Buffer] = (),
+        keys: tuple[Hashable, ...] = (),
+    ) -> None:
+        """Add a frame.
+
+        Args:
+            kind: One of `Kind`.
+            flags: 0 to 255.
+            target: 0 to 2**64 - 1.
+            body: The body, in bytes. Not to be changed afterwards, as large ones are not copied.
+            buffers: The out-of-band buffers, contiguous; kept until they are written. The same holds.
+            keys: What the frame must not overtake: frames that share a key go in the order in which they were
+                put.
+
+        Raises:
+            ValueError: There are more than `MOST_BUFFERS` buffers.
+        """
+        length = len(body)
+        if buffers or length >= LARGE or (self._queue and not self._busy.keys().isdisjoint(keys)):
+            self._put_other(kind, flags, target, body, buffers, keys)
+            return
+        tail = self._tail
+        tail += HEADER.pack(kind, flags, 0, length, target)
+        tail += body
+        if len(tail) >= TAKE_SIZE:
+            self._rotate()
+
+    def take(self) -> list[Buffer]:
+        """Give what is to be written next, in order; an empty list if there is nothing."""
+        if not (self._ready or self._queue):
+            tail = self._tail
+            if not tail:
+                return []
+            self._tail = bytearray()
+            self._taken += len(tail)
+            return [tail]
+        out: list[Buffer] = []
+        self._take_small(out)
+        if self._queue and self._queue[0].after <= self._taken:
+            self._take_queued(out)
+        return out
+
+    def abort_start(self, target: int) -> bool:
+        """Drop the start of a coroutine that waits in the bulk queue or is partly sent.
+
+        Args:
+            target: The target of the START frame.
+
+        Returns:
+            Whether it was dropped. If not, it is sent or among the small frames, and a cancel must follow it.
+        """
+        for entry in self._queue:
+            if entry.kind == _START and entry.target == target:
+                break
+        else:
+            return False
+        self._queue.remove(entry)
+        self._forget(entry)
+        if entry.stream:
+            self._append(encode_header(_ABORT, 0, entry.stream, 0))
+        return True
+
+    def _put_other(  # noqa: PLR0917 - the arguments of `put`
+        self,
+        kind: int,
+        flags: int,
+        target: int,
+        body: Buffer,
+        buffers: Sequence[Buffer],
+        keys: tuple[Hashable, ...],
+    ) -> None:
+        if len(buffers) > MOST_BUFFERS:
+            message = f"a frame takes at most {MOST_BUFFERS} out-of-band buffers, not {len(buffers)}"
+            raise ValueError(message)
+        pieces = [memoryview(piece).cast("B") for piece in (body, *buffers)]
+        sizes = [len(piece) for piece in pieces]
+        header = encode_header(kind, flags, target, sizes[0], tuple(sizes[1:]))
+        content = sum(sizes)
+        busy = self._busy
+        if content >= PART_SIZE or (keys and not busy.keys().isdisjoint(keys)):
+            entry = _Queued(kind, target, header, pieces, keys)
+            entry.after = self._taken + self._ready_bytes + len(self._tail)
+            self._queue.append(entry)
+            self._queue_bytes += content
+            busy.update(entry.keys)
+            return
+        self._append(header)
+        for piece in pieces:
+            self._append(piece)
+
+    def _append(self, piece: Buffer) -> None:
+        """Add to the small lane: copy what is small, keep what is not."""
+        if len(piece) < LARGE:
+            self._tail += piece
+            if len(self._tail) >= TAKE_SIZE:
+                self._rotate()
+            return
+        self._rotate()
+        self._ready.append(piece)
+        self._ready_bytes += len(piece)
+
+    def _rotate(self) -> None:
+        if self._tail:
+            self._ready.append(self._tail)
+            self._ready_bytes += len(self._tail)
+            self._tail = bytearray()
+
+    def _take_small(self, out: list[Buffer]) -> None:
+        self._rotate()
+        ready = self._ready
+        taken = 0
+        while ready and taken < TAKE_SIZE:
+            piece = ready.popleft()
+            taken += len(piece)
+            out.append(piece)
+        self._ready_bytes -= taken
+        self._taken += taken
+
+    def _take_queued(self, out: list[Buffer]) -> None:
+        """Take a part of the head of the queue, or the whole if it is small and there for its keys."""
+        entry = self._queue[0]
+        if entry.content < PART_SIZE:
+            _join([entry.header, *entry.pieces], out)
+            self._queue.popleft()
+            self._forget(entry)
+            return
+        head = b""
+        if not entry.stream:
+            self._streams += 1
+            entry.stream = self._streams
+            head = encode_header(_BULK, 0, entry.stream, len(entry.header)) + entry.header
+        slices = entry.next_part()
+        size = sum(map(len, slices))
+        self._queue_bytes -= size
+        _join([head, encode_header(_PART, 0, entry.stream, size), *slices], out)
+        if not entry.left:
+            self._queue.popleft()
+            self._forget(entry)
+
+    def _forget(self, entry: _Queued) -> None:
+        """Account for an entry that has left the queue."""
+        self._queue_bytes -= entry.left
+        busy = self._busy
+        for key in entry.keys:
+            busy[key] -= 1
+            if not busy[key]:
+                del busy[key]
+
+
+class _Queued:
+    """A frame in the bulk queue."""
+
+    __slots__ = (
+        "_offset",
+        "_piece",
+        "after",
+        "content",
+        "header",
+        "keys",
+        "kind",
+        "left",
+        "pieces",
+        "stream",
+        "target",
+    )
+
+    def __init__(
+        self, kind: int, target: int, header: bytes, pieces: list[memoryview], keys: tuple[Hashable, ...]
+    ) -> None:
+        self.kind = kind
+        self.target = target
+        self.header = header
+        self.pieces = pieces
+        self.content = self.left = sum(map(len, pieces))
+        self.keys = keys
+        self.after = 0  # it may go when this many bytes have left the small lane
+        self.stream = 0  # 0 as long as nothing of it was taken
+        self._piece = 0
+        self._offset = 0
+
+    def next_part(self) -> list[memoryview]:
+        """Give the next bytes, at most `PART_SIZE` of them."""
+        room = PART_SIZE
+        slices: list[memoryview] = []
+        while room and self.left:
+            piece = self.pieces[self._piece]
+            part = piece[self._offset : self._offset + room]
+            self._offset += len(part)
+            room -= len(part)
+            self.left -= len(part)
+            if part:
+                slices.append(part)
+            if self._offset == len(piece):
+                self._piece += 1
+                self._offset = 0
+        return slices
+
+
+def _join(pieces: Iterable[Buffer], out: list[Buffer]) -> None:
+    """Add pieces to what is to be written: small ones joined, large ones as they are."""
+    joined = bytearray()
+    for piece in pieces:
+        if len(piece) < LARGE:
+            joined += piece
+            continue
+        if joined:
+            out.append(joined)
+            joined = bytearray()
+        out.append(piece)
+    if joined:
+        out.append(joined)
