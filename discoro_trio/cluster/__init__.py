@@ -1,1 +1,11 @@
-"""The programs of the cluster: scheduler, node, the template process and the servers forked from it."""
+"""The programs of a cluster: scheduler, node, template, server.
+
+Who holds which server is decided here; what runs there is with `process`, who wants it with `client`.
+"""
+
+from . import _messages as messages
+from ._node import Node
+from ._open import current_scheduler, open_cluster
+from ._scheduler import Scheduler
+
+__all__ = ["Node", "Scheduler", "current_scheduler", "messages", "open_cluster"]

@@ -253,7 +253,7 @@ async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[
 
 def _start(server_module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
     near, far = socket.socketpair()
-    program = [sys.executable, *_interpreter_options(), "-m", f"{PACKAGE}._template"]
+    program = [sys.executable, *_interpreter_options(), "-c", f"from {PACKAGE}._template import main; main()"]
     # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -7,6 +7,7 @@ Bytes become frames in `wire`; what frames mean is decided by the layers above, 
 from ._bell import Bell
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
+from ._requests import Done
 from ._services import ANY, FULL, Services, Trust, control
 from ._transport import transport_over
 
@@ -14,6 +15,7 @@ __all__ = [
     "ANY",
     "FULL",
     "Bell",
+    "Done",
     "Endpoint",
     "Link",
     "Services",

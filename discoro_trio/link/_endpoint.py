@@ -12,13 +12,14 @@ import socket
 import sys
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from .._config import config
 from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._scopes import open_background
 from .._values import Location
 from ..wire import Binding, Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
@@ -54,6 +55,7 @@ class Endpoint:
         location: Where it listens, as peers are told.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
+        parts: What the layers above keep once for each endpoint, by type.
     """
 
     def __init__(self, *, identity: Identity, location: Location, nursery: trio.Nursery) -> None:
@@ -63,6 +65,7 @@ class Endpoint:
         self.nursery = nursery
         self.services = Services()
         self.links: dict[bytes, Link] = {}
+        self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
         self._dials: dict[bytes | Location, _Dial] = {}
         self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}
@@ -239,10 +242,10 @@ class Endpoint:
             await link.ended.wait()
 
 
-def make_identity(*, name: str | None, location: Location) -> Identity:
+def make_identity(*, name: str | None, location: Location, process_id: bytes | None = None) -> Identity:
     """Make a new identity for this process."""
     return Identity(
-        process_id=secrets.token_bytes(16),
+        process_id=process_id or secrets.token_bytes(16),
         python=sys.version_info[:2],
         name=name or f"{socket.gethostname()}",
         location=location,
@@ -267,18 +270,23 @@ def current_endpoint() -> Endpoint:
 
 @asynccontextmanager
 async def serve_endpoint(
-    *, bind: str, port: int = 0, ext_addr: str | None = None, name: str | None = None
+    *,
+    bind: str,
+    port: int = 0,
+    ext_addr: str | None = None,
+    name: str | None = None,
+    process_id: bytes | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them."""
     listeners = await trio.open_tcp_listeners(port, host=bind)
     bound = listeners[0].socket.getsockname()
     location = Location(ext_addr or bind, bound[1])
-    async with trio.open_nursery() as nursery:
-        endpoint = Endpoint(identity=make_identity(name=name, location=location), location=location, nursery=nursery)
+    identity = make_identity(name=name, location=location, process_id=process_id)
+    async with open_background() as nursery:
+        endpoint = Endpoint(identity=identity, location=location, nursery=nursery)
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         try:
             yield endpoint
         finally:
             with trio.CancelScope(shield=True):
                 await endpoint.close("the program ends")
-            nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ This module owns the numbers of requests, their replies, and giving them up. The
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,6 +32,10 @@ class Failed(Control):
     """The name of a class in `_errors`."""
     text: str
     """What it said."""
+
+
+class Done(Control):
+    """What was asked is done: the reply of requests that want nothing else."""
 
 
 class _Waiting:
@@ -60,7 +65,7 @@ class Requests:
         waiting = self._waiting[number] = _Waiting()
         try:
             self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
-            with trio.move_on_after(trio.inf if timeout is None else timeout):
+            with trio.move_on_after(math.inf if timeout is None else timeout):
                 await waiting.event.wait()
         finally:
             del self._waiting[number]

@@ -13,7 +13,7 @@ import trio
 
 from .._errors import DiscoroError, NotPicklable, UnknownCoro
 from .._values import MonitorException
-from ..link import ANY
+from ..link import ANY, Done
 from ..wire import Control, Kind, dumps, loads
 from ._outcome import Arrived, Ending, Here, Outcome
 from ._transported import pack_error
@@ -58,10 +58,6 @@ class Monitor(Control):
     serial: int
     starter: bytes
     observer: bytes
-
-
-class Done(Control):
-    """What was asked is done."""
 
 
 class Keeper:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._config import config
 from .._errors import MailboxClosed
+from ._callables import describe
 from ._coro import Coro
 from ._current import process_var
 from ._keeper import Keeper
@@ -123,7 +124,7 @@ class Process:
         name: str | None,
     ) -> tuple[Local, Started]:
         """Start a coroutine in this process, as a task of `nursery`."""
-        described = self.runner.describe(function)
+        described = describe(function)
         local, started = self.new_local(name or described.name)
 
         async def run() -> None:

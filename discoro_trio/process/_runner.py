@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 REPLY = 1
 """The flag of a START frame whose sender waits for STARTED."""
 
+NUMBER = struct.Struct("!I")
+"""The first bytes of a START frame's body: the number of the function, as DEFINE gave it."""
+
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
 
@@ -162,9 +165,9 @@ class Runner:
 
     def _opened_call(self, guest: _Guest, local: Local, body: Any, buffers: Any) -> Callable[[], Awaitable[object]]:
         async def call() -> object:
-            number, args, kwargs, name = loads(body, buffers)
+            (number,) = NUMBER.unpack_from(body)
             described = self._function(guest, number)
-            local.name = name or described.name
+            args, kwargs, local.name = loads(memoryview(body)[NUMBER.size :], buffers)
             return await self.call(described, local, args, kwargs)
 
         return call

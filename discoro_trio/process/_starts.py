@@ -14,9 +14,9 @@ import attrs
 from .._config import config
 from .._errors import PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
-from ._callables import describe
+from ._callables import describe, reject_coro
 from ._outcome import Arrived, Ending, Here
-from ._runner import LANE_SHIFT, REPLY, SIZE, Attach, Attached
+from ._runner import LANE_SHIFT, NUMBER, REPLY, SIZE, Attach, Attached
 from ._started import Started
 
 if TYPE_CHECKING:
@@ -25,6 +25,25 @@ if TYPE_CHECKING:
     from ..link import Link
     from ..wire import Frame, Shipped
     from ._process import Process
+
+
+class Call:
+    """The arguments of one call, pickled."""
+
+    __slots__ = ("body", "buffers", "name")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shipped: Shipped | None,
+        name: str | None = None,
+    ) -> None:
+        described = describe(function)
+        reject_coro(kwargs)
+        self.name = name or described.name
+        self.body, self.buffers = dumps((args, kwargs, self.name), shipped)
 
 
 class Host:
@@ -47,34 +66,29 @@ class Host:
         known = self._numbers.get(id(function))
         if known is not None:
             return known[0]
-        describe(function)
         body, buffers = dumps(function, self.shipped)
         number = len(self._numbers) + 1
         self.link.send(Kind.DEFINE, number, body, 0, buffers)
         self._numbers[id(function)] = (number, function)
         return number
 
-    def start(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        name: str | None = None,
-        acknowledge: bool = False,
-    ) -> Started:
+    def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started:
         """Send the start of a coroutine; never waits.
 
+        Args:
+            function: What to call.
+            call: With what.
+            acknowledge: Whether the host says when it has the coroutine (`Started.until_exists`).
+
         Raises:
-            NotPicklable: The function or its arguments cannot be sent; nothing was.
+            NotPicklable: The function cannot be sent; nothing was.
             PeerDisconnected: The host is gone.
         """
-        number = self.define(function)
-        body, buffers = dumps((number, args, kwargs, name), self.shipped)
+        body = NUMBER.pack(self.define(function)) + call.body
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
-        self.link.send(Kind.START, serial, body, REPLY if acknowledge else 0, buffers, (serial,))
-        started = self.started[serial] = Started(self.link.peer.process_id, serial, name or "", self.link)
+        self.link.send(Kind.START, serial, body, REPLY if acknowledge else 0, call.buffers, (serial,))
+        started = self.started[serial] = Started(self.link.peer.process_id, serial, call.name, self.link)
         return started
 
     def cancel(self, started: Started, reason: str | None) -> None:

@@ -4,6 +4,7 @@ Nothing here reads or writes, knows the time, or knows Trio: bytes and events go
 out. Moving the bytes is with `link`.
 """
 
+from ._codec import dumps, loads
 from ._control import Control, ControlCodec
 from ._credit import ReceiveWindow, SendWindow
 from ._frames import Frame, FrameReader, HelloReader, Kind, encode_header, encode_hello
@@ -18,6 +19,7 @@ from ._handshake import (
 )
 from ._keys import Credential, Purpose, fingerprint, handshake_key, key_of_secret
 from ._outbox import Outbox
+from ._shipped import Shipped
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -38,9 +40,12 @@ __all__ = [
     "ReceiveWindow",
     "SendWindow",
     "ServerHandshake",
+    "Shipped",
+    "dumps",
     "encode_header",
     "encode_hello",
     "fingerprint",
     "handshake_key",
     "key_of_secret",
+    "loads",
 ]

@@ -1,0 +1,51 @@
+"""A nursery for the package's own background tasks, which never shows in the body's exceptions.
+
+`trio.open_nursery` puts a group around whatever leaves its block. The blocks of this package that yield to a user
+must not: their body's exception passes unchanged.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_background() -> AsyncIterator[trio.Nursery]:
+    """Give a nursery whose tasks are cancelled when the block is left.
+
+    Raises:
+        BaseException: What the body raised, as it is; or what a task raised, alone, if the body raised nothing else
+            than the cancellation that follows from it.
+    """
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside of the nursery
+                failure = error
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        crash = _first_error(group)
+        if failure is None or isinstance(failure, trio.Cancelled):
+            raise crash from None
+        logger.error("a background task failed, too", exc_info=crash)
+    if failure is not None:
+        raise failure
+
+
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    for error in group.exceptions:
+        inner = _first_error(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(inner, trio.Cancelled):
+            return inner
+    return group.exceptions[0]

@@ -1,0 +1,8 @@
+"""The client's side: computations, what is run in them, and the results.
+
+The servers that they run on are with `cluster`.
+"""
+
+from ._computation import Computation
+
+__all__ = ["Computation"]

@@ -1,0 +1,45 @@
+"""Brings what schedulers and nodes say of computations to the sessions they are about.
+
+There is one hub for each endpoint; sessions enter and leave it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..cluster import messages
+
+if TYPE_CHECKING:
+    from ..link import Endpoint, Link
+    from ._session import Session
+
+_About = (
+    messages.TurnCame | messages.Leased | messages.LeaseEnded | messages.ServerReady | messages.ServerFailed | messages.ServerGone
+)
+
+
+class Hub:
+    """The sessions of one endpoint, by the id of their computation."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.sessions: dict[bytes, Session] = {}
+        for message in _About.__args__:
+            endpoint.services.on_notice(message, self._bring)
+        endpoint.services.links_lost.append(self._lost)
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Hub:
+        """Give the endpoint's hub."""
+        hub = endpoint.parts.get(cls)
+        if hub is None:
+            hub = endpoint.parts[cls] = cls(endpoint)
+        return hub
+
+    def _bring(self, link: Link, message: _About) -> None:
+        session = self.sessions.get(message.computation)
+        if session is not None:
+            session.heard(link, message)
+
+    def _lost(self, link: Link) -> None:
+        for session in list(self.sessions.values()):
+            session.link_lost(link)

@@ -1,0 +1,218 @@
+"""`map`: a bounded number of jobs under way, their results as they come or in order.
+
+This module owns the reading of the input, the jobs of one map and their results. Starting and cancelling is with the
+session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..process import Call, describe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from ..process import Started
+    from ..wire import Shipped
+    from ._session import Session
+
+_PER_SERVER = 4
+"""Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
+
+
+class Mapping:
+    """One `map` or `starmap`."""
+
+    def __init__(
+        self, session: Session, shipped: Shipped, function: Callable[..., Any], source: Any, *, star: bool
+    ) -> None:
+        self._session = session
+        self._shipped = shipped
+        self._function = function
+        self._source = source
+        self._star = star
+        self._described = describe(function)
+        self._ordered = True
+        self._chunksize = 1
+        self._limit: int | None = None
+        self._out = 0
+        self._read_all = False
+        self._running: dict[Started, _Slot] = {}
+        self._slots: deque[_Slot] = deque()
+        self._results: deque[Any] = deque()
+        self._failure: BaseException | None = None
+        self._scope = trio.CancelScope()
+        self._moved = trio.lowlevel.ParkingLot()
+
+    @asynccontextmanager
+    async def opened(self, *, ordered: bool, limit: int | None, chunksize: int) -> AsyncIterator[AsyncIterator[Any]]:
+        """Run it while the block lasts."""
+        self._ordered = ordered
+        self._chunksize = _at_least_one("chunksize", chunksize)
+        self._limit = limit if limit is None else _at_least_one("limit", limit)
+        errors: list[BaseException] = []
+        async with trio.open_nursery() as nursery:
+            with self._scope:
+                nursery.start_soon(self._feed_safely)
+                try:
+                    yield self._iterate()
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - goes into the group below
+                    errors.append(error)
+            nursery.cancel_scope.cancel()
+            await self._session.cancel_and_wait(list(self._running))
+        if self._failure is not None and not isinstance(self._failure, trio.Cancelled):
+            errors.append(self._failure)
+        if errors:
+            message = "a map failed"
+            raise BaseExceptionGroup(message, _flat(errors))
+
+    # --- results
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            while not self._results:
+                if self._read_all and not self._running and not self._slots:
+                    return
+                await self._moved.park()
+            self._out -= 1
+            value = self._results.popleft()
+            self._moved.unpark_all()
+            yield value
+
+    def _ended(self, started: Started) -> None:
+        slot = self._running.pop(started)
+        assert started.outcome is not None  # noqa: S101 - called at its end
+        try:
+            slot.values = slot.unpack(started.outcome.value())
+        except BaseException as error:  # noqa: BLE001 - the map raises it
+            self._fail(error)
+            return
+        if not self._ordered:
+            self._results.extend(slot.values)
+        else:
+            while self._slots and self._slots[0].values is not None:
+                self._results.extend(self._slots.popleft().values or ())
+        self._moved.unpark_all()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._scope.cancel()
+
+    # --- jobs
+
+    async def _feed_safely(self) -> None:
+        try:
+            with self._scope_of_feeder():
+                await self._feed()
+        except Exception as error:  # noqa: BLE001 - the map raises it
+            self._fail(error)
+
+    def _scope_of_feeder(self) -> trio.CancelScope:
+        return trio.CancelScope()
+
+    async def _feed(self) -> None:
+        chunk: list[Any] = []
+        async for item in _each(self._source):
+            chunk.append(item)
+            self._out += 1
+            if len(chunk) == self._chunksize:
+                await self._submit(chunk)
+                chunk = []
+                await self._room()
+        if chunk:
+            await self._submit(chunk)
+        self._read_all = True
+        self._moved.unpark_all()
+
+    async def _room(self) -> None:
+        """Wait until another chunk may be read."""
+        while self._out + self._chunksize > max(self._most(), self._chunksize):
+            await self._moved.park()
+
+    def _most(self) -> float:
+        if self._limit is not None:
+            return self._limit
+        servers = len(self._session.servers)
+        return _PER_SERVER * servers * self._chunksize if servers else math.inf
+
+    async def _submit(self, chunk: list[Any]) -> None:
+        function, args, unpack = self._job(chunk)
+        slot = _Slot(unpack)
+        call = Call(function, args, {}, self._shipped, self._described.name)
+        started = await self._session.start(function, call)
+        if self._ordered:
+            self._slots.append(slot)
+        self._running[started] = slot
+        started.then(self._ended)
+
+    def _job(self, chunk: list[Any]) -> tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any], Any]]:
+        if self._chunksize > 1:
+            run = run_chunk if self._described.is_async else run_plain_chunk
+            return run, (self._function, chunk, self._star), _as_they_are
+        (item,) = chunk
+        return self._function, tuple(item) if self._star else (item,), _one
+
+
+class _Slot:
+    """The place of one chunk's values among the results."""
+
+    __slots__ = ("unpack", "values")
+
+    def __init__(self, unpack: Callable[[Any], Any]) -> None:
+        self.unpack = unpack
+        self.values: list[Any] | None = None
+
+
+def _one(value: Any) -> list[Any]:
+    return [value]
+
+
+def _as_they_are(values: list[Any]) -> list[Any]:
+    return values
+
+
+async def run_chunk(function: Callable[..., Any], chunk: list[Any], star: bool) -> list[Any]:  # noqa: FBT001
+    """Call an async function for each item of a chunk, one after the other, at a server."""
+    return [await (function(*item) if star else function(item)) for item in chunk]
+
+
+def run_plain_chunk(function: Callable[..., Any], chunk: list[Any], star: bool) -> list[Any]:  # noqa: FBT001
+    """Call a plain function for each item of a chunk, in a worker thread of a server."""
+    return [function(*item) for item in chunk] if star else [function(item) for item in chunk]
+
+
+async def _each(source: Any) -> AsyncIterator[Any]:
+    if hasattr(source, "__aiter__"):
+        async for item in source:
+            yield item
+        return
+    iterator: Iterator[Any] = iter(source)
+    for item in iterator:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        yield item
+
+
+def _flat(errors: list[BaseException]) -> list[BaseException]:
+    flat: list[BaseException] = []
+    for error in errors:
+        flat.extend(_flat(list(error.exceptions)) if isinstance(error, BaseExceptionGroup) else [error])
+    return flat
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        message = f"{name} must be 1 or more, not {value!r}"
+        raise ValueError(message)
+    return value
+
+

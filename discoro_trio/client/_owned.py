@@ -1,0 +1,52 @@
+"""The coroutines that belong to a computation: those that `run` and its like gave handles to.
+
+This module owns which of them still run and which failed without anybody hearing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from ..process import Coro, Started
+    from ._session import Session
+
+# Errors of so many coroutines are kept for the end; more than that is a flood, and the first ones tell why.
+MOST_UNHEARD = 1000
+
+
+class Owned:
+    """What a computation's block waits for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._running: set[Started] = set()
+        self._failed: list[Started] = []
+        self._closing = False
+
+    def add(self, started: Started) -> Coro[Any]:
+        """Own a coroutine; give a handle to it."""
+        session = self._session
+        self._running.add(started)
+        assert started.link is not None  # noqa: S101 - sessions start by links
+        handle = session.handle(started, started.link.peer.location)
+        started.then(self._ended)
+        return handle
+
+    def _ended(self, started: Started) -> None:
+        self._running.discard(started)
+        if started.failed and not started.heard and not self._closing and len(self._failed) < MOST_UNHEARD:
+            self._failed.append(started)
+
+    def close(self) -> None:
+        """Hold the errors that follow from closing against nobody."""
+        self._closing = True
+
+    def unheard(self) -> list[BaseException]:
+        """Give the errors that nobody heard."""
+        failed = [started for started in self._failed if not started.heard]
+        errors = [started.outcome.error() for started in failed if started.outcome is not None]
+        return [error for error in errors if error is not None]
+
+

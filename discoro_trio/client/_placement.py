@@ -1,0 +1,130 @@
+"""Where the next coroutine goes: the least loaded server of the least loaded node.
+
+This module owns the loads, without any I/O. Load is the number of coroutines that were started and have not ended.
+Picking and counting take time that grows with the logarithm of the number of servers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+K = TypeVar("K")
+
+
+class _Loads(Generic[K]):
+    """Things with loads, the least loaded one first; of equals, the one that waited longest."""
+
+    def __init__(self) -> None:
+        self._loads: dict[K, float] = {}
+        self._turn = 0
+        # Entries are left behind when a load changes; `least` drops those that do not hold any more.
+        self._heap: list[tuple[float, int, K]] = []
+        self._turns: dict[K, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._loads)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._loads)
+
+    def __getitem__(self, key: K) -> float:
+        return self._loads[key]
+
+    def set(self, key: K, load: float) -> None:
+        self._turn += 1
+        self._loads[key] = load
+        self._turns[key] = self._turn
+        heapq.heappush(self._heap, (load, self._turn, key))
+        if len(self._heap) > 4 * len(self._loads) + 16:
+            self._heap = [(load, self._turns[key], key) for key, load in self._loads.items()]
+            heapq.heapify(self._heap)
+
+    def remove(self, key: K) -> None:
+        del self._loads[key]
+        del self._turns[key]
+
+    def least(self) -> K | None:
+        while self._heap:
+            load, turn, key = self._heap[0]
+            if self._turns.get(key) == turn and self._loads[key] == load:
+                return key
+            heapq.heappop(self._heap)
+        return None
+
+
+@attrs.define
+class _NodeLoads:
+    """The servers of one node."""
+
+    servers: _Loads[bytes] = attrs.Factory(_Loads)
+    total: float = 0
+
+
+class Placement:
+    """The loads of all servers, by the ids of node and server."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[bytes, _NodeLoads] = {}
+        self._by_load: _Loads[bytes] = _Loads()
+        self._node_of: dict[bytes, bytes] = {}
+
+    def add(self, node: bytes, server: bytes) -> None:
+        """Add a server without load."""
+        loads = self._nodes.setdefault(node, _NodeLoads())
+        loads.servers.set(server, 0)
+        self._node_of[server] = node
+        self._rank(node, loads)
+
+    def remove(self, server: bytes) -> None:
+        """Remove a server with its load."""
+        node = self._node_of.pop(server, None)
+        if node is None:
+            return
+        loads = self._nodes[node]
+        loads.total -= loads.servers[server]
+        loads.servers.remove(server)
+        if len(loads.servers):
+            self._rank(node, loads)
+        else:
+            del self._nodes[node]
+            self._by_load.remove(node)
+
+    def change(self, server: bytes, by: int) -> None:
+        """Add to the load of a server; nothing if it is gone."""
+        node = self._node_of.get(server)
+        if node is None:
+            return
+        loads = self._nodes[node]
+        loads.servers.set(server, loads.servers[server] + by)
+        loads.total += by
+        self._rank(node, loads)
+
+    def _rank(self, node: bytes, loads: _NodeLoads) -> None:
+        self._by_load.set(node, loads.total / len(loads.servers))
+
+    def least(self, node: bytes | None = None) -> bytes | None:
+        """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
+        where = self._by_load.least() if node is None else node
+        loads = self._nodes.get(where) if where is not None else None
+        return loads.servers.least() if loads is not None else None
+
+    def load(self, server: bytes) -> float:
+        """Give the load of a server."""
+        return self._nodes[self._node_of[server]].servers[server]
+
+    def nodes(self) -> list[bytes]:
+        """Give the nodes that have servers."""
+        return list(self._nodes)
+
+    def servers(self, node: bytes | None = None) -> list[bytes]:
+        """Give the servers of a node, or all."""
+        if node is None:
+            return list(self._node_of)
+        loads = self._nodes.get(node)
+        return list(loads.servers) if loads is not None else []

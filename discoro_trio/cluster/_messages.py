@@ -1,0 +1,195 @@
+"""What scheduler, node, server and client say to each other to run computations.
+
+This module owns the vocabulary. Who decides what is with `_scheduling` and `_holding`; coroutines and their messages
+have frames of their own, in `process`.
+"""
+
+from __future__ import annotations
+
+from ..wire import Control
+
+# --- client to scheduler
+
+
+class Submit(Control):
+    """Queue a computation; answered by `Queued` at once, and by `TurnCame` when it runs."""
+
+    computation: bytes
+    name: str
+
+
+class Queued(Control):
+    """It is in the queue."""
+
+    number: int
+
+
+class Withdraw(Control):
+    """The computation is over, or does not want to wait any more."""
+
+    computation: bytes
+
+
+# --- scheduler to client
+
+
+class TurnCame(Control):
+    """The computation runs now; its servers follow."""
+
+    computation: bytes
+
+
+class Leased(Control):
+    """Servers of a node belong to the computation; the client sets them up through that node."""
+
+    computation: bytes
+    node_id: bytes
+    node_name: str
+    addr: str
+    port: int
+    key: bytes
+
+
+class LeaseEnded(Control):
+    """The servers of a node do not belong to the computation any more."""
+
+    computation: bytes
+    node_id: bytes
+    reason: str
+
+
+# --- scheduler to node
+
+
+class Grant(Control):
+    """Give servers to a computation, unless they are another one's; answered by `Granted`."""
+
+    computation: bytes
+    client_id: bytes
+    epoch: int
+    key: bytes
+
+
+class Granted(Control):
+    """They are given."""
+
+    servers: int
+
+
+class Revoke(Control):
+    """Take the servers of a computation back."""
+
+    computation: bytes
+
+
+# --- node to scheduler
+
+
+class NodeIs(Control):
+    """A node, with what it has."""
+
+    name: str
+    addr: str
+    port: int
+    servers: int
+    platform: str
+
+
+class Freed(Control):
+    """The servers of a computation can be given again; they are fresh."""
+
+    computation: bytes
+
+
+# --- client to node
+
+
+class Prepare(Control):
+    """Set the leased servers up; answered by `Done` once all of them are told."""
+
+    computation: bytes
+    package: bytes
+    set_up: bytes
+    grace_period: float
+    threads: int
+    forward_output: bool
+    cleanup: bool
+
+
+class Release(Control):
+    """The client is through; answered by `Done` when the servers have ended."""
+
+    computation: bytes
+
+
+class Replace(Control):
+    """End a server by force and start another in its place; answered by `Done` when it is gone."""
+
+    computation: bytes
+    server_id: bytes
+    reason: str
+
+
+# --- node to client
+
+
+class ServerReady(Control):
+    """A server is set up and takes work."""
+
+    computation: bytes
+    server_id: bytes
+    node_id: bytes
+    addr: str
+    port: int
+
+
+class ServerFailed(Control):
+    """A server could not be set up."""
+
+    computation: bytes
+    server_id: bytes
+    addr: str
+    port: int
+    error: bytes
+
+
+class ServerGone(Control):
+    """A server has ended."""
+
+    computation: bytes
+    server_id: bytes
+    addr: str
+    port: int
+    exitcode: int | None
+    signal: int | None
+    stderr_tail: str
+    reason: str
+
+
+# --- node and its server
+
+
+class ServerUp(Control):
+    """The server listens."""
+
+    addr: str
+    port: int
+
+
+class Begin(Control):
+    """Belong to a computation; answered by `Done` or an error."""
+
+    computation: bytes
+    client_id: bytes
+    key: bytes
+    package: bytes
+    set_up: bytes
+    threads: int
+    forward_output: bool
+
+
+class Finish(Control):
+    """Cancel all coroutines; answered by `Done` when they have ended."""
+
+    reason: str
+

@@ -1,0 +1,149 @@
+"""One server of a node, and the one that takes its place when it ends.
+
+A seat owns a server process from the fork to its end, its working folder and its link; it always has one running
+server or one on the way. To which computation it belongs is with the node.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import trio
+
+from .._config import config
+from .._errors import DiscoroError, PeerDisconnected
+from .._values import Location
+from ..wire import PeerIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..link import Done, Endpoint, Link
+    from ..wire import Control
+    from ._forks import Exit, ServerProcess, Template
+
+logger = logging.getLogger(__name__)
+
+# A server that ends this soon after its start is started again with a pause, which grows to the longest.
+_SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
+
+
+class ServerSpec(msgspec.Struct, frozen=True):
+    """What a server is told at its start."""
+
+    process_id: bytes
+    node_id: bytes
+    node_name: str
+    node_addr: str
+    node_port: int
+    name: str
+    bind: str
+    ext_addr: str
+    settings: dict[str, Any]
+    """The node's `config`, by field name."""
+
+
+class Server:
+    """One server process of a seat."""
+
+    def __init__(self, process_id: bytes, process: ServerProcess, link: Link, folder: Path) -> None:
+        self.process_id = process_id
+        self.process = process
+        self.link = link
+        self.folder = folder
+        self.location = Location("", 0)
+        self.up = trio.Event()
+        self.reason = ""
+        """Why it was ended, if somebody wanted that."""
+
+    async def request(self, message: Control) -> Control:
+        """Ask the server something; user code may run before it answers, so there is no time limit."""
+        return await self.link.request(message, timeout=None)
+
+    def kill(self, reason: str) -> None:
+        """End it at once, with all processes that it started."""
+        self.reason = self.reason or reason
+        self.process.kill()
+
+
+@attrs.define
+class SeatEvents:
+    """What a seat tells its node."""
+
+    up: Callable[[Seat], None]
+    """A fresh server listens."""
+    gone: Callable[[Seat, Server, Exit], None]
+    """The server has ended."""
+
+
+class Seat:
+    """A place for one server."""
+
+    def __init__(self, number: int, endpoint: Endpoint, parent: Path, events: SeatEvents) -> None:
+        self.number = number
+        self.server: Server | None = None
+        self._endpoint = endpoint
+        self._parent = parent
+        self._events = events
+        self._pause = 0.0
+
+    async def keep(self, template: Template) -> None:
+        """Keep a server running until cancelled, or until the template ends."""
+        while True:
+            born = trio.current_time()
+            await self._live(template)
+            if trio.current_time() - born < _SHORT_LIFE and self._pause:
+                await trio.sleep(self._pause)
+
+    async def _live(self, template: Template) -> None:
+        folder = Path(tempfile.mkdtemp(prefix=f"server-{self.number}-", dir=self._parent))
+        try:
+            await self._run_server(template, folder)
+        finally:
+            self.server = None
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _run_server(self, template: Template, folder: Path) -> None:
+        spec = self._spec()
+        process = await template.fork(msgspec.msgpack.encode(spec), folder=folder)
+        peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
+        async with trio.open_nursery() as nursery:
+            link = await self._endpoint.adopt(process.link, peer, nursery=nursery)
+            server = self.server = Server(spec.process_id, process, link, folder)
+            try:
+                ended = await process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            nursery.cancel_scope.cancel()
+        wanted = bool(server.reason)
+        self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+        self._events.gone(self, server, ended)
+
+    def _spec(self) -> ServerSpec:
+        identity = self._endpoint.identity
+        return ServerSpec(
+            process_id=secrets.token_bytes(16),
+            node_id=identity.process_id,
+            node_name=identity.name,
+            node_addr=identity.location.addr,
+            node_port=identity.location.port,
+            name=f"{identity.name} server {self.number}",
+            bind=identity.location.addr,
+            ext_addr=identity.location.addr,
+            settings=attrs.asdict(config),
+        )
+
+    def listens(self, location: Location) -> None:
+        """Note that the server listens."""
+        if self.server is not None:
+            self.server.location = location
+            self.server.up.set()
+            self._events.up(self)

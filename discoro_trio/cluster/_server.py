@@ -1,0 +1,99 @@
+"""The program of a server process: it runs the coroutines of one computation, and then ends.
+
+It is forked from the template with a socket to its node. It never holds the cluster's secret: it takes links under
+the key of its lease only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from .._config import config
+from .._errors import DiscoroError
+from .._values import Location
+from ..link import Done, Trust, serve_endpoint
+from ..process import Process, install
+from ..wire import Credential, PeerIdentity
+from . import _messages as messages
+from ._seat import ServerSpec
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..link import Endpoint, Link
+
+
+class Server:
+    """The one server that this process is."""
+
+    def __init__(self, endpoint: Endpoint, process: Process) -> None:
+        self._endpoint = endpoint
+        self._process = process
+        self._scope = trio.CancelScope()
+        self._idle = trio.Event()
+        services = endpoint.services
+        services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
+        services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
+
+    async def run(self) -> None:
+        """Hold the nursery of all coroutines until it is cancelled."""
+        runner = self._process.runner
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    runner.nursery = nursery
+                    await trio.sleep_forever()
+        finally:
+            runner.nursery = None
+            self._idle.set()
+
+    async def _begin(self, _link: Link, begin: messages.Begin) -> Done:
+        self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
+        self._process.realm = begin.computation
+        self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        try:
+            install(begin.package)
+        except Exception as error:
+            message = f"the computation could not be set up at {self._endpoint.location}: {error}"
+            raise DiscoroError(message) from error
+        self._process.runner.open = True
+        return Done()
+
+    async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
+        self._process.runner.open = False
+        self._scope.cancel()
+        await self._idle.wait()
+        return Done()
+
+
+async def _serve(spec: ServerSpec, link_socket: socket.socket) -> None:
+    for name, value in spec.settings.items():
+        setattr(config, name, value)
+    node = PeerIdentity(spec.node_id, spec.node_name, Location(spec.node_addr, spec.node_port), b"")
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(link_socket))
+    async with serve_endpoint(bind=spec.bind, ext_addr=spec.ext_addr, name=spec.name, process_id=spec.process_id) as here:
+        process = Process(here)
+        with process.entered():
+            server = Server(here, process)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.run)
+                link = await here.adopt(stream, node)
+                link.notify(messages.ServerUp(here.location.addr, here.location.port))
+                await link.ended.wait()
+                nursery.cancel_scope.cancel()
+
+
+def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
+    """Be a server until the node's end of the link is closed.
+
+    Args:
+        spec: A `ServerSpec`, as msgpack.
+        link: The connection to the node.
+        tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
+    """
+    os.set_blocking(tail_fd, False)  # noqa: FBT003 - the standard library's signature
+    trio.run(_serve, msgspec.msgpack.decode(spec, type=ServerSpec), link)

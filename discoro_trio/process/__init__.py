@@ -1,0 +1,34 @@
+"""Coroutines in one process: handles, mailboxes, outcomes, and what reaches them from other processes.
+
+Bytes and connections are with `link`; which process runs what is decided by `cluster` and `client`.
+"""
+
+from ._callables import Described, describe
+from ._coro import Coro
+from ._current import current_coro, current_process
+from ._open import ensure_endpoint, open_endpoint
+from ._open_coro import open_coro
+from ._outcome import Ending, Here, Outcome
+from ._process import Process
+from ._started import Started
+from ._starts import Call, Host, lose_all
+
+def install(package): pass
+__all__ = [
+    "Call",
+    "Coro",
+    "Described",
+    "Ending",
+    "Here",
+    "Host",
+    "Outcome",
+    "Process",
+    "Started",
+    "current_coro",
+    "current_process",
+    "describe",
+    "ensure_endpoint",
+    "lose_all",
+    "open_coro",
+    "open_endpoint",
+]

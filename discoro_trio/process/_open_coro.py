@@ -1,0 +1,37 @@
+"""Makes the calling task a coroutine with a mailbox."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._current import current_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._coro import Coro
+
+
+@asynccontextmanager
+async def open_coro(name: str | None = None, *, mailbox_size: int = 1024) -> AsyncIterator[Coro[Any]]:
+    """Give the current task a mailbox, and a handle by which others reach it.
+
+    Args:
+        name: For people; by default that of the task.
+        mailbox_size: The messages that each sending process may send ahead of what is received.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+        ValueError: `mailbox_size` is less than 1.
+
+    When the block is left, the mailbox is closed: those who send to it get `MailboxClosed`.
+    """
+    if mailbox_size < 1:
+        message = f"mailbox_size must be 1 or more, not {mailbox_size!r}"
+        raise ValueError(message)
+    process = current_process()
+    with process.enclosing(name or trio.lowlevel.current_task().name, mailbox_size) as local:
+        yield local.handle
