@@ -174,7 +174,7 @@ class ClientHandshake:
         self._identity = identity
         self._credential = credential
         self._expect = expect
-        self._transcript = _Transcript(credential, binding)
+        self._transcript = _Transcript(binding)
         self._challenge: Challenge | None = None
         self._over = False
 
@@ -218,12 +218,13 @@ class ClientHandshake:
             raise _another_process()
         self._challenge = challenge
         self._transcript.add(body)
-        proof = _encode(Proof(self._transcript.mac(Purpose.LINK_CLIENT)))
+        proof = _encode(Proof(self._transcript.mac(self._credential.key, Purpose.LINK_CLIENT)))
         self._transcript.add(proof)
         return proof
 
     def _check(self, proof: Proof, challenge: Challenge) -> None:
-        if not hmac.compare_digest(proof.mac, self._transcript.mac(Purpose.LINK_SERVER)):
+        expected = self._transcript.mac(self._credential.key, Purpose.LINK_SERVER)
+        if not hmac.compare_digest(proof.mac, expected):
             message = "the peer did not prove that it knows " + _name_of(self._credential)
             raise AuthenticationError(message)
         self.peer = _peer(challenge, self._credential.realm)
@@ -312,7 +313,7 @@ class ServerHandshake:
             raise AuthenticationError(message)
         challenge = _encode(Challenge(**_party_fields(self._identity)))
         self._hello, self._credential = hello, credential
-        self._transcript = _Transcript(credential, self._binding)
+        self._transcript = _Transcript(self._binding)
         self._transcript.add(body)
         self._transcript.add(challenge)
         return challenge
@@ -320,7 +321,8 @@ class ServerHandshake:
     def _answer_proof(self, body: bytes, hello: Hello, transcript: _Transcript) -> bytes:
         assert self._credential is not None  # noqa: S101 - set together with the transcript
         proof = _decode_untrusted(body, _second_from_client)
-        if not hmac.compare_digest(proof.mac, transcript.mac(Purpose.LINK_CLIENT)):
+        key = _proved_key(proof, transcript, self._credential)
+        if key is None:
             self._refuse(Reason.SECRET)
             message = "a peer did not prove that it knows " + _name_of(self._credential)
             raise AuthenticationError(message)
@@ -331,7 +333,7 @@ class ServerHandshake:
             raise Crossed(message)
         transcript.add(body)
         self.peer, self.done = peer, True
-        return _encode(Proof(transcript.mac(Purpose.LINK_SERVER)))
+        return _encode(Proof(transcript.mac(key, Purpose.LINK_SERVER)))
 
     def _refuse(self, reason: Reason) -> None:
         # No fingerprint of the key that is here: strangers could try passphrases against it at their leisure.
@@ -339,10 +341,9 @@ class ServerHandshake:
 
 
 class _Transcript:
-    """Everything that both ends have said so far, and their MACs over it."""
+    """Everything that both ends have said so far, and the MACs over it."""
 
-    def __init__(self, credential: Credential, binding: Binding) -> None:
-        self._key = credential.key
+    def __init__(self, binding: Binding) -> None:
         self._said = b""
         for part in (_LABEL, b"tls" if binding.tls else b"plain", binding.fingerprint):
             self.add(part)
@@ -351,9 +352,17 @@ class _Transcript:
         """Add bytes, with their length, so that no other parts make the same whole."""
         self._said += len(part).to_bytes(4, "big") + part
 
-    def mac(self, purpose: Purpose) -> bytes:
-        """Give the MAC of one role."""
-        return hmac.digest(handshake_key(self._key, purpose), self._said, "sha256")
+    def mac(self, key: bytes, purpose: Purpose) -> bytes:
+        """Give the MAC of one role under a key."""
+        return hmac.digest(handshake_key(key, purpose), self._said, "sha256")
+
+
+def _proved_key(proof: Proof, transcript: _Transcript, credential: Credential) -> bytes | None:
+    """Find the key that the client has proved to know: the current one or, during a change, a further one."""
+    for key in (credential.key, *credential.accepted):
+        if hmac.compare_digest(proof.mac, transcript.mac(key, Purpose.LINK_CLIENT)):
+            return key
+    return None
 
 
 _versions: msgspec.msgpack.Decoder[_Versions] = msgspec.msgpack.Decoder(_Versions)

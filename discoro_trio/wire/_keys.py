@@ -42,6 +42,8 @@ class Credential:
     """b"" for the cluster's secret, otherwise the id of a lease or ticket; at most 64 bytes."""
     key: bytes = attrs.field(repr=False, validator=attrs.validators.min_len(KEY_SIZE))
     """The key, at least 32 bytes."""
+    accepted: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+    """Further keys that a peer may prove to know instead, while the secret is being changed."""
 
 
 def key_of_secret(secret: str | bytes) -> bytes:
@@ -72,15 +74,16 @@ def key_of_secret(secret: str | bytes) -> bytes:
     return bytes(secret)
 
 
-def hkdf(key: bytes, info: bytes, size: int = KEY_SIZE) -> bytes:
-    """Derive a key by HKDF-SHA256 (RFC 5869) under this application's salt.
+def hkdf(key: bytes, info: bytes, size: int = KEY_SIZE, *, salt: bytes = _HKDF_SALT) -> bytes:
+    """Derive a key by HKDF-SHA256 (RFC 5869).
 
     Args:
         key: What it is made of.
         info: What it is for.
         size: The bytes wanted, at most 255 * 32.
+        salt: By default this application's own.
     """
-    extracted = hmac.digest(_HKDF_SALT, key, "sha256")
+    extracted = hmac.digest(salt, key, "sha256")
     block, derived, count = b"", b"", 0
     while len(derived) < size:
         count += 1
