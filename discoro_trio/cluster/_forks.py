@@ -45,7 +45,9 @@ CLOSE_SECONDS = 3.0
 GONE_SECONDS = 1.0
 """How long servers whose template is lost are waited for after they were killed."""
 POLL_SECONDS = 0.002
-PACKAGE = __name__.rpartition(".")[0]
+# Not `-m`: the servers' `__main__` stays empty, so that a pickle which names it finds nothing of ours by mistake.
+# Garbage is not looked for while modules are loaded; `_template` turns that on again.
+PROGRAM = f"import gc; gc.disable(); from {__name__.rpartition('.')[0]}._template import main; main()"
 
 _Posted = tuple[wire.Request, ServerProcess | None]
 """A request to be sent; with the server whose descriptors go with it, if it is a fork."""
@@ -58,9 +60,7 @@ class Template:
         ended: Set when the template process has ended, and its servers with it.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], channel: socket.socket, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, nursery: trio.Nursery) -> None:
         self.ended = trio.Event()
         self._process = process
         self._channel = trio.socket.from_stdlib_socket(channel)
@@ -253,14 +253,14 @@ async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[
 
 def _start(server_module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
     near, far = socket.socketpair()
-    program = [sys.executable, *_interpreter_options(), "-c", f"from {PACKAGE}._template import main; main()"]
+    command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, str(far.fileno()), server_module]
     # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         # From this thread, which runs trio as long as the block lasts, because the template asks for a signal
         # at its end. (`trio.lowlevel.open_process` starts programs from a worker thread.)
         process = subprocess.Popen(  # noqa: S603 (every argument is our own)
-            [*program, str(far.fileno()), server_module],
+            command,
             env=_environment(),
             pass_fds=(far.fileno(),),
             stdin=subprocess.DEVNULL,

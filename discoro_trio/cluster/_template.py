@@ -1,4 +1,4 @@
-"""The template process: `python -m discoro_trio.cluster._template FD [MODULE]`.
+"""The template process, which `_forks` starts with two arguments: its socket's descriptor and the server's module.
 
 It has the server's modules imported and forks servers from itself, which is quick and shares their memory.
 This module owns its start, its loop and its end; `_fork_wire` has the messages, `_template_child` what a
@@ -172,7 +172,7 @@ def _restore_python_path() -> None:
 
 
 def main() -> None:
-    """Run the program; the arguments are the socket's descriptor and the module with the server's main."""
+    """Run the program."""
     # Ctrl-C in a terminal goes to the whole foreground group, but what it means is for the node to decide.
     # The node started this program with SIGINT blocked, so none has ended it on the way here.
     for signum in (signal.SIGINT, signal.SIGHUP):
@@ -182,15 +182,10 @@ def main() -> None:
     die_with_parent(signal.SIGTERM)
     _restore_python_path()
     channel = socket.socket(fileno=int(sys.argv[1]))
-    module = sys.argv[2] if len(sys.argv) > 2 else SERVER_MODULE  # noqa: PLR2004
+    module = sys.argv[2]
     del sys.argv[1:]
-    gc.disable()
     server_main: ServerMain = importlib.import_module(module).main
     gc.freeze()
     gc.enable()
     TemplateProgram(channel, server_main).run()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

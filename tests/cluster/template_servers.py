@@ -53,6 +53,8 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
 
 def live_on(name: str, link: socket.socket) -> None:
     match name:
+        case "hang":
+            signal.pause()
         case "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case "grandchild" | "leave-daemon":

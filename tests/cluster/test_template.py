@@ -62,9 +62,12 @@ class Watch:
         self._fds = [os.pidfd_open(pid) for pid in pids]
 
     async def wait_gone(self, seconds: float) -> None:
-        with trio.fail_after(seconds):
+        try:
+            with trio.fail_after(seconds):
+                for fd in self._fds:
+                    await trio.lowlevel.wait_readable(fd)
+        finally:
             for fd in self._fds:
-                await trio.lowlevel.wait_readable(fd)
                 os.close(fd)
 
 
@@ -299,7 +302,11 @@ async def node_program(folder: Path) -> AsyncIterator[tuple[trio.Process, list[i
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     node = await trio.lowlevel.open_process(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=folder, env=environment
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.DEVNULL,
     )
     assert node.stdout is not None
     async with node.stdout:
@@ -321,6 +328,16 @@ async def test_killed_node_leaves_no_orphan(tmp_path: Path) -> None:
         watch = Watch(*pids)
         node.kill()
         await watch.wait_gone(2)
+
+
+@pytest.mark.fault("F23")
+async def test_interrupted_node_ends_with_everything_below_it(tmp_path: Path) -> None:
+    async with node_program(tmp_path) as (node, pids):
+        watch = Watch(*pids)
+        node.send_signal(signal.SIGINT)
+        await watch.wait_gone(2)
+        with trio.fail_after(2):
+            assert await node.wait() == -signal.SIGINT
 
 
 @pytest.mark.fault("F27")
@@ -381,7 +398,7 @@ async def test_cancelling_a_fork_kills_its_server(tmp_path: Path) -> None:
         await (await fork_ready(template, b"echo", tmp_path)).link.aclose()
         with trio.CancelScope() as scope:
             scope.cancel()
-            await template.fork(b"stubborn", folder=tmp_path)
+            await template.fork(b"hang", folder=tmp_path)
         assert scope.cancelled_caught
         children = trio.Path(f"/proc/{template.pid}/task/{template.pid}/children")
         last = await template.fork(b"return", folder=tmp_path)
@@ -452,6 +469,19 @@ async def test_large_spec_and_queued_forks_arrive_whole(tmp_path: Path) -> None:
 
         for size in (3, 500_000, 5, 100_000):
             nursery.start_soon(fork, size)
+
+
+async def test_output_that_is_there_when_the_end_is_known_is_read() -> None:
+    output: list[tuple[int, bytes]] = []
+    server = ServerProcess(1, lambda _request: None, lambda _server, fd, data: output.append((fd, data)))
+    async with server.link:
+        for fd, text in zip(server.far_fds()[1:], (b"one", b"two", b"three"), strict=True):
+            os.write(fd, text)
+        server.end(0)
+        await server.follow_output()  # Nobody has closed the other ends.
+        server.close_far_fds()
+    assert output == [(1, b"one"), (2, b"two")]
+    assert await server.wait() == Exit(0, None, "twothree")
 
 
 def test_tail_keeps_the_last_lines_and_no_more_bytes_than_it_may() -> None:
