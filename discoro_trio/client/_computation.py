@@ -18,7 +18,8 @@ from .._scopes import open_background
 from .._values import Location
 from ..cluster import Scheduler, current_scheduler, messages
 from ..process import Call, Coro, Ending, ensure_endpoint
-from ._components import pack
+from ..wire import NOTHING, close_shipped, encode_package, open_shipped
+from ._components import check_components, pack
 from ._hub import Hub
 from ._map import Mapping
 from ._owned import Owned
@@ -76,7 +77,8 @@ class Computation:
         threads: int = 40,
         name: str | None = None,
     ) -> None:
-        self._packed = pack(components)
+        self._components = check_components(components)
+        self._shipped = NOTHING
         self.options = Options(
             timeout=config.MsgTimeout if timeout is None else timeout,
             pulse_interval=_pulse_interval(pulse_interval),
@@ -110,16 +112,18 @@ class Computation:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint() as process, open_background() as nursery:
-            session = self._session = Session(process, nursery, self._set_up())
+            session = self._session = Session(process, nursery, await self._set_up())
             self._owned = Owned(session)
             self._was_closed = False
             hub = Hub.of(process.endpoint)
             hub.sessions[session.set_up.computation] = session
+            open_shipped(session.set_up.shipped)
             try:
                 await self._take_turn(session, scheduler, process)
                 yield self
             finally:
                 await self.close()
+                close_shipped(session.set_up.shipped)
                 del hub.sessions[session.set_up.computation]
                 unheard = self._owned.unheard()
                 self._session = self._owned = None
@@ -127,13 +131,15 @@ class Computation:
             message = "coroutines failed and nobody asked how they ended"
             raise BaseExceptionGroup(message, unheard)
 
-    def _set_up(self) -> SetUp:
+    async def _set_up(self) -> SetUp:
         options = self.options
+        packed = await trio.to_thread.run_sync(pack, self._components)
+        self._shipped = packed.shipped
         return SetUp(
             computation=secrets.token_bytes(16),
             name=options.name,
-            package=self._packed.package_bytes,
-            shipped=self._packed.shipped,
+            package=encode_package(packed.package),
+            shipped=packed.shipped,
             grace_period=options.grace_period,
             pulse_interval=options.pulse_interval,
             threads=options.threads,
@@ -170,7 +176,7 @@ class Computation:
     # --- running
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return Call(function, args, kwargs, self._packed.shipped)
+        return Call(function, args, kwargs, self._shipped)
 
     async def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Coro[Any]:
         """Start a coroutine at the least loaded server of the least loaded node.
@@ -276,7 +282,7 @@ class Computation:
 
         Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
         """
-        return Mapping(self._running(), self._packed.shipped, fn, iterable, star=False).opened(
+        return Mapping(self._running(), self._shipped, fn, iterable, star=False).opened(
             ordered=ordered, limit=limit, chunksize=chunksize
         )
 
@@ -290,7 +296,7 @@ class Computation:
         chunksize: int = 1,
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Do as `map`, with each item spread over the arguments of the function."""
-        return Mapping(self._running(), self._packed.shipped, fn, iterable, star=True).opened(
+        return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
             ordered=ordered, limit=limit, chunksize=chunksize
         )
 

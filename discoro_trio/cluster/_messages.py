@@ -183,6 +183,9 @@ class Begin(Control):
     client_id: bytes
     key: bytes
     package: bytes
+    """The components, without the files."""
+    folder: str
+    """Where the node wrote the files."""
     set_up: bytes
     threads: int
     forward_output: bool

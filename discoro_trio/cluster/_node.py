@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import DiscoroError, PeerDisconnected, UnknownLocation
+from .._errors import DiscoroError, FileTransferError, PeerDisconnected, UnknownLocation
 from .._scopes import open_background
 from .._values import Location
 from ..link import Done, Trust
+from ..process import write_tree
+from ..wire import decode_package_untrusted, encode_package, without_files
 from . import _messages as messages
 from ._forks import open_template
 from ._seat import Seat, SeatEvents
@@ -42,6 +45,8 @@ class Lease:
         self.grant = grant
         self.scheduler_id = scheduler_id
         self.prepared: messages.Prepare | None = None
+        self.folder: Path | None = None
+        self.package = b""
         self.client: Link | None = None
         self.ending: trio.Event | None = None
 
@@ -49,6 +54,24 @@ class Lease:
     def computation(self) -> bytes:
         """Whose it is."""
         return self.grant.computation
+
+
+    async def install(self, prepare: messages.Prepare, parent: Path) -> None:
+        """Write the files of the components, once for all servers of the node."""
+        package = decode_package_untrusted(prepare.package)
+        self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
+        try:
+            await trio.to_thread.run_sync(write_tree, package, self.folder)
+        except OSError as error:
+            message = f"the files of the computation could not be written: {error}"
+            raise FileTransferError(message) from error
+        self.package = encode_package(without_files(package))
+        self.prepared = prepare
+
+    def remove(self) -> None:
+        """Remove the files again."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Node:
@@ -63,6 +86,7 @@ class Node:
         self.name = endpoint.identity.name
         self._endpoint = endpoint
         self._nursery = nursery
+        self._folder = folder
         self._lease: Lease | None = None
         self._schedulers: list[Link] = []
         events = SeatEvents(up=self._server_up, gone=self._server_gone)
@@ -126,8 +150,8 @@ class Node:
         if link.peer.process_id != lease.grant.client_id:
             message = f"the servers of {self.name} are held for another client"
             raise UnknownLocation(message)
-        lease.prepared = prepare
         lease.client = link
+        await lease.install(prepare, self._folder)
         for seat in self._seats:
             if seat.server is not None and seat.server.up.is_set():
                 self._nursery.start_soon(self._begin, lease, seat.server, name=f"set up server {seat.number}")
@@ -152,6 +176,7 @@ class Node:
                 for seat in self._seats:
                     if seat.server is not None:
                         nursery.start_soon(self._end_server, lease, seat.server, reason)
+        lease.remove()
         self._lease = None
         lease.ending.set()
         self._tell_schedulers(messages.Freed(lease.computation))
@@ -206,7 +231,8 @@ class Node:
             grant.computation,
             grant.client_id,
             grant.key,
-            prepared.package,
+            lease.package,
+            str(lease.folder),
             prepared.set_up,
             prepared.threads,
             prepared.forward_output,

@@ -7,6 +7,7 @@ the key of its lease only.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,8 +17,8 @@ from .._config import config
 from .._errors import DiscoroError
 from .._values import Location
 from ..link import Done, Trust, serve_endpoint
-from ..process import Process, install
-from ..wire import Credential, PeerIdentity
+from ..process import Process, install_definitions, place_files
+from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
 from ._seat import ServerSpec
 
@@ -55,10 +56,12 @@ class Server:
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        folder = Path(begin.folder)
         try:
-            install(begin.package)
-        except Exception as error:
-            message = f"the computation could not be set up at {self._endpoint.location}: {error}"
+            await trio.to_thread.run_sync(place_files, folder, Path.cwd())
+            install_definitions(decode_package(begin.package), folder, place=str(self._endpoint.location))
+        except OSError as error:
+            message = f"the files of the computation could not be set up at {self._endpoint.location}: {error}"
             raise DiscoroError(message) from error
         self._process.runner.open = True
         return Done()

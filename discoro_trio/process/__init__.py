@@ -6,6 +6,7 @@ Bytes and connections are with `link`; which process runs what is decided by `cl
 from ._callables import Described, describe
 from ._coro import Coro
 from ._current import current_coro, current_process
+from ._installed import install_definitions, place_files, write_tree
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
@@ -13,7 +14,6 @@ from ._process import Process
 from ._started import Started
 from ._starts import Call, Host, lose_all
 
-def install(package): pass
 __all__ = [
     "Call",
     "Coro",
@@ -28,7 +28,10 @@ __all__ = [
     "current_process",
     "describe",
     "ensure_endpoint",
+    "install_definitions",
     "lose_all",
     "open_coro",
     "open_endpoint",
+    "place_files",
+    "write_tree",
 ]

@@ -1,17 +1,17 @@
 """The handle of a coroutine: what users hold, send to each other, and talk to.
 
-A handle owns nothing that runs. What its methods do is with the process they are called in (`Process`).
+A handle owns nothing that runs. What its methods do is with the process they are called in (`Process`); what names
+it is with `_handle`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from .._config import config
-from .._values import Location
 from ._current import current_process
+from ._handle import Handle, R_co
 from ._local import current
 
 if TYPE_CHECKING:
@@ -21,77 +21,13 @@ if TYPE_CHECKING:
     from ._mailbox import Mailbox
     from ._process import Process
     from ._routes import Route
-    from ._started import Started
-
-R_co = TypeVar("R_co", covariant=True)
 
 
-class Coro(Generic[R_co]):
-    """A handle to a coroutine, here or elsewhere: small, hashable, picklable, the same wherever it is sent.
+@final
+class Coro(Handle[R_co]):
+    """A handle to a coroutine, here or elsewhere: small, hashable, picklable, the same wherever it is sent."""
 
-    Attributes:
-        home: The id of the process that it runs in.
-        serial: Its number there.
-        starter: The id of the process that started it and keeps its outcome.
-        realm: The key that opens a connection to its home.
-        name: For people.
-        location: Where its home listens.
-        mailbox_size: The messages that one process may send ahead of what it receives.
-    """
-
-    __slots__ = (
-        "__weakref__", "_route", "home", "location", "mailbox_size", "name", "realm", "serial", "started", "starter",
-    )
-
-    def __init__(
-        self,
-        home: bytes,
-        serial: int,
-        starter: bytes,
-        realm: bytes,
-        name: str,
-        location: Location,
-        mailbox_size: int | None = None,
-        *,
-        started: Started | None = None,
-    ) -> None:
-        self.home = home
-        self.serial = serial
-        self.starter = starter
-        self.realm = realm
-        self.name = name
-        self.location = location
-        self.mailbox_size = config.mailbox_messages if mailbox_size is None else mailbox_size
-        self._route: Route | None = None
-        self.started = started
-
-    @property
-    def id(self) -> str:
-        """Its name among all coroutines of all processes, ever."""
-        return f"{self.home.hex()}-{self.serial:x}"
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether both are handles to the same coroutine."""
-        if not isinstance(other, Coro):
-            return NotImplemented
-        return self.serial == other.serial and self.home == other.home
-
-    def __hash__(self) -> int:
-        """Hash the identity."""
-        return hash((self.home, self.serial))
-
-    def __str__(self) -> str:
-        """Give its name and where it runs."""
-        return f"{self.name}/{self.serial:x} at {self.location}"
-
-    def __repr__(self) -> str:
-        """Give its name and where it runs."""
-        return f"<Coro {self}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what names it; what this process knows of it stays here."""
-        place = (self.location.addr, self.location.port)
-        return _restore, (self.home, self.serial, self.starter, self.realm, self.name, place, self.mailbox_size)
+    __slots__ = ()
 
     # --- messages
 
@@ -251,14 +187,3 @@ class Coro(Generic[R_co]):
     def _own_mailbox(self) -> Mailbox:
         return self._own().box()
 
-
-def _restore(
-    home: bytes,
-    serial: int,
-    starter: bytes,
-    realm: bytes,
-    name: str,
-    place: tuple[str, int],
-    mailbox_size: int,
-) -> Coro[Any]:
-    return Coro(home, serial, starter, realm, name, Location(*place), mailbox_size)

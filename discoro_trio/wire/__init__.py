@@ -19,9 +19,11 @@ from ._handshake import (
 )
 from ._keys import Credential, Purpose, fingerprint, handshake_key, key_of_secret
 from ._outbox import Outbox
-from ._shipped import Shipped
+from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
+from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
 
 __all__ = [
+    "NOTHING",
     "PROTOCOL_VERSION",
     "Binding",
     "ClientHandshake",
@@ -35,17 +37,24 @@ __all__ = [
     "Identity",
     "Kind",
     "Outbox",
+    "Package",
     "PeerIdentity",
     "Purpose",
     "ReceiveWindow",
     "SendWindow",
     "ServerHandshake",
     "Shipped",
+    "close_shipped",
+    "decode_package",
+    "decode_package_untrusted",
     "dumps",
     "encode_header",
     "encode_hello",
+    "encode_package",
     "fingerprint",
     "handshake_key",
     "key_of_secret",
     "loads",
+    "open_shipped",
+    "without_files",
 ]

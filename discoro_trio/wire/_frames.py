@@ -101,9 +101,7 @@ class Frame(NamedTuple):
     """The out-of-band buffers, each writable and in memory of its own."""
 
 
-def encode_header(
-    kind: int, flags: int, target: int, body_length: int, lengths: tuple[int, ...] = ()
-) -> bytes:
+def encode_header(kind: int, flags: int, target: int, body_length: int, lengths: tuple[int, ...] = ()) -> bytes:
     """Give the bytes of a frame that come before its body.
 
     Args:
@@ -344,9 +342,7 @@ class HelloReader:
             return None
         kind, flags, buffers, length, target = HEADER.unpack_from(self._view)
         if kind != _HELLO or flags or buffers or target or length > HELLO_LIMIT:
-            message = (
-                f"expected a handshake of at most {HELLO_LIMIT} bytes; the peer is no discoro_trio process"
-            )
+            message = f"expected a handshake of at most {HELLO_LIMIT} bytes; the peer is no discoro_trio process"
             raise ProtocolError(message)
         stop = HEADER.size + length
         if self._end < stop:
@@ -414,9 +410,7 @@ class _Assembly:
             self._memory.append(_allocate(0))
         body = self._memory[0]
         small = len(body) < LARGE
-        return Frame(
-            self.kind, self.flags, self.target, bytes(body) if small else body, tuple(self._memory[1:])
-        )
+        return Frame(self.kind, self.flags, self.target, bytes(body) if small else body, tuple(self._memory[1:]))
 
     def _current(self) -> memoryview:
         """Give the piece of memory that the next byte belongs into."""

@@ -134,7 +134,7 @@ class Challenge(_Party, frozen=True, tag="challenge"):
     """The server's answer."""
 
 
-class Proof(msgspec.Struct, frozen=True, tag="proof"):
+class Proof(msgspec.Struct, frozen=True, tag="proof", forbid_unknown_fields=True):
     """The MAC of one end."""
 
     mac: bytes

@@ -37,7 +37,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._tail = bytearray()  # the end of the small lane, still growing
-        self._ready: deque[Buffer] = deque()  # the small lane before it
+        self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
         self._ready_bytes = 0
         self._taken = 0  # all bytes that ever left the small lane
         self._queue: deque[_Queued] = deque()
@@ -120,7 +120,7 @@ class Outbox:
         self._queue.remove(entry)
         self._forget(entry)
         if entry.stream:
-            self._append(encode_header(_ABORT, 0, entry.stream, 0))
+            self._tail += encode_header(_ABORT, 0, entry.stream, 0)
         return True
 
     def _put_other(  # noqa: PLR0917 - the arguments of `put`
@@ -147,24 +147,20 @@ class Outbox:
             self._queue_bytes += content
             busy.update(entry.keys)
             return
-        self._append(header)
-        for piece in pieces:
-            self._append(piece)
-
-    def _append(self, piece: Buffer) -> None:
-        """Add to the small lane: copy what is small, keep what is not."""
-        if len(piece) < LARGE:
-            self._tail += piece
-            if len(self._tail) >= TAKE_SIZE:
-                self._rotate()
-            return
-        self._rotate()
-        self._ready.append(piece)
-        self._ready_bytes += len(piece)
+        if content < LARGE:
+            self._tail += b"".join([header, *pieces])
+        else:
+            self._rotate()
+            whole: list[Buffer] = []
+            _join([header, *pieces], whole)
+            self._ready.append(whole)
+            self._ready_bytes += len(header) + content
+        if len(self._tail) >= TAKE_SIZE:
+            self._rotate()
 
     def _rotate(self) -> None:
         if self._tail:
-            self._ready.append(self._tail)
+            self._ready.append([self._tail])
             self._ready_bytes += len(self._tail)
             self._tail = bytearray()
 
@@ -173,9 +169,9 @@ class Outbox:
         ready = self._ready
         taken = 0
         while ready and taken < TAKE_SIZE:
-            piece = ready.popleft()
-            taken += len(piece)
-            out.append(piece)
+            pieces = ready.popleft()
+            taken += sum(map(len, pieces))
+            out += pieces
         self._ready_bytes -= taken
         self._taken += taken
 

@@ -1,0 +1,123 @@
+"""All that this package takes from inside cloudpickle: how classes and a few special objects are taken apart.
+
+cloudpickle offers whole picklers only. What is used here has been there since its version 3.0, and the tests of this
+module fail if it goes or changes.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import io
+import logging
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from cloudpickle import cloudpickle
+
+from . import _hosted
+from ._code_names import known_of
+from ._origins import is_client_module, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pickle import PickleBuffer
+
+LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
+
+TYPES_WITHOUT_HOME: typing.Final = {
+    id(value): name
+    for name, value in vars(types).items()
+    if isinstance(value, type) and resolve(value.__module__, value.__qualname__) is not value
+}
+"""Types of the interpreter that are found in `types` only, by id."""
+
+
+def reduce_class(made: type) -> tuple[Any, ...]:
+    """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes."""
+    reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
+    return reduced
+
+
+def reduce_lru_cache(cached: Any) -> tuple[Any, ...]:
+    """Take a function with a cache apart; what is in the cache stays here."""
+    parameters = cached.cache_parameters()
+    return _hosted.lru_cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+
+def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
+    name = method.__func__.__name__
+    if getattr(method.__self__, name, None) == method:
+        return getattr, (method.__self__, name)
+    return types.MethodType, (method.__func__, method.__self__)
+
+
+def _reduce_cached_property(cached: functools.cached_property[Any]) -> tuple[Any, ...]:
+    # Until Python 3.12 it holds a lock.
+    return _hosted.cached_property, (cached.func, cached.attrname)
+
+
+def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
+    return _hosted.module_named, (module.__name__,)
+
+
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    return _hosted.code, (known_of(code).marshalled,)
+
+
+def _reduce_typevar(variable: typing.TypeVar) -> Any:
+    if not is_client_module(variable.__module__):
+        return variable.__name__
+    return cloudpickle._make_typevar, cloudpickle._decompose_typevar(variable)  # noqa: SLF001
+
+
+def _reduce_new_type(made: Any) -> Any:
+    if not is_client_module(made.__module__):
+        return made.__qualname__
+    return _hosted.new_type, (made.__name__, made.__module__, made.__supertype__)
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    return _hosted.bytes_of, (_buffer_of(view),)
+
+
+def _buffer_of(view: memoryview) -> PickleBuffer | bytes:
+    from pickle import PickleBuffer  # noqa: PLC0415 - keeps `pickle` out of what this module offers
+
+    return PickleBuffer(view) if view.contiguous else view.tobytes()
+
+
+_OURS: dict[type, Callable[[Any], Any]] = {
+    LRU_CACHE: reduce_lru_cache,
+    functools.cached_property: _reduce_cached_property,
+    memoryview: _reduce_memoryview,
+    types.CodeType: _reduce_code,
+    types.MethodType: _reduce_method,
+    types.ModuleType: _reduce_module,
+    _hosted.HostedModule: _reduce_module,
+    typing.NewType: _reduce_new_type,
+    typing.TypeVar: _reduce_typevar,
+}
+
+# An open file is no value: its contents would travel and its place be lost. Loggers pickle by name by themselves.
+_NOT_TAKEN = {io.TextIOWrapper, logging.Logger, logging.RootLogger}
+
+
+class _Table:
+    """How objects of special types are reduced, with what `copyreg` has at the moment."""
+
+    def __init__(self) -> None:
+        theirs = cloudpickle.Pickler._dispatch_table  # noqa: SLF001
+        self._fixed = {kind: reduce for kind, reduce in theirs.items() if kind not in _NOT_TAKEN} | _OURS
+        self._size = -1
+        self._merged: dict[type, Callable[[Any], Any]] = {}
+
+    def current(self) -> dict[type, Callable[[Any], Any]]:
+        if len(copyreg.dispatch_table) != self._size:
+            self._size = len(copyreg.dispatch_table)
+            self._merged = copyreg.dispatch_table | self._fixed
+        return self._merged
+
+
+table = _Table()

@@ -1,0 +1,62 @@
+"""What is in a code object: the globals it names, and its marshalled form; both kept as long as it lives."""
+
+from __future__ import annotations
+
+import dis
+import marshal
+import weakref
+from types import CodeType
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# LOAD_NAME, in the body of a class inside a function, falls back to the globals.
+_OF_GLOBALS = frozenset(
+    {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+)
+
+
+@attrs.frozen
+class _Known:
+    """What is known of one code object."""
+
+    code: weakref.ref[CodeType]
+    globals: tuple[str, ...]
+    """The names that may be globals, in the order of their first use."""
+    all: frozenset[str]
+    """All names, those of attributes too."""
+    marshalled: bytes
+    """As `marshal` writes it. Its bytes depend on who else refers to the parts, so they are made once."""
+
+
+# By identity: code objects that compare equal may come from different files.
+_known: dict[int, _Known] = {}
+
+
+def known_of(code: CodeType) -> _Known:
+    """Give what is known of a code object, those nested in it included."""
+    known = _known.get(id(code))
+    if known is None or known.code() is not code:
+        key = id(code)
+        reference = weakref.ref(code, lambda _: _known.pop(key, None))
+        nested = [code, *_nested(code)]
+        used = dict.fromkeys(name for part in nested for name in _global_names(part))
+        names = frozenset(name for part in nested for name in part.co_names)
+        known = _known[key] = _Known(reference, tuple(used), names, marshal.dumps(code))
+    return known
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _nested(constant)
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _OF_GLOBALS:
+            yield instruction.argval

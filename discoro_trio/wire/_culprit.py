@@ -1,0 +1,74 @@
+"""Which part of an object cannot be pickled, in words."""
+
+from __future__ import annotations
+
+import io
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from ._by_value import ByValuePickler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._by_value import Registry
+
+_DEPTH = 12
+_WIDTH = 100
+_TEXT = 300
+
+
+def explain(obj: object, error: Exception, registry: Registry) -> str:
+    """Say in one sentence what cannot be sent, where in it, and why.
+
+    Args:
+        obj: What was to be sent.
+        error: What pickling it raised.
+        registry: What it was pickled with.
+    """
+    path = ""
+    reason = error
+    for _ in range(_DEPTH):
+        for step, part in _parts(obj):
+            failure = _failure(part, registry)
+            if failure is not None:
+                path, obj, reason = path + step, part, failure
+                break
+        else:
+            break
+    where = f" (at {path.lstrip('.')} of what was to be sent)" if path else ""
+    name = f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
+    return f"an object of type {name}{where} cannot be pickled: {type(reason).__name__}: {_short(str(reason))}"
+
+
+def _failure(part: object, registry: Registry) -> Exception | None:
+    try:
+        ByValuePickler(io.BytesIO(), registry).dump(part)
+    except Exception as error:  # noqa: BLE001 - users' classes may raise anything
+        return error
+    return None
+
+
+def _parts(obj: Any) -> Iterator[tuple[str, object]]:
+    """Give the parts of an object, each with the step that leads to it."""
+    if isinstance(obj, dict):
+        steps = ((f"[{_short(repr(key))}]", value) for key, value in obj.items())
+    elif isinstance(obj, (tuple, list)):
+        steps = ((f"[{index}]", value) for index, value in enumerate(obj))
+    elif isinstance(obj, FunctionType):
+        closure = zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True)
+        steps = ((f".<variable {name}>", cell.cell_contents) for name, cell in closure)
+    else:
+        steps = ((f".{name}", value) for name, value in _attributes(obj).items())
+    for _, step in zip(range(_WIDTH), steps, strict=False):
+        yield step
+
+
+def _attributes(obj: object) -> dict[str, object]:
+    # Classes are taken apart by others, and cannot fail for one attribute alone.
+    found = {} if isinstance(obj, type) else getattr(obj, "__dict__", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"

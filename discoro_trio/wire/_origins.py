@@ -1,0 +1,128 @@
+"""Which modules belong to the client's program, and which are installed.
+
+This module owns that distinction, and the token that tells one client's modules from another's of the same name.
+What follows from it is with `_by_value` (sending) and `_hosted` (receiving).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+OUR_PACKAGE = __name__.partition(".")[0]
+
+# `os` is the one module that every way of installing Python keeps as a plain file of the standard library, or
+# else freezes together with the rest of it. (`sysconfig` would say the same, and takes a millisecond to import.)
+_STDLIB = tuple({folder + os.sep for path in [os.__file__] for folder in (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))})  # noqa: E501, PTH120
+_INSTALLED_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+class _Origin:
+    """The token of the client whose modules this process has; a server takes over that of its client."""
+
+    token: bytes = os.urandom(16)
+
+
+def origin() -> bytes:
+    """Give the token of the client whose modules this process has as its own."""
+    return _Origin.token
+
+
+def adopt_origin(token: bytes) -> None:
+    """Take a client's modules for this process's own, as a server does once for its computation."""
+    _Origin.token = token
+
+
+def is_client_module(name: str) -> bool:
+    """Tell whether a module is a part of a client's program, and not of what is installed.
+
+    `__main__` always is. So are modules beside a script, and those that have no file at all: what was typed at the
+    prompt, a notebook's cells, what `exec` made. A module without a file inside an installed package is that
+    package's own affair (`six.moves`, for example).
+    """
+    if name in {"__main__", "__mp_main__"}:
+        return True
+    if name in sys.builtin_module_names or name.partition(".")[0] == OUR_PACKAGE:
+        return False
+    module = sys.modules.get(name)
+    return module is None or not _installed(name, module)
+
+
+def _installed(name: str, module: ModuleType) -> bool:
+    spec = getattr(module, "__spec__", None)
+    if getattr(spec, "origin", None) in {"built-in", "frozen"}:
+        return True
+    path = getattr(module, "__file__", None) or _namespace_folder(module)
+    if path is not None:
+        return path.startswith(_STDLIB) or any(part in path for part in _INSTALLED_PARTS)
+    parent = name.rpartition(".")[0]
+    return bool(parent) and parent in sys.modules and not is_client_module(parent)
+
+
+def _namespace_folder(module: ModuleType) -> str | None:
+    """Give the folder of a namespace package, which has no file."""
+    folders = list(getattr(module, "__path__", ()))
+    return f"{folders[0]}{os.sep}" if folders else None
+
+
+class _Tokens:
+    """The names of the loaded client modules as a pickle spells them, kept up to date."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, str] = (0, "")
+        self._modules: dict[str, int] = {}
+        self._tokens: dict[str, bytes] = {}
+
+    def current(self) -> tuple[bytes, ...]:
+        # The number of modules and the last one tell nearly every change of a table of thousands in no time. What
+        # they miss, a module that took the place of another of the same name, is of the same kind as that one.
+        seen = (len(sys.modules), next(reversed(sys.modules)))
+        if seen != self._seen:
+            self._seen = seen
+            self._update()
+        return self._list
+
+    def _update(self) -> None:
+        for name, module in list(sys.modules.items()):
+            if self._modules.get(name) != id(module):
+                self._modules[name] = id(module)
+                self._classify(name)
+        self._list = tuple(self._tokens.values())
+
+    _list: tuple[bytes, ...] = ()
+
+    def _classify(self, name: str) -> None:
+        encoded = name.encode(errors="replace")
+        if is_client_module(name) and len(encoded) <= 0xFF:  # noqa: PLR2004 - the longest name of that opcode
+            # SHORT_BINUNICODE, the length, the text: how protocol 4 and later write a name for the first time.
+            self._tokens[name] = b"\x8c%c%b" % (len(encoded), encoded)
+        else:
+            self._tokens.pop(name, None)
+
+
+_tokens = _Tokens()
+
+
+def names_client_module(pickled: bytes) -> bool:
+    """Tell whether a pickle may name a client module; it may, then, also only contain such a text."""
+    # No global is named without STACK_GLOBAL.
+    return b"\x93" in pickled and any(token in pickled for token in _tokens.current())
+
+
+def forget_modules() -> None:
+    """Look at every module anew: some were replaced by others of the same name."""
+    _tokens.__init__()  # type: ignore[misc]
+
+
+def resolve(module: str | None, qualname: str) -> object:
+    """Give what a module that is loaded has under a dotted name, or None."""
+    found: object = sys.modules.get(module or "")
+    for part in qualname.split("."):
+        if found is None or part == "<locals>":
+            return None
+        found = getattr(found, part, None)
+    return found
