@@ -42,7 +42,9 @@ class Credential:
     """b"" for the cluster's secret, otherwise the id of a lease or ticket; at most 64 bytes."""
     key: bytes = attrs.field(repr=False, validator=attrs.validators.min_len(KEY_SIZE))
     """The key, at least 32 bytes."""
-    accepted: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+    accepted: tuple[bytes, ...] = attrs.field(
+        default=(), repr=False, validator=attrs.validators.deep_iterable(attrs.validators.min_len(KEY_SIZE))
+    )
     """Further keys that a peer may prove to know instead, while the secret is being changed."""
 
 

@@ -1,0 +1,221 @@
+"""The outbox: small frames gather, bulk takes turns with them, and order holds where frames share a key."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discoro_trio.wire import FrameReader, Kind, Outbox, _outbox
+from discoro_trio.wire._frames import HEADER, LARGE, MOST_BUFFERS
+from discoro_trio.wire._outbox import PART_SIZE, TAKE_SIZE
+
+if TYPE_CHECKING:
+    from discoro_trio.wire import Frame
+
+BIG = bytes(range(256)) * (3 * PART_SIZE // 256) + b"end"
+
+
+def written(outbox: Outbox, reader: FrameReader) -> list[Frame]:
+    """Give the frames that the other end makes of one take."""
+    return [frame for piece in outbox.take() for frame in reader.feed(piece)]
+
+
+def drained(outbox: Outbox, reader: FrameReader) -> list[Frame]:
+    frames: list[Frame] = []
+    while outbox.pending:
+        frames += written(outbox, reader)
+    return frames
+
+
+def put(outbox: Outbox, target: int, body: bytes = b"", *keys: str, kind: int = Kind.MESSAGE, buffers: int = 0) -> None:
+    outbox.put(kind, 0, target, body, [bytes(100)] * buffers, keys)
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox()
+
+
+@pytest.fixture
+def reader() -> FrameReader:
+    return FrameReader(1 << 30)
+
+
+def test_a_new_outbox_has_nothing_to_write(outbox: Outbox) -> None:
+    assert not outbox.pending
+    assert outbox.queued_bytes == 0
+    assert outbox.take() == []
+
+
+def test_small_frames_go_in_one_piece(outbox: Outbox, reader: FrameReader) -> None:
+    for target in range(100):
+        put(outbox, target, b"text", buffers=2)
+    assert outbox.queued_bytes > 100 * HEADER.size
+    (piece,) = outbox.take()
+    assert not outbox.pending
+    assert outbox.queued_bytes == 0
+    frames = reader.feed(piece)
+    assert [frame.target for frame in frames] == list(range(100))
+    assert [bytes(buffer) for buffer in frames[7].buffers] == [bytes(100)] * 2
+
+
+def test_a_take_is_bounded(outbox: Outbox) -> None:
+    body = bytes(LARGE - 1)
+    for target in range(64):
+        put(outbox, target, body)
+    total = outbox.queued_bytes
+    sizes = []
+    while outbox.pending:
+        sizes.append(sum(map(len, outbox.take())))
+    assert sum(sizes) == total == 64 * (HEADER.size + len(body))
+    assert max(sizes) <= 2 * TAKE_SIZE
+
+
+@pytest.mark.parametrize("size", [LARGE, PART_SIZE - 1, PART_SIZE, 3 * PART_SIZE])
+def test_large_pieces_are_not_copied(outbox: Outbox, size: int) -> None:
+    body, buffer = bytes(size), bytearray(size)
+    outbox.put(Kind.MESSAGE, 0, 1, body, [buffer])
+    owners = set()
+    while outbox.pending:
+        owners |= {id(piece.obj) if isinstance(piece, memoryview) else 0 for piece in outbox.take()}
+    assert owners - {0} == {id(body), id(buffer)}
+
+
+def test_bulk_takes_turns_with_small_frames_and_goes_part_by_part(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 0, BIG)
+    for target in (1, 2, 3):
+        put(outbox, target)
+        assert [frame.target for frame in written(outbox, reader)] == [target]
+    (frame,) = written(outbox, reader)
+    assert (frame.target, frame.body) == (0, BIG)
+    assert not outbox.pending
+
+
+def test_many_small_buffers_of_a_bulk_frame_make_few_pieces(outbox: Outbox, reader: FrameReader) -> None:
+    buffers = [bytes([number % 256]) * 10 for number in range(MOST_BUFFERS)]
+    outbox.put(Kind.MESSAGE, 0, 1, b"body", buffers)
+    frames = []
+    while outbox.pending:
+        pieces = outbox.take()
+        assert len(pieces) <= 3
+        frames += [frame for piece in pieces for frame in reader.feed(piece)]
+    assert [bytes(buffer) for buffer in frames[0].buffers] == buffers
+
+
+def test_more_buffers_than_a_header_can_count_are_refused(outbox: Outbox) -> None:
+    with pytest.raises(ValueError, match="at most 65535"):
+        outbox.put(Kind.MESSAGE, 0, 1, b"", [b""] * (MOST_BUFFERS + 1))
+
+
+def test_a_frame_does_not_overtake_a_bulk_frame_with_its_key(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG, "coro")
+    put(outbox, 2, b"", "coro", "x")
+    put(outbox, 3, b"", "x")  # behind 2, which waits
+    put(outbox, 4, b"", "y")
+    assert [frame.target for frame in written(outbox, reader)] == [4]
+    assert [frame.target for frame in drained(outbox, reader)] == [1, 2, 3]
+
+
+def test_a_bulk_frame_does_not_overtake_small_frames_that_were_put_before(outbox: Outbox, reader: FrameReader) -> None:
+    for target in range(100):
+        put(outbox, target, bytes(LARGE - 1), "coro")
+    put(outbox, 100, bytes(PART_SIZE), "coro")
+    assert [frame.target for frame in drained(outbox, reader)] == list(range(101))
+
+
+def test_keys_are_free_again_once_the_bulk_frame_is_taken(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG, "coro", "coro")
+    drained(outbox, reader)
+    put(outbox, 2, BIG, "other")
+    put(outbox, 3, b"", "coro")
+    assert [frame.target for frame in written(outbox, reader)] == [3]
+
+
+def test_an_abort_drops_a_start_of_which_nothing_was_sent(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG, kind=Kind.START)
+    assert outbox.abort_start(1)
+    assert not outbox.pending
+    assert outbox.queued_bytes == 0
+
+
+def test_an_abort_of_a_partly_sent_start_reaches_the_other_end(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG, "coro", kind=Kind.START)
+    put(outbox, 2, BIG, "coro")
+    assert written(outbox, reader) == []
+    assert not reader.at_boundary
+    assert outbox.abort_start(1)
+    assert [frame.target for frame in drained(outbox, reader)] == [2]
+    assert reader.at_boundary
+
+
+def test_an_abort_drops_a_small_start_that_waits_for_a_bulk_frame(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG, "coro")
+    put(outbox, 2, b"", "coro", kind=Kind.START)
+    assert outbox.abort_start(2)
+    assert [frame.target for frame in drained(outbox, reader)] == [1]
+
+
+def test_an_abort_says_so_when_the_start_is_sent_or_among_small_frames(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, b"", kind=Kind.START)
+    assert not outbox.abort_start(1)
+    put(outbox, 2, BIG, kind=Kind.START)
+    put(outbox, 3, BIG)
+    drained(outbox, reader)
+    assert not outbox.abort_start(2)
+    assert not outbox.abort_start(3)
+
+
+keys = st.lists(st.sampled_from("abcd"), max_size=2).map(tuple)
+puts = st.tuples(st.sampled_from([0, 5, 30, 63, 64, 65, 300]), keys, st.integers(0, 2), st.booleans())
+takes = st.just("take")
+aborts = st.just("abort")
+
+
+@given(st.lists(st.one_of(puts, puts, takes, aborts), max_size=60))
+@settings(deadline=None, max_examples=300)
+def test_order_holds_for_each_key_whatever_is_mixed(steps: list[object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # small limits, so that small examples meet all of them
+        patch.setattr(_outbox, "PART_SIZE", 64)
+        patch.setattr(_outbox, "LARGE", 16)
+        patch.setattr(_outbox, "TAKE_SIZE", 100)
+        _check_order(steps)
+
+
+def _check_order(steps: list[object]) -> None:
+    outbox, reader = Outbox(), FrameReader(1 << 30)
+    put_order: dict[str, list[int]] = defaultdict(list)
+    keys_of: dict[int, tuple[str, ...]] = {}
+    bodies: dict[int, tuple[bytes, list[bytes]]] = {}
+    starts: set[int] = set()
+    got: list[Frame] = []
+    for number, step in enumerate(steps):
+        if isinstance(step, tuple):
+            size, own_keys, buffers, start = step
+            bodies[number] = bytes([number]) * size, [bytes([number]) * (size // 2)] * buffers
+            keys_of[number] = own_keys
+            outbox.put(Kind.START if start else Kind.MESSAGE, 0, number, *bodies[number], own_keys)
+            starts |= {number} if start else set()
+        elif step == "take":
+            got += written(outbox, reader)
+        else:
+            dropped = {target for target in starts if outbox.abort_start(target)}
+            assert not dropped & {frame.target for frame in got}
+            for target in dropped:
+                del keys_of[target]
+            starts -= dropped
+    got += drained(outbox, reader)
+    assert outbox.queued_bytes == 0
+    assert reader.at_boundary
+    assert sorted(frame.target for frame in got) == sorted(keys_of)
+    for number, own_keys in keys_of.items():
+        for key in set(own_keys):
+            put_order[key].append(number)
+    for key, order in put_order.items():
+        assert [frame.target for frame in got if key in keys_of[frame.target]] == order
+    for frame in got:
+        body, buffers = bodies[frame.target]
+        assert (bytes(frame.body), list(map(bytes, frame.buffers))) == (body, buffers)
