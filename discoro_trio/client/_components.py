@@ -20,8 +20,8 @@ import attrs
 
 from .._errors import NotPicklable
 from ..wire._codec import dumps_components
-from ..wire._origins import is_client_module, origin, resolve
-from ..wire._package import PackedFile, Package, encode_package, sealed
+from ..wire._origins import is_at, is_client_module, origin
+from ..wire._package import Package, PackedFile, encode_package, sealed
 from ..wire._shipped import CodeRoot, Shipped
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def pack(components: Components | Iterable[object]) -> Packed:
             origin=origin(),
             names=tuple(_name(component) for component in components.definitions),
             definitions=pickled,
-            along=tuple((str(obj.__module__), str(obj.__qualname__)) for obj in along),
+            along=tuple((obj.__module__, obj.__qualname__) for obj in along),
             client_modules=_client_modules([*components.definitions, *along], shipped),
             modules=modules,
             imports=tuple(module.__name__ for module in components.modules),
@@ -200,12 +200,12 @@ def _pickled(definitions: Sequence[Any], shipped: Shipped) -> tuple[bytes, list[
         raise NotPicklable(text) from error
     listed = {id(component) for component in definitions}
     # Without a name of its own here it will not have one there.
-    along = [obj for obj in bound if id(obj) not in listed and resolve(obj.__module__, obj.__qualname__) is obj]
+    along = [obj for obj in bound if id(obj) not in listed and is_at(obj, obj.__module__, obj.__qualname__)]
     return pickled, along
 
 
-def _client_modules(objects: Iterable[Any], shipped: Shipped) -> tuple[str, ...]:
-    names = {getattr(obj, "__module__", None) for obj in objects}
+def _client_modules(objects: Sequence[Any], shipped: Shipped) -> tuple[str, ...]:
+    names: set[object] = {getattr(obj, "__module__", None) for obj in objects}
     names |= {getattr(obj, "__globals__", {}).get("__name__") for obj in objects}
     found = (name for name in names if isinstance(name, str) and name in sys.modules and is_client_module(name))
     return tuple(sorted(name for name in found if not shipped.has_module(name)))

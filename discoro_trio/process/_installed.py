@@ -10,22 +10,21 @@ import importlib
 import os
 import shutil
 import stat
-import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._errors import DiscoroError, ProtocolError
 from ..wire._codec import loads
 from ..wire._hosted import add_code_folders, client_module, forget_installed_namesakes, host_module, progress
 from ..wire._missing import set_place
-from ..wire._origins import adopt_origin, is_client_module, resolve
+from ..wire._origins import adopt_origin, resolve
 from ..wire._package import decode_package_untrusted
 from ..wire._shipped import CodeRoot, Shipped, open_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..wire._package import PackedFile, Package
+    from ..wire._package import Package, PackedFile
 
 CODE = "code"
 FILES = "files"
@@ -153,7 +152,7 @@ def _top_names(folders: Iterable[Path]) -> set[str]:
 def _check_paths_untrusted(files: Iterable[PackedFile]) -> None:
     for packed in files:
         parts = packed.path.split("/")
-        if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts) or os.path.isabs(packed.path):
+        if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts):
             text = f"a component has the file name {packed.path!r}, which does not stay in its folder"
             raise ProtocolError(text)
 
@@ -166,6 +165,6 @@ def _write(packed: PackedFile, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The folder is new and nobody else's; that the file must be new keeps links from being followed all the same.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o600), "wb") as file:
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(packed.content)
     path.chmod(stat.S_IMODE(packed.mode) & 0o777 | 0o400)

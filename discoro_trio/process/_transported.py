@@ -102,9 +102,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Errors)
 
 
-def pack_error(
-    error: BaseException, *, where: str, shipped: Registry | None = None
-) -> tuple[bytes, Sequence[Any]]:
+def pack_error(error: BaseException, *, where: str, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
     """Make an error ready to be sent. This never raises.
 
     Args:
@@ -290,9 +288,7 @@ class _Unpacker:
         self._made[number] = made
         return made
 
-    def _opened(
-        self, packed: _Error, buffers: list[Any], members: list[BaseException], trace: str
-    ) -> BaseException:
+    def _opened(self, packed: _Error, buffers: list[Any], members: list[BaseException], trace: str) -> BaseException:
         if packed.cancelled:
             return CoroCancelled(packed.text or None)
         reason = ""

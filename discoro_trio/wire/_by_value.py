@@ -15,9 +15,9 @@ from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import _hosted
-from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, reduce_class, reduce_lru_cache, table
+from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, reduce_class, table
 from ._code_names import known_of
-from ._origins import is_client_module, origin, resolve
+from ._origins import is_at, is_client_module, origin
 from ._shipped import NATURAL
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class ByValuePickler(pickle.Pickler):
     ) -> None:
         super().__init__(file, 5, buffer_callback=buffer_callback)
         self.dispatch_table = table.current()
-        self.bound: list[object] = []
+        self.bound: list[Any] = []
         self._registry = registry
         self._defining = {id(obj) for obj in defining}
         self._namespaces: dict[int, _Namespace] = {}
@@ -112,13 +112,13 @@ class ByValuePickler(pickle.Pickler):
                 return _hosted.object_named, ("types", TYPES_WITHOUT_HOME[id(obj)])
             return self._by_reference(obj) or self._class(obj)
         if kind is LRU_CACHE:
-            return self._by_reference(obj) or reduce_lru_cache(obj)
+            return self._by_reference(obj) or self._lru_cache(obj)
         return NotImplemented
 
     def _by_reference(self, obj: Any) -> str | tuple[Any, ...] | None:
         """Reduce to a name, if the peer finds it by one; None otherwise."""
         module = obj.__module__
-        if isinstance(module, str) and not is_client_module(module) and resolve(module, obj.__qualname__) is obj:
+        if isinstance(module, str) and not is_client_module(module) and is_at(obj, module, obj.__qualname__):
             return str(obj.__qualname__)
         reference = self._registry.reference(obj)
         if reference is None:
@@ -133,7 +133,7 @@ class ByValuePickler(pickle.Pickler):
         name, module = made.__qualname__, made.__module__
         if "." in name or not isinstance(module, str):
             return None
-        if resolve(module, name) is not made:
+        if not is_at(made, module, name):
             if names.get(name) is not made or not isinstance(names.get("__name__"), str):
                 return None
             module = names["__name__"]
@@ -201,6 +201,12 @@ class ByValuePickler(pickle.Pickler):
             return not is_client_module(value.__module__) or self._travels(value)
         return isinstance(value, _PLAIN) or type(value).__module__ in {"typing", "types"}
 
+    def _lru_cache(self, cached: Any) -> tuple[Any, ...]:
+        """Reduce a function with a cache; what is in the cache stays here."""
+        parameters = cached.cache_parameters()
+        bound = self._bound(cached, {})
+        return _hosted.lru_cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"], bound)
+
     # --- classes
 
     def _class(self, made: type) -> tuple[Any, ...]:
@@ -215,9 +221,10 @@ class ByValuePickler(pickle.Pickler):
 
 def importable_as(name: str, value: Any) -> tuple[str, str] | None:
     """Tell from which installed module a global comes, as far as that can be seen."""
-    module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    module: object = getattr(value, "__module__", None)
+    qualname: object = getattr(value, "__qualname__", None)
     if isinstance(module, str) and isinstance(qualname, str):
-        installed = not is_client_module(module) and resolve(module, qualname) is value
+        installed = not is_client_module(module) and is_at(value, module, qualname)
         return (module, qualname) if installed else None
     if _is_shared(value):
         return None

@@ -18,7 +18,7 @@ from cloudpickle import cloudpickle
 
 from . import _hosted
 from ._code_names import known_of
-from ._origins import is_client_module, resolve
+from ._origins import is_at, is_client_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
 TYPES_WITHOUT_HOME: typing.Final = {
     id(value): name
     for name, value in vars(types).items()
-    if isinstance(value, type) and resolve(value.__module__, value.__qualname__) is not value
+    if isinstance(value, type) and not is_at(value, value.__module__, value.__qualname__)
 }
 """Types of the interpreter that are found in `types` only, by id."""
 
@@ -38,12 +38,6 @@ def reduce_class(made: type) -> tuple[Any, ...]:
     """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes."""
     reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
     return reduced
-
-
-def reduce_lru_cache(cached: Any) -> tuple[Any, ...]:
-    """Take a function with a cache apart; what is in the cache stays here."""
-    parameters = cached.cache_parameters()
-    return _hosted.lru_cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
 
 
 def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
@@ -66,16 +60,26 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     return _hosted.code, (known_of(code).marshalled,)
 
 
+def _has_home(variable: Any) -> bool:
+    """Tell whether a type variable or the like is found in an installed module."""
+    module, name = variable.__module__, variable.__name__
+    return isinstance(module, str) and not is_client_module(module) and is_at(variable, module, name)
+
+
 def _reduce_typevar(variable: typing.TypeVar) -> Any:
-    if not is_client_module(variable.__module__):
+    if _has_home(variable):
         return variable.__name__
     return cloudpickle._make_typevar, cloudpickle._decompose_typevar(variable)  # noqa: SLF001
 
 
 def _reduce_new_type(made: Any) -> Any:
-    if not is_client_module(made.__module__):
-        return made.__qualname__
+    if _has_home(made):
+        return made.__name__
     return _hosted.new_type, (made.__name__, made.__module__, made.__supertype__)
+
+
+def _reduce_parameters(variable: typing.ParamSpec | typing.TypeVarTuple) -> Any:
+    return variable.__name__ if _has_home(variable) else (type(variable), (variable.__name__,))
 
 
 def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
@@ -89,7 +93,6 @@ def _buffer_of(view: memoryview) -> PickleBuffer | bytes:
 
 
 _OURS: dict[type, Callable[[Any], Any]] = {
-    LRU_CACHE: reduce_lru_cache,
     functools.cached_property: _reduce_cached_property,
     memoryview: _reduce_memoryview,
     types.CodeType: _reduce_code,
@@ -97,7 +100,9 @@ _OURS: dict[type, Callable[[Any], Any]] = {
     types.ModuleType: _reduce_module,
     _hosted.HostedModule: _reduce_module,
     typing.NewType: _reduce_new_type,
+    typing.ParamSpec: _reduce_parameters,
     typing.TypeVar: _reduce_typevar,
+    typing.TypeVarTuple: _reduce_parameters,
 }
 
 # An open file is no value: its contents would travel and its place be lost. Loggers pickle by name by themselves.

@@ -101,11 +101,14 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
     return pickle.Unpickler(file, buffers=buffers[len(file.parts) :]).load()  # noqa: S301 - as above
 
 
-def dumps_components(components: Sequence[object], registry: Registry) -> tuple[bytes, list[object]]:
+def dumps_components(components: Sequence[object], registry: Registry) -> tuple[bytes, list[Any]]:
     """Pickle the components of a computation, each after a note of its place.
 
     Returns:
         The pickle, and what came along by value and is found at the receiver under its own name.
+
+    Raises:
+        NotPicklable: A component refers to what cannot be sent.
     """
     from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
     from ._hosted import Progress  # noqa: PLC0415
@@ -113,7 +116,12 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
     file = io.BytesIO()
     pickler = ByValuePickler(file, registry, defining=components)
     marked = [(Progress(index), component) for index, component in enumerate(components)]
-    pickler.dump(marked)
+    try:
+        pickler.dump(marked)
+    except Exception as error:
+        from ._culprit import explain  # noqa: PLC0415 - seldom needed
+
+        raise NotPicklable(explain(list(components), error, registry)) from error
     return file.getvalue(), pickler.bound
 
 
@@ -145,9 +153,13 @@ def _holds_large(parts: Iterable[Any], depth: int) -> bool:
         if kind in _BYTES:
             if len(part) >= LARGE:
                 return True
-        elif kind in _CONTAINERS and depth and 0 < len(part) <= _WIDTH:
-            if _holds_large(part.values() if kind is dict else part, depth - 1):
-                return True
+        elif (
+            kind in _CONTAINERS
+            and depth
+            and 0 < len(part) <= _WIDTH
+            and _holds_large(part.values() if kind is dict else part, depth - 1)
+        ):
+            return True
     return False
 
 

@@ -264,9 +264,17 @@ def object_named(module: str, qualname: str) -> object:
 # --- objects that pickle cannot take apart
 
 
-def lru_cached(wrapped: Callable[..., object], maxsize: int | None, typed: bool) -> object:  # noqa: FBT001
+def lru_cached(
+    wrapped: Callable[..., object],
+    maxsize: int | None,
+    typed: bool,  # noqa: FBT001 - as functools names it
+    bound: tuple[str, bytes, str] | None,
+) -> object:
     """Make a function with an empty cache."""
-    return functools.lru_cache(maxsize, typed)(wrapped)
+    made = functools.lru_cache(maxsize, typed)(wrapped)
+    if bound is not None:
+        bind(made, *bound)
+    return made
 
 
 def cached_property(getter: Callable[[Any], object], name: str | None) -> functools.cached_property[object]:
@@ -278,7 +286,8 @@ def cached_property(getter: Callable[[Any], object], name: str | None) -> functo
 
 def new_type(name: str, module: str, supertype: Any) -> object:
     """Make what `typing.NewType` gives."""
-    made: Any = typing.NewType(name, supertype)  # type: ignore[misc] - a name that is known later
+    make: Any = typing.NewType
+    made = make(name, supertype)
     made.__module__ = module
     return made
 

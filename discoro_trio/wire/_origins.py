@@ -17,7 +17,13 @@ OUR_PACKAGE = __name__.partition(".")[0]
 
 # `os` is the one module that every way of installing Python keeps as a plain file of the standard library, or
 # else freezes together with the rest of it. (`sysconfig` would say the same, and takes a millisecond to import.)
-_STDLIB = tuple({folder + os.sep for path in [os.__file__] for folder in (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))})  # noqa: E501, PTH120
+_STDLIB = tuple(
+    {
+        folder + os.sep
+        for path in [os.__file__]
+        for folder in (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+    }
+)  # noqa: E501, PTH120
 _INSTALLED_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -116,6 +122,11 @@ def names_client_module(pickled: bytes) -> bool:
 def forget_modules() -> None:
     """Look at every module anew: some were replaced by others of the same name."""
     _tokens.__init__()  # type: ignore[misc]
+
+
+def is_at(obj: object, module: str | None, qualname: str) -> bool:
+    """Tell whether an object is what a loaded module has under a dotted name."""
+    return resolve(module, qualname) is obj
 
 
 def resolve(module: str | None, qualname: str) -> object:

@@ -6,13 +6,13 @@ installed with `process`.
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ._origins import resolve
+from ._origins import is_at, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ class Shipped:
         """Tell by what reference the peers find an object; None if they have it not."""
         module: str | None = getattr(obj, "__module__", None)
         qualname: str = getattr(obj, "__qualname__", "<locals>")
-        found_here = resolve(module, qualname) is obj
+        found_here = is_at(obj, module, qualname)
         known = self._objects.get(id(obj))
         if known is None:
             outer = resolve(module, qualname.partition(".")[0])
@@ -85,7 +85,7 @@ class Shipped:
         path = getattr(sys.modules.get(name), "__file__", None) or ""
         for root in self.roots:
             if path.startswith(root.folder):
-                parts = path[len(root.folder) :].rpartition(".")[0].split(os.sep)
+                parts = Path(path[len(root.folder) :].partition(".")[0]).parts
                 dotted = ".".join([*filter(None, [root.name]), *parts]).removesuffix(".__init__")
                 if dotted == name:
                     return True
