@@ -7,54 +7,59 @@ Picking and counting take time that grows with the logarithm of the number of se
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import attrs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 K = TypeVar("K")
 
 
 class _Loads(Generic[K]):
-    """Things with loads, the least loaded one first; of equals, the one that waited longest."""
+    """Things with loads, the least loaded one first; of equals, the one that waited longest.
+
+    A heap holds one live entry for each thing. An entry that says too little is put right when it comes to the top,
+    so that a load which grows costs nothing until then; one that would say too much is replaced at once.
+    """
 
     def __init__(self) -> None:
-        self._loads: dict[K, float] = {}
-        self._turn = 0
-        # Entries are left behind when a load changes; `least` drops those that do not hold any more.
+        self.loads: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
-        self._turns: dict[K, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._loads)
-
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._loads)
-
-    def __getitem__(self, key: K) -> float:
-        return self._loads[key]
+        self._live: dict[K, tuple[float, int]] = {}
+        self._turn = 0
 
     def set(self, key: K, load: float) -> None:
+        """Set the load of a thing, which may be new."""
+        self.loads[key] = load
+        live = self._live.get(key)
+        if live is None or load < live[0]:
+            self._push(key, load)
+
+    def _push(self, key: K, load: float) -> None:
         self._turn += 1
-        self._loads[key] = load
-        self._turns[key] = self._turn
+        self._live[key] = (load, self._turn)
         heapq.heappush(self._heap, (load, self._turn, key))
-        if len(self._heap) > 4 * len(self._loads) + 16:
-            self._heap = [(load, self._turns[key], key) for key, load in self._loads.items()]
+        if len(self._heap) > 4 * len(self.loads) + 16:
+            self._heap = [(*live, key) for key, live in self._live.items()]
             heapq.heapify(self._heap)
 
     def remove(self, key: K) -> None:
-        del self._loads[key]
-        del self._turns[key]
+        """Forget a thing."""
+        del self.loads[key]
+        del self._live[key]
 
     def least(self) -> K | None:
-        while self._heap:
-            load, turn, key = self._heap[0]
-            if self._turns.get(key) == turn and self._loads[key] == load:
+        """Give the thing with the least load; None if there is none."""
+        heap = self._heap
+        while heap:
+            load, turn, key = heap[0]
+            if self._live.get(key) != (load, turn):
+                heapq.heappop(heap)
+            elif self.loads[key] > load:
+                self._turn += 1
+                self._live[key] = right = (self.loads[key], self._turn)
+                heapq.heapreplace(heap, (*right, key))
+            else:
                 return key
-            heapq.heappop(self._heap)
         return None
 
 
@@ -87,9 +92,9 @@ class Placement:
         if node is None:
             return
         loads = self._nodes[node]
-        loads.total -= loads.servers[server]
+        loads.total -= loads.servers.loads[server]
         loads.servers.remove(server)
-        if len(loads.servers):
+        if len(loads.servers.loads):
             self._rank(node, loads)
         else:
             del self._nodes[node]
@@ -101,12 +106,12 @@ class Placement:
         if node is None:
             return
         loads = self._nodes[node]
-        loads.servers.set(server, loads.servers[server] + by)
+        loads.servers.set(server, loads.servers.loads[server] + by)
         loads.total += by
         self._rank(node, loads)
 
     def _rank(self, node: bytes, loads: _NodeLoads) -> None:
-        self._by_load.set(node, loads.total / len(loads.servers))
+        self._by_load.set(node, loads.total / len(loads.servers.loads))
 
     def least(self, node: bytes | None = None) -> bytes | None:
         """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
@@ -116,7 +121,7 @@ class Placement:
 
     def load(self, server: bytes) -> float:
         """Give the load of a server."""
-        return self._nodes[self._node_of[server]].servers[server]
+        return self._nodes[self._node_of[server]].servers.loads[server]
 
     def nodes(self) -> list[bytes]:
         """Give the nodes that have servers."""
@@ -127,4 +132,4 @@ class Placement:
         if node is None:
             return list(self._node_of)
         loads = self._nodes.get(node)
-        return list(loads.servers) if loads is not None else []
+        return list(loads.servers.loads) if loads is not None else []

@@ -11,20 +11,20 @@ from ..wire import Control
 # --- client to scheduler
 
 
-class Submit(Control):
+class Submit(Control, frozen=True):
     """Queue a computation; answered by `Queued` at once, and by `TurnCame` when it runs."""
 
     computation: bytes
     name: str
 
 
-class Queued(Control):
+class Queued(Control, frozen=True):
     """It is in the queue."""
 
     number: int
 
 
-class Withdraw(Control):
+class Withdraw(Control, frozen=True):
     """The computation is over, or does not want to wait any more."""
 
     computation: bytes
@@ -33,13 +33,13 @@ class Withdraw(Control):
 # --- scheduler to client
 
 
-class TurnCame(Control):
+class TurnCame(Control, frozen=True):
     """The computation runs now; its servers follow."""
 
     computation: bytes
 
 
-class Leased(Control):
+class Leased(Control, frozen=True):
     """Servers of a node belong to the computation; the client sets them up through that node."""
 
     computation: bytes
@@ -50,7 +50,7 @@ class Leased(Control):
     key: bytes
 
 
-class LeaseEnded(Control):
+class LeaseEnded(Control, frozen=True):
     """The servers of a node do not belong to the computation any more."""
 
     computation: bytes
@@ -61,7 +61,7 @@ class LeaseEnded(Control):
 # --- scheduler to node
 
 
-class Grant(Control):
+class Grant(Control, frozen=True):
     """Give servers to a computation, unless they are another one's; answered by `Granted`."""
 
     computation: bytes
@@ -70,13 +70,13 @@ class Grant(Control):
     key: bytes
 
 
-class Granted(Control):
+class Granted(Control, frozen=True):
     """They are given."""
 
     servers: int
 
 
-class Revoke(Control):
+class Revoke(Control, frozen=True):
     """Take the servers of a computation back."""
 
     computation: bytes
@@ -85,7 +85,7 @@ class Revoke(Control):
 # --- node to scheduler
 
 
-class NodeIs(Control):
+class NodeIs(Control, frozen=True):
     """A node, with what it has."""
 
     name: str
@@ -95,7 +95,7 @@ class NodeIs(Control):
     platform: str
 
 
-class Freed(Control):
+class Freed(Control, frozen=True):
     """The servers of a computation can be given again; they are fresh."""
 
     computation: bytes
@@ -104,7 +104,7 @@ class Freed(Control):
 # --- client to node
 
 
-class Prepare(Control):
+class Prepare(Control, frozen=True):
     """Set the leased servers up; answered by `Done` once all of them are told."""
 
     computation: bytes
@@ -116,13 +116,13 @@ class Prepare(Control):
     cleanup: bool
 
 
-class Release(Control):
+class Release(Control, frozen=True):
     """The client is through; answered by `Done` when the servers have ended."""
 
     computation: bytes
 
 
-class Replace(Control):
+class Replace(Control, frozen=True):
     """End a server by force and start another in its place; answered by `Done` when it is gone."""
 
     computation: bytes
@@ -133,7 +133,7 @@ class Replace(Control):
 # --- node to client
 
 
-class ServerReady(Control):
+class ServerReady(Control, frozen=True):
     """A server is set up and takes work."""
 
     computation: bytes
@@ -143,7 +143,7 @@ class ServerReady(Control):
     port: int
 
 
-class ServerFailed(Control):
+class ServerFailed(Control, frozen=True):
     """A server could not be set up."""
 
     computation: bytes
@@ -153,7 +153,7 @@ class ServerFailed(Control):
     error: bytes
 
 
-class ServerGone(Control):
+class ServerGone(Control, frozen=True):
     """A server has ended."""
 
     computation: bytes
@@ -169,14 +169,14 @@ class ServerGone(Control):
 # --- node and its server
 
 
-class ServerUp(Control):
+class ServerUp(Control, frozen=True):
     """The server listens."""
 
     addr: str
     port: int
 
 
-class Begin(Control):
+class Begin(Control, frozen=True):
     """Belong to a computation; answered by `Done` or an error."""
 
     computation: bytes
@@ -191,7 +191,7 @@ class Begin(Control):
     forward_output: bool
 
 
-class Finish(Control):
+class Finish(Control, frozen=True):
     """Cancel all coroutines; answered by `Done` when they have ended."""
 
     reason: str

@@ -36,7 +36,7 @@ HIGH_WATER = 8 * MIB
 GOODBYE_TIME = 1.0
 
 
-class Goodbye(Control):
+class Goodbye(Control, frozen=True):
     """The peer ends the connection in good order; nothing of it follows."""
 
     reason: str

@@ -25,7 +25,7 @@ ERROR = 4
 ABANDON = 8
 
 
-class Failed(Control):
+class Failed(Control, frozen=True):
     """A request failed at the peer."""
 
     error: str
@@ -34,7 +34,7 @@ class Failed(Control):
     """What it said."""
 
 
-class Done(Control):
+class Done(Control, frozen=True):
     """What was asked is done: the reply of requests that want nothing else."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._started import Started
 
 
-class AskOutcome(Control):
+class AskOutcome(Control, frozen=True):
     """How did this coroutine end? The reply comes when it has."""
 
     home: bytes
@@ -34,7 +34,7 @@ class AskOutcome(Control):
     heard: bool
 
 
-class Told(Control):
+class Told(Control, frozen=True):
     """An outcome, or just the word that there is one."""
 
     ending: int
@@ -42,7 +42,7 @@ class Told(Control):
     buffers: list[bytes]
 
 
-class Terminate(Control):
+class Terminate(Control, frozen=True):
     """Cancel a coroutine, and end it by force after the grace period."""
 
     home: bytes
@@ -51,7 +51,7 @@ class Terminate(Control):
     grace_period: float | None
 
 
-class Monitor(Control):
+class Monitor(Control, frozen=True):
     """Send the observer a `MonitorException` when the coroutine ends."""
 
     home: bytes

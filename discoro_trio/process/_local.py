@@ -7,6 +7,7 @@ is with `_runner`.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -34,7 +35,7 @@ class Local:
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
-        self.since = trio.current_time()
+        self.since = time()
         self.endings: list[Callable[[], None]] = []
         self._make_handle = make_handle
         self._handle: Coro[Any] | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ..link import Link
-    from ..wire import Frame
+    from ..wire import Buffer, Frame
     from ._callables import Described
     from ._process import Process
 
@@ -38,12 +38,14 @@ SIZE = struct.Struct("!Q")
 
 LANE_SHIFT = 40
 
+_VALUE = int(Ending.VALUE)
 
-class Attach(Control):
+
+class Attach(Control, frozen=True):
     """The sender wants to start coroutines here."""
 
 
-class Attached(Control):
+class Attached(Control, frozen=True):
     """It may, with numbers of this lane."""
 
     lane: int
@@ -157,20 +159,20 @@ class Runner:
 
     # --- running
 
-    async def _run_guest(self, guest: _Guest, local: Local, body: Any, buffers: Any) -> None:
-        ended = await self._outcome(local, self._opened_call(guest, local, body, buffers))
-        self._process.end_local(local)
-        del guest.running[local.serial]
-        self._send_outcome(guest, local, ended)
-
-    def _opened_call(self, guest: _Guest, local: Local, body: Any, buffers: Any) -> Callable[[], Awaitable[object]]:
+    async def _run_guest(self, guest: _Guest, local: Local, body: Buffer, buffers: Sequence[memoryview]) -> None:
         async def call() -> object:
             (number,) = NUMBER.unpack_from(body)
             described = self._function(guest, number)
-            args, kwargs, local.name = loads(memoryview(body)[NUMBER.size :], buffers)
+            local.name = described.name
+            args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
+            if name:
+                (local.name,) = name
             return await self.call(described, local, args, kwargs)
 
-        return call
+        ended = await self._outcome(local, call)
+        self._process.end_local(local)
+        del guest.running[local.serial]
+        self._send_outcome(guest, local, ended)
 
     def _function(self, guest: _Guest, number: int) -> Described:
         known = guest.functions.get(number)
@@ -195,18 +197,16 @@ class Runner:
     async def _outcome(self, local: Local, call: Callable[[], Awaitable[object]]) -> Here:
         """Run to the end; whatever that is, it is an outcome and not an exception here."""
         current.set((local,))
-        ended = Here.cancelled(None)
+        scope = local.scope
         try:
-            with local.scope:
-                ended = Here.returned(await call())
+            with scope:
+                return Here.returned(await call())
         except trio.Cancelled:
             # Not by its own scope: all that runs in this process is being cancelled.
             return Here.cancelled("its process ends")
         except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
             return Here.failed(error)
-        if local.scope.cancelled_caught:
-            return Here.cancelled(local.reason)
-        return ended
+        return Here.cancelled(local.reason)
 
     def _send_outcome(self, guest: _Guest, local: Local, ended: Here) -> None:
         link = local.link
@@ -214,7 +214,9 @@ class Runner:
         if link.lost:
             return
         flags, body, buffers = self._packed(local, ended)
-        size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        size = len(body)
+        if buffers:
+            size += sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self.small:
             guest.ready[local.serial] = (flags, body, buffers)
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(~local.serial,))
@@ -224,7 +226,7 @@ class Runner:
     def _packed(self, local: Local, ended: Here) -> tuple[int, bytes, Sequence[Any]]:
         if ended.ending is Ending.VALUE:
             try:
-                return Ending.VALUE, *dumps(ended.result)
+                return _VALUE, *dumps(ended.result)
             except NotPicklable as error:
                 ended = Here.failed(error)
         error = ended.raised

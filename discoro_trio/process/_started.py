@@ -23,7 +23,17 @@ class Started:
     """One coroutine that this process started."""
 
     __slots__ = (
-        "__weakref__", "_parked", "_then", "acknowledged", "force", "heard", "home", "link", "name", "outcome", "serial",
+        "__weakref__",
+        "_then",
+        "_waiting",
+        "acknowledged",
+        "force",
+        "heard",
+        "home",
+        "link",
+        "name",
+        "outcome",
+        "serial",
     )
 
     def __init__(self, home: bytes, serial: int, name: str, link: Link | None) -> None:
@@ -35,25 +45,28 @@ class Started:
         self.acknowledged = False
         self.heard = False
         self.force: Callable[[Started, float | None], Awaitable[None]] | None = None
-        self._parked = trio.lowlevel.ParkingLot()
-        self._then: list[Callable[[Started], None]] = []
+        # Made when first wanted: most records are waited for by one task, and there are very many of them.
+        self._waiting: list[trio.lowlevel.Task] | None = None
+        self._then: list[Callable[[Started], None]] | None = None
 
     def then(self, call: Callable[[Started], None]) -> None:
         """Call when it ends; at once if it has."""
         if self.outcome is not None:
             call(self)
+        elif self._then is None:
+            self._then = [call]
         else:
             self._then.append(call)
 
     def forget(self, call: Callable[[Started], None]) -> None:
         """Take back a `then`; nothing if it was called already."""
-        if call in self._then:
+        if self._then is not None and call in self._then:
             self._then.remove(call)
 
     def exists(self) -> None:
         """Note that its server has it."""
         self.acknowledged = True
-        self._parked.unpark_all()
+        self._wake()
 
     def end(self, outcome: Outcome) -> None:
         """Note how it ended. The first word stands: every coroutine has exactly one outcome."""
@@ -61,20 +74,41 @@ class Started:
             return
         self.outcome = outcome
         self.acknowledged = True
-        self._parked.unpark_all()
-        calls, self._then = self._then, []
-        for call in calls:
-            call(self)
+        if self._waiting is not None:
+            self._wake()
+        calls, self._then = self._then, None
+        if calls is not None:
+            for call in calls:
+                call(self)
 
     async def until_exists(self) -> None:
         """Wait until its server has it, or it has ended."""
         while not self.acknowledged:
-            await self._parked.park()
+            await self._wait()
 
     async def until_ended(self) -> None:
         """Wait until it has ended."""
         while self.outcome is None:
-            await self._parked.park()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        task = trio.lowlevel.current_task()
+        if self._waiting is None:
+            self._waiting = [task]
+        else:
+            self._waiting.append(task)
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            if self._waiting is not None:
+                self._waiting.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for task in waiting or ():
+            trio.lowlevel.reschedule(task)
 
     @property
     def failed(self) -> bool:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ._process import Process
 
 
+_ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
+"""The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
+
+
 class Call:
     """The arguments of one call, pickled."""
 
@@ -40,10 +44,10 @@ class Call:
         shipped: Shipped | None,
         name: str | None = None,
     ) -> None:
-        described = describe(function)
-        reject_coro(kwargs)
-        self.name = name or described.name
-        self.body, self.buffers = dumps((args, kwargs, self.name), shipped)
+        if "coro" in kwargs:
+            reject_coro(kwargs)
+        self.name = name or describe(function).name
+        self.body, self.buffers = dumps((args, kwargs) if name is None else (args, kwargs, name), shipped)
 
 
 class Host:
@@ -147,22 +151,22 @@ class Starts:
             host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
         return host
 
-    def _started(self, link: Link, serial: int) -> Started | None:
+    def _host(self, link: Link, serial: int) -> Host:
         host = self.hosts.get(link)
         if host is None or serial >> LANE_SHIFT != host.lane:
             text = f"{link.peer_name} spoke of a coroutine that was never started there"
             raise ProtocolError(text)
-        return host.started.get(serial)
+        return host
 
     def _exists(self, link: Link, frame: Frame) -> None:
-        started = self._started(link, frame.target)
+        started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
             started.exists()
 
     def _ready(self, link: Link, frame: Frame) -> None:
         serial = frame.target
         (size,) = SIZE.unpack(frame.body)
-        if self._started(link, serial) is None:
+        if serial not in self._host(link, serial).started:
             return
 
         def fetch() -> None:
@@ -176,15 +180,15 @@ class Starts:
 
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        started = self._started(link, serial)
-        if flags > Ending.CANCELLED:
+        host = self._host(link, serial)
+        if flags not in _ENDINGS:
             text = f"an outcome has the unknown ending {flags}"
             raise ProtocolError(text)
         if self._fetching:
             self._fetched(link, serial)
+        started = host.started.pop(serial, None)
         if started is not None:
-            del self.hosts[link].started[serial]
-            started.end(Arrived(Ending(flags), body, buffers))
+            started.end(Arrived(_ENDINGS[flags], body, buffers))
 
     def _fetched(self, link: Link, serial: int) -> None:
         size = self._fetching.pop((link, serial), None)

@@ -7,7 +7,7 @@ out. Moving the bytes is with `link`.
 from ._codec import dumps, loads
 from ._control import Control, ControlCodec
 from ._credit import ReceiveWindow, SendWindow
-from ._frames import Frame, FrameReader, HelloReader, Kind, encode_header, encode_hello
+from ._frames import Buffer, Frame, FrameReader, HelloReader, Kind, encode_header, encode_hello
 from ._handshake import (
     PROTOCOL_VERSION,
     Binding,
@@ -26,6 +26,7 @@ __all__ = [
     "NOTHING",
     "PROTOCOL_VERSION",
     "Binding",
+    "Buffer",
     "ClientHandshake",
     "Control",
     "ControlCodec",
