@@ -30,7 +30,10 @@ class Owned:
         session = self._session
         self._running.add(started)
         assert started.link is not None  # noqa: S101 - sessions start by links
-        handle = session.handle(started, started.link.peer.location)
+        # Over the embedded node's own link the peer's location has no port: the session knows where it listens.
+        server = session.servers.get(started.home)
+        location = server.location if server is not None else started.link.peer.location
+        handle = session.handle(started, location)
         started.then(self._ended)
         return handle
 
