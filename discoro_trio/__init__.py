@@ -31,10 +31,15 @@ from ._values import (
     Status,
     StatusLagged,
 )
+from .client import Computation
+from .cluster import Node, Scheduler, open_cluster
+from .process import Coro, current_coro, open_coro, open_endpoint
 
 __all__ = [
     "AuthenticationError",
+    "Computation",
     "ComputationClosed",
+    "Coro",
     "CoroCancelled",
     "CoroInfo",
     "DiscoroError",
@@ -43,12 +48,14 @@ __all__ = [
     "Location",
     "MailboxClosed",
     "MonitorException",
+    "Node",
     "NodeAllocation",
     "NodeInfo",
     "NotPicklable",
     "PeerDisconnected",
     "ProtocolError",
     "RemoteError",
+    "Scheduler",
     "SchedulerNotFound",
     "ServerLost",
     "Status",
@@ -57,4 +64,8 @@ __all__ = [
     "UnknownLocation",
     "VersionMismatch",
     "config",
+    "current_coro",
+    "open_cluster",
+    "open_coro",
+    "open_endpoint",
 ]

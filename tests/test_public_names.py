@@ -12,7 +12,9 @@ import discoro_trio
 
 NAMES = [
     "AuthenticationError",
+    "Computation",
     "ComputationClosed",
+    "Coro",
     "CoroCancelled",
     "CoroInfo",
     "DiscoroError",
@@ -21,12 +23,14 @@ NAMES = [
     "Location",
     "MailboxClosed",
     "MonitorException",
+    "Node",
     "NodeAllocation",
     "NodeInfo",
     "NotPicklable",
     "PeerDisconnected",
     "ProtocolError",
     "RemoteError",
+    "Scheduler",
     "SchedulerNotFound",
     "ServerLost",
     "Status",
@@ -35,6 +39,10 @@ NAMES = [
     "UnknownLocation",
     "VersionMismatch",
     "config",
+    "current_coro",
+    "open_cluster",
+    "open_coro",
+    "open_endpoint",
 ]
 """A name that is added or taken away here is a change for users; it goes into the changelog."""
 

@@ -227,8 +227,8 @@ class Runner:
         if ended.ending is Ending.VALUE:
             try:
                 return _VALUE, *dumps(ended.result)
-            except NotPicklable as error:
-                ended = Here.failed(error)
+            except NotPicklable as unsendable:
+                ended = Here.failed(unsendable)
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
