@@ -90,8 +90,9 @@ def _in_memory(content: bytes) -> Iterator[str]:
 
 
 def _read_certificate(file: Path) -> x509.Certificate:
+    content = _read(_CERTFILE, file)
     try:
-        certificate = x509.load_pem_x509_certificate(_read(_CERTFILE, file))
+        certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
         raise OptionError(_CERTFILE, f"{file} holds no certificate in PEM form") from error
     now = dt.datetime.now(dt.UTC)
