@@ -30,6 +30,8 @@ from ._transport import transport_over
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from ._greeting import Greeted
+
 logger = logging.getLogger(__name__)
 
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
@@ -40,8 +42,10 @@ MOST_STRANGERS = 64
 
 @attrs.define
 class _Dial:
-    """One attempt to reach a peer, shared by all who want it."""
+    """A connection that is being made, shared by all who want it."""
 
+    ours: bool = True
+    """Whether this process opens it, and not the peer."""
     done: trio.Event = attrs.Factory(trio.Event)
     link: Link | None = None
     error: Exception | None = None
@@ -68,6 +72,8 @@ class Endpoint:
         self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
         self._dials: dict[bytes | Location, _Dial] = {}
+        self._dialed: dict[bytes, float] = {}  # when a link that this process opened was made
+        self._self_lock = trio.Lock()
         self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}
         self.services.links_lost.append(self._forget)
 
@@ -75,26 +81,57 @@ class Endpoint:
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve one incoming connection: the handshake, then the link until it ends."""
+        arrivals: list[_Dial] = []
+        greeted = await self._welcome(stream, arrivals)
+        if greeted is None:
+            for arrival in arrivals:
+                self._give_up(arrival)
+            await trio.aclose_forcefully(stream)
+        else:
+            await self._serve(stream, *greeted)
+
+    async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
+        """Shake hands with a stranger; None if that failed or took too long."""
+
+        def crossed(peer: PeerIdentity) -> bool:
+            return self._crossed(peer, arrivals)
+
         if len(self._strangers) >= MOST_STRANGERS:
             next(iter(self._strangers.values())).cancel()
         with trio.move_on_after(config.MsgTimeout) as scope:
             self._strangers[stream] = scope
             try:
-                peer, rest = await welcome(stream, self.identity, self.credentials.get, self._refuse_crossed, Binding())
+                return await welcome(stream, self.identity, self.credentials.get, crossed, Binding())
             except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 logger.info("a connection was refused: %s", error)
-                await trio.aclose_forcefully(stream)
-                return
             finally:
                 del self._strangers[stream]
-        if scope.cancelled_caught:
-            await trio.aclose_forcefully(stream)
-            return
-        await self._serve(stream, peer, rest)
+        return None
 
-    def _refuse_crossed(self, peer: PeerIdentity) -> bool:
-        """Two that open at once: the connection of the lower id wins, before any other frame."""
-        return peer.process_id in self._dials and self.id < peer.process_id
+    def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
+        """Tell whether a connection that a peer opens must give way; if not, let all who want one wait for it.
+
+        Of two that cross, the one that the lower id opens wins, before any other frame. Theirs may come in while ours
+        is being made, or just after it was; and as soon as theirs is accepted, no other one is opened here.
+        """
+        if self.id < peer.process_id:
+            made = self._dialed.get(peer.process_id)
+            if made is not None and trio.current_time() < made + config.MsgTimeout:
+                return True
+            dials = (self._dials.get(peer.process_id), self._dials.get(peer.location))
+            if any(dial is not None and dial.ours for dial in dials):
+                return True
+        arrival = _Dial(ours=False)
+        arrivals.append(arrival)
+        self._dials.setdefault(peer.process_id, arrival)
+        self._dials.setdefault(peer.location, arrival)
+        return False
+
+    def _give_up(self, dial: _Dial) -> None:
+        """Let those who wait for a connection look again."""
+        for key in [key for key, other in self._dials.items() if other is dial]:
+            del self._dials[key]
+        dial.done.set()
 
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
@@ -114,14 +151,16 @@ class Endpoint:
             old.fail(PeerDisconnected("the peer opened a new connection"))
         for tell in self.services.links_made:
             tell(link)
-        dial = self._dials.pop(link.peer.process_id, None)
-        if dial is not None and not dial.done.is_set():
-            dial.link = link
-            dial.done.set()
+        for key in (link.peer.process_id, link.peer.location):
+            dial = self._dials.pop(key, None)
+            if dial is not None:
+                dial.link = link
+                dial.done.set()
 
     def _forget(self, link: Link) -> None:
         if self.links.get(link.peer.process_id) is link:
             del self.links[link.peer.process_id]
+            self._dialed.pop(link.peer.process_id, None)
 
     # --- links that this process opens
 
@@ -163,19 +202,19 @@ class Endpoint:
         return await self._dial(location, location, realm, expect=None)
 
     async def _dial(self, key: bytes | Location, location: Location, realm: bytes, *, expect: bytes | None) -> Link:
-        dial = self._dials.get(key)
-        if dial is None:
-            dial = self._dials[key] = _Dial()
-            self.nursery.start_soon(self._carry_out, dial, key, location, realm, expect, name=f"dial {location}")
-        await dial.done.wait()
-        if dial.error is not None:
-            raise type(dial.error)(*dial.error.args) from dial.error
-        assert dial.link is not None  # noqa: S101 - one of the two is set before `done`
-        return dial.link
+        while True:
+            dial = self._dials.get(key)
+            if dial is None:
+                dial = self._dials[key] = _Dial()
+                self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
+            await dial.done.wait()
+            if dial.error is not None:
+                raise type(dial.error)(*dial.error.args) from dial.error
+            if dial.link is not None:
+                return dial.link
+            # The peer's own connection, which was under way, did not come about.
 
-    async def _carry_out(
-        self, dial: _Dial, key: bytes | Location, location: Location, realm: bytes, expect: bytes | None
-    ) -> None:
+    async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
         try:
             with trio.fail_after(config.MsgTimeout):
                 stream, peer, rest = await self._open(location, realm, expect)
@@ -192,13 +231,12 @@ class Endpoint:
             if dial.done.is_set():  # the peer's own connection came first
                 await trio.aclose_forcefully(stream)
                 return
-            self._dials.pop(key, None)
             link = self._make_link(stream, peer, rest)
+            dial.link = link
+            self._dialed[peer.process_id] = trio.current_time()
             self._register(link)
             await self.nursery.start(link.run)
-            dial.link = link
-        self._dials.pop(key, None)
-        dial.done.set()
+        self._give_up(dial)
 
     async def _await_crossed(self, dial: _Dial, location: Location) -> None:
         """The peer's own connection is under way and wins; wait for it to arrive."""
@@ -206,7 +244,7 @@ class Endpoint:
             await dial.done.wait()
         if not dial.done.is_set():
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
-            dial.done.set()
+            self._give_up(dial)
 
     async def _open(
         self, location: Location, realm: bytes, expect: bytes | None
@@ -224,14 +262,15 @@ class Endpoint:
         return stream, peer, rest
 
     async def _link_to_self(self) -> Link:
-        link = self.links.get(self.id)
-        if link is not None and not link.lost:
-            return link
-        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-        peer = PeerIdentity.of(self.identity)
-        far = Link(transport_over(theirs), peer, self.services, Trust.KIN)
-        await self.nursery.start(far.run)
-        return await self.adopt(ours, peer)
+        async with self._self_lock:
+            link = self.links.get(self.id)
+            if link is not None and not link.lost:
+                return link
+            ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+            peer = PeerIdentity.of(self.identity)
+            far = Link(transport_over(theirs), peer, self.services, Trust.KIN)
+            await self.nursery.start(far.run)
+            return await self.adopt(ours, peer)
 
     async def close(self, reason: str) -> None:
         """Say goodbye on every link and wait until they have ended."""

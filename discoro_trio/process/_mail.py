@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from .._errors import MailboxClosed, PeerDisconnected, ProtocolError
+from .._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
 from ._local import current
 from ._mailbox import CREDIT
@@ -84,55 +84,72 @@ class Mail:
     async def send(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
         body, buffers = dumps(message)
-        size = len(body) if not buffers else _size(body, buffers)
+        size = len(body) if not buffers else size_of(body, buffers)
+        source = _source()
         await self._process.turns.take()
-        link = await self._pass(coro, route, size)
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (_source(), coro.serial))
+        link = await self._pass(coro, route, size, source)
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+
+    async def send_packed(self, coro: Coro[Any], body: bytes, buffers: Sequence[Any]) -> None:
+        """Send what is pickled already, as `send` does, for those who send one message to many."""
+        source = _source()
+        await self._process.turns.take()
+        link = await self._pass(coro, self.route(coro), size_of(body, buffers), source)
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     def send_nowait(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send now, or raise WouldBlock."""
-        route.check()
+        source = _source()
+        if route.trouble:
+            route.check(source)
         body, buffers = dumps(message)
         link = route.link
         if link is None:
-            self._process.endpoint.nursery.start_soon(self._open_quietly, coro, route)
+            if not route.opening:
+                route.opening = True
+                self._process.endpoint.nursery.start_soon(self._open_quietly, coro, route)
             raise trio.WouldBlock
-        if not route.take(_size(body, buffers)):
+        if not route.take(size_of(body, buffers), source):
             raise trio.WouldBlock
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (_source(), coro.serial))
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     async def deliver(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send to another process and wait until it is in the mailbox."""
         body, buffers = dumps(message)
         await trio.lowlevel.checkpoint()
-        link = await self._pass(coro, route, _size(body, buffers))
+        await self.deliver_packed(coro, route, body, buffers)
+
+    async def deliver_packed(self, coro: Coro[Any], route: Route, body: bytes, buffers: Sequence[Any]) -> None:
+        """Send what is pickled already, and wait until it is in the mailbox."""
+        source = _source()
+        link = await self._pass(coro, route, size_of(body, buffers), source)
         self._receipt += 1
         number, receipt = self._receipt, _Receipt()
         receipts = self._peer(link).receipts
         receipts[number] = receipt
         buffers = [*buffers, _NUMBER.pack(number)]
-        link.send(Kind.MESSAGE, coro.serial, body, RECEIPT, buffers, (_source(), coro.serial))
+        link.send(Kind.MESSAGE, coro.serial, body, RECEIPT, buffers, (source, coro.serial))
         try:
             await receipt.done.wait()
         finally:
             receipts.pop(number, None)
         if receipt.refused is None:
+            route.told(source)
             text = f"the connection to {coro} was lost; the message may not have arrived"
             raise PeerDisconnected(text)
         if receipt.refused:
             text = f"{coro} has ended; it takes no more messages"
             raise MailboxClosed(text)
 
-    async def _pass(self, coro: Coro[Any], route: Route, size: int) -> Link:
+    async def _pass(self, coro: Coro[Any], route: Route, size: int, source: int) -> Link:
         """Take the credit for one message and give the link it goes by."""
-        route.check()
+        if route.trouble:
+            route.check(source)
         if route.link is None:
             await self._open(coro, route)
-        if not route.take(size):
-            await route.wait(size)
-        link = route.link
-        if link is None or link.lost:
-            route.broken = False
+        link = route.link if route.take(size, source) else await route.wait(size, source)
+        if link is None or link.lost or link is not route.link:
+            route.told(source)
             text = f"the connection to {coro} is lost"
             raise PeerDisconnected(text)
         return link
@@ -146,8 +163,10 @@ class Mail:
     async def _open_quietly(self, coro: Coro[Any], route: Route) -> None:
         try:
             await self._open(coro, route)
-        except PeerDisconnected:
-            route.broken = True  # the next one who sends hears of it
+        except DiscoroError:
+            route.failed()
+        finally:
+            route.opening = False
 
     # --- frames
 
@@ -170,7 +189,7 @@ class Mail:
         if local is None:
             link.send(Kind.ACK, serial, b"", ENDED)
         else:
-            local.box().arrived(link, body, buffers, _size(body, buffers) if buffers else len(body))
+            local.box().arrived(link, body, buffers, size_of(body, buffers) if buffers else len(body))
         if number is not None:
             link.send(Kind.ACK, number, b"", REFUSED if local is None else DELIVERED)
 
@@ -200,7 +219,8 @@ class Mail:
         if peer is None:
             return
         for route in peer.routes.values():
-            route.lost()
+            if route.link is link:
+                route.lost()
         for receipt in peer.receipts.values():
             receipt.done.set()
 
@@ -211,7 +231,8 @@ def _source() -> int:
     return ~locals_[-1].serial if locals_ else ~0
 
 
-def _size(body: object, buffers: Sequence[Any]) -> int:
+def size_of(body: object, buffers: Sequence[Any]) -> int:
+    """Give the bytes of a message."""
     return len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)  # type: ignore[arg-type]
 
 
@@ -219,5 +240,3 @@ def tell_ended(links: list[Link], serial: int) -> None:
     """Tell the senders of a coroutine that it takes no more messages."""
     for link in links:
         link.send(Kind.ACK, serial, b"", ENDED)
-
-

@@ -1,7 +1,8 @@
 """The mailbox of one coroutine: what has arrived for it, and the credit it owes to the processes that sent it.
 
 This module owns the order of messages and the receiving half of flow control. Sending is with `_routes`, frames are
-with `_process`.
+with `_mail`. What a mailbox can hold is bounded: for each sending process its limit of messages and of bytes, or one
+larger message, and as many messages of its own process as the limit says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CREDIT = struct.Struct("!IQ")
 """The body of a CREDIT frame: messages and bytes that may be sent again."""
 
+
 class _Sender:
     """One process that sends to the mailbox, by one link."""
 
@@ -43,7 +45,18 @@ class _Sender:
 class Mailbox:
     """A queue of messages with a window for each sending process."""
 
-    __slots__ = ("_items", "_limit", "_local", "_owing", "_readers", "_senders", "_serial", "_size", "_waiting", "closed")
+    __slots__ = (
+        "_items",
+        "_limit",
+        "_local",
+        "_owing",
+        "_readers",
+        "_senders",
+        "_serial",
+        "_size",
+        "_waiting",
+        "closed",
+    )
 
     def __init__(self, serial: int, limit: int, size: int) -> None:
         self.closed = False
@@ -75,21 +88,31 @@ class Mailbox:
 
     def put_nowait(self, message: object) -> None:
         """Take a message of this process; WouldBlock if as many as the limit wait already."""
-        if self.closed:
-            text = "the coroutine has ended; it takes no more messages"
-            raise MailboxClosed(text)
+        self._check_open()
         if self._local >= self._limit:
             raise trio.WouldBlock
         self._local += 1
+        self._take(message)
+
+    async def put(self, message: object) -> None:
+        """Take a message of this process, waiting while the mailbox is full; those who wait take turns."""
+        self._check_open()
+        if self._local < self._limit:
+            self._local += 1
+        else:
+            await self._waiting.park()  # who wakes it leaves it the place of the message that was taken
+            self._check_open()
+        self._take(message)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            text = "the coroutine has ended; it takes no more messages"
+            raise MailboxClosed(text)
+
+    def _take(self, message: object) -> None:
         self._items.append((None, 0, message, ()))
         if self._readers:
             self._readers.unpark()
-
-    async def put(self, message: object) -> None:
-        """Take a message of this process, waiting while the mailbox is full."""
-        while self._local >= self._limit and not self.closed:
-            await self._waiting.park()
-        self.put_nowait(message)
 
     # --- emptying
 
@@ -99,28 +122,39 @@ class Mailbox:
         Raises:
             Exception: Whatever opening the message raised; that message is gone, the next ones are not.
         """
-        if not self._items:
+        items = self._items
+        if not items:
             raise trio.WouldBlock
-        sender, size, message, buffers = self._items.popleft()
+        sender, size, message, buffers = items.popleft()
         if sender is None:
-            self._local -= 1
             if self._waiting:
                 self._waiting.unpark()
+            else:
+                self._local -= 1
+            if not items:
+                self._settle()
             return message
         sender.window.consumed(size)
         if not sender.owing:
             sender.owing = True
             self._owing.append(sender)
-        sender.pay(self._serial, idle=False)
+        if items:
+            sender.pay(self._serial, idle=False)
+        else:
+            self._settle()
         return loads(message, buffers)  # type: ignore[arg-type]
 
+    def _settle(self) -> None:
+        # All credit goes back as soon as the mailbox is empty, not when its coroutine waits the next time: a message
+        # larger than the window may be waiting for just that, and the coroutine for something else.
+        for sender in self._owing:
+            sender.owing = False
+            sender.pay(self._serial, idle=True)
+        self._owing.clear()
+
     async def wait(self) -> None:
-        """Wait until there is a message, returning all credit first."""
+        """Wait until there is a message."""
         while not self._items:
-            for sender in self._owing:
-                sender.owing = False
-                sender.pay(self._serial, idle=True)
-            self._owing.clear()
             await self._readers.park()
 
     # --- ending

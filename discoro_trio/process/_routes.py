@@ -1,7 +1,8 @@
 """The sending half of flow control: how messages of this process reach one coroutine of another.
 
 A route owns the window towards its coroutine and the senders that wait for it, who take turns. It knows whether the
-coroutine has ended, and whether a connection was lost since the last message, so that no gap passes unseen.
+coroutine has ended, and whose messages were under way when a connection was lost, so that no gap passes unseen.
+What it may have under way is bounded by the window: `mailbox_size` messages and `config.mailbox_bytes`.
 """
 
 from __future__ import annotations
@@ -25,96 +26,151 @@ if TYPE_CHECKING:
 class _Turn:
     """One sender that waits."""
 
-    __slots__ = ("error", "event", "size")
+    __slots__ = ("error", "event", "link", "size", "source")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, source: int) -> None:
         self.size = size
+        self.source = source
         self.event = trio.Event()
+        self.link: Link | None = None
         self.error: Exception | None = None
 
 
 class Route:
-    """The way from this process to one coroutine's mailbox."""
+    """The way from this process to one coroutine's mailbox.
 
-    __slots__ = ("__weakref__", "_limit", "_waiting", "broken", "closed", "link", "mail", "name", "window")
+    Attributes:
+        link: The connection in use, if there is one.
+        trouble: Whether `check` has something to look at.
+        opening: Whether a connection is being made that nobody waits for.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_flying",
+        "_gap",
+        "_gaps",
+        "_limit",
+        "_waiting",
+        "_window",
+        "link",
+        "mail",
+        "name",
+        "opening",
+        "trouble",
+    )
 
     def __init__(self, mail: Mail, name: str, limit: int) -> None:
         self.mail = mail
         self.name = name
         self.link: Link | None = None
-        self.closed = False
-        self.broken = False
-        self.window = SendWindow(limit, config.mailbox_bytes)
+        self.trouble = False
+        self.opening = False
+        self._closed = False
+        self._gap = False  # the connection was lost, and nobody was told
+        self._gaps: set[int] = set()  # the senders whose messages may be lost, and who were not told
+        self._flying: deque[int] = deque()  # the sender of each message whose credit is not yet back
+        self._window = SendWindow(limit, config.mailbox_bytes)
         self._limit = limit
         self._waiting: deque[_Turn] = deque()
 
-    def check(self) -> None:
-        """Raise if a message sent now would be lost, or would hide that an earlier one was."""
-        if self.closed:
-            raise self._closed()
-        if self.broken:
-            self.broken = False
+    @property
+    def free(self) -> tuple[int, int]:
+        """The messages and bytes that may be sent now."""
+        return self._window.free
+
+    def check(self, source: int) -> None:
+        """Raise if a message sent now would be lost, or would hide that an earlier one of this sender was."""
+        if self._closed:
+            raise self._ended()
+        if self._gap or source in self._gaps:
+            self.told(source)
             raise self._disconnected()
 
-    def _closed(self) -> MailboxClosed:
+    def told(self, source: int) -> None:
+        """Note that a sender knows that its messages may be lost."""
+        self._gap = False
+        self._gaps.discard(source)
+        self.trouble = self._closed or bool(self._gaps)
+
+    def _ended(self) -> MailboxClosed:
         return MailboxClosed(f"{self.name} has ended; it takes no more messages")
 
     def _disconnected(self) -> PeerDisconnected:
         return PeerDisconnected(f"the connection to {self.name} was lost; messages sent before may not have arrived")
 
-    def take(self, size: int) -> bool:
+    def take(self, size: int, source: int) -> bool:
         """Take the credit for a message of this size, if it is its turn and there is enough."""
-        if self._waiting or not self.window.fits(size):
+        if self._waiting or not self._window.fits(size):
             return False
-        self.window.take(size)
+        self._window.take(size)
+        self._flying.append(source)
         return True
 
-    async def wait(self, size: int) -> None:
-        """Wait for the turn and take the credit. Cancelling gives the turn up.
+    async def wait(self, size: int, source: int) -> Link | None:
+        """Wait for the turn and take the credit; give the link that it is for. Cancelling gives the turn up.
 
         Raises:
             PeerDisconnected: The connection was lost meanwhile.
             MailboxClosed: The coroutine ended meanwhile.
         """
-        turn = _Turn(size)
+        turn = _Turn(size, source)
         self._waiting.append(turn)
         try:
             await turn.event.wait()
-        except trio.Cancelled:
+        except BaseException:
             # Trio delivers this only to a task that was not woken: the turn is still in the queue.
             self._waiting.remove(turn)
             self._wake()
             raise
         if turn.error is not None:
             raise turn.error
+        return turn.link
 
     def give(self, messages: int, size: int) -> None:
         """Take back credit that the coroutine's process returned."""
-        self.window.give(messages, size)
-        self._wake()
+        self._window.give(messages, size)
+        flying = self._flying
+        for _ in range(messages):
+            flying.popleft()
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
         # The credit is taken here, for the sender that wakes: nobody slips in between.
-        while self._waiting and self.window.fits(self._waiting[0].size):
+        while self._waiting and self._window.fits(self._waiting[0].size):
             turn = self._waiting.popleft()
-            self.window.take(turn.size)
+            self._window.take(turn.size)
+            self._flying.append(turn.source)
+            turn.link = self.link
             turn.event.set()
 
     def opened(self, link: Link) -> None:
         """Use a new connection, with a fresh window."""
         self.link = link
-        self.window = SendWindow(self._limit, config.mailbox_bytes)
+        self._flying.clear()
+        self._window = SendWindow(self._limit, config.mailbox_bytes)
 
     def lost(self) -> None:
-        """Note that the connection is lost; those who wait hear of it, or else the next one who sends."""
+        """Note that the connection is lost; those who wait hear of it, and all others when they send again."""
         self.link = None
-        self.broken = not self._waiting
+        self._gaps.update(self._flying)
+        self._gap = not self._waiting
+        for turn in self._waiting:
+            self._gaps.discard(turn.source)
+        self.trouble = self._closed or self._gap or bool(self._gaps)
         self._release(self._disconnected)
+
+    def failed(self) -> None:
+        """Note that no connection could be made; the next one who sends hears of it."""
+        self._gap = self.trouble = True
 
     def close(self) -> None:
         """Note that the coroutine has ended; those who wait hear of it."""
-        self.closed = True
-        self._release(self._closed)
+        self._closed = self.trouble = True
+        self._gaps.clear()
+        self._release(self._ended)
 
     def _release(self, error: Callable[[], Exception]) -> None:
         for turn in self._waiting:
