@@ -235,7 +235,7 @@ class Computation:
         session = self._running()
         call = self._call(fn, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
-        started = await session.start(fn, call)
+        started = session.start_now(fn, call) or await session.start(fn, call)
         try:
             await started.until_ended()
         except trio.Cancelled:

@@ -29,10 +29,10 @@ class Owned:
         """Own a coroutine; give a handle to it."""
         session = self._session
         self._running.add(started)
-        assert started.link is not None  # noqa: S101 - sessions start by links
+        assert started.host is not None  # noqa: S101 - sessions start by links
         # Over the embedded node's own link the peer's location has no port: the session knows where it listens.
         server = session.servers.get(started.home)
-        location = server.location if server is not None else started.link.peer.location
+        location = server.location if server is not None else started.host.link.peer.location
         handle = session.handle(started, location)
         started.then(self._ended)
         return handle

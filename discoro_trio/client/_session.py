@@ -74,10 +74,23 @@ class Server:
     node_id: bytes
     location: Location
     host: Host
+    session: Session
     gone: trio.Event = attrs.Factory(trio.Event)
     """Set when its node has said how it ended."""
     word: messages.ServerGone | None = None
     """What the node said."""
+
+    def ended(self, _started: Started) -> None:
+        """One of its coroutines has ended."""
+        self.session.placement.change(self.server_id, -1)
+
+    def host_lost(self) -> None:
+        """The connection to it is lost."""
+        self.session.server_lost(self)
+
+    async def force(self, started: Started, grace_period: float | None) -> None:
+        """End a cancelled coroutine by force after its grace period."""
+        await self.session.force(started, grace_period)
 
 
 class Session:
@@ -110,7 +123,7 @@ class Session:
         elif isinstance(message, messages.ServerGone):
             self._server_gone(message)
         elif isinstance(message, messages.ServerFailed):
-            logger.error("%s", message.error.decode(errors="replace"))
+            logger.error("%s could not be set up", message.name)
 
     async def _prepare(self, leased: messages.Leased) -> None:
         set_up = self.set_up
@@ -122,7 +135,8 @@ class Session:
             prepare = messages.Prepare(
                 set_up.computation,
                 set_up.package,
-                b"",
+                [],
+                [],
                 set_up.grace_period,
                 set_up.threads,
                 set_up.forward_output,
@@ -141,8 +155,8 @@ class Session:
         except DiscoroError as error:
             logger.warning("the server at %s cannot be used: %s", location, error)
             return
-        server = Server(ready.server_id, ready.node_id, location, host)
-        host.on_lost = lambda _host: self._lost(server)
+        server = Server(ready.server_id, ready.node_id, location, host, self)
+        host.owner = server
         self.servers[server.server_id] = server
         self.placement.add(server.node_id, server.server_id)
         self._changed.unpark_all()
@@ -162,7 +176,8 @@ class Session:
             await server.host.link.ended.wait()
         server.host.link.fail(PeerDisconnected("its node says that it has ended"))
 
-    def _lost(self, server: Server) -> None:
+    def server_lost(self, server: Server) -> None:
+        """Note that the connection to a server is lost; its node says how it ended."""
         self.placement.remove(server.server_id)
         self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
 
@@ -200,27 +215,31 @@ class Session:
 
     async def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started:
         """Start a coroutine at the least loaded server of the least loaded node, waiting while there is none."""
-        while True:
+        started = self.start_now(function, call, acknowledge=acknowledge)
+        while started is None:
+            await self.until_changed()
+            started = self.start_now(function, call, acknowledge=acknowledge)
+        return started
+
+    def start_now(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started | None:
+        """Start a coroutine as `start` does; None if there is no server at the moment."""
+        if self.closed:
             self.check_open()
-            server_id = self.placement.least()
-            if server_id is None:
-                await self.until_changed()
-                continue
+        server_id = self.placement.least()
+        while server_id is not None:
             server = self.servers[server_id]
-            if server.host.link.lost:
-                self.placement.remove(server_id)
-                continue
-            return self.start_on(server, function, call, acknowledge=acknowledge)
+            if not server.host.link.lost:
+                return self.start_on(server, function, call, acknowledge=acknowledge)
+            self.placement.remove(server_id)
+            server_id = self.placement.least()
+        return None
 
     def start_on(
         self, server: Server, function: Callable[..., Any], call: Call, *, acknowledge: bool = False
     ) -> Started:
         """Start a coroutine at a server; never waits."""
         started = server.host.start(function, call, acknowledge=acknowledge)
-        server_id = server.server_id
-        self.placement.change(server_id, 1)
-        started.force = self._force
-        started.then(lambda _started: self.placement.change(server_id, -1))
+        self.placement.change(server.server_id, 1)
         return started
 
     # --- ending
@@ -246,7 +265,8 @@ class Session:
             for started in late:
                 await started.until_ended()
 
-    async def _force(self, started: Started, grace_period: float | None) -> None:
+    async def force(self, started: Started, grace_period: float | None) -> None:
+        """Wait for the end of a cancelled coroutine, and bring it about by force after the grace period."""
         seconds = self.set_up.grace_period if grace_period is None else grace_period
         with trio.move_on_after(seconds):
             await started.until_ended()

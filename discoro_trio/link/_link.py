@@ -12,25 +12,21 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._config import MIB, config
+from .._config import config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
-from ..wire import Control, FrameReader, Kind, Outbox
-from ._bell import Bell
+from ..wire import Control, FrameReader, Kind
 from ._requests import Requests
 from ._services import control
+from ._writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from ..wire import Frame, PeerIdentity
+    from ..wire import Buffer, Frame, PeerIdentity
     from ._services import Services, Trust
-    from ._transport import Buffer, Transport
+    from ._transport import Transport
 
 logger = logging.getLogger(__name__)
-
-# A sender that can wait does so above this many bytes not yet written. It bounds what a stalled peer costs, and is
-# large enough that a fast one is never short of work.
-HIGH_WATER = 8 * MIB
 
 # Seconds that a goodbye waits for the peer to close its side, so that what was written is not reset away.
 GOODBYE_TIME = 1.0
@@ -67,10 +63,7 @@ class Link:
         self.ended = trio.Event()
         self._transport = transport
         self._early = early
-        self._outbox = Outbox()
-        self._bell = Bell()
-        self._idle = True
-        self._room: trio.Event | None = None
+        self._writer = Writer(transport)
         self._requests = Requests(self)
         self._nursery: trio.Nursery | None = None
 
@@ -99,10 +92,7 @@ class Link:
         """
         if self.lost:
             raise self._disconnected()
-        self._outbox.put(kind, flags, target, body, buffers, keys)
-        if self._idle:
-            self._idle = False
-            self._bell.ring()
+        self._writer.put(kind, flags, target, body, buffers, keys)
 
     def notify(self, message: Control) -> None:
         """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""
@@ -128,25 +118,18 @@ class Link:
         return await self._requests.ask(message, seconds)
 
     async def room(self) -> None:
-        """Wait while more than `HIGH_WATER` bytes are not yet written.
+        """Wait while too much is not yet written (`_writer.HIGH_WATER`).
 
         Raises:
             PeerDisconnected: The link is lost.
         """
-        while not self.lost and self._outbox.queued_bytes > HIGH_WATER:
-            if self._room is None:
-                self._room = trio.Event()
-            await self._room.wait()
+        await self._writer.room()
         if self.lost:
             raise self._disconnected()
 
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
-        dropped = self._outbox.abort_start(target)
-        if dropped and self._idle:
-            self._idle = False
-            self._bell.ring()
-        return dropped
+        return self._writer.abort_start(target)
 
     def close(self, reason: str) -> None:
         """End the link in good order: what was sent still goes out, then goodbye."""
@@ -154,6 +137,7 @@ class Link:
             return
         self.orderly = True
         self.send(Kind.CONTROL, 0, control.encode(Goodbye(reason)))
+        self._writer.finish()
 
     def fail(self, error: Exception) -> None:
         """End the link at once."""
@@ -184,8 +168,7 @@ class Link:
         self.lost = True
         error = self.error or PeerDisconnected("it was closed" if self.orderly else "the peer is gone")
         self._requests.lost(error)
-        if self._room is not None:
-            self._room.set()
+        self._writer.release()
         for tell in self.services.links_lost:
             tell(self)
 
@@ -239,20 +222,10 @@ class Link:
             logger.warning("a %s of %s failed: %s", type(message).__name__, self.peer_name, error)
 
     async def _write(self, nursery: trio.Nursery) -> None:
-        outbox = self._outbox
-        write = self._transport.write
         try:
-            while True:
-                while outbox.pending:
-                    await write(outbox.take())
-                    if self._room is not None and outbox.queued_bytes <= HIGH_WATER:
-                        self._room.set()
-                        self._room = None
-                if self.orderly:
-                    nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_TIME
-                    return
-                self._idle = True
-                await self._bell.wait()
+            await self._writer.run()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.error = self.error or PeerDisconnected(str(error))
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+        else:
+            nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_TIME

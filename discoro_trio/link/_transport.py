@@ -5,6 +5,7 @@ This module owns partial writes and reads into given memory. What the bytes mean
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -12,7 +13,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Buffer = bytes | bytearray | memoryview
+    from ..wire import Buffer
 
 # More buffers than this in one sendmsg are refused by the kernel (IOV_MAX is 1,024 on Linux and macOS).
 _MOST_BUFFERS = 512
@@ -27,6 +28,10 @@ class Transport(Protocol):
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Write all the buffers, in order."""
+        ...
+
+    def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
         ...
 
     async def aclose(self) -> None:
@@ -59,16 +64,17 @@ class SocketTransport:
             raise trio.BrokenResourceError(str(error)) from error
 
     async def _gather(self, buffers: Sequence[Buffer]) -> None:
-        rest = [memoryview(buffer) for buffer in buffers]
+        rest = list(buffers)
         while rest:
-            sent = await self._socket.sendmsg(rest[:_MOST_BUFFERS])
-            done = 0
-            while done < len(rest) and sent >= len(rest[done]):
-                sent -= len(rest[done])
-                done += 1
-            del rest[:done]
-            if sent:
-                rest[0] = rest[0][sent:]
+            rest = _unsent(rest, await self._socket.sendmsg(rest[:_MOST_BUFFERS]))
+
+    def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
+        try:
+            sent = os.writev(self._socket.fileno(), buffers[:_MOST_BUFFERS])
+        except OSError:
+            return buffers
+        return _unsent(buffers, sent)
 
     async def aclose(self) -> None:
         """Close at once."""
@@ -91,9 +97,25 @@ class StreamTransport:
         """Write all the buffers, in order."""
         await self._stream.send_all(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
+    def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Write nothing: a stream in general always may have to wait."""
+        return buffers
+
     async def aclose(self) -> None:
         """Close at once, without waiting for the peer's word."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """Give what is left of buffers of which so many bytes were sent."""
+    done = 0
+    while done < len(buffers) and sent >= len(buffers[done]):
+        sent -= len(buffers[done])
+        done += 1
+    rest = buffers[done:]
+    if sent:
+        rest[0] = memoryview(rest[0])[sent:]
+    return rest
 
 
 def transport_over(stream: trio.abc.Stream) -> Transport:

@@ -111,9 +111,8 @@ class Keeper:
                 local.cancel(reason)
             return
         started = coro.started or self._started.get((coro.home, coro.serial))
-        host = process.starts.hosts.get(started.link) if started is not None and started.link is not None else None
-        if started is not None and host is not None:
-            host.cancel(started, reason)
+        if started is not None and started.host is not None:
+            started.host.cancel(started, reason)
         else:
             process.endpoint.nursery.start_soon(self._send_cancel, coro, reason)
 
@@ -133,8 +132,8 @@ class Keeper:
             await self._ask(coro, Terminate(coro.home, coro.serial, coro.starter, grace_period))
             return
         self.cancel(coro, "terminated")
-        if started.force is not None:
-            await started.force(started, grace_period)
+        if started.host is not None and started.host.owner is not None:
+            await started.host.owner.force(started, grace_period)
         await started.until_ended()
 
     async def monitor(self, coro: Coro[Any], observer: Coro[Any]) -> None:

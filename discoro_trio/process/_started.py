@@ -13,10 +13,10 @@ import trio
 from ._outcome import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from ..link import Link
     from ._outcome import Outcome
+    from ._starts import Host
 
 
 class Started:
@@ -27,24 +27,22 @@ class Started:
         "_then",
         "_waiting",
         "acknowledged",
-        "force",
         "heard",
         "home",
-        "link",
+        "host",
         "name",
         "outcome",
         "serial",
     )
 
-    def __init__(self, home: bytes, serial: int, name: str, link: Link | None) -> None:
+    def __init__(self, home: bytes, serial: int, name: str, host: Host | None) -> None:
         self.home = home
+        self.host = host
         self.serial = serial
         self.name = name
-        self.link = link
         self.outcome: Outcome | None = None
         self.acknowledged = False
         self.heard = False
-        self.force: Callable[[Started, float | None], Awaitable[None]] | None = None
         # Made when first wanted: most records are waited for by one task, and there are very many of them.
         self._waiting: list[trio.lowlevel.Task] | None = None
         self._then: list[Callable[[Started], None]] | None = None
@@ -74,6 +72,8 @@ class Started:
             return
         self.outcome = outcome
         self.acknowledged = True
+        if self.host is not None and self.host.owner is not None:
+            self.host.owner.ended(self)
         if self._waiting is not None:
             self._wake()
         calls, self._then = self._then, None

@@ -7,7 +7,7 @@ a coroutine is placed, and who owns it, is with the callers.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -50,17 +50,33 @@ class Call:
         self.body, self.buffers = dumps((args, kwargs) if name is None else (args, kwargs, name), shipped)
 
 
+class HostOwner(Protocol):
+    """Who started the coroutines of a host, and hears of their ends."""
+
+    def ended(self, started: Started) -> None:
+        """One of its coroutines has ended."""
+        ...
+
+    def host_lost(self) -> None:
+        """The connection is lost; it is the owner who says how the coroutines there ended (`lose_all`)."""
+        ...
+
+    async def force(self, started: Started, grace_period: float | None) -> None:
+        """End a cancelled coroutine by force after its grace period."""
+        ...
+
+
 class Host:
     """What this process keeps of one in which it starts coroutines."""
 
-    __slots__ = ("_counter", "_numbers", "lane", "link", "on_lost", "shipped", "started")
+    __slots__ = ("_counter", "_numbers", "lane", "link", "owner", "shipped", "started")
 
     def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
         self.link = link
         self.lane = lane
         self.shipped = shipped
         self.started: dict[int, Started] = {}
-        self.on_lost: Callable[[Host], None] | None = None
+        self.owner: HostOwner | None = None
         self._counter = 0
         # The functions are kept, so that an id is not used again for another one.
         self._numbers: dict[int, tuple[int, object]] = {}
@@ -92,7 +108,7 @@ class Host:
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
         self.link.send(Kind.START, serial, body, REPLY if acknowledge else 0, call.buffers, (serial,))
-        started = self.started[serial] = Started(self.link.peer.process_id, serial, call.name, self.link)
+        started = self.started[serial] = Started(self.link.peer.process_id, serial, call.name, self)
         return started
 
     def cancel(self, started: Started, reason: str | None) -> None:
@@ -201,8 +217,8 @@ class Starts:
             return
         for _, serial in [key for key in self._fetching if key[0] is link]:
             self._fetched(link, serial)
-        if host.on_lost is not None:
-            host.on_lost(host)
+        if host.owner is not None:
+            host.owner.host_lost()
         else:
             lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
 

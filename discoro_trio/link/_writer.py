@@ -1,0 +1,122 @@
+"""The writing half of a link: gathers frames, and writes what has gathered.
+
+This module owns the outbox, when it is written, and how long senders wait for room in it. The order of frames is
+decided by `wire.Outbox`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._config import MIB
+from ..wire import Outbox
+from ._bell import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from ..wire import Buffer
+    from ._transport import Transport
+
+HIGH_WATER = 8 * MIB
+"""A sender that can wait does so above this many bytes not yet written.
+
+It bounds what a stalled peer costs, and is large enough that a fast one is never short of work.
+"""
+
+# So many frames are written at once, without waiting for the writer's turn. The tasks that run before it may be
+# hundreds, and the peer would have nothing to do meanwhile. (Measured: jobs/s at 256 in flight are 1.4 times as many
+# with 16 to 32 as without.)
+_MOST_GATHERED = 24
+
+
+class Writer:
+    """Writes the frames of one link."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._outbox = Outbox()
+        self._bell = Bell()
+        self._idle = True
+        self._gathered = 0
+        self._rest: list[Buffer] = []
+        self._writing = False
+        self._finish = False
+        self._room: trio.Event | None = None
+
+    def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
+        self,
+        kind: int,
+        flags: int,
+        target: int,
+        body: Buffer,
+        buffers: Sequence[Buffer] = (),
+        keys: tuple[Hashable, ...] = (),
+    ) -> None:
+        """Add a frame; never waits."""
+        self._outbox.put(kind, flags, target, body, buffers, keys)
+        self._gathered += 1
+        if self._idle:
+            self._idle = False
+            self._bell.ring()
+        elif self._gathered >= _MOST_GATHERED and not self._writing:
+            self._write_now()
+
+    def abort_start(self, target: int) -> bool:
+        """Drop a start that is not yet completely sent; tell whether there was one."""
+        dropped = self._outbox.abort_start(target)
+        if dropped and self._idle:
+            self._idle = False
+            self._bell.ring()
+        return dropped
+
+    def finish(self) -> None:
+        """Let `run` return when all is written."""
+        self._finish = True
+        self._bell.ring()
+
+    async def room(self) -> None:
+        """Wait while more than `HIGH_WATER` bytes are not yet written, or until `release`."""
+        while self._outbox.queued_bytes > HIGH_WATER:
+            if self._room is None:
+                self._room = trio.Event()
+            room = self._room
+            await room.wait()
+            if self._room is room:  # released, for there will be no more room
+                return
+
+    def release(self) -> None:
+        """Let all who wait for room go on: nothing is written any more."""
+        if self._room is not None:
+            self._room.set()
+
+    def _write_now(self) -> None:
+        """Write what the kernel takes at once; the writer's task sees to the rest, and to errors."""
+        self._gathered = 0
+        if not self._rest:
+            self._rest = self._outbox.take()
+            self._rest = self._transport.write_now(self._rest)
+
+    async def run(self) -> None:
+        """Write what gathers, until `finish`.
+
+        Raises:
+            trio.BrokenResourceError: The peer is gone.
+        """
+        outbox, write = self._outbox, self._transport.write
+        while True:
+            while self._rest or outbox.pending:
+                buffers, self._rest = self._rest or outbox.take(), []
+                self._gathered = 0
+                self._writing = True
+                await write(buffers)
+                self._writing = False
+                if self._room is not None and outbox.queued_bytes <= HIGH_WATER:
+                    room, self._room = self._room, None
+                    room.set()
+            if self._finish:
+                return
+            self._idle = True
+            await self._bell.wait()
