@@ -105,15 +105,24 @@ class Freed(Control, frozen=True):
 
 
 class Prepare(Control, frozen=True):
-    """Set the leased servers up; answered by `Done` once all of them are told."""
+    """Set the leased servers up; answered by `Prepared` once all of them are told."""
 
     computation: bytes
     package: bytes
-    set_up: bytes
+    node_setup: list[bytes]
+    """The pickled function and its buffers; empty for none."""
+    server_setup: list[bytes]
+    """As `node_setup`."""
     grace_period: float
     threads: int
     forward_output: bool
     cleanup: bool
+
+
+class Prepared(Control, frozen=True):
+    """They are told; for each, `ServerReady` or `ServerFailed` follows."""
+
+    servers: int
 
 
 class Release(Control, frozen=True):
@@ -139,18 +148,27 @@ class ServerReady(Control, frozen=True):
     computation: bytes
     server_id: bytes
     node_id: bytes
+    seat: int
+    """Which of the node's servers it is; a replacement has the same number."""
     addr: str
     port: int
 
 
 class ServerFailed(Control, frozen=True):
-    """A server could not be set up."""
+    """A server could not be set up, and is not used; if `node_setup` failed, neither are the others of its node."""
 
     computation: bytes
     server_id: bytes
+    node_id: bytes
+    seat: int
+    name: str
+    """The server's name, for people."""
     addr: str
     port: int
-    error: bytes
+    stage: str
+    """What failed: `components`, `node_setup` or `server_setup`."""
+    error: list[bytes]
+    """The packed error and its buffers."""
 
 
 class ServerGone(Control, frozen=True):
@@ -177,7 +195,7 @@ class ServerUp(Control, frozen=True):
 
 
 class Begin(Control, frozen=True):
-    """Belong to a computation; answered by `Done` or an error."""
+    """Belong to a computation; answered by `Done` or `SetUpFailed`."""
 
     computation: bytes
     client_id: bytes
@@ -186,13 +204,21 @@ class Begin(Control, frozen=True):
     """The components, without the files."""
     folder: str
     """Where the node wrote the files."""
-    set_up: bytes
+    node_setup: list[bytes]
+    """Only for the one server of a node that runs it."""
+    server_setup: list[bytes]
     threads: int
     forward_output: bool
+
+
+class SetUpFailed(Control, frozen=True):
+    """The server could not be set up."""
+
+    stage: str
+    error: list[bytes]
 
 
 class Finish(Control, frozen=True):
     """Cancel all coroutines; answered by `Done` when they have ended."""
 
     reason: str
-

@@ -26,6 +26,7 @@ from ..wire import decode_package_untrusted, encode_package, without_files
 from . import _messages as messages
 from ._forks import open_template
 from ._seat import Seat, SeatEvents
+from ._set_up import COMPONENTS, NodeSetUp, failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,12 +50,12 @@ class Lease:
         self.package = b""
         self.client: Link | None = None
         self.ending: trio.Event | None = None
+        self.node_set_up = NodeSetUp(wanted=False)
 
     @property
     def computation(self) -> bytes:
         """Whose it is."""
         return self.grant.computation
-
 
     async def install(self, prepare: messages.Prepare, parent: Path) -> None:
         """Write the files of the components, once for all servers of the node."""
@@ -66,6 +67,7 @@ class Lease:
             message = f"the files of the computation could not be written: {error}"
             raise FileTransferError(message) from error
         self.package = encode_package(without_files(package))
+        self.node_set_up = NodeSetUp(wanted=bool(prepare.node_setup))
         self.prepared = prepare
 
     def remove(self) -> None:
@@ -145,7 +147,7 @@ class Node:
             raise UnknownLocation(message)
         return self._lease
 
-    async def _prepare(self, link: Link, prepare: messages.Prepare) -> Done:
+    async def _prepare(self, link: Link, prepare: messages.Prepare) -> messages.Prepared:
         lease = self._held(prepare.computation)
         if link.peer.process_id != lease.grant.client_id:
             message = f"the servers of {self.name} are held for another client"
@@ -154,8 +156,8 @@ class Node:
         await lease.install(prepare, self._folder)
         for seat in self._seats:
             if seat.server is not None and seat.server.up.is_set():
-                self._nursery.start_soon(self._begin, lease, seat.server, name=f"set up server {seat.number}")
-        return Done()
+                self._nursery.start_soon(self._begin, lease, seat, seat.server, name="set up a server")
+        return messages.Prepared(len(self._seats))
 
     async def _release(self, _link: Link, release: messages.Release) -> Done:
         await self._end_lease(self._held(release.computation), "the computation is closed")
@@ -221,32 +223,45 @@ class Node:
     def _server_up(self, seat: Seat) -> None:
         lease = self._lease
         if lease is not None and lease.prepared is not None and lease.ending is None and seat.server is not None:
-            self._nursery.start_soon(self._begin, lease, seat.server, name=f"set up server {seat.number}")
+            self._nursery.start_soon(self._begin, lease, seat, seat.server, name="set up a server")
 
-    async def _begin(self, lease: Lease, server: Server) -> None:
-        prepared, grant = lease.prepared, lease.grant
-        if prepared is None or lease.client is None:
+    async def _begin(self, lease: Lease, seat: Seat, server: Server) -> None:
+        prepared, grant, client = lease.prepared, lease.grant, lease.client
+        if prepared is None or client is None:
             return
-        begin = messages.Begin(
-            grant.computation,
-            grant.client_id,
-            grant.key,
-            lease.package,
-            str(lease.folder),
-            prepared.set_up,
-            prepared.threads,
-            prepared.forward_output,
-        )
-        addr, port = server.location.addr, server.location.port
+
+        async def begin(with_node: bool) -> Control:  # noqa: FBT001 - a callback's only argument
+            begin = messages.Begin(
+                grant.computation,
+                grant.client_id,
+                grant.key,
+                lease.package,
+                str(lease.folder),
+                prepared.node_setup if with_node else [],
+                prepared.server_setup,
+                prepared.threads,
+                prepared.forward_output,
+            )
+            return await server.request(begin)
+
         try:
-            await server.request(begin)
+            reply = await lease.node_set_up.begin_at(begin)
         except PeerDisconnected:
             return  # it has ended, and the seat says so
         except DiscoroError as error:
-            text = str(error).encode()
-            lease.client.notify(messages.ServerFailed(grant.computation, server.process_id, addr, port, text))
-            return
-        lease.client.notify(messages.ServerReady(grant.computation, server.process_id, self._endpoint.id, addr, port))
+            reply = failed(COMPONENTS, error, where=server.link.peer.name)
+        if reply is not None and lease.ending is None:
+            client.notify(self._begun(lease, seat, server, reply))
+
+    def _begun(self, lease: Lease, seat: Seat, server: Server, reply: Control) -> Control:
+        """Say to the client how the set-up of a server went."""
+        computation, addr, port = lease.computation, server.location.addr, server.location.port
+        if isinstance(reply, messages.SetUpFailed):
+            name, stage, error = server.link.peer.name, reply.stage, reply.error
+            return messages.ServerFailed(
+                computation, server.process_id, self._endpoint.id, seat.number, name, addr, port, stage, error
+            )
+        return messages.ServerReady(computation, server.process_id, self._endpoint.id, seat.number, addr, port)
 
     def _server_gone(self, _seat: Seat, server: Server, ended: Exit) -> None:
         lease = self._lease

@@ -14,13 +14,13 @@ import msgspec
 import trio
 
 from .._config import config
-from .._errors import DiscoroError
 from .._values import Location
 from ..link import Done, Trust, serve_endpoint
 from ..process import Process, install_definitions, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
 from ._seat import ServerSpec
+from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
 
 if TYPE_CHECKING:
     import socket
@@ -52,19 +52,24 @@ class Server:
             runner.nursery = None
             self._idle.set()
 
-    async def _begin(self, _link: Link, begin: messages.Begin) -> Done:
+    async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
-        folder = Path(begin.folder)
+        stage = COMPONENTS
         try:
-            await trio.to_thread.run_sync(place_files, folder, Path.cwd())
-            install_definitions(decode_package(begin.package), folder, place=str(self._endpoint.location))
-        except OSError as error:
-            message = f"the files of the computation could not be set up at {self._endpoint.location}: {error}"
-            raise DiscoroError(message) from error
+            await self._install(begin)
+            for stage, packed in ((NODE_SETUP, begin.node_setup), (SERVER_SETUP, begin.server_setup)):
+                await run_set_up(self._process, packed, stage)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            return failed(stage, error, where=self._endpoint.identity.name)
         self._process.runner.open = True
         return Done()
+
+    async def _install(self, begin: messages.Begin) -> None:
+        folder = Path(begin.folder)
+        await trio.to_thread.run_sync(place_files, folder, Path.cwd())
+        install_definitions(decode_package(begin.package), folder, place=str(self._endpoint.location))
 
     async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
         self._process.runner.open = False
@@ -78,7 +83,9 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket) -> None:
         setattr(config, name, value)
     node = PeerIdentity(spec.node_id, spec.node_name, Location(spec.node_addr, spec.node_port), b"")
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(link_socket))
-    async with serve_endpoint(bind=spec.bind, ext_addr=spec.ext_addr, name=spec.name, process_id=spec.process_id) as here:
+    async with serve_endpoint(
+        bind=spec.bind, ext_addr=spec.ext_addr, name=spec.name, process_id=spec.process_id
+    ) as here:
         process = Process(here)
         with process.entered():
             server = Server(here, process)
@@ -98,5 +105,5 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
         link: The connection to the node.
         tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
     """
-    os.set_blocking(tail_fd, False)  # noqa: FBT003 - the standard library's signature
+    os.set_blocking(tail_fd, False)
     trio.run(_serve, msgspec.msgpack.decode(spec, type=ServerSpec), link)

@@ -3,6 +3,7 @@
 Bytes and connections are with `link`; which process runs what is decided by `cluster` and `client`.
 """
 
+from . import _signatures as signatures
 from ._callables import Described, describe
 from ._coro import Coro
 from ._current import current_coro, current_process
@@ -13,6 +14,8 @@ from ._outcome import Ending, Here, Outcome
 from ._process import Process
 from ._started import Started
 from ._starts import Call, Host, lose_all
+from ._transported import pack_error, unpack_error
+from ._typed import Typed
 
 __all__ = [
     "Call",
@@ -24,6 +27,7 @@ __all__ = [
     "Outcome",
     "Process",
     "Started",
+    "Typed",
     "current_coro",
     "current_process",
     "describe",
@@ -32,6 +36,9 @@ __all__ = [
     "lose_all",
     "open_coro",
     "open_endpoint",
+    "pack_error",
     "place_files",
+    "signatures",
+    "unpack_error",
     "write_tree",
 ]
