@@ -18,7 +18,6 @@ from ..wire._codec import loads
 from ..wire._hosted import add_code_folders, client_module, forget_installed_namesakes, host_module, progress
 from ..wire._missing import set_place
 from ..wire._origins import adopt_origin, resolve
-from ..wire._package import decode_package_untrusted
 from ..wire._shipped import CodeRoot, Shipped, open_shipped
 
 if TYPE_CHECKING:
@@ -28,30 +27,6 @@ if TYPE_CHECKING:
 
 CODE = "code"
 FILES = "files"
-
-
-def install(data: bytes | bytearray | memoryview, *, folder: Path | None = None, place: str = "this server") -> Shipped:
-    """Read a package and install it in this server.
-
-    Args:
-        data: The package.
-        folder: Where `write_tree` wrote it for this node; None if it is to be written here, beside the working
-            folder's own files.
-        place: The name of this server, for messages.
-
-    Raises:
-        ProtocolError: The package is malformed.
-        DiscoroError: As `install_definitions`.
-    """
-    package = decode_package_untrusted(data)
-    if folder is None:
-        folder = Path.cwd() / f".discoro-{package.digest[:16]}"
-        if package.code or package.files:
-            folder.mkdir()
-            write_tree(package, folder)
-    if package.files:
-        place_files(folder, Path.cwd())
-    return install_definitions(package, folder, place=place)
 
 
 def write_tree(package: Package, folder: Path) -> None:

@@ -22,6 +22,7 @@ import trio
 
 from .._errors import CoroCancelled, NotPicklable, RemoteError
 from ..wire import dumps, loads
+from ._explained import explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,8 +132,19 @@ def _crosses(error: BaseException) -> bool:
 def _has_plain_reduce(error: BaseException) -> bool:
     """Tell whether an exception is its type, its arguments and its attributes, and no more."""
     kind = type(error)
-    plain = kind.__reduce_ex__ is object.__reduce_ex__
-    return plain and isinstance(kind.__reduce__, (MethodDescriptorType, WrapperDescriptorType))
+    in_c = isinstance(kind.__reduce__, (MethodDescriptorType, WrapperDescriptorType))
+    return in_c and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__setstate__ is BaseException.__setstate__
+
+
+def _attributes_of(error: BaseException, reduced: tuple[Any, ...]) -> dict[str, Any]:
+    attributes = dict(reduced[2]) if len(reduced) > _WITHOUT_STATE else {}
+    attributes.pop("__notes__", None)
+    for kind in type(error).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            if name != "__dict__" and hasattr(error, name):
+                attributes[name] = getattr(error, name)
+    return attributes
 
 
 class _Packer:
@@ -162,7 +174,7 @@ class _Packer:
 
     def _pack(self, error: BaseException) -> _Error:
         members = self._members(error) if isinstance(error, BaseExceptionGroup) else None
-        cancelled = isinstance(error, trio.Cancelled) or members == ()
+        cancelled = _is_cancelled(error)
         body, buffers = (b"", ()) if cancelled or not _crosses(error) else self._parts(error)
         self.buffers += buffers
         context = None if error.__suppress_context__ or _is_cancelled(error.__context__) else error.__context__
@@ -190,10 +202,8 @@ class _Packer:
             if not _has_plain_reduce(error):
                 return dumps((error,), self._shipped)
             reduced: Any = error.__reduce__()
-            attributes = reduced[2] if len(reduced) > _WITHOUT_STATE else {}
-            state = {name: value for name, value in attributes.items() if name != "__notes__"}
             args = () if isinstance(error, BaseExceptionGroup) else reduced[1]
-            return dumps((type(error), args, state), self._shipped)
+            return dumps((type(error), args, _attributes_of(error, reduced)), self._shipped)
         except NotPicklable:
             return b"", ()
         except Exception:  # noqa: BLE001 - its own methods may raise anything
@@ -219,8 +229,12 @@ def _text_of(error: BaseException) -> str:
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    notes = getattr(error, "__notes__", ())
-    return tuple(_shortened(note) for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
+    found = getattr(error, "__notes__", None)
+    notes = [note for note in found if isinstance(note, str)] if isinstance(found, list) else []
+    meaning = explanation(error)
+    if meaning is not None:
+        notes.append(meaning)
+    return tuple(_shortened(note) for note in notes)
 
 
 def _shortened(text: str) -> str:
@@ -290,7 +304,7 @@ class _Unpacker:
 
     def _opened(self, packed: _Error, buffers: list[Any], members: list[BaseException], trace: str) -> BaseException:
         if packed.cancelled:
-            return CoroCancelled(packed.text or None)
+            return CoroCancelled()
         reason = ""
         if packed.body:
             try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import _hosted
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, reduce_class, table
 from ._code_names import known_of
-from ._origins import is_at, is_client_module, origin
+from ._origins import is_at, is_client_module, is_installed, origin
 from ._shipped import NATURAL
 
 if TYPE_CHECKING:
@@ -62,11 +62,13 @@ class _Namespace:
         if module is None:
             return cls(None, None)
         assert isinstance(name, str)  # noqa: S101 - it is a key of sys.modules
+        # A program that was started by an installed one (a profiler, a debugger) has globals of its own; they are
+        # __main__'s nevertheless. All other copies of a module's globals, as attrs makes them, are private.
+        if module.__dict__ is not names and not (name == "__main__" and is_installed(module)):
+            return cls(None, None)
         if is_client_module(name):
-            # A program that was started by another (a profiler, a debugger) has globals of its own; they are
-            # __main__'s nevertheless.
             return cls(name, origin(), names.get("__package__"))
-        return cls(name, None) if module.__dict__ is names else cls(None, None)
+        return cls(name, None)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _hosted.namespace, self.arguments
@@ -167,13 +169,16 @@ class ByValuePickler(pickle.Pickler):
         withheld: list[str] = []
         if not space.is_installed:
             used = known_of(made.__code__)
+            home = getattr(sys.modules.get(made.__globals__.get("__name__", "")), "__dict__", {})
             for name in used.globals:
                 if name not in made.__globals__:
                     continue
                 value = made.__globals__[name]
+                # What a copy of a module's globals has besides was put there for this function.
+                private = space.is_private and (name not in home or home[name] is not value)
                 if isinstance(value, ModuleType) and value.__name__ in sys.modules:
                     modules[name] = (value.__name__, _submodules(value, used.all))
-                elif space.is_private or value is made or self._travels(value):
+                elif private or value is made or self._travels(value):
                     values[name] = value
                 elif (found := importable_as(name, value)) is not None:
                     imports[name] = found

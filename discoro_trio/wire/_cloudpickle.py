@@ -12,6 +12,8 @@ import io
 import logging
 import types
 import typing
+import weakref
+from pickle import PickleBuffer, PicklingError
 from typing import TYPE_CHECKING, Any
 
 from cloudpickle import cloudpickle
@@ -22,7 +24,9 @@ from ._origins import is_at, is_client_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pickle import PickleBuffer
+
+_TYPE_KWARGS = 3
+"""The place of the namespace among the arguments of cloudpickle's maker of classes."""
 
 LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
 
@@ -35,8 +39,23 @@ TYPES_WITHOUT_HOME: typing.Final = {
 
 
 def reduce_class(made: type) -> tuple[Any, ...]:
-    """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes."""
+    """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes.
+
+    Raises:
+        PicklingError: It is of a kind that cannot be put together again.
+    """
+    if hasattr(made, "__struct_fields__"):
+        text = (
+            f"{made.__qualname__} is a msgspec.Struct, whose layout is fixed when it is made: list its module instead"
+        )
+        raise PicklingError(text)
     reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
+    if "__slots__" in made.__dict__:
+        # cloudpickle sets them when it is too late; what makes them, the descriptors, must not come besides.
+        _, args, state = reduced[:3]
+        args[_TYPE_KWARGS]["__slots__"] = made.__dict__["__slots__"]
+        for name in [name for name, value in state[0].items() if isinstance(value, types.MemberDescriptorType)]:
+            del state[0][name]
     return reduced
 
 
@@ -87,9 +106,12 @@ def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
 
 
 def _buffer_of(view: memoryview) -> PickleBuffer | bytes:
-    from pickle import PickleBuffer  # noqa: PLC0415 - keeps `pickle` out of what this module offers
-
     return PickleBuffer(view) if view.contiguous else view.tobytes()
+
+
+def _reduce_weak_keys(mapping: weakref.WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
+    # `functools.singledispatch` keeps one.
+    return weakref.WeakKeyDictionary, (dict(mapping),)
 
 
 _OURS: dict[type, Callable[[Any], Any]] = {
@@ -99,6 +121,7 @@ _OURS: dict[type, Callable[[Any], Any]] = {
     types.MethodType: _reduce_method,
     types.ModuleType: _reduce_module,
     _hosted.HostedModule: _reduce_module,
+    weakref.WeakKeyDictionary: _reduce_weak_keys,
     typing.NewType: _reduce_new_type,
     typing.ParamSpec: _reduce_parameters,
     typing.TypeVar: _reduce_typevar,

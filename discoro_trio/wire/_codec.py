@@ -23,8 +23,8 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from .._errors import NotPicklable
-from ._origins import names_client_module
-from ._shipped import open_everywhere
+from ._origins import STACK_GLOBAL, globals_of, names_client_module, resolve
+from ._shipped import NATURAL, open_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,9 +46,7 @@ _DEPTH = 3
 _WIDTH = 16
 _HEAD = struct.Struct("!BI")
 _ATOMS = frozenset({int, float, str, bool, type(None)})
-_BYTES = frozenset({bytes, bytearray})
-_CONTAINERS = frozenset({tuple, list, dict})
-_SCANNED = _BYTES | _CONTAINERS
+_SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
 
 _c_dumps = pickle.dumps
 
@@ -76,7 +74,7 @@ def dumps(obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence
         body = _c_dumps(obj, 5, buffer_callback=buffers.append)
     except Exception:  # noqa: BLE001 - of whatever kind: the careful way finds it again and says so
         return _dumps_with_care(obj, shipped)
-    if b"\x93" in body and names_client_module(body):
+    if STACK_GLOBAL in body and names_client_module(body) and not _knows_all(body, shipped):
         return _dumps_with_care(obj, shipped)
     if buffers and not _all_worth_it(buffers):
         buffers = []
@@ -150,17 +148,22 @@ def _holds_large(parts: Iterable[Any], depth: int) -> bool:
         kind = type(part)
         if kind in _ATOMS:
             continue
-        if kind in _BYTES:
-            if len(part) >= LARGE:
+        if kind is tuple or kind is list:
+            if part and depth and len(part) <= _WIDTH and _holds_large(part, depth - 1):
                 return True
-        elif (
-            kind in _CONTAINERS
-            and depth
-            and 0 < len(part) <= _WIDTH
-            and _holds_large(part.values() if kind is dict else part, depth - 1)
-        ):
+        elif kind is dict:
+            if part and depth and len(part) <= _WIDTH and _holds_large(part.values(), depth - 1):
+                return True
+        elif (kind is bytes or kind is bytearray) and len(part) >= LARGE:
             return True
     return False
+
+
+def _knows_all(body: bytes, shipped: Registry | None) -> bool:
+    """Tell whether the peer finds all that a plain pickle names: then it is right as it is."""
+    registry = open_everywhere if shipped is None else shipped
+    pairs = globals_of(body)
+    return pairs is not None and all(registry.reference(resolve(*pair)) == NATURAL for pair in pairs)
 
 
 class _Chunks:
@@ -197,7 +200,9 @@ def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Seque
     except Exception:  # noqa: BLE001 - as in `dumps`
         return _dumps_with_care(obj, shipped)
     body, all_buffers = file.packed(buffers)
-    return _dumps_with_care(obj, shipped) if names_client_module(body) else (body, all_buffers)
+    if names_client_module(body) and not _knows_all(body, shipped):
+        return _dumps_with_care(obj, shipped)
+    return body, all_buffers
 
 
 def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:

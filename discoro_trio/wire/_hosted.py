@@ -219,6 +219,11 @@ def withheld_names(module: str) -> set[str]:
     return _state.withheld.get(module, set())
 
 
+def hosts(module: str) -> bool:
+    """Tell whether a client's module is made here of what came of it."""
+    return module in _state.modules or any(name == module for _, name in _state.foreign)
+
+
 class _NoValue:
     """Stands for the contents of an empty cell."""
 

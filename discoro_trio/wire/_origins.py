@@ -7,23 +7,27 @@ What follows from it is with `_by_value` (sending) and `_hosted` (receiving).
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+STACK_GLOBAL = 0x93
+"""The opcode without which a pickle names no class or function. (A number is found faster than one byte.)"""
+
+_MEMOIZE, _BINGET, _LONG_BINGET = 0x94, 0x68, 0x6A
+
+# SHORT_BINUNICODE, length, text, MEMOIZE, twice; names beyond ASCII are left to the careful way.
+_GLOBAL = re.compile(rb"\x8c(.)([\w.]+)\x94\x8c(.)([\w.]+)\x94\x93", re.DOTALL)
+
 OUR_PACKAGE = __name__.partition(".")[0]
 
 # `os` is the one module that every way of installing Python keeps as a plain file of the standard library, or
 # else freezes together with the rest of it. (`sysconfig` would say the same, and takes a millisecond to import.)
-_STDLIB = tuple(
-    {
-        folder + os.sep
-        for path in [os.__file__]
-        for folder in (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
-    }
-)  # noqa: E501, PTH120
+_STDLIB = tuple({f"{Path(os.__file__).parent}{os.sep}", f"{Path(os.__file__).resolve().parent}{os.sep}"})
 _INSTALLED_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -55,10 +59,11 @@ def is_client_module(name: str) -> bool:
     if name in sys.builtin_module_names or name.partition(".")[0] == OUR_PACKAGE:
         return False
     module = sys.modules.get(name)
-    return module is None or not _installed(name, module)
+    return module is None or not is_installed(module, name)
 
 
-def _installed(name: str, module: ModuleType) -> bool:
+def is_installed(module: ModuleType, name: str = "") -> bool:
+    """Tell by a module's file whether it is installed, whatever its name."""
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "origin", None) in {"built-in", "frozen"}:
         return True
@@ -75,6 +80,19 @@ def _namespace_folder(module: ModuleType) -> str | None:
     return f"{folders[0]}{os.sep}" if folders else None
 
 
+def _count_globals(pickled: bytes) -> int:
+    """Count what may be a STACK_GLOBAL after a new string; -1 if there may be one after another that was kept."""
+    count = 0
+    at = pickled.find(STACK_GLOBAL)
+    while at >= 0:
+        if pickled[at - 1] == _MEMOIZE:
+            count += 1
+        elif pickled[at - 2] == _BINGET or pickled[at - 5] == _LONG_BINGET:
+            return -1
+        at = pickled.find(STACK_GLOBAL, at + 1)
+    return count
+
+
 class _Tokens:
     """The names of the loaded client modules as a pickle spells them, kept up to date."""
 
@@ -83,23 +101,20 @@ class _Tokens:
         self._modules: dict[str, int] = {}
         self._tokens: dict[str, bytes] = {}
 
-    def current(self) -> tuple[bytes, ...]:
+    def current(self) -> dict[str, bytes]:
         # The number of modules and the last one tell nearly every change of a table of thousands in no time. What
         # they miss, a module that took the place of another of the same name, is of the same kind as that one.
         seen = (len(sys.modules), next(reversed(sys.modules)))
         if seen != self._seen:
             self._seen = seen
             self._update()
-        return self._list
+        return self._tokens
 
     def _update(self) -> None:
         for name, module in list(sys.modules.items()):
             if self._modules.get(name) != id(module):
                 self._modules[name] = id(module)
                 self._classify(name)
-        self._list = tuple(self._tokens.values())
-
-    _list: tuple[bytes, ...] = ()
 
     def _classify(self, name: str) -> None:
         encoded = name.encode(errors="replace")
@@ -115,8 +130,26 @@ _tokens = _Tokens()
 
 def names_client_module(pickled: bytes) -> bool:
     """Tell whether a pickle may name a client module; it may, then, also only contain such a text."""
-    # No global is named without STACK_GLOBAL.
-    return b"\x93" in pickled and any(token in pickled for token in _tokens.current())
+    return STACK_GLOBAL in pickled and any(token in pickled for token in _tokens.current().values())
+
+
+def globals_of(pickled: bytes) -> list[tuple[str, str]] | None:
+    """Give module and name of the client's globals in a pickle, if that can be told without opening it.
+
+    It can, where each STACK_GLOBAL comes right after two new strings. Where a string was used before, it cannot, and
+    the answer is None.
+    """
+    found = _GLOBAL.findall(pickled)
+    if len(found) != _count_globals(pickled):
+        return None
+    client = _tokens.current()
+    pairs: list[tuple[str, str]] = []
+    for length, module, name_length, name in found:
+        if len(module) != length[0] or len(name) != name_length[0]:
+            return None
+        if module.decode() in client:
+            pairs.append((module.decode(), name.decode()))
+    return pairs
 
 
 def forget_modules() -> None:
