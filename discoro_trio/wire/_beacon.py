@@ -18,7 +18,6 @@ from __future__ import annotations
 import enum
 import hmac
 import secrets
-from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -40,7 +39,7 @@ NONCE_SIZE = 16
 _MAC_SIZE = 32
 _NAME_LENGTH = 64
 _ADDR_LENGTH = 255  # the most of a host name
-_ROUNDS_KEPT = 8  # queries whose answers are still taken
+_QUERIES_KEPT = 32  # queries whose answers are still taken
 _SOURCES_PER_NONCE = 4  # a machine has more than one address, and each of its queries may come from all of them
 _NONCES_KEPT = 4096
 _RATE = 200.0  # answers a second; a cluster of that size may start at once
@@ -126,7 +125,7 @@ class Seeker:
         self._key = handshake_key(credential.key, Purpose.DISCOVERY)
         self._process_id = process_id
         self._wanted = wanted
-        self._nonces: deque[bytes] = deque(maxlen=_ROUNDS_KEPT)
+        self._answered: dict[bytes, set[bytes]] = {}  # by the nonces of the latest queries, the oldest first
 
     def query(self, *, alone: bool = False) -> bytes:
         """Make a query with a nonce of its own.
@@ -135,21 +134,25 @@ class Seeker:
             alone: Whether it goes to one machine, rather than to a whole network.
         """
         nonce = secrets.token_bytes(NONCE_SIZE)
-        self._nonces.append(nonce)
+        self._answered[nonce] = set()
+        if len(self._answered) > _QUERIES_KEPT:
+            del self._answered[next(iter(self._answered))]
         bare = _Query(nonce, self._process_id, int(self._wanted), alone, bytes(QUERY_SIZE // 2))
         missing = QUERY_SIZE - len(_seal(self._key, bare))
         return _seal(self._key, msgspec.structs.replace(bare, padding=bytes(QUERY_SIZE // 2 + missing)))
 
     def received_untrusted(self, body: bytes, host: str) -> Found | None:
-        """Read a datagram that has come; None unless it answers one of our latest queries.
+        """Read a datagram that has come; None unless it is the first answer of a process to one of our latest queries.
 
         Args:
             body: Its bytes.
             host: The address that it came from: that of a process which knows none of its own.
         """
         answer = _unseal_untrusted([self._key], body, _answers)
-        if answer is None or answer[1].nonce not in self._nonces:
+        answered = None if answer is None else self._answered.get(answer[1].nonce)
+        if answer is None or answered is None or answer[1].process_id in answered:
             return None
+        answered.add(answer[1].process_id)
         return self._found(answer[1], host)
 
     def _found(self, answer: _Answer, host: str) -> Found | None:

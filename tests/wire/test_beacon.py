@@ -150,12 +150,19 @@ def test_a_query_sent_back_is_no_answer_and_an_answer_no_query() -> None:
 def test_an_answer_counts_only_while_its_query_is_one_of_the_latest() -> None:
     looking = seeker()
     old = ask(answerer(), looking.query())[0].body
-    for _ in range(7):
+    older = ask(answerer(), looking.query())[0].body
+    for _ in range(31):
         looking.query()
-    assert looking.received_untrusted(old, "") == PRESENCE
-    looking.query()
+    assert looking.received_untrusted(older, "") == PRESENCE
     assert looking.received_untrusted(old, "") is None
-    assert seeker().received_untrusted(old, "") is None
+    assert seeker().received_untrusted(older, "") is None
+
+
+def test_a_process_that_hears_a_query_on_two_ways_is_found_once() -> None:
+    looking, one = seeker(), answerer()
+    query = looking.query()
+    bodies = [ask(one, query, source)[0].body for source in (SOURCE, ("127.0.0.1", 4000))]
+    assert [looking.received_untrusted(body, "") for body in bodies] == [PRESENCE, None]
 
 
 @pytest.mark.fault("F14")
@@ -244,12 +251,12 @@ def test_an_answer_with_a_wrong_field_is_dropped(change: dict[str, object]) -> N
     looking.query()
     answer = {
         "type": "answer",
-        "nonce": looking._nonces[0],
+        "nonce": next(iter(looking._answered)),
         "process_id": NODE,
         "role": 1,
         "name": "node",
         "addr": "",
         "port": 5000,
     }
-    assert looking.received_untrusted(sealed(answer), "10.0.0.2") is not None
     assert looking.received_untrusted(sealed({**answer, **change}), "10.0.0.2") is None
+    assert looking.received_untrusted(sealed({**answer, "process_id": b"o" * 16}), "10.0.0.2") is not None

@@ -1,0 +1,233 @@
+"""Finding processes on the networks of this machine, and being found.
+
+This module owns the sockets of discovery, who is asked, and the rhythm of the queries. What the datagrams say, and
+which of them count, is with `wire`. What is done with those who are found, and asking them who is on their networks,
+is with the node and the scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import random
+import socket
+import struct
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ..wire._beacon import Answerer, Seeker
+from ._interfaces import GROUP, THIS_MACHINE, ways_out
+from ._option_error import OptionError
+from ._tls import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..wire import Credential
+    from ..wire._beacon import Address, Found, Role
+    from ._interfaces import Control
+
+    _Sockets = dict[int, trio.socket.SocketType]
+
+logger = logging.getLogger(__name__)
+
+UDP_PORT = 51350
+"""Where processes listen for queries, unless `udp_port` says otherwise."""
+
+_LONGEST = 2048  # more than any datagram of ours; the rest of a longer one is cut off
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.2, 30.0, 2.0  # seconds between queries, and what each is longer by
+_JOIN_INTERVAL = 60.0  # seconds until an interface that has come up is listened at
+_OPTION = "udp_port"
+
+
+@attrs.frozen(kw_only=True)
+class Discovery:
+    """How one process finds others, and is found by them."""
+
+    credential: Credential
+    """The cluster's secret."""
+    process_id: bytes
+    """The process's own id."""
+    udp_port: int = UDP_PORT
+    """The port at which queries are answered, here and elsewhere."""
+    loopback: bool = True
+    """Whether only this machine takes part; nothing is then listened to or sent on any network."""
+
+    async def answer(self, presence: Found, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer the queries of others until cancelled; starts with the port.
+
+        Args:
+            presence: This process, as they are told.
+            task_status: Started when queries are heard.
+
+        Raises:
+            OptionError: A program that is not of this package has the port.
+        """
+        with ExitStack() as stack:
+            sockets = self._listen(stack)
+            answering = _Answering(Answerer(self.credential, presence), sockets, loopback=self.loopback)
+            six = sockets.get(socket.AF_INET6)
+            if six is not None:
+                _join(six)
+            async with trio.open_nursery() as nursery:
+                for sock in sockets.values():
+                    nursery.start_soon(answering.serve, sock, name="discovery")
+                task_status.started(answering.port)
+                while six is not None:
+                    await trio.sleep(_JOIN_INTERVAL)
+                    _join(six)
+
+    async def seek(
+        self, wanted: Role, report: Callable[[Found], None], *, hosts: Sequence[str] = (), everywhere: bool = True
+    ) -> None:
+        """Look for processes until cancelled: often at first, later every half minute.
+
+        Args:
+            wanted: The roles that are looked for.
+            report: Called with every process that answers, again with each of its answers.
+            hosts: Addresses or names of machines that are asked too, wherever they are.
+            everywhere: Whether the networks of this machine are asked, or this machine with `loopback`.
+        """
+        seeker = Seeker(self.credential, self.process_id, wanted)
+        with ExitStack() as stack:
+            sockets = _open(stack, socket.AF_INET, "") | _open(stack, socket.AF_INET6, "::")
+            async with trio.open_nursery() as nursery:
+                for sock in sockets.values():
+                    nursery.start_soon(_hear, sock, seeker, report, name="answers to discovery")
+                for pause in pauses():
+                    if everywhere:
+                        await self._ask_everywhere(sockets, seeker)
+                    for host in hosts:
+                        await self._ask_host(sockets, seeker, host)
+                    await trio.sleep(pause)
+
+    async def find(
+        self, wanted: Role, seconds: float, *, hosts: Sequence[str] = (), everywhere: bool = True
+    ) -> list[Found]:
+        """Look for processes for some seconds, as `seek` does; give each that answered once."""
+        found: dict[bytes, Found] = {}
+        with trio.move_on_after(seconds):
+            await self.seek(wanted, lambda one: found.update({one.process_id: one}), hosts=hosts, everywhere=everywhere)
+        return list(found.values())
+
+    def _listen(self, stack: ExitStack) -> _Sockets:
+        # Bound to the broadcast address of loopback, a socket hears nothing that comes from a network.
+        four = _open(stack, socket.AF_INET, THIS_MACHINE if self.loopback else "", self.udp_port)
+        if self.loopback:
+            return four
+        port: int = four[socket.AF_INET].getsockname()[1]
+        return four | _open(stack, socket.AF_INET6, "::", port)
+
+    async def _ask_everywhere(self, sockets: _Sockets, seeker: Seeker) -> None:
+        query = seeker.query()
+        # This machine last: who is on a network too answers twice, and its address there shall come first.
+        for way in () if self.loopback else ways_out():
+            for target in way.targets:
+                await _send(sockets, query, (target, self.udp_port), [way.control])
+        await _send(sockets, query, (THIS_MACHINE, self.udp_port))
+
+    async def _ask_host(self, sockets: _Sockets, seeker: Seeker, host: str) -> None:
+        try:
+            places = await trio.socket.getaddrinfo(host, self.udp_port, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            logger.warning("%s could not be asked: %s", host, error)
+            return
+        for *_, place in places:
+            await _send(sockets, seeker.query(alone=True), _address(place))
+
+
+class _Answering:
+    """The sockets at which one process hears queries."""
+
+    def __init__(self, answerer: Answerer, sockets: _Sockets, *, loopback: bool) -> None:
+        self._answerer = answerer
+        self._sockets = sockets
+        self._loopback = loopback
+        self.port: int = sockets[socket.AF_INET].getsockname()[1]
+
+    async def serve(self, sock: trio.socket.SocketType) -> None:
+        """Answer what one socket hears, until cancelled."""
+        while True:
+            body, source = await _receive(sock)
+            own_machine = is_loopback(source[0])
+            now = trio.current_time()
+            for datagram in self._answerer.received_untrusted(body, source, now, own_machine=own_machine):
+                to = datagram.to or (THIS_MACHINE, self.port)
+                if not self._loopback or is_loopback(to[0]):  # a query of elsewhere may have been relayed to us
+                    await _send(self._sockets, datagram.body, to)
+
+
+def pauses() -> Iterator[float]:
+    """Give the seconds between queries: longer and longer, and never the same for two that began together."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and hides nothing
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+
+async def _hear(sock: trio.socket.SocketType, seeker: Seeker, report: Callable[[Found], None]) -> None:
+    while True:
+        body, source = await _receive(sock)
+        found = seeker.received_untrusted(body, source[0])
+        if found is not None:
+            report(found)
+
+
+async def _receive(sock: trio.socket.SocketType) -> tuple[bytes, Address]:
+    while True:
+        try:
+            body, place = await sock.recvfrom(_LONGEST)
+        except OSError as error:
+            # Not about a datagram, but about the machine, such as no memory left; it passes, and months go on.
+            logger.warning("discovery cannot receive: %s", error)
+            await trio.sleep(1)
+        else:
+            return body, _address(place)
+
+
+async def _send(sockets: _Sockets, body: bytes, to: Address, control: Sequence[Control] = ()) -> None:
+    sock = sockets.get(socket.AF_INET6 if ":" in to[0] else socket.AF_INET)
+    if sock is None:
+        return  # this machine has no IPv6
+    try:
+        await sock.sendmsg([body], control, 0, to)
+    except OSError as error:
+        logger.debug("nothing could be sent to %s: %s", to[0], error)  # that interface is down, say
+
+
+def _address(place: tuple[Any, ...]) -> Address:
+    """Take host and port of a socket's address; a link-local one says of which link."""
+    host, port, *rest = place
+    return (f"{host}%{rest[1]}", port) if len(rest) > 1 and rest[1] else (host, port)
+
+
+def _open(stack: ExitStack, family: socket.AddressFamily, host: str, port: int = 0) -> _Sockets:
+    """Bind a socket until the stack is left; give none where there is no IPv6."""
+    try:
+        sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if port:  # several processes share it, and each hears what is sent to all
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    except OSError as error:
+        if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return {}
+        problem = f"{port} cannot be listened at: {error.strerror}; choose another, the same for the whole cluster"
+        raise OptionError(_OPTION, problem) from error
+    return {family: trio.socket.from_stdlib_socket(sock)}
+
+
+def _join(sock: trio.socket.SocketType) -> None:
+    """Listen at every link's group; those that came up since the last time are new."""
+    group = socket.inet_pton(socket.AF_INET6, GROUP)
+    for way in ways_out():
+        if GROUP in way.targets:
+            with contextlib.suppress(OSError):  # joined already, or the interface is gone again
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=I", way.index))
