@@ -195,13 +195,23 @@ def _name(component: Any) -> str:
 def _pickled(definitions: Sequence[Any], shipped: Shipped) -> tuple[bytes, list[Any]]:
     try:
         pickled, bound = dumps_components(definitions, shipped)
-    except NotPicklable as error:
-        text = f"the components cannot be sent: {error}"
-        raise NotPicklable(text) from error
+    except NotPicklable:
+        for component in definitions:
+            _check_one(component, shipped)
+        raise
     listed = {id(component) for component in definitions}
     # Without a name of its own here it will not have one there.
     along = [obj for obj in bound if id(obj) not in listed and is_at(obj, obj.__module__, obj.__qualname__)]
     return pickled, along
+
+
+def _check_one(component: Any, shipped: Shipped) -> None:
+    """Raise what is wrong with a component by itself, if anything is."""
+    try:
+        dumps_components([component], shipped)
+    except NotPicklable as error:
+        text = f"component {_name(component)} cannot be sent: {error}"
+        raise NotPicklable(text) from error.__cause__
 
 
 def _client_modules(objects: Sequence[Any], shipped: Shipped) -> tuple[str, ...]:

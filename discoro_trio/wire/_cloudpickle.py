@@ -45,12 +45,10 @@ def reduce_class(made: type) -> tuple[Any, ...]:
         PicklingError: It is of a kind that cannot be put together again.
     """
     if hasattr(made, "__struct_fields__"):
-        text = (
-            f"{made.__qualname__} is a msgspec.Struct, whose layout is fixed when it is made: list its module instead"
-        )
+        text = f"{made.__qualname__} is a msgspec.Struct, which cannot be taken apart: list its module instead"
         raise PicklingError(text)
     reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
-    if "__slots__" in made.__dict__:
+    if "__slots__" in made.__dict__ and not issubclass(made, tuple):
         # cloudpickle sets them when it is too late; what makes them, the descriptors, must not come besides.
         _, args, state = reduced[:3]
         args[_TYPE_KWARGS]["__slots__"] = made.__dict__["__slots__"]

@@ -119,7 +119,8 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
     except Exception as error:
         from ._culprit import explain  # noqa: PLC0415 - seldom needed
 
-        raise NotPicklable(explain(list(components), error, registry)) from error
+        whole = components[0] if len(components) == 1 else list(components)
+        raise NotPicklable(explain(whole, error, registry)) from error
     return file.getvalue(), pickler.bound
 
 

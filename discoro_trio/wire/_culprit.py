@@ -37,8 +37,7 @@ def explain(obj: object, error: Exception, registry: Registry) -> str:
         else:
             break
     where = f" (at {path.lstrip('.')} of what was to be sent)" if path else ""
-    name = f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
-    return f"an object of type {name}{where} cannot be pickled: {type(reason).__name__}: {_short(str(reason))}"
+    return f"{_named(obj)}{where} cannot be pickled: {type(reason).__name__}: {_short(str(reason))}"
 
 
 def _failure(part: object, registry: Registry) -> Exception | None:
@@ -68,6 +67,13 @@ def _attributes(obj: object) -> dict[str, object]:
     # Classes are taken apart by others, and cannot fail for one attribute alone.
     found = {} if isinstance(obj, type) else getattr(obj, "__dict__", {})
     return found if isinstance(found, dict) else {}
+
+
+def _named(obj: object) -> str:
+    if isinstance(obj, (type, FunctionType)):
+        kind = "class" if isinstance(obj, type) else "function"
+        return f"the {kind} {obj.__qualname__}"
+    return f"an object of type {type(obj).__module__}.{type(obj).__qualname__}".replace("type builtins.", "type ")
 
 
 def _short(text: str) -> str:
