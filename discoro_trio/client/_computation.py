@@ -145,6 +145,8 @@ class Computation:
             threads=options.threads,
             forward_output=options.forward_output,
             cleanup=options.cleanup,
+            node_setup=[],
+            server_setup=[],
         )
 
     async def _take_turn(

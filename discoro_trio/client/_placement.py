@@ -72,9 +72,14 @@ class _NodeLoads:
 
 
 class Placement:
-    """The loads of all servers, by the ids of node and server."""
+    """The loads of all servers, by the ids of node and server.
+
+    Attributes:
+        suspended: The nodes that are given no more load.
+    """
 
     def __init__(self) -> None:
+        self.suspended: set[bytes] = set()
         self._nodes: dict[bytes, _NodeLoads] = {}
         self._by_load: _Loads[bytes] = _Loads()
         self._node_of: dict[bytes, bytes] = {}
@@ -98,7 +103,8 @@ class Placement:
             self._rank(node, loads)
         else:
             del self._nodes[node]
-            self._by_load.remove(node)
+            if node not in self.suspended:
+                self._by_load.remove(node)
 
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server; nothing if it is gone."""
@@ -111,12 +117,27 @@ class Placement:
         self._rank(node, loads)
 
     def _rank(self, node: bytes, loads: _NodeLoads) -> None:
-        self._by_load.set(node, loads.total / len(loads.servers.loads))
+        if node not in self.suspended:
+            self._by_load.set(node, loads.total / len(loads.servers.loads))
+
+    def suspend(self, node: bytes) -> None:
+        """Give a node no more load, whatever servers it has or gets."""
+        if node not in self.suspended:
+            self.suspended.add(node)
+            if node in self._nodes:
+                self._by_load.remove(node)
+
+    def resume(self, node: bytes) -> None:
+        """Give a node load again."""
+        self.suspended.discard(node)
+        loads = self._nodes.get(node)
+        if loads is not None:
+            self._rank(node, loads)
 
     def least(self, node: bytes | None = None) -> bytes | None:
         """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
         where = self._by_load.least() if node is None else node
-        loads = self._nodes.get(where) if where is not None else None
+        loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
         return loads.servers.least() if loads is not None else None
 
     def load(self, server: bytes) -> float:
@@ -133,3 +154,7 @@ class Placement:
             return list(self._node_of)
         loads = self._nodes.get(node)
         return list(loads.servers.loads) if loads is not None else []
+
+    def total(self) -> float:
+        """Give the load of all servers together."""
+        return sum(loads.total for loads in self._nodes.values())

@@ -1,7 +1,7 @@
-"""One scheduled computation, from the queue to its close: its nodes, its servers, what runs there.
+"""One scheduled computation, from the queue to its close: what is started there, and how it ends.
 
-A session owns the links to its servers and the tasks that set them up and bury them. What users call is
-`Computation`; where a coroutine goes is decided by `Placement`.
+What users call is `Computation`; how nodes and servers come and go is with `Membership`, and where a coroutine goes
+with `Places`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from .._errors import ComputationClosed, DiscoroError, PeerDisconnected, ServerLost
-from .._values import Location
+from .._errors import ComputationClosed, DiscoroError
 from ..cluster import messages
 from ..process import lose_all
-from ..wire import Credential
-from ._placement import Placement
+from ._membership import Membership
+from ._places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .._values import Location
     from ..link import Link
-    from ..process import Call, Coro, Host, Process, Started
+    from ..process import Call, Coro, Process, Started
     from ..wire import Control, Shipped
+    from ._places import Node
+    from ._server import Server
 
 logger = logging.getLogger(__name__)
-
-# Seconds for the last bytes of a server that its node reports as ended.
-_LAST_BYTES = 1.0
 
 
 @attrs.frozen
@@ -54,58 +53,48 @@ class SetUp:
     """Whether output comes here."""
     cleanup: bool
     """Whether files are removed at the end."""
+    node_setup: list[bytes]
+    """The pickled function that one server of each node runs, and its buffers; empty for none."""
+    server_setup: list[bytes]
+    """The pickled function that each server runs, and its buffers; empty for none."""
 
-
-@attrs.define(eq=False)
-class Node:
-    """A node whose servers the computation has."""
-
-    node_id: bytes
-    name: str
-    location: Location
-    link: Link
-
-
-@attrs.define(eq=False)
-class Server:
-    """A server of the computation."""
-
-    server_id: bytes
-    node_id: bytes
-    location: Location
-    host: Host
-    session: Session
-    gone: trio.Event = attrs.Factory(trio.Event)
-    """Set when its node has said how it ended."""
-    word: messages.ServerGone | None = None
-    """What the node said."""
-
-    def ended(self, _started: Started) -> None:
-        """One of its coroutines has ended."""
-        self.session.placement.change(self.server_id, -1)
-
-    def host_lost(self) -> None:
-        """The connection to it is lost."""
-        self.session.server_lost(self)
-
-    async def force(self, started: Started, grace_period: float | None) -> None:
-        """End a cancelled coroutine by force after its grace period."""
-        await self.session.force(started, grace_period)
+    def prepare(self) -> messages.Prepare:
+        """Make the request that tells a node."""
+        return messages.Prepare(
+            self.computation,
+            self.package,
+            self.node_setup,
+            self.server_setup,
+            self.grace_period,
+            self.threads,
+            self.forward_output,
+            self.cleanup,
+        )
 
 
 class Session:
-    """A computation that is queued or runs."""
+    """A computation that is queued or runs.
+
+    Attributes:
+        set_up: What its nodes are told.
+        places: Its nodes and servers.
+        members: How they come and go.
+        turn: Set when it is no longer queued.
+        closed: Whether nothing can be started any more.
+        scheduler: The link to its scheduler.
+    """
 
     def __init__(self, process: Process, nursery: trio.Nursery, set_up: SetUp) -> None:
         self.set_up = set_up
-        self.placement = Placement()
-        self.nodes: dict[bytes, Node] = {}
-        self.servers: dict[bytes, Server] = {}
+        self.places = Places()
+        self.placement = self.places.placement
+        self.nodes = self.places.nodes
+        self.servers = self.places.servers
+        self.members = Membership(self, process, nursery)
         self.turn = trio.Event()
         self.closed = False
         self.scheduler: Link | None = None
         self._process = process
-        self._nursery = nursery
         self._changed = trio.lowlevel.ParkingLot()
 
     # --- what nodes and scheduler say
@@ -114,88 +103,16 @@ class Session:
         """Act on a notice about this computation."""
         if isinstance(message, messages.TurnCame):
             self.turn.set()
-        elif self.closed:
-            return
-        elif isinstance(message, messages.Leased):
-            self._nursery.start_soon(self._prepare, message, name=f"set up {message.node_name}")
-        elif isinstance(message, messages.ServerReady):
-            self._nursery.start_soon(self._attach, message, name="attach to a server")
-        elif isinstance(message, messages.ServerGone):
-            self._server_gone(message)
-        elif isinstance(message, messages.ServerFailed):
-            logger.error("%s could not be set up", message.name)
-
-    async def _prepare(self, leased: messages.Leased) -> None:
-        set_up = self.set_up
-        location = Location(leased.addr, leased.port)
-        self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
-        try:
-            link = await self._process.endpoint.link_to(leased.node_id, location, b"")
-            self.nodes[leased.node_id] = Node(leased.node_id, leased.node_name, location, link)
-            prepare = messages.Prepare(
-                set_up.computation,
-                set_up.package,
-                [],
-                [],
-                set_up.grace_period,
-                set_up.threads,
-                set_up.forward_output,
-                set_up.cleanup,
-            )
-            await link.request(prepare)
-        except DiscoroError as error:
-            logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
-            self.nodes.pop(leased.node_id, None)
-
-    async def _attach(self, ready: messages.ServerReady) -> None:
-        location = Location(ready.addr, ready.port)
-        try:
-            link = await self._process.endpoint.link_to(ready.server_id, location, self.set_up.computation)
-            host = await self._process.starts.host(link, self.set_up.shipped)
-        except DiscoroError as error:
-            logger.warning("the server at %s cannot be used: %s", location, error)
-            return
-        server = Server(ready.server_id, ready.node_id, location, host, self)
-        host.owner = server
-        self.servers[server.server_id] = server
-        self.placement.add(server.node_id, server.server_id)
-        self._changed.unpark_all()
-
-    # --- servers that end
-
-    def _server_gone(self, word: messages.ServerGone) -> None:
-        server = self.servers.get(word.server_id)
-        if server is not None:
-            server.word = word
-            server.gone.set()
-            self._nursery.start_soon(self._await_last_bytes, server)
-
-    async def _await_last_bytes(self, server: Server) -> None:
-        # What the server sent before its end may still be on the way: it counts.
-        with trio.move_on_after(_LAST_BYTES):
-            await server.host.link.ended.wait()
-        server.host.link.fail(PeerDisconnected("its node says that it has ended"))
-
-    def server_lost(self, server: Server) -> None:
-        """Note that the connection to a server is lost; its node says how it ended."""
-        self.placement.remove(server.server_id)
-        self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
-
-    async def _bury(self, server: Server) -> None:
-        node = self.nodes.get(server.node_id)
-        with trio.move_on_after(5 * self.set_up.pulse_interval):
-            if node is not None:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
-                    nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
-        self.servers.pop(server.server_id, None)
-        lose_all(server.host, _server_lost(server))
+        elif not self.closed:
+            self.members.heard(link, message)
 
     def link_lost(self, link: Link) -> None:
         """Note that a node, or the scheduler, cannot be reached any more."""
-        for node in list(self.nodes.values()):
-            if node.link is link:
-                del self.nodes[node.node_id]
+        self.members.link_lost(link)
+
+    def changed(self) -> None:
+        """Let those look again who wait for a server."""
+        self._changed.unpark_all()
 
     # --- starting
 
@@ -210,7 +127,14 @@ class Session:
             raise ComputationClosed(message)
 
     async def until_changed(self) -> None:
-        """Wait until a server has come or the computation is closed."""
+        """Wait until servers have come or gone, or the computation is closed.
+
+        Raises:
+            DiscoroError: No server will come, since the set-up failed at all of them.
+        """
+        failure = self.places.failure()
+        if failure is not None:
+            raise failure.refusal()
         await self._changed.park()
 
     async def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started:
@@ -230,7 +154,7 @@ class Session:
             server = self.servers[server_id]
             if not server.host.link.lost:
                 return self.start_on(server, function, call, acknowledge=acknowledge)
-            self.placement.remove(server_id)
+            self.places.withdraw(server)
             server_id = self.placement.least()
         return None
 
@@ -289,7 +213,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        self._changed.unpark_all()
+        self.changed()
         for server in self.servers.values():
             lose_all(server.host, ComputationClosed("the computation was closed"))
         with trio.CancelScope(shield=True):
@@ -306,27 +230,3 @@ class Session:
             await node.link.request(messages.Release(self.set_up.computation), timeout=longest)
         except DiscoroError as error:
             logger.warning("%s did not confirm the end of the computation: %s", node.name, error)
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-def _server_lost(server: Server) -> ServerLost:
-    word = server.word
-    if word is None:
-        return ServerLost(
-            f"the server at {server.location} cannot be reached any more, nor its node", location=server.location
-        )
-    how = f"by signal {word.signal}" if word.signal is not None else f"with exit status {word.exitcode}"
-    why = f" ({word.reason})" if word.reason else ""
-    tail = f"; it wrote last:\n{word.stderr_tail}" if word.stderr_tail else ""
-    return ServerLost(
-        f"the server at {server.location} ended {how}{why}{tail}",
-        location=server.location,
-        exitcode=word.exitcode,
-        signal=word.signal,
-        stderr_tail=word.stderr_tail,
-    )
-

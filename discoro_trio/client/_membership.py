@@ -1,0 +1,149 @@
+"""How nodes and servers come to a computation and leave it.
+
+This module owns the tasks that set nodes up, open the links to servers and bury those that end. Which of the servers
+is used for what is with `Places`; what runs there, with the session.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._errors import DiscoroError, PeerDisconnected
+from .._values import Location
+from ..cluster import messages
+from ..process import lose_all, unpack_error
+from ..wire import Credential
+from ._places import Node, SetUpFailure
+from ._server import Server
+
+if TYPE_CHECKING:
+    from ..link import Link
+    from ..process import Process
+    from ..wire import Control
+    from ._session import Session
+
+logger = logging.getLogger(__name__)
+
+# Seconds for the last bytes of a server that its node reports as ended.
+_LAST_BYTES = 1.0
+
+
+class Membership:
+    """The comings and goings of one session's nodes and servers."""
+
+    def __init__(self, session: Session, process: Process, nursery: trio.Nursery) -> None:
+        self._session = session
+        self._process = process
+        self._nursery = nursery
+
+    def heard(self, link: Link, message: Control) -> None:
+        """Act on what a node, or the scheduler about a node, says."""
+        if isinstance(message, messages.Leased):
+            self._nursery.start_soon(self._prepare, message, name=f"set up {message.node_name}")
+        elif isinstance(message, messages.ServerReady):
+            self._nursery.start_soon(self._attach, message, name="attach to a server")
+        elif isinstance(message, messages.ServerGone):
+            self._gone(link, message)
+        elif isinstance(message, messages.ServerFailed):
+            self._failed(message)
+
+    def link_lost(self, link: Link) -> None:
+        """Note that a node cannot be reached any more."""
+        nodes = self._session.nodes
+        for node in list(nodes.values()):
+            if node.link is link:
+                del nodes[node.node_id]
+                self._session.changed()
+
+    # --- nodes
+
+    async def _prepare(self, leased: messages.Leased) -> None:
+        session, set_up = self._session, self._session.set_up
+        location = Location(leased.addr, leased.port)
+        self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
+        try:
+            link = await self._process.endpoint.link_to(leased.node_id, location, b"")
+            node = session.nodes[leased.node_id] = Node(leased.node_id, leased.node_name, location, link)
+            prepared = await link.request(set_up.prepare())
+            assert isinstance(prepared, messages.Prepared)  # noqa: S101 - the only reply there is
+            node.seats = prepared.servers
+            node.had_first()
+        except DiscoroError as error:
+            logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
+            session.nodes.pop(leased.node_id, None)
+        session.changed()
+
+    def _failed(self, message: messages.ServerFailed) -> None:
+        """Leave a server, or its whole node, unused."""
+        node = self._session.nodes.get(message.node_id)
+        if node is None:
+            return
+        body, *buffers = message.error
+        place = f"{message.name} ({Location(message.addr, message.port)})"
+        failure = SetUpFailure(message.stage, place, unpack_error(body, buffers))
+        logger.error("%s; %s", failure, node.fail(message.seat, message.server_id, failure), exc_info=failure.error)
+        self._session.changed()
+
+    # --- servers that come
+
+    async def _attach(self, ready: messages.ServerReady) -> None:
+        session = self._session
+        location = Location(ready.addr, ready.port)
+        try:
+            link = await self._process.endpoint.link_to(ready.server_id, location, session.set_up.computation)
+            host = await self._process.starts.host(link, session.set_up.shipped)
+        except DiscoroError as error:
+            logger.warning("the server at %s cannot be used: %s", location, error)
+            node = session.nodes.get(ready.node_id)
+            if node is not None:
+                node.had_first(ready.server_id)
+        else:
+            server = Server(ready.server_id, ready.node_id, ready.seat, location, host, session)
+            host.owner = server
+            session.places.add(server)
+        session.changed()
+
+    # --- servers that end
+
+    def _gone(self, link: Link, word: messages.ServerGone) -> None:
+        server = self._session.servers.get(word.server_id)
+        if server is not None:
+            server.word = word
+            server.gone.set()
+            self._nursery.start_soon(self._await_last_bytes, server)
+            return
+        for node in self._session.nodes.values():
+            if node.link is link:
+                node.had_first(word.server_id)
+                self._session.changed()
+
+    async def _await_last_bytes(self, server: Server) -> None:
+        # What the server sent before its end may still be on the way: it counts.
+        with trio.move_on_after(_LAST_BYTES):
+            await server.host.link.ended.wait()
+        server.host.link.fail(PeerDisconnected("its node says that it has ended"))
+
+    def lost(self, server: Server) -> None:
+        """Note that the connection to a server is lost; its node says how it ended."""
+        self._session.places.withdraw(server)
+        self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
+
+    async def _bury(self, server: Server) -> None:
+        session = self._session
+        node = session.nodes.get(server.node_id)
+        with trio.move_on_after(5 * session.set_up.pulse_interval):
+            if node is not None:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
+                    nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
+        session.servers.pop(server.server_id, None)
+        lose_all(server.host, server.loss())
+        session.changed()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

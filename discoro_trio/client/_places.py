@@ -1,0 +1,205 @@
+"""The places of a computation: its nodes, its servers, and which of them a `where` means.
+
+This module decides, without any I/O. Loads are with `Placement`; how nodes and servers come and go is with
+`Membership`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .._errors import DiscoroError, UnknownLocation
+from .._values import Location
+from ._placement import Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..link import Link
+    from ._server import Server
+
+NODE_SETUP = "node_setup"
+"""The stage of a set-up that concerns all servers of a node."""
+
+EACH_NODE, EACH_SERVER = "node", "server"
+"""What `run_each` calls all nodes and all servers."""
+
+
+@attrs.frozen
+class SetUpFailure:
+    """A server that is not used, as its set-up failed."""
+
+    stage: str
+    """What failed: `components`, `node_setup` or `server_setup`."""
+    place: str
+    """The server's name and Location."""
+    error: BaseException
+    """What it raised."""
+
+    def __str__(self) -> str:
+        """Say where what failed."""
+        return f"{self.stage} failed at {self.place}: {type(self.error).__name__}: {self.error}"
+
+    def refusal(self) -> DiscoroError:
+        """Make the error for those who wait for a server that will not come."""
+        refusal = DiscoroError(f"no server can be used: {self}")
+        refusal.__cause__ = self.error
+        return refusal
+
+
+@attrs.define(eq=False)
+class Node:
+    """A node whose servers the computation has."""
+
+    node_id: bytes
+    name: str
+    location: Location
+    link: Link
+    seats: int | None = None
+    """The servers that it sets up; None until it has said so."""
+    first: set[bytes] = attrs.Factory(set)
+    """The servers whose set-up is over, well or not; kept until all seats had their first one."""
+    failures: dict[int, SetUpFailure] = attrs.Factory(dict)
+    """The seats whose server cannot be used."""
+    spoilt: bool = False
+    """Whether `node_setup` failed, so that none of its servers is used."""
+    settled: bool = False
+    """Whether the first servers of all seats are there, or known not to come."""
+
+    def had_first(self, server_id: bytes | None = None) -> None:
+        """Note that the set-up of a server is over."""
+        if server_id is not None and not self.settled:
+            self.first.add(server_id)
+        if self.seats is not None and (self.spoilt or len(self.first) >= self.seats):
+            self.settled = True
+
+    def fail(self, seat: int, server_id: bytes, failure: SetUpFailure) -> str:
+        """Leave a server unused, or the whole node if that is what failed; say what follows."""
+        whole = failure.stage == NODE_SETUP
+        self.failures[0 if whole else seat] = failure
+        self.spoilt = self.spoilt or whole
+        self.had_first(server_id)
+        return "none of the servers of this node is used" if whole else "this server is not used"
+
+    @property
+    def failure(self) -> SetUpFailure | None:
+        """Why none of its servers can be used; None if one can, or may come."""
+        if self.seats is None or not (self.spoilt or len(self.failures) >= self.seats):
+            return None
+        return next(iter(self.failures.values()))
+
+    def named(self, where: str) -> bool:
+        """Whether `where` means this node."""
+        return where in {self.location.addr, self.name}
+
+
+class Places:
+    """The nodes and servers that a computation has now.
+
+    Attributes:
+        nodes: By id.
+        servers: By id; also those that are lost and not yet buried.
+        placement: The loads of the servers that take coroutines.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[bytes, Node] = {}
+        self.servers: dict[bytes, Server] = {}
+        self.placement = Placement()
+        self._at: dict[Location, Server] = {}
+
+    def add(self, server: Server) -> None:
+        """Let a server take coroutines."""
+        self.servers[server.server_id] = server
+        self._at[server.location] = server
+        self.placement.add(server.node_id, server.server_id)
+        node = self.nodes.get(server.node_id)
+        if node is not None:
+            node.failures.pop(server.seat, None)
+            node.had_first(server.server_id)
+
+    def withdraw(self, server: Server) -> None:
+        """Let a server take no more coroutines."""
+        self.placement.remove(server.server_id)
+        if self._at.get(server.location) is server:
+            del self._at[server.location]
+
+    # --- what a `where` means
+
+    def pick(self, where: Location | str) -> Server | None:
+        """Give the server for a coroutine at a place; None if there is none at the moment.
+
+        Args:
+            where: A server's Location, or the address or name of a node, whose least loaded server is meant.
+
+        Raises:
+            UnknownLocation: There are servers, and nothing is known by that place.
+            DiscoroError: The set-up failed at all servers there.
+        """
+        if isinstance(where, Location):
+            server = self._at.get(where)
+            if server is None and self._at:
+                raise self.unknown(where)
+            return server
+        least = [self.placement.least(node.node_id) for node in self._named(where)]
+        servers = [server_id for server_id in least if server_id is not None]
+        return self.servers[min(servers, key=self.placement.load)] if servers else None
+
+    def each(self, where: Location | str) -> list[Server]:
+        """Give one server of each node, all servers, or all servers of a node; none if they are not all there yet.
+
+        Args:
+            where: `"node"`, `"server"`, the address or name of a node, or a server's Location.
+
+        Raises:
+            UnknownLocation, DiscoroError: As for `pick`.
+        """
+        if isinstance(where, Location):
+            server = self.pick(where)
+            return [server] if server is not None else []
+        every = where in {EACH_NODE, EACH_SERVER}
+        nodes = list(self.nodes.values()) if every else self._named(where)
+        if not all(node.settled for node in nodes):
+            return []
+        ids = self.placement.nodes() if every else [node.node_id for node in nodes]
+        if where == EACH_NODE:
+            return self._of(self.placement.least(node_id) for node_id in ids)
+        ids = [node_id for node_id in ids if node_id not in self.placement.suspended]
+        return self._of(server_id for node_id in ids for server_id in self.placement.servers(node_id))
+
+    def _of(self, server_ids: Iterable[bytes | None]) -> list[Server]:
+        return [self.servers[server_id] for server_id in server_ids if server_id is not None]
+
+    def _named(self, where: str) -> list[Node]:
+        named = self.named(where)
+        if not named and self._at:
+            raise self.unknown(where)
+        failures = [node.failure for node in named]
+        if failures and failures[0] is not None and all(failures):
+            raise failures[0].refusal()
+        return named
+
+    def named(self, where: str) -> list[Node]:
+        """Give the nodes of an address or name."""
+        return [node for node in self.nodes.values() if node.named(where)]
+
+    def unknown(self, where: Location | str) -> UnknownLocation:
+        """Make the error that lists the known places."""
+        known = [
+            f"{node.location.addr} ({node.name}): {', '.join(sorted(map(str, self._locations(node)))) or 'no server'}"
+            for node in self.nodes.values()
+        ]
+        listed = "; ".join(sorted(known)) or "none"
+        return UnknownLocation(f"the computation has nothing at {where}; its nodes and their servers are: {listed}")
+
+    def _locations(self, node: Node) -> list[Location]:
+        return [server.location for server in self._at.values() if server.node_id == node.node_id]
+
+    # --- what will not come
+
+    def failure(self) -> SetUpFailure | None:
+        """Tell why no server will come, if that is known."""
+        failures = [node.failure for node in self.nodes.values()]
+        return failures[0] if failures and not self._at and all(failures) else None
