@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from ._current import current_process
 from ._handle import Handle, R_co
@@ -85,10 +86,14 @@ class Coro(Handle[R_co]):
             Exception: Whatever opening the message raised; the message is gone, the next ones are not.
         """
         mailbox = self._own_mailbox()
-        await current_process().turns.take()
-        if not mailbox:
+        turns = mailbox.turns
+        if turns.due():
+            await turns.rest()
+        else:
+            await checkpoint_if_cancelled()
+        if not mailbox.items:
             await mailbox.wait()
-            current_process().turns.rested()
+            turns.rested()
         return mailbox.get_nowait()
 
     def receive_nowait(self) -> Any:
@@ -179,11 +184,11 @@ class Coro(Handle[R_co]):
 
     def _own(self) -> Local:
         for local in reversed(current.get()):
-            if local.serial == self.serial and self.home == current_process().id:
+            if local.serial == self.serial and local.home == self.home:
                 return local
         message = f"{self} is not the coroutine that calls; only a coroutine itself can use its mailbox"
         raise RuntimeError(message)
 
     def _own_mailbox(self) -> Mailbox:
-        return self._own().box()
-
+        local = self._own()
+        return local.box() if local.mailbox is None else local.mailbox

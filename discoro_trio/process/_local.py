@@ -20,14 +20,30 @@ if TYPE_CHECKING:
 
     from ..link import Link
     from ._coro import Coro
+    from ._process import Process
 
 
 class Local:
     """A living coroutine of this process."""
 
-    __slots__ = ("_handle", "_make_handle", "endings", "link", "mailbox", "name", "reason", "report", "scope", "serial", "since")
+    __slots__ = (
+        "_endings",
+        "_handle",
+        "home",
+        "link",
+        "mailbox",
+        "name",
+        "process",
+        "reason",
+        "report",
+        "scope",
+        "serial",
+        "since",
+    )
 
-    def __init__(self, serial: int, name: str, link: Link | None, make_handle: Callable[[Local], Coro[Any]]) -> None:
+    def __init__(self, serial: int, name: str, link: Link | None, process: Process) -> None:
+        self.process = process
+        self.home = process.id
         self.serial = serial
         self.name = name
         self.link = link
@@ -36,22 +52,37 @@ class Local:
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
         self.since = time()
-        self.endings: list[Callable[[], None]] = []
-        self._make_handle = make_handle
+        self._endings: list[Callable[[], None]] | None = None
         self._handle: Coro[Any] | None = None
 
     @property
     def handle(self) -> Coro[Any]:
         """Its handle, made when first wanted."""
         if self._handle is None:
-            self._handle = self._make_handle(self)
+            self._handle = self.process.handle_of(self)
         return self._handle
 
     def box(self) -> Mailbox:
         """Its mailbox, made when first wanted."""
         if self.mailbox is None:
-            self.mailbox = Mailbox(self.serial, config.mailbox_messages, config.mailbox_bytes)
+            self.open_mailbox(config.mailbox_messages)
+        assert self.mailbox is not None  # noqa: S101 - it was just opened
         return self.mailbox
+
+    def open_mailbox(self, limit: int) -> None:
+        """Open its mailbox with another window than the usual, in messages."""
+        self.mailbox = Mailbox(self.serial, limit, config.mailbox_bytes, self.process.turns)
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call when it has ended."""
+        if self._endings is None:
+            self._endings = []
+        self._endings.append(call)
+
+    def ended(self) -> None:
+        """Make the calls of `at_end`."""
+        for call in self._endings or ():
+            call()
 
     def cancel(self, reason: str | None) -> None:
         """Ask for its cancellation; the first reason stands."""

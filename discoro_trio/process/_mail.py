@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from .._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
@@ -86,8 +87,14 @@ class Mail:
         body, buffers = dumps(message)
         size = len(body) if not buffers else size_of(body, buffers)
         source = _source()
-        await self._process.turns.take()
-        link = await self._pass(coro, route, size, source)
+        turns = self._process.turns
+        if turns.due():
+            await turns.rest()
+        else:
+            await checkpoint_if_cancelled()
+        link = route.link
+        if route.trouble or link is None or link.lost or not route.take(size, source):
+            link = await self._pass(coro, route, size, source)
         link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     async def send_packed(self, coro: Coro[Any], body: bytes, buffers: Sequence[Any]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..link import Link
+    from ._turns import Turns
 
 CREDIT = struct.Struct("!IQ")
 """The body of a CREDIT frame: messages and bytes that may be sent again."""
@@ -35,18 +36,23 @@ class _Sender:
         self.window = window
         self.owing = False
 
-    def pay(self, serial: int, *, idle: bool) -> None:
-        """Return the credit that is due."""
-        messages, size = self.window.due(idle=idle)
+    def pay(self, serial: int) -> None:
+        """Return the credit for what was received."""
+        messages, size = self.window.due()
         if messages and not self.link.lost:
             self.link.send(Kind.CREDIT, serial, CREDIT.pack(messages, size))
 
 
 class Mailbox:
-    """A queue of messages with a window for each sending process."""
+    """A queue of messages with a window for each sending process.
+
+    Attributes:
+        items: What waits to be received.
+        turns: When the coroutine that receives lets others run.
+        closed: Whether it takes no more.
+    """
 
     __slots__ = (
-        "_items",
         "_limit",
         "_local",
         "_owing",
@@ -56,14 +62,17 @@ class Mailbox:
         "_size",
         "_waiting",
         "closed",
+        "items",
+        "turns",
     )
 
-    def __init__(self, serial: int, limit: int, size: int) -> None:
+    def __init__(self, serial: int, limit: int, size: int, turns: Turns) -> None:
         self.closed = False
+        self.turns = turns
         self._serial = serial
         self._limit = limit
         self._size = size
-        self._items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]]] = deque()
+        self.items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]]] = deque()
         self._local = 0
         self._senders: dict[Link, _Sender] = {}
         self._owing: list[_Sender] = []
@@ -72,7 +81,7 @@ class Mailbox:
 
     def __len__(self) -> int:
         """Count the messages that wait to be received."""
-        return len(self._items)
+        return len(self.items)
 
     # --- filling
 
@@ -82,7 +91,7 @@ class Mailbox:
         if sender is None:
             sender = self._senders[link] = _Sender(link, ReceiveWindow(self._limit, self._size))
         sender.window.arrived(size)
-        self._items.append((sender, size, body, buffers))
+        self.items.append((sender, size, body, buffers))
         if self._readers:
             self._readers.unpark()
 
@@ -110,7 +119,7 @@ class Mailbox:
             raise MailboxClosed(text)
 
     def _take(self, message: object) -> None:
-        self._items.append((None, 0, message, ()))
+        self.items.append((None, 0, message, ()))
         if self._readers:
             self._readers.unpark()
 
@@ -122,7 +131,7 @@ class Mailbox:
         Raises:
             Exception: Whatever opening the message raised; that message is gone, the next ones are not.
         """
-        items = self._items
+        items = self.items
         if not items:
             raise trio.WouldBlock
         sender, size, message, buffers = items.popleft()
@@ -134,14 +143,14 @@ class Mailbox:
             if not items:
                 self._settle()
             return message
-        sender.window.consumed(size)
+        due = sender.window.consumed(size)
         if not sender.owing:
             sender.owing = True
             self._owing.append(sender)
-        if items:
-            sender.pay(self._serial, idle=False)
-        else:
+        if not items:
             self._settle()
+        elif due:
+            sender.pay(self._serial)
         return loads(message, buffers)  # type: ignore[arg-type]
 
     def _settle(self) -> None:
@@ -149,12 +158,12 @@ class Mailbox:
         # larger than the window may be waiting for just that, and the coroutine for something else.
         for sender in self._owing:
             sender.owing = False
-            sender.pay(self._serial, idle=True)
+            sender.pay(self._serial)
         self._owing.clear()
 
     async def wait(self) -> None:
         """Wait until there is a message."""
-        while not self._items:
+        while not self.items:
             await self._readers.park()
 
     # --- ending
@@ -166,6 +175,6 @@ class Mailbox:
     def close(self) -> list[Link]:
         """Take no more messages; give the links whose senders must be told."""
         self.closed = True
-        self._items.clear()
+        self.items.clear()
         self._waiting.unpark_all()
         return [link for link in self._senders if not link.lost]

@@ -83,13 +83,12 @@ class Process:
         self.locals.pop(local.serial, None)
         if local.mailbox is not None:
             tell_ended(local.mailbox.close(), local.serial)
-        for call in local.endings:
-            call()
+        local.ended()
 
     def new_local(self, name: str) -> tuple[Local, Started]:
         """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""
         self._serial += 1
-        local = Local(self._serial, name, None, self.handle_of)
+        local = Local(self._serial, name, None, self)
         self.locals[local.serial] = local
         started = Started(self.id, local.serial, name, None)
         local.handle.started = started
@@ -100,7 +99,7 @@ class Process:
     def enclosing(self, name: str, mailbox_size: int) -> Iterator[Local]:
         """Make the calling task a coroutine while the block lasts."""
         local, started = self.new_local(name)
-        local.mailbox = Mailbox(local.serial, mailbox_size, config.mailbox_bytes)
+        local.open_mailbox(mailbox_size)
         local.handle.mailbox_size = mailbox_size
         token = current.set((*current.get(), local))
         outcome: Outcome = Here.returned(None)

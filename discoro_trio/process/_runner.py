@@ -130,7 +130,7 @@ class Runner:
         if serial in self._process.locals or self.nursery is None:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)
-        local = Local(serial, "", link, self._process.handle_of)
+        local = Local(serial, "", link, self._process)
         self._process.locals[serial] = guest.running[serial] = local
         if flags & REPLY:
             link.send(Kind.STARTED, serial)
@@ -188,9 +188,7 @@ class Runner:
             return await described.function(*args, **kwargs)
         return await trio.to_thread.run_sync(lambda: described.function(*args, **kwargs), limiter=self.threads)
 
-    async def run_here(
-        self, local: Local, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Here:
+    async def run_here(self, local: Local, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Here:
         """Run a coroutine that this process itself started."""
         return await self._outcome(local, lambda: self.call(described, local, args, kwargs))
 

@@ -23,13 +23,20 @@ class Turns:
         self._count = 0
         self._since = 0.0
 
+    def due(self) -> bool:
+        """Count one more message; tell whether it is the others' turn (`rest`)."""
+        self._count += 1
+        return self._count >= _MOST_MESSAGES or perf_counter() - self._since >= _LONGEST
+
     async def take(self) -> None:
         """Be a cancellation point, and let others run when it is their turn."""
-        self._count += 1
-        now = perf_counter()
-        if self._count < _MOST_MESSAGES and now - self._since < _LONGEST:
+        if self.due():
+            await self.rest()
+        else:
             await trio.lowlevel.checkpoint_if_cancelled()
-            return
+
+    async def rest(self) -> None:
+        """Let others run."""
         await trio.lowlevel.checkpoint()
         self.rested()
 

@@ -94,23 +94,18 @@ class ReceiveWindow:
         self._messages = messages + 1
         self._size = total
 
-    def consumed(self, size: int) -> None:
-        """Take note that a message of `size` bytes was taken out of the mailbox."""
-        self._due_messages += 1
+    def consumed(self, size: int) -> bool:
+        """Take note that a message of `size` bytes was taken out of the mailbox; tell whether credit is due."""
+        self._due_messages = messages = self._due_messages + 1
         self._due_size += size
+        return messages * _BATCHES >= self._all_messages or self._due_size * _BATCHES >= self._all_size
 
-    def due(self, *, idle: bool) -> tuple[int, int]:
-        """Give the credit to return now, in messages and bytes, and count it as returned; (0, 0) if none is.
+    def due(self) -> tuple[int, int]:
+        """Give all credit that can be returned now, in messages and bytes, and count it as returned.
 
-        Args:
-            idle: The mailbox is empty, so that all credit goes back; otherwise it waits for a quarter of the
-                window.
+        It is worth its frame when `consumed` says so, after a quarter of the window, or when the mailbox is empty.
         """
         messages, size = self._due_messages, self._due_size
-        if not messages:
-            return 0, 0
-        if not idle and messages * _BATCHES < self._all_messages and size * _BATCHES < self._all_size:
-            return 0, 0
         self._messages -= messages
         self._size -= size
         self._due_messages = self._due_size = 0

@@ -76,32 +76,31 @@ def test_one_message_larger_than_the_window_may_come_when_it_is_free() -> None:
     window.arrived(1_000)
     with pytest.raises(ProtocolError):
         window.arrived(0)
-    window.consumed(1_000)
-    assert window.due(idle=False) == (1, 1_000)
+    assert window.consumed(1_000)
+    assert window.due() == (1, 1_000)
     window.arrived(100)
 
 
-def test_credit_goes_back_in_quarters_of_the_window() -> None:
+def test_credit_is_due_after_a_quarter_of_the_window() -> None:
     window = ReceiveWindow(8, 100)
     window.arrived(1)
-    window.consumed(1)
-    assert window.due(idle=False) == (0, 0)
+    assert not window.consumed(1)
     window.arrived(1)
-    window.consumed(1)
-    assert window.due(idle=False) == (2, 2)
+    assert window.consumed(1)
+    assert window.due() == (2, 2)
     window.arrived(25)
-    window.consumed(25)
-    assert window.due(idle=False) == (1, 25)
+    assert window.consumed(25)
+    assert window.due() == (1, 25)
 
 
-def test_an_idle_receiver_returns_everything_once() -> None:
+def test_all_credit_can_be_returned_at_any_time_and_once() -> None:
     window = ReceiveWindow(100, 100)
-    assert window.due(idle=True) == (0, 0)
+    assert window.due() == (0, 0)
     window.arrived(1)
-    assert window.due(idle=True) == (0, 0)
-    window.consumed(1)
-    assert window.due(idle=True) == (1, 1)
-    assert window.due(idle=True) == (0, 0)
+    assert window.due() == (0, 0)
+    assert not window.consumed(1)
+    assert window.due() == (1, 1)
+    assert window.due() == (0, 0)
 
 
 @given(
@@ -122,12 +121,12 @@ def test_two_ends_that_keep_to_the_window_never_disagree_or_stall(
                 receiver.arrived(step)
                 mailbox.append(step)
         elif step == "consume" and mailbox:
-            receiver.consumed(mailbox.pop(0))
-            sender.give(*receiver.due(idle=False))
+            if receiver.consumed(mailbox.pop(0)) or not mailbox:
+                sender.give(*receiver.due())
         else:
-            sender.give(*receiver.due(idle=not mailbox))
+            sender.give(*receiver.due())
         assert len(mailbox) <= messages
     for each in mailbox:
         receiver.consumed(each)
-    sender.give(*receiver.due(idle=True))
+    sender.give(*receiver.due())
     assert sender.free == (messages, size)
