@@ -120,13 +120,22 @@ class Route:
         try:
             await turn.event.wait()
         except BaseException:
-            # Trio delivers this only to a task that was not woken: the turn is still in the queue.
-            self._waiting.remove(turn)
-            self._wake()
+            self._give_up(turn)
             raise
         if turn.error is not None:
             raise turn.error
         return turn.link
+
+    def _give_up(self, turn: _Turn) -> None:
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn.error is None and turn.link is self.link:
+            # The credit came when the sender was cancelled already and had not yet run.
+            self._window.give(1, turn.size)
+            self._flying.reverse()
+            self._flying.remove(turn.source)
+            self._flying.reverse()
+        self._wake()
 
     def give(self, messages: int, size: int) -> None:
         """Take back credit that the coroutine's process returned."""
