@@ -153,7 +153,12 @@ class Computation:
         self, session: Session, scheduler: Scheduler | Location | str | None, process: Process
     ) -> None:
         link = session.scheduler = await _scheduler_link(process, scheduler)
-        await link.request(messages.Submit(session.set_up.computation, session.set_up.name))
+        options = self.options
+        await link.request(
+            messages.Submit(
+                session.set_up.computation, options.name, [], None, options.pulse_interval, None, running=False, key=b""
+            )
+        )
         await session.turn.wait()
 
     async def close(self) -> None:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from ._session import Session
 
 _About = (
-    messages.TurnCame | messages.Leased | messages.LeaseEnded | messages.ServerReady | messages.ServerFailed | messages.ServerGone
+    messages.TurnCame
+    | messages.Discarded
+    | messages.News
+    | messages.Leased
+    | messages.ServerReady
+    | messages.ServerFailed
+    | messages.ServerGone
 )
 
 

@@ -6,9 +6,21 @@ have frames of their own, in `process`.
 
 from __future__ import annotations
 
+import msgspec
+
 from ..wire import Control
 
 # --- client to scheduler
+
+
+class Wish(msgspec.Struct, frozen=True, array_like=True):
+    """One of the node allocations that a computation asks for."""
+
+    node: str
+    platform: str
+    cpus: int | None
+    memory: int
+    disk: int
 
 
 class Submit(Control, frozen=True):
@@ -16,11 +28,24 @@ class Submit(Control, frozen=True):
 
     computation: bytes
     name: str
+    wishes: list[Wish]
+    """None of them: all servers of all nodes."""
+    zombie_period: float | None
+    """Seconds."""
+    pulse_interval: float
+    """Seconds."""
+    ticket: tuple[int, int] | None
+    """Epoch and number, if it comes back."""
+    running: bool
+    """Whether its turn had come already, if it comes back."""
+    key: bytes
+    """The key of its leases, if it comes back and has some."""
 
 
 class Queued(Control, frozen=True):
     """It is in the queue."""
 
+    epoch: int
     number: int
 
 
@@ -37,6 +62,25 @@ class TurnCame(Control, frozen=True):
     """The computation runs now; its servers follow."""
 
     computation: bytes
+    zombie_period: float
+    """Seconds after which an idle server is closed; 0 for never."""
+
+
+class Discarded(Control, frozen=True):
+    """The scheduler has ended the computation."""
+
+    computation: bytes
+    reason: str
+
+
+class News(Control, frozen=True):
+    """Something happened to a node or a server that status messages tell of."""
+
+    computation: bytes
+    status: str
+    """A name of `Status`."""
+    addr: str
+    port: int
 
 
 class Leased(Control, frozen=True):
@@ -50,30 +94,41 @@ class Leased(Control, frozen=True):
     key: bytes
 
 
-class LeaseEnded(Control, frozen=True):
-    """The servers of a node do not belong to the computation any more."""
-
-    computation: bytes
-    node_id: bytes
-    reason: str
-
-
 # --- scheduler to node
 
 
 class Grant(Control, frozen=True):
-    """Give servers to a computation, unless they are another one's; answered by `Granted`."""
+    """Give servers to a computation, unless they are another one's; answered by `Granted` or `NotGranted`."""
 
     computation: bytes
     client_id: bytes
+    name: str
     epoch: int
+    number: int
     key: bytes
+    servers: int
+    """How many; fewer are taken, too."""
+    zombie_period: float
+    """Seconds after which an idle one is closed; 0 for never."""
+    pulse_interval: float
+    """Seconds."""
+    shared: bool
+    """Whether the scheduler is a shared one."""
 
 
 class Granted(Control, frozen=True):
     """They are given."""
 
     servers: int
+    free: int
+    """All that nobody has."""
+
+
+class NotGranted(Control, frozen=True):
+    """All servers are held; `Room` follows when some are free."""
+
+    held: list[tuple[str, int]]
+    """Where they listen."""
 
 
 class Revoke(Control, frozen=True):
@@ -85,20 +140,73 @@ class Revoke(Control, frozen=True):
 # --- node to scheduler
 
 
+class HeldLease(msgspec.Struct, frozen=True, array_like=True):
+    """A lease that a node has given; see `_facts.Held`."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    epoch: int
+    number: int
+    key: bytes
+    servers: int
+    scheduler_id: bytes
+    shared: bool
+    orphan: bool
+
+
 class NodeIs(Control, frozen=True):
-    """A node, with what it has."""
+    """A node, with what it has and what is held there; answered by `Welcome`."""
 
     name: str
     addr: str
     port: int
     servers: int
     platform: str
+    free: int
+    held: list[HeldLease]
+
+
+class Welcome(Control, frozen=True):
+    """The scheduler knows the node."""
+
+    adopted: list[bytes]
+    """The computations whose leases there it answers for."""
+    pulse_interval: float
+    """Seconds between pulses."""
+    shared: bool
+
+
+class Pulse(Control, frozen=True):
+    """The node is alive; what it has, in bytes and per cent. Answered by the notice `PulseSeen`."""
+
+    cpus: int
+    cpu_percent: float
+    memory_total: int
+    memory_available: int
+    disk_total: int
+    disk_available: int
+
+
+class PulseSeen(Control, frozen=True):
+    """The scheduler is alive."""
 
 
 class Freed(Control, frozen=True):
-    """The servers of a computation can be given again; they are fresh."""
+    """Servers of a computation can be given again; they are fresh."""
 
     computation: bytes
+    servers: int
+    over: str
+    """A value of `_facts.Over`."""
+    free: int
+    """All that nobody has."""
+
+
+class Room(Control, frozen=True):
+    """So many servers are held by nobody now."""
+
+    free: int
 
 
 # --- client to node
@@ -222,3 +330,11 @@ class Finish(Control, frozen=True):
     """Cancel all coroutines; answered by `Done` when they have ended."""
 
     reason: str
+
+
+class CloseIfIdle(Control, frozen=True):
+    """Take no more work if nothing runs; answered by `Done`, or by `StillBusy`."""
+
+
+class StillBusy(Control, frozen=True):
+    """Something runs; the server goes on."""

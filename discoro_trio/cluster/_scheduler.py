@@ -6,22 +6,27 @@ This module carries out what `_scheduling` decides. It is not on the path of a j
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
+import trio
+
+from .._config import config
 from .._errors import DiscoroError, PeerDisconnected
-from .._values import Location
-from ..link import Done
+from .._values import Location, NodeAllocation
 from . import _messages as messages
-from ._scheduling import AskGrant, AskRevoke, NodeFacts, Scheduling, TellLeased, TellTurn
+from ._effects import AskGrant, AskRevoke, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
+from ._facts import PULSES, Freed, Held, NodeFacts, Over, Resources, Submission, Ticket
+from ._options import check_period, check_pulse_interval
+from ._scheduling import Rules, Scheduling
+from ._wishes import Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import trio
-
     from ..link import Endpoint, Link
     from ..wire import Control
-    from ._scheduling import Effect
+    from ._effects import Effect
 
 logger = logging.getLogger(__name__)
 
@@ -33,42 +38,88 @@ class Scheduler:
         location: Where it listens.
     """
 
-    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        nursery: trio.Nursery,
+        *,
+        shared: bool = False,
+        zombie_period: float | None = None,
+        pulse_interval: float | None = None,
+    ) -> None:
         self.location: Location = endpoint.location
         self._endpoint = endpoint
         self._nursery = nursery
-        self._state = Scheduling()
+        pulse = check_pulse_interval(pulse_interval)
+        # A shared scheduler may be one that was started again: nodes must have the time to report their leases.
+        settled_at = trio.current_time() + PULSES * pulse if shared else trio.current_time()
+        self._rules = Rules(
+            epoch=time.time_ns(),
+            shared=shared,
+            zombie_period=check_period("zombie_period", zombie_period),
+            pulse_interval=pulse,
+            settled_at=settled_at,
+        )
+        self._state = Scheduling(self._rules)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_notice(messages.Withdraw, self._withdraw)
         services.on_request(messages.NodeIs, self._node_is)
+        services.on_notice(messages.Pulse, self._pulsed)
         services.on_notice(messages.Freed, self._freed)
+        services.on_notice(messages.Room, self._room)
         services.links_lost.append(self._lost)
+        nursery.start_soon(self._keep_time, name="scheduler's clock")
 
     # --- events
 
     async def _submit(self, link: Link, message: messages.Submit) -> messages.Queued:
-        number = self._state.submitted(message.computation, link.peer.process_id, message.name)
-        self._carry_out(self._state.advance())
-        return messages.Queued(number)
+        try:
+            ticket, effects = self._state.submitted(trio.current_time(), _submission(link, message))
+        except ValueError as error:
+            raise DiscoroError(str(error)) from error
+        self._carry_out(effects)
+        return messages.Queued(ticket.epoch, ticket.number)
 
-    def _withdraw(self, _link: Link, message: messages.Withdraw) -> None:
-        self._carry_out(self._state.withdrawn(message.computation))
+    def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
+        self._carry_out(self._state.withdrawn(trio.current_time(), message.computation, link.peer.process_id))
 
-    async def _node_is(self, link: Link, message: messages.NodeIs) -> Done:
+    async def _node_is(self, link: Link, message: messages.NodeIs) -> messages.Welcome:
         facts = NodeFacts(
-            link.peer.process_id, message.name, message.addr, message.port, message.servers, message.platform
+            link.peer.process_id, message.name, message.addr, message.port, max(message.servers, 0), message.platform
         )
-        self._carry_out(self._state.node_joined(facts))
-        return Done()
+        held = [_held(one) for one in message.held]
+        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, held)
+        self._carry_out(effects)
+        return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
 
-    def _freed(self, link: Link, _message: messages.Freed) -> None:
-        self._carry_out(self._state.freed(link.peer.process_id))
+    def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
+        resources = Resources(pulse.memory_available, pulse.disk_available)
+        self._carry_out(self._state.pulsed(trio.current_time(), link.peer.process_id, resources))
+        link.notify(messages.PulseSeen())
+
+    def _freed(self, link: Link, message: messages.Freed) -> None:
+        freed = Freed(message.computation, message.servers, Over(message.over), message.free)
+        self._carry_out(self._state.freed(trio.current_time(), link.peer.process_id, freed))
+
+    def _room(self, link: Link, message: messages.Room) -> None:
+        self._carry_out(self._state.room(trio.current_time(), link.peer.process_id, message.free))
 
     def _lost(self, link: Link) -> None:
         peer = link.peer.process_id
-        self._state.node_left(peer)
-        self._carry_out(self._state.client_left(peer))
+        newer = self._endpoint.links.get(peer)
+        if newer is not None and newer is not link:
+            return
+        now = trio.current_time()
+        self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
+        self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
+
+    async def _keep_time(self) -> None:
+        """Tell the state the time, when something can follow from it."""
+        while True:
+            now = trio.current_time()
+            await trio.sleep_until(min(max(self._state.next_tick(), now), now + self._rules.pulse_interval))
+            self._carry_out(self._state.tick(trio.current_time()))
 
     # --- effects
 
@@ -78,29 +129,96 @@ class Scheduler:
                 self._nursery.start_soon(self._ask_grant, effect, name="ask a node for its servers")
             elif isinstance(effect, AskRevoke):
                 self._tell(effect.node_id, messages.Revoke(effect.computation))
-            elif isinstance(effect, TellTurn):
-                self._tell(effect.client_id, messages.TurnCame(effect.computation))
+            elif isinstance(effect, DropNode):
+                self._drop(effect.node_id, f"it gave no sign of life for {PULSES} pulses")
+            elif isinstance(effect, Happened):
+                self._happened(effect)
             else:
-                self._tell(effect.client_id, _leased(effect))
+                self._tell(effect.client_id, _to_client(effect))
+
+    def _happened(self, effect: Happened) -> None:
+        if effect.computation is not None and effect.client_id is not None:
+            news = messages.News(effect.computation, effect.status.value, effect.addr, effect.port)
+            self._tell(effect.client_id, news)
 
     def _tell(self, process_id: bytes, message: Control) -> None:
         link = self._endpoint.links.get(process_id)
         if link is not None:
             link.notify(message)
 
+    def _drop(self, process_id: bytes, reason: str) -> None:
+        link = self._endpoint.links.get(process_id)
+        if link is not None:
+            logger.warning("the connection to %s is ended: %s", link.peer_name, reason)
+            link.fail(PeerDisconnected(reason))
+
     async def _ask_grant(self, ask: AskGrant) -> None:
         link = self._endpoint.links.get(ask.node_id)
+        if link is None:
+            return  # its loss is told by itself
+        grant = messages.Grant(
+            ask.computation,
+            ask.client_id,
+            ask.name,
+            ask.ticket.epoch,
+            ask.ticket.number,
+            ask.key,
+            ask.servers,
+            ask.zombie_period,
+            ask.pulse_interval,
+            self._rules.shared,
+        )
         try:
-            if link is None:
-                message = "the node is gone"
-                raise PeerDisconnected(message)
-            await link.request(messages.Grant(ask.computation, ask.client_id, ask.epoch, ask.key))
+            reply = await link.request(grant)
         except DiscoroError as error:
-            logger.info("a node did not give its servers: %s", error)
-        else:
-            self._carry_out(self._state.granted(ask.node_id, ask.computation))
+            # Whether it has given them is not known: when it joins again, it says what it holds.
+            self._drop(ask.node_id, f"it did not answer whether it gives its servers: {error}")
+            return
+        now = trio.current_time()
+        if isinstance(reply, messages.Granted):
+            self._carry_out(self._state.granted(now, ask.node_id, ask.computation, reply.servers, reply.free))
+        elif isinstance(reply, messages.NotGranted):
+            self._carry_out(self._state.refused(now, ask.node_id, ask.computation, reply.held))
 
 
-def _leased(effect: TellLeased) -> messages.Leased:
+def _submission(link: Link, message: messages.Submit) -> Submission:
+    ticket = Ticket(*message.ticket) if message.ticket is not None else None
+    low, high = config.MinPulseInterval, config.MaxPulseInterval
+    return Submission(
+        message.computation,
+        link.peer.process_id,
+        message.name,
+        Wishes(tuple(_allocation(wish) for wish in message.wishes)),
+        message.zombie_period,
+        min(max(message.pulse_interval, low), high),
+        ticket,
+        message.running,
+        message.key,
+    )
+
+
+def _allocation(wish: messages.Wish) -> NodeAllocation:
+    return NodeAllocation(wish.node, platform=wish.platform, cpus=wish.cpus, memory=wish.memory, disk=wish.disk)
+
+
+def _held(held: messages.HeldLease) -> Held:
+    return Held(
+        held.computation,
+        held.client_id,
+        held.name,
+        Ticket(held.epoch, held.number),
+        held.key,
+        held.servers,
+        held.scheduler_id,
+        held.shared,
+        held.orphan,
+    )
+
+
+def _to_client(effect: TellTurn | TellLeased | TellDiscarded) -> Control:
+    if isinstance(effect, TellTurn):
+        return messages.TurnCame(effect.computation, effect.zombie_period)
+    if isinstance(effect, TellDiscarded):
+        return messages.Discarded(effect.computation, effect.reason)
     facts = effect.facts
     return messages.Leased(effect.computation, facts.node_id, facts.name, facts.addr, facts.port, effect.key)

@@ -1,158 +1,373 @@
-"""Which computation runs, and which nodes it has: the scheduler's decisions, without any I/O.
+"""Which computation runs, and which servers it has: the scheduler's decisions, without I/O and without a clock.
 
-Events go in as method calls, effects come out as a list; `_scheduler` carries them out. The node is the authority for
-its servers: a grant is asked for here and counts when the node has given it.
+Events go in as method calls with the time, effects come out as a list; `_scheduler` carries them out. The node is
+the authority for its servers: a grant is asked for here and counts when the node has given it. Nothing that a node or
+a client says is taken for more than its own word: counts are bounded, and what was not asked for is ignored.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
+from typing import TYPE_CHECKING
 
 import attrs
 
+from .._values import Status
+from ._claims import Claim, Claims
+from ._effects import AskGrant, AskRevoke, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
+from ._facts import PULSES, Over, Ticket
+from ._nodes import NodeState
 
-@attrs.frozen
-class NodeFacts:
-    """What a node says of itself."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
-    node_id: bytes
-    name: str
-    addr: str
-    port: int
-    servers: int
-    platform: str
-
-
-@attrs.define
-class _Node:
-    facts: NodeFacts
-    holder: bytes | None = None
-    """The computation that has it, or is about to."""
+    from ._effects import Effect
+    from ._facts import Freed, Held, NodeFacts, Resources, Submission
 
 
-@attrs.define
-class _Computation:
-    computation: bytes
-    client_id: bytes
-    name: str
-    number: int
-    key: bytes = attrs.Factory(lambda: secrets.token_bytes(32))
-    """One for all its servers, so that they can talk to each other."""
-    running: bool = False
+@attrs.frozen(kw_only=True)
+class Rules:
+    """What holds for one scheduler."""
 
-
-@attrs.frozen
-class TellTurn:
-    """Tell the client that its computation runs."""
-
-    client_id: bytes
-    computation: bytes
-
-
-@attrs.frozen
-class AskGrant:
-    """Ask the node to give its servers to a computation."""
-
-    node_id: bytes
-    computation: bytes
-    client_id: bytes
-    epoch: int
-    key: bytes
-
-
-@attrs.frozen
-class AskRevoke:
-    """Ask the node to take its servers back."""
-
-    node_id: bytes
-    computation: bytes
-
-
-@attrs.frozen
-class TellLeased:
-    """Tell the client that it has a node's servers."""
-
-    client_id: bytes
-    computation: bytes
-    facts: NodeFacts
-    key: bytes
-
-
-Effect = TellTurn | AskGrant | AskRevoke | TellLeased
+    epoch: int = 1
+    """Its incarnation: greater than that of any scheduler before it."""
+    shared: bool = False
+    """Whether its own zombie period rules, and leases of a shared scheduler that is gone are taken over."""
+    zombie_period: float | None = None
+    """Seconds after which an idle server is closed; 0 or None for never."""
+    pulse_interval: float = 10.0
+    """Seconds between the pulses of nodes."""
+    settled_at: float = -math.inf
+    """Nothing is granted before, so that nodes can report what they have granted."""
+    make_key: Callable[[], bytes] = attrs.field(default=lambda: secrets.token_bytes(32))
+    """Makes lease keys."""
 
 
 class Scheduling:
-    """The scheduler's state: nodes, and computations in the order submitted.
+    """The scheduler's state: nodes with their leases, and computations by their tickets.
 
-    One computation runs at a time and has all servers; the next one's turn comes when it is over.
+    A computation has all servers that it wants, by default all there are; the turn of the next one comes when what
+    it wants is not wanted by anybody before it.
     """
 
-    def __init__(self) -> None:
-        self.nodes: dict[bytes, _Node] = {}
-        self.computations: dict[bytes, _Computation] = {}
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+        self.nodes: dict[bytes, NodeState] = {}
+        self.claims = Claims()
         self._number = 0
+        self._settled = False
 
-    # --- events
+    # --- clients
 
-    def submitted(self, computation: bytes, client_id: bytes, name: str) -> int:
-        """Queue a computation; give its number. `advance` says what follows."""
+    def submitted(self, now: float, submission: Submission) -> tuple[Ticket, list[Effect]]:
+        """Queue a computation, or let one come back to its place.
+
+        Raises:
+            ValueError: It is another client's.
+        """
+        claim = self.claims.get(submission.computation)
+        if claim is not None:
+            return claim.ticket, self._came_back(now, claim, submission)
+        key = submission.key or self.rules.make_key()
+        claim = Claim.of(submission, self._ticket(submission), key, self._zombie_period(submission))
+        claim.running = submission.running and now < self.rules.settled_at
+        self.claims.add(claim)
+        for node in self.nodes.values():
+            claim.note(node.facts)
+        return claim.ticket, self._advance(now)
+
+    def _ticket(self, submission: Submission) -> Ticket:
+        old = submission.ticket
+        own = Ticket(self.rules.epoch, self._number)
+        if old is not None and old <= own and not self.claims.holds(old):
+            return old
         self._number += 1
-        self.computations[computation] = _Computation(computation, client_id, name, self._number)
-        return self._number
+        return Ticket(self.rules.epoch, self._number)
 
-    def advance(self) -> list[Effect]:
-        """Let the next computation run if none does, and give it the nodes that are free."""
+    def _zombie_period(self, submission: Submission) -> float:
+        rules = self.rules
+        own = None if rules.shared else submission.zombie_period
+        return (rules.zombie_period if own is None else own) or 0.0
+
+    def _came_back(self, now: float, claim: Claim, submission: Submission) -> list[Effect]:
+        if claim.client_id != submission.client_id:
+            message = "this computation is another client's"
+            raise ValueError(message)
+        claim.detached = False
+        claim.wishes = submission.wishes
+        claim.zombie_period = self._zombie_period(submission)
+        for node in self.nodes.values():
+            claim.note(node.facts)
         effects: list[Effect] = []
-        running = next((one for one in self.computations.values() if one.running), None)
-        if running is None:
-            running = next(iter(self.computations.values()), None)
-            if running is None:
-                return effects
-            running.running = True
-            effects.append(TellTurn(running.client_id, running.computation))
-        effects += [self._grant(node, running) for node in self.nodes.values() if node.holder is None]
+        if claim.running:
+            effects.append(TellTurn(claim.client_id, claim.computation, claim.zombie_period))
+            effects += [self._leased(claim, self.nodes[node_id]) for node_id in claim.nodes if node_id in self.nodes]
+        return effects + self._advance(now)
+
+    def withdrawn(self, now: float, computation: bytes, client_id: bytes) -> list[Effect]:
+        """A client closes its computation, or does not want to wait any more."""
+        claim = self.claims.get(computation)
+        if claim is None or claim.client_id != client_id:
+            return []
+        return self._end(claim) + self._advance(now)
+
+    def client_left(self, now: float, client_id: bytes, *, orderly: bool) -> list[Effect]:
+        """A client said goodbye, or its connection is lost.
+
+        What waits is out of the queue; a client that comes back shows its ticket. What runs is over at once after a
+        goodbye; after a loss it is so when the nodes, which see the client too, have freed its servers.
+        """
+        effects: list[Effect] = []
+        for claim in self.claims.of_client(client_id):
+            if claim.running and claim.nodes and not orderly:
+                claim.detached = True
+            else:
+                effects += self._end(claim)
+        return effects + self._advance(now)
+
+    def _end(self, claim: Claim) -> list[Effect]:
+        self.claims.remove(claim.computation)
+        effects: list[Effect] = []
+        for node_id in claim.nodes:
+            node = self.nodes.get(node_id)
+            if node is not None and node.end_lease(claim.computation):
+                effects.append(AskRevoke(node_id, claim.computation))
         return effects
 
-    def _grant(self, node: _Node, running: _Computation) -> AskGrant:
-        node.holder = running.computation
-        return AskGrant(node.facts.node_id, running.computation, running.client_id, running.number, running.key)
+    # --- nodes
 
-    def granted(self, node_id: bytes, computation: bytes) -> list[Effect]:
-        """The node has given its servers."""
+    def node_joined(
+        self, now: float, facts: NodeFacts, free: int, held: Iterable[Held]
+    ) -> tuple[list[bytes], list[Effect]]:
+        """A node offers its servers; give the computations whose leases there are this scheduler's, too."""
+        again = facts.node_id in self.nodes
+        effects = self._gone(now, facts.node_id) if again else []
+        node = self.nodes[facts.node_id] = NodeState(facts, now)
+        adopted = [one.computation for one in held if self._adopt(node, one)]
+        node.told_free(free)
+        for claim in self.claims:
+            claim.note(facts)
+        effects += self._discovered(node, None)
+        for claim in self.claims.running():
+            effects += self._discovered(node, claim)
+        return adopted, effects + (self._advance(now, node) if again else self._serve(now, node))
+
+    def _adopt(self, node: NodeState, held: Held) -> bool:
+        """Take over a lease that the node has given already, if it is this scheduler's business."""
+        claim = self.claims.get(held.computation)
+        own = claim is not None and claim.key == held.key
+        if not own and not (self.rules.shared and held.shared and held.orphan):
+            return False
+        if claim is not None and claim.client_id != held.client_id:
+            return False
+        if claim is None:
+            claim = Claim(
+                held.computation, held.client_id, held.name, held.ticket, held.key, None, 0.0, self.rules.pulse_interval
+            )
+            claim.detached = True
+            self.claims.add(claim)
+        claim.key = held.key
+        claim.running = True
+        claim.bare_since = None
+        claim.nodes.add(node.facts.node_id)
+        node.adopt_lease(held.computation, held.servers)
+        return True
+
+    def node_left(self, now: float, node_id: bytes, *, orderly: bool) -> list[Effect]:
+        """A node is gone. Its clients judge by their own connections whether its servers are, too."""
         node = self.nodes.get(node_id)
-        running = self.computations.get(computation)
-        if node is None or node.holder != computation:
+        if node is None:
             return []
-        if running is None:  # it was withdrawn meanwhile
+        status = Status.NodeClosed if orderly else Status.NodeDisconnected
+        effects: list[Effect] = [Happened(status, node.facts.addr, 0, None, None)]
+        for computation in node.leases:
+            claim = self.claims.get(computation)
+            if claim is not None:
+                effects.append(Happened(status, node.facts.addr, 0, computation, claim.client_id))
+        return effects + self._gone(now, node_id) + self._advance(now)
+
+    def _gone(self, now: float, node_id: bytes) -> list[Effect]:
+        effects: list[Effect] = []
+        del self.nodes[node_id]
+        for claim in self.claims:
+            claim.wanted.pop(node_id, None)
+            if node_id in claim.nodes:
+                claim.lost_node(now, node_id)
+                if claim.detached and not claim.nodes:
+                    effects += self._end(claim)
+        return effects
+
+    def pulsed(self, now: float, node_id: bytes, resources: Resources) -> list[Effect]:
+        """A node is alive, and says what it has."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return []
+        node.heard = now
+        first = node.resources is None
+        node.resources = resources
+        wanted = any(claim.wishes is not None and claim.wishes.frugal for claim in self.claims.running())
+        return self._serve(now, node) if wanted or first else []
+
+    def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:
+        """A node has given servers, perhaps fewer than it was asked for."""
+        node = self.nodes.get(node_id)
+        if node is None or not node.grant_lease(computation, servers):
+            return []
+        node.told_free(free)
+        claim = self.claims.get(computation)
+        if claim is None:  # it was withdrawn meanwhile
+            node.end_lease(computation)
             return [AskRevoke(node_id, computation)]
-        return [TellLeased(running.client_id, computation, node.facts, running.key)]
+        claim.bare_since = None
+        return [self._leased(claim, node), *self._serve(now, node)]
 
-    def freed(self, node_id: bytes) -> list[Effect]:
-        """A node's servers are free again."""
+    def _leased(self, claim: Claim, node: NodeState) -> TellLeased:
+        return TellLeased(claim.client_id, claim.computation, node.facts, claim.key)
+
+    def refused(self, now: float, node_id: bytes, computation: bytes, held: Iterable[tuple[str, int]]) -> list[Effect]:
+        """A node has given nothing: another scheduler has its servers. It will say when that is over."""
         node = self.nodes.get(node_id)
-        if node is not None:
-            node.holder = None
-        return self.advance()
-
-    def withdrawn(self, computation: bytes) -> list[Effect]:
-        """A computation is over, or gone from the queue."""
-        if self.computations.pop(computation, None) is None:
+        if node is None or not node.refuse_lease(computation):
             return []
-        revokes: list[Effect] = [
-            AskRevoke(node.facts.node_id, computation) for node in self.nodes.values() if node.holder == computation
+        claim = self.claims.get(computation)
+        if claim is None:
+            return []
+        effects: list[Effect] = [
+            Happened(Status.ServerIgnore, addr, port, computation, claim.client_id) for addr, port in held
         ]
-        return revokes + self.advance()
+        if computation not in node.leases:
+            claim.lost_node(now, node_id)
+            if claim.detached and not claim.nodes:
+                effects += self._end(claim) + self._advance(now)
+        return effects
 
-    def client_left(self, client_id: bytes) -> list[Effect]:
-        """A client is gone, and its computations with it."""
-        mine = [one.computation for one in self.computations.values() if one.client_id == client_id]
-        return [effect for computation in mine for effect in self.withdrawn(computation)]
+    def room(self, now: float, node_id: bytes, free: int) -> list[Effect]:
+        """A node has free servers again, or fewer than before."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return []
+        node.told_free(free)
+        return self._serve(now, node)
 
-    def node_joined(self, facts: NodeFacts) -> list[Effect]:
-        """A node offers its servers."""
-        self.nodes[facts.node_id] = _Node(facts)
-        return self.advance()
+    def freed(self, now: float, node_id: bytes, freed: Freed) -> list[Effect]:
+        """Servers of a lease are free again; with the last of them it has ended."""
+        node = self.nodes.get(node_id)
+        computation, over = freed.computation, freed.over
+        if node is None or not node.free_lease(computation, freed.servers):
+            return []
+        node.told_free(freed.free)
+        claim = self.claims.get(computation)
+        effects: list[Effect] = []
+        if claim is not None:
+            claim.through_with(node_id, node.facts.servers if over is Over.RELEASED else freed.servers, over)
+            if computation not in node.leases:
+                claim.lost_node(now, node_id)
+                effects += self._lease_over(claim, node, over)
+        return effects + self._advance(now, node)
 
-    def node_left(self, node_id: bytes) -> None:
-        """A node is gone."""
-        self.nodes.pop(node_id, None)
+    def _lease_over(self, claim: Claim, node: NodeState, over: Over) -> list[Effect]:
+        closed = Happened(Status.NodeClosed, node.facts.addr, 0, claim.computation, claim.client_id)
+        effects: list[Effect] = [closed] if over is Over.IDLE else []
+        if claim.nodes:
+            return effects
+        if over is Over.IDLE:
+            return [*effects, *self._discard(claim)]
+        if claim.detached:
+            self._end(claim)
+        return effects
+
+    def _discard(self, claim: Claim) -> list[Effect]:
+        reason = f"its servers were idle for the zombie period of {claim.zombie_period:g} s"
+        return [TellDiscarded(claim.client_id, claim.computation, reason), *self._end(claim)]
+
+    # --- the clock
+
+    def tick(self, now: float) -> list[Effect]:
+        """Act on the time: nodes that were silent too long, computations without servers, the end of settling."""
+        longest = PULSES * self.rules.pulse_interval
+        effects: list[Effect] = []
+        for node in [node for node in self.nodes.values() if now - node.heard >= longest]:
+            effects += [DropNode(node.facts.node_id), *self.node_left(now, node.facts.node_id, orderly=False)]
+        for claim in self.claims.running():
+            since = claim.bare_since
+            if claim.zombie_period and since is not None and now - since >= claim.zombie_period:
+                effects += self._discard(claim)
+        return effects + self._advance(now)
+
+    def next_tick(self) -> float:
+        """Give the time of the next `tick` that can have an effect."""
+        longest = PULSES * self.rules.pulse_interval
+        times = [node.heard + longest for node in self.nodes.values()]
+        times += [
+            claim.bare_since + claim.zombie_period
+            for claim in self.claims
+            if claim.bare_since is not None and claim.zombie_period
+        ]
+        if not self._settled:
+            times.append(self.rules.settled_at)
+        return min(times, default=math.inf)
+
+    # --- decisions
+
+    def _advance(self, now: float, changed: NodeState | None = None) -> list[Effect]:
+        """Let those run whose turn it is; serve them, and those that ran before where something changed."""
+        newly_settled = not self._settled and now >= self.rules.settled_at
+        self._settled = self._settled or newly_settled
+        if not self._settled:
+            return []
+        effects: list[Effect] = []
+        due = self.claims.due({node_id: node.facts.servers for node_id, node in self.nodes.items()})
+        for claim in due:
+            claim.running = True
+            effects.append(TellTurn(claim.client_id, claim.computation, claim.zombie_period))
+            for node in self.nodes.values():
+                effects += self._discovered(node, claim)
+        for claim in self.claims.running():
+            if not claim.nodes and claim.bare_since is None:
+                claim.bare_since = now
+        everywhere = newly_settled or due or changed is None
+        nodes = list(self.nodes.values()) if everywhere else [changed] if changed is not None else []
+        for node in nodes:
+            effects += self._serve(now, node)
+        return effects
+
+    def _serve(self, now: float, node: NodeState) -> list[Effect]:
+        """Ask a node for what running computations want of it, in the order of their tickets."""
+        if now < self.rules.settled_at:
+            return []
+        effects: list[Effect] = []
+        if node.left <= 0:
+            return effects
+        for claim in self.claims.running():
+            if claim.wishes is None or claim.detached:
+                continue
+            wanted = claim.wishes.now(node.facts, node.resources) - claim.spent.get(node.facts.node_id, 0)
+            asked = node.ask_lease(claim.computation, wanted)
+            if asked:
+                claim.nodes.add(node.facts.node_id)
+                claim.bare_since = None
+                effects.append(self._ask(claim, node, asked))
+        return effects
+
+    def _ask(self, claim: Claim, node: NodeState, servers: int) -> AskGrant:
+        return AskGrant(
+            node.facts.node_id,
+            claim.computation,
+            claim.client_id,
+            claim.name,
+            claim.ticket,
+            claim.key,
+            servers,
+            claim.zombie_period,
+            claim.pulse_interval,
+        )
+
+    def _discovered(self, node: NodeState, claim: Claim | None) -> list[Effect]:
+        addr = node.facts.addr
+        if claim is None:
+            return [Happened(Status.NodeDiscovered, addr, 0, None, None)]
+        found: list[Effect] = [Happened(Status.NodeDiscovered, addr, 0, claim.computation, claim.client_id)]
+        if claim.wishes is not None and not claim.wishes.most(node.facts):
+            found.append(Happened(Status.NodeIgnore, addr, 0, claim.computation, claim.client_id))
+        return found

@@ -18,16 +18,16 @@ import msgspec
 import trio
 
 from .._config import config
-from .._errors import DiscoroError, PeerDisconnected
 from .._values import Location
 from ..wire import PeerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..link import Done, Endpoint, Link
+    from ..link import Endpoint, Link
     from ..wire import Control
     from ._forks import Exit, ServerProcess, Template
+    from ._lease import Lease
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class Server:
         self.folder = folder
         self.location = Location("", 0)
         self.up = trio.Event()
+        self.lease: Lease | None = None
+        """Whom it has been set up for; a server serves one lease in its life."""
         self.reason = ""
         """Why it was ended, if somebody wanted that."""
 

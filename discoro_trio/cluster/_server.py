@@ -39,6 +39,7 @@ class Server:
         services = endpoint.services
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
+        services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)
 
     async def run(self) -> None:
         """Hold the nursery of all coroutines until it is cancelled."""
@@ -70,6 +71,12 @@ class Server:
         folder = Path(begin.folder)
         await trio.to_thread.run_sync(place_files, folder, Path.cwd())
         install_definitions(decode_package(begin.package), folder, place=str(self._endpoint.location))
+
+    async def _close_if_idle(self, _link: Link, _close: messages.CloseIfIdle) -> Done | messages.StillBusy:
+        if self._process.runner.busy:
+            return messages.StillBusy()
+        self._process.runner.open = False
+        return Done()
 
     async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
         self._process.runner.open = False

@@ -98,6 +98,11 @@ class Runner:
         services.on_request(Attach, self._attach, trust=ANY)
         services.links_lost.append(self._lost)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs here for others, or has ended and its outcome was not fetched yet."""
+        return any(guest.running or guest.ready for guest in self._guests.values())
+
     # --- frames of a guest
 
     async def _attach(self, link: Link, _message: Attach) -> Attached:

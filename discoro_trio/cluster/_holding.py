@@ -1,0 +1,211 @@
+"""Which computation holds which seats of a node: the node's decisions, without I/O and without a clock.
+
+The node is the authority for its servers: what stands here is what counts, whatever schedulers and clients believe.
+`_node` carries out what is decided here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ._facts import PULSES, Held, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._facts import Over
+
+
+@attrs.frozen
+class Terms:
+    """What a scheduler asks a node for."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    ticket: Ticket
+    key: bytes
+    servers: int
+    zombie_period: float
+    """Seconds; 0 for never."""
+    pulse_interval: float
+    """Seconds."""
+    scheduler_id: bytes
+    shared: bool
+    """Whether that scheduler is a shared one."""
+
+
+@attrs.define(eq=False)
+class Lease:
+    """Seats of this node, given to one computation."""
+
+    terms: Terms
+    scheduler_id: bytes
+    """Who answers for it: the one that asked, or one that has taken over."""
+    seats: set[int] = attrs.Factory(set)
+    orphan: bool = False
+    """Whether that scheduler is lost."""
+    attended: bool = False
+    """Whether its client has come."""
+    over: Over | None = None
+    """Why it is ending, if it is."""
+    busy: set[int] = attrs.Factory(set)
+    """The seats at which something runs."""
+    idle_since: dict[int, float] = attrs.Factory(dict)
+    since: float = 0.0
+    """When it was given."""
+
+
+class Holding:
+    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's."""
+
+    def __init__(self, seats: Iterable[int]) -> None:
+        self.seats = sorted(seats)
+        self.leases: dict[bytes, Lease] = {}
+        self._holder: dict[int, Lease] = {}
+
+    @property
+    def free(self) -> int:
+        """The number of seats that nobody has."""
+        return len(self.seats) - len(self._holder)
+
+    def holder(self, seat: int) -> Lease | None:
+        """Tell who has a seat."""
+        return self._holder.get(seat)
+
+    # --- what schedulers want
+
+    def grant(self, now: float, terms: Terms) -> int:
+        """Give seats, as many as are wanted and free; give their number, 0 for a refusal.
+
+        A computation that has some gets more only under the terms that it has.
+        """
+        lease = self.leases.get(terms.computation)
+        if lease is not None and (lease.over is not None or not _same(lease, terms)):
+            return 0
+        seats = [seat for seat in self.seats if seat not in self._holder][: max(terms.servers, 0)]
+        if not seats:
+            return 0
+        if lease is None:
+            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id, since=now)
+        for seat in seats:
+            self._holder[seat] = lease
+            lease.seats.add(seat)
+            lease.idle_since[seat] = now
+        return len(seats)
+
+    def reported(self) -> list[Held]:
+        """Say what is held, to a scheduler that joins or returns."""
+        return [
+            Held(
+                lease.terms.computation,
+                lease.terms.client_id,
+                lease.terms.name,
+                lease.terms.ticket,
+                lease.terms.key,
+                len(lease.seats),
+                lease.scheduler_id,
+                lease.terms.shared,
+                lease.orphan,
+            )
+            for lease in self.leases.values()
+            if lease.over is None
+        ]
+
+    def adopted(self, computations: Iterable[bytes], scheduler_id: bytes) -> None:
+        """Note that a scheduler answers for leases that were another's, or its own before it was lost."""
+        for computation in computations:
+            lease = self.leases.get(computation)
+            if lease is not None:
+                lease.scheduler_id = scheduler_id
+                lease.orphan = False
+
+    def scheduler_lost(self, scheduler_id: bytes) -> None:
+        """Note that a scheduler is lost; its leases stay, for it closes nothing."""
+        for lease in self.leases.values():
+            if lease.scheduler_id == scheduler_id:
+                lease.orphan = True
+
+    # --- their ends
+
+    def end(self, computation: bytes, over: Over) -> bool:
+        """Begin the end of a lease; tell whether it had not begun."""
+        lease = self.leases.get(computation)
+        if lease is None or lease.over is not None:
+            return False
+        lease.over = over
+        return True
+
+    def ended(self, computation: bytes) -> int:
+        """Note that all servers of a lease are gone; give the number of seats that are free by that."""
+        lease = self.leases.pop(computation)
+        for seat in lease.seats:
+            del self._holder[seat]
+        return len(lease.seats)
+
+    def vacated(self, seat: int) -> None:
+        """Note that one server of a lease is gone because it was idle."""
+        lease = self._holder.pop(seat)
+        lease.seats.discard(seat)
+        lease.busy.discard(seat)
+        lease.idle_since.pop(seat, None)
+        if not lease.seats:
+            del self.leases[lease.terms.computation]
+
+    # --- the clock
+
+    def activity(self, now: float, seat: int, *, busy: bool) -> None:
+        """Note whether anything runs at a seat, or has since the last word."""
+        lease = self._holder.get(seat)
+        if lease is None:
+            return
+        if busy:
+            lease.busy.add(seat)
+        else:
+            lease.busy.discard(seat)
+        lease.idle_since[seat] = now
+
+    def idle(self, now: float) -> list[int]:
+        """Give the seats that were idle for their zombie period; the servers themselves have the last word."""
+        return [
+            seat
+            for seat, lease in self._holder.items()
+            if lease.terms.zombie_period
+            and lease.over is None
+            and seat not in lease.busy
+            and now - lease.idle_since[seat] >= lease.terms.zombie_period
+        ]
+
+    def asked_to_close(self, seat: int) -> None:
+        """Note that the server of an idle seat is asked whether it can close; `activity` or `vacated` follows."""
+        self._holder[seat].busy.add(seat)
+
+    def unattended(self, now: float) -> list[bytes]:
+        """Give the leases whose client did not come within five pulses."""
+        return [
+            computation
+            for computation, lease in self.leases.items()
+            if not lease.attended and lease.over is None and now - lease.since >= PULSES * lease.terms.pulse_interval
+        ]
+
+    def next_look(self) -> float:
+        """Give the next time at which `idle` or `unattended` may have something."""
+        times = [
+            lease.since + PULSES * lease.terms.pulse_interval
+            for lease in self.leases.values()
+            if not lease.attended and lease.over is None
+        ]
+        times += [
+            lease.idle_since[seat] + lease.terms.zombie_period
+            for seat, lease in self._holder.items()
+            if lease.terms.zombie_period and lease.over is None and seat not in lease.busy
+        ]
+        return min(times, default=math.inf)
+
+
+def _same(lease: Lease, terms: Terms) -> bool:
+    held = lease.terms
+    return (held.client_id, held.key) == (terms.client_id, terms.key) and lease.scheduler_id == terms.scheduler_id

@@ -1,0 +1,38 @@
+"""Checks of options that schedulers, nodes and computations have in common.
+
+Each check gives the value to use, or says what was found, what was expected and which setting changes it.
+"""
+
+from __future__ import annotations
+
+from .._config import config
+
+
+def check_pulse_interval(value: float | None) -> float:
+    """Give the seconds between signs of life; `config.MinPulseInterval` by default.
+
+    Raises:
+        ValueError: It is outside of `config.MinPulseInterval` and `config.MaxPulseInterval`.
+    """
+    low, high = config.MinPulseInterval, config.MaxPulseInterval
+    if value is None:
+        return low
+    if not low <= value <= high:
+        message = (
+            f"pulse_interval={value!r} is outside of config.MinPulseInterval and config.MaxPulseInterval, "
+            f"{low:g} to {high:g} s"
+        )
+        raise ValueError(message)
+    return value
+
+
+def check_period(name: str, value: float | None) -> float | None:
+    """Give a number of seconds that is not negative, or None.
+
+    Raises:
+        ValueError: It is negative, or no number.
+    """
+    if value is not None and not value >= 0:
+        message = f"{name} must be 0 or more seconds, or None, not {value!r}"
+        raise ValueError(message)
+    return value
