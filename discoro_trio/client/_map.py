@@ -6,17 +6,19 @@ session.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..process import Call, describe
+from .._scopes import open_background
+from ..process import Call, Ending, describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from ..process import Started
     from ..wire import Shipped
@@ -47,6 +49,7 @@ class Mapping:
         self._slots: deque[_Slot] = deque()
         self._results: deque[Any] = deque()
         self._failure: BaseException | None = None
+        self._leaving = False
         self._scope = trio.CancelScope()
         self._moved = trio.lowlevel.ParkingLot()
 
@@ -56,27 +59,27 @@ class Mapping:
         self._ordered = ordered
         self._chunksize = _at_least_one("chunksize", chunksize)
         self._limit = limit if limit is None else _at_least_one("limit", limit)
-        errors: list[BaseException] = []
-        async with trio.open_nursery() as nursery:
-            with self._scope:
+        failure: BaseException | None = None
+        try:
+            async with open_background() as nursery:
                 nursery.start_soon(self._feed_safely)
-                try:
-                    yield self._iterate()
-                except trio.Cancelled:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - goes into the group below
-                    errors.append(error)
-            nursery.cancel_scope.cancel()
-            await self._session.cancel_and_wait(list(self._running))
-        if self._failure is not None and not isinstance(self._failure, trio.Cancelled):
-            errors.append(self._failure)
+                async with aclosing(self._iterate()) as results:
+                    with self._scope:
+                        yield results
+        except BaseException as error:  # noqa: BLE001 - raised below, when all jobs have ended
+            failure = error
+        self._leaving = True
+        await self._session.cancel_and_wait(list(self._running))
+        if isinstance(failure, trio.Cancelled) and self._failure is None:
+            raise failure
+        errors = [error for error in (failure, self._failure) if error is not None]
         if errors:
             message = "a map failed"
             raise BaseExceptionGroup(message, _flat(errors))
 
     # --- results
 
-    async def _iterate(self) -> AsyncIterator[Any]:
+    async def _iterate(self) -> AsyncGenerator[Any]:
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             while not self._results:
@@ -91,6 +94,8 @@ class Mapping:
     def _ended(self, started: Started) -> None:
         slot = self._running.pop(started)
         assert started.outcome is not None  # noqa: S101 - called at its end
+        if self._leaving and started.outcome.ending in (Ending.CANCELLED, Ending.LOST):
+            return  # that is what leaving the block has asked for
         try:
             slot.values = slot.unpack(started.outcome.value())
         except BaseException as error:  # noqa: BLE001 - the map raises it
@@ -112,23 +117,20 @@ class Mapping:
 
     async def _feed_safely(self) -> None:
         try:
-            with self._scope_of_feeder():
-                await self._feed()
+            await self._feed()
         except Exception as error:  # noqa: BLE001 - the map raises it
             self._fail(error)
 
-    def _scope_of_feeder(self) -> trio.CancelScope:
-        return trio.CancelScope()
-
     async def _feed(self) -> None:
         chunk: list[Any] = []
-        async for item in _each(self._source):
-            chunk.append(item)
-            self._out += 1
-            if len(chunk) == self._chunksize:
-                await self._submit(chunk)
-                chunk = []
-                await self._room()
+        async with aclosing(_each(self._source)) as items:
+            async for item in items:
+                chunk.append(item)
+                self._out += 1
+                if len(chunk) == self._chunksize:
+                    await self._submit(chunk)
+                    chunk = []
+                    await self._room()
         if chunk:
             await self._submit(chunk)
         self._read_all = True
@@ -191,7 +193,13 @@ def run_plain_chunk(function: Callable[..., Any], chunk: list[Any], star: bool) 
     return [function(*item) for item in chunk] if star else [function(item) for item in chunk]
 
 
-async def _each(source: Any) -> AsyncIterator[Any]:
+async def _each(source: Any) -> AsyncGenerator[Any]:
+    if inspect.isasyncgen(source):
+        # Nobody else can tell when it is read no more; left to the garbage collector, its clean-up could not await.
+        async with aclosing(source):
+            async for item in source:
+                yield item
+        return
     if hasattr(source, "__aiter__"):
         async for item in source:
             yield item
@@ -214,5 +222,3 @@ def _at_least_one(name: str, value: int) -> int:
         message = f"{name} must be 1 or more, not {value!r}"
         raise ValueError(message)
     return value
-
-
