@@ -1,0 +1,211 @@
+"""The main job, end to end: functions at servers, their values, and messages with them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+from .clusters import open_computation, run_script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def zeros(count: int) -> bytes:
+    return bytes(count)
+
+
+async def talk_to_the_next(number: int, rounds: int, *, coro: discoro.Coro[int]) -> int:
+    """Send to the coroutine whose handle comes, and add up what comes from another."""
+    total = 0
+    for _ in range(rounds + 1):
+        message = await coro.receive()
+        if isinstance(message, discoro.Coro):
+            for _ in range(rounds):
+                await message.send(number)
+        else:
+            total += message
+    return total
+
+
+@pytest.mark.spec("B06", "B11", "S67")
+async def test_20_000_jobs_with_256_in_flight_have_each_its_value() -> None:
+    numbers = iter(range(20_000))
+    found: dict[int, int] = {}
+
+    async def work(computation: discoro.Computation) -> None:
+        for number in numbers:
+            found[number] = await computation.run_result(add, number, 1)
+
+    async with open_computation([add], seconds=60) as computation, trio.open_nursery() as nursery:
+        for _ in range(256):
+            nursery.start_soon(work, computation)
+    assert found == {number: number + 1 for number in range(20_000)}
+
+
+async def test_a_result_of_200_MB_arrives_while_small_ones_pass_it() -> None:  # noqa: N802 (the unit)
+    size = 200_000_000
+    async with open_computation(servers=1) as computation, trio.open_nursery() as nursery:
+        done = trio.Event()
+
+        async def fetch() -> None:
+            assert await computation.run_result(zeros, size) == bytes(size)
+            done.set()
+
+        nursery.start_soon(fetch)
+        count = 0
+        while not done.is_set():
+            assert await computation.run_result(add, count, count) == 2 * count
+            count += 1
+    assert count > 10
+
+
+@pytest.mark.spec("S11", "S31", "S73")
+async def test_1000_coroutines_on_two_servers_talk_at_once() -> None:
+    count, rounds = 1000, 5
+    async with open_computation([talk_to_the_next]) as computation:
+        ring = [await computation.run(talk_to_the_next, number, rounds) for number in range(count)]
+        assert len({coro.location for coro in ring}) == 2
+        for coro, following in zip(ring, [*ring[1:], ring[0]], strict=True):
+            await coro.send(following)
+        totals = [await coro.result() for coro in ring]
+    assert totals == [rounds * ((number - 1) % count) for number in range(count)]
+
+
+@pytest.mark.spec("S46", "S43")
+async def test_a_class_of_main_is_the_same_class_on_both_sides(tmp_path: Path) -> None:
+    source = """
+from dataclasses import dataclass
+import trio
+import discoro_trio as discoro
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+    def turned(self) -> "Point":
+        return Point(-self.y, self.x)
+
+class Special(Point):
+    pass
+
+async def turn(point, *, coro):
+    assert isinstance(point, Point), type(point)
+    assert type(point).__module__ == "__main__"
+    other = await coro.receive()
+    assert type(other) is Special and isinstance(other, Point)
+    return point.turned(), other
+
+async def main():
+    async with discoro.open_cluster(servers=1):
+        async with discoro.Computation([turn, Point, Special]).schedule() as computation:
+            rcoro = await computation.run(turn, Point(1, 2))
+            await rcoro.send(Special(3, 4))
+            point, special = await rcoro.result()
+            print(isinstance(point, Point), point == Point(-2, 1), type(special) is Special, special)
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+    assert await run_script(source, tmp_path) == "True True True Special(x=3, y=4)\n"
+
+
+# --- cancelling
+
+
+async def wait_and_clean_up(client: discoro.Coro[None]) -> None:
+    await client.send("runs")
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.deliver("cleaned up")
+
+
+@pytest.mark.spec("B02")
+async def test_a_cancelled_scope_around_run_result_is_left_after_the_remote_clean_up() -> None:
+    async with open_computation([wait_and_clean_up]) as computation, discoro.open_coro() as client:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(computation.run_result, wait_and_clean_up, client)
+                assert await client.receive() == "runs"
+                scope.cancel()
+        assert scope.cancelled_caught
+        assert client.receive_nowait() == "cleaned up"
+
+
+@pytest.mark.spec("B02")
+async def test_a_cancelled_wait_in_result_leaves_the_coroutine_running() -> None:
+    async with open_computation([wait_and_clean_up]) as computation, discoro.open_coro() as client:
+        rcoro = await computation.run(wait_and_clean_up, client)
+        assert await client.receive() == "runs"
+        with trio.move_on_after(0.01):
+            await rcoro.result()
+        with pytest.raises(trio.WouldBlock):
+            client.receive_nowait()
+        rcoro.cancel("enough")
+        with pytest.raises(discoro.CoroCancelled) as caught:
+            await rcoro.result()
+        assert caught.value.reason == "enough"
+        assert await client.receive() == "cleaned up"
+
+
+# --- bad use
+
+
+async def generate() -> object:
+    yield 1
+
+
+def old_style() -> object:
+    yield 1
+
+
+@pytest.mark.spec("S42", "S68")
+async def test_bad_use_gets_a_sentence_that_says_what_to_do() -> None:
+    computation = discoro.Computation([add])
+    with pytest.raises(RuntimeError, match=re.escape("run it inside 'async with computation.schedule():'")):
+        await computation.run(add, 1, 2)
+    with pytest.raises(
+        TypeError, match="a component is a function, a class, a module, or the path of a file or folder"
+    ):
+        discoro.Computation([add, 17])
+    with pytest.raises(ValueError, match="servers must be 1 or more, not 0; leave it out for one a processor"):
+        async with discoro.open_cluster(servers=0):
+            pass
+    with trio.fail_after(30):
+        async with discoro.open_cluster(servers=1):
+            async with computation.schedule():
+                with pytest.raises(RuntimeError, match="make a second Computation to schedule twice"):
+                    async with computation.schedule():
+                        pass
+                with pytest.raises(TypeError, match="an async function or a plain function is needed, not 17"):
+                    await computation.run(17)  # type: ignore[arg-type]
+                with pytest.raises(TypeError, match="not run\\(add\\(…\\)\\)"):
+                    await computation.run(add(1, 2))  # type: ignore[arg-type]
+                with pytest.raises(TypeError, match="is an async generator function"):
+                    await computation.run(generate)
+                with pytest.raises(TypeError, match="make it `async def`, with `await` for `yield`"):
+                    await computation.run(old_style)
+                with pytest.raises(TypeError, match="coro= cannot be given"):
+                    await computation.run(talk_to_the_next, 1, 2, coro=1)
+                assert await computation.run_result(add, 1, 2) == 3
+            with pytest.raises(discoro.ComputationClosed, match="it runs nothing more"):
+                await computation.run(add, 1, 2)
+            async with computation.schedule():
+                await computation.close()
+                with pytest.raises(discoro.ComputationClosed, match="it runs nothing more"):
+                    await computation.run_result(add, 1, 2)

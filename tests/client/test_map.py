@@ -1,0 +1,127 @@
+"""`map`: its results, its errors, and what leaving it does to its jobs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+from .clusters import open_computation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+async def fail_on_3(number: int) -> int:
+    if number == 3:
+        message = "three"
+        raise ValueError(message)
+    return number
+
+
+async def wait_and_clean_up(client: discoro.Coro[None]) -> None:
+    await client.send("runs")
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.deliver("cleaned up")
+
+
+async def add(left: int, right: int) -> int:
+    return left + right
+
+
+@pytest.mark.spec("B11")
+async def test_values_come_in_order_or_as_they_are_ready_from_iterables_of_both_kinds() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(50):
+            await trio.lowlevel.checkpoint()
+            yield number
+
+    expected = [2 * number for number in range(50)]
+    async with open_computation([double]) as computation:
+        assert await computation.run_results(double, range(50)) == expected
+        assert await computation.run_results(double, numbers()) == expected
+        async with computation.map(double, range(50), ordered=False, chunksize=7) as results:
+            assert sorted([value async for value in results]) == expected
+        async with computation.starmap(add, zip(range(5), range(5), strict=True)) as results:
+            assert [value async for value in results] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.spec("B11")
+async def test_no_more_items_are_read_than_the_limit_beyond_what_was_taken() -> None:
+    read, taken, furthest = 0, 0, 0
+
+    def numbers() -> Iterator[int]:
+        nonlocal read
+        for number in range(100):
+            read += 1
+            yield number
+
+    async with open_computation([double]) as computation:
+        async with computation.map(double, numbers(), limit=5) as results:
+            async for _ in results:
+                taken += 1
+                furthest = max(furthest, read - taken)
+    assert taken == read == 100
+    assert furthest <= 5
+
+
+@pytest.mark.spec("B11")
+async def test_an_error_of_a_job_cancels_the_body_and_the_other_jobs() -> None:
+    async with open_computation([fail_on_3]) as computation:
+
+        async def consume() -> None:
+            async with computation.map(fail_on_3, range(3, 100)):
+                await trio.sleep_forever()
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await consume()
+        (error,) = caught.value.exceptions
+        assert (type(error), error.args) == (ValueError, ("three",))
+
+
+@pytest.mark.spec("B02")
+@pytest.mark.parametrize("how", ["break", "cancel", "raise"])
+async def test_however_the_block_is_left_its_jobs_have_cleaned_up(how: str) -> None:
+    async with open_computation([wait_and_clean_up]) as computation, discoro.open_coro() as client:
+        caught: list[BaseException] = []
+        with trio.CancelScope() as scope:
+            try:
+                async with computation.map(wait_and_clean_up, [client] * 2, limit=2):
+                    assert [await client.receive(), await client.receive()] == ["runs", "runs"]
+                    if how == "cancel":
+                        scope.cancel()
+                        await trio.sleep_forever()
+                    if how == "raise":
+                        msg = "nested"
+                        raise ExceptionGroup(msg, [KeyError(1), ExceptionGroup("deeper", [KeyError(2)])])
+            except* KeyError as group:
+                caught += group.exceptions
+        assert scope.cancelled_caught == (how == "cancel")
+        assert [repr(error) for error in caught] == (["KeyError(1)", "KeyError(2)"] if how == "raise" else [])
+        assert [client.receive_nowait(), client.receive_nowait()] == ["cleaned up", "cleaned up"]
+        with pytest.raises(trio.WouldBlock):
+            client.receive_nowait()
+
+
+@pytest.mark.spec("B02")
+async def test_a_deadline_around_run_results_is_left_after_the_remote_clean_up() -> None:
+    async with open_computation([wait_and_clean_up]) as computation, discoro.open_coro() as client:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(computation.run_results, wait_and_clean_up, [client])
+                assert await client.receive() == "runs"
+                scope.cancel()
+        assert client.receive_nowait() == "cleaned up"

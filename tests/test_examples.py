@@ -1,0 +1,101 @@
+"""The programs of examples/, run as a person runs them: what they print, and what Ctrl-C leaves of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from .client.clusters import ROOT, Program, environment, until_gone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.example, pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
+
+EXAMPLES = ROOT / "examples"
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if not path.stem.endswith("_proc"))
+
+
+def run_example(name: str, folder: Path, *args: str) -> str:
+    """Run an example with a folder of its own as the current one; give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment(folder),
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((folder / "tmp").iterdir())
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_example_says_what_it_does_and_which_options_it_has(name: str, tmp_path: Path) -> None:
+    text = run_example(name, tmp_path, "--help")
+    assert text.startswith(f"usage: {name}")
+    assert "--servers" in text
+
+
+def test_corpus_counts_the_same_by_messages_by_results_and_in_a_loop(tmp_path: Path) -> None:
+    text = run_example("corpus.py", tmp_path, "--files", "8")
+    assert "servers: 8 of 8" in text
+    assert len(set(re.findall(r"×\s+8(.*)", text))) == 1
+    assert len(re.findall(r"×\s+8 ", text)) == 3
+    assert "The totals are equal." in text
+
+
+@pytest.mark.slow
+def test_corpus_counts_the_whole_library_and_names_the_files_that_do_not_parse(tmp_path: Path) -> None:
+    text = run_example("corpus.py", tmp_path)
+    (found,) = re.findall(r"^(\d+) files in", text, re.MULTILINE)
+    assert int(found) >= 1500
+    assert f"servers: {found} of {found}" in text
+    assert "The totals are equal." in text
+    assert "test/tokenizedata/bad_coding.py: SyntaxError: unknown encoding: uft-8" in text
+
+
+@pytest.mark.spec("S03", "S04")
+def test_discomp1_computes_on_servers_and_talks_to_the_client_meanwhile(tmp_path: Path) -> None:
+    text = run_example("discomp1.py", tmp_path, "--jobs", "3", "--size", "1000")
+    assert text.endswith("There are 430 primes below 3000.\n")
+    assert len(re.findall(r"127\.0\.0\.1:\d+: gets \d+ to \d+\n", text)) == 3
+    assert len(re.findall(r"127\.0\.0\.1:\d+: \d+ primes below \d+\n", text)) == 12
+
+
+@pytest.mark.spec("S03", "S11")
+def test_discoro_client1_exchanges_objects_of_a_shipped_class(tmp_path: Path) -> None:
+    text = run_example("discoro_client1.py", tmp_path)
+    assert sorted(re.findall(r"text (\d) has ('\w+') (\d) times", text)) == [
+        ("0", "'the'", "3"),
+        ("1", "'a'", "3"),
+        ("2", "'to'", "2"),
+        ("3", "'to'", "2"),
+        ("4", "'row'", "3"),
+        ("5", "'the'", "2"),
+    ]
+    assert len(re.findall(r"127\.0\.0\.1:[1-9]\d+: 2 texts were read", text)) == 3
+
+
+@pytest.mark.spec("B20")
+async def test_ctrl_c_in_the_middle_of_an_example_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    program = Program([str(EXAMPLES / "corpus.py"), "--files", "24"], tmp_path)
+    with trio.fail_after(60):
+        await program.until_line(lambda line: line.startswith("servers: "))
+        below = program.below()
+        # To the whole group, as a terminal does.
+        os.killpg(program.process.pid, signal.SIGINT)
+        status, errors = await program.ended()
+    assert (status, errors) == (130, "\nStopped; nothing is left running.\n")
+    assert len(below) >= 2
+    await until_gone(below, seconds=2)
+    assert not list((tmp_path / "tmp").iterdir())
