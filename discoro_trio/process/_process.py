@@ -7,6 +7,7 @@ This module joins the parts: `Runner` runs what others start here, `Starts` keep
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._config import config
@@ -127,7 +128,7 @@ class Process:
         local, started = self.new_local(name or described.name)
 
         async def run() -> None:
-            outcome = await self.runner.run_here(local, described, args, kwargs)
+            outcome = await self.runner.outcome(local, partial(self.runner.called, described, local, args, kwargs))
             self.end_local(local)
             started.end(outcome)
 

@@ -7,6 +7,7 @@ starter keeps of them is with `_starts`.
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -165,19 +166,23 @@ class Runner:
     # --- running
 
     async def _run_guest(self, guest: _Guest, local: Local, body: Buffer, buffers: Sequence[memoryview]) -> None:
-        async def call() -> object:
-            (number,) = NUMBER.unpack_from(body)
-            described = self._function(guest, number)
-            local.name = described.name
-            args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
-            if name:
-                (local.name,) = name
-            return await self.call(described, local, args, kwargs)
-
-        ended = await self._outcome(local, call)
+        # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
+        opened = partial(self._opened, guest, local, body, buffers)
+        del body, buffers
+        ended = await self.outcome(local, opened)
         self._process.end_local(local)
         del guest.running[local.serial]
         self._send_outcome(guest, local, ended)
+
+    def _opened(self, guest: _Guest, local: Local, body: Buffer, buffers: Sequence[memoryview]) -> Awaitable[object]:
+        """Open what came with a start, and call it."""
+        (number,) = NUMBER.unpack_from(body)
+        described = self._function(guest, number)
+        local.name = described.name
+        args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
+        if name:
+            (local.name,) = name
+        return self.called(described, local, args, kwargs)
 
     def _function(self, guest: _Guest, number: int) -> Described:
         known = guest.functions.get(number)
@@ -185,25 +190,30 @@ class Runner:
             known = guest.functions[number] = describe(loads(known.body, known.buffers))
         return known  # type: ignore[return-value]
 
-    async def call(self, described: Described, local: Local, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    def called(
+        self, described: Described, local: Local, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[object]:
         """Call a function as the coroutine `local`, in a worker thread if it is a plain one."""
         if described.wants_coro:
             kwargs = {**kwargs, "coro": local.handle}
         if described.is_async:
-            return await described.function(*args, **kwargs)
-        return await trio.to_thread.run_sync(lambda: described.function(*args, **kwargs), limiter=self.threads)
+            awaitable: Awaitable[object] = described.function(*args, **kwargs)
+            return awaitable
+        return trio.to_thread.run_sync(partial(described.function, *args, **kwargs), limiter=self.threads)
 
-    async def run_here(self, local: Local, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Here:
-        """Run a coroutine that this process itself started."""
-        return await self._outcome(local, lambda: self.call(described, local, args, kwargs))
+    async def outcome(self, local: Local, opened: Callable[[], Awaitable[object]]) -> Here:
+        """Run a coroutine to its end; whatever that is, it is an outcome and not an exception here.
 
-    async def _outcome(self, local: Local, call: Callable[[], Awaitable[object]]) -> Here:
-        """Run to the end; whatever that is, it is an outcome and not an exception here."""
+        Args:
+            local: The coroutine.
+            opened: Calls its function; what it gives is awaited.
+        """
         current.set((local,))
-        scope = local.scope
         try:
-            with scope:
-                return Here.returned(await call())
+            with local.scope:
+                running = opened()
+                del opened
+                return Here.returned(await running)
         except trio.Cancelled:
             # Not by its own scope: all that runs in this process is being cancelled.
             return Here.cancelled("its process ends")
