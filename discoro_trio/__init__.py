@@ -33,7 +33,7 @@ from ._values import (
 )
 from .client import Computation
 from .cluster import Node, Scheduler, open_cluster
-from .process import Coro, current_coro, open_coro, open_endpoint
+from .process import Coro, current_coro, open_coro, open_endpoint, open_nursery
 
 __all__ = [
     "AuthenticationError",
@@ -68,4 +68,5 @@ __all__ = [
     "open_cluster",
     "open_coro",
     "open_endpoint",
+    "open_nursery",
 ]

@@ -1,7 +1,7 @@
-"""A nursery for the package's own background tasks, which never shows in the body's exceptions.
+"""A nursery for the package's own background tasks, which never shows in the body's exceptions; and flat groups.
 
 `trio.open_nursery` puts a group around whatever leaves its block. The blocks of this package that yield to a user
-must not: their body's exception passes unchanged.
+must not: their body's exception passes unchanged. Those that are nurseries themselves raise groups, always flat.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -49,3 +49,24 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
         if not isinstance(inner, trio.Cancelled):
             return inner
     return group.exceptions[0]
+
+
+def flatten(error: BaseException) -> list[BaseException]:
+    """Give the errors of a group and of the groups in it, each once; of any other error, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    found = {id(leaf): leaf for member in error.exceptions for leaf in flatten(member)}
+    return list(found.values())
+
+
+def raise_flat(message: str, errors: Sequence[BaseException]) -> None:
+    """Raise errors as one flat group, also if there is just one; nothing if there is none.
+
+    If there is nothing but cancellation, that is raised as it is.
+    """
+    found = {id(leaf): leaf for error in errors for leaf in flatten(error)}
+    leaves = list(found.values())
+    if leaves and all(isinstance(leaf, trio.Cancelled) for leaf in leaves):
+        raise leaves[0]
+    if leaves:
+        raise BaseExceptionGroup(message, leaves) from None

@@ -43,6 +43,7 @@ NAMES = [
     "open_cluster",
     "open_coro",
     "open_endpoint",
+    "open_nursery",
 ]
 """A name that is added or taken away here is a change for users; it goes into the changelog."""
 

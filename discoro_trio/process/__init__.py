@@ -8,6 +8,7 @@ from ._callables import Described, describe
 from ._coro import Coro
 from ._current import current_coro, current_process
 from ._installed import install_definitions, place_files, write_tree
+from ._nursery import Nursery, open_nursery
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
@@ -24,6 +25,7 @@ __all__ = [
     "Ending",
     "Here",
     "Host",
+    "Nursery",
     "Outcome",
     "Process",
     "Started",
@@ -36,6 +38,7 @@ __all__ = [
     "lose_all",
     "open_coro",
     "open_endpoint",
+    "open_nursery",
     "pack_error",
     "place_files",
     "signatures",

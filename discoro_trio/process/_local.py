@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..link import Link
     from ._coro import Coro
     from ._process import Process
+    from ._task_status import RemoteTaskStatus
 
 
 class Local:
@@ -39,6 +40,7 @@ class Local:
         "scope",
         "serial",
         "since",
+        "status",
     )
 
     def __init__(self, serial: int, name: str, link: Link | None, process: Process) -> None:
@@ -52,6 +54,7 @@ class Local:
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
         self.since = time()
+        self.status: RemoteTaskStatus | None = None
         self._endings: list[Callable[[], None]] | None = None
         self._handle: Coro[Any] | None = None
 

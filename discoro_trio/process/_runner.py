@@ -18,6 +18,7 @@ from ..wire import Control, Kind, dumps, loads
 from ._callables import describe
 from ._local import Local, current
 from ._outcome import Ending, Here
+from ._task_status import RemoteTaskStatus
 from ._transported import pack_error
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 REPLY = 1
 """The flag of a START frame whose sender waits for STARTED."""
+
+STATUS = 2
+"""The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
 
 NUMBER = struct.Struct("!I")
 """The first bytes of a START frame's body: the number of the function, as DEFINE gave it."""
@@ -140,6 +144,8 @@ class Runner:
         self._process.locals[serial] = guest.running[serial] = local
         if flags & REPLY:
             link.send(Kind.STARTED, serial)
+        elif flags & STATUS:
+            local.status = RemoteTaskStatus(link, serial)
         self.nursery.start_soon(self._run_guest, guest, local, body, buffers)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
@@ -196,6 +202,8 @@ class Runner:
         """Call a function as the coroutine `local`, in a worker thread if it is a plain one."""
         if described.wants_coro:
             kwargs = {**kwargs, "coro": local.handle}
+        if local.status is not None:
+            kwargs = {**kwargs, "task_status": local.status}
         if described.is_async:
             awaitable: Awaitable[object] = described.function(*args, **kwargs)
             return awaitable
@@ -216,7 +224,7 @@ class Runner:
                 return Here.returned(await running)
         except trio.Cancelled:
             # Not by its own scope: all that runs in this process is being cancelled.
-            return Here.cancelled("its process ends")
+            return Here.cancelled(local.reason or "its process ends")
         except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
             return Here.failed(error)
         return Here.cancelled(local.reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
     from .._values import Location
@@ -286,6 +286,12 @@ class StartsSoonAt(Protocol):
     def __call__(
         self, where: Location | str, fn: Callable[[*Ts], object], /, *args: *Ts, name: str | None = None
     ) -> None: ...
+
+
+class Starts(Protocol):
+    """`start(fn, *args)`: what the coroutine says it has started with."""
+
+    async def __call__(self, fn: Callable[..., object], /, *args: object, name: str | None = None) -> Any: ...
 
 
 Results = AbstractAsyncContextManager[AsyncIterator[R]]

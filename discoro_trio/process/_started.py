@@ -32,6 +32,7 @@ class Started:
         "host",
         "name",
         "outcome",
+        "ready",
         "serial",
     )
 
@@ -42,6 +43,7 @@ class Started:
         self.name = name
         self.outcome: Outcome | None = None
         self.acknowledged = False
+        self.ready: Outcome | None = None
         self.heard = False
         # Made when first wanted: most records are waited for by one task, and there are very many of them.
         self._waiting: list[trio.lowlevel.Task] | None = None

@@ -16,8 +16,9 @@ from .._errors import PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
 from ._callables import describe, reject_coro
 from ._outcome import Arrived, Ending, Here
-from ._runner import LANE_SHIFT, NUMBER, REPLY, SIZE, Attach, Attached
+from ._runner import LANE_SHIFT, NUMBER, REPLY, SIZE, STATUS, Attach, Attached
 from ._started import Started
+from ._task_status import WITH_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Endin
 class Call:
     """The arguments of one call, pickled."""
 
-    __slots__ = ("body", "buffers", "name")
+    __slots__ = ("body", "buffers", "flags", "name")
 
     def __init__(
         self,
@@ -43,7 +44,24 @@ class Call:
         kwargs: dict[str, Any],
         shipped: Shipped | None,
         name: str | None = None,
+        *,
+        status: bool = False,
     ) -> None:
+        """Pickle the arguments of one call.
+
+        Args:
+            function: What is to be called.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+            shipped: What goes by name.
+            name: The coroutine's name; by default the function's.
+            status: Whether it is given a `task_status`, by which it says when it is ready (`Started.until_exists`).
+
+        Raises:
+            TypeError: The function cannot be run, or an argument is one that it gets there.
+            NotPicklable: An argument cannot be sent.
+        """
+        self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
         self.name = name or describe(function).name
@@ -107,7 +125,7 @@ class Host:
         body = NUMBER.pack(self.define(function)) + call.body
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
-        self.link.send(Kind.START, serial, body, REPLY if acknowledge else 0, call.buffers, (serial,))
+        self.link.send(Kind.START, serial, body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
         started = self.started[serial] = Started(self.link.peer.process_id, serial, call.name, self)
         return started
 
@@ -177,6 +195,8 @@ class Starts:
     def _exists(self, link: Link, frame: Frame) -> None:
         started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
+            if frame.flags & WITH_VALUE:
+                started.ready = Arrived(Ending.VALUE, frame.body, frame.buffers)
             started.exists()
 
     def _ready(self, link: Link, frame: Frame) -> None:
