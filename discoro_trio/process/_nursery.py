@@ -6,6 +6,7 @@ What a nursery means is Trio's; this module gives its children handles, and make
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -118,7 +119,8 @@ class Nursery:
     async def _live(
         self, local: Local, started: Started, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        outcome = await self._process.runner.run_here(local, described, args, kwargs)
+        runner = self._process.runner
+        outcome = await runner.outcome(local, partial(runner.called, described, local, args, kwargs))
         self._process.end_local(local)
         started.end(outcome)
         if outcome.ending is Ending.CANCELLED:
