@@ -6,6 +6,8 @@ blocks (`open_endpoint`, `Computation`) stay with those.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 KIB = 1024
@@ -13,7 +15,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         message = f"config.{attribute.name} must be more than 0, not {value!r}"
         raise ValueError(message)
@@ -56,4 +58,4 @@ class Config:
     """The events that a status subscriber may be behind before it gets `StatusLagged`."""
 
 
-config = Config()
+config: Config = Config()

@@ -58,7 +58,7 @@ class Requests:
         self._waiting: dict[int, _Waiting] = {}
         self._answering: dict[int, trio.CancelScope] = {}
 
-    async def ask(self, message: Control, timeout: float | None) -> Control:
+    async def ask(self, message: Control, timeout: float | None) -> Control:  # noqa: ASYNC109 - as in `Link`
         """Send a request and wait for the reply. Cancelling gives it up, at the peer too."""
         self._number += 1
         number = self._number

@@ -18,7 +18,6 @@ from ._current import process_var
 from ._keeper import Keeper
 from ._local import Local, current
 from ._mail import Mail, tell_ended
-from ._mailbox import Mailbox
 from ._outcome import Here
 from ._runner import Runner
 from ._started import Started
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import trio
 
     from ..link import Endpoint, Link
+    from ._mailbox import Mailbox
     from ._outcome import Outcome
 
 
