@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import _hosted
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, reduce_class, table
 from ._code_names import known_of
-from ._origins import is_at, is_client_module, is_installed, origin
+from ._origins import is_at, is_client_module, origin
 from ._shipped import NATURAL
 
 if TYPE_CHECKING:
@@ -62,9 +62,8 @@ class _Namespace:
         if module is None:
             return cls(None, None)
         assert isinstance(name, str)  # noqa: S101 - it is a key of sys.modules
-        # A program that was started by an installed one (a profiler, a debugger) has globals of its own; they are
-        # __main__'s nevertheless. All other copies of a module's globals, as attrs makes them, are private.
-        if module.__dict__ is not names and not (name == "__main__" and is_installed(module)):
+        # A copy of a module's globals, as attrs makes them for what it generates, is private.
+        if module.__dict__ is not names:
             return cls(None, None)
         if is_client_module(name):
             return cls(name, origin(), names.get("__package__"))

@@ -59,11 +59,10 @@ def is_client_module(name: str) -> bool:
     if name in sys.builtin_module_names or name.partition(".")[0] == OUR_PACKAGE:
         return False
     module = sys.modules.get(name)
-    return module is None or not is_installed(module, name)
+    return module is None or not _is_installed(name, module)
 
 
-def is_installed(module: ModuleType, name: str = "") -> bool:
-    """Tell by a module's file whether it is installed, whatever its name."""
+def _is_installed(name: str, module: ModuleType) -> bool:
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "origin", None) in {"built-in", "frozen"}:
         return True
