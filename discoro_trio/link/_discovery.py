@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..wire import Credential
     from ..wire._beacon import Address, Found, Role
-    from ._interfaces import Control
+    from ._interfaces import Control, Way
 
     _Sockets = dict[int, trio.socket.SocketType]
 
@@ -41,6 +41,7 @@ UDP_PORT = 51350
 _LONGEST = 2048  # more than any datagram of ours; the rest of a longer one is cut off
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.2, 30.0, 2.0  # seconds between queries, and what each is longer by
 _JOIN_INTERVAL = 60.0  # seconds until an interface that has come up is listened at
+_MAPPED = "::ffff:"  # how a socket for both protocols writes an IPv4 address
 _OPTION = "udp_port"
 
 
@@ -68,18 +69,14 @@ class Discovery:
             OptionError: A program that is not of this package has the port.
         """
         with ExitStack() as stack:
-            sockets = self._listen(stack)
-            answering = _Answering(Answerer(self.credential, presence), sockets, loopback=self.loopback)
-            six = sockets.get(socket.AF_INET6)
-            if six is not None:
-                _join(six)
+            sock = self._listen(stack)
+            answering = _Answering(Answerer(self.credential, presence), sock, loopback=self.loopback)
             async with trio.open_nursery() as nursery:
-                for sock in sockets.values():
-                    nursery.start_soon(answering.serve, sock, name="discovery")
+                nursery.start_soon(answering.serve, name="discovery")
+                if sock.family == socket.AF_INET6:
+                    _join(sock)
+                    nursery.start_soon(_keep_joined, sock, name="interfaces for discovery")
                 task_status.started(answering.port)
-                while six is not None:
-                    await trio.sleep(_JOIN_INTERVAL)
-                    _join(six)
 
     async def seek(
         self, wanted: Role, report: Callable[[Found], None], *, hosts: Sequence[str] = (), everywhere: bool = True
@@ -94,13 +91,18 @@ class Discovery:
         """
         seeker = Seeker(self.credential, self.process_id, wanted)
         with ExitStack() as stack:
-            sockets = _open(stack, socket.AF_INET, "") | _open(stack, socket.AF_INET6, "::")
+            sockets: _Sockets = {socket.AF_INET: _open(stack, socket.AF_INET, "")}
+            with contextlib.suppress(_NoSuchProtocolError):
+                sockets[socket.AF_INET6] = _open(stack, socket.AF_INET6, "::", only=True)
             async with trio.open_nursery() as nursery:
                 for sock in sockets.values():
                     nursery.start_soon(_hear, sock, seeker, report, name="answers to discovery")
-                for pause in pauses():
+                for number, pause in enumerate(pauses()):
                     if everywhere:
-                        await self._ask_everywhere(sockets, seeker)
+                        ways = [] if self.loopback else ways_out()
+                        # IPv4 first, as a rule; but answers may be lost on the first way alone, by a firewall.
+                        ways.sort(key=lambda way: way.address.version, reverse=bool(number % 2))
+                        await self._ask_everywhere(sockets, seeker, ways)
                     for host in hosts:
                         await self._ask_host(sockets, seeker, host)
                     await trio.sleep(pause)
@@ -110,22 +112,28 @@ class Discovery:
     ) -> list[Found]:
         """Look for processes for some seconds, as `seek` does; give each that answered once."""
         found: dict[bytes, Found] = {}
+
+        def report(one: Found) -> None:
+            found.setdefault(one.process_id, one)
+
         with trio.move_on_after(seconds):
-            await self.seek(wanted, lambda one: found.update({one.process_id: one}), hosts=hosts, everywhere=everywhere)
+            await self.seek(wanted, report, hosts=hosts, everywhere=everywhere)
         return list(found.values())
 
-    def _listen(self, stack: ExitStack) -> _Sockets:
-        # Bound to the broadcast address of loopback, a socket hears nothing that comes from a network.
-        four = _open(stack, socket.AF_INET, THIS_MACHINE if self.loopback else "", self.udp_port)
+    def _listen(self, stack: ExitStack) -> trio.socket.SocketType:
         if self.loopback:
-            return four
-        port: int = four[socket.AF_INET].getsockname()[1]
-        return four | _open(stack, socket.AF_INET6, "::", port)
+            # Bound to the broadcast address of loopback, a socket hears nothing that comes from a network.
+            return _open(stack, socket.AF_INET, THIS_MACHINE, self.udp_port)
+        try:
+            # One socket for both protocols, so that queries are heard in the order in which they were sent.
+            return _open(stack, socket.AF_INET6, "::", self.udp_port)
+        except _NoSuchProtocolError:
+            return _open(stack, socket.AF_INET, "", self.udp_port)
 
-    async def _ask_everywhere(self, sockets: _Sockets, seeker: Seeker) -> None:
+    async def _ask_everywhere(self, sockets: _Sockets, seeker: Seeker, ways: Sequence[Way]) -> None:
+        """Send one query on all ways; a process answers the first that reaches it, by the address that it has there."""
         query = seeker.query()
-        # This machine last: who is on a network too answers twice, and its address there shall come first.
-        for way in () if self.loopback else ways_out():
+        for way in ways:
             for target in way.targets:
                 await _send(sockets, query, (target, self.udp_port), [way.control])
         await _send(sockets, query, (THIS_MACHINE, self.udp_port))
@@ -140,25 +148,34 @@ class Discovery:
             await _send(sockets, seeker.query(alone=True), _address(place))
 
 
+class _NoSuchProtocolError(Exception):
+    """This machine has no IPv6."""
+
+
 class _Answering:
-    """The sockets at which one process hears queries."""
+    """The socket at which one process hears queries."""
 
-    def __init__(self, answerer: Answerer, sockets: _Sockets, *, loopback: bool) -> None:
+    def __init__(self, answerer: Answerer, sock: trio.socket.SocketType, *, loopback: bool) -> None:
         self._answerer = answerer
-        self._sockets = sockets
+        self._socket = sock
         self._loopback = loopback
-        self.port: int = sockets[socket.AF_INET].getsockname()[1]
+        self.port: int = sock.getsockname()[1]
 
-    async def serve(self, sock: trio.socket.SocketType) -> None:
-        """Answer what one socket hears, until cancelled."""
+    async def serve(self) -> None:
+        """Answer until cancelled."""
         while True:
-            body, source = await _receive(sock)
+            body, source = await _receive(self._socket)
             own_machine = is_loopback(source[0])
             now = trio.current_time()
             for datagram in self._answerer.received_untrusted(body, source, now, own_machine=own_machine):
-                to = datagram.to or (THIS_MACHINE, self.port)
-                if not self._loopback or is_loopback(to[0]):  # a query of elsewhere may have been relayed to us
-                    await _send(self._sockets, datagram.body, to)
+                host, port = datagram.to or (THIS_MACHINE, self.port)
+                if not self._loopback or is_loopback(host):  # a query of elsewhere may have been relayed to us
+                    await self._send(datagram.body, host, port)
+
+    async def _send(self, body: bytes, host: str, port: int) -> None:
+        if self._socket.family == socket.AF_INET6 and ":" not in host:
+            host = _MAPPED + host
+        await _send({self._socket.family: self._socket}, body, (host, port))
 
 
 def pauses() -> Iterator[float]:
@@ -202,15 +219,19 @@ async def _send(sockets: _Sockets, body: bytes, to: Address, control: Sequence[C
 def _address(place: tuple[Any, ...]) -> Address:
     """Take host and port of a socket's address; a link-local one says of which link."""
     host, port, *rest = place
+    if host.startswith(_MAPPED):
+        return host.removeprefix(_MAPPED), port
     return (f"{host}%{rest[1]}", port) if len(rest) > 1 and rest[1] else (host, port)
 
 
-def _open(stack: ExitStack, family: socket.AddressFamily, host: str, port: int = 0) -> _Sockets:
-    """Bind a socket until the stack is left; give none where there is no IPv6."""
+def _open(
+    stack: ExitStack, family: socket.AddressFamily, host: str, port: int = 0, *, only: bool = False
+) -> trio.socket.SocketType:
+    """Bind a socket until the stack is left; one for IPv6 hears IPv4 too, unless `only` that is wanted."""
     try:
         sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         if port:  # several processes share it, and each hears what is sent to all
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
@@ -218,14 +239,21 @@ def _open(stack: ExitStack, family: socket.AddressFamily, host: str, port: int =
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     except OSError as error:
         if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            return {}
+            raise _NoSuchProtocolError from error
         problem = f"{port} cannot be listened at: {error.strerror}; choose another, the same for the whole cluster"
         raise OptionError(_OPTION, problem) from error
-    return {family: trio.socket.from_stdlib_socket(sock)}
+    return trio.socket.from_stdlib_socket(sock)
+
+
+async def _keep_joined(sock: trio.socket.SocketType) -> None:
+    """Listen at the groups of links that come up later."""
+    while True:
+        await trio.sleep(_JOIN_INTERVAL)
+        _join(sock)
 
 
 def _join(sock: trio.socket.SocketType) -> None:
-    """Listen at every link's group; those that came up since the last time are new."""
+    """Listen at the group of every link."""
     group = socket.inet_pton(socket.AF_INET6, GROUP)
     for way in ways_out():
         if GROUP in way.targets:

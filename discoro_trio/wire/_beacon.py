@@ -9,8 +9,9 @@ rhythm of the queries are with `link`.
 
 Each begins with a MAC over the rest, under a key that is derived from the cluster's secret for nothing but this. What
 a stranger sends is dropped after that MAC has been computed, before anything is read of it: it gets no answer, and
-nothing is signed for it. A query that is recorded and sent again brings at most an answer to a nonce that nobody waits
-for, a few times, and then none. Whoever is found is believed nothing: the full handshake follows.
+nothing is signed for it. A query is answered once, however often and from wherever it comes; recorded, and sent again
+to one who was not there, it brings an answer to a nonce that nobody waits for any more. Whoever is found is believed
+nothing: the full handshake follows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import enum
 import hmac
 import secrets
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -40,7 +42,6 @@ _MAC_SIZE = 32
 _NAME_LENGTH = 64
 _ADDR_LENGTH = 255  # the most of a host name
 _QUERIES_KEPT = 32  # queries whose answers are still taken
-_SOURCES_PER_NONCE = 4  # a machine has more than one address, and each of its queries may come from all of them
 _NONCES_KEPT = 4096
 _RATE = 200.0  # answers a second; a cluster of that size may start at once
 _BURST = 200.0
@@ -125,7 +126,7 @@ class Seeker:
         self._key = handshake_key(credential.key, Purpose.DISCOVERY)
         self._process_id = process_id
         self._wanted = wanted
-        self._answered: dict[bytes, set[bytes]] = {}  # by the nonces of the latest queries, the oldest first
+        self._nonces: deque[bytes] = deque(maxlen=_QUERIES_KEPT)
 
     def query(self, *, alone: bool = False) -> bytes:
         """Make a query with a nonce of its own.
@@ -134,25 +135,21 @@ class Seeker:
             alone: Whether it goes to one machine, rather than to a whole network.
         """
         nonce = secrets.token_bytes(NONCE_SIZE)
-        self._answered[nonce] = set()
-        if len(self._answered) > _QUERIES_KEPT:
-            del self._answered[next(iter(self._answered))]
+        self._nonces.append(nonce)
         bare = _Query(nonce, self._process_id, int(self._wanted), alone, bytes(QUERY_SIZE // 2))
         missing = QUERY_SIZE - len(_seal(self._key, bare))
         return _seal(self._key, msgspec.structs.replace(bare, padding=bytes(QUERY_SIZE // 2 + missing)))
 
     def received_untrusted(self, body: bytes, host: str) -> Found | None:
-        """Read a datagram that has come; None unless it is the first answer of a process to one of our latest queries.
+        """Read a datagram that has come; None unless it answers one of our latest queries.
 
         Args:
             body: Its bytes.
             host: The address that it came from: that of a process which knows none of its own.
         """
         answer = _unseal_untrusted([self._key], body, _answers)
-        answered = None if answer is None else self._answered.get(answer[1].nonce)
-        if answer is None or answered is None or answer[1].process_id in answered:
+        if answer is None or answer[1].nonce not in self._nonces:
             return None
-        answered.add(answer[1].process_id)
         return self._found(answer[1], host)
 
     def _found(self, answer: _Answer, host: str) -> Found | None:
@@ -182,7 +179,7 @@ class Answerer:
             raise ValueError(message)
         self._keys = [handshake_key(key, Purpose.DISCOVERY) for key in (credential.key, *credential.accepted)]
         self._presence = presence
-        self._heard: dict[bytes, set[Address]] = {}
+        self._heard: dict[bytes, None] = {}  # nonces, the oldest first
         self._left = _BURST
         self._then = float("-inf")
 
@@ -206,7 +203,7 @@ class Answerer:
         else:
             relay = _Relayed(query.nonce, query.process_id, query.wanted, *source) if query.alone else None
             acceptable = len(body) == QUERY_SIZE
-        if not (acceptable and self._is_new(query.nonce, source) and self._is_time(now)):
+        if not (acceptable and self._is_new(query.nonce) and self._is_time(now)):
             return []
         sent = [Datagram(_seal(key, relay), None)] if relay is not None else []
         if query.process_id != self._presence.process_id and query.wanted & self._presence.role:
@@ -218,11 +215,11 @@ class Answerer:
         where = me.location
         return _seal(key, _Answer(nonce, me.process_id, int(me.role), me.name[:_NAME_LENGTH], where.addr, where.port))
 
-    def _is_new(self, nonce: bytes, source: Address) -> bool:
-        sources = self._heard.setdefault(nonce, set())
-        if source in sources or len(sources) >= _SOURCES_PER_NONCE:
+    def _is_new(self, nonce: bytes) -> bool:
+        """Whether a query comes for the first time: it comes again on every other way that leads here."""
+        if nonce in self._heard:
             return False
-        sources.add(source)
+        self._heard[nonce] = None
         if len(self._heard) > _NONCES_KEPT:
             del self._heard[next(iter(self._heard))]
         return True

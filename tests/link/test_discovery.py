@@ -23,6 +23,7 @@ from discoro_trio.wire._beacon import QUERY_SIZE, Answerer, Found, Role, Seeker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from contextlib import ExitStack
     from pathlib import Path
 
     from discoro_trio.link._interfaces import Control
@@ -228,3 +229,19 @@ def test_ways_out_are_those_of_networks_alone() -> None:
     for way in ways_out():
         assert not ip_address(way.address).is_loopback
         assert way.targets == [GROUP] if way.address.version == 6 else way.targets[-1] == ANYBODY
+
+
+async def test_a_machine_without_ipv6_is_found_by_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _discovery._open
+
+    def four_only(
+        stack: ExitStack, family: socket.AddressFamily, host: str, port: int = 0, *, only: bool = False
+    ) -> trio.socket.SocketType:
+        if family == socket.AF_INET6:
+            raise _discovery._NoSuchProtocolError
+        return real(stack, family, host, port, only=only)
+
+    monkeypatch.setattr(_discovery, "_open", four_only)
+    node = presence("node")
+    async with answering_to_all(node) as port:
+        assert await first(discovery(port), Role.NODE, 1, hosts=("127.0.0.1", "::1")) == [node]
