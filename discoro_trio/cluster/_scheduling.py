@@ -56,7 +56,7 @@ class Scheduling:
         self.nodes: dict[bytes, NodeState] = {}
         self.claims = Claims()
         self._number = 0
-        self._settled = False
+        self._settled = self.rules.settled_at == -math.inf
 
     # --- clients
 

@@ -6,7 +6,7 @@ shells do is done here in one line each, so that only the decisions are tested.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import attrs
@@ -62,12 +62,12 @@ class World:
         self.nodes: dict[bytes, Node] = {}
         self.clients: dict[bytes, Client] = {}
         self.turns: list[bytes] = []
-        self._count = 0
+        self._counts: Counter[str] = Counter()
         self.restart_scheduler()
 
     def fresh(self, prefix: str) -> bytes:
-        self._count += 1
-        return f"{prefix}{self._count}".encode()
+        self._counts[prefix] += 1
+        return f"{prefix}{self._counts[prefix]}".encode()
 
     # --- the scheduler
 
@@ -108,12 +108,27 @@ class World:
         if isinstance(effect, TellTurn):
             if not client.running:
                 self.turns.append(effect.computation)
+                self._check_that_nobody_is_overtaken(client)
             client.running = True
         elif isinstance(effect, TellLeased):
             client.leased.add(effect.facts.node_id)
         else:
             client.discarded = True
             client.over = True
+
+    def _check_that_nobody_is_overtaken(self, client: Client) -> None:
+        waiting = {claim.computation for claim in self.state.claims if not claim.running}
+        for other in self.clients.values():
+            if other.submission.computation in waiting and other.ticket < client.ticket:
+                assert not self.overlap(other, client), "one that waits was overtaken"
+
+    def overlap(self, one: Client, other: Client) -> bool:
+        """Whether two computations want the same servers, by a rule of this test's own."""
+        wishes = [one.submission.wishes, other.submission.wishes]
+        if all(wish.everything for wish in wishes):
+            return True
+        facts = [node.facts for node in self.state.nodes.values()]
+        return any(sum(wish.most(here) for wish in wishes) > here.servers for here in facts)
 
     def _to_node(self, node_id: bytes, effect: AskGrant | AskRevoke) -> None:
         node = self.nodes.get(node_id)
@@ -205,8 +220,8 @@ class World:
     # --- clients
 
     def submit(self, submission: Submission) -> Client:
-        ticket, effects = self.state.submitted(self.now, submission)
-        client = self.clients[submission.computation] = Client(submission, ticket)
+        client = self.clients[submission.computation] = Client(submission, Ticket(2**60, 0))
+        client.ticket, effects = self.state.submitted(self.now, submission)
         self.act(effects)
         return client
 
