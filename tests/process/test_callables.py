@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import functools
+import gc
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from discoro_trio.process import _callables
+from discoro_trio.process._callables import describe, display_name, reject_coro
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+
+async def job(number: int) -> int:
+    return number
+
+
+async def with_coro(number: int, *, coro: object) -> tuple[int, object]:
+    return number, coro
+
+
+async def coro_anywhere(coro: object, **_more: object) -> object:
+    return coro
+
+
+async def takes_anything(**kwargs: object) -> object:
+    return kwargs
+
+
+def plain(number: int, *, coro: object = None) -> int:
+    del coro
+    return number
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+class Worker:
+    async def run(self, number: int, *, coro: object) -> tuple[int, object]:
+        return number, coro
+
+    def plain(self) -> int:
+        return 1
+
+    async def __call__(self, number: int) -> int:
+        return number
+
+    @classmethod
+    async def of_class(cls) -> type:
+        return cls
+
+    @staticmethod
+    async def static(*, coro: object) -> object:
+        return coro
+
+
+class PlainWorker:
+    __slots__ = ()  # takes no weak references
+
+    def __call__(self, *, coro: object) -> object:
+        return coro
+
+
+def passed_on(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@passed_on
+async def decorated(*, coro: object) -> object:
+    return coro
+
+
+@pytest.mark.parametrize(
+    ("function", "is_async", "wants_coro", "name"),
+    [
+        (job, True, False, "job"),
+        (with_coro, True, True, "with_coro"),
+        (coro_anywhere, True, False, "coro_anywhere"),
+        (takes_anything, True, False, "takes_anything"),
+        (plain, False, True, "plain"),
+        (lambda: 1, False, False, "<lambda>"),
+        (functools.partial(with_coro, 1), True, True, "with_coro"),
+        (functools.partial(functools.partial(plain), 1), False, True, "plain"),
+        (Worker().run, True, True, "Worker.run"),
+        (Worker().plain, False, False, "Worker.plain"),
+        (Worker.of_class, True, False, "Worker.of_class"),
+        (Worker.static, True, True, "Worker.static"),
+        (functools.partial(Worker().run, 1), True, True, "Worker.run"),
+        (Worker(), True, False, "Worker"),
+        (PlainWorker(), False, True, "PlainWorker"),
+        (Worker, False, False, "Worker"),
+        (decorated, True, True, "decorated"),
+        (math.sqrt, False, False, "sqrt"),
+        (int, False, False, "int"),
+        ("x".join, False, False, "str.join"),
+    ],
+)
+def test_callables_of_all_kinds_are_described(
+    function: Callable[..., Any], *, is_async: bool, wants_coro: bool, name: str
+) -> None:
+    for _ in range(2):  # the second time from memory
+        found = describe(function)
+        assert (found.is_async, found.wants_coro, found.name) == (is_async, wants_coro, name)
+
+
+@pytest.mark.parametrize(
+    ("thing", "said"),
+    [
+        (generator, "generator is a generator function: make it `async def`"),
+        (functools.partial(generator), "generator function"),
+        (async_generator, "async generator function: nobody iterates over it there.*`await receiver.send"),
+        (42, "an async function or a plain function is needed, not 42"),
+        (None, "not None"),
+        ("job", "not 'job'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_what_to_write(thing: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        describe(thing)
+
+
+def test_a_coroutine_object_is_refused_and_closed() -> None:
+    with pytest.raises(TypeError, match=r"give the function and its arguments: run\(job, …\), not run\(job\(…\)\)"):
+        describe(job(1))  # type: ignore[arg-type]
+
+
+async def test_a_plain_decorator_around_an_async_function_is_awaited() -> None:
+    assert await describe(decorated).function(coro=3) == 3
+
+
+async def test_a_plain_decorator_that_answers_itself_is_taken_at_its_word() -> None:
+    @functools.wraps(job)
+    def answers() -> int:
+        return 5
+
+    assert await describe(answers).function() == 5
+
+
+def test_a_method_is_described_with_the_object_it_is_bound_to() -> None:
+    first, second = Worker(), Worker()
+    assert describe(first.run).function == first.run
+    assert describe(second.run).function == second.run
+
+
+def test_descriptions_keep_no_function_alive() -> None:
+    before = len(_callables._known)
+    for _ in range(100):
+        describe(lambda: 1)
+    gc.collect()
+    assert len(_callables._known) <= before + 1
+
+
+def test_the_callers_coro_is_refused() -> None:
+    reject_coro({"number": 1})
+    with pytest.raises(TypeError, match="coro= cannot be given"):
+        reject_coro({"coro": 1})
+
+
+def test_names_for_people() -> None:
+    assert display_name(functools.partial(job)) == "job"
+    assert display_name(Worker()) == "Worker"
