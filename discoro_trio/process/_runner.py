@@ -249,7 +249,8 @@ class Runner:
             try:
                 return _VALUE, *dumps(ended.result)
             except NotPicklable as unsendable:
-                ended = Here.failed(unsendable)
+                # Where our own code found it tells nobody anything.
+                ended = Here.failed(unsendable.with_traceback(None))
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
