@@ -11,6 +11,7 @@ from ._errors import (
     DiscoroError,
     FileTransferError,
     MailboxClosed,
+    NameTaken,
     NotPicklable,
     PeerDisconnected,
     ProtocolError,
@@ -33,7 +34,14 @@ from ._values import (
 )
 from .client import Computation
 from .cluster import Node, Scheduler, open_cluster
-from .process import Coro, current_coro, open_coro, open_endpoint, open_nursery
+from .process import (
+    Coro,
+    current_coro,
+    locate,
+    open_coro,
+    open_endpoint,
+    open_nursery,
+)
 
 __all__ = [
     "AuthenticationError",
@@ -48,6 +56,7 @@ __all__ = [
     "Location",
     "MailboxClosed",
     "MonitorException",
+    "NameTaken",
     "Node",
     "NodeAllocation",
     "NodeInfo",
@@ -65,6 +74,7 @@ __all__ = [
     "VersionMismatch",
     "config",
     "current_coro",
+    "locate",
     "open_cluster",
     "open_coro",
     "open_endpoint",

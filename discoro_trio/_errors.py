@@ -100,6 +100,10 @@ class MailboxClosed(DiscoroError, trio.BrokenResourceError):
     """The coroutine has ended; it takes no more messages."""
 
 
+class NameTaken(DiscoroError):
+    """The name belongs to something else already; a name has one owner."""
+
+
 class FileTransferError(DiscoroError):
     """The file could not be sent, received or deleted."""
 

@@ -120,7 +120,8 @@ class Computation:
             open_shipped(session.set_up.shipped)
             try:
                 await self._take_turn(session, scheduler, process)
-                yield self
+                with process.names.kept_at(lambda: session.scheduler):
+                    yield self
             finally:
                 await self.close()
                 close_shipped(session.set_up.shipped)

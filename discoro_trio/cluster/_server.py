@@ -56,6 +56,7 @@ class Server:
     async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
+        self._process.names.client = begin.client_id
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
         stage = COMPONENTS
         try:

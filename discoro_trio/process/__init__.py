@@ -9,6 +9,7 @@ from ._coro import Coro
 from ._current import current_coro, current_process
 from ._installed import install_definitions, place_files, write_tree
 from ._nursery import Nursery, open_nursery
+from ._locate import locate
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
@@ -35,6 +36,7 @@ __all__ = [
     "describe",
     "ensure_endpoint",
     "install_definitions",
+    "locate",
     "lose_all",
     "open_coro",
     "open_endpoint",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ._local import Local
     from ._mailbox import Mailbox
+    from ._names import Registration
     from ._process import Process
     from ._routes import Route
 
@@ -160,6 +161,20 @@ class Coro(Handle[R_co]):
             UnknownCoro: The process that started it keeps no outcome any more.
         """
         await current_process().keeper.monitor(self, observer)
+
+    def register(self, name: str, *, public: bool = False) -> Registration:
+        """Let others find this coroutine, of the calling process, by a name until it ends.
+
+        Args:
+            name: The name. Awaiting what is returned makes sure that it is registered.
+            public: Whether every program on the network finds it, and not just this computation.
+
+        Raises:
+            NameTaken: It has another owner already; from elsewhere, this is raised where it is awaited.
+            RuntimeError: The coroutine is not one of the calling process.
+            PeerDisconnected: The process that keeps the names cannot be reached.
+        """
+        return current_process().names.register_coro(self, name, public=public)
 
     def report(self, done: float, *, total: float | None = None, text: str = "") -> None:
         """Say how far the coroutine itself is; shown in status, monitor and `discoro top`.

@@ -18,6 +18,7 @@ from ._current import process_var
 from ._keeper import Keeper
 from ._local import Local, current
 from ._mail import Mail, tell_ended
+from ._names import Names
 from ._outcome import Here
 from ._runner import Runner
 from ._started import Started
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import trio
 
     from ..link import Endpoint, Link
+    from ._addresses import Placed
     from ._mailbox import Mailbox
     from ._outcome import Outcome
 
@@ -53,6 +55,7 @@ class Process:
         self.runner = Runner(self, small=config.small_result)
         self.starts = Starts(self)
         self.keeper = Keeper(self)
+        self.names = Names(self)
         self._serial = 0
 
     # --- coroutines that live here
@@ -137,8 +140,8 @@ class Process:
 
     # --- the ways to others
 
-    async def link_to(self, coro: Coro[Any]) -> Link:
-        """Give the link to a coroutine's process, opening it if there is none. Raises as `Endpoint.link_to`."""
+    async def link_to(self, coro: Placed) -> Link:
+        """Give the link to the process of something, opening it if there is none. Raises as `Endpoint.link_to`."""
         known = coro.realm in self.endpoint.credentials
         return await self.endpoint.link_to(coro.home, coro.location, coro.realm if known else self.realm)
 

@@ -1,0 +1,350 @@
+"""Names across processes: which process keeps whose names, registering there, asking there.
+
+The names of a computation are kept by its client: its servers register and ask over their link to it. Public names
+are kept by the scheduler, if the process knows one, and otherwise by the process that registers them. Each process
+also knows the names of what lives in it, for those who ask it by its Location. The tables are `Directory`s.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from .._errors import DiscoroError, PeerDisconnected
+from ..link import ANY, Done, Trust
+from ..wire import Control
+from ._addresses import Address
+from ._directory import EVERYBODY, Directory, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
+
+    from .._values import Location
+    from ..link import Link
+    from ._coro import Coro
+    from ._process import Process
+
+CORO = "coroutine"
+"""The kind of name that coroutines have."""
+
+logger = logging.getLogger(__name__)
+
+
+class Register(Control, frozen=True):
+    """Let a name stand for something; answered by `Done`."""
+
+    kind: str
+    name: str
+    address: Address
+    public: bool
+
+
+class Unregister(Control, frozen=True):
+    """A name is free again."""
+
+    kind: str
+    name: str
+    address: Address
+    public: bool
+
+
+class Locate(Control, frozen=True):
+    """What does a name stand for? Answered by `Located`, when there is something."""
+
+    kind: str
+    name: str
+
+
+class Located(Control, frozen=True):
+    """What the name stands for."""
+
+    address: Address
+
+
+@attrs.frozen
+class Entry:
+    """One name of one thing."""
+
+    key: Key
+    address: Address
+    public: bool
+
+    def register(self) -> Register:
+        """Give the request to register it."""
+        return Register(*self.key, self.address, self.public)
+
+    def unregister(self) -> Unregister:
+        """Give the notice that it is free."""
+        return Unregister(*self.key, self.address, self.public)
+
+
+class Registration:
+    """A name that is on its way to where it is kept. Await it to know that it is there.
+
+    What goes wrong on the way is raised there; where nobody awaits it, it is logged.
+    """
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._error: DiscoroError | None = None
+        self._awaited = False
+        self._freed = False
+        self._free: Callable[[], None] | None = None
+
+    def __await__(self) -> Generator[object, object, None]:
+        """Wait until the name is registered.
+
+        Raises:
+            NameTaken: It has another owner.
+            PeerDisconnected: Where it is kept cannot be reached.
+        """
+        self._awaited = True
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self._done.is_set():
+            await trio.lowlevel.checkpoint()
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+    def succeeded(self, free: Callable[[], None]) -> None:
+        """Note that it is registered, and what frees it."""
+        self._free = free
+        self._done.set()
+        if self._freed:
+            free()
+
+    def failed(self, error: DiscoroError) -> None:
+        """Note that it could not be registered."""
+        self._error = error
+        self._done.set()
+        if not self._awaited:
+            logger.error("a name was not registered: %s", error)
+
+    def free(self) -> None:
+        """Free the name, now or as soon as it is registered."""
+        if self._freed:
+            return
+        self._freed = True
+        if self._free is not None:
+            self._free()
+
+
+class Names:
+    """The names that this process keeps, and the way to those that others keep.
+
+    Attributes:
+        client: In a server, the id of its computation's client; that process keeps the names.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.client: bytes | None = None
+        self._process = process
+        self._inside = Directory()
+        self._public = Directory()
+        self._above: list[Callable[[], Link | None]] = []
+        self._above_changed = trio.lowlevel.ParkingLot()
+        self._guests: dict[Link, set[Entry]] = {}
+        services = process.endpoint.services
+        services.on_request(Register, self._asked_to_register, trust=ANY)
+        services.on_notice(Unregister, self._told_to_free, trust=ANY)
+        services.on_request(Locate, self._asked_to_locate, trust=ANY)
+        services.links_lost.append(self._lost)
+        services.links_made.append(self._woken)
+
+    @contextmanager
+    def kept_at(self, scheduler: Callable[[], Link | None]) -> Iterator[None]:
+        """Keep public names at a scheduler while the block lasts; its link may be lost and come again."""
+        self._above.append(scheduler)
+        self._above_changed.unpark_all()
+        try:
+            yield
+        finally:
+            self._above.remove(scheduler)
+
+    # --- for what lives in this process
+
+    def register_coro(self, coro: Coro[Any], name: str, *, public: bool) -> Registration:
+        """Register a name for a coroutine of this process, until it ends."""
+        local = self._process.locals.get(coro.serial) if coro.home == self._process.id else None
+        if local is None:
+            message = f"{coro} is no living coroutine of this process; only those can be given a name here"
+            raise RuntimeError(message)
+        registration = self.register(Entry((CORO, name), Address.of(coro), public))
+        local.at_end(registration.free)
+        return registration
+
+    def register(self, entry: Entry) -> Registration:
+        """Register a name, for something of this process, where it is kept.
+
+        Raises:
+            NameTaken: This process knows already that it has another owner.
+            PeerDisconnected: Where it is kept cannot be reached.
+        """
+        link = self._keeper(public=entry.public)
+        directory = self._directory(entry)
+        directory.add(EVERYBODY, entry.key, entry.address)
+        registration = Registration()
+        if link is None:
+            registration.succeeded(lambda: directory.remove(EVERYBODY, entry.key, entry.address))
+        else:
+            self._process.endpoint.nursery.start_soon(self._register_at, link, entry, registration)
+        return registration
+
+    async def _register_at(self, link: Link, entry: Entry, registration: Registration) -> None:
+        try:
+            await link.request(entry.register())
+        except DiscoroError as error:
+            self._drop_here(entry)
+            registration.failed(error)
+        else:
+            registration.succeeded(lambda: self._free(link, entry))
+
+    def _free(self, link: Link, entry: Entry) -> None:
+        self._drop_here(entry)
+        link.notify(entry.unregister())
+
+    def _drop_here(self, entry: Entry) -> None:
+        self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
+
+    async def locate(self, key: Key, location: Location | None) -> Address:
+        """Wait until a name stands for something, here or where it is kept or at a given place."""
+        await trio.lowlevel.checkpoint()
+        if location is None or location == self._process.endpoint.location:
+            return await self._find(EVERYBODY, key, inside=True)
+        link = await self._process.endpoint.link_at(location, self._process.realm)
+        return await _ask(link, key)
+
+    # --- where names are kept
+
+    def _directory(self, entry: Entry) -> Directory:
+        return self._public if entry.public else self._inside
+
+    def _keeper(self, *, public: bool) -> Link | None:
+        """Give the link to where names are kept; None for here."""
+        if self.client is not None:
+            return self._client_link(self.client)
+        return self._scheduler_link() if public else None
+
+    def _client_link(self, client: bytes) -> Link:
+        link = self._process.endpoint.links.get(client)
+        if link is None or link.lost:
+            message = "the client of this computation, which keeps its names, cannot be reached"
+            raise PeerDisconnected(message)
+        return link
+
+    def _scheduler_link(self) -> Link | None:
+        for scheduler in reversed(self._above):
+            link = scheduler()
+            if link is not None and not link.lost:
+                return None if link.peer.process_id == self._process.id else link
+        return None
+
+    async def _find(self, scope: bytes, key: Key, *, inside: bool) -> Address:
+        here = [directory.find(scope, key) for directory in ((self._inside,) if inside else ()) + (self._public,)]
+        found = next((address for address in here if address is not None), None)
+        if found is not None:
+            return found
+        sources: list[Callable[[], Awaitable[Address]]] = [lambda: self._public.wait(EVERYBODY, key)]
+        if inside:
+            sources.append(lambda: self._inside.wait(scope, key))
+        sources.append(lambda: self._find_above(key))
+        return await _first(sources)
+
+    async def _find_above(self, key: Key) -> Address:
+        if self.client is not None:
+            return await _ask(self._client_link(self.client), key)
+        while True:
+            link = self._scheduler_link()
+            if link is not None:
+                try:
+                    return await _ask(link, key)
+                except PeerDisconnected:
+                    logger.info("the scheduler, which keeps public names, cannot be reached")
+                    continue
+            await self._above_changed.park()
+
+    def _woken(self, _link: Link) -> None:
+        self._above_changed.unpark_all()
+
+    # --- asked by other processes
+
+    async def _asked_to_register(self, link: Link, message: Register) -> Done:
+        entry = Entry((message.kind, message.name), message.address, message.public)
+        if not entry.public and link.trust is not Trust.LEASE:
+            text = f"the name {message.name!r} is of a computation that is not of this process; make it public"
+            raise DiscoroError(text)
+        above = self._scheduler_link() if entry.public else None
+        if above is None:
+            self._directory(entry).add(_scope(link, entry), entry.key, entry.address)
+        else:
+            await self._register_above(above, entry)
+        if link.lost:
+            self._drop(link, entry)
+        else:
+            self._guests.setdefault(link, set()).add(entry)
+        return Done()
+
+    async def _register_above(self, above: Link, entry: Entry) -> None:
+        try:
+            await above.request(entry.register())
+        except trio.Cancelled:
+            above.notify(entry.unregister())
+            raise
+
+    def _told_to_free(self, link: Link, message: Unregister) -> None:
+        entry = Entry((message.kind, message.name), message.address, message.public)
+        entries = self._guests.get(link, set())
+        if entry in entries:
+            entries.remove(entry)
+            self._drop(link, entry)
+
+    def _drop(self, link: Link, entry: Entry) -> None:
+        self._directory(entry).remove(_scope(link, entry), entry.key, entry.address)
+        above = self._scheduler_link() if entry.public else None
+        if above is not None:
+            above.notify(entry.unregister())
+
+    def _lost(self, link: Link) -> None:
+        for entry in self._guests.pop(link, ()):
+            self._drop(link, entry)
+
+    async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
+        inside = link.trust is not Trust.SECRET
+        scope = link.realm if link.trust is Trust.LEASE else EVERYBODY
+        return Located(await self._find(scope, (message.kind, message.name), inside=inside))
+
+
+def _scope(link: Link, entry: Entry) -> bytes:
+    return EVERYBODY if entry.public else link.realm
+
+
+async def _ask(link: Link, key: Key) -> Address:
+    reply = await link.request(Locate(*key), timeout=None)
+    assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
+    return reply.address
+
+
+async def _first(sources: list[Callable[[], Awaitable[Address]]]) -> Address:
+    """Wait for the first answer, or for the first error."""
+    found: list[Address] = []
+    errors: list[DiscoroError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def wait(source: Callable[[], Awaitable[Address]]) -> None:
+            try:
+                found.append(await source())
+            except DiscoroError as error:
+                errors.append(error)
+            nursery.cancel_scope.cancel()
+
+        for source in sources:
+            nursery.start_soon(wait, source)
+    if found:
+        return found[0]
+    raise errors[0]

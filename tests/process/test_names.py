@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from discoro_trio import PeerDisconnected
+from discoro_trio._errors import NameTaken
+from discoro_trio.process import Coro, Process, locate, open_coro
+from discoro_trio.wire import Credential
+
+from .worlds import cut, open_process, open_processes, settle, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LEASE = Credential(b"L" * 16, b"l" * 32)
+
+
+@asynccontextmanager
+async def open_computation(servers: int) -> AsyncIterator[tuple[Process, list[Process]]]:
+    """Open a client and its servers, joined by the key of a lease."""
+    async with open_processes(1) as (client,):
+        client.endpoint.credentials[LEASE.realm] = LEASE
+        async with trio.open_nursery() as nursery:
+            done = trio.Event()
+
+            async def serve(*, task_status: trio.TaskStatus[Process]) -> None:
+                async with open_process(credential=LEASE) as server:
+                    server.names.client = client.id
+                    await client.endpoint.link_to(server.id, server.endpoint.location, LEASE.realm)
+                    task_status.started(server)
+                    await done.wait()
+
+            opened = [await nursery.start(serve) for _ in range(servers)]
+            try:
+                yield client, opened
+            finally:
+                done.set()
+
+
+async def hold(name: str, *, coro: Coro[Any]) -> None:
+    await coro.register(name)
+    await trio.sleep_forever()
+
+
+async def hold_public(name: str, *, coro: Coro[Any]) -> None:
+    await coro.register(name, public=True)
+    await trio.sleep_forever()
+
+
+async def find(process: Process, name: str) -> Coro[Any]:
+    with process.entered():
+        return await locate(name)
+
+
+@pytest.mark.spec("B16")
+async def test_a_name_of_a_server_is_found_by_the_client_and_the_other_servers() -> None:
+    async with open_computation(2) as (client, servers), trio.open_nursery() as nursery:
+        owner = spawn(nursery, servers[0], hold, "worker")
+        for process in (client, *servers):
+            assert await find(process, "worker") == owner
+        with servers[1].entered():
+            await (await locate("worker")).deliver("a message")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.spec("B16")
+async def test_a_name_of_the_client_is_found_by_its_servers() -> None:
+    async with open_computation(1) as (client, servers):
+        with client.entered():
+            async with open_coro() as coro:
+                coro.register("collector")
+                assert await find(servers[0], "collector") == coro
+
+
+async def test_locating_waits_until_the_name_appears() -> None:
+    async with open_computation(2) as (client, servers), trio.open_nursery() as nursery:
+        found: list[Coro[Any]] = []
+
+        async def wait(process: Process) -> None:
+            found.append(await find(process, "late"))
+
+        async with trio.open_nursery() as waiting:
+            for process in (client, *servers):
+                waiting.start_soon(wait, process)
+            await settle()
+            assert not found
+            owner = spawn(nursery, servers[0], hold, "late")
+        assert found == [owner] * 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_name_is_free_again_when_its_owner_has_ended() -> None:
+    async with open_computation(2) as (client, servers), trio.open_nursery() as nursery:
+        end = trio.Event()
+
+        async def hold_a_while(*, coro: Coro[Any]) -> None:
+            await coro.register("shared")
+            await end.wait()
+
+        first = spawn(nursery, servers[0], hold_a_while)
+        assert await find(client, "shared") == first
+        end.set()
+        await settle()
+        second = spawn(nursery, servers[1], hold, "shared")
+        assert await find(client, "shared") == second
+        nursery.cancel_scope.cancel()
+
+
+async def test_names_of_a_lost_process_are_free() -> None:
+    async with open_computation(2) as (client, servers), trio.open_nursery() as nursery:
+        spawn(nursery, servers[0], hold, "shared")
+        await find(client, "shared")
+        cut(client, servers[0])
+        await settle()
+        second = spawn(nursery, servers[1], hold, "shared")
+        assert await find(client, "shared") == second
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("public", [False, True])
+async def test_a_second_owner_is_refused(*, public: bool) -> None:
+    async with open_computation(2) as (client, servers), trio.open_nursery() as nursery:
+        first = spawn(nursery, servers[0], hold_public if public else hold, "one")
+        assert await find(client, "one") == first
+        for process in (client, *servers):
+            with process.entered():
+                async with open_coro("another") as coro:
+                    with pytest.raises(NameTaken, match="belongs to the coroutine"):
+                        await coro.register("one", public=public)
+        assert await find(client, "one") == first
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_client_hears_of_a_taken_name_at_once() -> None:
+    async with open_processes(1) as (client,):
+        with client.entered():
+            async with open_coro("a") as one, open_coro("b") as two:
+                one.register("name")
+                one.register("name")
+                with pytest.raises(NameTaken, match="'name' belongs to the coroutine 'a'"):
+                    two.register("name")
+
+
+async def test_computations_do_not_see_each_others_names() -> None:
+    async with open_computation(1) as (client, servers):
+        other = Credential(b"M" * 16, b"m" * 32)
+        client.endpoint.credentials[other.realm] = other
+        async with open_process(credential=other) as stranger, trio.open_nursery() as nursery:
+            stranger.names.client = client.id
+            await client.endpoint.link_to(stranger.id, stranger.endpoint.location, other.realm)
+            spawn(nursery, servers[0], hold, "mine")
+            await find(client, "mine")
+            with trio.move_on_after(0.05) as scope:
+                await find(stranger, "mine")
+            assert scope.cancelled_caught
+            spawn(nursery, stranger, hold, "mine")
+            await settle()
+            assert (await find(stranger, "mine")).home == stranger.id
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.spec("B16")
+async def test_public_names_are_found_by_other_programs_through_the_scheduler() -> None:
+    async with open_computation(1) as (client, servers), open_processes(2) as (scheduler, program):
+        first = await client.endpoint.link_at(scheduler.endpoint.location)
+        second = await program.endpoint.link_at(scheduler.endpoint.location)
+        with (
+            client.names.kept_at(lambda: first),
+            program.names.kept_at(lambda: second),
+        ):
+            async with trio.open_nursery() as nursery:
+                owner = spawn(nursery, servers[0], hold_public, "service")
+                assert await find(program, "service") == owner
+                assert await find(scheduler, "service") == owner
+                cut(client, servers[0])
+                await settle()
+                with program.entered():
+                    async with open_coro() as coro:
+                        await coro.register("service", public=True)
+                        assert await find(client, "service") == coro
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_name_is_found_by_the_place_of_its_program() -> None:
+    async with open_processes(2) as (one, two):
+        with one.entered():
+            async with open_coro() as coro:
+                await coro.register("service", public=True)
+                with two.entered():
+                    assert await locate("service", location=one.endpoint.location) == coro
+
+
+async def test_names_that_are_not_public_are_not_shown_to_other_programs() -> None:
+    async with open_processes(2) as (one, two):
+        with one.entered():
+            async with open_coro() as coro:
+                await coro.register("private")
+                with two.entered(), trio.move_on_after(0.05) as scope:
+                    await locate("private", location=one.endpoint.location)
+                assert scope.cancelled_caught
+
+
+async def test_only_a_living_coroutine_of_the_process_gets_a_name() -> None:
+    async with open_processes(2) as (one, two):
+        with two.entered():
+            async with open_coro() as coro:
+                with one.entered(), pytest.raises(RuntimeError, match="no living coroutine of this process"):
+                    coro.register("name")
+            with pytest.raises(RuntimeError, match="no living coroutine"):
+                coro.register("name")
+
+
+async def test_a_server_that_lost_its_client_says_so() -> None:
+    async with open_computation(1) as (client, servers):
+        cut(client, servers[0])
+        await settle()
+        with servers[0].entered():
+            with pytest.raises(PeerDisconnected, match="the client of this computation"):
+                await locate("anything")
+            async with open_coro() as coro:
+                with pytest.raises(PeerDisconnected, match="the client of this computation"):
+                    coro.register("anything")
