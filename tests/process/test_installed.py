@@ -99,11 +99,8 @@ def test_a_package_comes_as_it_was_sealed() -> None:
     assert decode_package_untrusted(encode_package(package)) == package
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data.replace(b"xyz", b"xyy")]
-)
-def test_a_damaged_package_is_refused(damage: object) -> None:
+@pytest.mark.parametrize(("old", "new"), [(b"xyz", b"xyy"), (b"xyz", b""), (b"a", b"")])
+def test_a_damaged_package_is_refused(old: bytes, new: bytes) -> None:
     data = encode_package(with_files(PackedFile("a", 0o644, b"xyz")))
-    assert callable(damage)
     with pytest.raises(ProtocolError, match="the components of a computation"):
-        decode_package_untrusted(damage(data))
+        decode_package_untrusted(data.replace(old, new))
