@@ -1,0 +1,9 @@
+"""Help for testing programs that use the package: faults on demand, and checks that nothing is left behind.
+
+Everything here works under pytest-trio.
+"""
+
+from ._leaks import check_leaks
+from ._proxy import Damage, Direction, FaultProxy, open_fault_proxy
+
+__all__ = ["Damage", "Direction", "FaultProxy", "check_leaks", "open_fault_proxy"]
