@@ -1,13 +1,13 @@
-"""What users hold: a computation, its options, and the ways to run something in it.
+"""What users hold: a computation, its options, its life from the queue to the close.
 
-The running computation behind it is a `Session`.
+The ways to run something in it are with `Runs`; the running computation behind it is a `Session`.
 """
 
 from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -17,20 +17,22 @@ from .._errors import ComputationClosed, SchedulerNotFound
 from .._scopes import open_background
 from .._values import Location
 from ..cluster import Scheduler, current_scheduler, messages
-from ..process import Call, Coro, Ending, ensure_endpoint
-from ..wire import NOTHING, close_shipped, encode_package, open_shipped
+from ..process import describe, ensure_endpoint
+from ..wire import close_shipped, dumps, encode_package, open_shipped
 from ._components import check_components, pack
 from ._hub import Hub
-from ._map import Mapping
 from ._owned import Owned
+from ._runs import Runs
 from ._session import Session, SetUp
+from ._statistics import ComputationStatistics, statistics_of
+from ._upkeep import restart_server, resume_node, suspend_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager
 
     from ..link import Link
-    from ..process import Process, Started
+    from ..process import Process
+    from ..wire import Shipped
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +48,7 @@ class Options:
     name: str
 
 
-class Computation:
+class Computation(Runs):
     """Functions, classes, modules and files that are shipped to servers, and what is run there.
 
     Args:
@@ -55,13 +57,17 @@ class Computation:
             `config.MsgTimeout` by default.
         pulse_interval: Seconds between signs of life; `config.MinPulseInterval` by default.
         grace_period: Seconds that cancelled coroutines have for their clean-up before their server is replaced.
+        node_setup: A function, async or plain, that is run once on each node, at one of its servers, before the
+            others are set up. If it fails, none of them is used.
+        server_setup: A function that is run once on each server, and on each that replaces one, before its first
+            job. If it fails, that server is not used.
         cleanup: Whether the working folders are removed at the end.
         forward_output: Whether what coroutines print and log shows here.
         threads: Plain functions that run at once on a server, each in a thread.
         name: For people; by default that of the first component.
 
     Raises:
-        TypeError: A component is none of these.
+        TypeError: A component is none of these, or a set-up function cannot be run.
         ValueError: An option is out of its range; the message says which setting bounds it.
     """
 
@@ -72,13 +78,16 @@ class Computation:
         timeout: float | None = None,
         pulse_interval: float | None = None,
         grace_period: float = 5.0,
+        node_setup: Callable[[], object] | None = None,
+        server_setup: Callable[[], object] | None = None,
         cleanup: bool = True,
         forward_output: bool = True,
         threads: int = 40,
         name: str | None = None,
     ) -> None:
+        super().__init__()
         self._components = check_components(components)
-        self._shipped = NOTHING
+        self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
         self.options = Options(
             timeout=config.MsgTimeout if timeout is None else timeout,
             pulse_interval=_pulse_interval(pulse_interval),
@@ -88,8 +97,6 @@ class Computation:
             threads=_at_least_one("threads", threads),
             name=name or "computation",
         )
-        self._session: Session | None = None
-        self._owned: Owned | None = None
         self._was_closed = False
 
     # --- its life
@@ -136,6 +143,7 @@ class Computation:
         options = self.options
         packed = await trio.to_thread.run_sync(pack, self._components)
         self._shipped = packed.shipped
+        node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
         return SetUp(
             computation=secrets.token_bytes(16),
             name=options.name,
@@ -146,8 +154,8 @@ class Computation:
             threads=options.threads,
             forward_output=options.forward_output,
             cleanup=options.cleanup,
-            node_setup=[],
-            server_setup=[],
+            node_setup=node_setup,
+            server_setup=server_setup,
         )
 
     async def _take_turn(
@@ -181,133 +189,6 @@ class Computation:
         self._session.check_open()
         return self._session
 
-    # --- running
-
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return Call(function, args, kwargs, self._shipped)
-
-    async def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Coro[Any]:
-        """Start a coroutine at the least loaded server of the least loaded node.
-
-        It belongs to the computation, which cancels it when its block is left.
-
-        Args:
-            fn: An async function, or a plain one, which runs in a thread there.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Returns:
-            The coroutine's handle, once it exists.
-
-        Raises:
-            NotPicklable: The function or an argument cannot be sent.
-            ComputationClosed: It is closed.
-            ServerLost: Its server was lost before the coroutine existed.
-
-        Cancelling it, nothing that it started survives.
-        """
-        session = self._running()
-        call = self._call(fn, args, kwargs)
-        await trio.lowlevel.checkpoint()
-        started = await session.start(fn, call, acknowledge=True)
-        return await self._existing(session, started)
-
-    async def _existing(self, session: Session, started: Started) -> Coro[Any]:
-        try:
-            await started.until_exists()
-        except trio.Cancelled:
-            await session.cancel_and_wait([started])
-            raise
-        outcome = started.outcome
-        if outcome is not None and outcome.ending is Ending.LOST:
-            outcome.value()
-        assert self._owned is not None  # noqa: S101 - it is scheduled
-        return self._owned.add(started)
-
-    async def run_result(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a coroutine and give its value.
-
-        Args:
-            fn: An async function, or a plain one, which runs in a thread there.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Raises:
-            Exception: What it raised, with the remote traceback in a note.
-            CoroCancelled: It was cancelled by someone else.
-            ServerLost: Its server is gone.
-            NotPicklable, ComputationClosed: As for `run`.
-
-        Cancelling it cancels the coroutine and waits for its clean-up.
-        """
-        session = self._running()
-        call = self._call(fn, args, kwargs)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        started = session.start_now(fn, call) or await session.start(fn, call)
-        try:
-            await started.until_ended()
-        except trio.Cancelled:
-            await session.cancel_and_wait([started])
-            raise
-        assert started.outcome is not None  # noqa: S101 - it has ended
-        return started.outcome.value()
-
-    async def run_results(self, fn: Callable[..., Any], iterable: Any) -> list[Any]:
-        """Run a function for each item, and give the values in order.
-
-        Args:
-            fn: A function of one argument.
-            iterable: The items, an iterable or async iterable.
-
-        Raises:
-            ExceptionGroup: What the first job that failed raised; the others are cancelled.
-
-        Cancelling it cancels all jobs and waits for their clean-up.
-        """
-        async with self.map(fn, iterable) as results:
-            return [value async for value in results]
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        iterable: Any,
-        *,
-        ordered: bool = True,
-        limit: int | None = None,
-        chunksize: int = 1,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Run a function for each item, a bounded number at a time; give the results as they come.
-
-        Args:
-            fn: A function of one argument.
-            iterable: The items, an iterable or async iterable; read in one task as room appears.
-            ordered: Whether results come in the order of the items.
-            limit: The items that are read and whose results are not yet taken; by default 4 x servers x chunksize.
-            chunksize: Items that go to a server as one job.
-
-        Raises:
-            ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled.
-
-        Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
-        """
-        return Mapping(self._running(), self._shipped, fn, iterable, star=False).opened(
-            ordered=ordered, limit=limit, chunksize=chunksize
-        )
-
-    def starmap(
-        self,
-        fn: Callable[..., Any],
-        iterable: Any,
-        *,
-        ordered: bool = True,
-        limit: int | None = None,
-        chunksize: int = 1,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Do as `map`, with each item spread over the arguments of the function."""
-        return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
-            ordered=ordered, limit=limit, chunksize=chunksize
-        )
-
     # --- what it has
 
     async def nodes(self) -> list[str]:
@@ -322,6 +203,65 @@ class Computation:
         await trio.lowlevel.checkpoint()
         return [server.location for server in self._running().servers.values()]
 
+    def statistics(self) -> ComputationStatistics:
+        """Count what it has, has done and has to do.
+
+        Raises:
+            RuntimeError, ComputationClosed: As for `run`.
+        """
+        return statistics_of(self._running())
+
+    # --- what is changed while it runs
+
+    async def restart_server(self, location: Location) -> Location:
+        """Give a server a fresh process, and wait until that is set up.
+
+        Its coroutines are cancelled and have the grace period for their clean-up.
+
+        Args:
+            location: Where the server is.
+
+        Returns:
+            Where the new one is.
+
+        Raises:
+            UnknownLocation: No server of the computation is there; the message lists those that are.
+            ServerLost: Its node is gone.
+            DiscoroError: The new server could not be set up.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        Cancelling it, the server is restarted all the same.
+        """
+        await trio.lowlevel.checkpoint()
+        return await restart_server(self._running(), location)
+
+    async def suspend_node(self, addr: str) -> None:
+        """Start no more coroutines at a node; those that run there go on.
+
+        Who wants one there by `run_at` waits until it is resumed.
+
+        Args:
+            addr: The address or name of the node.
+
+        Raises:
+            UnknownLocation: The computation has no such node; the message lists those that it has.
+            RuntimeError, ComputationClosed: As for `run`.
+        """
+        await trio.lowlevel.checkpoint()
+        suspend_node(self._running(), addr)
+
+    async def resume_node(self, addr: str) -> None:
+        """Start coroutines at a suspended node again; nothing if it is not suspended.
+
+        Args:
+            addr: The address or name of the node.
+
+        Raises:
+            UnknownLocation, RuntimeError, ComputationClosed: As for `suspend_node`.
+        """
+        await trio.lowlevel.checkpoint()
+        resume_node(self._running(), addr)
+
 
 async def _scheduler_link(process: Process, scheduler: Scheduler | Location | str | None) -> Link:
     if scheduler is None:
@@ -333,6 +273,19 @@ async def _scheduler_link(process: Process, scheduler: Scheduler | Location | st
         scheduler = Location.parse(scheduler)
     location = scheduler if isinstance(scheduler, Location) else scheduler.location
     return await process.endpoint.link_at(location)
+
+
+def _checked(function: Callable[[], object] | None) -> Callable[[], object] | None:
+    if function is not None:
+        describe(function)
+    return function
+
+
+def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[bytes]:
+    if function is None:
+        return []
+    body, buffers = dumps(function, shipped)
+    return [body, *(bytes(buffer) for buffer in buffers)]
 
 
 def _pulse_interval(value: float | None) -> float:
@@ -360,4 +313,3 @@ def _at_least_one(name: str, value: int) -> int:
         message = f"{name} must be 1 or more, not {value!r}"
         raise ValueError(message)
     return value
-

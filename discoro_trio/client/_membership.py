@@ -139,7 +139,7 @@ class Membership:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
                     nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
-        session.servers.pop(server.server_id, None)
+        session.places.remove(server)
         lose_all(server.host, server.loss())
         session.changed()
 

@@ -26,13 +26,8 @@ class Owned:
 
     def add(self, started: Started) -> Coro[Any]:
         """Own a coroutine; give a handle to it."""
-        session = self._session
         self._running.add(started)
-        assert started.host is not None  # noqa: S101 - sessions start by links
-        # Over the embedded node's own link the peer's location has no port: the session knows where it listens.
-        server = session.servers.get(started.home)
-        location = server.location if server is not None else started.host.link.peer.location
-        handle = session.handle(started, location)
+        handle = self._session.handle(started)
         started.then(self._ended)
         return handle
 
@@ -50,5 +45,3 @@ class Owned:
         failed = [started for started in self._failed if not started.heard]
         errors = [started.outcome.error() for started in failed if started.outcome is not None]
         return [error for error in errors if error is not None]
-
-

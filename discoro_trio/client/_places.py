@@ -102,12 +102,16 @@ class Places:
         nodes: By id.
         servers: By id; also those that are lost and not yet buried.
         placement: The loads of the servers that take coroutines.
+        servers_lost: How many servers there were before.
+        submitted_before: The coroutines that were started at those.
     """
 
     def __init__(self) -> None:
         self.nodes: dict[bytes, Node] = {}
         self.servers: dict[bytes, Server] = {}
         self.placement = Placement()
+        self.servers_lost = 0
+        self.submitted_before = 0
         self._at: dict[Location, Server] = {}
 
     def add(self, server: Server) -> None:
@@ -126,6 +130,12 @@ class Places:
         if self._at.get(server.location) is server:
             del self._at[server.location]
 
+    def remove(self, server: Server) -> None:
+        """Forget a server that has ended."""
+        if self.servers.pop(server.server_id, None) is not None:
+            self.servers_lost += 1
+            self.submitted_before += server.host.submitted
+
     # --- what a `where` means
 
     def pick(self, where: Location | str) -> Server | None:
@@ -139,13 +149,20 @@ class Places:
             DiscoroError: The set-up failed at all servers there.
         """
         if isinstance(where, Location):
-            server = self._at.get(where)
-            if server is None and self._at:
-                raise self.unknown(where)
-            return server
+            if not self._at:
+                return None
+            server = self.server_at(where)
+            return server if server.node_id not in self.placement.suspended else None
         least = [self.placement.least(node.node_id) for node in self._named(where)]
         servers = [server_id for server_id in least if server_id is not None]
         return self.servers[min(servers, key=self.placement.load)] if servers else None
+
+    def server_at(self, location: Location) -> Server:
+        """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
+        server = self._at.get(location)
+        if server is None:
+            raise self.unknown(location)
+        return server
 
     def each(self, where: Location | str) -> list[Server]:
         """Give one server of each node, all servers, or all servers of a node; none if they are not all there yet.
@@ -184,6 +201,13 @@ class Places:
     def named(self, where: str) -> list[Node]:
         """Give the nodes of an address or name."""
         return [node for node in self.nodes.values() if node.named(where)]
+
+    def known(self, where: str) -> list[Node]:
+        """Give the nodes of an address or name; UnknownLocation if there are none."""
+        named = self.named(where)
+        if not named:
+            raise self.unknown(where)
+        return named
 
     def unknown(self, where: Location | str) -> UnknownLocation:
         """Make the error that lists the known places."""

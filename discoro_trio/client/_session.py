@@ -21,7 +21,6 @@ from ._places import Places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .._values import Location
     from ..link import Link
     from ..process import Call, Coro, Process, Started
     from ..wire import Control, Shipped
@@ -114,10 +113,18 @@ class Session:
         """Let those look again who wait for a server."""
         self._changed.unpark_all()
 
+    def waiting(self) -> int:
+        """Count the tasks that wait for a server."""
+        return self._changed.statistics().tasks_waiting
+
     # --- starting
 
-    def handle(self, started: Started, location: Location) -> Coro[Any]:
+    def handle(self, started: Started) -> Coro[Any]:
         """Make the handle of a coroutine that this session started."""
+        assert started.host is not None  # noqa: S101 - sessions start by links
+        # Over the embedded node's own link the peer's location has no port: the session knows where it listens.
+        server = self.servers.get(started.home)
+        location = server.location if server is not None else started.host.link.peer.location
         return self._process.handle_to(started, location, self.set_up.computation)
 
     def check_open(self) -> None:
@@ -179,6 +186,13 @@ class Session:
         pending = [started for started in all_started if started.outcome is None]
         for started in pending:
             self.cancel(started, reason)
+        await self.until_all_ended(pending)
+
+    async def until_all_ended(self, cancelled: Iterable[Started]) -> None:
+        """Wait, shielded, until the clean-up of cancelled coroutines is done or was cut short by force."""
+        pending = [started for started in cancelled if started.outcome is None]
+        if not pending:
+            return
         with trio.CancelScope(shield=True):
             with trio.move_on_after(self.set_up.grace_period):
                 for started in pending:

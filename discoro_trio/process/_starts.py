@@ -99,6 +99,11 @@ class Host:
         # The functions are kept, so that an id is not used again for another one.
         self._numbers: dict[int, tuple[int, object]] = {}
 
+    @property
+    def submitted(self) -> int:
+        """How many coroutines were started there."""
+        return self._counter
+
     def define(self, function: Callable[..., Any]) -> int:
         """Give the number of a function at the host, sending the function the first time."""
         known = self._numbers.get(id(function))

@@ -1,0 +1,283 @@
+"""A nursery whose tasks run on the servers of a computation.
+
+This module owns what a nursery means over the network: waiting for all, cancelling all when one fails, the group of
+their errors. Starting, cancelling and waiting for clean-up are with the session.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .._scopes import open_background, raise_flat
+from ..process import Call, Ending, Typed, describe, signatures
+from ._starting import check_sendable, check_where, start_at, start_now_at, until_exists
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from .._values import Location
+    from ..process import Started
+    from ..wire import Shipped
+    from ._session import Session
+
+_SIBLING_FAILED = "another coroutine of its nursery failed"
+_NURSERY_CANCELLED = "its nursery was cancelled"
+
+
+class ComputationNursery:
+    """The coroutines of one block, on servers; leaving it waits for them.
+
+    Attributes:
+        cancel_scope: Cancels the body of the block and all its coroutines.
+    """
+
+    def __init__(self, session: Session, shipped: Shipped) -> None:
+        self.cancel_scope = trio.CancelScope()
+        self._session = session
+        self._shipped = shipped
+        self._tasks: trio.Nursery | None = None
+        self._running: set[Started] = set()
+        self._starting = 0
+        self._ending: str | None = None
+        self._errors: list[Started | BaseException] = []
+        self._moved = trio.lowlevel.ParkingLot()
+
+    # --- what users start
+
+    @Typed[signatures.StartsSoon]
+    def start_soon(self, fn: Callable[..., Any], /, *args: Any, name: str | None = None) -> None:
+        """Start a coroutine at the least loaded server; returns at once, also while there is no server.
+
+        Args:
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            name: For people; by default that of the function.
+
+        Raises:
+            TypeError: It cannot be run.
+            NotPicklable: The function or an argument cannot be sent.
+            ComputationClosed: The computation is closed.
+            RuntimeError: The block has been left.
+        """
+        self._start_soon(None, fn, args, name)
+
+    @Typed[signatures.StartsSoonAt]
+    def start_soon_at(
+        self, where: Location | str, fn: Callable[..., Any], /, *args: Any, name: str | None = None
+    ) -> None:
+        """Start a coroutine at a node or server; returns at once, also while there is no server.
+
+        Args:
+            where: The address or name of a node, or the Location of a server.
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            name: For people; by default that of the function.
+
+        Raises:
+            UnknownLocation: Nothing is known by that place. While there is no server, the block raises it.
+            TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
+        """
+        check_where(where)
+        self._start_soon(where, fn, args, name)
+
+    @Typed[signatures.RunsOne]
+    async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at the least loaded server and give its handle, once it exists.
+
+        Args:
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            ServerLost: Its server was lost before the coroutine existed.
+            TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
+
+        Cancelling it, nothing that it started survives.
+        """
+        return await self._run(None, fn, args, kwargs)
+
+    @Typed[signatures.RunsOneAt]
+    async def run_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at a node or server and give its handle, once it exists.
+
+        Args:
+            where: The address or name of a node, or the Location of a server.
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            UnknownLocation: Nothing is known by that place.
+            ServerLost, TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `run`.
+
+        Cancelling it, nothing that it started survives.
+        """
+        check_where(where)
+        return await self._run(where, fn, args, kwargs)
+
+    @Typed[signatures.Starts]
+    async def start(self, fn: Callable[..., Any], /, *args: Any, name: str | None = None) -> Any:
+        """Start a coroutine and wait until it calls `task_status.started(value)`.
+
+        Args:
+            fn: An async function, or a plain one, with a keyword parameter `task_status`.
+            args: Its arguments.
+            name: For people; by default that of the function.
+
+        Returns:
+            The value.
+
+        Raises:
+            Exception: What it raised before it had started.
+            RuntimeError: It ended before it had started, or the block has been left.
+            ServerLost, TypeError, NotPicklable, ComputationClosed: As for `run`.
+
+        Cancelling it cancels the coroutine and waits for its clean-up.
+        """
+        self._check_open()
+        call = Call(fn, args, {}, self._shipped, name, status=True)
+        await trio.lowlevel.checkpoint()
+        with self._start_counted():
+            started = await start_at(self._session, None, fn, call)
+            await until_exists(self._session, started)
+            if started.ready is None:
+                assert started.outcome is not None  # noqa: S101 - it has ended instead
+                started.outcome.value()
+                message = f"{started.name} ended without calling task_status.started()"
+                raise RuntimeError(message)
+            await self._take_in(started)
+        return started.ready.value()
+
+    # --- starting
+
+    def _check_open(self) -> trio.Nursery:
+        if self._tasks is None:
+            message = "the nursery's block has been left; it starts nothing more"
+            raise RuntimeError(message)
+        return self._tasks
+
+    def _start_soon(
+        self, where: Location | str | None, fn: Callable[..., Any], args: tuple[Any, ...], name: str | None
+    ) -> None:
+        tasks = self._check_open()
+        describe(fn)
+        call = Call(fn, args, {}, self._shipped, name)
+        if self._ending is not None or self.cancel_scope.cancel_called:
+            return  # it would be cancelled at once
+        started = start_now_at(self._session, where, fn, call)
+        if started is not None:
+            self._adopt(started)
+        else:
+            check_sendable(self._session, fn)
+            self._starting += 1
+            tasks.start_soon(self._start_later, where, fn, call, name="wait for a server")
+
+    async def _start_later(self, where: Location | str | None, fn: Callable[..., Any], call: Call) -> None:
+        try:
+            self._adopt(await start_at(self._session, where, fn, call))
+        except Exception as error:  # noqa: BLE001 - the block raises it
+            self._fail(error)
+        finally:
+            self._start_over()
+
+    async def _run(
+        self, where: Location | str | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._check_open()
+        call = Call(fn, args, kwargs, self._shipped)
+        await trio.lowlevel.checkpoint()
+        with self._start_counted():
+            started = await start_at(self._session, where, fn, call, acknowledge=True)
+            await until_exists(self._session, started)
+            await self._take_in(started)
+        return self._session.handle(started)
+
+    @contextmanager
+    def _start_counted(self) -> Iterator[None]:
+        """Keep the block from being left while something is on its way into it."""
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._starting -= 1
+        self._moved.unpark_all()
+
+    async def _take_in(self, started: Started) -> None:
+        if self._tasks is None:  # the block was cancelled meanwhile, and nobody there waits for it any more
+            await self._session.cancel_and_wait([started], _NURSERY_CANCELLED)
+        self._check_open()
+        self._adopt(started)
+
+    def _adopt(self, started: Started) -> None:
+        self._running.add(started)
+        started.then(self._ended)
+        if self._ending is not None:
+            self._session.cancel(started, self._ending)
+
+    # --- ending
+
+    def _ended(self, started: Started) -> None:
+        self._running.discard(started)
+        assert started.outcome is not None  # noqa: S101 - called at its end
+        ending = started.outcome.ending
+        # Once all are being cancelled, a lost one is one that was ended by force or whose server went meanwhile.
+        if ending is Ending.ERROR or (ending is Ending.LOST and self._ending is None):
+            self._fail(started)
+        if not self._running:
+            self._moved.unpark_all()
+
+    def _fail(self, error: Started | BaseException) -> None:
+        self._errors.append(error)
+        self.cancel_scope.cancel()
+        # The siblings hear of it now, not when the body comes to its next checkpoint.
+        self._cancel_all(_SIBLING_FAILED)
+
+    def _cancel_all(self, reason: str) -> None:
+        if self._ending is None:
+            self._ending = reason
+            for started in list(self._running):
+                self._session.cancel(started, reason)
+
+    async def _until_all_ended(self) -> None:
+        if not self._running and not self._starting:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while self._running or self._starting:
+            await self._moved.park()
+
+    async def _end(self) -> None:
+        """Cancel what still runs, wait, shielded, for its clean-up, and take nothing more."""
+        self._tasks = None
+        self._cancel_all(_NURSERY_CANCELLED)
+        await self._session.until_all_ended(self._running)
+
+    def errors(self) -> list[BaseException]:
+        """Give what made the nursery fail."""
+        opened = [error if isinstance(error, BaseException) else _error_of(error) for error in self._errors]
+        return [error for error in opened if error is not None]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[ComputationNursery]:
+        """Be open while the block lasts."""
+        with self.cancel_scope:
+            errors: list[BaseException] = []
+            try:
+                async with open_background() as self._tasks:
+                    try:
+                        yield self
+                        await self._until_all_ended()
+                    finally:
+                        await self._end()
+            except BaseException as error:  # noqa: BLE001 - all goes into the group
+                errors.append(error)
+            raise_flat("errors in a computation's nursery", [*errors, *self.errors()])
+
+
+def _error_of(started: Started) -> BaseException | None:
+    return started.outcome.error() if started.outcome is not None else None

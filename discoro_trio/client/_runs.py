@@ -1,0 +1,258 @@
+"""The ways to run something in a computation: one coroutine, one at each of many places, jobs, nurseries.
+
+Each method checks what it is given and says who owns what it starts. Placing is with `Places`, starting with
+`_starting`, the jobs of a map with `Mapping`, the tasks of a nursery with `ComputationNursery`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..process import Call, Typed, signatures
+from ..wire import NOTHING
+from ._map import Mapping
+from ._nursery import ComputationNursery
+from ._places import EACH_NODE, EACH_SERVER
+from ._starting import check_where, start_at, start_each, until_exists
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from .._values import Location
+    from ..process import Coro
+    from ..wire import Shipped
+    from ._owned import Owned
+    from ._session import Session
+
+
+class Runs:
+    """What can be run in a computation that is scheduled."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._owned: Owned | None = None
+        self._shipped: Shipped = NOTHING
+
+    def _running(self) -> Session:
+        raise NotImplementedError
+
+    # --- coroutines that belong to the computation
+
+    @Typed[signatures.RunsOne]
+    async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at the least loaded server of the least loaded node.
+
+        It belongs to the computation, which cancels it when its block is left.
+
+        Args:
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The coroutine's handle, once it exists; while there is no server, this waits.
+
+        Raises:
+            TypeError: The function cannot be run; the message says what to write instead.
+            NotPicklable: The function or an argument cannot be sent.
+            ComputationClosed: The computation is closed.
+            RuntimeError: It is not scheduled.
+            ServerLost: Its server was lost before the coroutine existed.
+            DiscoroError: No server will come, since the set-up failed at all of them.
+
+        Cancelling it, nothing that it started survives.
+        """
+        return await self._run_one(None, fn, args, kwargs)
+
+    @Typed[signatures.RunsOneAt]
+    async def run_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at a place.
+
+        Args:
+            where: The address or name of a node, whose least loaded server is taken, or the Location of a server.
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The coroutine's handle, once it exists; while there is no server, or the node is suspended, this waits.
+
+        Raises:
+            UnknownLocation: Nothing is known by that place; the message lists what is.
+            Exception: As for `run`.
+
+        Cancelling it, nothing that it started survives.
+        """
+        check_where(where)
+        return await self._run_one(where, fn, args, kwargs)
+
+    @Typed[signatures.RunsManyAt]
+    async def run_each(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at every node, at every server, or at every server of a node: all of them, or none.
+
+        Args:
+            where: `"node"`, `"server"`, or the address or name of a node.
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The handles, once all coroutines exist. While servers of the nodes in question are still being set up
+            for the first time, this waits; nodes that are suspended are left out.
+
+        Raises:
+            UnknownLocation: Nothing is known by that place; the message lists what is.
+            Exception: As for `run`; what was started already is cancelled then, and has cleaned up.
+
+        Cancelling it, nothing that it started survives.
+        """
+        check_where(where)
+        return await self._run_each(where, fn, args, kwargs)
+
+    @Typed[signatures.RunsMany]
+    async def run_nodes(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at one server of each node. Everything else is as with `run_each`."""
+        return await self._run_each(EACH_NODE, fn, args, kwargs)
+
+    @Typed[signatures.RunsMany]
+    async def run_servers(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at every server. Everything else is as with `run_each`."""
+        return await self._run_each(EACH_SERVER, fn, args, kwargs)
+
+    @Typed[signatures.RunsManyAt]
+    async def run_node_servers(self, addr: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine at every server of a node, given by address or name.
+
+        Everything else is as with `run_each`.
+        """
+        check_where(addr)
+        return await self._run_each(addr, fn, args, kwargs)
+
+    async def _run_one(
+        self, where: Location | str | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coro[Any]:
+        session, owned = self._running(), self._owned
+        assert owned is not None  # noqa: S101 - it is scheduled
+        call = Call(fn, args, kwargs, self._shipped)
+        await trio.lowlevel.checkpoint()
+        started = await start_at(session, where, fn, call, acknowledge=True)
+        await until_exists(session, started)
+        return owned.add(started)
+
+    async def _run_each(
+        self, where: Location | str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[Coro[Any]]:
+        session, owned = self._running(), self._owned
+        assert owned is not None  # noqa: S101 - it is scheduled
+        call = Call(fn, args, kwargs, self._shipped)
+        await trio.lowlevel.checkpoint()
+        return [owned.add(started) for started in await start_each(session, where, fn, call)]
+
+    # --- coroutines that belong to the call or block that starts them
+
+    @Typed[signatures.GivesResult]
+    async def run_result(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run a coroutine and give its value.
+
+        Args:
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            Exception: What it raised, with the remote traceback in a note.
+            CoroCancelled: It was cancelled by someone else.
+            ServerLost: Its server is gone.
+            TypeError, NotPicklable, ComputationClosed, RuntimeError, DiscoroError: As for `run`.
+
+        Cancelling it cancels the coroutine and waits for its clean-up.
+        """
+        session = self._running()
+        call = Call(fn, args, kwargs, self._shipped)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        started = session.start_now(fn, call) or await session.start(fn, call)
+        try:
+            await started.until_ended()
+        except trio.Cancelled:
+            await session.cancel_and_wait([started])
+            raise
+        assert started.outcome is not None  # noqa: S101 - it has ended
+        return started.outcome.value()
+
+    def open_nursery(self) -> AbstractAsyncContextManager[ComputationNursery]:
+        """Open a nursery whose tasks run on the servers of the computation; leaving the block waits for them.
+
+        Yields:
+            The nursery, with `start_soon`, `start_soon_at`, `run`, `run_at`, `start` and `cancel_scope`.
+
+        Raises:
+            ExceptionGroup: What the body and the coroutines raised, flat, also for one error; the others were
+                cancelled, wherever they ran, and have cleaned up.
+            ComputationClosed, RuntimeError: As for `run`.
+
+        A coroutine that somebody else cancels ends silently. Cancelling the block cancels all of them and waits for
+        their clean-up.
+        """
+        return ComputationNursery(self._running(), self._shipped).opened()
+
+    @Typed[signatures.GivesResults]
+    async def run_results(self, fn: Callable[..., Any], iterable: Any) -> list[Any]:
+        """Run a function for each item, and give the values in order.
+
+        Args:
+            fn: A function of one argument.
+            iterable: The items, an iterable or async iterable.
+
+        Raises:
+            ExceptionGroup: What the first job that failed raised; the others are cancelled.
+
+        Cancelling it cancels all jobs and waits for their clean-up.
+        """
+        async with self.map(fn, iterable) as results:
+            return [value async for value in results]
+
+    @Typed[signatures.Maps]
+    def map(
+        self,
+        fn: Callable[..., Any],
+        iterable: Any,
+        *,
+        ordered: bool = True,
+        limit: int | None = None,
+        chunksize: int = 1,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Run a function for each item, a bounded number at a time; give the results as they come.
+
+        Args:
+            fn: A function of one argument.
+            iterable: The items, an iterable or async iterable; read in one task as room appears.
+            ordered: Whether results come in the order of the items.
+            limit: The items that are read and whose results are not yet taken; by default 4 x servers x chunksize.
+            chunksize: Items that go to a server as one job.
+
+        Raises:
+            ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled.
+
+        Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
+        """
+        return Mapping(self._running(), self._shipped, fn, iterable, star=False).opened(
+            ordered=ordered, limit=limit, chunksize=chunksize
+        )
+
+    @Typed[signatures.StarMaps]
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Any,
+        *,
+        ordered: bool = True,
+        limit: int | None = None,
+        chunksize: int = 1,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Do as `map`, with each item spread over the arguments of the function."""
+        return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
+            ordered=ordered, limit=limit, chunksize=chunksize
+        )

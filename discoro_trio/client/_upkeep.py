@@ -1,0 +1,65 @@
+"""What is changed of the places while a computation runs: fresh processes for servers, nodes that rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._errors import ServerLost
+
+if TYPE_CHECKING:
+    from .._values import Location
+    from ._server import Server
+    from ._session import Session
+
+_REASON = "its server is restarted"
+
+
+def suspend_node(session: Session, addr: str) -> None:
+    """Start nothing more at a node; UnknownLocation if there is none of that address or name."""
+    for node in session.places.known(addr):
+        session.placement.suspend(node.node_id)
+
+
+def resume_node(session: Session, addr: str) -> None:
+    """Start coroutines at a node again; UnknownLocation if there is none of that address or name."""
+    for node in session.places.known(addr):
+        session.placement.resume(node.node_id)
+    session.changed()
+
+
+async def restart_server(session: Session, location: Location) -> Location:
+    """Let the coroutines of a server clean up, replace its process, and wait for the new one.
+
+    Raises:
+        UnknownLocation: No server is there.
+        ServerLost: Its node is gone.
+        DiscoroError: The new server could not be set up.
+        ComputationClosed: The computation was closed meanwhile.
+    """
+    server = session.places.server_at(location)
+    with trio.CancelScope(shield=True):
+        session.places.withdraw(server)
+        await session.cancel_and_wait(list(server.host.started.values()), _REASON)
+        await session.replace(server.server_id, _REASON)
+    while True:
+        session.check_open()
+        new = _successor(session, server)
+        if new is not None:
+            return new.location
+        await session.until_changed()
+
+
+def _successor(session: Session, old: Server) -> Server | None:
+    node = session.nodes.get(old.node_id)
+    if node is None:
+        message = f"the node of the server at {old.location} is gone; no other server takes its place"
+        raise ServerLost(message, location=old.location)
+    failure = node.failures.get(old.seat)
+    if failure is not None:
+        raise failure.refusal()
+    for server in session.servers.values():
+        if server.node_id == old.node_id and server.seat == old.seat and server is not old:
+            return server
+    return None
