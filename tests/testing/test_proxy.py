@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def proxied_echo() -> AsyncIterator[FaultProxy]:
     async def echo(stream: trio.SocketStream) -> None:
-        async with stream:
-            async for data in stream:
-                await stream.send_all(data)
+        with suppress(trio.BrokenResourceError):
+            async with stream:
+                async for data in stream:
+                    await stream.send_all(data)
 
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
