@@ -72,7 +72,8 @@ class Membership:
             node.seats = prepared.servers
             node.had_first()
         except DiscoroError as error:
-            logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
+            if not session.closed:
+                logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
             session.nodes.pop(leased.node_id, None)
         session.changed()
 
@@ -96,7 +97,8 @@ class Membership:
             link = await self._process.endpoint.link_to(ready.server_id, location, session.set_up.computation)
             host = await self._process.starts.host(link, session.set_up.shipped)
         except DiscoroError as error:
-            logger.warning("the server at %s cannot be used: %s", location, error)
+            if not session.closed:
+                logger.warning("the server at %s cannot be used: %s", location, error)
             node = session.nodes.get(ready.node_id)
             if node is not None:
                 node.had_first(ready.server_id)
