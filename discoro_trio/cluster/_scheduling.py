@@ -75,7 +75,11 @@ class Scheduling:
         self.claims.add(claim)
         for node in self.nodes.values():
             claim.note(node.facts)
-        return claim.ticket, self._advance(now)
+        return claim.ticket, [*self._turn(claim), *self._advance(now)]
+
+    def _turn(self, claim: Claim) -> list[Effect]:
+        """Tell a client that its computation runs, if it does: one that comes back may have lost its turn."""
+        return [TellTurn(claim.client_id, claim.computation, claim.zombie_period)] if claim.running else []
 
     def _ticket(self, submission: Submission) -> Ticket:
         old = submission.ticket
@@ -99,9 +103,8 @@ class Scheduling:
         claim.zombie_period = self._zombie_period(submission)
         for node in self.nodes.values():
             claim.note(node.facts)
-        effects: list[Effect] = []
+        effects = self._turn(claim)
         if claim.running:
-            effects.append(TellTurn(claim.client_id, claim.computation, claim.zombie_period))
             effects += [self._leased(claim, self.nodes[node_id]) for node_id in claim.nodes if node_id in self.nodes]
         return effects + self._advance(now)
 
@@ -320,7 +323,7 @@ class Scheduling:
         due = self.claims.due({node_id: node.facts.servers for node_id, node in self.nodes.items()})
         for claim in due:
             claim.running = True
-            effects.append(TellTurn(claim.client_id, claim.computation, claim.zombie_period))
+            effects += self._turn(claim)
             for node in self.nodes.values():
                 effects += self._discovered(node, claim)
         for claim in self.claims.running():

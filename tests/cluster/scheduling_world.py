@@ -106,7 +106,7 @@ class World:
     def _to_client(self, effect: TellTurn | TellLeased | TellDiscarded) -> None:
         client = self.clients[effect.computation]
         if isinstance(effect, TellTurn):
-            if not client.running:
+            if effect.computation not in self.turns:
                 self.turns.append(effect.computation)
                 self._check_that_nobody_is_overtaken(client)
             client.running = True
@@ -228,6 +228,7 @@ class World:
     def come_back(self, client: Client) -> None:
         """A client finds the scheduler again and shows its ticket."""
         again = attrs.evolve(client.submission, ticket=client.ticket, running=client.running)
+        client.running = False
         client.ticket, effects = self.state.submitted(self.now, again)
         self.act(effects)
 
