@@ -21,23 +21,26 @@ from .._config import config
 from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError, VersionMismatch
 from .._scopes import open_background
 from .._values import Location
-from ..wire import Binding, Credential, Crossed, Identity, PeerIdentity
+from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
+from ._listening import bound_to, is_everywhere, main_address, open_listeners
 from ._services import Services, Trust
+from ._strangers import Strangers
+from ._tls import Tls, is_loopback
 from ._transport import transport_over
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from ._greeting import Greeted
+    from ._discovery import Discovery
+
+Greeted = tuple[trio.abc.Stream, PeerIdentity, bytes]
+"""A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
 
 logger = logging.getLogger(__name__)
 
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
-
-# Strangers that may be under way at once; when another comes, the oldest goes. (FAULTS: 500 that dribble bytes.)
-MOST_STRANGERS = 64
 
 
 @attrs.define
@@ -57,15 +60,19 @@ class Endpoint:
     Attributes:
         id: The process's own random 128 bits.
         location: Where it listens, as peers are told.
+        bound: The address at which it listens.
+        discovery: How it finds others and is found; None if it takes no part in that.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
         parts: What the layers above keep once for each endpoint, by type.
     """
 
-    def __init__(self, *, identity: Identity, location: Location, nursery: trio.Nursery) -> None:
+    def __init__(self, *, identity: Identity, location: Location, bound: str, tls: Tls, nursery: trio.Nursery) -> None:
         self.id = identity.process_id
         self.identity = identity
         self.location = location
+        self.bound = bound
+        self.discovery: Discovery | None = None
         self.nursery = nursery
         self.services = Services()
         self.links: dict[bytes, Link] = {}
@@ -74,7 +81,8 @@ class Endpoint:
         self._dials: dict[bytes | Location, _Dial] = {}
         self._dialed: dict[bytes, float] = {}  # when a link that this process opened was made
         self._self_lock = trio.Lock()
-        self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}
+        self._tls = tls
+        self._strangers = Strangers()
         self.services.links_lost.append(self._forget)
 
     # --- links that others open
@@ -88,7 +96,7 @@ class Endpoint:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
         else:
-            await self._serve(stream, *greeted)
+            await self._serve(*greeted)
 
     async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
         """Shake hands with a stranger; None if that failed or took too long."""
@@ -96,16 +104,12 @@ class Endpoint:
         def crossed(peer: PeerIdentity) -> bool:
             return self._crossed(peer, arrivals)
 
-        if len(self._strangers) >= MOST_STRANGERS:
-            next(iter(self._strangers.values())).cancel()
-        with trio.move_on_after(config.MsgTimeout) as scope:
-            self._strangers[stream] = scope
-            try:
-                return await welcome(stream, self.identity, self.credentials.get, crossed, Binding())
-            except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                logger.info("a connection was refused: %s", error)
-            finally:
-                del self._strangers[stream]
+        try:
+            with self._strangers.admit(peer_host(stream)):
+                wrapped, binding = await self._tls.wrap_server(stream)
+                return wrapped, *await welcome(wrapped, self.identity, self.credentials.get, crossed, binding)
+        except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            logger.info("a connection was refused: %s", error)
         return None
 
     def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
@@ -136,12 +140,12 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    async def _serve(self, stream: trio.SocketStream, peer: PeerIdentity, rest: bytes) -> None:
+    async def _serve(self, stream: trio.abc.Stream, peer: PeerIdentity, rest: bytes) -> None:
         link = self._make_link(stream, peer, rest)
         self._register(link)
         await link.run()
 
-    def _make_link(self, stream: trio.SocketStream, peer: PeerIdentity, rest: bytes) -> Link:
+    def _make_link(self, stream: trio.abc.Stream, peer: PeerIdentity, rest: bytes) -> Link:
         return Link(transport_over(stream), peer, self.services, self._trust(peer.realm), early=rest)
 
     def _register(self, link: Link) -> None:
@@ -246,20 +250,18 @@ class Endpoint:
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
             self._give_up(dial)
 
-    async def _open(
-        self, location: Location, realm: bytes, expect: bytes | None
-    ) -> tuple[trio.SocketStream, PeerIdentity, bytes]:
+    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> Greeted:
         credential = self.credentials.get(realm)
         if credential is None:
             message = f"no key here opens a connection to {location}"
             raise AuthenticationError(message)
         stream = await trio.open_tcp_stream(location.addr, location.port)
         try:
-            peer, rest = await greet(stream, self.identity, credential, expect, Binding())
+            wrapped, binding = await self._tls.wrap_client(stream)
+            return wrapped, *await greet(wrapped, self.identity, credential, expect, binding)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        return stream, peer, rest
 
     async def _link_to_self(self) -> Link:
         async with self._self_lock:
@@ -279,6 +281,15 @@ class Endpoint:
             link.close(reason)
         for link in links:
             await link.ended.wait()
+
+
+def peer_host(stream: trio.SocketStream) -> str:
+    """Give the address that a connection comes from; "" if it is gone already."""
+    try:
+        host: str = stream.socket.getpeername()[0]
+    except OSError:
+        return ""
+    return host
 
 
 def make_identity(*, name: str | None, location: Location, process_id: bytes | None = None) -> Identity:
@@ -310,19 +321,36 @@ def current_endpoint() -> Endpoint:
 @asynccontextmanager
 async def serve_endpoint(
     *,
-    bind: str,
-    port: int = 0,
+    bind: str = "127.0.0.1",
+    ports: Sequence[int] = (0,),
     ext_addr: str | None = None,
     name: str | None = None,
     process_id: bytes | None = None,
+    tls: Tls | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them."""
-    listeners = await trio.open_tcp_listeners(port, host=bind)
-    bound = listeners[0].socket.getsockname()
-    location = Location(ext_addr or bind, bound[1])
+    """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them.
+
+    Args:
+        bind: The address or host name of this machine to listen at; "" for all its addresses.
+        ports: The ports to listen at: the first of them that is free; 0 for any.
+        ext_addr: The address that peers are told, if it is another.
+        name: A name for people; None for that of the host.
+        process_id: The process's id; None for a new one.
+        tls: How connections that leave the machine are encrypted; None for a certificate made in memory.
+
+    Raises:
+        OptionError: The address is not of this machine, or no port is free.
+    """
+    listeners = await open_listeners(bind, ports)
+    bound = bound_to(listeners[0])
+    tls = tls or Tls()
+    if not is_loopback(bound):
+        tls.prepare()
+    addr = ext_addr or (main_address() if is_everywhere(bound) else bound)
+    location = Location(addr, listeners[0].socket.getsockname()[1])
     identity = make_identity(name=name, location=location, process_id=process_id)
     async with open_background() as nursery:
-        endpoint = Endpoint(identity=identity, location=location, nursery=nursery)
+        endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         try:
             yield endpoint

@@ -1,0 +1,74 @@
+"""Those who have connected and not yet proved who they are: how many, how long, and who goes when another comes.
+
+This module owns the limits. Where connections come from is with the endpoint; how much one may send before it has
+proved itself is with `wire`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._config import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST = 64
+"""The connections that may be shaking hands at once."""
+
+MOST_OF_ADDRESS = 16
+"""Those of one address among them; a node's servers all come at once, and shake hands in a few ms."""
+
+SECONDS = 4.0
+"""How long a handshake may take, if `config.MsgTimeout` does not say less; it takes three ways of the network."""
+
+
+@attrs.frozen(eq=False)
+class _Stranger:
+    address: str
+    scope: trio.CancelScope
+
+
+class Strangers:
+    """The connections to one endpoint that are shaking hands."""
+
+    def __init__(self) -> None:
+        self._present: dict[_Stranger, None] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._present)
+
+    @contextmanager
+    def admit(self, address: str) -> Iterator[trio.CancelScope]:
+        """Let the block, in which a connection of an address shakes hands, take only so long.
+
+        When there are too many, the oldest of the address that has the most is cancelled: one who opens hundreds
+        pushes out his own.
+        """
+        self._make_room(address)
+        with trio.move_on_after(min(SECONDS, config.MsgTimeout)) as scope:
+            stranger = _Stranger(address, scope)
+            self._present[stranger] = None
+            try:
+                yield scope
+            finally:
+                self._present.pop(stranger, None)
+
+    def _make_room(self, address: str) -> None:
+        counts = Counter(stranger.address for stranger in self._present)
+        if counts[address] >= MOST_OF_ADDRESS:
+            self._push_out(address)
+        elif len(self._present) >= MOST:
+            most = max(counts.values())
+            self._push_out(next(one.address for one in self._present if counts[one.address] == most))
+
+    def _push_out(self, address: str) -> None:
+        oldest = next(stranger for stranger in self._present if stranger.address == address)
+        del self._present[oldest]
+        oldest.scope.cancel()
