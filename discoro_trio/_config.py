@@ -54,6 +54,9 @@ class Config:
     """Results up to this many bytes come by themselves; larger ones are fetched within `result_budget`."""
     result_budget: int = _size(256 * MIB)
     """The bytes of large results of one computation that may be under way at once."""
+    output_backlog: int = _size(16 * MIB)
+    """The bytes of output that a server keeps while the client does not take them; then what prints waits, or its
+    lines are left out."""
     status_backlog: int = _size(10_000)
     """The events that a status subscriber may be behind before it gets `StatusLagged`."""
 

@@ -106,6 +106,7 @@ class Membership:
             server = Server(ready.server_id, ready.node_id, ready.seat, location, host, session)
             host.owner = server
             session.places.add(server)
+            session.display.add(server.server_id, location, link)
         session.changed()
 
     # --- servers that end
@@ -142,6 +143,7 @@ class Membership:
                     nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
                     nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
         session.places.remove(server)
+        session.display.remove(server.server_id)
         lose_all(server.host, server.loss())
         session.changed()
 

@@ -16,6 +16,7 @@ from .._errors import ComputationClosed, DiscoroError
 from ..cluster import messages
 from ..process import lose_all
 from ._membership import Membership
+from ._output import Display
 from ._places import Places
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Session:
         set_up: What its nodes are told.
         places: Its nodes and servers.
         members: How they come and go.
+        display: Shows what they write.
         turn: Set when it is no longer queued.
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
@@ -90,6 +92,7 @@ class Session:
         self.nodes = self.places.nodes
         self.servers = self.places.servers
         self.members = Membership(self, process, nursery)
+        self.display = Display.of(process.endpoint)
         self.turn = trio.Event()
         self.closed = False
         self.scheduler: Link | None = None
@@ -236,6 +239,8 @@ class Session:
                     nursery.start_soon(self._release, node)
             if self.scheduler is not None:
                 self.scheduler.notify(messages.Withdraw(self.set_up.computation))
+        for server_id in self.servers:
+            self.display.remove(server_id)
         self._process.endpoint.credentials.pop(self.set_up.computation, None)
 
     async def _release(self, node: Node) -> None:

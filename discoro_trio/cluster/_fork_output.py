@@ -44,13 +44,25 @@ class OutputPipe:
         self._take = take
         self._read_fd, self.write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
+        self._flows = trio.Event()
+        self._flows.set()
 
     async def read(self) -> None:
         """Hand on what comes, until every writer has closed. Cancelling loses nothing."""
         while True:
+            await self._flows.wait()
             await trio.lowlevel.wait_readable(self._read_fd)
             if not self._read_some():
                 return
+
+    def hold(self) -> None:
+        """Read no more until `release`: the pipe fills, and then its writers wait."""
+        if self._flows.is_set():
+            self._flows = trio.Event()
+
+    def release(self) -> None:
+        """Read again."""
+        self._flows.set()
 
     def drain(self) -> None:
         """Hand on what is there now, and wait for no more: a grandchild may hold the pipe open."""

@@ -95,6 +95,16 @@ class ServerProcess:
         if not self._over.is_set():
             self._post(wire.Signal(self.number, signum))
 
+    def hold_output(self) -> None:
+        """Read its output no more until `release_output`; what writes it waits then. Its end is not held up."""
+        for pipe in self._pipes:
+            pipe.hold()
+
+    def release_output(self) -> None:
+        """Read its output again."""
+        for pipe in self._pipes:
+            pipe.release()
+
     async def wait(self) -> Exit:
         """Wait until it has ended and all its output was read.
 

@@ -279,6 +279,18 @@ class ServerFailed(Control, frozen=True):
     """The packed error and its buffers."""
 
 
+class ServerWrote(Control, frozen=True):
+    """A server has written to its standard output or standard error, past Python's own streams."""
+
+    computation: bytes
+    server_id: bytes
+    addr: str
+    port: int
+    stream: int
+    """1 or 2."""
+    data: bytes
+
+
 class ServerGone(Control, frozen=True):
     """A server has ended."""
 

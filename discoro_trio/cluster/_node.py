@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from .._errors import PeerDisconnected
 from .._scopes import open_background
 from .._values import Location
 from ..link import Trust
@@ -46,7 +47,7 @@ class Node:
         self._endpoint = endpoint
         self._nursery = nursery
         self._vitals = Vitals(folder)
-        events = SeatEvents(up=self._server_up, gone=self._server_gone)
+        events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
@@ -117,6 +118,25 @@ class Node:
                 server.reason,
             )
         )
+
+    def _server_wrote(self, seat: Seat, stream: int, data: bytes) -> None:
+        server = seat.server
+        lease = server.lease if server is not None else None
+        if server is None or lease is None or lease.client is None or lease.prepared is None:
+            return
+        if not lease.prepared.forward_output or lease.client.lost:
+            return
+        addr, port = server.location.addr, server.location.port
+        lease.client.notify(messages.ServerWrote(lease.computation, server.process_id, addr, port, stream, data))
+        if lease.client.full:
+            server.process.hold_output()
+            self._nursery.start_soon(_release_output, server, lease.client)
+
+
+async def _release_output(server: Server, client: Link) -> None:
+    with suppress(PeerDisconnected):
+        await client.room()
+    server.process.release_output()
 
 
 def _alive(_link: Link, _seen: messages.PulseSeen) -> None:

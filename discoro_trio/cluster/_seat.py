@@ -83,6 +83,8 @@ class SeatEvents:
     """A fresh server listens."""
     gone: Callable[[Seat, Server, Exit], None]
     """The server has ended."""
+    wrote: Callable[[Seat, int, bytes], None]
+    """The server has written to its standard output (1) or standard error (2)."""
 
 
 class Seat:
@@ -114,7 +116,7 @@ class Seat:
 
     async def _run_server(self, template: Template, folder: Path) -> None:
         spec = self._spec()
-        process = await template.fork(msgspec.msgpack.encode(spec), folder=folder)
+        process = await template.fork(msgspec.msgpack.encode(spec), folder=folder, on_output=self._wrote)
         peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
         async with trio.open_nursery() as nursery:
             link = await self._endpoint.adopt(process.link, peer, nursery=nursery)
@@ -128,6 +130,9 @@ class Seat:
         wanted = bool(server.reason)
         self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
         self._events.gone(self, server, ended)
+
+    def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
+        self._events.wrote(self, stream, data)
 
     def _spec(self) -> ServerSpec:
         identity = self._endpoint.identity

@@ -16,7 +16,7 @@ import trio
 from .._config import config
 from .._values import Location
 from ..link import Done, Trust, serve_endpoint
-from ..process import Process, install_definitions, place_files
+from ..process import Process, install_definitions, output, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
 from ._seat import ServerSpec
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 class Server:
     """The one server that this process is."""
 
-    def __init__(self, endpoint: Endpoint, process: Process) -> None:
+    def __init__(self, endpoint: Endpoint, process: Process, nursery: trio.Nursery, tail_fd: int) -> None:
         self._endpoint = endpoint
         self._process = process
+        self._nursery = nursery
+        self._tail_fd = tail_fd
+        self._output: output.Output | None = None
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
         services = endpoint.services
@@ -58,6 +61,9 @@ class Server:
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        if begin.forward_output:
+            self._output = output.Output(self._process, begin.client_id, self._tail_fd)
+            self._nursery.start_soon(self._output.run, name="output")
         stage = COMPONENTS
         try:
             await self._install(begin)
@@ -83,10 +89,12 @@ class Server:
         self._process.runner.open = False
         self._scope.cancel()
         await self._idle.wait()
+        if self._output is not None:
+            await self._output.finish()
         return Done()
 
 
-async def _serve(spec: ServerSpec, link_socket: socket.socket) -> None:
+async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> None:
     for name, value in spec.settings.items():
         setattr(config, name, value)
     node = PeerIdentity(spec.node_id, spec.node_name, Location(spec.node_addr, spec.node_port), b"")
@@ -96,8 +104,8 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket) -> None:
     ) as here:
         process = Process(here)
         with process.entered():
-            server = Server(here, process)
             async with trio.open_nursery() as nursery:
+                server = Server(here, process, nursery, tail_fd)
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
@@ -114,4 +122,4 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
         tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
     """
     os.set_blocking(tail_fd, False)
-    trio.run(_serve, msgspec.msgpack.decode(spec, type=ServerSpec), link)
+    trio.run(_serve, msgspec.msgpack.decode(spec, type=ServerSpec), link, tail_fd)

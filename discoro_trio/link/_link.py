@@ -122,6 +122,11 @@ class Link:
             raise self._disconnected()
         return await self._requests.ask(message, seconds)
 
+    @property
+    def full(self) -> bool:
+        """Whether `room` would wait."""
+        return self._writer.full
+
     async def room(self) -> None:
         """Wait while too much is not yet written (`_writer.HIGH_WATER`).
 

@@ -77,6 +77,11 @@ class Writer:
         self._finish = True
         self._bell.ring()
 
+    @property
+    def full(self) -> bool:
+        """Whether a sender that can wait should."""
+        return self._outbox.queued_bytes > HIGH_WATER
+
     async def room(self) -> None:
         """Wait while more than `HIGH_WATER` bytes are not yet written, or until `release`."""
         while self._outbox.queued_bytes > HIGH_WATER:

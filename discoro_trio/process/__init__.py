@@ -3,6 +3,7 @@
 Bytes and connections are with `link`; which process runs what is decided by `cluster` and `client`.
 """
 
+from . import _output as output
 from . import _signatures as signatures
 from ._callables import Described, describe
 from ._coro import Coro
@@ -41,6 +42,7 @@ __all__ = [
     "open_coro",
     "open_endpoint",
     "open_nursery",
+    "output",
     "pack_error",
     "place_files",
     "signatures",
