@@ -84,7 +84,8 @@ def install_definitions(package: Package, folder: Path, *, place: str) -> Shippe
     objects = _opened(package, place)
     roots = tuple(CodeRoot(f"{path}{os.sep}", "") for path in code)
     shipped = Shipped(package.digest, frozenset(package.modules), roots)
-    shipped.add(objects, [resolve(module, name) for module, name in package.along])
+    along = (resolve(module, name) for module, name in package.along)
+    shipped.add(objects, [found for found in along if found is not None])
     open_shipped(shipped)
     _import_listed(package, place)
     return shipped

@@ -121,8 +121,11 @@ def pack_error(error: BaseException, *, where: str, shipped: Registry | None = N
 
 
 def unpack_error(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> BaseException:
-    """Give an error that was packed, with the remote traceback in a note."""
-    return _Unpacker(_decoder.decode(body), list(buffers)).error()
+    """Give an error that was packed, with the remote traceback in a note. This never raises."""
+    try:
+        return _Unpacker(_decoder.decode(body), list(buffers)).error()
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
+        return RemoteError(f"an error came whose form is wrong: {type(error).__name__}: {error}")
 
 
 def _crosses(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def dumps(obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence
         shipped: What the receiver has of this client's modules; None for what all open computations share.
 
     Returns:
-        The body, and the buffers that go beside it, without a copy.
+        The body, and the buffers that go beside it, without a copy: bytes-like, of one dimension.
 
     Raises:
         NotPicklable: It cannot be sent; the message says which part of it.
@@ -79,7 +79,7 @@ def dumps(obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence
     if buffers and not _all_worth_it(buffers):
         buffers = []
         body = _c_dumps(obj, 5, buffer_callback=_taker(buffers))
-    return body, buffers
+    return body, [buffer.raw() for buffer in buffers] if buffers else ()
 
 
 def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
@@ -176,8 +176,9 @@ class _Chunks:
 
     def packed(self, buffers: list[pickle.PickleBuffer]) -> tuple[bytes, Sequence[Any]]:
         """Give body and buffers, with the large chunks among the buffers."""
+        raw = [buffer.raw() for buffer in buffers]
         if len(self.chunks) == 1:
-            return bytes(self.chunks[0]), buffers
+            return bytes(self.chunks[0]), raw
         small = bytearray()
         offsets: list[int] = []
         large: list[Buffer] = []
@@ -188,9 +189,9 @@ class _Chunks:
                 offsets.append(len(small))
                 large.append(chunk)
         if not large:
-            return bytes(small), buffers
+            return bytes(small), raw
         head = _HEAD.pack(0, len(large)) + struct.pack(f"!{len(large)}Q", *offsets)
-        return head + small, [*large, *buffers]
+        return head + small, [*large, *raw]
 
 
 def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:

@@ -51,7 +51,7 @@ class _State:
         self.code_folders: list[str] = []
         # Weak: classes made in functions must not pile up.
         self.classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
-        self.unfilled: set[int] = set()
+        self.unfilled: weakref.WeakSet[type] = weakref.WeakSet()
         self.progress = 0
 
 
@@ -316,7 +316,7 @@ def class_(key: bytes, bound: tuple[str, bytes, str] | None, make: Callable[...,
     if known is not None:
         return known
     made = _state.classes[key] = make(*args)
-    _state.unfilled.add(id(made))
+    _state.unfilled.add(made)
     class_keys[made] = key
     if bound is not None:
         bind(made, *bound)
@@ -329,8 +329,8 @@ class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 
 def fill_class(made: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
     """Give a new class its attributes; one that was here has them, and may have been changed on purpose."""
-    if id(made) in _state.unfilled:
-        _state.unfilled.discard(id(made))
+    if made in _state.unfilled:
+        _state.unfilled.discard(made)
         setter, attributes = state
         setter(made, attributes)
 

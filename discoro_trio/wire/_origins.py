@@ -156,14 +156,14 @@ def forget_modules() -> None:
     _tokens.__init__()  # type: ignore[misc]
 
 
-def is_at(obj: object, module: str | None, qualname: str) -> bool:
+def is_at(obj: object, module: object, qualname: str) -> bool:
     """Tell whether an object is what a loaded module has under a dotted name."""
     return resolve(module, qualname) is obj
 
 
-def resolve(module: str | None, qualname: str) -> object:
+def resolve(module: object, qualname: str) -> object:
     """Give what a module that is loaded has under a dotted name, or None."""
-    found: object = sys.modules.get(module or "")
+    found: object = sys.modules.get(module) if isinstance(module, str) else None
     for part in qualname.split("."):
         if found is None or part == "<locals>":
             return None

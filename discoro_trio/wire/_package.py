@@ -75,7 +75,7 @@ def decode_package_untrusted(data: bytes | bytearray | memoryview) -> Package:
     """
     try:
         package = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         text = f"the components of a computation are malformed: {error}"
         raise ProtocolError(text) from error
     if _digest(package) != package.digest:

@@ -62,13 +62,13 @@ class Shipped:
 
     def reference(self, obj: object) -> Reference | None:
         """Tell by what reference the peers find an object; None if they have it not."""
-        module: str | None = getattr(obj, "__module__", None)
+        module: object = getattr(obj, "__module__", None)
         qualname: str = getattr(obj, "__qualname__", "<locals>")
         found_here = is_at(obj, module, qualname)
         known = self._objects.get(id(obj))
         if known is None:
             outer = resolve(module, qualname.partition(".")[0])
-            with_outer = id(outer) in self._objects or self.has_module(module or "")
+            with_outer = id(outer) in self._objects or (isinstance(module, str) and self.has_module(module))
             return NATURAL if found_here and with_outer else None
         if found_here and "." not in qualname:
             return NATURAL

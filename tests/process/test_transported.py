@@ -11,9 +11,11 @@ import attrs
 import numpy as np
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from discoro_trio import CoroCancelled, DiscoroError, RemoteError, ServerLost
-from discoro_trio.process._transported import MAX_TEXT, pack_error, unpack_error
+from discoro_trio.process._transported import MAX_TEXT, _encoder, _Error, _Errors, pack_error, unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +68,19 @@ class MyGroup(ExceptionGroup[Exception]):
 
 class Ended(BaseException):
     pass
+
+
+def damaged(place: int, value: int) -> bytes:
+    """Give a packed error with one byte changed."""
+    body = bytearray(pack_error(ExceptionGroup("g", [KeyError("k"), ZeroDivisionError()]), where=WHERE)[0])
+    body[place % len(body)] = value
+    return bytes(body)
+
+
+def packed_group(members: tuple[int, ...]) -> _Error:
+    return _Error(
+        "g", "", (), b"", 0, (), None, None, suppress_context=False, message="", members=members, cancelled=False
+    )
 
 
 def raised(error: BaseException) -> BaseException:
@@ -299,3 +314,16 @@ def test_arrays_in_errors_are_not_copied_into_the_pickle() -> None:
     assert len(body) < 2000
     assert len(buffers) == 1
     assert sent(ExceptionGroup("g", [error, error, PayError(1, "x")])).exceptions[0].data[5] == 5  # type: ignore[attr-defined]
+
+
+@pytest.mark.fault("F16")
+@given(st.binary() | st.builds(damaged, st.integers(0, 500), st.integers(0, 255)))
+def test_malformed_errors_are_errors_too(body: bytes) -> None:
+    assert isinstance(unpack_error(body, []), BaseException)
+
+
+def test_members_that_are_not_there_are_an_error_too() -> None:
+    body = _encoder.encode(_Errors(WHERE, (packed_group((5,)),)))
+    assert "form is wrong" in str(unpack_error(body, []))
+    body = _encoder.encode(_Errors(WHERE, (packed_group((0,)),)))
+    assert "form is wrong" in str(unpack_error(body, []))
