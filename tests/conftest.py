@@ -55,6 +55,13 @@ def nothing_left_running() -> Iterator[None]:
         pytest.fail(f"left behind by the tests: {'; '.join(names)}", pytrace=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests, and the programs that they start, away from the cluster of whoever runs them."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    os.environ.pop("DISCORO_SECRET", None)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that opens file descriptors and leaves them open."""

@@ -5,25 +5,42 @@ Bytes become frames in `wire`; what frames mean is decided by the layers above, 
 """
 
 from ._bell import Bell
+from ._discovery import UDP_PORT, Discovery
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
+from ._option_error import OptionError
+from ._options import EndpointOptions, Peers, Ports, open_with, parse_ports, resolve_peers
 from ._requests import Done
+from ._secret import load_secret, private_secret
 from ._services import ANY, FULL, Services, Trust, control
+from ._tls import Tls
 from ._transport import transport_over
 
 __all__ = [
     "ANY",
     "FULL",
+    "UDP_PORT",
     "Bell",
+    "Discovery",
     "Done",
     "Endpoint",
+    "EndpointOptions",
     "Link",
+    "OptionError",
+    "Peers",
+    "Ports",
     "Services",
+    "Tls",
     "Trust",
     "control",
     "current",
     "current_endpoint",
+    "load_secret",
     "make_identity",
+    "open_with",
+    "parse_ports",
+    "private_secret",
+    "resolve_peers",
     "serve_endpoint",
     "transport_over",
 ]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..wire._beacon import Answerer, Seeker
+from ..wire import Answerer, Seeker
 from ._interfaces import GROUP, THIS_MACHINE, ways_out
 from ._option_error import OptionError
 from ._tls import is_loopback
@@ -27,8 +27,8 @@ from ._tls import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..wire import Credential
-    from ..wire._beacon import Address, Found, Role
+    from ..wire import Credential, Found, Role
+    from ..wire._beacon import Address
     from ._interfaces import Control, Way
 
     _Sockets = dict[int, trio.socket.SocketType]

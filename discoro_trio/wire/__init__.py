@@ -4,6 +4,7 @@ Nothing here reads or writes, knows the time, or knows Trio: bytes and events go
 out. Moving the bytes is with `link`.
 """
 
+from ._beacon import Answerer, Found, Role, Seeker
 from ._codec import dumps, loads
 from ._control import Control, ControlCodec
 from ._credit import ReceiveWindow, SendWindow
@@ -25,6 +26,7 @@ from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
 __all__ = [
     "NOTHING",
     "PROTOCOL_VERSION",
+    "Answerer",
     "Binding",
     "Buffer",
     "ClientHandshake",
@@ -32,6 +34,7 @@ __all__ = [
     "ControlCodec",
     "Credential",
     "Crossed",
+    "Found",
     "Frame",
     "FrameReader",
     "HelloReader",
@@ -42,6 +45,8 @@ __all__ = [
     "PeerIdentity",
     "Purpose",
     "ReceiveWindow",
+    "Role",
+    "Seeker",
     "SendWindow",
     "ServerHandshake",
     "Shipped",
