@@ -9,7 +9,7 @@ from ._discovery import UDP_PORT, Discovery
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
 from ._option_error import OptionError
-from ._options import EndpointOptions, Peers, Ports, open_with, parse_ports, resolve_peers
+from ._options import EndpointOptions, Peers, Ports, open_with, parse_ports, presence_of, resolve_peers
 from ._requests import Done
 from ._secret import load_secret, private_secret
 from ._services import ANY, FULL, Services, Trust, control
@@ -39,6 +39,7 @@ __all__ = [
     "make_identity",
     "open_with",
     "parse_ports",
+    "presence_of",
     "private_secret",
     "resolve_peers",
     "serve_endpoint",

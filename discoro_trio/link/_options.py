@@ -15,8 +15,10 @@ import attrs
 import trio
 
 from .._values import MAX_PORT, Location
+from ..wire import Found
 from ._discovery import UDP_PORT, Discovery
 from ._endpoint import serve_endpoint
+from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
 from ._secret import load_secret, private_secret
 from ._tls import Tls, is_loopback
@@ -24,7 +26,7 @@ from ._tls import Tls, is_loopback
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ..wire import Credential
+    from ..wire import Credential, Role
     from ._endpoint import Endpoint
 
 Ports = str | int | Iterable[str | int] | None
@@ -121,6 +123,18 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
             loopback=is_loopback(endpoint.bound),
         )
         yield endpoint
+
+
+def presence_of(endpoint: Endpoint, role: Role) -> Found:
+    """Give what an endpoint tells those who look for it by discovery.
+
+    One that listens at all its addresses, and was given none for outside, leaves the address open: whoever finds it
+    takes the one that the answer came from, which is surely in a network that both are part of.
+    """
+    addr = endpoint.location.addr
+    open_to_all = is_everywhere(endpoint.bound) and addr == main_address()
+    location = Location("" if open_to_all else addr, endpoint.location.port)
+    return Found(endpoint.id, role, endpoint.identity.name, location)
 
 
 @attrs.frozen

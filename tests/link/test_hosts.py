@@ -401,3 +401,113 @@ async def test_a_handshake_relayed_by_a_host_in_between_is_refused(network: Netw
         assert refusal.startswith("refused: the peer does not accept")
         assert await relay.line() == "between"
         assert (await program.line()).startswith("refused: a peer did not prove")
+
+
+# --- whole endpoints
+
+
+SERVE = """
+    import sys, trio
+    import discoro_trio as discoro
+
+    async def main():
+        address, secret = sys.argv[1:]
+        async with discoro.open_endpoint(ip_addr=address, tcp_ports=5000, name="server", secret=secret) as here:
+            here.services.links_made.append(lambda link: print("link from", link.peer.name))
+            print("listening at", here.location)
+            await trio.sleep_forever()
+
+    trio.run(main)
+"""
+
+JOIN = """
+    import sys, time, trio
+    import discoro_trio as discoro
+
+    async def main():
+        async with discoro.open_endpoint(ip_addr="", name="client", secret=sys.argv[2]) as here:
+            began = time.monotonic()
+            try:
+                link = await here.link_at(discoro.Location(sys.argv[1], 5000))
+            except discoro.DiscoroError as error:
+                print(type(error).__name__, error)
+            else:
+                print(link.peer.name, time.monotonic() - began)
+
+    trio.run(main)
+"""
+
+
+@asynccontextmanager
+async def endpoint_at(host: Host, ip_addr: str = "") -> AsyncIterator[Program]:
+    async with host.running(SERVE, ip_addr, SECRET) as program:
+        assert await program.line() == f"listening at {host.address}:5000"
+        yield program
+
+
+@pytest.mark.spec("B07", "B08", "S20")
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_endpoints_of_two_hosts_are_linked_under_tls(network: Network, everywhere: bool) -> None:  # noqa: FBT001
+    lan = network.add_lan()
+    client, server = lan.add_hosts(2)
+    # Names are said in the handshake; who could read there would see them.
+    async with sniffing(lan, "server") as sniffer, endpoint_at(server, "" if everywhere else server.address) as program:
+        assert (await client.run(JOIN, server.address, SECRET)).startswith("server ")
+        assert await program.line() == "link from client"
+        refusal = await client.run(JOIN, server.address, OTHER_SECRET)
+        assert refusal.startswith("AuthenticationError the peer does not accept the cluster's secret (fingerprint ")
+        seen = await sniffer.stop()
+    assert seen.bytes > 1000
+    assert not seen.marked
+
+
+DRIBBLE = """
+    import sys, time, trio
+    target, *addresses = sys.argv[1:]
+    longest = 0.0
+    opened = 0
+
+    async def dribble(address, everybody):
+        global longest, opened
+        with trio.socket.socket() as sock:
+            await sock.bind((address, 0))
+            await sock.connect((target, 5000))
+            began = time.monotonic()
+            opened += 1
+            if opened == 10 * len(addresses):
+                everybody.set()
+            try:
+                while True:
+                    await sock.send(b"\\x16")
+                    with trio.move_on_after(1):
+                        if not await sock.recv(100):
+                            break
+            except OSError:
+                pass
+            longest = max(longest, time.monotonic() - began)
+
+    async def main():
+        everybody = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for address in 10 * addresses:
+                nursery.start_soon(dribble, address, everybody)
+            await everybody.wait()
+            print("all connected")
+        print(longest)
+
+    trio.run(main)
+"""
+
+
+@pytest.mark.fault("F11")
+async def test_500_who_dribble_are_closed_soon_and_a_node_joins_meanwhile(network: Network) -> None:
+    attacker, server, node = network.add_lan().add_hosts(3)
+    addresses = [f"10.77.1.{100 + number}" for number in range(50)]
+    for address in addresses:
+        attacker.ip("addr", "add", f"{address}/24", "dev", "eth0")
+    async with endpoint_at(server), attacker.running(DRIBBLE, server.address, *addresses) as attack:
+        assert await attack.line() == "all connected"
+        name, seconds = (await node.run(JOIN, server.address, SECRET)).split()
+        assert name == "server"
+        assert float(seconds) < 1
+        assert float(await attack.line()) < 5
