@@ -35,9 +35,12 @@ from ._values import (
 from .client import Computation
 from .cluster import Node, Scheduler, open_cluster
 from .process import (
+    Channel,
     Coro,
     current_coro,
     locate,
+    locate_channel,
+    open_channel,
     open_coro,
     open_endpoint,
     open_nursery,
@@ -45,6 +48,7 @@ from .process import (
 
 __all__ = [
     "AuthenticationError",
+    "Channel",
     "Computation",
     "ComputationClosed",
     "Coro",
@@ -75,6 +79,8 @@ __all__ = [
     "config",
     "current_coro",
     "locate",
+    "locate_channel",
+    "open_channel",
     "open_cluster",
     "open_coro",
     "open_endpoint",

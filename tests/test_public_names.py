@@ -12,6 +12,7 @@ import discoro_trio
 
 NAMES = [
     "AuthenticationError",
+    "Channel",
     "Computation",
     "ComputationClosed",
     "Coro",
@@ -42,6 +43,8 @@ NAMES = [
     "config",
     "current_coro",
     "locate",
+    "locate_channel",
+    "open_channel",
     "open_cluster",
     "open_coro",
     "open_endpoint",

@@ -6,11 +6,12 @@ Bytes and connections are with `link`; which process runs what is decided by `cl
 from . import _output as output
 from . import _signatures as signatures
 from ._callables import Described, describe
+from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
 from ._installed import install_definitions, place_files, write_tree
-from ._nursery import Nursery, open_nursery
 from ._locate import locate
+from ._nursery import Nursery, open_nursery
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
@@ -22,6 +23,7 @@ from ._typed import Typed
 
 __all__ = [
     "Call",
+    "Channel",
     "Coro",
     "Described",
     "Ending",
@@ -38,7 +40,9 @@ __all__ = [
     "ensure_endpoint",
     "install_definitions",
     "locate",
+    "locate_channel",
     "lose_all",
+    "open_channel",
     "open_coro",
     "open_endpoint",
     "open_nursery",

@@ -17,6 +17,7 @@ from .._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolErr
 from ..wire import Kind, dumps
 from ._local import current
 from ._mailbox import CREDIT
+from ._packed import Packed
 from ._routes import Route
 
 if TYPE_CHECKING:
@@ -97,12 +98,31 @@ class Mail:
             link = await self._pass(coro, route, size, source)
         link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
-    async def send_packed(self, coro: Coro[Any], body: bytes, buffers: Sequence[Any]) -> None:
-        """Send what is pickled already, as `send` does, for those who send one message to many."""
+    async def send_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> Link:
+        """Send what is packed already, for those who pass messages on; give the link that it went by."""
         source = _source()
-        await self._process.turns.take()
-        link = await self._pass(coro, self.route(coro), size_of(body, buffers), source)
+        body, buffers = packed.body, packed.buffers
+        link = await self._pass(coro, route, size_of(body, buffers), source)
         link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        return link
+
+    def try_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> bool:
+        """Send what is packed already, if that can be done without waiting; tell whether it was."""
+        source = _source()
+        if route.trouble:
+            route.check(source)
+        body, buffers = packed.body, packed.buffers
+        link = route.link
+        if link is None or not route.take(size_of(body, buffers), source):
+            return False
+        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        return True
+
+    def met(self, coro: Coro[Any]) -> Route:
+        """Give the route to a coroutine that the calling one has just heard of: there is no gap between the two."""
+        route = self.route(coro)
+        route.told(_source())
+        return route
 
     def send_nowait(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send now, or raise WouldBlock."""
@@ -122,13 +142,14 @@ class Mail:
 
     async def deliver(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send to another process and wait until it is in the mailbox."""
-        body, buffers = dumps(message)
+        packed = Packed.of(message)
         await trio.lowlevel.checkpoint()
-        await self.deliver_packed(coro, route, body, buffers)
+        await self.deliver_packed(coro, route, packed)
 
-    async def deliver_packed(self, coro: Coro[Any], route: Route, body: bytes, buffers: Sequence[Any]) -> None:
-        """Send what is pickled already, and wait until it is in the mailbox."""
+    async def deliver_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> None:
+        """Send what is packed already, and wait until it is in the mailbox."""
         source = _source()
+        body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
         self._receipt += 1
         number, receipt = self._receipt, _Receipt()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from .._errors import MailboxClosed
 from ..wire import Kind, ReceiveWindow, loads
+from ._packed import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..link import Link
     from ._turns import Turns
@@ -49,6 +50,7 @@ class Mailbox:
     Attributes:
         items: What waits to be received.
         turns: When the coroutine that receives lets others run.
+        opener: What makes a message of its body and buffers; those who pass messages on leave them packed.
         closed: Whether it takes no more.
     """
 
@@ -63,12 +65,14 @@ class Mailbox:
         "_waiting",
         "closed",
         "items",
+        "opener",
         "turns",
     )
 
     def __init__(self, serial: int, limit: int, size: int, turns: Turns) -> None:
         self.closed = False
         self.turns = turns
+        self.opener: Callable[[Any, Sequence[Any]], object] = loads
         self._serial = serial
         self._limit = limit
         self._size = size
@@ -113,6 +117,11 @@ class Mailbox:
             self._check_open()
         self._take(message)
 
+    def put_last(self, message: object) -> None:
+        """Take a message of the process itself, however full the mailbox is."""
+        self._local += 1
+        self._take(message)
+
     def _check_open(self) -> None:
         if self.closed:
             text = "the coroutine has ended; it takes no more messages"
@@ -142,7 +151,7 @@ class Mailbox:
                 self._local -= 1
             if not items:
                 self._settle()
-            return message
+            return message.open() if type(message) is Packed else message
         due = sender.window.consumed(size)
         if not sender.owing:
             sender.owing = True
@@ -151,7 +160,7 @@ class Mailbox:
             self._settle()
         elif due:
             sender.pay(self._serial)
-        return loads(message, buffers)  # type: ignore[arg-type]
+        return self.opener(message, buffers)
 
     def _settle(self) -> None:
         # All credit goes back as soon as the mailbox is empty, not when its coroutine waits the next time: a message

@@ -15,6 +15,7 @@ from .._errors import MailboxClosed
 from ._callables import describe
 from ._coro import Coro
 from ._current import process_var
+from ._hubs import Hubs
 from ._keeper import Keeper
 from ._local import Local, current
 from ._mail import Mail, tell_ended
@@ -56,6 +57,7 @@ class Process:
         self.starts = Starts(self)
         self.keeper = Keeper(self)
         self.names = Names(self)
+        self.hubs = Hubs(self)
         self._serial = 0
 
     # --- coroutines that live here
@@ -116,6 +118,18 @@ class Process:
             current.reset(token)
             self.end_local(local)
             started.end(outcome)
+
+    @contextmanager
+    def opened_mailbox(self, name: str, mailbox_size: int) -> Iterator[Local]:
+        """Open a mailbox that belongs to no task, while the block lasts."""
+        local, started = self.new_local(name)
+        local.open_mailbox(mailbox_size)
+        local.handle.mailbox_size = mailbox_size
+        try:
+            yield local
+        finally:
+            self.end_local(local)
+            started.end(Here.returned(None))
 
     def start_here(
         self,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
@@ -11,34 +10,8 @@ from discoro_trio._errors import NameTaken
 from discoro_trio.process import Coro, Process, locate, open_coro
 from discoro_trio.wire import Credential
 
+from .computations import open_computation
 from .worlds import cut, open_process, open_processes, settle, spawn
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-LEASE = Credential(b"L" * 16, b"l" * 32)
-
-
-@asynccontextmanager
-async def open_computation(servers: int) -> AsyncIterator[tuple[Process, list[Process]]]:
-    """Open a client and its servers, joined by the key of a lease."""
-    async with open_processes(1) as (client,):
-        client.endpoint.credentials[LEASE.realm] = LEASE
-        async with trio.open_nursery() as nursery:
-            done = trio.Event()
-
-            async def serve(*, task_status: trio.TaskStatus[Process]) -> None:
-                async with open_process(credential=LEASE) as server:
-                    server.names.client = client.id
-                    await client.endpoint.link_to(server.id, server.endpoint.location, LEASE.realm)
-                    task_status.started(server)
-                    await done.wait()
-
-            opened = [await nursery.start(serve) for _ in range(servers)]
-            try:
-                yield client, opened
-            finally:
-                done.set()
 
 
 async def hold(name: str, *, coro: Coro[Any]) -> None:

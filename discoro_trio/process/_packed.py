@@ -1,0 +1,35 @@
+"""A message that is passed on unopened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ..wire import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@attrs.frozen(eq=False)
+class Packed:
+    """A message as it crosses the network; whoever receives it opens it."""
+
+    body: Any
+    """Its pickle."""
+    buffers: Sequence[Any]
+    """The buffers beside it."""
+
+    def open(self) -> Any:
+        """Give the message, a new one each time. Raises whatever opening it raises."""
+        return loads(self.body, self.buffers)
+
+    @classmethod
+    def of(cls, message: object) -> Packed:
+        """Pack a message.
+
+        Raises:
+            NotPicklable: It cannot be sent.
+        """
+        return cls(*dumps(message))
