@@ -33,7 +33,7 @@ from ._values import (
     StatusLagged,
 )
 from .client import Computation
-from .cluster import Node, Scheduler, open_cluster
+from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
 from .process import (
     Channel,
     Coro,
@@ -84,5 +84,7 @@ __all__ = [
     "open_cluster",
     "open_coro",
     "open_endpoint",
+    "open_node",
     "open_nursery",
+    "open_scheduler",
 ]

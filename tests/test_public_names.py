@@ -48,7 +48,9 @@ NAMES = [
     "open_cluster",
     "open_coro",
     "open_endpoint",
+    "open_node",
     "open_nursery",
+    "open_scheduler",
 ]
 """A name that is added or taken away here is a change for users; it goes into the changelog."""
 

@@ -13,10 +13,11 @@ import attrs
 import trio
 
 from .._config import config
-from .._errors import ComputationClosed, SchedulerNotFound
+from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
 from .._scopes import open_background
 from .._values import Location
-from ..cluster import Scheduler, current_scheduler, messages
+from ..cluster import Scheduler, current_scheduler, find_scheduler, messages
+from ..link import EndpointOptions
 from ..process import describe, ensure_endpoint
 from ..wire import close_shipped, dumps, encode_package, open_shipped
 from ._components import check_components, pack
@@ -118,7 +119,7 @@ class Computation(Runs):
         if self._session is not None:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
-        async with ensure_endpoint() as process, open_background() as nursery:
+        async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
             session = self._session = Session(process, nursery, await self._set_up())
             self._owned = Owned(session)
             self._was_closed = False
@@ -161,7 +162,7 @@ class Computation(Runs):
     async def _take_turn(
         self, session: Session, scheduler: Scheduler | Location | str | None, process: Process
     ) -> None:
-        link = session.scheduler = await _scheduler_link(process, scheduler)
+        link = session.scheduler = await _scheduler_link(process, scheduler, self.options.timeout)
         options = self.options
         await link.request(
             messages.Submit(
@@ -263,16 +264,22 @@ class Computation(Runs):
         resume_node(self._running(), addr)
 
 
-async def _scheduler_link(process: Process, scheduler: Scheduler | Location | str | None) -> Link:
+async def _scheduler_link(process: Process, scheduler: Scheduler | Location | str | None, seconds: float) -> Link:
     if scheduler is None:
         scheduler = current_scheduler()
     if scheduler is None:
-        message = "no scheduler encloses this and none was named; use open_cluster(), open_scheduler() or name one"
-        raise SchedulerNotFound(message)
-    if isinstance(scheduler, str):
-        scheduler = Location.parse(scheduler)
-    location = scheduler if isinstance(scheduler, Location) else scheduler.location
-    return await process.endpoint.link_at(location)
+        return await find_scheduler(process.endpoint, seconds)
+    if isinstance(scheduler, Scheduler):
+        return await process.endpoint.link_at(scheduler.location)
+    try:
+        location = Location.parse(scheduler) if isinstance(scheduler, str) else scheduler
+    except ValueError:
+        return await find_scheduler(process.endpoint, seconds, host=str(scheduler))
+    try:
+        return await process.endpoint.link_at(location)
+    except PeerDisconnected as error:
+        message = f"no scheduler answered: {error}"
+        raise SchedulerNotFound(message) from error
 
 
 def _checked(function: Callable[[], object] | None) -> Callable[[], object] | None:

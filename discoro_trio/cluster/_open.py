@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from .._scopes import open_background
+from ..link import EndpointOptions, OptionError, current
 from ..process import ensure_endpoint
+from ..wire import Role
 from ._node import processors, serve_node
+from ._presence import SCHEDULERS, Presence, check_peers
 from ._scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    import trio
+
+    from .._values import Location
+    from ..link import Peers, Ports
+    from ._node import Node
+
+_CPUS, _DEST_PATH, _TCP_PORTS = "cpus", "dest_path", "tcp_ports"  # the options
+
+
+class EndpointKeywords(TypedDict, total=False):
+    """The options of `open_endpoint`."""
+
+    ip_addr: str
+    ext_ip_addr: str | None
+    tcp_ports: Ports
+    udp_port: int
+    name: str | None
+    secret: str | bytes | None
+    secret_file: str | os.PathLike[str] | None
+    certfile: str | os.PathLike[str] | None
+    keyfile: str | os.PathLike[str] | None
+    cafile: str | os.PathLike[str] | None
+
 
 _scheduler: ContextVar[Scheduler | None] = ContextVar("discoro scheduler", default=None)
 
@@ -23,17 +52,33 @@ def current_scheduler() -> Scheduler | None:
 
 
 @asynccontextmanager
-async def open_cluster(servers: int | None = None) -> AsyncIterator[Scheduler]:
+async def open_cluster(
+    servers: int | None = None,
+    *,
+    nodes: Sequence[str | Location] = (),
+    discover: bool = False,
+    zombie_period: float | None = None,
+    pulse_interval: float | None = None,
+    dest_path: str | os.PathLike[str] | None = None,
+    **endpoint_options: Unpack[EndpointKeywords],
+) -> AsyncIterator[Scheduler]:
     """Run servers on this machine, and a private scheduler for them, while the block lasts.
 
     Args:
         servers: How many; by default one a processor.
+        nodes: Addresses of further nodes, as for `open_scheduler`.
+        discover: Whether nodes on the network are found and used too; they are not by default.
+        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
+        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
+        dest_path: The folder for the working folders; by default the system's for temporary files.
+        endpoint_options: Those of `open_endpoint`. The secret lives in this program only, unless one is given or
+            nodes of the network are used.
 
     Yields:
         The scheduler; computations in the block find it by themselves.
 
     Raises:
-        ValueError: `servers` is less than 1.
+        ValueError: An option cannot work; the text names it.
 
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
@@ -41,13 +86,167 @@ async def open_cluster(servers: int | None = None) -> AsyncIterator[Scheduler]:
         message = f"servers must be 1 or more, not {servers!r}; leave it out for one a processor"
         raise ValueError(message)
     count = processors() if servers is None else servers
-    async with ensure_endpoint() as process, open_background() as nursery:
+    folder = check_dest_path(dest_path)
+    private = not (nodes or discover)
+    peers = await check_peers(nodes, discover=discover)
+    options = _options(endpoint_options, everywhere=False)
+    async with ensure_endpoint(options, private=private) as process, open_background() as nursery:
         endpoint = process.endpoint
-        scheduler = Scheduler(endpoint, nursery)
+        scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
         token = _scheduler.set(scheduler)
         try:
-            async with serve_node(endpoint, servers=count) as node:
+            async with serve_node(endpoint, servers=count, dest_path=folder) as node:
                 await node.join(await endpoint.link_at(endpoint.location))
+                if not private:
+                    presence = Presence(endpoint, Role.PRIVATE, Role.NODE)
+                    await nursery.start(_find, presence, peers, discover)
                 yield scheduler
         finally:
             _scheduler.reset(token)
+
+
+@asynccontextmanager
+async def open_scheduler(
+    *,
+    nodes: Sequence[str | Location] = (),
+    discover: bool = True,
+    shared: bool = False,
+    zombie_period: float | None = None,
+    pulse_interval: float | None = None,
+    **endpoint_options: Unpack[EndpointKeywords],
+) -> AsyncIterator[Scheduler]:
+    """Run a scheduler that finds nodes and uses them, while the block lasts.
+
+    Args:
+        nodes: Nodes in other networks: addresses or host names, with a TCP port where it is known. One in each
+            network is enough; the others there are found through it.
+        discover: Whether nodes are found by themselves; otherwise only those of `nodes` with a port are used.
+        shared: Whether clients find it by themselves, as they find the `discoro` program.
+        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
+        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+
+    Yields:
+        The scheduler; computations in the block find it by themselves.
+
+    Raises:
+        ValueError: An option cannot work; the text names it.
+
+    Leaving the block takes the servers back from all computations.
+    """
+    peers = await check_peers(nodes, discover=discover)
+    options = _options(endpoint_options, everywhere=True)
+    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+        endpoint = process.endpoint
+        scheduler = Scheduler(
+            endpoint, nursery, shared=shared, zombie_period=zombie_period, pulse_interval=pulse_interval
+        )
+        presence = Presence(endpoint, Role.SCHEDULER if shared else Role.PRIVATE, Role.NODE)
+        await nursery.start(_find, presence, peers, discover)
+        token = _scheduler.set(scheduler)
+        try:
+            yield scheduler
+        finally:
+            _scheduler.reset(token)
+
+
+@asynccontextmanager
+async def open_node(
+    *,
+    cpus: int = 0,
+    nodes: Sequence[str | Location] = (),
+    discover: bool = True,
+    dest_path: str | os.PathLike[str] | None = None,
+    **endpoint_options: Unpack[EndpointKeywords],
+) -> AsyncIterator[Node]:
+    """Run the servers of this machine for schedulers, private and shared ones, while the block lasts.
+
+    Args:
+        cpus: How many servers: so many, all processors but so many if it is negative, or one a processor for 0.
+        nodes: Addresses of schedulers, or of nodes in networks that have some, with a TCP port where it is known.
+        discover: Whether schedulers are found by themselves.
+        dest_path: The folder for the working folders; by default the system's for temporary files.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+
+    Yields:
+        The node, with its `location` and `servers`.
+
+    Raises:
+        ValueError: An option cannot work; the text names it.
+
+    When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
+    """
+    count = check_cpus(cpus)
+    options = _options(endpoint_options, everywhere=True)
+    if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
+        needed = f"{count + 1} ports are needed, for the node and its servers"
+        raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
+    folder = check_dest_path(dest_path)
+    peers = await check_peers(nodes, discover=discover)
+    async with (
+        ensure_endpoint(options, private=False) as process,
+        open_background() as nursery,
+        serve_node(process.endpoint, servers=count, dest_path=folder) as node,
+    ):
+        presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
+        await nursery.start(_find, presence, peers, discover)
+        yield node
+
+
+def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:
+    """Check the options of an endpoint.
+
+    Raises:
+        OptionError: One cannot work.
+        RuntimeError: There are some, and an enclosing endpoint already, whose they would have to be.
+    """
+    if given and current.get() is not None:
+        where = "the endpoint is open already; give these to the enclosing open_endpoint() or other block"
+        message = f"{', '.join(given)}: {where}"
+        raise RuntimeError(message)
+    return EndpointOptions(**({"ip_addr": ""} if everywhere else {}) | given)
+
+
+async def _find(
+    presence: Presence,
+    peers: Peers,
+    discover: bool,  # noqa: FBT001 - started in a nursery
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    await presence.run(peers, discover=discover, task_status=task_status)
+
+
+def check_cpus(cpus: int) -> int:
+    """Give the number of servers that an option stands for.
+
+    Raises:
+        OptionError: There are not that many processors.
+    """
+    there = processors()
+    count = cpus if cpus > 0 else there + cpus
+    if not 0 < count <= there:
+        raise OptionError(_CPUS, f"{cpus} does not fit the {there} processors that there are")
+    return count
+
+
+def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
+    """Give a folder in which working folders can be made, and make it if it is missing.
+
+    Raises:
+        OptionError: It cannot be made or written.
+    """
+    if path is None:
+        return None
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(_DEST_PATH, f"{folder} cannot be made: {error.strerror}") from error
+    probe = folder / f".discoro-probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OptionError(_DEST_PATH, f"{folder} cannot be written: {error.strerror}") from error
+    return folder

@@ -19,9 +19,11 @@ import trio
 
 from .._config import config
 from .._values import Location
+from ..link import EndpointOptions, is_everywhere
 from ..wire import PeerIdentity
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from ..link import Endpoint, Link
@@ -46,6 +48,11 @@ class ServerSpec(msgspec.Struct, frozen=True):
     name: str
     bind: str
     ext_addr: str
+    ports: tuple[int, ...]
+    """The ports to listen at: the first that is free."""
+    certfile: str | None
+    keyfile: str | None
+    cafile: str | None
     settings: dict[str, Any]
     """The node's `config`, by field name."""
 
@@ -136,6 +143,7 @@ class Seat:
 
     def _spec(self) -> ServerSpec:
         identity = self._endpoint.identity
+        options = self._endpoint.options or EndpointOptions()
         return ServerSpec(
             process_id=secrets.token_bytes(16),
             node_id=identity.process_id,
@@ -143,8 +151,12 @@ class Seat:
             node_addr=identity.location.addr,
             node_port=identity.location.port,
             name=f"{identity.name} server {self.number}",
-            bind=identity.location.addr,
+            bind="" if is_everywhere(self._endpoint.bound) else self._endpoint.bound,
             ext_addr=identity.location.addr,
+            ports=options.tcp_ports,
+            certfile=_text(options.certfile),
+            keyfile=_text(options.keyfile),
+            cafile=_text(options.cafile),
             settings=attrs.asdict(config),
         )
 
@@ -154,3 +166,7 @@ class Seat:
             self.server.location = location
             self.server.up.set()
             self._events.up(self)
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())

@@ -15,7 +15,7 @@ import trio
 
 from .._config import config
 from .._values import Location
-from ..link import Done, Trust, serve_endpoint
+from ..link import Done, Tls, Trust, serve_endpoint
 from ..process import Process, install_definitions, output, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
@@ -99,8 +99,14 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
         setattr(config, name, value)
     node = PeerIdentity(spec.node_id, spec.node_name, Location(spec.node_addr, spec.node_port), b"")
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(link_socket))
+    tls = Tls(certfile=spec.certfile, keyfile=spec.keyfile, cafile=spec.cafile)
     async with serve_endpoint(
-        bind=spec.bind, ext_addr=spec.ext_addr, name=spec.name, process_id=spec.process_id
+        bind=spec.bind,
+        ports=spec.ports,
+        ext_addr=spec.ext_addr,
+        name=spec.name,
+        process_id=spec.process_id,
+        tls=tls,
     ) as here:
         process = Process(here)
         with process.entered():

@@ -5,9 +5,10 @@ Bytes become frames in `wire`; what frames mean is decided by the layers above, 
 """
 
 from ._bell import Bell
-from ._discovery import UDP_PORT, Discovery
+from ._discovery import UDP_PORT, Discovery, pauses
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
+from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
 from ._options import EndpointOptions, Peers, Ports, open_with, parse_ports, presence_of, resolve_peers
 from ._requests import Done
@@ -35,10 +36,13 @@ __all__ = [
     "control",
     "current",
     "current_endpoint",
+    "is_everywhere",
     "load_secret",
+    "main_address",
     "make_identity",
     "open_with",
     "parse_ports",
+    "pauses",
     "presence_of",
     "private_secret",
     "resolve_peers",

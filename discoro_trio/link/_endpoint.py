@@ -25,6 +25,7 @@ from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
 from ._listening import bound_to, is_everywhere, main_address, open_listeners
+from ._reach import Reach
 from ._services import Services, Trust
 from ._strangers import Strangers
 from ._tls import Tls, is_loopback
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ._discovery import Discovery
+    from ._options import EndpointOptions
 
 Greeted = tuple[trio.abc.Stream, PeerIdentity, bytes]
 """A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
@@ -62,6 +64,8 @@ class Endpoint:
         location: Where it listens, as peers are told.
         bound: The address at which it listens.
         discovery: How it finds others and is found; None if it takes no part in that.
+        options: The options that it was opened with, if it was opened by options.
+        reach: The way to processes that cannot be dialled.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
         parts: What the layers above keep once for each endpoint, by type.
@@ -73,6 +77,7 @@ class Endpoint:
         self.location = location
         self.bound = bound
         self.discovery: Discovery | None = None
+        self.options: EndpointOptions | None = None
         self.nursery = nursery
         self.services = Services()
         self.links: dict[bytes, Link] = {}
@@ -84,6 +89,7 @@ class Endpoint:
         self._tls = tls
         self._strangers = Strangers()
         self.services.links_lost.append(self._forget)
+        self.reach = Reach(self)
 
     # --- links that others open
 

@@ -115,6 +115,7 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
     async with serve_endpoint(
         bind=options.ip_addr, ports=options.tcp_ports, ext_addr=options.ext_ip_addr, name=options.name, tls=tls
     ) as endpoint:
+        endpoint.options = options
         endpoint.credentials[credential.realm] = credential
         endpoint.discovery = Discovery(
             credential=credential,

@@ -1,0 +1,251 @@
+"""Schedulers and nodes that are opened by themselves: how they find each other, and what their options do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+import discoro_trio as discoro
+from discoro_trio.link import OptionError, current
+from discoro_trio.process._current import process_var
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+LOCAL: dict[str, Any] = {"ip_addr": "127.0.0.1", "secret": "0" * 64}
+"""On this machine only, under a secret of its own."""
+
+
+def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
+    """Find ports that nobody uses at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def options() -> dict[str, Any]:
+    """Give options under which nobody else is found."""
+    return {**LOCAL, "udp_port": free_ports(1, socket.SOCK_DGRAM)[0]}
+
+
+@asynccontextmanager
+async def apart(block: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """Keep a block open in a task of its own, as another program would; give what it yields."""
+    leave = trio.Event()
+
+    async def hold(task_status: trio.TaskStatus[Any]) -> None:
+        for variable in (process_var, current):  # as in another program, nothing encloses this
+            variable.set(None)
+        async with block as opened:
+            task_status.started(opened)
+            await leave.wait()
+
+    async with trio.open_nursery() as nursery:
+        opened = await nursery.start(hold)
+        yield opened
+        leave.set()
+
+
+async def where(*, coro: discoro.Coro[Any]) -> discoro.Location:
+    await trio.lowlevel.checkpoint()
+    return coro.location
+
+
+async def used_by(scheduler: Any = None) -> discoro.Location:
+    """Run one coroutine and say at which server."""
+    with trio.fail_after(15):
+        async with discoro.Computation([where]).schedule(scheduler) as computation:
+            return await computation.run_result(where)
+
+
+@pytest.mark.spec("S35", "S36")
+async def test_a_private_scheduler_finds_a_node_that_runs_already() -> None:
+    common = options()
+    async with apart(discoro.open_node(cpus=1, **common)), discoro.open_scheduler(**common):
+        await used_by()
+
+
+@pytest.mark.spec("S36")
+async def test_a_node_that_comes_later_is_used_too() -> None:
+    common = options()
+    async with discoro.open_scheduler(**common), trio.open_nursery() as nursery:
+        done = trio.Event()
+
+        async def use() -> None:
+            await used_by()
+            done.set()
+
+        nursery.start_soon(use)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        async with apart(discoro.open_node(cpus=1, **common)):
+            await done.wait()
+
+
+@pytest.mark.spec("S38")
+@pytest.mark.parametrize("discover", [True, False])
+async def test_a_scheduler_uses_a_node_by_its_address(discover: bool) -> None:  # noqa: FBT001 - a parameter
+    async with (
+        apart(discoro.open_node(cpus=1, discover=False, **options())) as node,
+        discoro.open_scheduler(nodes=[str(node.location)], discover=discover, **options()),
+    ):
+        await used_by()
+
+
+async def test_a_node_joins_a_scheduler_by_its_address() -> None:
+    async with discoro.open_scheduler(discover=False, **options()) as scheduler:
+        block = discoro.open_node(cpus=1, discover=False, nodes=[str(scheduler.location)], **options())
+        async with apart(block):
+            await used_by()
+
+
+async def test_a_node_finds_the_scheduler_of_a_machine_that_is_named() -> None:
+    common = options()
+    async with discoro.open_scheduler(**common), apart(discoro.open_node(cpus=1, nodes=["localhost"], **common)):
+        await used_by()
+
+
+@pytest.mark.spec("S34", "S41", "S58")
+@pytest.mark.parametrize("named", ["", "localhost", "location", "text"])
+async def test_a_client_finds_a_shared_scheduler(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discoro.config, "MinPulseInterval", 0.05)  # after five of them it begins to give servers
+    common = options()
+    async with (
+        apart(discoro.open_scheduler(shared=True, pulse_interval=0.05, **common)) as scheduler,
+        apart(discoro.open_node(cpus=1, **common)),
+        discoro.open_endpoint(**common),
+    ):
+        names = {"": None, "localhost": "localhost", "location": scheduler.location, "text": str(scheduler.location)}
+        await used_by(names[named])
+
+
+async def test_a_private_scheduler_is_not_found_by_other_clients() -> None:
+    common = options()
+    async with apart(discoro.open_scheduler(**common)), discoro.open_endpoint(**common):
+        with pytest.raises(discoro.SchedulerNotFound, match="discoro"):
+            async with discoro.Computation([where], timeout=0.6).schedule():
+                pytest.fail("found one")
+
+
+@pytest.mark.spec("S58")
+async def test_a_scheduler_that_is_not_there_is_said_to_be_missing() -> None:
+    async with discoro.open_endpoint(**options()):
+        with pytest.raises(discoro.SchedulerNotFound):
+            async with discoro.Computation([where]).schedule(f"127.0.0.1:{free_ports(1)[0]}"):
+                pytest.fail("found one")
+
+
+async def test_who_has_another_secret_is_not_found() -> None:
+    common = options()
+    async with (
+        apart(discoro.open_scheduler(shared=True, **common)),
+        discoro.open_endpoint(**{**common, "secret": "1" * 64}),
+    ):
+        with pytest.raises(discoro.SchedulerNotFound):
+            async with discoro.Computation([where], timeout=0.6).schedule():
+                pytest.fail("found one")
+
+
+async def test_a_node_returns_to_a_scheduler_that_was_started_again() -> None:
+    common = options()
+    port = free_ports(1)[0]
+    async with apart(discoro.open_node(cpus=1, discover=False, nodes=[f"127.0.0.1:{port}"], **common)):
+        for _ in range(2):
+            async with discoro.open_scheduler(discover=False, tcp_ports=[port], **common):
+                await used_by()
+
+
+async def test_servers_listen_at_the_ports_of_the_node() -> None:
+    ports = free_ports(2)
+    common = options()
+    async with (
+        apart(discoro.open_node(cpus=1, tcp_ports=ports, **common)) as node,
+        discoro.open_scheduler(**common),
+    ):
+        assert node.location.port == ports[0]
+        for _ in range(2):  # the second time it is another process
+            assert (await used_by()).port == ports[1]
+
+
+@pytest.mark.spec("S21")
+async def test_peers_are_told_the_outer_address() -> None:
+    async with discoro.open_endpoint(ext_ip_addr="203.0.113.7", **options()) as endpoint:
+        assert endpoint.location.addr == "203.0.113.7"
+
+
+@pytest.mark.spec("S20")
+async def test_a_host_name_stands_for_its_address() -> None:
+    async with discoro.open_endpoint(**{**options(), "ip_addr": "localhost"}) as endpoint:
+        assert endpoint.location.addr in {"127.0.0.1", "::1"}
+
+
+async def test_ipv6_addresses_do() -> None:
+    async with discoro.open_cluster(1, ip_addr="::1") as scheduler:
+        assert scheduler.location.addr == "::1"
+        assert (await used_by()).addr == "::1"
+
+
+@pytest.mark.spec("S19")
+@pytest.mark.parametrize("cpus", [10_000, -10_000])
+async def test_more_servers_than_processors_are_refused(cpus: int) -> None:
+    with pytest.raises(OptionError, match="processors"):
+        async with discoro.open_node(cpus=cpus, **options()):
+            pytest.fail("opened")
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [
+        ({"ip_addr": "no-such-host.invalid"}, "ip_addr"),
+        ({"ip_addr": "203.0.113.7"}, "ip_addr"),
+        ({"udp_port": 70_000}, "udp_port"),
+        ({"tcp_ports": [0]}, "tcp_ports"),
+        ({"certfile": "/no/such/file"}, "certfile"),
+        ({"secret": ""}, "secret"),
+        ({"nodes": ["no-such-host.invalid"]}, "node"),
+        ({"nodes": ["127.0.0.1"], "discover": False}, "node"),
+    ],
+)
+async def test_an_option_that_cannot_work_is_named(wrong: dict[str, Any], option: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        async with discoro.open_scheduler(**{**options(), **wrong}):
+            pytest.fail("opened")
+    assert caught.value.option == option
+
+
+@pytest.mark.fault("F24")
+async def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OptionError, match=f"tcp_ports: .*{port}"):
+            async with discoro.open_scheduler(tcp_ports=[port], **options()):
+                pytest.fail("opened")
+
+
+@pytest.mark.spec("S24")
+async def test_working_folders_are_made_below_dest_path(tmp_path: Path) -> None:
+    place = tmp_path / "made" / "here"
+    async with (
+        discoro.open_cluster(1, dest_path=place, **LOCAL),
+        discoro.Computation([os.getcwd]).schedule() as computation,
+    ):
+        assert (await computation.run_result(os.getcwd)).startswith(str(place))
+    assert not list(place.iterdir())
+
+
+async def test_options_of_an_endpoint_are_refused_inside_one() -> None:
+    async with discoro.open_endpoint(**options()):
+        with pytest.raises(RuntimeError, match="open_endpoint"):
+            async with discoro.open_scheduler(secret="1" * 64):
+                pytest.fail("opened")
