@@ -4,5 +4,7 @@ The servers that they run on are with `cluster`.
 """
 
 from ._computation import Computation
+from ._nursery import ComputationNursery
+from ._statistics import ComputationStatistics
 
-__all__ = ["Computation"]
+__all__ = ["Computation", "ComputationNursery", "ComputationStatistics"]
