@@ -106,7 +106,8 @@ class Membership:
             server = Server(ready.server_id, ready.node_id, ready.seat, location, host, session)
             host.owner = server
             session.places.add(server)
-            session.display.add(server.server_id, location, link)
+            if session.set_up.forward_output:
+                session.display.add(server.server_id, location, link)
         session.changed()
 
     # --- servers that end

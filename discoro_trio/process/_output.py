@@ -114,8 +114,10 @@ class Output:
         self._limit = config.output_backlog
         self._pieces: deque[_Piece] = deque()
         self._size = 0
+        self._leaving_out = False
         self._left_out = 0
-        self._unended: dict[Local, set[int]] = {}
+        self._in_line = False
+        self._unended: dict[Local | None, set[int]] = {}
         self._link: Link | None = None
         self._over = False
         self._forked = False
@@ -129,7 +131,8 @@ class Output:
         self._before = sys.stdout, sys.stderr
         self._handler = _Handler(self)
         logging.getLogger().addHandler(self._handler)
-        sys.stdout, sys.stderr = _text_stream(self, STDOUT), _text_stream(self, STDERR)
+        sys.stdout, sys.stderr = streams = _text_stream(self, STDOUT), _text_stream(self, STDERR)
+        _made.extend(streams)
 
     # --- written by any code, in any thread
 
@@ -138,14 +141,17 @@ class Output:
         if self._forked:
             _write_all(stream, data)
             return
+        if not data:
+            return
         if stream == STDERR:
             with suppress(OSError):  # a full tail has had enough
                 os.write(self._tail_fd, data)
         locals_ = current.get()
         local = locals_[-1] if locals_ else None
         with self._changed:
-            if self._has_room(len(data), data.count(b"\n")):
-                self._add(stream, local, data)
+            data = self._fitting(stream, local, data)
+            if data:
+                self._append(stream, local, data)
                 self._note_end(stream, local, data)
         self._ring()
 
@@ -170,26 +176,58 @@ class Output:
             record.funcName or "",
         )
         with self._changed:
-            if self._has_room(len(text), 1):
-                self._add(LOG, local, _encode(logged))
+            data = self._fitting(LOG, local, _encode(logged))
+            if data:
+                self._append(LOG, local, data)
                 self._note_end(LOG, local, b"\n")
         self._ring()
 
-    def _has_room(self, size: int, lines: int) -> bool:
-        """Tell whether more can be taken; a thread that is not Trio's waits until it can."""
-        while self._size and self._size + size > self._limit and not self._over:
-            if threading.get_ident() == self._thread:
-                self._left_out += lines
-                return False
-            self._changed.wait()
-        return not self._over
+    def _fitting(self, stream: int, local: Local | None, data: bytes) -> bytes:
+        """Give what can be taken: in Trio's thread as much as there is room for, in others all, after a wait."""
+        if threading.get_ident() != self._thread:
+            self._changed.wait_for(lambda: self._over or self._fits(len(data), self._limit))
+            return b"" if self._over else data
+        if self._over:
+            return b""
+        if not self._leaving_out and self._fits(len(data), self._limit):
+            return data
+        if not self._fits(len(data), self._limit // 2):
+            self._leave_out(stream, local, data)
+            return b""
+        return self._go_on(stream, data)
 
-    def _add(self, stream: int, local: Local | None, data: bytes) -> None:
+    def _fits(self, size: int, limit: int) -> bool:
+        return not self._size or self._size + size <= limit
+
+    def _leave_out(self, stream: int, local: Local | None, data: bytes) -> None:
+        self._leaving_out = True
+        if stream == LOG:
+            self._left_out += 1
+            return
+        if stream in self._unended.get(local, ()):
+            self._append(stream, local, b"\n")
+            self._note_end(stream, local, b"\n")
+            _, _, data = data.partition(b"\n")
+        self._left_out += data.count(b"\n")
+        self._in_line = bool(data) and not data.endswith(b"\n")
+
+    def _go_on(self, stream: int, data: bytes) -> bytes:
+        """Take lines again, from the beginning of one on."""
+        if self._in_line and stream != LOG:
+            _, newline, data = data.partition(b"\n")
+            if not newline:
+                return b""
+            self._left_out += 1
+            self._in_line = False
+        self._leaving_out = False
+        self._tell_left_out()
+        return data
+
+    def _tell_left_out(self) -> None:
         if self._left_out:
             text = f"[{self._left_out} lines of output were left out: the client was too far behind]\n"
-            self._left_out = 0
             self._append(STDERR, None, text.encode())
-        self._append(stream, local, data)
+            self._left_out = 0
 
     def _append(self, stream: int, local: Local | None, data: bytes) -> None:
         serial, name = (local.serial, local.name) if local is not None else (0, "")
@@ -204,12 +242,11 @@ class Output:
 
     def _note_end(self, stream: int, local: Local | None, data: bytes) -> None:
         """Remember whether a coroutine's last line on a stream is ended; when the coroutine ends, it will be."""
-        if local is None:
-            return
         unended = self._unended.get(local)
         if unended is None:
             unended = self._unended[local] = set()
-            local.at_end(lambda: self._ended(local))
+            if local is not None:
+                local.at_end(lambda: self._ended(local))
         if data.endswith(b"\n"):
             unended.discard(stream)
         elif data:
@@ -287,6 +324,8 @@ class Output:
 
     async def finish(self) -> None:
         """Wait until all that was written is shown at the client, or the client is gone."""
+        with self._changed:
+            self._tell_left_out()
         while self._pieces and self._link is not None and not self._over:
             with suppress(PeerDisconnected):
                 await self._link.room()
@@ -294,6 +333,11 @@ class Output:
         if self._link is not None and not self._link.lost:
             with suppress(DiscoroError):
                 await self._link.request(OutputEnds())
+
+
+# `print` holds no reference to the stream that it writes to (CPython before 3.12). A thread may wait in one while
+# `sys.stdout` is set back, so that all streams live as long as the process.
+_made: list[io.TextIOWrapper[Any]] = []
 
 
 class _Handler(logging.Handler):
