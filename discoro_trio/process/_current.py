@@ -22,6 +22,9 @@ def current_process() -> Process:
     """
     process = process_var.get()
     if process is None:
+        locals_ = current.get()
+        if locals_:  # begun by a frame of another process, in a task that inherits nothing
+            return locals_[-1].process
         message = (
             "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
             "open_cluster() or open_scheduler()"

@@ -41,6 +41,8 @@ class Register(Control, frozen=True):
     name: str
     address: Address
     public: bool
+    scope: bytes
+    """The computation of the one who registers."""
 
 
 class Unregister(Control, frozen=True):
@@ -57,6 +59,8 @@ class Locate(Control, frozen=True):
 
     kind: str
     name: str
+    scope: bytes
+    """The computation of the one who asks."""
 
 
 class Located(Control, frozen=True):
@@ -73,9 +77,9 @@ class Entry:
     address: Address
     public: bool
 
-    def register(self) -> Register:
+    def register(self, scope: bytes) -> Register:
         """Give the request to register it."""
-        return Register(*self.key, self.address, self.public)
+        return Register(*self.key, self.address, self.public, scope)
 
     def unregister(self) -> Unregister:
         """Give the notice that it is free."""
@@ -149,7 +153,7 @@ class Names:
         self._public = Directory()
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
-        self._guests: dict[Link, set[Entry]] = {}
+        self._guests: dict[Link, dict[Entry, bytes]] = {}
         services = process.endpoint.services
         services.on_request(Register, self._asked_to_register, trust=ANY)
         services.on_notice(Unregister, self._told_to_free, trust=ANY)
@@ -198,7 +202,7 @@ class Names:
 
     async def _register_at(self, link: Link, entry: Entry, registration: Registration) -> None:
         try:
-            await link.request(entry.register())
+            await link.request(entry.register(self._process.realm))
         except DiscoroError as error:
             self._drop_here(entry)
             registration.failed(error)
@@ -218,7 +222,7 @@ class Names:
         if location is None or location == self._process.endpoint.location:
             return await self._find(EVERYBODY, key, inside=True)
         link = await self._process.endpoint.link_at(location, self._process.realm)
-        return await _ask(link, key)
+        return await self._ask(link, key)
 
     # --- where names are kept
 
@@ -258,12 +262,12 @@ class Names:
 
     async def _find_above(self, key: Key) -> Address:
         if self.client is not None:
-            return await _ask(self._client_link(self.client), key)
+            return await self._ask(self._client_link(self.client), key)
         while True:
             link = self._scheduler_link()
             if link is not None:
                 try:
-                    return await _ask(link, key)
+                    return await self._ask(link, key)
                 except PeerDisconnected:
                     logger.info("the scheduler, which keeps public names, cannot be reached")
                     continue
@@ -272,62 +276,64 @@ class Names:
     def _woken(self, _link: Link) -> None:
         self._above_changed.unpark_all()
 
+    async def _ask(self, link: Link, key: Key) -> Address:
+        reply = await link.request(Locate(*key, self._process.realm), timeout=None)
+        assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
+        return reply.address
+
     # --- asked by other processes
 
     async def _asked_to_register(self, link: Link, message: Register) -> Done:
         entry = Entry((message.kind, message.name), message.address, message.public)
-        if not entry.public and link.trust is not Trust.LEASE:
+        scope = EVERYBODY if entry.public else _scope(link, message.scope)
+        if not entry.public and not scope:
             text = f"the name {message.name!r} is of a computation that is not of this process; make it public"
             raise DiscoroError(text)
         above = self._scheduler_link() if entry.public else None
         if above is None:
-            self._directory(entry).add(_scope(link, entry), entry.key, entry.address)
+            self._directory(entry).add(scope, entry.key, entry.address)
         else:
             await self._register_above(above, entry)
         if link.lost:
-            self._drop(link, entry)
+            self._drop(scope, entry)
         else:
-            self._guests.setdefault(link, set()).add(entry)
+            self._guests.setdefault(link, {})[entry] = scope
         return Done()
 
     async def _register_above(self, above: Link, entry: Entry) -> None:
         try:
-            await above.request(entry.register())
+            await above.request(entry.register(EVERYBODY))
         except trio.Cancelled:
             above.notify(entry.unregister())
             raise
 
     def _told_to_free(self, link: Link, message: Unregister) -> None:
         entry = Entry((message.kind, message.name), message.address, message.public)
-        entries = self._guests.get(link, set())
-        if entry in entries:
-            entries.remove(entry)
-            self._drop(link, entry)
+        scope = self._guests.get(link, {}).pop(entry, None)
+        if scope is not None:
+            self._drop(scope, entry)
 
-    def _drop(self, link: Link, entry: Entry) -> None:
-        self._directory(entry).remove(_scope(link, entry), entry.key, entry.address)
+    def _drop(self, scope: bytes, entry: Entry) -> None:
+        self._directory(entry).remove(scope, entry.key, entry.address)
         above = self._scheduler_link() if entry.public else None
         if above is not None:
             above.notify(entry.unregister())
 
     def _lost(self, link: Link) -> None:
-        for entry in self._guests.pop(link, ()):
-            self._drop(link, entry)
+        for entry, scope in self._guests.pop(link, {}).items():
+            self._drop(scope, entry)
 
     async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
         inside = link.trust is not Trust.SECRET
-        scope = link.realm if link.trust is Trust.LEASE else EVERYBODY
+        scope = _scope(link, message.scope)
         return Located(await self._find(scope, (message.kind, message.name), inside=inside))
 
 
-def _scope(link: Link, entry: Entry) -> bytes:
-    return EVERYBODY if entry.public else link.realm
-
-
-async def _ask(link: Link, key: Key) -> Address:
-    reply = await link.request(Locate(*key), timeout=None)
-    assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
-    return reply.address
+def _scope(link: Link, said: bytes) -> bytes:
+    """Tell which computation a peer belongs to: it has proved that, or is kin and may say it."""
+    if link.trust is Trust.LEASE:
+        return link.realm
+    return said if link.trust is Trust.KIN else EVERYBODY
 
 
 async def _first(sources: list[Callable[[], Awaitable[Address]]]) -> Address:
