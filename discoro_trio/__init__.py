@@ -18,6 +18,7 @@ from ._errors import (
     RemoteError,
     SchedulerNotFound,
     ServerLost,
+    TooManyRestarts,
     UnknownCoro,
     UnknownLocation,
     VersionMismatch,
@@ -25,6 +26,7 @@ from ._errors import (
 from ._values import (
     CoroInfo,
     DiscoroStatus,
+    Failure,
     Location,
     MonitorException,
     NodeAllocation,
@@ -32,7 +34,7 @@ from ._values import (
     Status,
     StatusLagged,
 )
-from .client import Computation
+from .client import Computation, Supervisor, open_supervisor
 from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
 from .process import (
     Channel,
@@ -56,6 +58,7 @@ __all__ = [
     "CoroInfo",
     "DiscoroError",
     "DiscoroStatus",
+    "Failure",
     "FileTransferError",
     "Location",
     "MailboxClosed",
@@ -73,6 +76,8 @@ __all__ = [
     "ServerLost",
     "Status",
     "StatusLagged",
+    "Supervisor",
+    "TooManyRestarts",
     "UnknownCoro",
     "UnknownLocation",
     "VersionMismatch",
@@ -87,4 +92,5 @@ __all__ = [
     "open_node",
     "open_nursery",
     "open_scheduler",
+    "open_supervisor",
 ]

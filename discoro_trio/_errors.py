@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from ._values import Location
+    from ._values import Failure, Location
 
 
 class DiscoroError(Exception):
@@ -110,6 +110,18 @@ class FileTransferError(DiscoroError):
 
 class NotPicklable(DiscoroError):
     """The object cannot be sent to another process."""
+
+
+class TooManyRestarts(DiscoroError):
+    """The children of a supervisor failed more often than it allows.
+
+    Attributes:
+        history: The failures that led to this, the oldest first.
+    """
+
+    def __init__(self, message: str, history: tuple[Failure, ...] = ()) -> None:
+        super().__init__(message)
+        self.history: tuple[Failure, ...] = history
 
 
 def _restore_error(kind: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:

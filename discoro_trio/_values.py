@@ -139,6 +139,18 @@ class StatusLagged:
 
 
 @attrs.frozen
+class Failure:
+    """One failure of a supervised coroutine."""
+
+    name: str
+    """The coroutine's name."""
+    time: float
+    """When it failed, in seconds of Trio's clock."""
+    error: BaseException
+    """What it raised, or ServerLost."""
+
+
+@attrs.frozen
 class NodeAllocation:
     """A part of the cluster that a computation asks for."""
 

@@ -20,6 +20,7 @@ NAMES = [
     "CoroInfo",
     "DiscoroError",
     "DiscoroStatus",
+    "Failure",
     "FileTransferError",
     "Location",
     "MailboxClosed",
@@ -37,6 +38,8 @@ NAMES = [
     "ServerLost",
     "Status",
     "StatusLagged",
+    "Supervisor",
+    "TooManyRestarts",
     "UnknownCoro",
     "UnknownLocation",
     "VersionMismatch",
@@ -51,6 +54,7 @@ NAMES = [
     "open_node",
     "open_nursery",
     "open_scheduler",
+    "open_supervisor",
 ]
 """A name that is added or taken away here is a change for users; it goes into the changelog."""
 
