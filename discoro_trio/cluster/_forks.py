@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from array import array
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -288,13 +289,18 @@ def _interpreter_options() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Give the environment with this process's module path; the template puts PYTHONPATH back as it was."""
+    """Give the environment, in which the template finds this package wherever it lies here.
+
+    Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
+    what lies beside the client's program. The template puts PYTHONPATH back as it was.
+    """
     environment = dict(os.environ)
-    if "PYTHONPATH" in environment:
-        environment[OWN_PYTHONPATH] = environment["PYTHONPATH"]
-    package_root = Path(__file__).parents[2]
-    path = [str(Path(entry).absolute()) for entry in (*sys.path, str(package_root))]
-    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    own = environment.get("PYTHONPATH")
+    if own is not None:
+        environment[OWN_PYTHONPATH] = own
+    root = str(Path(__file__).parents[2])
+    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, root]))
     return environment
 
 

@@ -15,7 +15,7 @@ import trio
 from .._errors import CoroCancelled, NotPicklable, ProtocolError
 from ..link import ANY
 from ..wire import Control, Kind, dumps, loads
-from ._callables import describe
+from ._definitions import NUMBER, Received
 from ._local import Local, current
 from ._outcome import Ending, Here
 from ._task_status import RemoteTaskStatus
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..link import Link
     from ..wire import Buffer, Frame
     from ._callables import Described
+    from ._definitions import Definition
     from ._process import Process
 
 REPLY = 1
@@ -34,9 +35,6 @@ REPLY = 1
 
 STATUS = 2
 """The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
-
-NUMBER = struct.Struct("!I")
-"""The first bytes of a START frame's body: the number of the function, as DEFINE gave it."""
 
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
@@ -64,19 +62,9 @@ class _Guest:
 
     def __init__(self, lane: int) -> None:
         self.lane = lane
-        self.functions: dict[int, object] = {}
+        self.functions = Received()
         self.running: dict[int, Local] = {}
         self.ready: dict[int, tuple[int, bytes, Sequence[Any]]] = {}
-
-
-class _Definition:
-    """A function that came by value and was not opened yet."""
-
-    __slots__ = ("body", "buffers")
-
-    def __init__(self, frame: Frame) -> None:
-        self.body = frame.body
-        self.buffers = frame.buffers
 
 
 class Runner:
@@ -132,7 +120,7 @@ class Runner:
         if guest is None:
             text = f"{link.peer_name} defined a function before it was attached"
             raise ProtocolError(text)
-        guest.functions[frame.target] = _Definition(frame)
+        guest.functions.define(frame)
 
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
@@ -140,13 +128,14 @@ class Runner:
         if serial in self._process.locals or self.nursery is None:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)
+        definition = guest.functions.called(body)
         local = Local(serial, "", link, self._process)
         self._process.locals[serial] = guest.running[serial] = local
         if flags & REPLY:
             link.send(Kind.STARTED, serial)
         elif flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
-        self.nursery.start_soon(self._run_guest, guest, local, body, buffers)
+        self.nursery.start_soon(self._run_guest, guest, local, definition, body, buffers)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -171,30 +160,27 @@ class Runner:
 
     # --- running
 
-    async def _run_guest(self, guest: _Guest, local: Local, body: Buffer, buffers: Sequence[memoryview]) -> None:
+    async def _run_guest(
+        self, guest: _Guest, local: Local, definition: Definition, body: Buffer, buffers: Sequence[memoryview]
+    ) -> None:
         # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
-        opened = partial(self._opened, guest, local, body, buffers)
+        opened = partial(self._opened, definition, local, body, buffers)
         del body, buffers
         ended = await self.outcome(local, opened)
         self._process.end_local(local)
         del guest.running[local.serial]
         self._send_outcome(guest, local, ended)
 
-    def _opened(self, guest: _Guest, local: Local, body: Buffer, buffers: Sequence[memoryview]) -> Awaitable[object]:
+    def _opened(
+        self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[memoryview]
+    ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
-        (number,) = NUMBER.unpack_from(body)
-        described = self._function(guest, number)
+        described = definition.described()
         local.name = described.name
         args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
         if name:
             (local.name,) = name
         return self.called(described, local, args, kwargs)
-
-    def _function(self, guest: _Guest, number: int) -> Described:
-        known = guest.functions.get(number)
-        if isinstance(known, _Definition):
-            known = guest.functions[number] = describe(loads(known.body, known.buffers))
-        return known  # type: ignore[return-value]
 
     def called(
         self, described: Described, local: Local, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -15,8 +15,9 @@ from .._config import config
 from .._errors import PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
 from ._callables import describe, reject_coro
+from ._definitions import NUMBER, Sent
 from ._outcome import Arrived, Ending, Here
-from ._runner import LANE_SHIFT, NUMBER, REPLY, SIZE, STATUS, Attach, Attached
+from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
 from ._started import Started
 from ._task_status import WITH_VALUE
 
@@ -87,33 +88,20 @@ class HostOwner(Protocol):
 class Host:
     """What this process keeps of one in which it starts coroutines."""
 
-    __slots__ = ("_counter", "_numbers", "lane", "link", "owner", "shipped", "started")
+    __slots__ = ("_counter", "_functions", "lane", "link", "owner", "started")
 
     def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
         self.link = link
         self.lane = lane
-        self.shipped = shipped
         self.started: dict[int, Started] = {}
         self.owner: HostOwner | None = None
         self._counter = 0
-        # The functions are kept, so that an id is not used again for another one.
-        self._numbers: dict[int, tuple[int, object]] = {}
+        self._functions = Sent(link, shipped)
 
     @property
     def submitted(self) -> int:
         """How many coroutines were started there."""
         return self._counter
-
-    def define(self, function: Callable[..., Any]) -> int:
-        """Give the number of a function at the host, sending the function the first time."""
-        known = self._numbers.get(id(function))
-        if known is not None:
-            return known[0]
-        body, buffers = dumps(function, self.shipped)
-        number = len(self._numbers) + 1
-        self.link.send(Kind.DEFINE, number, body, 0, buffers)
-        self._numbers[id(function)] = (number, function)
-        return number
 
     def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started:
         """Send the start of a coroutine; never waits.
@@ -127,7 +115,7 @@ class Host:
             NotPicklable: The function cannot be sent; nothing was.
             PeerDisconnected: The host is gone.
         """
-        body = NUMBER.pack(self.define(function)) + call.body
+        body = NUMBER.pack(self._functions.number(function)) + call.body
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
         self.link.send(Kind.START, serial, body, REPLY if acknowledge else call.flags, call.buffers, (serial,))

@@ -1,0 +1,94 @@
+"""A function is sent once to each process; what may have changed is looked at again; there is a bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from discoro_trio import ProtocolError
+from discoro_trio.process import _definitions
+from discoro_trio.process._definitions import NUMBER, Received, Sent
+from discoro_trio.wire import Frame, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Line:
+    """Both ends of a connection on which functions are defined."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.received = Received()
+        self.sent = Sent(self, None)  # type: ignore[arg-type]
+
+    def send(self, kind: Kind, target: int, body: bytes = b"", flags: int = 0, buffers: Any = ()) -> None:
+        assert kind is Kind.DEFINE
+        self.frames.append(Frame(kind, flags, target, body, tuple(map(memoryview, buffers))))
+        self.received.define(self.frames[-1])
+
+    def called(self, function: Callable[..., Any]) -> Any:
+        """Send a function and call it at the other end, without arguments."""
+        definition = self.received.called(NUMBER.pack(self.sent.number(function)))
+        return definition.described().function()
+
+
+def top_level() -> str:
+    return "top"
+
+
+def adder(amount: int) -> Callable[[], int]:
+    return lambda: amount + 1
+
+
+@pytest.mark.spec("S44")
+def test_a_function_is_sent_once() -> None:
+    line = Line()
+    assert [line.called(top_level), line.called(top_level)] == ["top", "top"]
+    assert len(line.frames) == 1
+
+
+@pytest.mark.spec("S44")
+def test_closures_that_are_alike_are_sent_once_and_others_each() -> None:
+    line = Line()
+    assert [line.called(adder(1)), line.called(adder(1)), line.called(adder(2))] == [2, 2, 3]
+    assert len(line.frames) == 2
+
+
+def test_a_closure_that_changed_is_sent_again() -> None:
+    line = Line()
+    seen = 1
+
+    def look() -> int:
+        return seen
+
+    assert line.called(look) == 1
+    seen = 2
+    assert line.called(look) == 2
+
+
+def test_the_oldest_goes_when_there_are_too_many_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_definitions, "MOST_DEFINITIONS", 3)
+    line = Line()
+    first = line.sent.number(adder(0))
+    before = line.received.called(NUMBER.pack(first))
+    for amount in range(1, 4):
+        assert line.called(adder(amount)) == amount + 1
+    with pytest.raises(ProtocolError, match="not defined"):
+        line.received.called(NUMBER.pack(first))
+    assert before.described().function() == 1, "who was started with it still has it"
+    assert line.called(adder(0)) == 1
+
+
+def test_more_than_the_bound_from_a_peer_that_does_not_keep_to_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_definitions, "MOST_DEFINITIONS", 1)
+    received = Received()
+    received.define(Frame(Kind.DEFINE, 0, 1, b"x", ()))
+    with pytest.raises(ProtocolError, match="more than 1"):
+        received.define(Frame(Kind.DEFINE, 0, 2, b"x", ()))
+
+
+def test_a_start_that_is_too_short_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="names no function"):
+        Received().called(b"\0")
