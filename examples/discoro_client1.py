@@ -69,16 +69,16 @@ async def show_answers(client: discoro.Coro[None], count: int) -> None:
         print(f"{answer.server}: text {answer.number} has {answer.word!r} {answer.times} times")
 
 
-async def main(readers: int, servers: int | None) -> None:
-    """Send the texts to the readers in turn."""
+async def main(servers: int | None) -> None:
+    """Send the texts to a reader at each server in turn."""
     async with (
         discoro.open_cluster(servers=servers),
         discoro.Computation([read_texts, most_frequent, Text, Answer]).schedule() as computation,
         discoro.open_coro("client") as client,
     ):
-        rcoros = [await computation.run(read_texts, client) for _ in range(readers)]
+        rcoros = await computation.run_servers(read_texts, client)
         for number, content in enumerate(TEXTS):
-            await rcoros[number % readers].send(Text(number, content))
+            await rcoros[number % len(rcoros)].send(Text(number, content))
         await show_answers(client, len(TEXTS))
         for rcoro in rcoros:
             await rcoro.send(None)
@@ -87,12 +87,11 @@ async def main(readers: int, servers: int | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readers", type=int, default=3, metavar="N", help="remote coroutines (default: 3)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
     options = parser.parse_args()
     status = 0
     try:
-        trio.run(main, options.readers, options.servers)
+        trio.run(main, options.servers)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -177,6 +177,7 @@ def old_style() -> object:
 @pytest.mark.spec("S42", "S68")
 async def test_bad_use_gets_a_sentence_that_says_what_to_do() -> None:
     computation = discoro.Computation([add])
+    untyped: Any = computation  # a type checker would find the rest
     with pytest.raises(RuntimeError, match=re.escape("run it inside 'async with computation.schedule():'")):
         await computation.run(add, 1, 2)
     with pytest.raises(
@@ -193,15 +194,15 @@ async def test_bad_use_gets_a_sentence_that_says_what_to_do() -> None:
                     async with computation.schedule():
                         pass
                 with pytest.raises(TypeError, match="an async function or a plain function is needed, not 17"):
-                    await computation.run(17)  # type: ignore[arg-type]
+                    await untyped.run(17)
                 with pytest.raises(TypeError, match="not run\\(add\\(…\\)\\)"):
-                    await computation.run(add(1, 2))  # type: ignore[arg-type]
+                    await untyped.run(add(1, 2))
                 with pytest.raises(TypeError, match="is an async generator function"):
-                    await computation.run(generate)
+                    await untyped.run(generate)
                 with pytest.raises(TypeError, match="make it `async def`, with `await` for `yield`"):
-                    await computation.run(old_style)
+                    await untyped.run(old_style)
                 with pytest.raises(TypeError, match="coro= cannot be given"):
-                    await computation.run(talk_to_the_next, 1, 2, coro=1)
+                    await untyped.run(talk_to_the_next, 1, 2, coro=1)
                 assert await computation.run_result(add, 1, 2) == 3
             with pytest.raises(discoro.ComputationClosed, match="it runs nothing more"):
                 await computation.run(add, 1, 2)
