@@ -37,11 +37,13 @@ from ._values import (
 from .client import Computation, Supervisor, open_supervisor
 from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
 from .process import (
+    RCI,
     Channel,
     Coro,
     current_coro,
     locate,
     locate_channel,
+    locate_rci,
     open_channel,
     open_coro,
     open_endpoint,
@@ -49,6 +51,7 @@ from .process import (
 )
 
 __all__ = [
+    "RCI",
     "AuthenticationError",
     "Channel",
     "Computation",
@@ -85,6 +88,7 @@ __all__ = [
     "current_coro",
     "locate",
     "locate_channel",
+    "locate_rci",
     "open_channel",
     "open_cluster",
     "open_coro",

@@ -11,6 +11,7 @@ import pytest
 import discoro_trio
 
 NAMES = [
+    "RCI",
     "AuthenticationError",
     "Channel",
     "Computation",
@@ -47,6 +48,7 @@ NAMES = [
     "current_coro",
     "locate",
     "locate_channel",
+    "locate_rci",
     "open_channel",
     "open_cluster",
     "open_coro",

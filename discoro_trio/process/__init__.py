@@ -16,12 +16,14 @@ from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
 from ._process import Process
+from ._rci import RCI, locate_rci
 from ._started import Started
 from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
 from ._typed import Typed
 
 __all__ = [
+    "RCI",
     "Call",
     "Channel",
     "Coro",
@@ -41,6 +43,7 @@ __all__ = [
     "install_definitions",
     "locate",
     "locate_channel",
+    "locate_rci",
     "lose_all",
     "open_channel",
     "open_coro",

@@ -191,7 +191,7 @@ class Keeper:
         started.heard = started.heard or question.heard
         await started.until_ended()
         assert started.outcome is not None  # noqa: S101 - it has ended
-        return _told(started.outcome, started.name) if question.heard else Told(Ending.VALUE, b"", [])
+        return tell(started.outcome, started.name) if question.heard else Told(Ending.VALUE, b"", [])
 
     async def _asked_to_terminate(self, _link: Link, question: Terminate) -> Control:
         told = await self._pass_on(question)
@@ -220,7 +220,8 @@ def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:
     return MonitorException(coro, value, None)
 
 
-def _told(outcome: Outcome, name: str) -> Told:
+def tell(outcome: Outcome, name: str) -> Told:
+    """Say how a coroutine ended, to another process."""
     if isinstance(outcome, Arrived):
         return Told(outcome.ending, bytes(outcome.body), [bytes(buffer) for buffer in outcome.buffers])
     assert isinstance(outcome, Here)  # noqa: S101 - there are two kinds

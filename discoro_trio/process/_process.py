@@ -21,6 +21,7 @@ from ._local import Local, current
 from ._mail import Mail, tell_ended
 from ._names import Names
 from ._outcome import Here
+from ._rcis import Rcis
 from ._runner import Runner
 from ._started import Started
 from ._starts import Starts
@@ -58,6 +59,7 @@ class Process:
         self.keeper = Keeper(self)
         self.names = Names(self)
         self.hubs = Hubs(self)
+        self.rcis = Rcis(self)
         self._serial = 0
 
     # --- coroutines that live here
