@@ -15,22 +15,28 @@ import trio
 from .._config import config
 from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
 from .._scopes import open_background
-from .._values import Location
-from ..cluster import Scheduler, current_scheduler, find_scheduler, messages
+from .._values import Location, NodeAllocation, Status
+from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler, find_scheduler
 from ..link import EndpointOptions
-from ..process import describe, ensure_endpoint
+from ..process import Coro, describe, ensure_endpoint
 from ..wire import close_shipped, dumps, encode_package, open_shipped
 from ._components import check_components, pack
 from ._hub import Hub
 from ._owned import Owned
 from ._runs import Runs
 from ._session import Session, SetUp
+from ._snapshot import snapshot_of
 from ._statistics import ComputationStatistics, statistics_of
+from ._status import Relay
+from ._turn import Asked, Turn
 from ._upkeep import restart_server, resume_node, suspend_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any
 
+    from ..cluster import ClusterStatus, Subscription
     from ..link import Link
     from ..process import Process
     from ..wire import Shipped
@@ -47,6 +53,8 @@ class Options:
     forward_output: bool
     threads: int
     name: str
+    zombie_period: float | None
+    allocations: tuple[NodeAllocation, ...]
 
 
 class Computation(Runs):
@@ -54,21 +62,26 @@ class Computation(Runs):
 
     Args:
         components: Functions, classes, modules, packages, and paths of files and folders.
+        status_coro: Is sent status messages, and a `MonitorException` when a coroutine ends.
         timeout: Seconds for connecting, a handshake, the reply to a request, or a transfer without progress;
             `config.MsgTimeout` by default.
         pulse_interval: Seconds between signs of life; `config.MinPulseInterval` by default.
         grace_period: Seconds that cancelled coroutines have for their clean-up before their server is replaced.
+        zombie_period: Seconds after which an idle server is closed, and the computation with its last one; 0 or None
+            for never. A shared scheduler has a period of its own, which rules.
         node_setup: A function, async or plain, that is run once on each node, at one of its servers, before the
             others are set up. If it fails, none of them is used.
         server_setup: A function that is run once on each server, and on each that replaces one, before its first
             job. If it fails, that server is not used.
+        node_allocations: The parts of the cluster that it asks for; by default all servers of all nodes. Of a node,
+            the first one that admits it decides how many.
         cleanup: Whether the working folders are removed at the end.
         forward_output: Whether what coroutines print and log shows here.
         threads: Plain functions that run at once on a server, each in a thread.
         name: For people; by default that of the first component.
 
     Raises:
-        TypeError: A component is none of these, or a set-up function cannot be run.
+        TypeError: A component is none of these, a set-up function cannot be run, or `status_coro` is no Coro.
         ValueError: An option is out of its range; the message says which setting bounds it.
     """
 
@@ -76,11 +89,14 @@ class Computation(Runs):
         self,
         components: Iterable[object] = (),
         *,
+        status_coro: Coro[Any] | None = None,
         timeout: float | None = None,
         pulse_interval: float | None = None,
         grace_period: float = 5.0,
+        zombie_period: float | None = None,
         node_setup: Callable[[], object] | None = None,
         server_setup: Callable[[], object] | None = None,
+        node_allocations: Iterable[NodeAllocation] = (),
         cleanup: bool = True,
         forward_output: bool = True,
         threads: int = 40,
@@ -91,13 +107,17 @@ class Computation(Runs):
         self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
         self.options = Options(
             timeout=config.MsgTimeout if timeout is None else timeout,
-            pulse_interval=_pulse_interval(pulse_interval),
+            pulse_interval=check_pulse_interval(pulse_interval),
             grace_period=_not_negative("grace_period", grace_period),
             cleanup=cleanup,
             forward_output=forward_output,
             threads=_at_least_one("threads", threads),
             name=name or "computation",
+            zombie_period=check_period("zombie_period", zombie_period),
+            allocations=tuple(_allocation(one) for one in node_allocations),
         )
+        self._status_coro = _coro(status_coro)
+        self._status = Publisher(self._snapshot)
         self._was_closed = False
 
     # --- its life
@@ -120,18 +140,28 @@ class Computation(Runs):
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
-            session = self._session = Session(process, nursery, await self._set_up())
+            session = Session(process, nursery, await self._set_up(), self._status)
+            self._session = session
             self._owned = Owned(session)
             self._was_closed = False
             hub = Hub.of(process.endpoint)
             hub.sessions[session.set_up.computation] = session
             open_shipped(session.set_up.shipped)
+            self._status.begin()
+            relay = Relay(self._status, self._status_coro, nursery) if self._status_coro is not None else None
             try:
-                await self._take_turn(session, scheduler, process)
+                turn = Turn(session, process.endpoint, self._asked())
+                link = await _scheduler_link(process, scheduler, self.options.timeout)
+                await turn.take(link, nursery)
+                self._status.tell(Status.ComputationScheduled, process.endpoint.location)
                 with process.names.kept_at(lambda: session.scheduler):
                     yield self
             finally:
                 await self.close()
+                self._status.tell(Status.ComputationClosed, process.endpoint.location)
+                self._status.end()
+                if relay is not None:
+                    await relay.finish()
                 close_shipped(session.set_up.shipped)
                 del hub.sessions[session.set_up.computation]
                 unheard = self._owned.unheard()
@@ -159,17 +189,14 @@ class Computation(Runs):
             server_setup=server_setup,
         )
 
-    async def _take_turn(
-        self, session: Session, scheduler: Scheduler | Location | str | None, process: Process
-    ) -> None:
-        link = session.scheduler = await _scheduler_link(process, scheduler, self.options.timeout)
+    def _asked(self) -> Asked:
         options = self.options
-        await link.request(
-            messages.Submit(
-                session.set_up.computation, options.name, [], None, options.pulse_interval, None, running=False, key=b""
-            )
+        return Asked(
+            name=options.name,
+            allocations=options.allocations,
+            zombie_period=options.zombie_period,
+            pulse_interval=options.pulse_interval,
         )
-        await session.turn.wait()
 
     async def close(self) -> None:
         """Close it early: cancel its coroutines, wait for their clean-up and for the end of its servers."""
@@ -211,6 +238,18 @@ class Computation(Runs):
             RuntimeError, ComputationClosed: As for `run`.
         """
         return statistics_of(self._running())
+
+    def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to what happens to it: status messages, ends of coroutines.
+
+        Yields:
+            A receive channel of `DiscoroStatus`, `MonitorException` and, for a subscriber that is
+            `config.status_backlog` events behind, `StatusLagged`. It ends after the computation's block.
+        """
+        return self._status.subscribed()
+
+    def _snapshot(self) -> ClusterStatus | None:
+        return snapshot_of(self._session) if self._session is not None else None
 
     # --- what is changed while it runs
 
@@ -295,17 +334,18 @@ def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[byt
     return [body, *(bytes(buffer) for buffer in buffers)]
 
 
-def _pulse_interval(value: float | None) -> float:
-    low, high = config.MinPulseInterval, config.MaxPulseInterval
-    if value is None:
-        return low
-    if not low <= value <= high:
-        message = (
-            f"pulse_interval={value!r} is outside of config.MinPulseInterval and config.MaxPulseInterval, "
-            f"{low:g} to {high:g} s"
-        )
-        raise ValueError(message)
-    return value
+def _coro(status_coro: object) -> Coro[Any] | None:
+    if status_coro is not None and not isinstance(status_coro, Coro):
+        message = f"status_coro must be a Coro, as open_coro() and run() give them, not {status_coro!r}"
+        raise TypeError(message)
+    return status_coro
+
+
+def _allocation(allocation: object) -> NodeAllocation:
+    if not isinstance(allocation, NodeAllocation):
+        message = f"node_allocations must be NodeAllocation objects, not {allocation!r}"
+        raise TypeError(message)
+    return allocation
 
 
 def _not_negative(name: str, value: float) -> float:

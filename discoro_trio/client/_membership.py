@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected
-from .._values import Location
+from .._values import Location, Status
 from ..cluster import messages
 from ..process import lose_all, unpack_error
 from ..wire import Credential
@@ -49,6 +49,18 @@ class Membership:
             self._gone(link, message)
         elif isinstance(message, messages.ServerFailed):
             self._failed(message)
+        elif isinstance(message, messages.News):
+            self._news(message)
+
+    def _news(self, news: messages.News) -> None:
+        """Pass on what the scheduler says, but for what this process sees by itself."""
+        status, nodes = Status(news.status), self._session.nodes
+        if status is Status.NodeDisconnected and any(node.location.addr == news.addr for node in nodes.values()):
+            return
+        if status is Status.NodeClosed:
+            for node in [node for node in nodes.values() if node.location.addr == news.addr]:
+                del nodes[node.node_id]
+        self._session.status.tell(status, Location(news.addr, news.port) if news.port else news.addr)
 
     def link_lost(self, link: Link) -> None:
         """Note that a node cannot be reached any more."""
@@ -56,6 +68,7 @@ class Membership:
         for node in list(nodes.values()):
             if node.link is link:
                 del nodes[node.node_id]
+                self._session.status.tell(Status.NodeDisconnected, node.location.addr)
                 self._session.changed()
 
     # --- nodes
@@ -71,6 +84,7 @@ class Membership:
             assert isinstance(prepared, messages.Prepared)  # noqa: S101 - the only reply there is
             node.seats = prepared.servers
             node.had_first()
+            session.status.tell(Status.NodeInitialized, location.addr)
         except DiscoroError as error:
             if not session.closed:
                 logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
@@ -83,6 +97,7 @@ class Membership:
         if node is None:
             return
         body, *buffers = message.error
+        self._session.status.tell(Status.ServerIgnore, Location(message.addr, message.port))
         place = f"{message.name} ({Location(message.addr, message.port)})"
         failure = SetUpFailure(message.stage, place, unpack_error(body, buffers))
         logger.error("%s; %s", failure, node.fail(message.seat, message.server_id, failure), exc_info=failure.error)
@@ -93,6 +108,7 @@ class Membership:
     async def _attach(self, ready: messages.ServerReady) -> None:
         session = self._session
         location = Location(ready.addr, ready.port)
+        session.status.tell(Status.ServerDiscovered, location)
         try:
             link = await self._process.endpoint.link_to(ready.server_id, location, session.set_up.computation)
             host = await self._process.starts.host(link, session.set_up.shipped)
@@ -106,6 +122,7 @@ class Membership:
             server = Server(ready.server_id, ready.node_id, ready.seat, location, host, session)
             host.owner = server
             session.places.add(server)
+            session.status.tell(Status.ServerInitialized, location)
             if session.set_up.forward_output:
                 session.display.add(server.server_id, location, link)
         session.changed()
@@ -145,6 +162,10 @@ class Membership:
                     nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
         session.places.remove(server)
         session.display.remove(server.server_id)
+        if server.closed_idle:
+            session.again.refused(server.host)
+        wanted = server.word is not None and server.word.reason
+        session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
         lose_all(server.host, server.loss())
         session.changed()
 

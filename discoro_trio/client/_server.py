@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from .._errors import ServerLost
+from ._status import Ended
 
 if TYPE_CHECKING:
     from .._values import Location
@@ -35,9 +36,17 @@ class Server:
     word: messages.ServerGone | None = None
     """What the node said."""
 
-    def ended(self, _started: Started) -> None:
+    def ended(self, started: Started) -> None:
         """One of its coroutines has ended."""
-        self.session.placement.change(self.server_id, -1)
+        session = self.session
+        session.placement.change(self.server_id, -1)
+        if session.status.active:
+            session.status.put(Ended(session, started))
+
+    @property
+    def closed_idle(self) -> bool:
+        """Whether it closed because nothing ran there, so that what was on its way has not begun."""
+        return self.word is not None and self.word.idle
 
     def host_lost(self) -> None:
         """The connection to it is lost."""

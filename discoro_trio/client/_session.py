@@ -13,15 +13,20 @@ import attrs
 import trio
 
 from .._errors import ComputationClosed, DiscoroError
+from .._values import Status
 from ..cluster import messages
 from ..process import lose_all
+from ._again import Again
 from ._membership import Membership
 from ._output import Display
 from ._places import Places
+from ._status import tell_created
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .._values import Location
+    from ..cluster import Publisher
     from ..link import Link
     from ..process import Call, Coro, Process, Started
     from ..wire import Control, Shipped
@@ -83,9 +88,11 @@ class Session:
         turn: Set when it is no longer queued.
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
+        status: Who wants to know what happens.
+        again: What to do with coroutines that an idle server refused.
     """
 
-    def __init__(self, process: Process, nursery: trio.Nursery, set_up: SetUp) -> None:
+    def __init__(self, process: Process, nursery: trio.Nursery, set_up: SetUp, status: Publisher) -> None:
         self.set_up = set_up
         self.places = Places()
         self.placement = self.places.placement
@@ -96,15 +103,28 @@ class Session:
         self.turn = trio.Event()
         self.closed = False
         self.scheduler: Link | None = None
+        self.status = status
+        self.again = Again(self, nursery)
+        self._zombies = False
+        self._why_closed = "the computation is closed"
+        self._released = False
         self._process = process
         self._changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def location(self) -> Location:
+        """Where this process listens."""
+        return self._process.endpoint.location
 
     # --- what nodes and scheduler say
 
     def heard(self, link: Link, message: Control) -> None:
         """Act on a notice about this computation."""
         if isinstance(message, messages.TurnCame):
+            self._zombies = bool(message.zombie_period)
             self.turn.set()
+        elif isinstance(message, messages.Discarded):
+            self._end(f"the scheduler has closed the computation: {message.reason}")
         elif not self.closed:
             self.members.heard(link, message)
 
@@ -133,7 +153,7 @@ class Session:
     def check_open(self) -> None:
         """Raise ComputationClosed if nothing can be started any more."""
         if self.closed:
-            message = "the computation is closed; it runs nothing more"
+            message = f"{self._why_closed}; it runs nothing more"
             raise ComputationClosed(message)
 
     async def until_changed(self) -> None:
@@ -163,7 +183,10 @@ class Session:
         while server_id is not None:
             server = self.servers[server_id]
             if not server.host.link.lost:
-                return self.start_on(server, function, call, acknowledge=acknowledge)
+                started = self.start_on(server, function, call, acknowledge=acknowledge)
+                if self._zombies:
+                    self.again.keep(started, function, call, acknowledge=acknowledge)
+                return started
             self.places.withdraw(server)
             server_id = self.placement.least()
         return None
@@ -174,6 +197,8 @@ class Session:
         """Start a coroutine at a server; never waits."""
         started = server.host.start(function, call, acknowledge=acknowledge)
         self.placement.change(server.server_id, 1)
+        if self.status.active:
+            tell_created(self, started, call)
         return started
 
     # --- ending
@@ -183,6 +208,8 @@ class Session:
         server = self.servers.get(started.home)
         if server is not None:
             server.host.cancel(started, reason)
+        else:
+            self.again.cancelled(started, reason)
 
     async def cancel_and_wait(self, all_started: Iterable[Started], reason: str | None = None) -> None:
         """Cancel coroutines and wait, shielded, until their clean-up is done or was cut short by force."""
@@ -227,12 +254,10 @@ class Session:
 
     async def close(self) -> None:
         """Run nothing more; wait, shielded, until all coroutines have cleaned up and the servers have ended."""
-        if self.closed:
+        if self._released:
             return
-        self.closed = True
-        self.changed()
-        for server in self.servers.values():
-            lose_all(server.host, ComputationClosed("the computation was closed"))
+        self._released = True
+        self._end("the computation is closed")
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 for node in self.nodes.values():
@@ -242,6 +267,20 @@ class Session:
         for server_id in self.servers:
             self.display.remove(server_id)
         self._process.endpoint.credentials.pop(self.set_up.computation, None)
+        for server in self.servers.values():
+            self.status.tell(Status.ServerClosed, server.location)
+        for node in self.nodes.values():
+            self.status.tell(Status.NodeClosed, node.location.addr)
+
+    def _end(self, why: str) -> None:
+        """Run nothing more, and expect nothing of what runs."""
+        if self.closed:
+            return
+        self.closed = True
+        self._why_closed = why
+        self.changed()
+        for server in self.servers.values():
+            lose_all(server.host, ComputationClosed(why))
 
     async def _release(self, node: Node) -> None:
         longest = self.set_up.grace_period + 5 * self.set_up.pulse_interval

@@ -67,6 +67,16 @@ class TellDiscarded:
 
 
 @attrs.frozen
+class ClaimOver:
+    """A computation is over, or gone from the queue."""
+
+    client_id: bytes
+    computation: bytes
+    ran: bool
+    """Whether its turn had come."""
+
+
+@attrs.frozen
 class DropNode:
     """End the connection to a node that is taken for dead."""
 
@@ -86,4 +96,4 @@ class Happened:
     client_id: bytes | None
 
 
-Effect = TellTurn | AskGrant | AskRevoke | TellLeased | TellDiscarded | DropNode | Happened
+Effect = TellTurn | AskGrant | AskRevoke | TellLeased | TellDiscarded | ClaimOver | DropNode | Happened

@@ -220,6 +220,16 @@ class Leasing:
             )
         return messages.ServerReady(computation, server.process_id, self._endpoint.id, seat.number, addr, port)
 
+    def active(self, seat: Seat, *, busy: bool) -> bytes:
+        """Note whether anything runs at a seat; give the scheduler that answers for it."""
+        held = self._holding.holder(seat.number)
+        if held is None:
+            return b""
+        self._holding.activity(trio.current_time(), seat.number, busy=busy)
+        if held.terms.zombie_period and not busy:
+            self._look_again()
+        return held.scheduler_id
+
     # --- ends
 
     def _end_soon(self, lease: Lease, over: Over) -> None:
@@ -296,6 +306,7 @@ class Leasing:
                 self._holding.activity(trio.current_time(), seat.number, busy=False)
                 self._look_again()
                 return
+            server.idle = True
             server.kill(_REASONS[Over.IDLE])
             await server.process.wait()
         held = self._holding.holder(seat.number)

@@ -55,7 +55,18 @@ class Withdraw(Control, frozen=True):
     computation: bytes
 
 
+class AskStatus(Control, frozen=True):
+    """How do things stand? Answered by `StatusIs`."""
+
+
 # --- scheduler to client
+
+
+class StatusIs(Control, frozen=True):
+    """How things stand."""
+
+    tables: bytes
+    """As `_tables` writes them."""
 
 
 class TurnCame(Control, frozen=True):
@@ -192,6 +203,56 @@ class PulseSeen(Control, frozen=True):
     """The scheduler is alive."""
 
 
+class ServerSeen(Control, frozen=True):
+    """A server of the node listens."""
+
+    server_id: bytes
+    name: str
+    addr: str
+    port: int
+
+
+class ServerLeft(Control, frozen=True):
+    """A server of the node has ended."""
+
+    server_id: bytes
+    wanted: bool
+    """Whether somebody had asked for it."""
+
+
+class RunningCoro(msgspec.Struct, frozen=True, array_like=True):
+    """A coroutine that runs."""
+
+    serial: int
+    name: str
+    since: float
+    """In seconds since the epoch."""
+    starter: bytes
+
+
+class CoroProgress(msgspec.Struct, frozen=True, array_like=True):
+    """What a coroutine has reported of itself."""
+
+    serial: int
+    done: float
+    total: float | None
+    text: str
+
+
+class ServerReport(Control, frozen=True):
+    """What has changed at a server since its last report."""
+
+    computation: bytes
+    server_id: bytes
+    submitted: int
+    running: int
+    started: list[RunningCoro]
+    """Those that run now and did not then."""
+    ended: list[int]
+    """Those that ran then and do not now."""
+    progress: list[CoroProgress]
+
+
 class Freed(Control, frozen=True):
     """Servers of a computation can be given again; they are fresh."""
 
@@ -302,6 +363,8 @@ class ServerGone(Control, frozen=True):
     signal: int | None
     stderr_tail: str
     reason: str
+    idle: bool
+    """Whether it closed because nothing ran there; it began nothing since."""
 
 
 # --- node and its server
@@ -336,6 +399,16 @@ class SetUpFailed(Control, frozen=True):
 
     stage: str
     error: list[bytes]
+
+
+class Report(Control, frozen=True):
+    """What has changed at the server since its last report; see `ServerReport`."""
+
+    submitted: int
+    running: int
+    started: list[RunningCoro]
+    ended: list[int]
+    progress: list[CoroProgress]
 
 
 class Finish(Control, frozen=True):

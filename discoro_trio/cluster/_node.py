@@ -22,6 +22,7 @@ from . import _messages as messages
 from ._forks import open_template
 from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
+from ._telling import Telling
 from ._vitals import Vitals
 
 if TYPE_CHECKING:
@@ -46,19 +47,23 @@ class Node:
         self.name = endpoint.identity.name
         self._endpoint = endpoint
         self._nursery = nursery
-        self._vitals = Vitals(folder)
+        self._telling = Telling(Vitals(folder), self._listening)
         events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.KIN)
+        services.on_notice(messages.Report, self._reported, trust=Trust.KIN)
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
 
     @property
     def servers(self) -> list[Location]:
         """Where its servers listen."""
-        return [seat.server.location for seat in self._seats if seat.server is not None and seat.server.up.is_set()]
+        return [server.location for server in self._listening()]
+
+    def _listening(self) -> list[Server]:
+        return [seat.server for seat in self._seats if seat.server is not None and seat.server.up.is_set()]
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats taken until cancelled; a template that ends is started again."""
@@ -84,13 +89,7 @@ class Node:
             PeerDisconnected: It did not answer.
         """
         welcome = await self._leasing.join(scheduler, self.name)
-        self._nursery.start_soon(self._pulse, scheduler, welcome.pulse_interval, name="pulses")
-
-    async def _pulse(self, scheduler: Link, interval: float) -> None:
-        while not scheduler.lost:
-            scheduler.notify(await self._vitals.sample())
-            with trio.move_on_after(interval):
-                await scheduler.ended.wait()
+        self._nursery.start_soon(self._telling.tell, scheduler, welcome.pulse_interval, name="tell a scheduler")
 
     # --- servers
 
@@ -100,9 +99,19 @@ class Node:
                 seat.listens(Location(message.addr, message.port))
 
     def _server_up(self, seat: Seat) -> None:
+        if seat.server is not None:
+            self._telling.up(seat.server)
         self._leasing.begin(seat)
 
+    def _reported(self, link: Link, report: messages.Report) -> None:
+        for seat in self._seats:
+            server = seat.server
+            if server is not None and server.link is link and server.lease is not None:
+                scheduler_id = self._leasing.active(seat, busy=report.running > 0)
+                self._telling.reported(scheduler_id, server.lease.computation, server, report)
+
     def _server_gone(self, _seat: Seat, server: Server, ended: Exit) -> None:
+        self._telling.gone(server)
         lease = server.lease
         if lease is None or lease.client is None:
             return
@@ -116,6 +125,7 @@ class Node:
                 ended.signal,
                 ended.stderr_tail,
                 server.reason,
+                server.idle,
             )
         )
 

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._config import config
 from .._errors import DiscoroError, PeerDisconnected
-from .._values import Location, NodeAllocation
+from .._values import Location, Status
 from . import _messages as messages
-from ._effects import AskGrant, AskRevoke, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
-from ._facts import PULSES, Freed, Held, NodeFacts, Over, Resources, Submission, Ticket
+from ._census import Census
+from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
+from ._facts import PULSES, Freed, NodeFacts, Over, Resources
 from ._options import check_period, check_pulse_interval
 from ._scheduling import Rules, Scheduling
-from ._wishes import Wishes
+from ._subscriptions import Publisher
+from ._tables import status_as_json
+from ._translation import held, info, submission, to_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from ..link import Endpoint, Link
     from ..wire import Control
     from ._effects import Effect
+    from ._status import ClusterStatus
+    from ._subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +66,9 @@ class Scheduler:
             settled_at=settled_at,
         )
         self._state = Scheduling(self._rules)
+        self._census = Census()
+        self._clients: dict[bytes, Location] = {}
+        self._publisher = Publisher(self._tables)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_notice(messages.Withdraw, self._withdraw)
@@ -68,14 +76,57 @@ class Scheduler:
         services.on_notice(messages.Pulse, self._pulsed)
         services.on_notice(messages.Freed, self._freed)
         services.on_notice(messages.Room, self._room)
+        services.on_notice(messages.ServerSeen, self._server_seen)
+        services.on_notice(messages.ServerLeft, self._server_left)
+        services.on_notice(messages.ServerReport, self._reported)
+        services.on_request(messages.AskStatus, self._asked_status)
         services.links_lost.append(self._lost)
         nursery.start_soon(self._keep_time, name="scheduler's clock")
+
+    # --- status
+
+    async def status(self) -> ClusterStatus:
+        """Give the tables of nodes, servers and computations, as they are at this moment."""
+        await trio.lowlevel.checkpoint()
+        return self._tables()
+
+    def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to what happens to nodes, servers and computations.
+
+        Yields:
+            A receive channel of `DiscoroStatus` and, for a subscriber that is `config.status_backlog` events behind,
+            `StatusLagged`.
+        """
+        return self._publisher.subscribed()
+
+    def _tables(self) -> ClusterStatus:
+        clients = self._clients
+        unknown = Location("unknown", 0)
+        return self._census.status(
+            self._state, trio.current_time(), time.time(), self.location, lambda client: clients.get(client, unknown)
+        )
+
+    async def _asked_status(self, _link: Link, _ask: messages.AskStatus) -> messages.StatusIs:
+        return messages.StatusIs(status_as_json(self._tables()).encode())
+
+    def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
+        self._census.seen(trio.current_time(), link.peer.process_id, seen)
+        self._publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
+
+    def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
+        location = self._census.left(left.server_id)
+        if location is not None:
+            self._publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
+
+    def _reported(self, _link: Link, report: messages.ServerReport) -> None:
+        self._census.reported(trio.current_time(), report)
 
     # --- events
 
     async def _submit(self, link: Link, message: messages.Submit) -> messages.Queued:
         try:
-            ticket, effects = self._state.submitted(trio.current_time(), _submission(link, message))
+            self._clients[link.peer.process_id] = link.peer.location
+            ticket, effects = self._state.submitted(trio.current_time(), submission(link, message))
         except ValueError as error:
             raise DiscoroError(str(error)) from error
         self._carry_out(effects)
@@ -88,12 +139,15 @@ class Scheduler:
         facts = NodeFacts(
             link.peer.process_id, message.name, message.addr, message.port, max(message.servers, 0), message.platform
         )
-        held = [_held(one) for one in message.held]
-        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, held)
+        leases = [held(one) for one in message.held]
+        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, leases)
         self._carry_out(effects)
         return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
 
     def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
+        facts = self._state.nodes.get(link.peer.process_id)
+        if facts is not None:
+            self._census.pulsed(link.peer.process_id, info(facts.facts, pulse))
         resources = Resources(pulse.memory_available, pulse.disk_available)
         self._carry_out(self._state.pulsed(trio.current_time(), link.peer.process_id, resources))
         link.notify(messages.PulseSeen())
@@ -111,6 +165,8 @@ class Scheduler:
         if newer is not None and newer is not link:
             return
         now = trio.current_time()
+        for location in self._census.node_left(peer):
+            self._publisher.tell(Status.ServerDisconnected, location)
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
         self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
 
@@ -133,13 +189,26 @@ class Scheduler:
                 self._drop(effect.node_id, f"it gave no sign of life for {PULSES} pulses")
             elif isinstance(effect, Happened):
                 self._happened(effect)
+            elif isinstance(effect, ClaimOver):
+                self._over(effect)
             else:
-                self._tell(effect.client_id, _to_client(effect))
+                if isinstance(effect, TellTurn):
+                    self._publisher.tell(Status.ComputationScheduled, self._clients[effect.client_id])
+                self._tell(effect.client_id, to_client(effect))
 
     def _happened(self, effect: Happened) -> None:
         if effect.computation is not None and effect.client_id is not None:
             news = messages.News(effect.computation, effect.status.value, effect.addr, effect.port)
             self._tell(effect.client_id, news)
+        else:
+            self._publisher.tell(effect.status, effect.addr)
+
+    def _over(self, over: ClaimOver) -> None:
+        location = self._clients.get(over.client_id)
+        if not self._state.claims.of_client(over.client_id):
+            self._clients.pop(over.client_id, None)
+        if over.ran and location is not None:
+            self._publisher.tell(Status.ComputationClosed, location)
 
     def _tell(self, process_id: bytes, message: Control) -> None:
         link = self._endpoint.links.get(process_id)
@@ -179,46 +248,3 @@ class Scheduler:
             self._carry_out(self._state.granted(now, ask.node_id, ask.computation, reply.servers, reply.free))
         elif isinstance(reply, messages.NotGranted):
             self._carry_out(self._state.refused(now, ask.node_id, ask.computation, reply.held))
-
-
-def _submission(link: Link, message: messages.Submit) -> Submission:
-    ticket = Ticket(*message.ticket) if message.ticket is not None else None
-    low, high = config.MinPulseInterval, config.MaxPulseInterval
-    return Submission(
-        message.computation,
-        link.peer.process_id,
-        message.name,
-        Wishes(tuple(_allocation(wish) for wish in message.wishes)),
-        message.zombie_period,
-        min(max(message.pulse_interval, low), high),
-        ticket,
-        message.running,
-        message.key,
-    )
-
-
-def _allocation(wish: messages.Wish) -> NodeAllocation:
-    return NodeAllocation(wish.node, platform=wish.platform, cpus=wish.cpus, memory=wish.memory, disk=wish.disk)
-
-
-def _held(held: messages.HeldLease) -> Held:
-    return Held(
-        held.computation,
-        held.client_id,
-        held.name,
-        Ticket(held.epoch, held.number),
-        held.key,
-        held.servers,
-        held.scheduler_id,
-        held.shared,
-        held.orphan,
-    )
-
-
-def _to_client(effect: TellTurn | TellLeased | TellDiscarded) -> Control:
-    if isinstance(effect, TellTurn):
-        return messages.TurnCame(effect.computation, effect.zombie_period)
-    if isinstance(effect, TellDiscarded):
-        return messages.Discarded(effect.computation, effect.reason)
-    facts = effect.facts
-    return messages.Leased(effect.computation, facts.node_id, facts.name, facts.addr, facts.port, effect.key)

@@ -15,7 +15,7 @@ import attrs
 
 from .._values import Status
 from ._claims import Claim, Claims
-from ._effects import AskGrant, AskRevoke, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
+from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
 from ._facts import PULSES, Over, Ticket
 from ._nodes import NodeState
 
@@ -131,7 +131,7 @@ class Scheduling:
 
     def _end(self, claim: Claim) -> list[Effect]:
         self.claims.remove(claim.computation)
-        effects: list[Effect] = []
+        effects: list[Effect] = [ClaimOver(claim.client_id, claim.computation, claim.running)]
         for node_id in claim.nodes:
             node = self.nodes.get(node_id)
             if node is not None and node.end_lease(claim.computation):
@@ -277,7 +277,7 @@ class Scheduling:
         if over is Over.IDLE:
             return [*effects, *self._discard(claim)]
         if claim.detached:
-            self._end(claim)
+            effects += self._end(claim)
         return effects
 
     def _discard(self, claim: Claim) -> list[Effect]:

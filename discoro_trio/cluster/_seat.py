@@ -69,6 +69,8 @@ class Server:
         self.up = trio.Event()
         self.lease: Lease | None = None
         """Whom it has been set up for; a server serves one lease in its life."""
+        self.idle = False
+        """Whether it closed because nothing ran there."""
         self.reason = ""
         """Why it was ended, if somebody wanted that."""
 

@@ -19,6 +19,7 @@ from ..link import Done, Tls, Trust, serve_endpoint
 from ..process import Process, install_definitions, output, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
+from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
 
@@ -83,6 +84,7 @@ class Server:
         if self._process.runner.busy:
             return messages.StillBusy()
         self._process.runner.open = False
+        self._process.runner.closing = True
         return Done()
 
     async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
@@ -114,6 +116,7 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 server = Server(here, process, nursery, tail_fd)
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
+                nursery.start_soon(Reporter(process).run, link, name="reports")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
                 nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
 from ._installed import install_definitions, place_files, write_tree
+from ._keeper import ended_message
 from ._locate import locate
 from ._nursery import Nursery, open_nursery
 from ._open import ensure_endpoint, open_endpoint
@@ -39,6 +40,7 @@ __all__ = [
     "current_coro",
     "current_process",
     "describe",
+    "ended_message",
     "ensure_endpoint",
     "install_definitions",
     "locate",

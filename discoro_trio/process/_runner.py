@@ -73,11 +73,15 @@ class Runner:
     Attributes:
         small: The largest outcome, in bytes, that is sent without being asked for.
         open: Whether other processes may start coroutines here.
+        submitted: The number of coroutines that others have started here.
+        closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
     """
 
     def __init__(self, process: Process, *, small: int) -> None:
         self.small = small
         self.open = False
+        self.closing = False
+        self.submitted = 0
         self.threads: trio.CapacityLimiter | None = None
         self.nursery: trio.Nursery | None = None
         self._process = process
@@ -95,6 +99,10 @@ class Runner:
     def busy(self) -> bool:
         """Whether anything runs here for others, or has ended and its outcome was not fetched yet."""
         return any(guest.running or guest.ready for guest in self._guests.values())
+
+    def running(self) -> dict[int, Local]:
+        """Give what runs here for others, by serial number."""
+        return {serial: local for guest in self._guests.values() for serial, local in guest.running.items()}
 
     # --- frames of a guest
 
@@ -125,6 +133,9 @@ class Runner:
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
         guest = self._guest(link, serial)
+        if self.closing:
+            return
+        self.submitted += 1
         if serial in self._process.locals or self.nursery is None:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)

@@ -36,7 +36,7 @@ _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Endin
 class Call:
     """The arguments of one call, pickled."""
 
-    __slots__ = ("body", "buffers", "flags", "name")
+    __slots__ = ("args", "body", "buffers", "flags", "kwargs", "name")
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class Call:
             TypeError: The function cannot be run, or an argument is one that it gets there.
             NotPicklable: An argument cannot be sent.
         """
+        self.args = args
+        self.kwargs = kwargs
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)

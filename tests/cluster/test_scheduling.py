@@ -7,7 +7,16 @@ import time
 import pytest
 
 from discoro_trio import NodeAllocation, Status
-from discoro_trio.cluster._effects import AskGrant, AskRevoke, DropNode, Happened, TellDiscarded, TellLeased, TellTurn
+from discoro_trio.cluster._effects import (
+    AskGrant,
+    AskRevoke,
+    ClaimOver,
+    DropNode,
+    Happened,
+    TellDiscarded,
+    TellLeased,
+    TellTurn,
+)
 from discoro_trio.cluster._facts import Freed, Held, NodeFacts, Over, Resources, Submission, Ticket
 from discoro_trio.cluster._scheduling import Rules, Scheduling
 from discoro_trio.cluster._wishes import Wishes
@@ -172,7 +181,7 @@ def test_a_computation_that_has_no_server_at_all_for_the_zombie_period_is_discar
     state.submitted(0, submission("b"))
     assert not [effect for effect in state.tick(29) if isinstance(effect, TellDiscarded)]
     effects = state.tick(30)
-    assert [type(effect) for effect in effects] == [TellDiscarded, TellTurn]
+    assert [type(effect) for effect in effects] == [TellDiscarded, ClaimOver, TellTurn]
 
 
 @pytest.mark.spec("S52")

@@ -1,0 +1,96 @@
+"""A computation's place in its scheduler's queue: handing it in, and coming back to it.
+
+A scheduler that is lost closes nothing: the computation tries to reach it again, with growing pauses, and shows the
+ticket of its place. What it runs meanwhile is with the session.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._errors import DiscoroError
+from ..cluster import messages
+
+if TYPE_CHECKING:
+    from .._values import NodeAllocation
+    from ..link import Endpoint, Link
+    from ._session import Session
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.1
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What a computation asks its scheduler for."""
+
+    name: str
+    allocations: tuple[NodeAllocation, ...]
+    zombie_period: float | None
+    """Seconds."""
+    pulse_interval: float
+    """Seconds."""
+
+    def wishes(self) -> list[messages.Wish]:
+        """Give the allocations as they are sent."""
+        return [messages.Wish(one.node, one.platform, one.cpus, one.memory, one.disk) for one in self.allocations]
+
+
+class Turn:
+    """The place of one session in the queue."""
+
+    def __init__(self, session: Session, endpoint: Endpoint, asked: Asked) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._asked = asked
+        self._ticket: tuple[int, int] | None = None
+
+    async def take(self, link: Link, nursery: trio.Nursery) -> None:
+        """Hand the computation in and wait for its turn; keep its place as long as the nursery lives.
+
+        Raises:
+            PeerDisconnected: The scheduler did not answer.
+        """
+        await self._submit(link)
+        nursery.start_soon(self._keep, link, name="keep the place in the queue")
+        await self._session.turn.wait()
+
+    async def _submit(self, link: Link) -> None:
+        session, asked = self._session, self._asked
+        computation = session.set_up.computation
+        known = self._endpoint.credentials.get(computation)
+        session.scheduler = link
+        queued = await link.request(
+            messages.Submit(
+                computation,
+                asked.name,
+                asked.wishes(),
+                asked.zombie_period,
+                asked.pulse_interval,
+                self._ticket,
+                session.turn.is_set(),
+                known.key if known is not None else b"",
+            )
+        )
+        assert isinstance(queued, messages.Queued)  # noqa: S101 - the only reply there is
+        self._ticket = (queued.epoch, queued.number)
+
+    async def _keep(self, link: Link) -> None:
+        location = link.peer.location
+        while not self._session.closed:
+            await link.ended.wait()
+            logger.info("the scheduler at %s is lost; the computation goes on, and tries to find it again", location)
+            pause = _FIRST_PAUSE
+            while link.lost and not self._session.closed:
+                await trio.sleep(pause)
+                pause = min(2 * pause, self._asked.pulse_interval)
+                try:
+                    link = await self._endpoint.link_at(location)
+                    await self._submit(link)
+                except DiscoroError as error:
+                    logger.debug("the scheduler cannot be reached yet: %s", error)

@@ -1,0 +1,133 @@
+"""How things stand: frozen tables of nodes, servers, computations and coroutines, as `status()` gives them.
+
+This module owns their fields. What fills them is with the scheduler (`_census`) and, for one computation, with the
+client; how they look as text or JSON is with `_tables`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from .._values import Location, NodeInfo
+    from ..process import Coro
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What a coroutine has reported of itself."""
+
+    done: float
+    """What is done, in units of its choice."""
+    total: float | None
+    """What there is to do; None if it does not say."""
+    text: str
+    """What it is doing."""
+
+
+@attrs.frozen(kw_only=True)
+class CoroStatus:
+    """A running coroutine."""
+
+    coro: Coro[Any]
+    """Its handle."""
+    name: str
+    start_time: float
+    """When it was started, in seconds since the epoch."""
+    age: float
+    """Seconds since then."""
+    progress: Progress | None
+    """None if it has reported nothing."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerStatus:
+    """A server."""
+
+    location: Location
+    name: str
+    node: str
+    """The address of its node."""
+    computation: str
+    """The id of the computation that it works for; empty for none."""
+    submitted: int
+    """Coroutines that were started there."""
+    done: int
+    """Those of them that have ended."""
+    running: int
+    coroutines: tuple[CoroStatus, ...]
+    """Those that run and have been reported."""
+    reported: float
+    """Seconds since its last report; one that is busy and silent is blocked by its own code."""
+
+
+@attrs.frozen(kw_only=True)
+class NodeStatus:
+    """A node."""
+
+    addr: str
+    name: str
+    location: Location
+    platform: str
+    servers: int
+    """Its places for servers."""
+    free: int
+    """Those that nobody has."""
+    submitted: int
+    """Coroutines that were started at the servers that it has now."""
+    done: int
+    running: int
+    silence: float
+    """Seconds since its last sign of life."""
+    info: NodeInfo | None
+    """Processors, memory and disk, as its last pulse said; None before the first."""
+
+
+@attrs.frozen(kw_only=True)
+class ComputationStatus:
+    """A computation that runs or waits."""
+
+    id: str
+    name: str
+    client: Location
+    """Where its client listens."""
+    state: str
+    """`running`, `waiting`, or `detached` if it runs and its client cannot be reached."""
+    place: int
+    """0 if it runs, else its place in the queue, from 1."""
+    nodes: int
+    servers: int
+    """The servers that it has."""
+    zombie_period: float
+    """Seconds after which its idle servers are closed; 0 for never."""
+
+
+@attrs.frozen(kw_only=True)
+class ClusterStatus:
+    """All of it at one moment."""
+
+    time: float
+    """In seconds since the epoch."""
+    scheduler: Location | None
+    """Where the scheduler listens; None in a table that a computation gives of itself."""
+    nodes: tuple[NodeStatus, ...]
+    servers: tuple[ServerStatus, ...]
+    computations: tuple[ComputationStatus, ...]
+    """Those that run first, then those that wait, in the order of the queue."""
+
+    @property
+    def submitted(self) -> int:
+        """Coroutines that were started at the servers that there are now."""
+        return sum(server.submitted for server in self.servers)
+
+    @property
+    def done(self) -> int:
+        """Those of them that have ended."""
+        return sum(server.done for server in self.servers)
+
+    @property
+    def running(self) -> int:
+        """Those of them that run."""
+        return sum(server.running for server in self.servers)

@@ -1,0 +1,77 @@
+"""What the scheduler's decisions are made of, out of what messages carry, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._config import config
+from .._values import NodeAllocation, NodeInfo
+from . import _messages as messages
+from ._effects import TellDiscarded, TellLeased, TellTurn
+from ._facts import Held, NodeFacts, Submission, Ticket
+from ._wishes import Wishes
+
+if TYPE_CHECKING:
+    from ..link import Link
+    from ..wire import Control
+
+
+def submission(link: Link, message: messages.Submit) -> Submission:
+    """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here."""
+    ticket = Ticket(*message.ticket) if message.ticket is not None else None
+    low, high = config.MinPulseInterval, config.MaxPulseInterval
+    return Submission(
+        message.computation,
+        link.peer.process_id,
+        message.name,
+        Wishes(tuple(_allocation(wish) for wish in message.wishes)),
+        message.zombie_period,
+        min(max(message.pulse_interval, low), high),
+        ticket,
+        message.running,
+        message.key,
+    )
+
+
+def info(facts: NodeFacts, pulse: messages.Pulse) -> NodeInfo:
+    """Give what a node has, for status."""
+    return NodeInfo(
+        facts.addr,
+        facts.name,
+        facts.platform,
+        pulse.cpus,
+        pulse.cpu_percent,
+        pulse.memory_total,
+        pulse.memory_available,
+        pulse.disk_total,
+        pulse.disk_available,
+    )
+
+
+def _allocation(wish: messages.Wish) -> NodeAllocation:
+    return NodeAllocation(wish.node, platform=wish.platform, cpus=wish.cpus, memory=wish.memory, disk=wish.disk)
+
+
+def held(held: messages.HeldLease) -> Held:
+    """Read a lease that a node reports."""
+    return Held(
+        held.computation,
+        held.client_id,
+        held.name,
+        Ticket(held.epoch, held.number),
+        held.key,
+        held.servers,
+        held.scheduler_id,
+        held.shared,
+        held.orphan,
+    )
+
+
+def to_client(effect: TellTurn | TellLeased | TellDiscarded) -> Control:
+    """Make the message that tells a client."""
+    if isinstance(effect, TellTurn):
+        return messages.TurnCame(effect.computation, effect.zombie_period)
+    if isinstance(effect, TellDiscarded):
+        return messages.Discarded(effect.computation, effect.reason)
+    facts = effect.facts
+    return messages.Leased(effect.computation, facts.node_id, facts.name, facts.addr, facts.port, effect.key)
