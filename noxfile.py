@@ -94,6 +94,7 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[test]", "nox", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy", *CODE)
     session.run("pyright", "--verifytypes", "discoro_trio", "--ignoreexternal")
+    session.run("pyright", "tests/client/test_types.py")
 
 
 @nox.session

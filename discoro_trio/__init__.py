@@ -34,12 +34,13 @@ from ._values import (
     Status,
     StatusLagged,
 )
-from .client import Computation, Supervisor, open_supervisor
+from .client import Computation, ComputationNursery, ComputationStatistics, Supervisor, open_supervisor
 from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
 from .process import (
     RCI,
     Channel,
     Coro,
+    Nursery,
     current_coro,
     locate,
     locate_channel,
@@ -56,6 +57,8 @@ __all__ = [
     "Channel",
     "Computation",
     "ComputationClosed",
+    "ComputationNursery",
+    "ComputationStatistics",
     "Coro",
     "CoroCancelled",
     "CoroInfo",
@@ -71,6 +74,7 @@ __all__ = [
     "NodeAllocation",
     "NodeInfo",
     "NotPicklable",
+    "Nursery",
     "PeerDisconnected",
     "ProtocolError",
     "RemoteError",

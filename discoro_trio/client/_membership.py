@@ -79,7 +79,9 @@ class Membership:
         self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
         try:
             link = await self._process.endpoint.link_to(leased.node_id, location, b"")
-            node = session.nodes[leased.node_id] = Node(leased.node_id, leased.node_name, location, link)
+            node = session.nodes.get(leased.node_id)
+            if node is None or node.link is not link:
+                node = session.nodes[leased.node_id] = Node(leased.node_id, leased.node_name, location, link)
             prepared = await link.request(set_up.prepare())
             assert isinstance(prepared, messages.Prepared)  # noqa: S101 - the only reply there is
             node.seats = prepared.servers

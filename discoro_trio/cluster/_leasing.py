@@ -166,7 +166,8 @@ class Leasing:
         lease = self._held(link, prepare.computation)
         lease.client = link
         self._holding.leases[prepare.computation].attended = True
-        await lease.install(prepare, self._folder)
+        if lease.prepared is None:  # a client is told of a lease again when it grows, or the scheduler comes back
+            await lease.install(prepare, self._folder)
         seats = list(self._seats_of(prepare.computation))
         for seat in seats:
             self.begin(seat)
