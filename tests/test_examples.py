@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -84,6 +85,39 @@ def test_discoro_client1_exchanges_objects_of_a_shipped_class(tmp_path: Path) ->
         ("5", "'the'", "2"),
     ]
     assert len(re.findall(r"127\.0\.0\.1:[1-9]\d+: 2 texts were read", text)) == 3
+
+
+@pytest.mark.spec("S03", "S06", "S68")
+def test_discomp3_runs_plain_functions_in_threads(tmp_path: Path) -> None:
+    text = run_example("discomp3.py", tmp_path, "--jobs", "3")
+    expected = [hashlib.pbkdf2_hmac("sha256", f"password {n}".encode(), b"salt", 200_000).hex() for n in range(3)]
+    assert text.splitlines() == [f"password {number}: {value[:16]}…" for number, value in enumerate(expected)]
+
+
+@pytest.mark.spec("S03", "S07")
+def test_discomp4_gets_messages_from_threads(tmp_path: Path) -> None:
+    text = run_example("discomp4.py", tmp_path, "--jobs", "2")
+    for number in range(2):
+        rounds = re.findall(rf"^127\.0\.0\.1:\d+ password {number}: round (\d) of 4$", text, re.MULTILINE)
+        assert rounds == ["1", "2", "3", "4"]
+    assert len(re.findall(r"^password \d: [0-9a-f]{16}…$", text, re.MULTILINE)) == 2
+
+
+@pytest.mark.spec("S03", "S10", "S45")
+def test_discomp7_talks_to_a_shipped_program(tmp_path: Path) -> None:
+    text = run_example("discomp7.py", tmp_path, "--count", "6", "--servers", "2")
+    answers = re.findall(r"^127\.0\.0\.1:\d+ answers (\d+) (\d+)$", text, re.MULTILINE)
+    assert sorted(answers) == [(str(number), str(number * number)) for number in range(6)]
+    assert text.count("the program ended with status 0") == 2
+
+
+@pytest.mark.spec("S03", "S14")
+def test_discoro_client4_turns_input_files_into_output_files(tmp_path: Path) -> None:
+    (tmp_path / "input7.dat").write_text("1\n2\n6\n")
+    (tmp_path / "input8.dat").write_text("5\n")
+    run_example("discoro_client4.py", tmp_path, ".")
+    assert (tmp_path / "output7.dat").read_text() == "3 numbers, mean 3.000, largest 6.000\n"
+    assert (tmp_path / "output8.dat").read_text() == "1 numbers, mean 5.000, largest 5.000\n"
 
 
 @pytest.mark.spec("B20")

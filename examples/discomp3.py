@@ -1,0 +1,47 @@
+"""Run plain functions, which never await, as jobs: each runs in a thread of its server.
+
+A server runs several of them at once, as many as `threads` allows. Threads help where jobs wait for files, for other
+machines, or for code that lets go of Python's lock, as the hashing here does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+
+import trio
+
+import discoro_trio as discoro
+
+
+def digest(password: str) -> str:
+    """Hash a password slowly, as one should. This runs in a thread at a server."""
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), b"salt", 200_000).hex()
+
+
+async def main(jobs: int, servers: int | None) -> None:
+    """Hash passwords, and print the digests in their order."""
+    passwords = [f"password {number}" for number in range(jobs)]
+    async with (
+        discoro.open_cluster(servers=servers),
+        discoro.Computation([digest], threads=2).schedule() as computation,
+        computation.map(digest, passwords) as results,
+    ):
+        remaining = iter(passwords)
+        async for value in results:
+            print(f"{next(remaining)}: {value[:16]}…")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=10, metavar="N", help="number of jobs (default: 10)")
+    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    options = parser.parse_args()
+    status = 0
+    try:
+        trio.run(main, options.jobs, options.servers)
+    except* KeyboardInterrupt:
+        print("\nStopped; nothing is left running.", file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,56 @@
+"""Run plain functions in threads of the servers, and have them send messages to this program.
+
+A thread cannot await. `trio.from_thread.run` has the server's Trio do that for it, and the thread waits meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+
+import trio
+
+import discoro_trio as discoro
+
+ROUNDS = 4  # messages of each job
+
+
+def digest(client: discoro.Coro[None], password: str, rounds: int) -> str:
+    """Hash a password in rounds, and tell of each. This runs in a thread at a server."""
+    location = discoro.current_coro().location
+    value = password.encode()
+    for number in range(1, rounds + 1):
+        value = hashlib.pbkdf2_hmac("sha256", value, b"salt", 50_000)
+        trio.from_thread.run(client.send, (location, password, f"round {number} of {rounds}"))
+    return value.hex()
+
+
+async def main(jobs: int, servers: int | None) -> None:
+    """Start all jobs, show what they say, and print their results."""
+    async with (
+        discoro.open_cluster(servers=servers),
+        discoro.Computation([digest]).schedule() as computation,
+        discoro.open_coro("client") as client,
+    ):
+        rcoros = [await computation.run(digest, client, f"password {number}", ROUNDS) for number in range(jobs)]
+        for _ in range(jobs * ROUNDS):
+            location, password, text = await client.receive()
+            print(f"{location} {password}: {text}")
+        for number, rcoro in enumerate(rcoros):
+            value = await rcoro.result()
+            print(f"password {number}: {value[:16]}…")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="number of jobs (default: 4)")
+    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    options = parser.parse_args()
+    status = 0
+    try:
+        trio.run(main, options.jobs, options.servers)
+    except* KeyboardInterrupt:
+        print("\nStopped; nothing is left running.", file=sys.stderr)
+        status = 130
+    sys.exit(status)
