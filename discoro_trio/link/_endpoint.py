@@ -29,7 +29,7 @@ from ._reach import Reach
 from ._services import Services, Trust
 from ._strangers import Strangers
 from ._tls import Tls, is_loopback
-from ._transport import transport_over
+from ._transport import Transport, transport_over
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._discovery import Discovery
     from ._options import EndpointOptions
 
-Greeted = tuple[trio.abc.Stream, PeerIdentity, bytes]
+Greeted = tuple[Transport, PeerIdentity, bytes]
 """A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
 
 logger = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ class Endpoint:
 
         try:
             with self._strangers.admit(peer_host(stream)):
-                wrapped, binding = await self._tls.wrap_server(stream)
-                return wrapped, *await welcome(wrapped, self.identity, self.credentials.get, crossed, binding)
+                transport, binding = await self._tls.wrap_server(stream)
+                return transport, *await welcome(transport, self.identity, self.credentials.get, crossed, binding)
         except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             logger.info("a connection was refused: %s", error)
         return None
@@ -146,13 +146,13 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    async def _serve(self, stream: trio.abc.Stream, peer: PeerIdentity, rest: bytes) -> None:
-        link = self._make_link(stream, peer, rest)
+    async def _serve(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
+        link = self._make_link(transport, peer, rest)
         self._register(link)
         await link.run()
 
-    def _make_link(self, stream: trio.abc.Stream, peer: PeerIdentity, rest: bytes) -> Link:
-        return Link(transport_over(stream), peer, self.services, self._trust(peer.realm), early=rest)
+    def _make_link(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> Link:
+        return Link(transport, peer, self.services, self._trust(peer.realm), early=rest)
 
     def _register(self, link: Link) -> None:
         old = self.links.get(link.peer.process_id)
@@ -227,7 +227,7 @@ class Endpoint:
     async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
         try:
             with trio.fail_after(config.MsgTimeout):
-                stream, peer, rest = await self._open(location, realm, expect)
+                transport, peer, rest = await self._open(location, realm, expect)
         except Crossed:
             await self._await_crossed(dial, location)
             return
@@ -239,9 +239,9 @@ class Endpoint:
             dial.error = error
         else:
             if dial.done.is_set():  # the peer's own connection came first
-                await trio.aclose_forcefully(stream)
+                await transport.aclose()
                 return
-            link = self._make_link(stream, peer, rest)
+            link = self._make_link(transport, peer, rest)
             dial.link = link
             self._dialed[peer.process_id] = trio.current_time()
             self._register(link)
@@ -263,8 +263,8 @@ class Endpoint:
             raise AuthenticationError(message)
         stream = await trio.open_tcp_stream(location.addr, location.port)
         try:
-            wrapped, binding = await self._tls.wrap_client(stream)
-            return wrapped, *await greet(wrapped, self.identity, credential, expect, binding)
+            transport, binding = await self._tls.wrap_client(stream)
+            return transport, *await greet(transport, self.identity, credential, expect, binding)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

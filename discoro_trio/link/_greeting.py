@@ -1,4 +1,4 @@
-"""Carries the handshake over a stream, on either side, before there is a link.
+"""Carries the handshake over a connection, on either side, before there is a link.
 
 What the messages say and what they prove is with `wire`; for how long a stranger may take is with the endpoint.
 """
@@ -13,35 +13,32 @@ from ..wire import ClientHandshake, HelloReader, ServerHandshake, encode_hello
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import trio
-
     from ..wire import Binding, Credential, Identity, PeerIdentity
+    from ._transport import Transport
 
 Greeted = tuple["PeerIdentity", bytes]
 """Who the peer is, and what it sent already after its last message."""
 
 
 class _Hellos:
-    """The messages of a handshake over one stream."""
+    """The messages of a handshake over one connection."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self._reader = HelloReader()
 
     async def send(self, body: bytes | None) -> None:
         if body is not None:
-            await self._stream.send_all(encode_hello(body))
+            await self._transport.write([encode_hello(body)])
 
     async def receive(self) -> bytes:
         body = self._reader.received(0)
         while body is None:
-            memory = self._reader.buffer()
-            data = await self._stream.receive_some(len(memory))
-            if not data:
+            count = await self._transport.receive_into(self._reader.buffer())
+            if not count:
                 message = "the peer closed the connection during the handshake"
                 raise PeerDisconnected(message)
-            memory[: len(data)] = data
-            body = self._reader.received(len(data))
+            body = self._reader.received(count)
         return body
 
     def rest(self) -> bytes:
@@ -49,10 +46,10 @@ class _Hellos:
 
 
 async def greet(
-    stream: trio.abc.Stream, identity: Identity, credential: Credential, expect: bytes | None, binding: Binding
+    transport: Transport, identity: Identity, credential: Credential, expect: bytes | None, binding: Binding
 ) -> Greeted:
     """Be the client of a handshake. Raises as `ClientHandshake.received`."""
-    hellos = _Hellos(stream)
+    hellos = _Hellos(transport)
     handshake = ClientHandshake(identity, credential, binding, expect)
     await hellos.send(handshake.start())
     while not handshake.done:
@@ -62,14 +59,14 @@ async def greet(
 
 
 async def welcome(
-    stream: trio.abc.Stream,
+    transport: Transport,
     identity: Identity,
     credentials: Callable[[bytes], Credential | None],
     crossed: Callable[[PeerIdentity], bool],
     binding: Binding,
 ) -> Greeted:
     """Be the server of a handshake. Raises as `ServerHandshake.received`, after sending the refusal."""
-    hellos = _Hellos(stream)
+    hellos = _Hellos(transport)
     handshake = ServerHandshake(identity, credentials, binding, crossed)
     while not handshake.done:
         try:

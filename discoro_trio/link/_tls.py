@@ -27,11 +27,13 @@ import trio
 from .._errors import AuthenticationError, ProtocolError
 from ..wire import Binding
 from ._option_error import OptionError
+from ._tls_transport import TlsTransport
+from ._transport import Transport, transport_over
 
 if TYPE_CHECKING:
     import os
 
-Wrapped = tuple[trio.abc.Stream, Binding]
+Wrapped = tuple[Transport, Binding]
 """A connection to shake hands over, and what the handshake has to bind."""
 
 _ServerSide = tuple[ssl.SSLContext, bytes]  # with the SHA-256 of the certificate that the context presents
@@ -79,10 +81,11 @@ class Tls:
         Cancelling leaves the connection unusable; closing it is with the caller, here as after any error.
         """
         if not self._leaves_machine(stream):
-            return stream, Binding()
+            return transport_over(stream), Binding()
         context, fingerprint = self._server
-        encrypted = await _shake_hands(trio.SSLStream(stream, context, server_side=True))
-        return encrypted, Binding(tls=True, fingerprint=fingerprint)
+        transport = TlsTransport(transport_over(stream), context, server_side=True)
+        await _shake_hands(transport)
+        return transport, Binding(tls=True, fingerprint=fingerprint)
 
     async def wrap_client(self, stream: trio.abc.Stream) -> Wrapped:
         """Encrypt a connection that this process opened, unless it stays on this machine.
@@ -95,10 +98,10 @@ class Tls:
         Cancelling leaves the connection unusable; closing it is with the caller, here as after any error.
         """
         if not self._leaves_machine(stream):
-            return stream, Binding()
-        encrypted = await _shake_hands(trio.SSLStream(stream, self._client))
-        certificate: bytes = encrypted.getpeercert(binary_form=True)
-        return encrypted, Binding(tls=True, fingerprint=hashlib.sha256(certificate).digest())
+            return transport_over(stream), Binding()
+        transport = TlsTransport(transport_over(stream), self._client, server_side=False)
+        await _shake_hands(transport)
+        return transport, Binding(tls=True, fingerprint=hashlib.sha256(transport.certificate).digest())
 
     def prepare(self) -> None:
         """Make the certificate now, which takes about 0.1 s, and not when the first peer waits for it."""
@@ -146,21 +149,18 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
-async def _shake_hands(stream: trio.SSLStream[trio.abc.Stream]) -> trio.SSLStream[trio.abc.Stream]:
+async def _shake_hands(transport: TlsTransport) -> None:
     try:
-        await stream.do_handshake()
-    except trio.BrokenResourceError as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            message = f"no authority in cafile vouches for the peer's certificate: {error.__cause__.verify_message}"
-            raise AuthenticationError(message) from error
-        if isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError):
-            message = (
-                "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
-                "is something between them that turns one kind of address into the other?"
-            )
-            raise ProtocolError(message) from error
-        raise
-    return stream
+        await transport.shake_hands()
+    except ssl.SSLCertVerificationError as error:
+        message = f"no authority in cafile vouches for the peer's certificate: {error.verify_message}"
+        raise AuthenticationError(message) from error
+    except ssl.SSLError as error:
+        message = (
+            "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
+            "is something between them that turns one kind of address into the other?"
+        )
+        raise ProtocolError(message) from error
 
 
 def _context(protocol: ssl._SSLMethod) -> ssl.SSLContext:

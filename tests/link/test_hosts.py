@@ -273,31 +273,46 @@ ENDS = """
     from discoro_trio.link._greeting import greet, welcome
     from discoro_trio.link._secret import load_secret
     from discoro_trio.link._tls import Tls
+    from discoro_trio.link._transport import transport_over
     from discoro_trio.wire import Binding, Identity
 
     role, secret, tls, address, marker = sys.argv[1:]
     credential = load_secret(secret)
     me = Identity(secrets.token_bytes(16), sys.version_info[:2], role, Location("10.0.0.1", 4000))
 
+    class Plain:
+        async def wrap_client(self, stream):
+            return transport_over(stream), Binding()
+
+        wrap_server = wrap_client
+
+    ways = Tls() if tls == "tls" else Plain()
+
+    async def receive(transport):
+        memory = memoryview(bytearray(100_000))
+        count = await transport.receive_into(memory)
+        if not count:
+            raise trio.BrokenResourceError
+        return bytes(memory[:count])
+
     async def serve(stream):
-        stream, binding = await Tls().wrap_server(stream) if tls == "tls" else (stream, Binding())
+        transport, binding = await ways.wrap_server(stream)
         try:
-            peer, rest = await welcome(stream, me, {b"": credential}.get, lambda peer: False, binding)
+            peer, rest = await welcome(transport, me, {b"": credential}.get, lambda peer: False, binding)
         except DiscoroError as error:
             print("refused:", error)
         else:
             while len(rest) < 1000 * len(marker):
-                rest += await stream.receive_some()
-            await stream.send_all(rest)
+                rest += await receive(transport)
+            await transport.write([rest])
             print("served", peer.name, len(rest))
 
     async def dial():
-        stream = await trio.open_tcp_stream(address, 4000)
-        stream, binding = await Tls().wrap_client(stream) if tls == "tls" else (stream, Binding())
-        peer, rest = await greet(stream, me, credential, None, binding)
-        await stream.send_all(1000 * marker.encode())
+        transport, binding = await ways.wrap_client(await trio.open_tcp_stream(address, 4000))
+        peer, rest = await greet(transport, me, credential, None, binding)
+        await transport.write([1000 * marker.encode()])
         while len(rest) < 1000 * len(marker):
-            rest += await stream.receive_some()
+            rest += await receive(transport)
         print("there and back", peer.name, rest == 1000 * marker.encode())
 
     async def main():
@@ -319,12 +334,13 @@ MIDDLE = """
     from discoro_trio.link._tls import Tls
 
     async def pump(source, sink):
+        memory = memoryview(bytearray(100_000))
         try:
-            async for data in source:
-                await sink.send_all(data)
+            while count := await source.receive_into(memory):
+                await sink.write([memory[:count]])
         except trio.BrokenResourceError:
             pass
-        await trio.aclose_forcefully(sink)
+        await sink.aclose()
 
     async def relay(near):
         near, _ = await Tls().wrap_server(near)

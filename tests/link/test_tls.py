@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import serialization
 
 from discoro_trio._errors import AuthenticationError, DiscoroError, ProtocolError
 from discoro_trio._values import Location
-from discoro_trio.link import transport_over
 from discoro_trio.link._greeting import greet, welcome
 from discoro_trio.link._option_error import OptionError
 from discoro_trio.link._tls import Tls, is_local, is_loopback
+from discoro_trio.link._tls_transport import TlsTransport
 from discoro_trio.wire import Binding, Credential, FrameReader, Identity, Kind, encode_header
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from discoro_trio.link._tls import Wrapped
+    from discoro_trio.link._transport import Transport
+    from discoro_trio.wire import Buffer
 
 CREDENTIAL = Credential(b"", bytes(32))
 FRAME = encode_header(Kind.MESSAGE, 0, 7, 1000) + b"x" * 1000
@@ -70,12 +72,78 @@ async def test_a_connection_that_leaves_the_machine_is_encrypted_with_nothing_se
     assert bound_near == bound_far
     assert bound_near.tls
     assert len(bound_near.fingerprint) == 32
-    assert isinstance(near, trio.SSLStream)
-    assert near.version() == "TLSv1.3"
-    await near.send_all(b"there")
-    assert await far.receive_some() == b"there"
-    await far.send_all(b"and back")
-    assert await near.receive_some() == b"and back"
+    assert isinstance(near, TlsTransport)
+    assert near.version == "TLSv1.3"
+    await near.write([b"the", b"re"])
+    assert await receive(far) == b"there"
+    await far.write([b"and back"])
+    assert await receive(near) == b"and back"
+
+
+async def receive(transport: Transport, most: int = 100_000) -> bytes:
+    """Read once, as a link does."""
+    memory = memoryview(bytearray(most))
+    return bytes(memory[: await transport.receive_into(memory)])
+
+
+async def receive_exactly(transport: Transport, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += await receive(transport, min(size - len(data), 70_000))
+    return data
+
+
+async def test_much_at_once_comes_whole_and_in_order() -> None:
+    client, server = trio.testing.memory_stream_pair()
+    (near, _), (far, _) = await shake_hands(client, server)
+    sent = [secrets.token_bytes(size) for size in (0, 1, 16_383, 16_384, 16_385, 300_000, 5, 0)]
+    await near.write(sent)
+    await near.write(sent[:3])
+    assert await receive_exactly(far, sum(map(len, sent))) == b"".join(sent)
+    assert await receive_exactly(far, sum(map(len, sent[:3]))) == b"".join(sent[:3])
+
+
+async def test_what_is_written_without_waiting_goes_first() -> None:
+    async with connection() as (client, server):
+        (near, _), (far, _) = await shake_hands(client, server)
+        parts = [secrets.token_bytes(100_000) for _ in range(100)]
+        at_once = 0
+        rest: list[Buffer] = []
+        while not rest:
+            rest = near.write_now([parts[at_once]])
+            at_once += 1
+        assert 0 < at_once < 100, "until the buffers of the kernel are full"
+
+        async def go_on() -> None:
+            await near.write(rest)
+            await near.write(parts[at_once:])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on)
+            assert await receive_exactly(far, 100 * 100_000) == b"".join(parts)
+
+
+async def test_what_a_stream_in_general_cannot_write_at_once_is_kept() -> None:
+    (near, _), (far, _) = await shake_hands(*trio.testing.memory_stream_pair())
+    rest = near.write_now([b"first"])
+    assert rest
+    await near.write(rest)
+    await near.write([b" then"])
+    assert await receive_exactly(far, 10) == b"first then"
+
+
+async def test_a_peer_that_ends_its_side_in_good_order_is_at_its_end() -> None:
+    client, server = trio.testing.memory_stream_pair()
+    ours = Tls(always=True)._client
+    stream = trio.SSLStream(client, ours)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.do_handshake)
+        far, _ = await Tls(always=True).wrap_server(server)
+    await stream.send_all(b"last")
+    await stream.aclose()
+    assert await receive(far) == b"last"
+    assert await receive(far) == b""
+    assert await receive(far) == b""
 
 
 async def test_every_endpoint_has_a_certificate_of_its_own() -> None:
@@ -94,8 +162,9 @@ async def test_an_endpoint_keeps_its_certificate() -> None:
 async def test_a_connection_that_stays_on_the_machine_is_plain(host: str) -> None:
     async with connection(host) as (client, server):
         near, far = await shake_hands(client, server, ours=Tls(), theirs=Tls())
-        assert near == (client, Binding())
-        assert far == (server, Binding())
+        assert (near[1], far[1]) == (Binding(), Binding())
+        await near[0].write([b"plain"])
+        assert await server.receive_some() == b"plain"
 
 
 async def test_a_unix_socket_stays_on_the_machine() -> None:
@@ -181,10 +250,9 @@ async def attempt(refused: list[Exception], handshake: Callable[[], Awaitable[ob
         refused.append(error)
 
 
-async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
-    async for data in source:
-        await sink.send_all(data)
-    await sink.aclose()
+async def pump(source: Transport, sink: Transport) -> None:
+    while True:
+        await sink.write([await receive(source)])
 
 
 @pytest.mark.fault("F14")
@@ -194,15 +262,15 @@ async def test_a_handshake_relayed_by_one_with_another_certificate_is_refused() 
     refused: list[Exception] = []
 
     async def be_client() -> None:
-        stream, binding = await Tls(always=True).wrap_client(client)
-        await attempt(refused, lambda: greet(stream, identity("client"), CREDENTIAL, None, binding))
-        await trio.aclose_forcefully(stream)
+        transport, binding = await Tls(always=True).wrap_client(client)
+        await attempt(refused, lambda: greet(transport, identity("client"), CREDENTIAL, None, binding))
+        await transport.aclose()
 
     async def be_server() -> None:
-        stream, binding = await Tls(always=True).wrap_server(server)
+        transport, binding = await Tls(always=True).wrap_server(server)
         keys = {b"": CREDENTIAL}.get
-        await attempt(refused, lambda: welcome(stream, identity("server"), keys, lambda _peer: False, binding))
-        await trio.aclose_forcefully(stream)
+        await attempt(refused, lambda: welcome(transport, identity("server"), keys, lambda _peer: False, binding))
+        await transport.aclose()
 
     async def be_between() -> None:
         near, _ = await Tls(always=True).wrap_server(middle_near)
@@ -248,14 +316,14 @@ async def test_a_byte_that_is_changed_on_the_way_closes_the_connection(harm: Cal
     for place in places(len(FRAME) + 22):
         client, server = trio.testing.memory_stream_pair()
         (near, _), (far, _) = await shake_hands(client, server, ours=ours, theirs=theirs)
-        await near.send_all(FRAME)
+        await near.write([FRAME])
         await expect_frames(far, 1)
-        await near.send_all(FRAME)
+        await near.write([FRAME])
         record = bytearray(await server.receive_some())
         assert len(record) == len(FRAME) + 22
         harm(record, place)
         await client.send_all(record)
-        await near.send_all(FRAME * 20)  # so that a record that became longer is completed
+        await near.write([FRAME] * 20)  # so that a record that became longer is completed
         with pytest.raises(trio.BrokenResourceError):
             await expect_frames(far, 2)  # one of them may be whole: a byte doubled at its end is the next one's
 
@@ -267,7 +335,7 @@ async def test_records_that_come_twice_or_in_another_order_close_the_connection(
         (near, _), (far, _) = await shake_hands(client, server)
         records = []
         for _ in range(2):
-            await near.send_all(FRAME)
+            await near.write([FRAME])
             records.append(await server.receive_some())
         for number in order:
             await client.send_all(records[number])
@@ -284,9 +352,9 @@ async def test_a_stream_that_somebody_cuts_short_does_not_end_like_one_that_is_c
         await expect_frames(far, 1)
 
 
-async def expect_frames(stream: trio.abc.Stream, count: int) -> None:
+async def expect_frames(transport: Transport, count: int) -> None:
     """Read frames as a link does; what arrives must be what was sent."""
-    transport, reader = transport_over(stream), FrameReader(1 << 20)
+    reader = FrameReader(1 << 20)
     while count:
         frames = reader.received(await transport.receive_into(reader.buffer()))
         assert all(frame == (Kind.MESSAGE, 0, 7, b"x" * 1000, ()) for frame in frames)
