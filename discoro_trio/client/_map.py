@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -19,10 +20,14 @@ from ..process import Call, Ending, describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from ..process import Started
     from ..wire import Shipped
     from ._session import Session
+
+_TURN = 64
+"""Results after which the iterator lets others run, as `receive` does."""
 
 _PER_SERVER = 4
 """Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
@@ -47,7 +52,9 @@ class Mapping:
         self._read_all = False
         self._running: dict[Started, _Slot] = {}
         self._slots: deque[_Slot] = deque()
-        self._results: deque[Any] = deque()
+        self._results: deque[list[Any]] = deque()
+        # The reader waits until so many items are out; -1 if it does not wait.
+        self._wake_at: float = -1
         self._failure: BaseException | None = None
         self._leaving = False
         self._scope = trio.CancelScope()
@@ -80,16 +87,21 @@ class Mapping:
     # --- results
 
     async def _iterate(self) -> AsyncGenerator[Any]:
+        await trio.lowlevel.checkpoint()
+        yielded = 0
         while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
             while not self._results:
                 if self._read_all and not self._running and not self._slots:
                     return
                 await self._moved.park()
-            self._out -= 1
-            value = self._results.popleft()
-            self._moved.unpark_all()
-            yield value
+            for value in self._results.popleft():
+                self._out -= 1
+                if self._out <= self._wake_at:
+                    self._moved.unpark_all()
+                yielded += 1
+                if yielded % _TURN == 0:
+                    await trio.lowlevel.checkpoint()
+                yield value
 
     def _ended(self, started: Started) -> None:
         slot = self._running.pop(started)
@@ -97,15 +109,15 @@ class Mapping:
         if self._leaving and started.outcome.ending in (Ending.CANCELLED, Ending.LOST):
             return  # that is what leaving the block has asked for
         try:
-            slot.values = slot.unpack(started.outcome.value())
+            slot.values = values = slot.unpack(started.outcome.value())
         except BaseException as error:  # noqa: BLE001 - the map raises it
             self._fail(error)
             return
         if not self._ordered:
-            self._results.extend(slot.values)
+            self._results.append(values)
         else:
             while self._slots and self._slots[0].values is not None:
-                self._results.extend(self._slots.popleft().values or ())
+                self._results.append(self._slots.popleft().values or [])
         self._moved.unpark_all()
 
     def _fail(self, error: BaseException) -> None:
@@ -122,24 +134,23 @@ class Mapping:
             self._fail(error)
 
     async def _feed(self) -> None:
-        chunk: list[Any] = []
-        async with aclosing(_each(self._source)) as items:
-            async for item in items:
-                chunk.append(item)
-                self._out += 1
-                if len(chunk) == self._chunksize:
-                    await self._submit(chunk)
-                    chunk = []
-                    await self._room()
-        if chunk:
-            await self._submit(chunk)
+        async with aclosing(_chunks(self._source, self._chunksize)) as chunks:
+            async for chunk in chunks:
+                self._out += len(chunk)
+                await self._submit(chunk)
+                await self._room()
         self._read_all = True
         self._moved.unpark_all()
 
     async def _room(self) -> None:
         """Wait until another chunk may be read."""
-        while self._out + self._chunksize > max(self._most(), self._chunksize):
+        while True:
+            most = max(self._most() - self._chunksize, 0)
+            if self._out <= most:
+                break
+            self._wake_at = most
             await self._moved.park()
+        self._wake_at = -1
 
     def _most(self) -> float:
         if self._limit is not None:
@@ -193,21 +204,25 @@ def run_plain_chunk(function: Callable[..., Any], chunk: list[Any], star: bool) 
     return [function(*item) for item in chunk] if star else [function(item) for item in chunk]
 
 
-async def _each(source: Any) -> AsyncGenerator[Any]:
-    if inspect.isasyncgen(source):
-        # Nobody else can tell when it is read no more; left to the garbage collector, its clean-up could not await.
-        async with aclosing(source):
-            async for item in source:
-                yield item
+async def _chunks(source: Any, size: int) -> AsyncGenerator[list[Any]]:
+    """Read items, so many at a time; no more of them than that is asked for."""
+    if not hasattr(source, "__aiter__"):
+        iterator: Iterator[Any] = iter(source)
+        while chunk := list(islice(iterator, size)):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            yield chunk
         return
-    if hasattr(source, "__aiter__"):
+    # Nobody else can tell when a generator is read no more; left to the garbage collector, it could not clean up.
+    closing: AbstractAsyncContextManager[Any] = aclosing(source) if inspect.isasyncgen(source) else nullcontext()
+    async with closing:
+        chunk = []
         async for item in source:
-            yield item
-        return
-    iterator: Iterator[Any] = iter(source)
-    for item in iterator:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        yield item
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
 
 
 def _flat(errors: list[BaseException]) -> list[BaseException]:
