@@ -1,0 +1,130 @@
+"""What people do from the monitor: end coroutines, restart a server, close a computation, suspend a node.
+
+Whether somebody may is decided by `_guard`. Here it is done, answered in words, and written to the audit log.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ._text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._model import Model
+
+audit = logging.getLogger("discoro_trio.monitor.audit")
+
+LONGEST_WAIT = 30.0
+"""Seconds until an action that is still under way is reported as such; it goes on."""
+MOST_AT_ONCE = 1_000
+"""Coroutines that one request may end."""
+
+
+@attrs.frozen
+class Result:
+    """How one action went."""
+
+    id: str
+    """What it was done to."""
+    name: str
+    ok: bool
+    text: str
+
+
+class Actions:
+    """Carries out actions on behalf of people.
+
+    Args:
+        model: What the keys of rows mean.
+        target: The Computation or Scheduler that is watched, if any.
+        nursery: Where an action goes on when its answer was given.
+    """
+
+    def __init__(self, model: Model, target: object, nursery: trio.Nursery) -> None:
+        self._model = model
+        self._target = target
+        self._nursery = nursery
+
+    def names(self) -> list[str]:
+        """Give the actions that are possible here."""
+        steps = {"restart": "restart_server", "close": "close", "suspend": "suspend_node", "resume": "resume_node"}
+        found = [name for name, method in steps.items() if callable(getattr(self._target, method, None))]
+        return ["terminate", *found]
+
+    async def terminate(self, keys: list[str], who: str) -> list[Result]:
+        """End coroutines: cancel them, wait for their clean-up, and use force after the grace period."""
+        results: list[Result] = []
+        async with trio.open_nursery() as nursery:
+            for key in dict.fromkeys(keys[:MOST_AT_ONCE]):
+                nursery.start_soon(self._terminate, key, who, results)
+        return results
+
+    async def _terminate(self, key: str, who: str, results: list[Result]) -> None:
+        coroutine = self._model.running.get(key)
+        if coroutine is None:
+            results.append(Result(key, "", ok=False, text="it has ended already"))
+        elif coroutine.handle is None:
+            results.append(Result(key, coroutine.name, ok=False, text="it cannot be reached from here"))
+        else:
+            name = f"{coroutine.name} at {coroutine.server}"
+            results.append(await self._do("terminate", key, name, who, coroutine.handle.terminate))
+
+    async def restart(self, location: str, who: str) -> Result:
+        """Replace a server's process; what runs there is lost."""
+        if location not in self._model.servers:
+            return Result(location, location, ok=False, text="there is no such server")
+        return await self._call("restart", "restart_server", location, who, location)
+
+    async def suspend(self, addr: str, who: str, *, resume: bool = False) -> Result:
+        """Let no new coroutine start at a node, or let them again."""
+        if addr not in self._model.nodes:
+            return Result(addr, addr, ok=False, text="there is no such node")
+        method = "resume_node" if resume else "suspend_node"
+        result = await self._call("resume" if resume else "suspend", method, addr, who, addr)
+        if result.ok:
+            self._model.node(addr, state="ready" if resume else "suspended")
+        return result
+
+    async def close(self, key: str, who: str) -> Result:
+        """Close a computation early."""
+        computation = self._model.computations.get(key)
+        if computation is None:
+            return Result(key, key, ok=False, text="there is no such computation")
+        return await self._call("close", "close", key, who)
+
+    async def _call(self, action: str, method: str, key: str, who: str, *args: object) -> Result:
+        call: Callable[..., Awaitable[Any]] | None = getattr(self._target, method, None)
+        if call is None:
+            return Result(key, key, ok=False, text="this monitor has nothing to do that with")
+        return await self._do(action, key, key, who, call, *args)
+
+    async def _do(
+        self, action: str, key: str, name: str, who: str, call: Callable[..., Awaitable[Any]], *args: object
+    ) -> Result:
+        audit.warning("%s: %s %s", who, action, one_line(name))
+        answer: list[str] = []
+        done = trio.Event()
+
+        async def carry_out() -> None:
+            try:
+                await call(*args)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the person who asked is told
+                answer.append(one_line(f"{type(error).__name__}: {error}", 300))
+            done.set()
+
+        # In the monitor's nursery: a browser that goes away does not stop half of it.
+        self._nursery.start_soon(carry_out, name=f"{action} {key}")
+        with trio.move_on_after(LONGEST_WAIT):
+            await done.wait()
+        if not done.is_set():
+            return Result(key, name, ok=False, text="still under way")
+        if answer:
+            audit.warning("%s: %s %s failed: %s", who, action, one_line(name), answer[0])
+            return Result(key, name, ok=False, text=answer[0])
+        return Result(key, name, ok=True, text="done")

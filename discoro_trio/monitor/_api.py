@@ -1,0 +1,177 @@
+"""The routes for machines: tables as JSON, actions, metrics, health; described by `_openapi`.
+
+Each table has the columns, sorting, filters and pages that the views have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+from quart import Blueprint, Response, request
+
+from ._json import answer, body_untrusted, parts, refuse
+from ._metrics import CONTENT_TYPE, exposition
+from ._openapi import description
+from ._query import QueryError, read_query_untrusted
+from ._views import render, summary
+
+if TYPE_CHECKING:
+    from ._actions import Result
+
+api = Blueprint("api", __name__)
+
+_WRONG_TOKEN_PAUSE = 0.5
+"""Seconds, so that nobody tries many tokens."""
+_YEAR = 365 * 24 * 3600
+
+
+# --- looking
+
+
+@api.get("/api/v1/summary")
+async def get_summary() -> Response:
+    """Give the sums over the cluster."""
+    return answer(summary(parts().hub.model))
+
+
+@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output):view>")
+async def get_table(view: str) -> Response:
+    """Give one page of a table."""
+    return _table(view, "")
+
+
+@api.get("/api/v1/nodes/<key>")
+async def get_node(key: str) -> Response:
+    """Give a node and its servers."""
+    return _table("node", key)
+
+
+@api.get("/api/v1/servers/<key>")
+async def get_server(key: str) -> Response:
+    """Give a server and its coroutines."""
+    return _table("server", key)
+
+
+def _table(view: str, key: str) -> Response:
+    hub = parts().hub
+    try:
+        query = read_query_untrusted({**request.args.to_dict(), "view": view, "key": key})
+    except QueryError as error:
+        return refuse(400, str(error))
+    page = render(hub.model, query, hub.clock())
+    if "missing" in page.head:
+        return refuse(404, f"there is no {view} {key!r}")
+    return answer({"head": page.head, "rows": page.rows, "total": page.total, "page": query.page, "size": query.size})
+
+
+@api.get("/api/v1/openapi.json")
+async def get_description() -> Response:
+    """Describe this interface."""
+    return answer(description())
+
+
+@api.get("/metrics")
+async def get_metrics() -> Response:
+    """Give the numbers that Prometheus collects."""
+    hub = parts().hub
+    return Response(exposition(hub.model, hub.browsers), content_type=CONTENT_TYPE)
+
+
+@api.get("/healthz")
+async def get_health() -> Response:
+    """Say that the monitor answers."""
+    return answer({"status": "ok"})
+
+
+@api.get("/readyz")
+async def get_readiness() -> Response:
+    """Say whether the monitor has the state of the cluster."""
+    if parts().ready():
+        return answer({"status": "ready"})
+    return answer({"status": "waiting for the cluster's state"}, 503)
+
+
+# --- signing in
+
+
+@api.get("/api/v1/session")
+async def get_session() -> Response:
+    """Say what the asker may."""
+    own = parts()
+    guard = own.guard
+    signed_in = guard.has_token(request.headers, request.cookies.get(own.cookie))
+    return answer(
+        {
+            "look": guard.may_look(request.headers, request.cookies.get(own.cookie)),
+            "act": signed_in and not guard.read_only,
+            "signed_in": signed_in,
+            "read_only": guard.read_only,
+            "actions": own.actions.names() if not guard.read_only else [],
+            "poll_sec": own.hub.poll_sec,
+        }
+    )
+
+
+@api.post("/api/v1/session")
+async def sign_in() -> Response:
+    """Take the token, once, and give a cookie for it."""
+    own = parts()
+    body = await body_untrusted()
+    if isinstance(body, Response):
+        return body
+    if not own.guard.is_token(str(body.get("token", ""))):
+        await trio.sleep(_WRONG_TOKEN_PAUSE)
+        return refuse(401, "that is not the monitor's token")
+    response = answer({"signed_in": True})
+    response.set_cookie(
+        own.cookie,
+        own.guard.session,
+        max_age=_YEAR,
+        httponly=True,
+        samesite="Strict",
+        secure=own.guard.scheme == "https",
+        path="/",
+    )
+    return response
+
+
+@api.delete("/api/v1/session")
+async def sign_out() -> Response:
+    """Take the cookie back."""
+    response = answer({"signed_in": False})
+    response.delete_cookie(parts().cookie, path="/", httponly=True, samesite="Strict")
+    return response
+
+
+# --- acting
+
+
+@api.post("/api/v1/actions/<any(terminate, restart, suspend, resume, close):action>")
+async def act(action: str) -> Response:
+    """Do something to the cluster."""
+    own = parts()
+    host = request.headers.get("Host", "")
+    refusal = own.guard.check_action(request.headers, request.cookies.get(own.cookie), host)
+    if refusal is not None:
+        return refuse(refusal.status, refusal.text)
+    body = await body_untrusted()
+    if isinstance(body, Response):
+        return body
+    ids = body.get("ids")
+    if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
+        return refuse(400, "expected {'ids': ['…', …]}")
+    who = request.remote_addr or "somebody"
+    results = await _carry_out(action, ids, who)
+    return answer({"results": [attrs.asdict(result) for result in results]})
+
+
+async def _carry_out(action: str, ids: list[str], who: str) -> list[Result]:
+    actions: Any = parts().actions
+    if action == "terminate":
+        found: list[Result] = await actions.terminate(ids, who)
+        return found
+    if action in {"suspend", "resume"}:
+        return [await actions.suspend(key, who, resume=action == "resume") for key in ids]
+    return [await getattr(actions, action)(key, who) for key in ids]

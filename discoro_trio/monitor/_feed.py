@@ -1,0 +1,135 @@
+"""Turns the status messages of the cluster into facts of the monitor's model.
+
+Synchronous: a message goes in, the model changes. Where messages come from is with `_source` and `_open`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from .._errors import CoroCancelled, ServerLost
+from .._values import CoroInfo, DiscoroStatus, Location, MonitorException, NodeInfo, Status, StatusLagged
+from ._rows import Coroutine
+from ._text import shown
+
+if TYPE_CHECKING:
+    from ._hub import Clock
+    from ._model import Model
+
+logger = logging.getLogger(__name__)
+
+NODE_STATES = {
+    Status.NodeDiscovered: "discovered",
+    Status.NodeInitialized: "ready",
+    Status.NodeClosed: "closed",
+    Status.NodeIgnore: "ignored",
+    Status.NodeDisconnected: "disconnected",
+}
+SERVER_STATES = {
+    Status.ServerDiscovered: "discovered",
+    Status.ServerInitialized: "ready",
+    Status.ServerClosed: "closed",
+    Status.ServerIgnore: "ignored",
+    Status.ServerDisconnected: "disconnected",
+}
+GONE = frozenset({"closed", "ignored", "disconnected"})
+
+
+class Feed:
+    """Applies status messages to a model; whatever is sent to it, it raises nothing.
+
+    Args:
+        model: What they change.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, model: Model, clock: Clock = time.time) -> None:
+        self._model = model
+        self._clock = clock
+        self._missed = 0
+
+    def apply(self, message: object) -> None:
+        """Take one message; one that is not known is logged and otherwise nothing."""
+        if isinstance(message, DiscoroStatus):
+            self._status(message.status, message.info)
+        elif isinstance(message, MonitorException):
+            self._finished(message)
+        elif isinstance(message, NodeInfo):
+            self.node_info(message)
+        elif isinstance(message, StatusLagged):
+            self._missed += message.missed
+            logger.warning("the monitor fell behind and missed %d status messages", message.missed)
+        else:
+            logger.info("the monitor does not know what a %s says", type(message).__name__)
+
+    def _status(self, status: Status, info: object) -> None:
+        if status in NODE_STATES and isinstance(info, str):
+            self._node(info, NODE_STATES[status])
+        elif status in SERVER_STATES and isinstance(info, Location):
+            self._server(info, SERVER_STATES[status])
+        elif status is Status.CoroCreated and isinstance(info, CoroInfo):
+            self._created(info)
+        elif status is Status.ComputationScheduled and isinstance(info, Location):
+            self._model.computation(str(info), owner=str(info), state="running", begin=self._clock())
+        elif status is Status.ComputationClosed and isinstance(info, Location):
+            self._model.computation(str(info), owner=str(info), state="closed", end=self._clock())
+        else:
+            logger.info("the monitor does not understand a %s about a %s", status, type(info).__name__)
+
+    def _node(self, addr: str, state: str) -> None:
+        if state in GONE:
+            self._model.node_left(addr, state)
+        else:
+            self._model.node(addr, state=state)
+
+    def _server(self, location: Location, state: str) -> None:
+        if state in GONE:
+            self._model.server_left(str(location), state)
+        else:
+            self._node_of(location)
+            self._model.server(str(location), location.addr, state=state)
+
+    def _node_of(self, location: Location) -> None:
+        if location.addr not in self._model.nodes:
+            self._model.node(location.addr, state="ready")
+
+    def _created(self, info: CoroInfo) -> None:
+        coro = info.coro
+        where = str(coro.location)
+        if where not in self._model.servers:
+            self._server(coro.location, "ready")
+        self._model.created(
+            Coroutine(
+                coro.id, coro.name, where, info.start_time, args=tuple(info.args), kwargs=dict(info.kwargs), handle=coro
+            )
+        )
+
+    def _finished(self, message: MonitorException) -> None:
+        error = message.error
+        text = "" if error is None else f"{type(error).__name__}: {shown(error)}"
+        self._model.finished(message.coro.id, ending(error), self._clock(), text)
+
+    def node_info(self, info: NodeInfo) -> None:
+        """Note what a node said of itself with its last pulse."""
+        self._model.node(
+            info.addr,
+            name=info.name,
+            platform=info.platform,
+            cpus=info.cpus,
+            cpu=info.cpu_percent,
+            memory=info.memory_total - info.memory_available,
+            memory_total=info.memory_total,
+            disk=info.disk_total - info.disk_available,
+            disk_total=info.disk_total,
+        )
+
+
+def ending(error: BaseException | None) -> str:
+    """Give the state that an outcome leaves a coroutine in."""
+    if error is None:
+        return "done"
+    if isinstance(error, CoroCancelled):
+        return "cancelled"
+    return "lost" if isinstance(error, ServerLost) else "failed"

@@ -1,0 +1,139 @@
+"""Who may see and who may act: decisions about tokens, Host and Origin, without any I/O.
+
+Looking needs the token unless the monitor listens on loopback only; acting needs it always, and a request that comes
+from the monitor's own pages, or from a program that shows the token itself. A Host that is not ours is refused, so a
+foreign name that resolves to this address (DNS rebinding) reaches nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import attrs
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import Headers
+
+SHORTEST_TOKEN = 8
+
+
+@attrs.frozen
+class Refusal:
+    """Why a request is not answered."""
+
+    status: int
+    text: str
+
+
+@attrs.frozen
+class Guard:
+    """The rules of one monitor."""
+
+    token: str
+    open_to_all: bool
+    """Whether looking needs no token: only on loopback."""
+    names: frozenset[str]
+    """The host names that it answers to, besides addresses."""
+    addresses: bool
+    """Whether it answers to any IP address in place of a name; on loopback to loopback's only."""
+    scheme: str = "http"
+    read_only: bool = False
+
+    @property
+    def session(self) -> str:
+        """What the cookie of a signed-in browser holds: not the token, but what proves it."""
+        return hmac.new(self.token.encode(), b"discoro monitor session", hashlib.sha256).hexdigest()
+
+    # --- what a request may
+
+    def check_host(self, host: str | None) -> Refusal | None:
+        """Refuse a Host header that is not this monitor's."""
+        name = _host_name(host or "")
+        if name is None or not self._is_own(name):
+            return Refusal(400, "this monitor does not answer to that Host")
+        return None
+
+    def check_origin(self, headers: Headers, host: str) -> Refusal | None:
+        """Refuse what another site's page sends. Programs send no Origin."""
+        origin = headers.get("Origin")
+        if origin is not None and origin.casefold() != f"{self.scheme}://{host}".casefold():
+            return Refusal(403, "the request comes from another site")
+        if headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+            return Refusal(403, "the request comes from another site")
+        return None
+
+    def may_look(self, headers: Headers, cookie: str | None) -> bool:
+        """Tell whether the tables may be seen."""
+        return self.open_to_all or self.has_token(headers, cookie)
+
+    def check_action(self, headers: Headers, cookie: str | None, host: str) -> Refusal | None:
+        """Refuse an action that is not a signed-in person's own, or not a program's with the token."""
+        refusal = self.check_origin(headers, host)
+        if refusal is not None:
+            return refusal
+        if not self.has_token(headers, cookie):
+            return Refusal(401, "this needs the monitor's token")
+        if self.read_only:
+            return Refusal(403, "this monitor is for looking only")
+        if not self._has_bearer(headers) and "Origin" not in headers:
+            return Refusal(403, "a request by cookie must say its Origin")
+        return None
+
+    def has_token(self, headers: Headers, cookie: str | None) -> bool:
+        """Tell whether the request proves the token, by header or by cookie."""
+        return self._has_bearer(headers) or (cookie is not None and _same(cookie, self.session))
+
+    def is_token(self, text: str) -> bool:
+        """Tell whether a text is the token."""
+        return _same(text, self.token)
+
+    def _has_bearer(self, headers: Headers) -> bool:
+        kind, _, value = headers.get("Authorization", "").partition(" ")
+        return kind.casefold() == "bearer" and _same(value.strip(), self.token)
+
+    def _is_own(self, name: str) -> bool:
+        if name.casefold() in self.names:
+            return True
+        address = _address(name)
+        return address is not None and (self.addresses or address.is_loopback)
+
+
+def make_guard(*, host: str, token: str, scheme: str, read_only: bool = False, open_to_all: bool) -> Guard:
+    """Make the rules for a monitor that listens at `host`."""
+    own = {"localhost", host.casefold()} - {""}
+    if not open_to_all:
+        own |= {socket.gethostname().casefold(), socket.getfqdn().casefold()}
+    return Guard(token, open_to_all, frozenset(own), not open_to_all, scheme, read_only)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches that host; the empty one means all interfaces."""
+    address = _address(host)
+    return host.casefold() == "localhost" or (address is not None and address.is_loopback)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return None
+    if parts.netloc != host or "@" in host or not host:
+        return None
+    return parts.hostname
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

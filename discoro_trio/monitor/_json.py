@@ -1,0 +1,40 @@
+"""Answers and questions in JSON, and what the routes find of their monitor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from quart import Response, current_app, request
+
+if TYPE_CHECKING:
+    from ._app import Parts
+
+JSON = "application/json"
+
+
+def parts() -> Parts:
+    """Give what the monitor of this request consists of."""
+    found: Parts = current_app.extensions["monitor"]
+    return found
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """Give content as JSON."""
+    return Response(msgspec.json.encode(content), status, content_type=JSON)
+
+
+def refuse(status: int, text: str) -> Response:
+    """Say why not."""
+    return answer({"error": text}, status)
+
+
+async def body_untrusted() -> dict[str, Any] | Response:
+    """Read the JSON object that a request carries; what is none gives the answer that says so."""
+    if request.mimetype != JSON:
+        return refuse(415, f"send {JSON}")
+    try:
+        found = msgspec.json.decode(await request.get_data(), type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        return refuse(400, f"that is no JSON object: {error}")
+    return found

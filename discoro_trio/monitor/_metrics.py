@@ -1,0 +1,83 @@
+"""The numbers for Prometheus, read from the model when they are asked for.
+
+Nothing is counted here: the client library only writes the text format. Labels are addresses, which are few; names of
+coroutines are not, and would be many.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client.registry import Collector
+
+from ._views import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from ._model import Model
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+_GAUGES = {
+    "nodes": "Nodes that are there.",
+    "servers": "Servers that are there.",
+    "running": "Coroutines that have not ended.",
+}
+_COUNTERS = {
+    "submitted": "Coroutines that were started.",
+    "done": "Coroutines that have ended, in any way.",
+    "failed": "Coroutines that raised or were lost with their server.",
+}
+_NODE = {
+    "cpu": ("discoro_node_cpu_percent", "Processors in use, 0 to 100."),
+    "memory": ("discoro_node_memory_bytes", "Memory in use."),
+    "memory_total": ("discoro_node_memory_total_bytes", "Memory of the machine."),
+    "disk": ("discoro_node_disk_bytes", "Disk in use."),
+    "disk_total": ("discoro_node_disk_total_bytes", "Size of the disk."),
+}
+
+
+class _Numbers(Collector):
+    def __init__(self, model: Model, browsers: int) -> None:
+        self._model = model
+        self._browsers = browsers
+
+    def collect(self) -> Iterator[Metric]:
+        sums = summary(self._model)
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"discoro_{name}", text, value=_number(sums[name]))
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"discoro_coroutines_{name}", text, value=_number(sums[name]))
+        yield GaugeMetricFamily("discoro_monitor_browsers", "Browsers that look on.", value=self._browsers)
+        yield from self._nodes()
+
+    def _nodes(self) -> Iterator[Metric]:
+        alive = self._model.alive()
+        running = GaugeMetricFamily("discoro_node_running", "Coroutines that run at a node.", labels=["node"])
+        for node in alive:
+            running.add_metric([node.key], node.counts.running)
+        yield running
+        for field, (name, text) in _NODE.items():
+            family = GaugeMetricFamily(name, text, labels=["node"])
+            for node in alive:
+                value = getattr(node.load, field)
+                if value is not None:
+                    family.add_metric([node.key], value)
+            yield family
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def exposition(model: Model, browsers: int) -> bytes:
+    """Give all numbers in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Numbers(model, browsers))
+    return generate_latest(registry)

@@ -1,0 +1,236 @@
+"""The monitor's own picture of a cluster: facts and events go in, tables are read from it.
+
+No I/O, no clock: times are arguments. Where the facts come from is with `_source`, what browsers get to see of it
+with `_views`. Everything is bounded: what has ended is forgotten, the oldest first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ._rows import SAMPLES, Computation, Coroutine, Counts, Line, Load, Node, Server, percent, rounded, total
+from ._text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEPT_COROUTINES = 20_000
+"""Coroutines that have ended and are still shown."""
+KEPT_COMPUTATIONS = 200
+"""Computations that are over and still shown."""
+KEPT_LINES = 5_000
+"""Lines of output."""
+MOST_AT_ONCE = 500_000
+"""Coroutines that are shown one by one while they run; beyond it they only count."""
+GONE = frozenset({"closed", "disconnected", "ignored"})
+"""The states of nodes and servers that are no more."""
+
+
+@attrs.define
+class Totals:
+    """The sums over the cluster, now and in the last five minutes."""
+
+    counts: Counts = attrs.Factory(Counts)
+    rate: float = 0.0
+    """Coroutines that ended, a second."""
+    rate_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    running_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    cpu_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """Percent of all processors."""
+    memory_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """Percent of all memory."""
+    times: deque[float] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """When the samples were taken, in seconds since the epoch."""
+
+
+class Model:
+    """The state of a cluster as the monitor knows it.
+
+    Attributes:
+        version: Grows with every change, so that who has seen it need not look again.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.nodes: dict[str, Node] = {}
+        self.servers: dict[str, Server] = {}
+        self.running: dict[str, Coroutine] = {}
+        self.ended: deque[Coroutine] = deque(maxlen=KEPT_COROUTINES)
+        self.computations: dict[str, Computation] = {}
+        self.lines: deque[Line] = deque(maxlen=KEPT_LINES)
+        self.totals = Totals()
+        self._line_number = 0
+        self._sampled: tuple[float, int] | None = None
+
+    # --- nodes and servers
+
+    def node(self, key: str, **facts: Any) -> Node:
+        """Note a node, or something new of one: any field of `Node`, and of its `Load`."""
+        node = self.nodes.get(key)
+        if node is None:
+            node = self.nodes[key] = Node(key)
+        _update(node, facts)
+        self.version += 1
+        return node
+
+    def node_left(self, key: str, state: str) -> None:
+        """Note that a node is `closed`, `ignored` or `disconnected`, and its servers with it."""
+        node = self.node(key, state=state)
+        for server in node.servers:
+            self.server_left(server, state)
+
+    def server(self, key: str, node: str, **facts: Any) -> Server:
+        """Note a server, or something new of one: any field of `Server`, and of its `Load`."""
+        server = self.servers.get(key)
+        if server is None:
+            server = self.servers[key] = Server(key, node)
+            self.nodes.setdefault(node, Node(node)).servers[key] = None
+        _update(server, facts)
+        self.version += 1
+        return server
+
+    def server_left(self, key: str, state: str) -> None:
+        """Note that a server is `closed`, `ignored` or `disconnected`."""
+        server = self.servers.get(key)
+        if server is not None:
+            server.state = state
+            server.load = Load()
+            self.version += 1
+
+    # --- computations
+
+    def computation(self, key: str, **facts: Any) -> Computation:
+        """Note a computation, or something new of one: any field of `Computation`."""
+        computation = self.computations.get(key)
+        if computation is None:
+            computation = self.computations[key] = Computation(key)
+            self._forget_computations()
+        _update(computation, facts)
+        self.version += 1
+        return computation
+
+    def _forget_computations(self) -> None:
+        surplus = len(self.computations) - KEPT_COMPUTATIONS
+        if surplus > 0:
+            over = [one.key for one in self.computations.values() if one.state == "closed"]
+            for key in over[:surplus]:
+                del self.computations[key]
+
+    # --- coroutines
+
+    def created(self, coroutine: Coroutine) -> None:
+        """Note a coroutine; one that is known already changes nothing."""
+        if coroutine.key in self.running:
+            return
+        for counts in self._counts_of(coroutine):
+            counts.submitted += 1
+        self.version += 1
+        if len(self.running) < MOST_AT_ONCE:
+            self.running[coroutine.key] = coroutine
+            server = self.servers.get(coroutine.server)
+            if server is not None:
+                server.running[coroutine.key] = None
+
+    def finished(self, key: str, state: str, at: float, error: str = "") -> None:
+        """Note the end of a coroutine: `done`, `failed`, `cancelled` or `lost`. An unknown one changes nothing."""
+        coroutine = self.running.pop(key, None)
+        if coroutine is None:
+            return
+        coroutine.state, coroutine.end, coroutine.error = state, at, one_line(error)
+        # What it was given is not kept alive by a table.
+        coroutine.args, coroutine.kwargs, coroutine.handle = (), {}, None
+        failed = state in {"failed", "lost"}
+        for counts in self._counts_of(coroutine):
+            counts.done += 1
+            counts.failed += failed
+        server = self.servers.get(coroutine.server)
+        if server is not None:
+            server.running.pop(key, None)
+        self.ended.append(coroutine)
+        self.version += 1
+
+    def progress(self, key: str, done: float, of: float | None, text: str) -> None:
+        """Note how far a coroutine says it is."""
+        coroutine = self.running.get(key)
+        if coroutine is not None:
+            coroutine.progress = (done, of, one_line(text, 200))
+            self.version += 1
+
+    def counted(self, server: str, submitted: int, done: int, failed: int = 0) -> None:
+        """Note coroutines of a server that are only counted: so many more began, so many more ended."""
+        for counts in self._counts_at(server, ""):
+            counts.submitted += submitted
+            counts.done += done
+            counts.failed += failed
+        self.version += 1
+
+    def _counts_of(self, coroutine: Coroutine) -> Iterator[Counts]:
+        return self._counts_at(coroutine.server, coroutine.computation)
+
+    def _counts_at(self, server_key: str, computation_key: str) -> Iterator[Counts]:
+        yield self.totals.counts
+        server = self.servers.get(server_key)
+        if server is not None:
+            yield server.counts
+            yield self.nodes[server.node].counts
+        computation = self.computations.get(computation_key or (server.computation if server else ""))
+        if computation is not None:
+            yield computation.counts
+
+    # --- output and samples
+
+    def output(self, at: float, server: str, level: str, text: str) -> None:
+        """Note a line of output."""
+        self._line_number += 1
+        self.lines.append(Line(self._line_number, at, server, level, one_line(text)))
+        self.version += 1
+
+    def sample(self, now: float) -> None:
+        """Take the next point of all small graphs; call it each `SAMPLE_SECONDS`."""
+        for node in self.nodes.values():
+            node.load.sample()
+        for server in self.servers.values():
+            server.load.sample()
+        totals = self.totals
+        done = totals.counts.done
+        if self._sampled is not None and now > self._sampled[0]:
+            totals.rate = (done - self._sampled[1]) / (now - self._sampled[0])
+        self._sampled = (now, done)
+        totals.times.append(round(now, 1))
+        totals.rate_history.append(rounded(totals.rate))
+        totals.running_history.append(totals.counts.running)
+        totals.cpu_history.append(rounded(self.cpu()))
+        totals.memory_history.append(rounded(self.memory()))
+        self.version += 1
+
+    # --- sums
+
+    def alive(self) -> list[Node]:
+        """Give the nodes that are there."""
+        return [node for node in self.nodes.values() if node.state not in GONE]
+
+    def serving(self, node: Node) -> int:
+        """Count the servers of a node that are there."""
+        return sum(self.servers[key].state not in GONE for key in node.servers)
+
+    def cpu(self) -> float | None:
+        """Give the part of all processors that is in use, in percent."""
+        known = [(node.load.cpu, node.cpus or 1) for node in self.alive() if node.load.cpu is not None]
+        weight = sum(cpus for _, cpus in known)
+        return sum(cpu * cpus for cpu, cpus in known) / weight if weight else None
+
+    def memory(self) -> float | None:
+        """Give the part of all memory that is in use, in percent."""
+        loads = [node.load for node in self.alive()]
+        return percent(total(loads, "memory"), total(loads, "memory_total"))
+
+
+def _update(row: Node | Server | Computation, facts: dict[str, Any]) -> None:
+    for name, value in facts.items():
+        if name in Load.__slots__ and isinstance(row, Node | Server):
+            setattr(row.load, name, value)
+        else:
+            setattr(row, name, value)

@@ -1,0 +1,122 @@
+"""The description of the JSON interface, in OpenAPI 3.1; made from the tables, so that it cannot lag behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._columns import TABLES, sortable
+from ._query import MOST_ROWS
+
+VERSION = "1"
+_STEPS = {
+    "terminate": ("End coroutines: cancel, wait for the clean-up, use force after the grace period", "coroutines' ids"),
+    "restart": ("Replace servers by fresh processes; what runs there is lost", "servers' locations"),
+    "suspend": ("Let no new coroutine start at nodes", "nodes' addresses"),
+    "resume": ("Let coroutines start at suspended nodes again", "nodes' addresses"),
+    "close": ("Close computations early", "computations' ids"),
+}
+_TEXTS = {
+    "cluster": "The nodes, and the sums over the cluster",
+    "node": "A node and its servers",
+    "server": "A server and its coroutines",
+    "coroutines": "The coroutines of all servers",
+    "computations": "The computations: running, queued and past",
+    "timeline": "Which coroutine ran when and where",
+    "output": "What coroutines wrote and logged",
+}
+
+
+def description() -> dict[str, Any]:
+    """Describe all routes."""
+    tables = {f"/api/v1/{view}": _table(view) for view in TABLES if view not in {"node", "server"}}
+    tables["/api/v1/nodes/{key}"] = _table("node", key="a node's address")
+    tables["/api/v1/servers/{key}"] = _table("server", key="a server's location, addr:port")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "discoro_trio monitor", "version": VERSION, "description": _INTRODUCTION},
+        "security": [{"token": []}, {"cookie": []}],
+        "paths": {
+            **tables,
+            **{f"/api/v1/actions/{step}": _action(*texts) for step, texts in _STEPS.items()},
+            "/api/v1/summary": {"get": _get("The sums over the cluster", {"type": "object"})},
+            "/api/v1/session": {"get": _get("What the asker may do", {"type": "object"})},
+            "/metrics": {"get": _get("The numbers that Prometheus collects", {"type": "string"}, "text/plain")},
+            "/healthz": {"get": _get("Whether the monitor answers", {"type": "object"})},
+            "/readyz": {"get": _get("Whether the monitor has the cluster's state; 503 if not", {"type": "object"})},
+        },
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The monitor's token."},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "discoro_PORT"},
+            }
+        },
+    }
+
+
+_INTRODUCTION = (
+    "Looking needs the token unless the monitor listens on loopback only. Actions need it always. "
+    "Times are seconds since the epoch, sizes bytes, loads percent."
+)
+
+
+def _get(text: str, schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
+    return {"summary": text, "responses": {"200": {"description": text, "content": {media: {"schema": schema}}}}}
+
+
+def _table(view: str, key: str = "") -> dict[str, Any]:
+    columns: dict[str, Any] = {name: {} for name in TABLES[view]}
+    row = {"type": "object", "properties": {"id": {"type": "string"}, **columns}}
+    page = {
+        "type": "object",
+        "properties": {
+            "head": {"type": "object"},
+            "rows": {"type": "array", "items": row},
+            "total": {"type": "integer", "description": "Rows that pass the filters, on all pages."},
+            "page": {"type": "integer"},
+            "size": {"type": "integer"},
+        },
+    }
+    operation = _get(_TEXTS[view], page)
+    operation["parameters"] = [*_parameters(view)]
+    if key:
+        operation["parameters"].insert(0, _parameter("key", key, "string", where="path", required=True))
+    operation["responses"]["400"] = {"description": "A parameter is not understood."}
+    return {"get": operation}
+
+
+def _parameters(view: str) -> list[dict[str, Any]]:
+    orders = [*sortable(view), *(f"-{name}" for name in sortable(view))]
+    sort = _parameter("sort", "A column; with a minus sign in front, the largest first.", "string")
+    sort["schema"]["enum"] = orders
+    size = _parameter("size", "Rows of a page.", "integer")
+    size["schema"].update({"minimum": 1, "maximum": MOST_ROWS, "default": 50})
+    return [
+        sort,
+        _parameter("text", "What rows must contain, in any case of letters.", "string"),
+        _parameter("state", "The state, or the level of output, that rows must have.", "string"),
+        _parameter("page", "Counted from 1.", "integer"),
+        size,
+    ]
+
+
+def _parameter(name: str, text: str, kind: str, *, where: str = "query", required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": required, "description": text, "schema": {"type": kind}}
+
+
+def _action(text: str, ids: str) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["ids"],
+        "properties": {"ids": {"type": "array", "items": {"type": "string"}, "description": ids}},
+    }
+    return {
+        "post": {
+            "summary": text,
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+            "responses": {
+                "200": {"description": "How it went, for each id."},
+                "401": {"description": "The token is missing."},
+                "403": {"description": "The monitor is for looking only, or the request comes from another site."},
+            },
+        }
+    }

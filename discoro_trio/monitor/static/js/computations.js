@@ -1,0 +1,35 @@
+// The computations: running, queued, past.
+
+import { html } from "../vendor/preact-htm.js";
+import * as format from "./format.js";
+import { State, serverNow, useSeconds } from "./parts.js";
+import { Choice, Search, Table } from "./table.js";
+
+const STATES = [["", "all"], ["running", "running"], ["queued", "queued"], ["closed", "past"]];
+
+export function Computations({ view, query, may, ask }) {
+  useSeconds();
+  const close = (one) => ask({
+    action: "close",
+    verb: "Close it",
+    title: "Close this computation?",
+    warning: "Its coroutines are cancelled, its servers are given back, and its program is told.",
+    things: [{ id: one.id, name: one.name || one.owner, detail: one.owner }],
+  });
+  const columns = [
+    { id: "name", label: "Name", title: true, cell: (one) => one.name || "–" },
+    { id: "owner", label: "Owner", full: true, cell: (one) => one.owner },
+    { id: "state", label: "State", width: 112, cell: (one) => html`<${State} of=${one.state} />` },
+    { id: "lease", label: "Servers", width: 88, number: true, cell: (one) => format.count(one.lease) },
+    { id: "submitted", label: "Submitted", width: 104, number: true, cell: (one) => format.count(one.submitted) },
+    { id: "done", label: "Done", width: 92, number: true, cell: (one) => format.count(one.done) },
+    { id: "running", label: "Running", width: 92, number: true, cell: (one) => format.count(one.running) },
+    { id: "begin", label: "Began", width: 112, number: true, cell: (one) => format.moment(one.begin) },
+    { id: "took", label: "Took", width: 118, number: true, sort: false, cell: (one) => (one.begin ? format.duration((one.end ?? serverNow(view)) - one.begin) : "–") },
+    may("close") && { id: "act", label: "", width: 112, full: true, sort: false, cell: (one) => one.state !== "closed" && html`<button type="button" aria-label="Close ${one.name}" onClick=${() => close(one)}>Close …</button>` },
+  ].filter(Boolean);
+  return html`<${Table} label="Computations" columns=${columns} view=${view} query=${query} heading="h1" empty="No computation yet.">
+      <${Choice} query=${query} name="state" label="Show" options=${STATES} />
+      <${Search} query=${query} label="Filter by name, owner" />
+    <//>`;
+}

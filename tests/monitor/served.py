@@ -1,0 +1,57 @@
+"""A monitor that shows a given model, served over TCP, with nothing else behind it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from discoro_trio.monitor._actions import Actions
+from discoro_trio.monitor._app import Parts, make_app
+from discoro_trio.monitor._guard import make_guard
+from discoro_trio.monitor._hub import Hub
+from discoro_trio.monitor._serving import Serving, open_listeners
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from discoro_trio.monitor._model import Model
+
+TOKEN = "a-token-for-tests"
+
+
+@attrs.frozen
+class Served:
+    """A monitor that is being served."""
+
+    url: str
+    port: int
+    hub: Hub
+    model: Model
+
+
+def make_parts(
+    model: Model, nursery: trio.Nursery, *, target: object = None, read_only: bool = False, open_to_all: bool = True
+) -> Parts:
+    """Put the parts of a monitor together."""
+    guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
+    return Parts(Hub(model, poll_sec=10), guard, Actions(model, target, nursery), "discoro_test", lambda: True)
+
+
+@asynccontextmanager
+async def serve(model: Model, *, port: int = 0, target: object = None) -> AsyncIterator[Served]:
+    """Serve a model on loopback while the block lasts."""
+    listeners = await open_listeners("127.0.0.1", port)
+    bound = listeners[0].socket.getsockname()[1]
+    try:
+        async with trio.open_nursery() as nursery:
+            parts = make_parts(model, nursery, target=target)
+            nursery.start_soon(parts.hub.run)
+            nursery.start_soon(Serving(make_app(parts), None).run, listeners)
+            yield Served(f"http://127.0.0.1:{bound}/", bound, parts.hub, model)
+            nursery.cancel_scope.cancel()
+    finally:
+        for listener in listeners:
+            listener.socket.close()
