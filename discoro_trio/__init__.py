@@ -3,6 +3,8 @@
 The map of the package: every public name is imported here from the private module that owns it.
 """
 
+import typing
+
 from ._config import config
 from ._errors import (
     AuthenticationError,
@@ -51,6 +53,9 @@ from .process import (
     open_nursery,
 )
 
+if typing.TYPE_CHECKING:
+    from .monitor import HTTPServer, open_http_server
+
 __all__ = [
     "RCI",
     "AuthenticationError",
@@ -66,6 +71,7 @@ __all__ = [
     "DiscoroStatus",
     "Failure",
     "FileTransferError",
+    "HTTPServer",
     "Location",
     "MailboxClosed",
     "MonitorException",
@@ -97,8 +103,22 @@ __all__ = [
     "open_cluster",
     "open_coro",
     "open_endpoint",
+    "open_http_server",
     "open_node",
     "open_nursery",
     "open_scheduler",
     "open_supervisor",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Import the monitor when it is first asked for: its web server would cost every program a part of its start."""
+    if name not in {"HTTPServer", "open_http_server"}:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    try:
+        from . import monitor  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        message = f"the monitor needs {error.name}, which is not installed: pip install 'discoro_trio[monitor]'"
+        raise ImportError(message) from error
+    return getattr(monitor, name)
