@@ -59,7 +59,7 @@ class Membership:
             return
         if status is Status.NodeClosed:
             for node in [node for node in nodes.values() if node.location.addr == news.addr]:
-                del nodes[node.node_id]
+                self._session.places.left(node.node_id)
         self._session.status.tell(status, Location(news.addr, news.port) if news.port else news.addr)
 
     def link_lost(self, link: Link) -> None:
@@ -67,11 +67,28 @@ class Membership:
         nodes = self._session.nodes
         for node in list(nodes.values()):
             if node.link is link:
-                del nodes[node.node_id]
+                self._session.places.left(node.node_id)
                 self._session.status.tell(Status.NodeDisconnected, node.location.addr)
                 self._session.changed()
 
     # --- nodes
+
+    def turn_came(self) -> None:
+        """Find out which nodes are to be awaited."""
+        self._nursery.start_soon(self._ask_nodes, name="ask for the nodes")
+
+    async def _ask_nodes(self) -> None:
+        session = self._session
+        nodes: list[bytes] = []
+        try:
+            if session.scheduler is not None:
+                reply = await session.scheduler.request(messages.AskNodes(session.set_up.computation))
+                assert isinstance(reply, messages.NodesAre)  # noqa: S101 - the only reply there is
+                nodes = reply.nodes
+        except DiscoroError as error:
+            logger.debug("the scheduler did not say which nodes it gives: %s", error)
+        session.places.told(nodes)
+        session.changed()
 
     async def _prepare(self, leased: messages.Leased) -> None:
         session, set_up = self._session, self._session.set_up
@@ -81,7 +98,8 @@ class Membership:
             link = await self._process.endpoint.link_to(leased.node_id, location, b"")
             node = session.nodes.get(leased.node_id)
             if node is None or node.link is not link:
-                node = session.nodes[leased.node_id] = Node(leased.node_id, leased.node_name, location, link)
+                node = Node(leased.node_id, leased.node_name, location, link)
+                session.places.came(node)
             prepared = await link.request(set_up.prepare())
             assert isinstance(prepared, messages.Prepared)  # noqa: S101 - the only reply there is
             node.seats = prepared.servers
@@ -90,7 +108,7 @@ class Membership:
         except DiscoroError as error:
             if not session.closed:
                 logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
-            session.nodes.pop(leased.node_id, None)
+            session.places.left(leased.node_id)
         session.changed()
 
     def _failed(self, message: messages.ServerFailed) -> None:

@@ -110,9 +110,28 @@ class Places:
         self.nodes: dict[bytes, Node] = {}
         self.servers: dict[bytes, Server] = {}
         self.placement = Placement()
+        self._told = False
+        self._unseen: set[bytes] = set()
+        self._left: set[bytes] = set()
         self.servers_lost = 0
         self.submitted_before = 0
         self._at: dict[Location, Server] = {}
+
+    def told(self, node_ids: Iterable[bytes]) -> None:
+        """Note which nodes the scheduler has given when the computation's turn came: all of them are awaited."""
+        self._told = True
+        self._unseen = set(node_ids) - self.nodes.keys() - self._left
+
+    def came(self, node: Node) -> None:
+        """Note a node that sets its servers up."""
+        self.nodes[node.node_id] = node
+        self._unseen.discard(node.node_id)
+
+    def left(self, node_id: bytes) -> None:
+        """Note that a node is gone, or did not come."""
+        self.nodes.pop(node_id, None)
+        self._unseen.discard(node_id)
+        self._left.add(node_id)
 
     def add(self, server: Server) -> None:
         """Let a server take coroutines."""
@@ -149,7 +168,7 @@ class Places:
             DiscoroError: The set-up failed at all servers there.
         """
         if isinstance(where, Location):
-            if not self._at:
+            if not self._at or (where not in self._at and self._more_to_come):
                 return None
             server = self.server_at(where)
             return server if server.node_id not in self.placement.suspended else None
@@ -178,7 +197,7 @@ class Places:
             return [server] if server is not None else []
         every = where in {EACH_NODE, EACH_SERVER}
         nodes = list(self.nodes.values()) if every else self._named(where)
-        if not all(node.settled for node in nodes):
+        if (every and self._more_to_come) or not all(node.settled for node in nodes):
             return []
         ids = self.placement.nodes() if every else [node.node_id for node in nodes]
         if where == EACH_NODE:
@@ -186,12 +205,16 @@ class Places:
         ids = [node_id for node_id in ids if node_id not in self.placement.suspended]
         return self._of(server_id for node_id in ids for server_id in self.placement.servers(node_id))
 
+    @property
+    def _more_to_come(self) -> bool:
+        return not self._told or bool(self._unseen)
+
     def _of(self, server_ids: Iterable[bytes | None]) -> list[Server]:
         return [self.servers[server_id] for server_id in server_ids if server_id is not None]
 
     def _named(self, where: str) -> list[Node]:
         named = self.named(where)
-        if not named and self._at:
+        if not named and self._at and not self._more_to_come:
             raise self.unknown(where)
         failures = [node.failure for node in named]
         if failures and failures[0] is not None and all(failures):

@@ -123,6 +123,7 @@ class Session:
         if isinstance(message, messages.TurnCame):
             self._zombies = bool(message.zombie_period)
             self.turn.set()
+            self.members.turn_came()
         elif isinstance(message, messages.Discarded):
             self._end(f"the scheduler has closed the computation: {message.reason}")
         elif not self.closed:

@@ -55,6 +55,12 @@ class Withdraw(Control, frozen=True):
     computation: bytes
 
 
+class AskNodes(Control, frozen=True):
+    """Which nodes have given servers to the computation? Answered by `NodesAre`, once all that were asked have said."""
+
+    computation: bytes
+
+
 class AskStatus(Control, frozen=True):
     """How do things stand? Answered by `StatusIs`."""
 
@@ -67,6 +73,12 @@ class StatusIs(Control, frozen=True):
 
     tables: bytes
     """As `_tables` writes them."""
+
+
+class NodesAre(Control, frozen=True):
+    """These have given servers, and each is told of by `Leased`, too."""
+
+    nodes: list[bytes]
 
 
 class TurnCame(Control, frozen=True):

@@ -66,11 +66,13 @@ class Scheduler:
             settled_at=settled_at,
         )
         self._state = Scheduling(self._rules)
+        self._answered = trio.lowlevel.ParkingLot()
         self._census = Census()
         self._clients: dict[bytes, Location] = {}
         self._publisher = Publisher(self._tables)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
+        services.on_request(messages.AskNodes, self._ask_nodes)
         services.on_notice(messages.Withdraw, self._withdraw)
         services.on_request(messages.NodeIs, self._node_is)
         services.on_notice(messages.Pulse, self._pulsed)
@@ -177,9 +179,17 @@ class Scheduler:
             await trio.sleep_until(min(max(self._state.next_tick(), now), now + self._rules.pulse_interval))
             self._carry_out(self._state.tick(trio.current_time()))
 
+    async def _ask_nodes(self, _link: Link, ask: messages.AskNodes) -> messages.NodesAre:
+        givers = self._state.givers(ask.computation)
+        while givers is None:
+            await self._answered.park()
+            givers = self._state.givers(ask.computation)
+        return messages.NodesAre(givers)
+
     # --- effects
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
+        self._answered.unpark_all()
         for effect in effects:
             if isinstance(effect, AskGrant):
                 self._nursery.start_soon(self._ask_grant, effect, name="ask a node for its servers")

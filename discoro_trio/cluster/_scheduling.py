@@ -284,6 +284,13 @@ class Scheduling:
         reason = f"its servers were idle for the zombie period of {claim.zombie_period:g} s"
         return [TellDiscarded(claim.client_id, claim.computation, reason), *self._end(claim)]
 
+    def givers(self, computation: bytes) -> list[bytes] | None:
+        """Give the nodes that have given servers to a computation; None while one that was asked has not answered."""
+        leases = {node_id: node.leases.get(computation) for node_id, node in self.nodes.items()}
+        if any(lease is not None and lease.asked for lease in leases.values()):
+            return None
+        return [node_id for node_id, lease in leases.items() if lease is not None and lease.servers]
+
     # --- the clock
 
     def tick(self, now: float) -> list[Effect]:

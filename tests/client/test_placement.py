@@ -188,8 +188,14 @@ def locations(servers: list[Server]) -> list[str]:
     return sorted(str(server.location) for server in servers)
 
 
-def two_nodes() -> Places:
+def settled_places() -> Places:
     places = Places()
+    places.told([])
+    return places
+
+
+def two_nodes() -> Places:
+    places = settled_places()
     add_node(places, "north", "10.0.0.1", seats=2, servers=2)
     add_node(places, "south", "10.0.0.2", seats=1, servers=1)
     return places
@@ -212,7 +218,7 @@ def test_a_place_is_a_node_s_address_or_name_or_a_server_s_location() -> None:
 
 @pytest.mark.spec("S60")
 def test_an_address_of_two_nodes_means_the_least_loaded_server_of_both() -> None:
-    places = Places()
+    places = settled_places()
     add_node(places, "one", "10.0.0.1", seats=1, servers=1)
     add_node(places, "two", "10.0.0.1", seats=1, servers=1)
     places.placement.change(b"one1", 1)
@@ -232,7 +238,7 @@ def test_an_unknown_place_is_an_error_that_lists_the_known_ones(where: Location 
 
 @pytest.mark.spec("S61")
 def test_while_there_is_no_server_at_all_no_place_is_unknown_yet() -> None:
-    places = Places()
+    places = settled_places()
     assert places.pick("north") is None
     assert places.pick(Location("10.0.0.1", 1001)) is None
     assert places.each("north") == []
@@ -265,6 +271,36 @@ def test_each_waits_for_the_first_servers_of_all_nodes_and_not_for_replacements(
     assert len(places.each("server")) == 3
 
 
+@pytest.mark.spec("S61", "S62")
+def test_nodes_that_the_scheduler_has_given_are_awaited() -> None:
+    places = Places()
+    add_node(places, "north", "10.0.0.1", seats=1, servers=1)
+    south = Node(b"south", "south", Location("10.0.0.2", 1), link=None)  # type: ignore[arg-type]
+    assert places.each("server") == [], "the scheduler has not said yet which there are"
+    places.told([b"north", b"south", b"lost"])
+    assert places.each("node") == []
+    assert places.pick("south") is None
+    assert places.pick(Location("10.0.0.2", 1001)) is None
+    assert len(places.each("north")) == 1
+    places.left(b"lost")
+    places.came(south)
+    south.seats = 1
+    assert places.each("node") == []
+    places.add(server_at(south, 1))
+    assert len(places.each("node")) == 2
+    with pytest.raises(UnknownLocation):
+        places.pick("lost")
+
+
+@pytest.mark.spec("S62")
+def test_a_node_that_is_lost_before_the_scheduler_has_said_so_is_not_awaited() -> None:
+    places = Places()
+    add_node(places, "north", "10.0.0.1", seats=1, servers=1)
+    places.left(b"south")
+    places.told([b"north", b"south"])
+    assert len(places.each("server")) == 1
+
+
 @pytest.mark.spec("S62")
 def test_each_leaves_out_suspended_nodes() -> None:
     places = two_nodes()
@@ -281,7 +317,7 @@ def failure(stage: str = "server_setup") -> SetUpFailure:
 
 @pytest.mark.spec("B10")
 def test_where_the_set_up_failed_everywhere_nobody_waits() -> None:
-    places = Places()
+    places = settled_places()
     node = add_node(places, "north", "10.0.0.1", seats=2, servers=0)
     node.fail(1, b"first", failure())
     assert places.failure() is None, "the other one may come"
@@ -306,7 +342,7 @@ def test_a_failed_node_setup_spoils_all_servers_of_its_node_and_of_no_other() ->
 
 @pytest.mark.spec("B10")
 def test_a_replacement_whose_set_up_succeeds_makes_a_failure_good() -> None:
-    places = Places()
+    places = settled_places()
     node = add_node(places, "north", "10.0.0.1", seats=1, servers=0)
     node.fail(1, b"first", failure())
     places.add(server_at(node, 1))
