@@ -28,6 +28,9 @@ import discoro_trio as discoro
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 # --- what runs at the servers
 
@@ -177,13 +180,13 @@ class Run:
     totals: Totals
 
 
-async def main(servers: int | None, most_files: int | None) -> bool:
+async def main(cluster: Cluster, most_files: int | None) -> bool:
     """Count both ways, print the comparison, and tell whether the totals are equal."""
     console = rich.console.Console(highlight=False)
     files = library_files()[:most_files]
     console.print(f"{len(files)} files in {LIBRARY}")
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([count_and_send, count, Counts], name="corpus").schedule() as computation,
     ):
         begin = time.perf_counter()
@@ -229,11 +232,14 @@ def print_runs(console: rich.console.Console, runs: list[Run]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     parser.add_argument("--files", type=int, metavar="N", help="only the N largest files (default: all)")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 1
     try:
-        status = 0 if trio.run(main, options.servers, options.files) else 1
+        status = 0 if trio.run(main, cluster, options.files) else 1
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

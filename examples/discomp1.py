@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 
 def is_prime(number: int) -> bool:
@@ -43,11 +49,11 @@ async def hand_out(client: discoro.Coro[None], tasks: list[tuple[int, int]], job
             jobs -= 1
 
 
-async def main(count: int, size: int, servers: int | None) -> None:
+async def main(count: int, size: int, cluster: Cluster) -> None:
     """Count the primes below count × size."""
     tasks = [(number * size, (number + 1) * size) for number in range(count)]
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([count_primes, is_prime]).schedule() as computation,
         discoro.open_coro("client") as client,
     ):
@@ -62,10 +68,13 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, default=10, metavar="N", help="number of ranges (default: 10)")
     parser.add_argument("--size", type=int, default=40_000, metavar="N", help="numbers in each (default: 40000)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.tasks, options.size, options.servers)
+        trio.run(main, options.tasks, options.size, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

@@ -9,10 +9,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 
 def digest(password: str) -> str:
@@ -20,11 +26,11 @@ def digest(password: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", password.encode(), b"salt", 200_000).hex()
 
 
-async def main(jobs: int, servers: int | None) -> None:
+async def main(jobs: int, cluster: Cluster) -> None:
     """Hash passwords, and print the digests in their order."""
     passwords = [f"password {number}" for number in range(jobs)]
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([digest], threads=2).schedule() as computation,
         computation.map(digest, passwords) as results,
     ):
@@ -37,10 +43,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10, metavar="N", help="number of jobs (default: 10)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.jobs, options.servers)
+        trio.run(main, options.jobs, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

@@ -8,10 +8,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 ROUNDS = 4  # messages of each job
 
@@ -26,10 +32,10 @@ def digest(client: discoro.Coro[None], password: str, rounds: int) -> str:
     return value.hex()
 
 
-async def main(jobs: int, servers: int | None) -> None:
+async def main(jobs: int, cluster: Cluster) -> None:
     """Start all jobs, show what they say, and print their results."""
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([digest]).schedule() as computation,
         discoro.open_coro("client") as client,
     ):
@@ -46,10 +52,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="number of jobs (default: 4)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.jobs, options.servers)
+        trio.run(main, options.jobs, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

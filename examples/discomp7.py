@@ -11,10 +11,16 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 PROGRAM = Path(__file__).with_name("discomp7_proc.py")
 
@@ -43,10 +49,10 @@ async def bridge(client: discoro.Coro[None], program: str, *, coro: discoro.Coro
         return await process.wait()
 
 
-async def main(count: int, servers: int | None) -> None:
+async def main(count: int, cluster: Cluster) -> None:
     """Deal the numbers out to the programs, and show what they answer."""
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([bridge, feed, PROGRAM]).schedule() as computation,
         discoro.open_coro("client") as client,
     ):
@@ -65,10 +71,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10, metavar="N", help="numbers to send (default: 10)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.count, options.servers)
+        trio.run(main, options.count, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

@@ -10,10 +10,16 @@ import argparse
 import collections
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog and the dog sleeps on",
@@ -69,10 +75,10 @@ async def show_answers(client: discoro.Coro[None], count: int) -> None:
         print(f"{answer.server}: text {answer.number} has {answer.word!r} {answer.times} times")
 
 
-async def main(servers: int | None) -> None:
+async def main(cluster: Cluster) -> None:
     """Send the texts to a reader at each server in turn."""
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         discoro.Computation([read_texts, most_frequent, Text, Answer]).schedule() as computation,
         discoro.open_coro("client") as client,
     ):
@@ -88,10 +94,13 @@ async def main(servers: int | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.servers)
+        trio.run(main, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

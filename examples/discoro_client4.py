@@ -12,10 +12,16 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 
 def process(name: str) -> tuple[str, bytes]:
@@ -34,11 +40,11 @@ def make_inputs(folder: Path, count: int) -> None:
         (folder / f"input{number}.dat").write_text("".join(lines))
 
 
-async def main(folder: Path, servers: int | None) -> None:
+async def main(folder: Path, cluster: Cluster) -> None:
     """Process all input files of the folder."""
     inputs = sorted(await trio.to_thread.run_sync(lambda: list(folder.glob("input*.dat"))))
     async with (
-        discoro.open_cluster(servers=servers),
+        cluster,
         # Files that are components are in the working folders of all servers before anything runs there.
         discoro.Computation([process, *inputs]).schedule() as computation,
         computation.map(process, [path.name for path in inputs], ordered=False) as results,
@@ -52,15 +58,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="the folder of the files (default: one that is made)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
         if options.folder is not None:
-            trio.run(main, options.folder, options.servers)
+            trio.run(main, options.folder, cluster)
         else:
             with tempfile.TemporaryDirectory() as temporary:
                 make_inputs(Path(temporary), count=5)
-                trio.run(main, Path(temporary), options.servers)
+                trio.run(main, Path(temporary), cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -118,6 +119,42 @@ def test_discoro_client4_turns_input_files_into_output_files(tmp_path: Path) -> 
     run_example("discoro_client4.py", tmp_path, ".")
     assert (tmp_path / "output7.dat").read_text() == "3 numbers, mean 3.000, largest 6.000\n"
     assert (tmp_path / "output8.dat").read_text() == "1 numbers, mean 5.000, largest 5.000\n"
+
+
+NODE = """
+import trio
+import discoro_trio as discoro
+
+async def main():
+    async with discoro.open_node(cpus=1, discover=False, ip_addr="127.0.0.1") as node:
+        print(node.location)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.spec("S03")
+async def test_an_example_uses_nodes_that_run_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCORO_SECRET", secrets.token_hex())
+    script = tmp_path / "node.py"
+    script.write_text(NODE, encoding="utf-8")
+    folder = tmp_path / "client"
+    folder.mkdir()
+    node = Program([str(script)], tmp_path)
+    try:
+        with trio.fail_after(60):
+            location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
+            text = await trio.to_thread.run_sync(
+                run_example, "discomp7.py", folder, "--count", "2", "--nodes", location
+            )
+    finally:
+        below = node.below()
+        node.process.send_signal(signal.SIGINT)
+        await node.ended()
+    assert text.count(" answers ") == 2
+    assert text.count("the program ended with status 0") == 1
+    await until_gone(below, seconds=2)
 
 
 @pytest.mark.spec("B20")
