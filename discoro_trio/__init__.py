@@ -44,6 +44,7 @@ from .process import (
     Coro,
     Nursery,
     current_coro,
+    del_file,
     locate,
     locate_channel,
     locate_rci,
@@ -51,6 +52,7 @@ from .process import (
     open_coro,
     open_endpoint,
     open_nursery,
+    send_file,
 )
 
 if typing.TYPE_CHECKING:
@@ -96,6 +98,7 @@ __all__ = [
     "VersionMismatch",
     "config",
     "current_coro",
+    "del_file",
     "locate",
     "locate_channel",
     "locate_rci",
@@ -108,6 +111,7 @@ __all__ = [
     "open_nursery",
     "open_scheduler",
     "open_supervisor",
+    "send_file",
 ]
 
 

@@ -50,6 +50,7 @@ NAMES = [
     "VersionMismatch",
     "config",
     "current_coro",
+    "del_file",
     "locate",
     "locate_channel",
     "locate_rci",
@@ -62,6 +63,7 @@ NAMES = [
     "open_nursery",
     "open_scheduler",
     "open_supervisor",
+    "send_file",
 ]
 """A name that is added or taken away here is a change for users; it goes into the changelog."""
 

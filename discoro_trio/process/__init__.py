@@ -18,6 +18,7 @@ from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
 from ._process import Process
 from ._rci import RCI, locate_rci
+from ._send_file import del_file, send_file
 from ._started import Started
 from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
@@ -39,6 +40,7 @@ __all__ = [
     "Typed",
     "current_coro",
     "current_process",
+    "del_file",
     "describe",
     "ended_message",
     "ensure_endpoint",
@@ -54,6 +56,7 @@ __all__ = [
     "output",
     "pack_error",
     "place_files",
+    "send_file",
     "signatures",
     "unpack_error",
     "write_tree",

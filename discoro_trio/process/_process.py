@@ -15,6 +15,7 @@ from .._errors import MailboxClosed
 from ._callables import describe
 from ._coro import Coro
 from ._current import process_var
+from ._files import Files
 from ._hubs import Hubs
 from ._keeper import Keeper
 from ._local import Local, current
@@ -60,6 +61,7 @@ class Process:
         self.names = Names(self)
         self.hubs = Hubs(self)
         self.rcis = Rcis(self)
+        self.files = Files(self)
         self._serial = 0
 
     # --- coroutines that live here

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import subprocess
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from discoro_trio import FileTransferError, Location
+from discoro_trio.process import Process, del_file, send_file
+from discoro_trio.process import _files as files
+from discoro_trio.process._folder import IncomingFile, OutgoingFile
+
+from .worlds import cut, open_processes, settle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+CONTENT = random.Random(1).randbytes(3 * files.PART + 1234)
+ESCAPES = ["..", "../x", "a/../../x", "/etc", "//x", "a//b", "a/\0", "a\\b", "x" * 300, "x/" * 2048]
+
+
+@asynccontextmanager
+async def open_pair(root: Path) -> AsyncIterator[tuple[Process, Process]]:
+    """Open a sender and a receiver whose working folder is given; the sender's tasks run inside."""
+    async with open_processes(2) as (one, two):
+        two.files.folder = root
+        with one.entered():
+            yield one, two
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "receiver" / "working"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "data.bin"
+    path.write_bytes(CONTENT)
+    path.chmod(0o750)
+    return path
+
+
+def all_files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root.parent)) for path in root.parent.rglob("*") if not path.is_dir())
+
+
+async def test_a_file_arrives_with_name_content_and_mode(root: Path, source: Path) -> None:
+    async with open_pair(root) as (_, two):
+        await send_file(two.endpoint.location, source)
+    assert all_files(root) == ["working/data.bin"]
+    assert (root / "data.bin").read_bytes() == CONTENT
+    assert stat.S_IMODE((root / "data.bin").stat().st_mode) == 0o750
+
+
+async def test_an_empty_file_arrives(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    async with open_pair(root) as (_, two):
+        await send_file(two.endpoint.location, tmp_path / "empty")
+    assert (root / "empty").read_bytes() == b""
+
+
+async def test_folders_below_the_working_folder_are_made(root: Path, source: Path) -> None:
+    async with open_pair(root) as (_, two):
+        await send_file(two.endpoint.location, source, dir="a/b")
+        await send_file(two.endpoint.location, source, dir="a/c/")
+        await del_file(two.endpoint.location, "data.bin", dir="a/b")
+    assert all_files(root) == ["working/a/c/data.bin"]
+
+
+async def test_progress_is_told_in_bytes_up_to_the_end(root: Path, source: Path) -> None:
+    told: list[tuple[int, int]] = []
+    async with open_pair(root) as (_, two):
+        await send_file(two.endpoint.location, source, on_progress=lambda done, total: told.append((done, total)))
+    assert [total for _, total in told] == [len(CONTENT)] * 4
+    assert sorted(told) == told
+    assert told[-1][0] == len(CONTENT)
+
+
+async def test_a_file_that_is_there_is_replaced_only_when_asked_for(root: Path, source: Path) -> None:
+    (root / "data.bin").write_text("old")
+    async with open_pair(root) as (_, two):
+        with pytest.raises(FileTransferError, match="is there already; overwrite=True"):
+            await send_file(two.endpoint.location, source)
+        assert (root / "data.bin").read_text() == "old"
+        await send_file(two.endpoint.location, source, overwrite=True)
+    assert (root / "data.bin").read_bytes() == CONTENT
+    assert all_files(root) == ["working/data.bin"]
+
+
+def test_a_file_that_appears_during_the_transfer_is_not_replaced(root: Path) -> None:
+    incoming = IncomingFile(root, "", "name", 3, overwrite=False)
+    incoming.write(b"new")
+    (root / "name").write_text("other")
+    with pytest.raises(FileTransferError, match="is there already"):
+        incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+    incoming.close()
+    assert (root / "name").read_text() == "other"
+    assert all_files(root) == ["working/name"]
+
+
+async def test_files_are_deleted(root: Path) -> None:
+    (root / "old").touch()
+    (root / "folder").mkdir()
+    (root / "link").symlink_to("folder")
+    async with open_pair(root) as (_, two):
+        await del_file(two.endpoint.location, "old")
+        with pytest.raises(FileTransferError, match="there is no file 'old'"):
+            await del_file(two.endpoint.location, "old")
+        for name in ("folder", "link"):
+            with pytest.raises(FileTransferError, match="is no file"):
+                await del_file(two.endpoint.location, name)
+    assert not (root / "old").exists()
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize("escape", ESCAPES, ids=range(len(ESCAPES)))
+async def test_nothing_is_written_or_deleted_outside_of_the_folder(root: Path, source: Path, escape: str) -> None:
+    (root.parent / "x").write_text("outside")
+    before = all_files(root)
+    async with open_pair(root) as (one, two):
+        place = two.endpoint.location
+        with pytest.raises(FileTransferError):
+            await send_file(place, source, dir=escape)
+        with pytest.raises(FileTransferError):
+            await del_file(place, escape)
+        with pytest.raises(FileTransferError):
+            await del_file(place, "x", dir=escape)
+        link = await one.endpoint.link_at(place)
+        with pytest.raises(FileTransferError):
+            await link.request(files.BeginFile("", escape, 1, overwrite=True))
+    assert all_files(root) == before
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize("target", ["..", "/tmp", "inside"])  # noqa: S108 - nothing is written there
+async def test_no_link_is_followed_on_the_way_nor_replaced_through(root: Path, source: Path, target: str) -> None:
+    outside = root.parent / "data.bin"
+    outside.write_text("outside")
+    (root / "inside").mkdir()
+    (root / "way").symlink_to(target)
+    async with open_pair(root) as (_, two):
+        with pytest.raises(FileTransferError, match="on the way"):
+            await send_file(two.endpoint.location, source, dir="way", overwrite=True)
+        with pytest.raises(FileTransferError, match="on the way"):
+            await del_file(two.endpoint.location, "data.bin", dir="way")
+        (root / "data.bin").symlink_to(outside)
+        await send_file(two.endpoint.location, source, overwrite=True)
+    assert outside.read_text() == "outside"
+    assert not (root / "data.bin").is_symlink()
+
+
+@pytest.mark.fault("F19")
+async def test_a_link_that_is_swapped_in_during_the_transfer_leads_nowhere(root: Path) -> None:
+    incoming = IncomingFile(root, "folder", "name", 3, overwrite=True)
+    incoming.write(b"new")
+    (root / "folder").rename(root / "moved")
+    (root / "folder").symlink_to(root.parent)
+    incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+    incoming.close()
+    assert all_files(root) == ["working/moved/name"]
+
+
+@pytest.mark.fault("F20")
+async def test_a_file_over_the_limit_is_refused_before_anything_is_written(root: Path, source: Path) -> None:
+    async with open_pair(root) as (_, two):
+        two.files.max_file_size = 1000
+        with pytest.raises(FileTransferError, match=r"at most 1000 \(max_file_size\)"):
+            await send_file(two.endpoint.location, source)
+        assert not all_files(root)
+        two.files.max_file_size = len(CONTENT)
+        await send_file(two.endpoint.location, source)
+
+
+@pytest.mark.fault("F20")
+async def test_more_bytes_than_announced_are_refused_and_nothing_is_left(root: Path) -> None:
+    async with open_pair(root) as (one, two):
+        link = await one.endpoint.link_at(two.endpoint.location)
+        begun = await link.request(files.BeginFile("", "name", 10, overwrite=False))
+        assert isinstance(begun, files.FileBegun)
+        await link.request(files.FilePart(begun.transfer, 0, b"12345678"))
+        with pytest.raises(FileTransferError, match="longer than the 10 bytes"):
+            await link.request(files.FilePart(begun.transfer, 8, b"12345678"))
+        with pytest.raises(FileTransferError, match="not under way"):
+            await link.request(files.FilePart(begun.transfer, 8, b"12"))
+    assert not all_files(root)
+
+
+@pytest.mark.fault("F20")
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_file_that_changes_its_length_while_it_is_read_is_an_error(source: Path, change: int) -> None:
+    outgoing = OutgoingFile(source)
+    outgoing.read(1000)
+    os.truncate(source, len(CONTENT) + change)
+    with pytest.raises(FileTransferError, match="changed while it was sent"):
+        while outgoing.read(files.PART):
+            pass
+    outgoing.close()
+
+
+async def test_other_bytes_than_were_sent_are_refused(root: Path) -> None:
+    async with open_pair(root) as (one, two):
+        link = await one.endpoint.link_at(two.endpoint.location)
+        begun = await link.request(files.BeginFile("", "name", 3, overwrite=False))
+        assert isinstance(begun, files.FileBegun)
+        await link.request(files.FilePart(begun.transfer, 0, b"abc"))
+        with pytest.raises(FileTransferError, match="did not arrive as it was sent"):
+            await link.request(files.EndFile(begun.transfer, hashlib.sha256(b"abd").digest(), 0o600))
+    assert not all_files(root)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False)
+    if done.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.fault("F20")
+async def test_a_full_disk_is_a_clear_error_and_nothing_is_left(small_disk: Path, tmp_path: Path) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_bytes(bytes(3 * 1024 * 1024))
+    small.write_bytes(CONTENT[:1000])
+    async with open_pair(small_disk) as (_, two):
+        with pytest.raises(FileTransferError, match="'large': No space left on device"):
+            await send_file(two.endpoint.location, large)
+        assert not list(small_disk.iterdir())
+        await send_file(two.endpoint.location, small)
+        assert (small_disk / "small").read_bytes() == CONTENT[:1000]
+        (small_disk / "small").unlink()
+
+
+async def test_a_transfer_that_is_cancelled_leaves_nothing(root: Path, source: Path) -> None:
+    async with open_pair(root) as (_, two):
+        for parts in range(3):
+            with trio.CancelScope() as scope:
+
+                def stop(done: int, _total: int, parts: int = parts, scope: trio.CancelScope = scope) -> None:
+                    if done >= parts * files.PART:
+                        scope.cancel()
+
+                if not parts:
+                    scope.cancel()
+                await send_file(two.endpoint.location, source, on_progress=stop)
+            assert scope.cancelled_caught
+            await settle()
+            assert not all_files(root)
+
+
+async def test_a_transfer_whose_link_is_lost_leaves_nothing(root: Path, source: Path) -> None:
+    async with open_pair(root) as (one, two):
+        with pytest.raises(FileTransferError, match="was not sent to"):
+            await send_file(two.endpoint.location, source, on_progress=lambda *_: cut(one, two))
+        await settle()
+        assert not all_files(root)
+
+
+async def test_what_is_no_file_is_not_sent(root: Path, tmp_path: Path) -> None:
+    async with open_pair(root) as (_, two):
+        with pytest.raises(FileTransferError, match="No such file"):
+            await send_file(two.endpoint.location, tmp_path / "missing")
+        with pytest.raises(FileTransferError, match="is no file"):
+            await send_file(two.endpoint.location, tmp_path)
+    assert not all_files(root)
+
+
+async def test_a_place_where_nobody_listens_is_a_clear_error(root: Path, source: Path) -> None:
+    async with open_pair(root):
+        with pytest.raises(FileTransferError, match="cannot be reached"):
+            await send_file(Location("127.0.0.1", 1), source)
+        with pytest.raises(FileTransferError, match="cannot be reached"):
+            await del_file(Location("127.0.0.1", 1), "name")
+
+
+async def test_messages_do_not_wait_behind_a_file(root: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(32 * files.PART))
+    async with open_pair(root) as (one, two), trio.open_nursery() as nursery:
+        finished = trio.Event()
+
+        async def send() -> None:
+            await send_file(two.endpoint.location, large)
+            finished.set()
+
+        nursery.start_soon(send)
+        link = await one.endpoint.link_at(two.endpoint.location)
+        with pytest.raises(FileTransferError, match="no file"):
+            await link.request(files.DeleteFile("", "another"))
+        assert not finished.is_set()
