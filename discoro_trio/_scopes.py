@@ -38,7 +38,8 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
         crash = _first_error(group)
         if failure is None or isinstance(failure, trio.Cancelled):
             raise crash from None
-        logger.error("a background task failed, too", exc_info=crash)  # noqa: TRY400 - of that task, not of this block
+        if not isinstance(crash, trio.Cancelled):
+            logger.error("a background task failed, too", exc_info=crash)  # noqa: TRY400 - of that task, not of this block
     if failure is not None:
         raise failure
 

@@ -4,7 +4,7 @@ Who holds which server is decided here; what runs there is with `process`, who w
 """
 
 from . import _messages as messages
-from ._node import Node
+from ._node import FOLDER_PREFIX, Node
 from ._open import current_scheduler, open_cluster, open_node, open_scheduler
 from ._options import check_period, check_pulse_interval
 from ._presence import find_scheduler
@@ -14,6 +14,7 @@ from ._subscriptions import Event, Publisher, Subscription
 from ._tables import status_as_json, status_as_table, status_from_json
 
 __all__ = [
+    "FOLDER_PREFIX",
     "ClusterStatus",
     "ComputationStatus",
     "CoroStatus",

@@ -41,10 +41,17 @@ class Leasing:
 
     Attributes:
         schedulers: The schedulers that it has joined.
+        served: The computations that had servers, and are over.
+        resting: Whether no further computation gets servers.
     """
 
     def __init__(self, endpoint: Endpoint, nursery: trio.Nursery, seats: list[Seat], folder: Path) -> None:
         self.schedulers: list[Link] = []
+        self.served = 0
+        self.resting = False
+        self.serve: int | None = None
+        """After how many computations it rests; None for never."""
+        self._free = trio.lowlevel.ParkingLot()
         self._endpoint = endpoint
         self._nursery = nursery
         self._seats = {seat.number: seat for seat in seats}
@@ -119,6 +126,8 @@ class Leasing:
             scheduler_id,
             grant.shared,
         )
+        if self.resting and grant.computation not in self._leases:
+            return messages.NotGranted(self._held_locations())
         before = {seat.number for seat in self._seats_of(grant.computation)}
         given = self._holding.grant(trio.current_time(), terms)
         if not given:
@@ -131,7 +140,9 @@ class Leasing:
                 self.begin(seat)
         if scheduler_id in self._refused:
             self._refused.remove(scheduler_id)
-        logger.debug("%d servers are given to %s", given, lease.terms.name)
+        logger.info("%d servers are given to the computation %s", given, lease.terms.name)
+        if self.serve is not None and self.served + len(self._leases) >= self.serve:
+            self.resting = True
         self._tell_room(link)
         self._look_again()
         return messages.Granted(given, self._holding.free)
@@ -152,6 +163,16 @@ class Leasing:
         held = self._holding.leases.get(revoke.computation)
         if held is not None and held.scheduler_id == link.peer.process_id:
             self._end_soon(self._leases[revoke.computation], Over.REVOKED)
+
+    async def until_free(self) -> None:
+        """Wait until it rests and no computation has servers any more."""
+        while not self.resting or self._leases:
+            await self._free.park()
+
+    def rest(self) -> None:
+        """Give servers to no further computation; those that have some keep them."""
+        self.resting = True
+        self._free.unpark_all()
 
     # --- clients
 
@@ -257,6 +278,9 @@ class Leasing:
         if lease.computation not in self._holding.leases:
             lease.remove()
             del self._leases[lease.computation]
+            self.served += 1
+            logger.info("the computation %s is over", lease.terms.name)
+            self._free.unpark_all()
         free = self._holding.free
         owners = {one.peer.process_id: one for one in self.schedulers}
         owner = owners.get(scheduler_id)

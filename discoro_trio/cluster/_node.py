@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FOLDER_PREFIX = "discoro-"
+"""Before the process id in the name of the folder that a node works in."""
+
 
 class Node:
     """The servers of this machine.
@@ -48,6 +52,7 @@ class Node:
         self._endpoint = endpoint
         self._nursery = nursery
         self._telling = Telling(Vitals(folder), self._listening)
+        self._folder = folder
         events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
@@ -64,6 +69,47 @@ class Node:
 
     def _listening(self) -> list[Server]:
         return [seat.server for seat in self._seats if seat.server is not None and seat.server.up.is_set()]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its place on the network."""
+        return self._endpoint
+
+    @property
+    def size(self) -> int:
+        """How many servers it keeps."""
+        return len(self._seats)
+
+    @property
+    def served(self) -> int:
+        """How many computations had servers here, and are over."""
+        return self._leasing.served
+
+    @property
+    def folder(self) -> Path:
+        """Where the working folders are."""
+        return self._folder
+
+    def rest(self, *, after: int | None = None) -> None:
+        """Give servers to no further computation; those that have some keep them.
+
+        Args:
+            after: Only once so many computations have had some; None for now.
+        """
+        if after is None:
+            self._leasing.rest()
+        self._leasing.serve = after
+
+    async def until_free(self) -> None:
+        """Wait until it rests and no computation has servers any more."""
+        await self._leasing.until_free()
+
+    def end_now(self) -> None:
+        """End all servers and remove their folders without waiting, for a program that must end at once."""
+        for seat in self._seats:
+            if seat.server is not None:
+                seat.server.kill("the node ends at once")
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats taken until cancelled; a template that ends is started again."""
@@ -161,7 +207,8 @@ def processors() -> int:
 @asynccontextmanager
 async def serve_node(endpoint: Endpoint, *, servers: int, dest_path: Path | None = None) -> AsyncIterator[Node]:
     """Keep a node's servers while the block lasts; when it is left, they have ended."""
-    with tempfile.TemporaryDirectory(prefix="discoro-", dir=dest_path, ignore_cleanup_errors=True) as folder:
+    prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
         async with open_background() as nursery:
             node = Node(endpoint, nursery, servers, Path(folder))
             await nursery.start(node.keep_servers)

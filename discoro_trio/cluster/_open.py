@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..link import Peers, Ports
     from ._node import Node
 
-_CPUS, _DEST_PATH, _TCP_PORTS = "cpus", "dest_path", "tcp_ports"  # the options
+_CPUS, _DEST_PATH, _SERVE, _TCP_PORTS = "cpus", "dest_path", "serve", "tcp_ports"  # the options
 
 
 class EndpointKeywords(TypedDict, total=False):
@@ -157,6 +157,7 @@ async def open_node(
     nodes: Sequence[str | Location] = (),
     discover: bool = True,
     dest_path: str | os.PathLike[str] | None = None,
+    serve: int | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
     """Run the servers of this machine for schedulers, private and shared ones, while the block lasts.
@@ -166,6 +167,7 @@ async def open_node(
         nodes: Addresses of schedulers, or of nodes in networks that have some, with a TCP port where it is known.
         discover: Whether schedulers are found by themselves.
         dest_path: The folder for the working folders; by default the system's for temporary files.
+        serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
     Yields:
@@ -176,6 +178,8 @@ async def open_node(
 
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
+    if serve is not None and serve < 1:
+        raise OptionError(_SERVE, f"expected a number of computations, 1 or more, not {serve}")
     count = check_cpus(cpus)
     options = _options(endpoint_options, everywhere=True)
     if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
@@ -188,6 +192,8 @@ async def open_node(
         open_background() as nursery,
         serve_node(process.endpoint, servers=count, dest_path=folder) as node,
     ):
+        if serve is not None:
+            node.rest(after=serve)
         presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
         await nursery.start(_find, presence, peers, discover)
         yield node

@@ -4,15 +4,25 @@ Bytes become frames in `wire`; what frames mean is decided by the layers above, 
 `Services`.
 """
 
+from . import _secret as secret_file
 from ._bell import Bell
 from ._discovery import UDP_PORT, Discovery, pauses
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
 from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
-from ._options import EndpointOptions, Peers, Ports, open_with, parse_ports, presence_of, resolve_peers
+from ._options import (
+    EndpointOptions,
+    Peers,
+    Ports,
+    fingerprint_of,
+    open_with,
+    parse_ports,
+    presence_of,
+    resolve_peers,
+)
 from ._requests import Done
-from ._secret import load_secret, private_secret
+from ._secret import SecretFile, load_secret, private_secret
 from ._services import ANY, FULL, Services, Trust, control
 from ._tls import Tls
 from ._transport import transport_over
@@ -30,12 +40,14 @@ __all__ = [
     "OptionError",
     "Peers",
     "Ports",
+    "SecretFile",
     "Services",
     "Tls",
     "Trust",
     "control",
     "current",
     "current_endpoint",
+    "fingerprint_of",
     "is_everywhere",
     "load_secret",
     "main_address",
@@ -46,6 +58,7 @@ __all__ = [
     "presence_of",
     "private_secret",
     "resolve_peers",
+    "secret_file",
     "serve_endpoint",
     "transport_over",
 ]

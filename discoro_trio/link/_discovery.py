@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from .._config import config
 from ..wire import Answerer, Seeker
 from ._interfaces import GROUP, THIS_MACHINE, ways_out
 from ._option_error import OptionError
@@ -39,7 +40,7 @@ UDP_PORT = 51350
 """Where processes listen for queries, unless `udp_port` says otherwise."""
 
 _LONGEST = 2048  # more than any datagram of ours; the rest of a longer one is cut off
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.2, 30.0, 2.0  # seconds between queries, and what each is longer by
+_FIRST_PAUSE, _GROWTH = 0.2, 2.0  # seconds between queries at first, and what each pause is longer by
 _JOIN_INTERVAL = 60.0  # seconds until an interface that has come up is listened at
 _MAPPED = "::ffff:"  # how a socket for both protocols writes an IPv4 address
 _OPTION = "udp_port"
@@ -183,7 +184,7 @@ def pauses() -> Iterator[float]:
     pause = _FIRST_PAUSE
     while True:
         yield pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and hides nothing
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        pause = min(pause * _GROWTH, config.ping_interval)
 
 
 async def _hear(sock: trio.socket.SocketType, seeker: Seeker, report: Callable[[Found], None]) -> None:

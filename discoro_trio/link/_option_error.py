@@ -11,13 +11,14 @@ class OptionError(ValueError):
 
     Attributes:
         option: The name of the option, as Python spells it.
+        problem: What was found, and what would do.
     """
 
     def __init__(self, option: str, problem: str) -> None:
         super().__init__(f"{option}: {problem}")
         self.option = option
-        self._problem = problem
+        self.problem = problem
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the two arguments of the constructor, not the one text made of them."""
-        return type(self), (self.option, self._problem)
+        return type(self), (self.option, self.problem)

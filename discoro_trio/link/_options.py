@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from .._values import MAX_PORT, Location
-from ..wire import Found
+from ..wire import Found, fingerprint
 from ._discovery import UDP_PORT, Discovery
 from ._endpoint import serve_endpoint
 from ._listening import is_everywhere, main_address
@@ -124,6 +124,11 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
             loopback=is_loopback(endpoint.bound),
         )
         yield endpoint
+
+
+def fingerprint_of(endpoint: Endpoint) -> str:
+    """Give what may be shown of the secret that an endpoint has."""
+    return fingerprint(endpoint.credentials[b""].key)
 
 
 def presence_of(endpoint: Endpoint, role: Role) -> Found:

@@ -1,0 +1,94 @@
+"""The program `discoro`: the scheduler that several clients share, and commands around a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+from ..cluster import open_scheduler
+from ..link import current_endpoint
+from ._common import (
+    endpoint_options,
+    file_options,
+    network_options,
+    output_options,
+    prepare,
+    printed_file,
+    security_options,
+    shows_itself,
+    time_options,
+)
+from ._doctor import doctor
+from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
+from ._secret import secret
+from ._show import show_scheduler
+from ._signals import run_until_signal
+
+if TYPE_CHECKING:
+    from ._signals import Ending
+
+_SCHEDULER = "Scheduler"
+
+
+@click.group(
+    cls=GroupedGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every option may be written with - in place of _, and set as DISCORO_… in the environment.",
+)
+@option(
+    "--node",
+    "--peer",
+    "node",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    group=_SCHEDULER,
+    help="Node in another network; may be repeated. One in each is enough, the others there are found through it.",
+)
+@option(
+    "--zombie_period",
+    type=SECONDS_OR_NONE,
+    default=1800.0,
+    show_default=True,
+    group=_SCHEDULER,
+    help="Seconds that a server may be idle before it is taken from its computation; 0 for ever.",
+)
+@option("--pulse_interval", type=SECONDS, group=_SCHEDULER, help="Seconds between the signs of life of nodes.")
+@network_options()
+@security_options()
+@file_options()
+@time_options()
+@printed_file("--print_systemd", "discoro.service", "a unit for systemd that runs this program")
+@output_options()
+@click.pass_context
+def discoro(ctx: click.Context, /, **options: Any) -> None:
+    """Run the scheduler that several clients share.
+
+    Without options it finds the nodes of its network, and clients find it. It queues computations and gives each in
+    turn the servers that it wants.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    prepare(ctx, options)
+
+    async def program(ending: Ending) -> None:
+        block = open_scheduler(
+            nodes=options["node"],
+            discover=not options["no_discover"],
+            shared=True,
+            zombie_period=options["zombie_period"] or None,
+            pulse_interval=options["pulse_interval"],
+            **endpoint_options(options),
+        )
+        async with block as scheduler:
+            ending.clean_up.clear()
+            show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
+            await trio.sleep_forever()
+
+    trio.run(run_until_signal, program)
+
+
+discoro.add_command(doctor)
+discoro.add_command(secret)
