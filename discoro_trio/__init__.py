@@ -36,7 +36,14 @@ from ._values import (
     Status,
     StatusLagged,
 )
-from .client import Computation, ComputationNursery, ComputationStatistics, Supervisor, open_supervisor
+from .client import (
+    Computation,
+    ComputationNursery,
+    ComputationStatistics,
+    ProcScheduler,
+    Supervisor,
+    open_supervisor,
+)
 from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
 from .process import (
     RCI,
@@ -84,6 +91,7 @@ __all__ = [
     "NotPicklable",
     "Nursery",
     "PeerDisconnected",
+    "ProcScheduler",
     "ProtocolError",
     "RemoteError",
     "Scheduler",

@@ -36,6 +36,7 @@ NAMES = [
     "NotPicklable",
     "Nursery",
     "PeerDisconnected",
+    "ProcScheduler",
     "ProtocolError",
     "RemoteError",
     "Scheduler",

@@ -5,7 +5,15 @@ The servers that they run on are with `cluster`.
 
 from ._computation import Computation
 from ._nursery import ComputationNursery
+from ._proc_scheduler import ProcScheduler
 from ._statistics import ComputationStatistics
 from ._supervisor import Supervisor, open_supervisor
 
-__all__ = ["Computation", "ComputationNursery", "ComputationStatistics", "Supervisor", "open_supervisor"]
+__all__ = [
+    "Computation",
+    "ComputationNursery",
+    "ComputationStatistics",
+    "ProcScheduler",
+    "Supervisor",
+    "open_supervisor",
+]

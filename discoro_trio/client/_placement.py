@@ -140,6 +140,11 @@ class Placement:
         loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
         return loads.servers.least() if loads is not None else None
 
+    def takes(self, server: bytes) -> bool:
+        """Tell whether a server is there and takes load."""
+        node = self._node_of.get(server)
+        return node is not None and node not in self.suspended
+
     def load(self, server: bytes) -> float:
         """Give the load of a server."""
         return self._nodes[self._node_of[server]].servers.loads[server]

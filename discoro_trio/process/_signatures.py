@@ -195,6 +195,43 @@ class GivesResult(Protocol):
     async def __call__(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
+class GivesResultAt(Protocol):
+    """`execute_at(where, fn, …)`: what it returns."""
+
+    @overload
+    async def __call__(
+        self, where: Location | str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Fn0[R], /) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Fn1[A, R], a: A, /) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Fn2[A, B, R], a: A, b: B, /) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Fn3[A, B, C, R], a: A, b: B, c: C, /) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Fn4[A, B, C, D, R], a: A, b: B, c: C, d: D, /) -> R: ...
+
+    @overload
+    async def __call__(
+        self, where: Location | str, fn: Fn5[A, B, C, D, E, R], a: A, b: B, c: C, d: D, e: E, /
+    ) -> R: ...
+
+    @overload
+    async def __call__(
+        self, where: Location | str, fn: Fn6[A, B, C, D, E, F, R], a: A, b: B, c: C, d: D, e: E, f: F, /
+    ) -> R: ...
+
+    @overload
+    async def __call__(self, where: Location | str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
 class StartsSoon(Protocol):
     """`start_soon(fn, *args)`: nothing to wait for."""
 
