@@ -6,12 +6,13 @@ decided by `wire.Outbox`.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
 
 from .._config import MIB
-from ..wire import Outbox
+from ..wire import Kind, Outbox
 from ._bell import Bell
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ It bounds what a stalled peer costs, and is large enough that a fast one is neve
 # with 16 to 32 as without.)
 _MOST_GATHERED = 24
 
+# A frame that comes after so many seconds without one is written at once, too: nothing is likely to follow that it
+# could go together with, and the peer has it a turn of the scheduler earlier.
+_QUIET = 100e-6
+
+# Credit is not waited for; it goes with what the receiver sends next.
+_CREDIT = int(Kind.CREDIT)
+
 
 class Writer:
     """Writes the frames of one link."""
@@ -41,6 +49,7 @@ class Writer:
         self._bell = Bell()
         self._idle = True
         self._gathered = 0
+        self._quiet_at = 0.0
         self._rest: list[Buffer] = []
         self._writing = False
         self._finish = False
@@ -57,12 +66,14 @@ class Writer:
     ) -> None:
         """Add a frame; never waits."""
         self._outbox.put(kind, flags, target, body, buffers, keys)
-        self._gathered += 1
+        self._gathered = gathered = self._gathered + 1
+        if not self._writing and kind != _CREDIT and (gathered >= _MOST_GATHERED or perf_counter() >= self._quiet_at):
+            self._write_now()
+            if not self._rest and not self._outbox.pending:
+                return
         if self._idle:
             self._idle = False
             self._bell.ring()
-        elif self._gathered >= _MOST_GATHERED and not self._writing:
-            self._write_now()
 
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
@@ -100,6 +111,7 @@ class Writer:
     def _write_now(self) -> None:
         """Write what the kernel takes at once; the writer's task sees to the rest, and to errors."""
         self._gathered = 0
+        self._quiet_at = perf_counter() + _QUIET
         if not self._rest:
             self._rest = self._outbox.take()
             self._rest = self._transport.write_now(self._rest)

@@ -69,11 +69,10 @@ async def test_no_more_items_are_read_than_the_limit_beyond_what_was_taken() -> 
             read += 1
             yield number
 
-    async with open_computation([double]) as computation:
-        async with computation.map(double, numbers(), limit=5) as results:
-            async for _ in results:
-                taken += 1
-                furthest = max(furthest, read - taken)
+    async with open_computation([double]) as computation, computation.map(double, numbers(), limit=5) as results:
+        async for _ in results:
+            taken += 1
+            furthest = max(furthest, read - taken)
     assert taken == read == 100
     assert furthest <= 5
 

@@ -146,7 +146,7 @@ async def test_what_the_transform_raises_is_raised_by_the_block() -> None:
         raise ZeroDivisionError(message)
 
     async with open_processes(1) as (one,):
-        with one.entered(), pytest.raises(ZeroDivisionError, match="a bug"):  # noqa: PT012 - a block raises it
+        with one.entered(), pytest.raises(ZeroDivisionError, match="a bug"):
             async with open_channel("news", transform=broken) as channel:
                 await channel.send(1)
                 await trio.sleep_forever()
@@ -342,7 +342,7 @@ async def test_an_error_of_the_body_passes_unchanged_and_ends_the_channel() -> N
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         error = KeyError("mine")
         with one.entered():
-            with pytest.raises(KeyError) as caught:  # noqa: PT012 - a block raises it
+            with pytest.raises(KeyError) as caught:
                 async with open_channel("news") as channel:
                     scope = follow(nursery, two, channel, got)
                     await settle()
