@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._node import Node
 
 _CPUS, _DEST_PATH, _SERVE, _TCP_PORTS = "cpus", "dest_path", "serve", "tcp_ports"  # the options
+_MAX_FILE_SIZE = "max_file_size"
 
 
 class EndpointKeywords(TypedDict, total=False):
@@ -60,6 +61,7 @@ async def open_cluster(
     zombie_period: float | None = None,
     pulse_interval: float | None = None,
     dest_path: str | os.PathLike[str] | None = None,
+    max_file_size: int | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Scheduler]:
     """Run servers on this machine, and a private scheduler for them, while the block lasts.
@@ -71,6 +73,7 @@ async def open_cluster(
         zombie_period: Seconds that a server may be idle before it is closed; None for ever.
         pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
         dest_path: The folder for the working folders; by default the system's for temporary files.
+        max_file_size: The most bytes of a file that this program and its servers take from others; None for any.
         endpoint_options: Those of `open_endpoint`. The secret lives in this program only, unless one is given or
             nodes of the network are used.
 
@@ -92,6 +95,7 @@ async def open_cluster(
     options = _options(endpoint_options, everywhere=False)
     async with ensure_endpoint(options, private=private) as process, open_background() as nursery:
         endpoint = process.endpoint
+        process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
         token = _scheduler.set(scheduler)
         try:
@@ -113,6 +117,8 @@ async def open_scheduler(
     shared: bool = False,
     zombie_period: float | None = None,
     pulse_interval: float | None = None,
+    dest_path: str | os.PathLike[str] | None = None,
+    max_file_size: int | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Scheduler]:
     """Run a scheduler that finds nodes and uses them, while the block lasts.
@@ -124,6 +130,8 @@ async def open_scheduler(
         shared: Whether clients find it by themselves, as they find the `discoro` program.
         zombie_period: Seconds that a server may be idle before it is closed; None for ever.
         pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
+        dest_path: The folder for files that others send to this program; by default the current one.
+        max_file_size: The most bytes of such a file; None for any.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
     Yields:
@@ -134,10 +142,13 @@ async def open_scheduler(
 
     Leaving the block takes the servers back from all computations.
     """
+    folder = check_dest_path(dest_path)
     peers = await check_peers(nodes, discover=discover)
     options = _options(endpoint_options, everywhere=True)
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         endpoint = process.endpoint
+        process.files.folder = folder
+        process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(
             endpoint, nursery, shared=shared, zombie_period=zombie_period, pulse_interval=pulse_interval
         )
@@ -157,6 +168,7 @@ async def open_node(
     nodes: Sequence[str | Location] = (),
     discover: bool = True,
     dest_path: str | os.PathLike[str] | None = None,
+    max_file_size: int | None = None,
     serve: int | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
@@ -167,6 +179,7 @@ async def open_node(
         nodes: Addresses of schedulers, or of nodes in networks that have some, with a TCP port where it is known.
         discover: Whether schedulers are found by themselves.
         dest_path: The folder for the working folders; by default the system's for temporary files.
+        max_file_size: The most bytes of a file that the servers take from others; None for any.
         serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
@@ -186,17 +199,16 @@ async def open_node(
         needed = f"{count + 1} ports are needed, for the node and its servers"
         raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
     folder = check_dest_path(dest_path)
+    limit = check_max_file_size(max_file_size)
     peers = await check_peers(nodes, discover=discover)
-    async with (
-        ensure_endpoint(options, private=False) as process,
-        open_background() as nursery,
-        serve_node(process.endpoint, servers=count, dest_path=folder) as node,
-    ):
-        if serve is not None:
-            node.rest(after=serve)
-        presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
-        await nursery.start(_find, presence, peers, discover)
-        yield node
+    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+        process.files.max_file_size = limit
+        async with serve_node(process.endpoint, servers=count, dest_path=folder) as node:
+            if serve is not None:
+                node.rest(after=serve)
+            presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
+            await nursery.start(_find, presence, peers, discover)
+            yield node
 
 
 def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:
@@ -221,6 +233,17 @@ async def _find(
     task_status: trio.TaskStatus[None],
 ) -> None:
     await presence.run(peers, discover=discover, task_status=task_status)
+
+
+def check_max_file_size(size: int | None) -> int | None:
+    """Give the limit that an option stands for.
+
+    Raises:
+        OptionError: It is no number of bytes.
+    """
+    if size is not None and size < 0:
+        raise OptionError(_MAX_FILE_SIZE, f"expected a number of bytes, 0 or more, not {size}")
+    return size
 
 
 def check_cpus(cpus: int) -> int:

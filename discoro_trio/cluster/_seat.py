@@ -20,6 +20,7 @@ import trio
 from .._config import config
 from .._values import Location
 from ..link import EndpointOptions, is_everywhere
+from ..process import files_of
 from ..wire import PeerIdentity
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class ServerSpec(msgspec.Struct, frozen=True):
     certfile: str | None
     keyfile: str | None
     cafile: str | None
+    max_file_size: int | None
+    """The most bytes of a file that it takes."""
     settings: dict[str, Any]
     """The node's `config`, by field name."""
 
@@ -159,6 +162,7 @@ class Seat:
             certfile=_text(options.certfile),
             keyfile=_text(options.keyfile),
             cafile=_text(options.cafile),
+            max_file_size=files_of(self._endpoint).max_file_size,
             settings=attrs.asdict(config),
         )
 
@@ -166,6 +170,8 @@ class Seat:
         """Note that the server listens."""
         if self.server is not None:
             self.server.location = location
+            # Whoever asks for a link to that place gets this one.
+            self.server.link.peer = attrs.evolve(self.server.link.peer, location=location)
             self.server.up.set()
             self._events.up(self)
 

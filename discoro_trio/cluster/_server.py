@@ -111,6 +111,8 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
         tls=tls,
     ) as here:
         process = Process(here)
+        process.files.folder = Path.cwd()
+        process.files.max_file_size = spec.max_file_size
         with process.entered():
             async with trio.open_nursery() as nursery:
                 server = Server(here, process, nursery, tail_fd)

@@ -9,6 +9,7 @@ from ._callables import Described, describe
 from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
+from ._files import files_of
 from ._installed import install_definitions, place_files, write_tree
 from ._keeper import ended_message
 from ._locate import locate
@@ -44,6 +45,7 @@ __all__ = [
     "describe",
     "ended_message",
     "ensure_endpoint",
+    "files_of",
     "install_definitions",
     "locate",
     "locate_channel",

@@ -20,7 +20,7 @@ from ._folder import IncomingFile, OutgoingFile, delete
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..link import Link
+    from ..link import Endpoint, Link
     from ._process import Process
 
 PART = 256 * 1024
@@ -100,6 +100,7 @@ class Files:
     def __init__(self, process: Process) -> None:
         self.folder: Path | None = None
         self.max_file_size: int | None = None
+        process.endpoint.parts[Files] = self
         self._incoming: dict[Link, dict[int, _Incoming]] = {}
         self._number = 0
         services = process.endpoint.services
@@ -198,6 +199,13 @@ class Files:
     async def _delete(self, _link: Link, message: DeleteFile) -> Done:
         await trio.to_thread.run_sync(delete, self._root(), message.folder, message.name)
         return Done()
+
+
+def files_of(endpoint: Endpoint) -> Files:
+    """Give the files of an endpoint's process."""
+    files = endpoint.parts[Files]
+    assert isinstance(files, Files)  # noqa: S101 - parts are kept by type
+    return files
 
 
 class Sending:
