@@ -10,19 +10,24 @@ import inspect
 import math
 from collections import deque
 from contextlib import aclosing, asynccontextmanager, nullcontext
+from functools import partial
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._errors import ServerLost
 from .._scopes import open_background
 from ..process import Call, Ending, describe
+from ._alone import start_alone
+from ._progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
-    from ..process import Started
+    from ..process import Outcome, Started
     from ..wire import Shipped
     from ._session import Session
 
@@ -31,6 +36,12 @@ _TURN = 64
 
 _PER_SERVER = 4
 """Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
+
+_ALONE_AFTER = 2
+"""Losses after which a job runs alone on its server: it may be what ends them."""
+
+_PULSES = 5
+"""Pulse intervals after which a server that nobody saw end has ended itself."""
 
 
 class Mapping:
@@ -48,6 +59,10 @@ class Mapping:
         self._ordered = True
         self._chunksize = 1
         self._limit: int | None = None
+        self._retries = 0
+        self._lost = 0
+        self._nursery: trio.Nursery | None = None
+        self._bar = Bar("", None, wanted=False)
         self._out = 0
         self._read_all = False
         self._running: dict[Started, _Slot] = {}
@@ -61,18 +76,24 @@ class Mapping:
         self._moved = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
-    async def opened(self, *, ordered: bool, limit: int | None, chunksize: int) -> AsyncIterator[AsyncIterator[Any]]:
+    async def opened(
+        self, *, ordered: bool, limit: int | None, retries: int, chunksize: int, progress: bool
+    ) -> AsyncIterator[AsyncIterator[Any]]:
         """Run it while the block lasts."""
         self._ordered = ordered
         self._chunksize = _at_least_one("chunksize", chunksize)
         self._limit = limit if limit is None else _at_least_one("limit", limit)
+        self._retries = _not_negative("retries", retries)
+        self._bar = Bar(self._described.name, length_hint(self._source, 0) or None, wanted=progress)
         failure: BaseException | None = None
         try:
-            async with open_background() as nursery:
-                nursery.start_soon(self._feed_safely)
-                async with aclosing(self._iterate()) as results:
-                    with self._scope:
-                        yield results
+            with self._bar:
+                async with open_background() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._feed_safely)
+                    async with aclosing(self._iterate()) as results:
+                        with self._scope:
+                            yield results
         except BaseException as error:  # noqa: BLE001 - raised below, when all jobs have ended
             failure = error
         self._leaving = True
@@ -91,7 +112,7 @@ class Mapping:
         yielded = 0
         while True:
             while not self._results:
-                if self._read_all and not self._running and not self._slots:
+                if self._read_all and not self._running and not self._slots and not self._lost:
                     return
                 await self._moved.park()
             for value in self._results.popleft():
@@ -108,11 +129,14 @@ class Mapping:
         assert started.outcome is not None  # noqa: S101 - called at its end
         if self._leaving and started.outcome.ending in (Ending.CANCELLED, Ending.LOST):
             return  # that is what leaving the block has asked for
+        if self._retries and started.outcome.ending is Ending.LOST and self._again(slot, started.outcome):
+            return
         try:
             slot.values = values = slot.unpack(started.outcome.value())
         except BaseException as error:  # noqa: BLE001 - the map raises it
             self._fail(error)
             return
+        self._bar.advance(len(values))
         if not self._ordered:
             self._results.append(values)
         else:
@@ -162,9 +186,39 @@ class Mapping:
         function, args, unpack = self._job(chunk)
         slot = _Slot(unpack)
         call = Call(function, args, {}, self._shipped, self._described.name)
+        if self._retries:
+            slot.job = (function, call)
         started = await self._session.start(function, call)
         if self._ordered:
             self._slots.append(slot)
+        self._running[started] = slot
+        started.then(self._ended)
+
+    # --- jobs that are lost with their servers
+
+    def _again(self, slot: _Slot, outcome: Outcome) -> bool:
+        """Run a lost job again, if that may be; tell whether it is."""
+        error = outcome.error()
+        if not isinstance(error, ServerLost) or slot.losses >= self._retries or self._nursery is None:
+            return False
+        slot.losses += 1
+        self._lost += 1
+        self._nursery.start_soon(self._try_again, slot, error, name=f"try {self._described.name} again")
+        return True
+
+    async def _try_again(self, slot: _Slot, error: ServerLost) -> None:
+        assert slot.job is not None  # noqa: S101 - kept, as there are retries
+        try:
+            if error.exitcode is None and error.signal is None:
+                # Nobody saw it end: it may be cut off and still run.
+                await trio.sleep(_PULSES * self._session.set_up.pulse_interval)
+            start = self._session.start if slot.losses < _ALONE_AFTER else partial(start_alone, self._session)
+            started = await start(*slot.job)
+        except Exception as failure:  # noqa: BLE001 - the map raises it
+            self._fail(failure)
+            return
+        finally:
+            self._lost -= 1
         self._running[started] = slot
         started.then(self._ended)
 
@@ -179,10 +233,12 @@ class Mapping:
 class _Slot:
     """The place of one chunk's values among the results."""
 
-    __slots__ = ("unpack", "values")
+    __slots__ = ("job", "losses", "unpack", "values")
 
     def __init__(self, unpack: Callable[[Any], Any]) -> None:
         self.unpack = unpack
+        self.job: tuple[Callable[..., Any], Call] | None = None
+        self.losses = 0
         self.values: list[Any] | None = None
 
 
@@ -230,6 +286,13 @@ def _flat(errors: list[BaseException]) -> list[BaseException]:
     for error in errors:
         flat.extend(_flat(list(error.exceptions)) if isinstance(error, BaseExceptionGroup) else [error])
     return flat
+
+
+def _not_negative(name: str, value: int) -> int:
+    if value < 0:
+        message = f"{name} must be 0 or more, not {value!r}"
+        raise ValueError(message)
+    return value
 
 
 def _at_least_one(name: str, value: int) -> int:

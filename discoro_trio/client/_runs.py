@@ -222,7 +222,9 @@ class Runs:
         *,
         ordered: bool = True,
         limit: int | None = None,
+        retries: int = 0,
         chunksize: int = 1,
+        progress: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Run a function for each item, a bounded number at a time; give the results as they come.
 
@@ -231,7 +233,10 @@ class Runs:
             iterable: The items, an iterable or async iterable; read in one task as room appears.
             ordered: Whether results come in the order of the items.
             limit: The items that are read and whose results are not yet taken; by default 4 x servers x chunksize.
+            retries: How often a job is run again that was lost with its server. After two losses it runs alone on its
+                server; errors of the job itself are not retried.
             chunksize: Items that go to a server as one job.
+            progress: Whether a bar shows on a terminal what is done; elsewhere there is none.
 
         Raises:
             ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled.
@@ -239,7 +244,7 @@ class Runs:
         Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
         """
         return Mapping(self._running(), self._shipped, fn, iterable, star=False).opened(
-            ordered=ordered, limit=limit, chunksize=chunksize
+            ordered=ordered, limit=limit, retries=retries, chunksize=chunksize, progress=progress
         )
 
     @Typed[signatures.StarMaps]
@@ -250,9 +255,11 @@ class Runs:
         *,
         ordered: bool = True,
         limit: int | None = None,
+        retries: int = 0,
         chunksize: int = 1,
+        progress: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Do as `map`, with each item spread over the arguments of the function."""
         return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
-            ordered=ordered, limit=limit, chunksize=chunksize
+            ordered=ordered, limit=limit, retries=retries, chunksize=chunksize, progress=progress
         )

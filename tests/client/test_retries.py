@@ -1,0 +1,159 @@
+"""`map(retries=…)`: jobs that are lost with their servers; and `map(progress=True)`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+from .clusters import open_computation, run_script, until_servers
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def die_while_few(folder: str, number: int, times: int) -> int:
+    """Note an attempt, and end the server in the first ones."""
+    attempts = Path(folder) / f"job-{number}"
+    with attempts.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if len(attempts.read_text().splitlines()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await trio.sleep(0.01)
+    return number
+
+
+async def fail(number: int) -> int:
+    message = f"job {number}"
+    raise ValueError(message)
+
+
+async def overlap(folder: str, number: int) -> list[str]:
+    """Die alone or with others; tell which jobs were there at the same time."""
+    mine = Path(folder) / f"{os.getpid()}-{number}"
+    mine.touch()
+    await trio.sleep(0.02)
+    attempts = Path(folder) / f"attempts-{number}"
+    with attempts.open("a") as file:
+        file.write("x")
+    there = sorted(name for name in os.listdir(folder) if name.startswith(f"{os.getpid()}-"))  # noqa: PTH208
+    if number == 0 and attempts.stat().st_size <= 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await trio.sleep(0.02)
+    mine.unlink()
+    return there
+
+
+def attempts(folder: Path, number: int) -> int:
+    return len((folder / f"job-{number}").read_text().splitlines())
+
+
+@pytest.mark.spec("B12")
+async def test_a_job_lost_with_its_server_runs_again_and_values_keep_their_order(tmp_path: Path) -> None:
+    jobs = [(str(tmp_path), number, 1 if number in {2, 7} else 0) for number in range(12)]
+    async with (
+        open_computation([die_while_few]) as computation,
+        computation.starmap(die_while_few, jobs, retries=5) as results,
+    ):
+        assert [value async for value in results] == list(range(12))
+    assert attempts(tmp_path, 2) >= 2
+
+
+@pytest.mark.spec("B12")
+@pytest.mark.fault("F06")
+async def test_a_poison_job_is_tried_no_more_than_retries_and_once_while_the_others_complete(tmp_path: Path) -> None:
+    others = [(str(tmp_path), number, 0) for number in range(40)]
+    values: list[int] = []
+
+    async def run_others(computation: discoro.Computation) -> None:
+        async with computation.starmap(die_while_few, others, retries=3) as results:
+            values.extend([value async for value in results])
+
+    async with open_computation([die_while_few]) as computation:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_others, computation)
+            with pytest.RaisesGroup(pytest.RaisesExc(discoro.ServerLost, check=lambda error: error.signal == 9)):
+                async with computation.starmap(die_while_few, [(str(tmp_path), 99, 100)], retries=3) as results:
+                    _ = [value async for value in results]
+        await until_servers(computation, 2)
+    assert attempts(tmp_path, 99) == 4
+    assert values == list(range(40))
+
+
+@pytest.mark.spec("B12")
+async def test_after_two_losses_a_job_runs_alone_on_its_server(tmp_path: Path) -> None:
+    jobs = [(str(tmp_path), number) for number in range(30)]
+    async with (
+        open_computation([overlap]) as computation,
+        computation.starmap(overlap, jobs, retries=9, limit=30) as results,
+    ):
+        there = [names async for names in results]
+    assert [name.partition("-")[2] for name in there[0]] == ["0"]
+
+
+@pytest.mark.spec("B12")
+async def test_errors_of_the_job_itself_are_not_retried() -> None:
+    async with open_computation([fail]) as computation:
+        with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="job 0")):
+            async with computation.map(fail, [0], retries=3) as results:
+                _ = [value async for value in results]
+
+
+@pytest.mark.spec("B12")
+async def test_without_retries_a_loss_is_the_error_of_the_map(tmp_path: Path) -> None:
+    async with open_computation([die_while_few]) as computation:
+        with pytest.RaisesGroup(discoro.ServerLost):
+            async with computation.starmap(die_while_few, [(str(tmp_path), 0, 1)]) as results:
+                _ = [value async for value in results]
+    assert attempts(tmp_path, 0) == 1
+
+
+async def test_fewer_than_no_retries_are_refused() -> None:
+    async with open_computation([fail], servers=1) as computation:
+        with pytest.raises(ValueError, match="retries must be 0 or more"):
+            async with computation.map(fail, [], retries=-1):
+                pass
+
+
+SHOWN = """
+import trio
+import discoro_trio as discoro
+
+def job(number):
+    return number
+
+async def main():
+    async with discoro.open_cluster(servers=1), discoro.Computation([job]).schedule() as computation:
+        async with computation.map(job, range(20), progress=True) as results:
+            print(len([value async for value in results]))
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+@pytest.mark.spec("B23")
+async def test_progress_is_shown_on_a_terminal_and_nowhere_else(tmp_path: Path) -> None:
+    assert await run_script(SHOWN, tmp_path) == "20\n"
+    ours, theirs = pty.openpty()
+    try:
+        with trio.fail_after(30):
+            done = await trio.run_process(
+                [sys.executable, str(tmp_path / "script.py")],
+                capture_stdout=True,
+                stderr=theirs,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"},
+            )
+        shown = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout == b"20\n"
+    assert "job" in shown
+    assert "100%" in shown
