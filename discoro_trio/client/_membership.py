@@ -38,6 +38,11 @@ class Membership:
         self._session = session
         self._process = process
         self._nursery = nursery
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Start no more tasks: the session is over."""
+        self._stopped = True
 
     def heard(self, link: Link, message: Control) -> None:
         """Act on what a node, or the scheduler about a node, says."""
@@ -170,6 +175,8 @@ class Membership:
     def lost(self, server: Server) -> None:
         """Note that the connection to a server is lost; its node says how it ended."""
         self._session.places.withdraw(server)
+        if self._stopped:
+            return  # the computation is closed, and nobody waits for what ran there
         self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
 
     async def _bury(self, server: Server) -> None:

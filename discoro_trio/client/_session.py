@@ -108,6 +108,7 @@ class Session:
         self._zombies = False
         self._why_closed = "the computation is closed"
         self._released = False
+        self._over = trio.Event()
         self._process = process
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -256,9 +257,18 @@ class Session:
     async def close(self) -> None:
         """Run nothing more; wait, shielded, until all coroutines have cleaned up and the servers have ended."""
         if self._released:
+            # Somebody else closes it; this caller, too, goes on when all has ended.
+            with trio.CancelScope(shield=True):
+                await self._over.wait()
             return
         self._released = True
         self._end("the computation is closed")
+        try:
+            await self._close_all()
+        finally:
+            self._over.set()
+
+    async def _close_all(self) -> None:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 for node in self.nodes.values():
@@ -272,6 +282,7 @@ class Session:
             self.status.tell(Status.ServerClosed, server.location)
         for node in self.nodes.values():
             self.status.tell(Status.NodeClosed, node.location.addr)
+        self.members.stop()
 
     def _end(self, why: str) -> None:
         """Run nothing more, and expect nothing of what runs."""

@@ -121,11 +121,12 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 nursery.start_soon(Reporter(process).run, link, name="reports")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
-                nursery.cancel_scope.cancel()
+                # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.
+                os._exit(1)
 
 
 def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
-    """Be a server until the node's end of the link is closed.
+    """Be a server until the node's end of the link is closed. This does not return.
 
     Args:
         spec: A `ServerSpec`, as msgpack.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -111,7 +112,7 @@ async def test_after_the_template_is_killed_there_are_new_servers_within_3_s() -
         assert await computation.run_result(pid_of_server) != server.pid
 
 
-NODE = """
+CLUSTER = """
 import subprocess, trio
 import discoro_trio as discoro
 
@@ -130,16 +131,59 @@ async def main():
 trio.run(main)
 """
 
+NODE = """
+import trio
+import discoro_trio as discoro
+
+async def main():
+    async with discoro.open_node(cpus=1, discover=False, ip_addr="127.0.0.1") as node:
+        print(node.location)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def start(source: str, folder: Path) -> Program:
+    script = folder / "program.py"
+    script.write_text(source, encoding="utf-8")
+    return Program([str(script)], folder)
+
 
 @pytest.mark.fault("F02")
 @pytest.mark.spec("B20")
-async def test_a_killed_node_leaves_no_process_behind(tmp_path: Path) -> None:
-    script = tmp_path / "node.py"
-    script.write_text(NODE, encoding="utf-8")
-    program = Program([str(script)], tmp_path)
+async def test_a_killed_program_with_an_embedded_node_leaves_no_process_behind(tmp_path: Path) -> None:
+    program = start(CLUSTER, tmp_path)
     await program.until_line(lambda line: line == "runs\n")
     below = program.below()
     assert {process.name() for process in below} >= {"discoro-server", "sleep"}
     program.process.kill()
     await until_gone(below, seconds=2)
     assert (await program.ended())[0] == -signal.SIGKILL
+
+
+@pytest.mark.fault("F02")
+async def test_when_a_node_is_killed_its_servers_are_gone_and_client_and_scheduler_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCORO_SECRET", secrets.token_hex())
+    node = start(NODE, tmp_path)
+    with trio.fail_after(30):
+        location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
+        async with (
+            discoro.open_scheduler(nodes=[location], discover=False, ip_addr="127.0.0.1") as scheduler,
+            discoro.Computation([write_and_wait]).schedule() as computation,
+            discoro.open_coro() as client,
+        ):
+            victim = await computation.run(write_and_wait, client)
+            await client.receive()
+            below = node.below()
+            assert len((await scheduler.status()).nodes) == 1
+            node.process.kill()
+            with trio.fail_after(1):
+                with pytest.raises(discoro.ServerLost):
+                    await victim.result()
+                while (await scheduler.status()).nodes:  # noqa: ASYNC110 (until it is so, within a second)
+                    await trio.sleep(0.005)
+            await until_gone(below, seconds=1)
+    assert (await node.ended())[0] == -signal.SIGKILL
