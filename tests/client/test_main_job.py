@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 import discoro_trio as discoro
 
@@ -161,6 +162,38 @@ async def test_a_cancelled_wait_in_result_leaves_the_coroutine_running() -> None
             await rcoro.result()
         assert caught.value.reason == "enough"
         assert await client.receive() == "cleaned up"
+
+
+async def clean_up_when_told(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> None:
+    await client.send("runs")
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.send("ends")
+            await coro.receive()
+
+
+@pytest.mark.spec("S71")
+async def test_the_block_is_left_after_the_clean_up_when_another_task_closes_the_computation() -> None:
+    told = False
+
+    async def tell(rcoro: discoro.Coro[None], client: discoro.Coro[None]) -> None:
+        nonlocal told
+        assert await client.receive() == "ends"
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        told = True
+        await rcoro.send("go on")
+
+    async with discoro.open_cluster(servers=1), discoro.open_coro() as client, trio.open_nursery() as nursery:
+        computation = discoro.Computation([clean_up_when_told])
+        async with computation.schedule():
+            rcoro = await computation.run(clean_up_when_told, client)
+            assert await client.receive() == "runs"
+            nursery.start_soon(computation.close)
+            nursery.start_soon(tell, rcoro, client)
+            await trio.testing.wait_all_tasks_blocked()
+        assert told
 
 
 # --- bad use
