@@ -1,0 +1,24 @@
+"""A cluster in a process of its own, which lasts longer than one test.
+
+It prints where its scheduler listens, and ends when its standard input does. The secret comes by the environment.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+from ..cluster import open_cluster
+from ..process import open_endpoint
+
+
+async def _serve(servers: int) -> None:
+    async with open_endpoint(), open_cluster(servers) as scheduler:
+        sys.stdout.write(f"{scheduler.location}\n")
+        sys.stdout.flush()
+        await trio.to_thread.run_sync(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    trio.run(_serve, int(sys.argv[1]))

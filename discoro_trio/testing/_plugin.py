@@ -1,0 +1,82 @@
+"""The pytest plugin: clusters as fixtures, for tests that run under pytest-trio.
+
+`discoro_cluster` is an embedded cluster for one test. `discoro_module_cluster` lasts for all tests of a module, in a
+process of its own, since a Trio program lasts no longer than one test. The option `discoro_servers` of pytest's
+configuration says how many servers each has.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+from .._values import Location
+from ..cluster import open_cluster
+from ..process import open_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from ..cluster import Scheduler
+
+_OPTION = "discoro_servers"
+
+
+@attrs.frozen
+class ModuleCluster:
+    """A cluster that lasts for all tests of a module."""
+
+    location: Location
+    """Where its scheduler listens; for `Computation.schedule`."""
+    secret: str = attrs.field(repr=False)
+    """What its peers must know."""
+
+    @asynccontextmanager
+    async def open_endpoint(self) -> AsyncIterator[None]:
+        """Open an endpoint that knows the cluster's secret, for the computations in the block."""
+        async with open_endpoint(secret=self.secret):
+            yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say which options there are."""
+    parser.addini(_OPTION, "how many servers the clusters of discoro_trio's fixtures have", default="2")
+
+
+@pytest.fixture
+async def discoro_cluster(request: pytest.FixtureRequest) -> AsyncIterator[Scheduler]:
+    """Give an embedded cluster that lasts for one test; computations in the test find it by themselves."""
+    async with open_cluster(servers=_servers(request)) as scheduler:
+        yield scheduler
+
+
+@pytest.fixture(scope="module")
+def discoro_module_cluster(request: pytest.FixtureRequest) -> Iterator[ModuleCluster]:
+    """Give a cluster in a process of its own that lasts for all tests of a module."""
+    secret = secrets.token_hex(32)
+    program = [sys.executable, "-m", f"{__package__}._cluster_program", str(_servers(request))]
+    with subprocess.Popen(  # noqa: S603 - every argument is our own
+        program,
+        env={**os.environ, "DISCORO_SECRET": secret},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None  # noqa: S101 - they are pipes
+        assert process.stdout is not None  # noqa: S101 - as above
+        line = process.stdout.readline()
+        if not line:
+            pytest.fail("the cluster of the module did not start; what it wrote is above")
+        yield ModuleCluster(Location.parse(line), secret)
+        process.stdin.close()
+
+
+def _servers(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getini(_OPTION))
