@@ -1,4 +1,4 @@
-"""Ship input files to the servers, process each there, and bring the output files back.
+"""Send input files to the servers, process each there, and get the output files back.
 
 For each inputX.dat of a folder there is an outputX.dat in the end. Without a folder, the program makes one with some
 input files, and removes it again.
@@ -11,6 +11,7 @@ import random
 import statistics
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,34 +25,49 @@ if TYPE_CHECKING:
     Cluster = AbstractAsyncContextManager[discoro.Scheduler]
 
 
-def process(name: str) -> tuple[str, bytes]:
-    """Write the output file for an input file, both in the server's working folder; give its name and content."""
+def process(name: str) -> Path:
+    """Write the output file for an input file, both in the server's working folder."""
     numbers = [float(line) for line in Path(name).read_text().splitlines()]
     output = Path(name.replace("input", "output"))
     output.write_text(f"{len(numbers)} numbers, mean {statistics.fmean(numbers):.3f}, largest {max(numbers):.3f}\n")
-    return output.name, output.read_bytes()
+    return output
 
 
-def make_inputs(folder: Path, count: int) -> None:
-    """Write some input files."""
+async def process_and_send(client: discoro.Location, *, coro: discoro.Coro[str]) -> str:
+    """Wait for the name of a file that has come, process it, and send the output. This runs at a server."""
+    name = await coro.receive()
+    output = await trio.to_thread.run_sync(process, name)
+    await discoro.send_file(client, output, overwrite=True)
+    return output.name
+
+
+async def round_trip(computation: discoro.Computation, client: discoro.Location, path: Path) -> None:
+    """Send one input file and show what comes back; it comes into the current folder."""
+    rcoro = await computation.run(process_and_send, client)
+    await discoro.send_file(rcoro.location, path)
+    await rcoro.send(path.name)
+    name = await rcoro.result()
+    print(f"{name}: {await trio.Path(name).read_text()}", end="")
+
+
+async def main(inputs: list[Path], cluster: Cluster) -> None:
+    """Process all input files at once."""
+    async with (
+        cluster,
+        discoro.Computation([process_and_send, process]).schedule() as computation,
+        discoro.open_coro("client") as client,
+        trio.open_nursery() as nursery,
+    ):
+        for path in inputs:
+            nursery.start_soon(round_trip, computation, client.location, path)
+
+
+def make_inputs(count: int) -> None:
+    """Write some input files into the current folder."""
     generator = random.Random(1)
     for number in range(count):
         lines = [f"{generator.gauss(number, 1)}\n" for _ in range(1000)]
-        (folder / f"input{number}.dat").write_text("".join(lines))
-
-
-async def main(folder: Path, cluster: Cluster) -> None:
-    """Process all input files of the folder."""
-    inputs = sorted(await trio.to_thread.run_sync(lambda: list(folder.glob("input*.dat"))))
-    async with (
-        cluster,
-        # Files that are components are in the working folders of all servers before anything runs there.
-        discoro.Computation([process, *inputs]).schedule() as computation,
-        computation.map(process, [path.name for path in inputs], ordered=False) as results,
-    ):
-        async for name, content in results:
-            await trio.Path(folder / name).write_bytes(content)
-            print(f"{name}: {content.decode()}", end="")
+        Path(f"input{number}.dat").write_text("".join(lines))
 
 
 if __name__ == "__main__":
@@ -64,12 +80,10 @@ if __name__ == "__main__":
     cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        if options.folder is not None:
-            trio.run(main, options.folder, cluster)
-        else:
-            with tempfile.TemporaryDirectory() as temporary:
-                make_inputs(Path(temporary), count=5)
-                trio.run(main, Path(temporary), cluster)
+        with tempfile.TemporaryDirectory() as temporary, chdir(options.folder or temporary):
+            if options.folder is None:
+                make_inputs(5)
+            trio.run(main, sorted(Path().glob("input*.dat")), cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130
