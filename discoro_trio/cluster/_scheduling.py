@@ -39,7 +39,10 @@ class Rules:
     pulse_interval: float = 10.0
     """Seconds between the pulses of nodes."""
     settled_at: float = -math.inf
-    """Nothing is granted before, so that nodes can report what they have granted."""
+    """Nothing is granted before by a scheduler that was started again, so that nodes can report what they have granted.
+
+    That it was is known by such a report, or by a client that comes back; a first node without either ends the wait.
+    """
     make_key: Callable[[], bytes] = attrs.field(default=lambda: secrets.token_bytes(32))
     """Makes lease keys."""
 
@@ -57,6 +60,7 @@ class Scheduling:
         self.claims = Claims()
         self._number = 0
         self._settled = self.rules.settled_at == -math.inf
+        self._restarted = False
 
     # --- clients
 
@@ -71,7 +75,8 @@ class Scheduling:
             return claim.ticket, self._came_back(now, claim, submission)
         key = submission.key or self.rules.make_key()
         claim = Claim.of(submission, self._ticket(submission), key, self._zombie_period(submission))
-        claim.running = submission.running and now < self.rules.settled_at
+        claim.running = submission.running and not self._settled
+        self._restarted = self._restarted or submission.ticket is not None
         self.claims.add(claim)
         for node in self.nodes.values():
             claim.note(node.facts)
@@ -148,13 +153,15 @@ class Scheduling:
         effects = self._gone(now, facts.node_id) if again else []
         node = self.nodes[facts.node_id] = NodeState(facts, now)
         adopted = [one.computation for one in held if self._adopt(node, one)]
+        self._restarted = self._restarted or bool(adopted)
         node.told_free(free)
         for claim in self.claims:
             claim.note(facts)
         effects += self._discovered(node, None)
         for claim in self.claims.running():
             effects += self._discovered(node, claim)
-        return adopted, effects + (self._advance(now, node) if again else self._serve(now, node))
+        quick = self._settled and not again
+        return adopted, effects + (self._serve(node) if quick else self._advance(now, node))
 
     def _adopt(self, node: NodeState, held: Held) -> bool:
         """Take over a lease that the node has given already, if it is this scheduler's business."""
@@ -210,7 +217,7 @@ class Scheduling:
         first = node.resources is None
         node.resources = resources
         wanted = any(claim.wishes is not None and claim.wishes.frugal for claim in self.claims.running())
-        return self._serve(now, node) if wanted or first else []
+        return self._serve(node) if wanted or first else []
 
     def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:
         """A node has given servers, perhaps fewer than it was asked for."""
@@ -223,7 +230,7 @@ class Scheduling:
             node.end_lease(computation)
             return [AskRevoke(node_id, computation)]
         claim.bare_since = None
-        return [self._leased(claim, node), *self._serve(now, node)]
+        return [self._leased(claim, node), *self._serve(node)]
 
     def _leased(self, claim: Claim, node: NodeState) -> TellLeased:
         return TellLeased(claim.client_id, claim.computation, node.facts, claim.key)
@@ -251,7 +258,7 @@ class Scheduling:
         if node is None:
             return []
         node.told_free(free)
-        return self._serve(now, node)
+        return self._serve(node)
 
     def freed(self, now: float, node_id: bytes, freed: Freed) -> list[Effect]:
         """Servers of a lease are free again; with the last of them it has ended."""
@@ -322,7 +329,8 @@ class Scheduling:
 
     def _advance(self, now: float, changed: NodeState | None = None) -> list[Effect]:
         """Let those run whose turn it is; serve them, and those that ran before where something changed."""
-        newly_settled = not self._settled and now >= self.rules.settled_at
+        new = bool(self.nodes) and not self._restarted
+        newly_settled = not self._settled and (new or now >= self.rules.settled_at)
         self._settled = self._settled or newly_settled
         if not self._settled:
             return []
@@ -339,12 +347,12 @@ class Scheduling:
         everywhere = newly_settled or due or changed is None
         nodes = list(self.nodes.values()) if everywhere else [changed] if changed is not None else []
         for node in nodes:
-            effects += self._serve(now, node)
+            effects += self._serve(node)
         return effects
 
-    def _serve(self, now: float, node: NodeState) -> list[Effect]:
+    def _serve(self, node: NodeState) -> list[Effect]:
         """Ask a node for what running computations want of it, in the order of their tickets."""
-        if now < self.rules.settled_at:
+        if not self._settled:
             return []
         effects: list[Effect] = []
         if node.left <= 0:
@@ -378,6 +386,7 @@ class Scheduling:
         if claim is None:
             return [Happened(Status.NodeDiscovered, addr, 0, None, None)]
         found: list[Effect] = [Happened(Status.NodeDiscovered, addr, 0, claim.computation, claim.client_id)]
-        if claim.wishes is not None and not claim.wishes.most(node.facts):
+        wanted = claim.wishes is None or claim.wishes.most(node.facts)
+        if not wanted or (node.foreign and node.left <= 0):
             found.append(Happened(Status.NodeIgnore, addr, 0, claim.computation, claim.client_id))
         return found

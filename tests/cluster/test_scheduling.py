@@ -258,6 +258,15 @@ def test_after_a_restart_running_computations_keep_their_servers_and_the_queue_i
 
 
 @pytest.mark.spec("B19")
+def test_a_scheduler_that_is_new_grants_as_soon_as_a_node_has_joined() -> None:
+    state = Scheduling(Rules(shared=True, settled_at=50))
+    _, effects = state.submitted(0, submission("a"))
+    assert effects == []
+    _, effects = state.node_joined(1, facts("n1"), 2, [])
+    assert [type(effect) for effect in effects if not isinstance(effect, Happened)] == [TellTurn, AskGrant]
+
+
+@pytest.mark.spec("B19")
 def test_leases_of_private_schedulers_are_not_taken_over() -> None:
     held = Held(b"a", b"client", "a", Ticket(1, 1), b"key", 2, b"old scheduler", shared=False, orphan=True)
     for shared in (False, True):
