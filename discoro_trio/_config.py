@@ -46,8 +46,6 @@ class Config:
     """The longest `pulse_interval` that a computation may ask for, in seconds."""
     ping_interval: float = _setting(30.0)
     """The longest pause between two looks for others on the network, in seconds."""
-    max_file_size: int = _size(1024 * GIB)
-    """The largest file that is taken, in bytes."""
     mailbox_messages: int = _size(1024)
     """The window of a mailbox for each sending process, in messages."""
     mailbox_bytes: int = _size(4 * MIB)

@@ -257,8 +257,6 @@ def _set_times(options: Mapping[str, Any]) -> None:
     config.MinPulseInterval, config.MaxPulseInterval = low, high
     config.MsgTimeout = options["msg_timeout"] or config.MsgTimeout
     config.ping_interval = options["ping_interval"] or config.ping_interval
-    if options["max_file_size"] is not None:
-        config.max_file_size = options["max_file_size"]
 
 
 def endpoint_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Membership:
         location = Location(leased.addr, leased.port)
         self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
         try:
-            link = await self._process.endpoint.link_to(leased.node_id, location, b"")
+            link = await self._process.endpoint.reach.link_to(leased.node_id, location, b"", via=session.scheduler)
             node = session.nodes.get(leased.node_id)
             if node is None or node.link is not link:
                 node = Node(leased.node_id, leased.node_name, location, link)
@@ -134,8 +134,11 @@ class Membership:
         session = self._session
         location = Location(ready.addr, ready.port)
         session.status.tell(Status.ServerDiscovered, location)
+        node = session.nodes.get(ready.node_id)
+        via = None if node is None else node.link
+        reach = self._process.endpoint.reach
         try:
-            link = await self._process.endpoint.link_to(ready.server_id, location, session.set_up.computation)
+            link = await reach.link_to(ready.server_id, location, session.set_up.computation, via=via)
             host = await self._process.starts.host(link, session.set_up.shipped)
         except DiscoroError as error:
             if not session.closed:

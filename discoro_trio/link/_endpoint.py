@@ -24,6 +24,7 @@ from .._values import Location
 from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
+from ._liveness import Liveness
 from ._listening import bound_to, is_everywhere, main_address, open_listeners
 from ._reach import Reach
 from ._services import Services, Trust
@@ -90,6 +91,8 @@ class Endpoint:
         self._strangers = Strangers()
         self.services.links_lost.append(self._forget)
         self.reach = Reach(self)
+        self.liveness = Liveness()
+        self.services.links_lost.append(self.liveness.forget)
 
     # --- links that others open
 
@@ -102,7 +105,7 @@ class Endpoint:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
         else:
-            await self._serve(*greeted)
+            await self._serve(stream, *greeted)
 
     async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
         """Shake hands with a stranger; None if that failed or took too long."""
@@ -146,8 +149,9 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    async def _serve(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
+    async def _serve(self, stream: trio.SocketStream, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
         link = self._make_link(transport, peer, rest)
+        self.liveness.watch(link, stream)
         self._register(link)
         await link.run()
 
@@ -227,7 +231,7 @@ class Endpoint:
     async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
         try:
             with trio.fail_after(config.MsgTimeout):
-                transport, peer, rest = await self._open(location, realm, expect)
+                stream, (transport, peer, rest) = await self._open(location, realm, expect)
         except Crossed:
             await self._await_crossed(dial, location)
             return
@@ -242,6 +246,7 @@ class Endpoint:
                 await transport.aclose()
                 return
             link = self._make_link(transport, peer, rest)
+            self.liveness.watch(link, stream)
             dial.link = link
             self._dialed[peer.process_id] = trio.current_time()
             self._register(link)
@@ -256,7 +261,9 @@ class Endpoint:
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
             self._give_up(dial)
 
-    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> Greeted:
+    async def _open(
+        self, location: Location, realm: bytes, expect: bytes | None
+    ) -> tuple[trio.SocketStream, Greeted]:
         credential = self.credentials.get(realm)
         if credential is None:
             message = f"no key here opens a connection to {location}"
@@ -264,7 +271,7 @@ class Endpoint:
         stream = await trio.open_tcp_stream(location.addr, location.port)
         try:
             transport, binding = await self._tls.wrap_client(stream)
-            return transport, *await greet(transport, self.identity, credential, expect, binding)
+            return stream, (transport, *await greet(transport, self.identity, credential, expect, binding))
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -357,6 +364,7 @@ async def serve_endpoint(
     identity = make_identity(name=name, location=location, process_id=process_id)
     async with open_background() as nursery:
         endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
+        nursery.start_soon(endpoint.liveness.run, name="liveness")
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         try:
             yield endpoint
