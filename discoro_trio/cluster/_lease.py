@@ -78,6 +78,7 @@ class Lease:
                 prepared.server_setup,
                 prepared.threads,
                 prepared.forward_output,
+                self.terms.pulse_interval,
             )
             return await server.request(begin)
 

@@ -404,6 +404,8 @@ class Begin(Control, frozen=True):
     server_setup: list[bytes]
     threads: int
     forward_output: bool
+    pulse_interval: float
+    """Seconds between the signs of life of the node to this server."""
 
 
 class SetUpFailed(Control, frozen=True):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._config import config
 from .._errors import PeerDisconnected
 from .._scopes import open_background
 from .._values import Location
@@ -25,6 +26,7 @@ from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
 from ._telling import Telling
 from ._vitals import Vitals
+from ._watch import NodePulse, StopWatch, answer_node_pulse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +48,9 @@ class Node:
         location: Where the node listens.
     """
 
-    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery, servers: int, folder: Path) -> None:
+    def __init__(
+        self, endpoint: Endpoint, nursery: trio.Nursery, servers: int, folder: Path, *, embedded: bool = False
+    ) -> None:
         self.location = endpoint.location
         self.name = endpoint.identity.name
         self._endpoint = endpoint
@@ -55,8 +59,11 @@ class Node:
         self._folder = folder
         events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
+        for seat in self._seats:
+            seat.watches_node = not embedded
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
+        services.on_request(NodePulse, answer_node_pulse, trust=Trust.KIN)
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.KIN)
         services.on_notice(messages.Report, self._reported, trust=Trust.KIN)
         services.on_notice(messages.PulseSeen, _alive)
@@ -89,6 +96,10 @@ class Node:
     def folder(self) -> Path:
         """Where the working folders are."""
         return self._folder
+
+    async def watch_servers(self) -> None:
+        """End servers that are stopped for too long, until cancelled."""
+        await StopWatch(lambda: config.MinPulseInterval).run(self._listening)
 
     def rest(self, *, after: int | None = None) -> None:
         """Give servers to no further computation; those that have some keep them.
@@ -205,11 +216,22 @@ def processors() -> int:
 
 
 @asynccontextmanager
-async def serve_node(endpoint: Endpoint, *, servers: int, dest_path: Path | None = None) -> AsyncIterator[Node]:
-    """Keep a node's servers while the block lasts; when it is left, they have ended."""
+async def serve_node(
+    endpoint: Endpoint, *, servers: int, dest_path: Path | None = None, embedded: bool = False
+) -> AsyncIterator[Node]:
+    """Keep a node's servers while the block lasts; when it is left, they have ended.
+
+    Args:
+        endpoint: Its place on the network.
+        servers: How many.
+        dest_path: The folder for its working folder.
+        embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
+            not take its silence for its end.
+    """
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
         async with open_background() as nursery:
-            node = Node(endpoint, nursery, servers, Path(folder))
+            node = Node(endpoint, nursery, servers, Path(folder), embedded=embedded)
+            nursery.start_soon(node.watch_servers, name="watch the servers")
             await nursery.start(node.keep_servers)
             yield node

@@ -99,7 +99,7 @@ async def open_cluster(
         scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
         token = _scheduler.set(scheduler)
         try:
-            async with serve_node(endpoint, servers=count, dest_path=folder) as node:
+            async with serve_node(endpoint, servers=count, dest_path=folder, embedded=True) as node:
                 await node.join(await endpoint.link_at(endpoint.location))
                 if not private:
                     presence = Presence(endpoint, Role.PRIVATE, Role.NODE)

@@ -56,6 +56,8 @@ class ServerSpec(msgspec.Struct, frozen=True):
     cafile: str | None
     max_file_size: int | None
     """The most bytes of a file that it takes."""
+    watches_node: bool
+    """Whether it ends itself when its node is silent; not where that is the client itself, whose thread may block."""
     settings: dict[str, Any]
     """The node's `config`, by field name."""
 
@@ -105,6 +107,7 @@ class Seat:
     def __init__(self, number: int, endpoint: Endpoint, parent: Path, events: SeatEvents) -> None:
         self.number = number
         self.server: Server | None = None
+        self.watches_node = True
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
@@ -163,6 +166,7 @@ class Seat:
             keyfile=_text(options.keyfile),
             cafile=_text(options.cafile),
             max_file_size=files_of(self._endpoint).max_file_size,
+            watches_node=self.watches_node,
             settings=attrs.asdict(config),
         )
 

@@ -22,6 +22,7 @@ from . import _messages as messages
 from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
+from ._watch import NodeWatch
 
 if TYPE_CHECKING:
     import socket
@@ -37,6 +38,7 @@ class Server:
         self._process = process
         self._nursery = nursery
         self._tail_fd = tail_fd
+        self.pulse_interval = config.MinPulseInterval
         self._output: output.Output | None = None
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
@@ -62,6 +64,7 @@ class Server:
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        self.pulse_interval = begin.pulse_interval
         if begin.forward_output:
             self._output = output.Output(self._process, begin.client_id, self._tail_fd)
             self._nursery.start_soon(self._output.run, name="output")
@@ -119,6 +122,9 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
                 nursery.start_soon(Reporter(process).run, link, name="reports")
+                if spec.watches_node:
+                    watch = NodeWatch(link, lambda: server.pulse_interval)
+                    nursery.start_soon(watch.run, name="watch the node")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
                 # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.

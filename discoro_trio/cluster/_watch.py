@@ -89,7 +89,9 @@ class StopWatch:
             if is_stopped(server.process.pid):
                 count = counts[server.process_id] = self._stopped.get(server.process_id, 0) + 1
                 if count >= PULSES:
-                    logger.warning("%s is stopped for %d pulses; another one takes its place", server.link.peer_name, count)
+                    logger.warning(
+                        "%s is stopped for %d pulses; another one takes its place", server.link.peer_name, count
+                    )
                     server.kill("it was stopped")
         self._stopped = counts
 

@@ -24,8 +24,8 @@ from .._values import Location
 from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
-from ._liveness import Liveness
 from ._listening import bound_to, is_everywhere, main_address, open_listeners
+from ._liveness import Liveness
 from ._reach import Reach
 from ._services import Services, Trust
 from ._strangers import Strangers
@@ -261,9 +261,7 @@ class Endpoint:
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
             self._give_up(dial)
 
-    async def _open(
-        self, location: Location, realm: bytes, expect: bytes | None
-    ) -> tuple[trio.SocketStream, Greeted]:
+    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> tuple[trio.SocketStream, Greeted]:
         credential = self.credentials.get(realm)
         if credential is None:
             message = f"no key here opens a connection to {location}"
