@@ -25,6 +25,7 @@ from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
 from ._secret import secret
 from ._show import show_scheduler
 from ._signals import run_until_signal
+from ._status import status
 
 if TYPE_CHECKING:
     from ._signals import Ending
@@ -80,6 +81,8 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
             shared=True,
             zombie_period=options["zombie_period"] or None,
             pulse_interval=options["pulse_interval"],
+            dest_path=options["dest_path"],
+            max_file_size=options["max_file_size"],
             **endpoint_options(options),
         )
         async with block as scheduler:
@@ -92,3 +95,4 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
 
 discoro.add_command(doctor)
 discoro.add_command(secret)
+discoro.add_command(status)

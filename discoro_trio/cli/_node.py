@@ -119,6 +119,7 @@ async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None
         nodes=options["peer"],
         discover=not options["no_discover"],
         dest_path=options["dest_path"],
+        max_file_size=options["max_file_size"],
         serve=options["serve"],
         **endpoint_options(options),
     )
