@@ -20,6 +20,7 @@ from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, 
 from ..link import EndpointOptions
 from ..process import Coro, describe, ensure_endpoint
 from ..wire import close_shipped, dumps, encode_package, open_shipped
+from ._branch import ComputationHandle
 from ._components import check_components, pack
 from ._hub import Hub
 from ._owned import Owned
@@ -216,6 +217,10 @@ class Computation(Runs):
             raise RuntimeError(message)
         self._session.check_open()
         return self._session
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it for its servers, whose coroutines can run others in it; they get a `ComputationHandle`."""
+        return ComputationHandle, (self._running().set_up.computation,)
 
     # --- what it has
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._errors import UnknownLocation
 from ..cluster import messages
+from ..link import ANY, Done
 
 if TYPE_CHECKING:
     from ..link import Endpoint, Link
@@ -31,6 +33,8 @@ class Hub:
         self.sessions: dict[bytes, Session] = {}
         for message in _About.__args__:
             endpoint.services.on_notice(message, self._bring)
+        endpoint.services.on_request(messages.Watch, self._watch, trust=ANY)
+        endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
         endpoint.services.links_lost.append(self._lost)
 
     @classmethod
@@ -45,6 +49,20 @@ class Hub:
         session = self.sessions.get(message.computation)
         if session is not None:
             session.heard(link, message)
+
+    def _of_member(self, link: Link, computation: bytes) -> Session:
+        session = self.sessions.get(computation)
+        if session is None or link.peer.process_id not in session.servers:
+            message = "this process is no server of that computation"
+            raise UnknownLocation(message)
+        return session
+
+    async def _watch(self, link: Link, watch: messages.Watch) -> messages.Members:
+        return self._of_member(link, watch.computation).watchers.add(link)
+
+    async def _replace(self, link: Link, replace: messages.ReplaceMember) -> Done:
+        await self._of_member(link, replace.computation).replace(replace.server_id, replace.reason)
+        return Done()
 
     def _lost(self, link: Link) -> None:
         for session in list(self.sessions.values()):

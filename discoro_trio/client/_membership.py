@@ -190,14 +190,17 @@ class Membership:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
                     nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
-        session.places.remove(server)
-        session.display.remove(server.server_id)
         if server.closed_idle:
             session.again.refused(server.host)
         wanted = server.word is not None and server.word.reason
         session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
+        self._forget(server)
+
+    def _forget(self, server: Server) -> None:
+        self._session.places.remove(server)
+        self._session.display.remove(server.server_id)
         lose_all(server.host, server.loss())
-        session.changed()
+        self._session.changed()
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

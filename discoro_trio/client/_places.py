@@ -88,7 +88,7 @@ class Node:
         """Why none of its servers can be used; None if one can, or may come."""
         if self.seats is None or not (self.spoilt or len(self.failures) >= self.seats):
             return None
-        return next(iter(self.failures.values()))
+        return next(iter(self.failures.values()), None)
 
     def named(self, where: str) -> bool:
         """Whether `where` means this node."""

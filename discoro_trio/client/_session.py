@@ -21,6 +21,7 @@ from ._membership import Membership
 from ._output import Display
 from ._places import Places
 from ._status import tell_created
+from ._watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,6 +90,7 @@ class Session:
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
         status: Who wants to know what happens.
+        watchers: The servers that are told which others there are.
         again: What to do with coroutines that an idle server refused.
     """
 
@@ -105,6 +107,7 @@ class Session:
         self.scheduler: Link | None = None
         self.status = status
         self.again = Again(self, nursery)
+        self.watchers = Watchers(self)
         self._zombies = False
         self._why_closed = "the computation is closed"
         self._released = False
@@ -137,6 +140,7 @@ class Session:
     def changed(self) -> None:
         """Let those look again who wait for a server."""
         self._changed.unpark_all()
+        self.watchers.tell()
 
     def waiting(self) -> int:
         """Count the tasks that wait for a server."""

@@ -320,6 +320,53 @@ class Replace(Control, frozen=True):
     reason: str
 
 
+# --- server to client, and back
+
+
+class Watch(Control, frozen=True):
+    """Which servers does the computation have? Answered by `Members`, and told again when that changes."""
+
+    computation: bytes
+
+
+class MemberNode(msgspec.Struct, frozen=True):
+    """A node of the computation."""
+
+    node_id: bytes
+    name: str
+    addr: str
+    port: int
+
+
+class MemberServer(msgspec.Struct, frozen=True):
+    """A server of the computation that takes coroutines."""
+
+    server_id: bytes
+    node_id: bytes
+    seat: int
+    addr: str
+    port: int
+
+
+class Members(Control, frozen=True):
+    """What there is now."""
+
+    computation: bytes
+    name: str
+    grace_period: float
+    pulse_interval: float
+    nodes: list[MemberNode]
+    servers: list[MemberServer]
+
+
+class ReplaceMember(Control, frozen=True):
+    """Have a server ended by force, and another started in its place; answered by `Done` when it is gone."""
+
+    computation: bytes
+    server_id: bytes
+    reason: str
+
+
 # --- node to client
 
 

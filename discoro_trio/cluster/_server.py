@@ -81,7 +81,9 @@ class Server:
     async def _install(self, begin: messages.Begin) -> None:
         folder = Path(begin.folder)
         await trio.to_thread.run_sync(place_files, folder, Path.cwd())
-        install_definitions(decode_package(begin.package), folder, place=str(self._endpoint.location))
+        self._process.shipped = install_definitions(
+            decode_package(begin.package), folder, place=str(self._endpoint.location)
+        )
 
     async def _close_if_idle(self, _link: Link, _close: messages.CloseIfIdle) -> Done | messages.StillBusy:
         if self._process.runner.busy:

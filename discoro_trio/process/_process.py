@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._config import config
 from .._errors import MailboxClosed
+from ..wire import NOTHING
 from ._callables import describe
 from ._coro import Coro
 from ._current import process_var
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import trio
 
     from ..link import Endpoint, Link
+    from ..wire import Shipped
     from ._addresses import Placed
     from ._mailbox import Mailbox
     from ._outcome import Outcome
@@ -46,12 +48,14 @@ class Process:
         id: The id of the process.
         realm: The key by which others open connections to it.
         locals: The coroutines that live here, by serial number.
+        shipped: At a server, what its computation has brought here, and can be named to its other servers.
     """
 
     def __init__(self, endpoint: Endpoint, *, realm: bytes = b"") -> None:
         self.endpoint = endpoint
         self.id = endpoint.id
         self.realm = realm
+        self.shipped: Shipped = NOTHING
         self.turns = Turns()
         self.locals: dict[int, Local] = {}
         self.mail = Mail(self)
