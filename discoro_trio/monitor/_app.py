@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from quart import Response, request, send_from_directory, websocket
+from quart import Response, request, websocket
 from quart_trio import QuartTrio
 
 from ._api import api
 from ._json import answer, parts, refuse
+from ._pages import INDEX, STATIC, read_pages, send
 from ._socket import stream
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ._guard import Guard, Refusal
     from ._hub import Hub
 
-STATIC = Path(__file__).with_name("static")
 LARGEST_BODY = 256 * 1024
 """Bytes that a request may carry."""
 POLICY = (
@@ -88,17 +88,19 @@ def make_app(own: Parts, document_root: str | Path | None = None) -> QuartTrio:
 
 
 def _add_pages(app: QuartTrio, root: Path) -> None:
+    files = read_pages(root)
+
     @app.get("/")
     async def index() -> Response:
-        return await send_from_directory(root, "index.html", cache_timeout=0)
+        return await send(files, INDEX)
 
     @app.get("/static/<path:name>")
     async def static(name: str) -> Response:
-        return await send_from_directory(root, name, cache_timeout=0)
+        return await send(files, name)
 
     @app.get("/favicon.ico")
     async def icon() -> Response:
-        return await send_from_directory(root, "icon.svg", mimetype="image/svg+xml", cache_timeout=3600)
+        return await send(files, "icon.svg")
 
 
 def _error_page(status: int) -> Callable[[Any], Awaitable[Response]]:
