@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from .._values import Location
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Actions:
         """Replace a server's process; what runs there is lost."""
         if location not in self._model.servers:
             return Result(location, location, ok=False, text="there is no such server")
-        return await self._call("restart", "restart_server", location, who, location)
+        return await self._call("restart", "restart_server", location, who, Location.parse(location))
 
     async def suspend(self, addr: str, who: str, *, resume: bool = False) -> Result:
         """Let no new coroutine start at a node, or let them again."""

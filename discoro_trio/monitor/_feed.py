@@ -43,12 +43,17 @@ class Feed:
     Args:
         model: What they change.
         clock: Seconds since the epoch.
+
+    Attributes:
+        computations_known: Whether tables tell of computations; messages then say nothing new of them.
     """
 
     def __init__(self, model: Model, clock: Clock = time.time) -> None:
         self._model = model
         self._clock = clock
-        self._missed = 0
+        self._computations = 0
+        self._current = ""
+        self.computations_known = False
 
     def apply(self, message: object) -> None:
         """Take one message; one that is not known is logged and otherwise nothing."""
@@ -59,7 +64,6 @@ class Feed:
         elif isinstance(message, NodeInfo):
             self.node_info(message)
         elif isinstance(message, StatusLagged):
-            self._missed += message.missed
             logger.warning("the monitor fell behind and missed %d status messages", message.missed)
         else:
             logger.info("the monitor does not know what a %s says", type(message).__name__)
@@ -72,11 +76,22 @@ class Feed:
         elif status is Status.CoroCreated and isinstance(info, CoroInfo):
             self._created(info)
         elif status is Status.ComputationScheduled and isinstance(info, Location):
-            self._model.computation(str(info), owner=str(info), state="running", begin=self._clock())
+            self._computation(info, state="running", begin=self._clock())
         elif status is Status.ComputationClosed and isinstance(info, Location):
-            self._model.computation(str(info), owner=str(info), state="closed", end=self._clock())
+            self._computation(info, state="closed", end=self._clock(), lease=0)
         else:
             logger.info("the monitor does not understand a %s about a %s", status, type(info).__name__)
+
+    def _computation(self, client: Location, **facts: object) -> None:
+        """Note a computation, which messages name by its client only: the last one of it that is not over."""
+        if self.computations_known:
+            return
+        own = [one for one in self._model.computations.values() if one.owner == str(client) and one.state != "closed"]
+        if not own:
+            self._computations += 1
+        key = own[-1].key if own else f"{client}#{self._computations}"
+        self._model.computation(key, owner=str(client), **facts)
+        self._current = key
 
     def _node(self, addr: str, state: str) -> None:
         if state in GONE:
@@ -100,11 +115,10 @@ class Feed:
         where = str(coro.location)
         if where not in self._model.servers:
             self._server(coro.location, "ready")
-        self._model.created(
-            Coroutine(
-                coro.id, coro.name, where, info.start_time, args=tuple(info.args), kwargs=dict(info.kwargs), handle=coro
-            )
-        )
+        coroutine = Coroutine(coro.id, coro.name, where, info.start_time, handle=coro)
+        coroutine.args, coroutine.kwargs = tuple(info.args), dict(info.kwargs)
+        coroutine.computation = self._current
+        self._model.created(coroutine)
 
     def _finished(self, message: MonitorException) -> None:
         error = message.error

@@ -121,11 +121,11 @@ class Model:
 
     # --- coroutines
 
-    def created(self, coroutine: Coroutine) -> None:
-        """Note a coroutine; one that is known already changes nothing."""
+    def created(self, coroutine: Coroutine, *, count: bool = True) -> None:
+        """Note a coroutine; one that is known already changes nothing. Without `count`, `counted` tells the numbers."""
         if coroutine.key in self.running:
             return
-        for counts in self._counts_of(coroutine):
+        for counts in self._counts_of(coroutine) if count else ():
             counts.submitted += 1
         self.version += 1
         if len(self.running) < MOST_AT_ONCE:
@@ -134,8 +134,16 @@ class Model:
             if server is not None:
                 server.running[coroutine.key] = None
 
-    def finished(self, key: str, state: str, at: float, error: str = "") -> None:
-        """Note the end of a coroutine: `done`, `failed`, `cancelled` or `lost`. An unknown one changes nothing."""
+    def finished(self, key: str, state: str, at: float, error: str = "", *, count: bool = True) -> None:
+        """Note the end of a coroutine, known by its key or not.
+
+        Args:
+            key: Which; an unknown one changes nothing.
+            state: `done`, `failed`, `cancelled`, `lost`; `ended` if it is not known how.
+            at: When, in seconds since the epoch.
+            error: What it raised, as text.
+            count: Whether this says so first; otherwise `counted` tells the numbers.
+        """
         coroutine = self.running.pop(key, None)
         if coroutine is None:
             return
@@ -143,7 +151,7 @@ class Model:
         # What it was given is not kept alive by a table.
         coroutine.args, coroutine.kwargs, coroutine.handle = (), {}, None
         failed = state in {"failed", "lost"}
-        for counts in self._counts_of(coroutine):
+        for counts in self._counts_of(coroutine) if count else ():
             counts.done += 1
             counts.failed += failed
         server = self.servers.get(coroutine.server)

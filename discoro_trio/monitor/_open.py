@@ -26,14 +26,15 @@ from ._guard import SHORTEST_TOKEN, is_loopback, make_guard
 from ._hub import Hub
 from ._model import Model
 from ._serving import Serving, open_listeners, tls_context
-from ._source import follow
+from ._source import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+    from ..client import Computation
     from ..process import Coro
-    from ._source import Source
+    from ._source import HasTables
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class HTTPServer:
 
 @asynccontextmanager
 async def open_http_server(
-    source: Source | None = None,
+    source: Computation | HasTables | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 8181,
@@ -135,16 +136,17 @@ async def open_http_server(
     bound = listeners[0].socket.getsockname()[1]
     scheme = "http" if tls is None else "https"
     guard = make_guard(host=host, token=secret, scheme=scheme, read_only=read_only, open_to_all=is_loopback(host))
-    model, ready = Model(), trio.Event()
+    model = Model()
     hub, feed = Hub(model, poll_sec=float(poll_sec)), Feed(model)
+    follower = Follower(source, model, feed)
     async with _closing(listeners), ensure_endpoint(), open_background() as nursery:
-        parts = Parts(hub, guard, Actions(model, source, nursery), f"discoro_{bound}", ready.is_set)
+        parts = Parts(hub, guard, Actions(model, source, nursery), f"discoro_{bound}", lambda: follower.ready)
         serving = Serving(make_app(parts, document_root), tls)
         status_coro: Coro[Any] = await nursery.start(_take_messages, feed)
         server = HTTPServer(f"{scheme}://{_shown_host(host)}:{bound}/", secret, status_coro, hub)
         tasks: Mapping[str, Part] = {
             "views": hub.run,
-            "source": partial(follow, source, feed, ready),
+            "source": follower.run,
             "listeners": partial(_serve, serving, listeners),
         }
         nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only

@@ -115,7 +115,7 @@ class Coroutine:
     end: float | None = None
     """Seconds since the epoch."""
     state: str = "running"
-    """`running`, `done`, `failed`, `cancelled` or `lost`."""
+    """`running`, `done`, `failed`, `cancelled`, `lost`, or `ended` if it is not known how."""
     error: str = ""
     """What it raised, in one line."""
     progress: tuple[float, float | None, str] | None = None
@@ -135,7 +135,7 @@ class Computation:
     owner: str = ""
     """The client, for people."""
     state: str = "queued"
-    """`queued`, `running` or `closed`."""
+    """`queued`, `running`, `detached` (its client cannot be reached) or `closed`."""
     submitted: float | None = None
     """Seconds since the epoch."""
     begin: float | None = None

@@ -131,7 +131,7 @@ def _in_state(coroutine: Coroutine, state: str) -> bool:
 
 def _computations(model: Model, query: Query, _now: float) -> Page:
     newest = [one for one in reversed(model.computations.values()) if query.state in {"", one.state}]
-    newest.sort(key=lambda one: ("running", "queued", "closed").index(one.state))
+    newest.sort(key=lambda one: ("running", "detached", "queued", "closed").index(one.state))
     return _table(model, query, {}, newest, _COMPUTATIONS)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from quart_trio import QuartTrio
 
+    from discoro_trio import Location
     from discoro_trio.monitor._app import Parts
 
 NOW = 1_000_000.0
@@ -37,8 +38,8 @@ class Target:
     async def terminate(self) -> None:
         self.done.append(("terminate", None))
 
-    async def restart_server(self, location: str) -> None:
-        self.done.append(("restart", location))
+    async def restart_server(self, location: Location) -> None:
+        self.done.append(("restart", str(location)))
 
     async def suspend_node(self, addr: str) -> None:
         self.done.append(("suspend", addr))
