@@ -71,6 +71,10 @@ class _NodeLoads:
     total: float = 0
 
 
+_FEWEST_RANKED = 2
+"""With fewer nodes than that there is nothing to choose between, and a change need not keep their order."""
+
+
 class Placement:
     """The loads of all servers, by the ids of node and server.
 
@@ -90,6 +94,9 @@ class Placement:
         loads.servers.set(server, 0)
         self._node_of[server] = node
         self._rank(node, loads)
+        if len(self._nodes) == _FEWEST_RANKED:
+            for other, of_other in self._nodes.items():
+                self._rank(other, of_other)
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load."""
@@ -114,7 +121,8 @@ class Placement:
         loads = self._nodes[node]
         loads.servers.set(server, loads.servers.loads[server] + by)
         loads.total += by
-        self._rank(node, loads)
+        if len(self._nodes) >= _FEWEST_RANKED:
+            self._rank(node, loads)
 
     def _rank(self, node: bytes, loads: _NodeLoads) -> None:
         if node not in self.suspended:
@@ -136,7 +144,9 @@ class Placement:
 
     def least(self, node: bytes | None = None) -> bytes | None:
         """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
-        where = self._by_load.least() if node is None else node
+        where = node
+        if node is None:
+            where = self._by_load.least() if len(self._nodes) >= _FEWEST_RANKED else next(iter(self._nodes), None)
         loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
         return loads.servers.least() if loads is not None else None
 

@@ -11,6 +11,7 @@ import functools
 import inspect
 import reprlib
 import weakref
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -58,12 +59,21 @@ def describe(function: Callable[..., Any]) -> Described:
     Raises:
         TypeError: It cannot be run; the message says what to write instead.
     """
-    # A bound method is made anew at each look; its function lasts.
-    subject = function.__func__ if inspect.ismethod(function) else function
-    known = _known.get(id(subject))
-    traits = known[1] if known is not None and known[0]() is subject else _look(subject)
+    traits = _traits_of(function)
     called = _awaiting(function) if traits.hands_on else function
     return Described(called, traits.name, traits.is_async, traits.wants_coro)
+
+
+def checked_name(function: Callable[..., Any]) -> str:
+    """Give the name of a callable for people, which is all that the one who starts it needs. Raises as `describe`."""
+    return _traits_of(function).name
+
+
+def _traits_of(function: Callable[..., Any]) -> _Traits:
+    # A bound method is made anew at each look; its function lasts.
+    subject = function.__func__ if type(function) is MethodType else function
+    known = _known.get(id(subject))
+    return known[1] if known is not None and known[0]() is subject else _look(subject)
 
 
 def _look(subject: Callable[..., Any]) -> _Traits:

@@ -14,7 +14,7 @@ import attrs
 from .._config import config
 from .._errors import PeerDisconnected, ProtocolError
 from ..wire import Kind, dumps
-from ._callables import describe, reject_coro
+from ._callables import checked_name, reject_coro
 from ._definitions import NUMBER, Sent
 from ._outcome import Arrived, Ending, Here
 from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
@@ -67,7 +67,7 @@ class Call:
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        self.name = name or describe(function).name
+        self.name = name or checked_name(function)
         self.body, self.buffers = dumps((args, kwargs) if name is None else (args, kwargs, name), shipped)
 
 
