@@ -90,6 +90,7 @@ class Session:
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
         status: Who wants to know what happens.
+        waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
         again: What to do with coroutines that an idle server refused.
     """
@@ -113,7 +114,7 @@ class Session:
         self._released = False
         self._over = trio.Event()
         self._process = process
-        self._changed = trio.lowlevel.ParkingLot()
+        self.waiting = trio.lowlevel.ParkingLot()
 
     @property
     def location(self) -> Location:
@@ -139,12 +140,8 @@ class Session:
 
     def changed(self) -> None:
         """Let those look again who wait for a server."""
-        self._changed.unpark_all()
+        self.waiting.unpark_all()
         self.watchers.tell()
-
-    def waiting(self) -> int:
-        """Count the tasks that wait for a server."""
-        return self._changed.statistics().tasks_waiting
 
     # --- starting
 
@@ -171,7 +168,7 @@ class Session:
         failure = self.places.failure()
         if failure is not None:
             raise failure.refusal()
-        await self._changed.park()
+        await self.waiting.park()
 
     async def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Started:
         """Start a coroutine at the least loaded server of the least loaded node, waiting while there is none."""

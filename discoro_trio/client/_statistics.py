@@ -42,5 +42,5 @@ def statistics_of(session: Session) -> ComputationStatistics:
         servers_lost=places.servers_lost,
         submitted=places.submitted_before + sum(host.submitted for host in hosts),
         running=sum(len(host.started) for host in hosts),
-        waiting=session.waiting(),
+        waiting=session.waiting.statistics().tasks_waiting,
     )

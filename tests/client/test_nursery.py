@@ -327,6 +327,25 @@ async def test_1000_are_cancelled_together(computation: discoro.Computation) -> 
     assert computation.statistics().running == 0
 
 
+async def test_it_mixes_with_local_nurseries(computation: discoro.Computation, tmp_path: Path) -> None:
+    async def stay_there() -> None:
+        async with computation.open_nursery() as nursery:
+            await stay_in_each(computation, nursery, tmp_path)
+            running.set()
+
+    async def block() -> None:
+        async with discoro.open_nursery() as local:
+            local.start_soon(stay_there)
+            await running.wait()
+            local.start_soon(fail, "here")
+
+    running = trio.Event()
+    with pytest.raises(ExceptionGroup) as caught:
+        await block()
+    assert texts(caught.value) == ["here"]
+    assert states(tmp_path) == ["clean"] * 4
+
+
 # --- start
 
 
