@@ -53,7 +53,7 @@ class Lease:
     over: Over | None = None
     """Why it is ending, if it is."""
     busy: set[int] = attrs.Factory(set)
-    """The seats at which something runs."""
+    """The seats at which something runs, or which are being set up."""
     idle_since: dict[int, float] = attrs.Factory(dict)
     since: float = 0.0
     """When it was given."""
@@ -94,6 +94,7 @@ class Holding:
         for seat in seats:
             self._holder[seat] = lease
             lease.seats.add(seat)
+            lease.busy.add(seat)  # until it is set up
             lease.idle_since[seat] = now
         return len(seats)
 

@@ -229,6 +229,8 @@ class Leasing:
 
     async def _begin(self, lease: Lease, seat: Seat, server: Server) -> None:
         reply = await lease.begin(server)
+        if self.lease_at(seat) is lease:
+            self.active(seat, busy=False)
         if reply is not None and lease.ending is None and lease.client is not None:
             lease.client.notify(self._begun(lease, seat, server, reply))
 

@@ -219,7 +219,7 @@ class Scheduling:
         wanted = any(claim.wishes is not None and claim.wishes.frugal for claim in self.claims.running())
         return self._serve(node) if wanted or first else []
 
-    def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:
+    def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:  # noqa: ARG002 - all events come with the time
         """A node has given servers, perhaps fewer than it was asked for."""
         node = self.nodes.get(node_id)
         if node is None or not node.grant_lease(computation, servers):
@@ -252,7 +252,7 @@ class Scheduling:
                 effects += self._end(claim) + self._advance(now)
         return effects
 
-    def room(self, now: float, node_id: bytes, free: int) -> list[Effect]:
+    def room(self, now: float, node_id: bytes, free: int) -> list[Effect]:  # noqa: ARG002 - as above
         """A node has free servers again, or fewer than before."""
         node = self.nodes.get(node_id)
         if node is None:

@@ -48,7 +48,7 @@ async def tell(word: str, *, coro: discoro.Coro[None]) -> None:
 def short_pulses() -> Iterator[None]:
     """Judge the silent soon."""
     before = discoro.config.MinPulseInterval
-    discoro.config.MinPulseInterval = 0.2
+    discoro.config.MinPulseInterval = 0.6
     yield
     discoro.config.MinPulseInterval = before
 

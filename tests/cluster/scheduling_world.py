@@ -236,8 +236,10 @@ class World:
         """A client comes to the nodes where it has servers."""
         for node in self.nodes.values():
             lease = node.holding.leases.get(client.submission.computation)
-            if lease is not None and node.node_id in client.leased:
+            if lease is not None and node.node_id in client.leased and not lease.attended:
                 lease.attended = True
+                for seat in lease.seats:
+                    node.holding.activity(self.now, seat, busy=False)
 
     def close(self, client: Client) -> None:
         """A client closes its computation: first at the nodes, then at the scheduler."""
