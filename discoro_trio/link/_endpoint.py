@@ -31,6 +31,7 @@ from ._services import Services, Trust
 from ._strangers import Strangers
 from ._tls import Tls, is_loopback
 from ._transport import Transport, transport_over
+from ._vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,6 +67,7 @@ class Endpoint:
         bound: The address at which it listens.
         discovery: How it finds others and is found; None if it takes no part in that.
         options: The options that it was opened with, if it was opened by options.
+        vigil: Ends the links to hosts that vanish.
         reach: The way to processes that cannot be dialled.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
@@ -89,6 +91,7 @@ class Endpoint:
         self._self_lock = trio.Lock()
         self._tls = tls
         self._strangers = Strangers()
+        self.vigil = Vigil()
         self.services.links_lost.append(self._forget)
         self.reach = Reach(self)
         self.liveness = Liveness()
@@ -156,7 +159,9 @@ class Endpoint:
         await link.run()
 
     def _make_link(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> Link:
-        return Link(transport, peer, self.services, self._trust(peer.realm), early=rest)
+        link = Link(transport, peer, self.services, self._trust(peer.realm), early=rest)
+        self.vigil.watch(link, transport)
+        return link
 
     def _register(self, link: Link) -> None:
         old = self.links.get(link.peer.process_id)
@@ -172,6 +177,7 @@ class Endpoint:
                 dial.done.set()
 
     def _forget(self, link: Link) -> None:
+        self.vigil.forget(link)
         if self.links.get(link.peer.process_id) is link:
             del self.links[link.peer.process_id]
             self._dialed.pop(link.peer.process_id, None)
@@ -364,6 +370,7 @@ async def serve_endpoint(
         endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
         nursery.start_soon(endpoint.liveness.run, name="liveness")
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
+        nursery.start_soon(endpoint.vigil.run, name="watch for hosts that vanish")
         try:
             yield endpoint
         finally:

@@ -63,6 +63,11 @@ class TlsTransport:
                 return
 
     @property
+    def socket(self) -> trio.socket.SocketType | None:
+        """The socket below it, if there is one."""
+        return self._below.socket
+
+    @property
     def certificate(self) -> bytes:
         """The peer's certificate, as DER; b"" if it has none."""
         return self._tls.getpeercert(binary_form=True) or b""

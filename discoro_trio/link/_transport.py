@@ -22,6 +22,11 @@ _MOST_BUFFERS = 512
 class Transport(Protocol):
     """What a link needs of the thing below it."""
 
+    @property
+    def socket(self) -> trio.socket.SocketType | None:
+        """The socket below it, if there is one."""
+        ...
+
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
         ...
@@ -45,6 +50,11 @@ class SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._socket = stream.socket
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket below it."""
+        return self._socket
 
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
@@ -86,6 +96,11 @@ class StreamTransport:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+
+    @property
+    def socket(self) -> None:
+        """None: a stream in general has no socket."""
+        return
 
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 at the end of the stream."""

@@ -1,0 +1,82 @@
+"""Connections whose other end has vanished without a word: found by what the kernel hears of it.
+
+A host that loses its power or its network sends no end of a stream. Its kernel, other than its programs, answers at
+once while it lives, also for a process that computes or was stopped, so this judges by the kernel's acknowledgements
+and never ends a connection to a living peer that is merely slow. Whether a program does its duty is judged elsewhere,
+by its answers.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._config import config
+from .._errors import PeerDisconnected
+
+if TYPE_CHECKING:
+    from ._link import Link
+    from ._transport import Transport
+
+PULSES = 5
+"""A peer whose kernel has acknowledged nothing for so many pulses is gone."""
+
+# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes of flags, then thirteen u32, of which the last is
+# tcpi_last_ack_recv: milliseconds since anything was acknowledged, a keepalive or a window probe included.
+_TCP_INFO = struct.Struct("=8x48xI")
+
+
+class Vigil:
+    """Watches the TCP connections of one endpoint."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[Link, trio.socket.SocketType] = {}
+
+    def watch(self, link: Link, transport: Transport) -> None:
+        """Watch the connection of a link, if it is one of TCP."""
+        sock = transport.socket
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            _probe_when_idle(sock)
+            self._sockets[link] = sock
+
+    def forget(self, link: Link) -> None:
+        """Watch it no more."""
+        self._sockets.pop(link, None)
+
+    async def run(self) -> None:
+        """End the links whose peers are gone, until cancelled."""
+        while True:
+            await trio.sleep(_interval() / 2)
+            longest = PULSES * _interval()
+            for link, sock in list(self._sockets.items()):
+                if not link.lost and _silence(sock) >= longest:
+                    link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
+
+
+def _interval() -> float:
+    # The kernel probes an idle connection once a second at most.
+    return max(1.0, config.MinPulseInterval)
+
+
+def _probe_when_idle(sock: trio.socket.SocketType) -> None:
+    seconds = int(_interval())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # macOS has another name for the first, and Windows has had all of them since 2017.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    if idle is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, idle, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PULSES)
+
+
+def _silence(sock: trio.socket.SocketType) -> float:
+    """Give the seconds since the peer's kernel was heard; 0 where this one does not say (keepalive alone serves)."""
+    if sys.platform != "linux" or sock.fileno() < 0:
+        return 0.0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    (milliseconds,) = _TCP_INFO.unpack(info)
+    return float(milliseconds) / 1000
