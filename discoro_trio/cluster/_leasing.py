@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._config import config
 from .._errors import DiscoroError, UnknownLocation
 from ..link import Done
 from . import _messages as messages
@@ -72,6 +73,11 @@ class Leasing:
         """Give the lease that a seat belongs to."""
         held = self._holding.holder(seat.number)
         return self._leases.get(held.terms.computation) if held is not None else None
+
+    def pulse_interval(self, seat: Seat) -> float:
+        """Give the seconds between the pulses of whoever has a seat."""
+        lease = self.lease_at(seat)
+        return lease.terms.pulse_interval if lease is not None else config.MinPulseInterval
 
     def _seats_of(self, computation: bytes) -> Iterator[Seat]:
         held = self._holding.leases.get(computation)

@@ -25,6 +25,7 @@ from ._forks import open_template
 from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
 from ._telling import Telling
+from ._stopped import replace_stopped
 from ._vitals import Vitals
 from ._watch import NodePulse, StopWatch, answer_node_pulse
 
@@ -68,6 +69,7 @@ class Node:
         services.on_notice(messages.Report, self._reported, trust=Trust.KIN)
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
+        nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")
 
     @property
     def servers(self) -> list[Location]:

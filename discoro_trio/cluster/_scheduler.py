@@ -176,8 +176,12 @@ class Scheduler:
         """Tell the state the time, when something can follow from it."""
         while True:
             now = trio.current_time()
-            await trio.sleep_until(min(max(self._state.next_tick(), now), now + self._rules.pulse_interval))
-            self._carry_out(self._state.tick(trio.current_time()))
+            due = min(max(self._state.next_tick(), now), now + self._rules.pulse_interval)
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            if now - due > self._rules.pulse_interval / 2:
+                self._state.stalled(now)
+            self._carry_out(self._state.tick(now))
 
     async def _ask_nodes(self, _link: Link, ask: messages.AskNodes) -> messages.NodesAre:
         givers = self._state.givers(ask.computation)

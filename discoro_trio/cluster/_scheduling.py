@@ -312,6 +312,12 @@ class Scheduling:
                 effects += self._discard(claim)
         return effects + self._advance(now)
 
+    def stalled(self, now: float) -> None:
+        """This process has not run for a while: what nodes sent meanwhile is still to be read, within a pulse."""
+        latest = now - (PULSES - 1) * self.rules.pulse_interval
+        for node in self.nodes.values():
+            node.heard = max(node.heard, latest)
+
     def next_tick(self) -> float:
         """Give the time of the next `tick` that can have an effect."""
         longest = PULSES * self.rules.pulse_interval

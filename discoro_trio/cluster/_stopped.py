@@ -1,0 +1,65 @@
+"""Servers that were stopped by a signal: a node replaces one that stays so for five pulses.
+
+A server whose thread is blocked runs, and is never touched here; one that is stopped will not run again by itself.
+psutil is imported where it is first needed: it would cost every start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._config import config
+from ._facts import PULSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._seat import Seat, Server
+
+_LOOKS_A_PULSE = 2
+
+
+async def replace_stopped(seats: Iterable[Seat], pulse_interval: Callable[[Seat], float]) -> None:
+    """Look at the servers twice a pulse, and end those that were stopped for five pulses, until cancelled.
+
+    Args:
+        seats: Where the servers are.
+        pulse_interval: Gives the seconds between the pulses of whoever uses a seat.
+    """
+    looks: dict[Server, _Looks] = {}
+    while True:
+        # Looks are counted, not seconds: while the node itself is stopped, nobody could have continued a server.
+        await trio.sleep(config.MinPulseInterval / _LOOKS_A_PULSE)
+        before, looks = looks, {}
+        for seat in seats:
+            server = seat.server
+            switches = _switches_if_stopped(server) if server is not None else None
+            if server is None or switches is None:
+                continue
+            last = before.get(server)
+            count = last.count + 1 if last is not None and last.switches == switches else 1
+            looks[server] = now = _Looks(switches, count)
+            if now.count * config.MinPulseInterval / _LOOKS_A_PULSE > PULSES * pulse_interval(seat):
+                server.kill(f"it was stopped by a signal for {PULSES} pulses")
+
+
+@attrs.frozen
+class _Looks:
+    """How often a server was found stopped, without having run in between."""
+
+    switches: int
+    """How often it had been given and had left the processor."""
+    count: int
+
+
+def _switches_if_stopped(server: Server) -> int | None:
+    import psutil  # noqa: PLC0415 - see above
+
+    try:
+        process = psutil.Process(server.process.pid)
+        return sum(process.num_ctx_switches()) if process.status() == psutil.STATUS_STOPPED else None
+    except psutil.Error:
+        return None  # it has just ended, and its seat hears of that
