@@ -165,6 +165,8 @@ class Link:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                if self.error is not None:  # it failed before it ran
+                    nursery.cancel_scope.cancel()
                 nursery.start_soon(self._write, nursery, name=f"writer to {self.peer_name}")
                 nursery.start_soon(self._read, nursery, name=f"reader from {self.peer_name}")
                 task_status.started()
