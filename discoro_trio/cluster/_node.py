@@ -24,8 +24,8 @@ from . import _messages as messages
 from ._forks import open_template
 from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
-from ._telling import Telling
 from ._stopped import replace_stopped
+from ._telling import Telling
 from ._vitals import Vitals
 from ._watch import NodePulse, StopWatch, answer_node_pulse
 

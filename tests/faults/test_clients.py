@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -113,10 +114,8 @@ async def break_off(location: discoro.Location, number: int) -> None:
         if number % 4:
             await stream.send_all(b"\xff" * (1 if number % 4 == 1 else 1000))
         if number % 4 == 3:
-            try:
+            with contextlib.suppress(trio.BrokenResourceError):
                 await stream.receive_some()
-            except trio.BrokenResourceError:
-                pass
 
 
 async def greet_and_break(location: discoro.Location, key: Credential, times: int) -> None:
