@@ -3,7 +3,17 @@
 Everything here works under pytest-trio.
 """
 
+from ._killer import ProcessKiller, open_process_killer, server_pids
 from ._leaks import check_leaks
 from ._proxy import Damage, Direction, FaultProxy, open_fault_proxy
 
-__all__ = ["Damage", "Direction", "FaultProxy", "check_leaks", "open_fault_proxy"]
+__all__ = [
+    "Damage",
+    "Direction",
+    "FaultProxy",
+    "ProcessKiller",
+    "check_leaks",
+    "open_fault_proxy",
+    "open_process_killer",
+    "server_pids",
+]

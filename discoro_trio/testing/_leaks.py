@@ -1,4 +1,4 @@
-"""Checks that a block left nothing behind: no task, no descriptor, no process, no folder.
+"""Checks that a block left nothing behind: no task, no descriptor, no process, no folder of this process.
 
 What is there before the block is not its concern.
 """
@@ -50,7 +50,7 @@ def _look() -> _Found:
         tasks=trio.lowlevel.current_statistics().tasks_living,
         descriptors=psutil.Process().num_fds(),
         processes=frozenset(child.pid for child in psutil.Process().children(recursive=True)),
-        folders=frozenset(path.name for path in Path(tempfile.gettempdir()).glob("discoro-*")),
+        folders=frozenset(path.name for path in Path(tempfile.gettempdir()).glob(f"discoro-{os.getpid()}-*")),
     )
 
 

@@ -22,7 +22,7 @@ async def test_a_block_that_leaves_nothing_passes() -> None:
     async with check_leaks():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 0)
-        with tempfile.TemporaryDirectory(prefix="discoro-"):
+        with tempfile.TemporaryDirectory(prefix=f"discoro-{os.getpid()}-"):
             pass
 
 
@@ -53,5 +53,5 @@ async def test_a_process_is_found() -> None:
 async def test_a_folder_is_found() -> None:
     with pytest.raises(AssertionError, match="folders"):
         async with check_leaks():
-            folder = tempfile.mkdtemp(prefix="discoro-")
+            folder = tempfile.mkdtemp(prefix=f"discoro-{os.getpid()}-")
     os.rmdir(folder)  # noqa: PTH106 - pathlib's would be asked not to block
