@@ -150,7 +150,8 @@ async def open_http_server(
             "listeners": partial(_serve, serving, listeners),
         }
         nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only
-        _announce(server.url, secret if token is None else None)
+        if token is None:
+            _announce(server.url, secret)
         yield server
 
 
@@ -213,7 +214,6 @@ def _shown_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _announce(url: str, token: str | None) -> None:
-    """Show where the monitor is; the token, if nobody else knows it, once and behind `#`: that is never sent."""
-    shown = url if token is None else f"{url}#token={token}"
-    print(f"monitor: {shown}", file=sys.stderr)  # noqa: T201 - a log would keep the token
+def _announce(url: str, token: str) -> None:
+    """Show, once, the address that carries the token which nobody knows yet; what follows a `#` is never sent."""
+    print(f"monitor: {url}#token={token}", file=sys.stderr)  # noqa: T201 - a log would keep the token

@@ -1,0 +1,242 @@
+"""`open_http_server`: what it watches, its options, and that nothing of it disturbs the block."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trustme
+
+import discoro_trio as discoro
+from discoro_trio.link import OptionError
+from discoro_trio.monitor import _open
+from discoro_trio.monitor._hub import Hub
+
+from ..client.clusters import ROOT, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "a-token-for-tests"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def nap(seconds: float, *, coro: discoro.Coro[float]) -> float:
+    coro.report(1, total=4, text="napping")
+    print("good night")  # noqa: T201 - it is the output that is watched
+    await trio.sleep(seconds)
+    return seconds
+
+
+def fetch(url: str, context: ssl.SSLContext | None = None) -> Any:
+    with urllib.request.urlopen(url, timeout=10, context=context) as answer:  # noqa: S310 - our own address
+        return json.loads(answer.read())
+
+
+async def get(server: Any, path: str) -> Any:
+    return await trio.to_thread.run_sync(fetch, f"{server.url}api/v1/{path}")
+
+
+async def until(server: Any, path: str, holds: Any) -> Any:
+    with trio.fail_after(10):
+        while not holds(found := await get(server, path)):  # noqa: ASYNC110 - as a program asks that has no stream
+            await trio.sleep(0.05)
+    return found
+
+
+# --- what it watches
+
+
+@pytest.mark.spec("S89", "S91", "S95", "B18", "B24")
+async def test_it_watches_a_computation_with_its_arguments_output_and_ends() -> None:
+    async with (
+        discoro.open_cluster(servers=2),
+        discoro.Computation([nap], name="naps").schedule() as computation,
+        discoro.open_http_server(computation, port=0, token=TOKEN) as server,
+    ):
+        await computation.run_result(nap, 0)
+        rcoro = await computation.run(nap, 60)
+        found = await until(server, "coroutines", lambda page: page["total"] == 1)
+        assert (found["rows"][0]["name"], found["rows"][0]["args"]) == ("nap", "60")
+        rcoro.cancel()
+        with pytest.raises(discoro.CoroCancelled):
+            await rcoro.result()
+        ended = await until(server, "coroutines?state=ended", lambda page: page["total"] == 2)
+        assert [row["state"] for row in ended["rows"]] == ["cancelled", "done"]
+        output = await until(server, "output", lambda page: page["total"] >= 1)
+        assert "good night" in output["rows"][0]["text"]
+        loads = await until(server, "cluster", lambda page: page["rows"][0]["memory"] is not None)
+        assert loads["rows"][0]["servers"] == 2
+        owners = await until(server, "computations", lambda page: page["total"] == 1)
+        assert owners["rows"][0]["name"] == "naps"
+
+
+@pytest.mark.spec("S89", "B23", "B24")
+async def test_it_watches_a_scheduler_with_progress_and_the_queue() -> None:
+    async with (
+        discoro.open_cluster(servers=1) as scheduler,
+        discoro.open_http_server(scheduler, port=0, token=TOKEN) as server,
+    ):
+        async with discoro.Computation([nap], name="naps").schedule() as computation:
+            rcoro = await computation.run(nap, 60)
+            found = await until(server, "coroutines", lambda page: page["rows"] and page["rows"][0]["progress"])
+            assert found["rows"][0]["progress"] == [1.0, 4.0, "napping"]
+            running = await get(server, "computations")
+            assert [(row["name"], row["state"]) for row in running["rows"]] == [("naps", "running")]
+            rcoro.cancel()
+        over = await until(server, "computations", lambda page: page["rows"][0]["state"] == "closed")
+        assert over["rows"][0]["submitted"] == 1
+
+
+@pytest.mark.spec("S05", "S17", "S89")
+async def test_its_status_coro_takes_the_messages_of_a_computation() -> None:
+    async with discoro.open_cluster(servers=1), discoro.open_http_server(port=0, token=TOKEN) as server:
+        async with discoro.Computation([nap], status_coro=server.status_coro).schedule() as computation:
+            assert await computation.run_result(nap, 0) == 0
+            found = await until(server, "summary", lambda sums: sums["done"] == 1)
+            assert (found["submitted"], found["running"]) == (1, 0)
+        # After the computation has closed, the tables are still there.
+        assert (await get(server, "coroutines?state=ended"))["total"] == 1
+
+
+async def test_messages_that_it_does_not_know_change_nothing() -> None:
+    async with discoro.open_http_server(port=0, token=TOKEN) as server:
+        for message in ("hello", None, 3, discoro.DiscoroStatus(discoro.Status.NodeClosed, "10.0.0.9")):
+            await server.status_coro.send(message)
+        found = await until(server, "cluster", lambda page: page["total"] == 1)
+        assert found["rows"][0]["state"] == "closed"
+
+
+# --- its options
+
+
+@pytest.mark.spec("S82", "B14")
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"host": ""}, "token"),
+        ({"host": "10.1.2.3"}, "token"),
+        ({"host": "", "token": "short"}, "token"),
+        ({"poll_sec": 0}, "poll_sec"),
+        ({"document_root": "/nowhere"}, "document_root"),
+        ({"certfile": "/nowhere.pem"}, "certfile"),
+    ],
+)
+async def test_options_that_cannot_work_are_named(options: dict[str, Any], option: str) -> None:
+    with pytest.raises(OptionError) as error:
+        async with discoro.open_http_server(**{"port": 0, **options}):
+            pass
+    assert error.value.option == option
+
+
+@pytest.mark.spec("S81", "B14")
+async def test_on_every_interface_looking_needs_the_token() -> None:
+    async with discoro.open_http_server(host="", port=0, token=TOKEN) as server:
+        with pytest.raises(urllib.error.HTTPError, match="401") as error:
+            await get(server, "cluster")
+        error.value.close()
+
+
+@pytest.mark.spec("B14")
+async def test_a_token_of_its_own_making_is_shown_once_behind_a_hash(capsys: pytest.CaptureFixture[str]) -> None:
+    async with discoro.open_http_server(port=0) as server:
+        shown = capsys.readouterr().err
+        assert shown == f"monitor: {server.url}#token={server.token}\n"
+        assert len(server.token) >= 32
+    async with discoro.open_http_server(port=0, token=TOKEN):
+        assert not capsys.readouterr().err
+
+
+@pytest.mark.spec("S84")
+async def test_another_folder_may_hold_the_pages(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("{}", encoding="utf-8")
+    async with discoro.open_http_server(port=0, token=TOKEN, document_root=tmp_path) as server:
+        assert await trio.to_thread.run_sync(fetch, server.url) == {}
+
+
+@pytest.mark.spec("S85")
+async def test_https_with_certificate_and_key_in_one_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    file = tmp_path / "both.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(file)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with discoro.open_http_server(port=0, token=TOKEN, certfile=file) as server:
+        assert server.url.startswith("https://")
+        found = await trio.to_thread.run_sync(fetch, f"{server.url}healthz", context)
+        assert found == {"status": "ok"}
+
+
+# --- its end
+
+
+@pytest.mark.spec("S87")
+@pytest.mark.parametrize("wait", [True, False])
+async def test_after_shutdown_nobody_answers_and_the_block_goes_on(wait: bool) -> None:  # noqa: FBT001 - the option's own values
+    async with discoro.open_http_server(port=0, token=TOKEN) as server:
+        await get(server, "summary")
+        await server.shutdown(wait=wait)
+        await server.shutdown()
+        await server.status_coro.send("still taken")
+        with pytest.raises(urllib.error.URLError):
+            await get(server, "summary")
+
+
+async def test_the_bodys_exception_leaves_unchanged() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with discoro.open_http_server(port=0, token=TOKEN):
+            raise KeyError("mine")  # noqa: EM101 - nothing but a KeyError
+
+
+@pytest.mark.fault("F25")
+async def test_a_part_that_fails_is_started_again_and_the_block_is_not_disturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_open, "_PAUSE", 0.01)
+    begun = []
+
+    async def fail_once(hub: Hub) -> None:
+        begun.append(hub)
+        if len(begun) == 1:
+            raise RuntimeError
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Hub, "run", fail_once)
+    async with discoro.open_http_server(port=0, token=TOKEN) as server:
+        with trio.fail_after(5):
+            while len(begun) < 2:  # noqa: ASYNC110 - the part under test is replaced
+                await trio.sleep(0.01)
+        assert await get(server, "summary")
+
+
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['quart'] = None; import discoro_trio; discoro_trio.open_http_server"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment(tmp_path)
+    )
+    assert "the monitor needs quart, which is not installed: pip install 'discoro_trio[monitor]'" in done.stderr
+
+
+@pytest.mark.example
+@pytest.mark.spec("S17")
+def test_the_example_relays_messages_and_uses_them(tmp_path: Path) -> None:
+    arguments = ["--jobs", "6", "--longest", "0.2", "--port", "0", "--servers", "2"]
+    run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=60)
+    done = run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / "discoro_httpd.py"), *arguments],
+        env=environment(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("monitor: http://127.0.0.1:")
+    assert done.stdout.count("takes jobs") == 2
+    assert "6 jobs took" in done.stdout
