@@ -44,6 +44,8 @@ FIGURES = (
     Figure("message_roundtrip_us", "µs", "lower", mark=Mark(1.6, of="floor")),
     Figure("messages_per_s", "messages/s", "higher", mark=Mark(0.3, of="floor")),
     Figure("bulk_roundtrip_MBps", "MB/s", "higher", mark=Mark(0.8, of="floor")),
+    Figure("slow_neighbour_ratio", "of 1", "higher", mark=Mark(0.9)),
+    Figure("fanout_per_s", "messages/s", "higher"),
     Figure("startup_s", "s", "lower", mark=Mark(0.5)),
     Figure("memory_10k_coroutines_MB", "MB", "lower", mark=Mark(80)),
 )

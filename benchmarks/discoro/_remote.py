@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import discoro_trio as discoro
+import trio
+
+import discoro_trio as discoro
 
 
 async def increment(value: int) -> int:
@@ -37,6 +37,23 @@ async def count(*, coro: discoro.Coro[int]) -> int:
 async def suspended(*, coro: discoro.Coro[None]) -> None:
     """Wait at an empty mailbox."""
     await coro.receive()
+
+
+async def dawdle(*, coro: discoro.Coro[None]) -> None:
+    """Receive a message now and then."""
+    async for _ in coro:
+        await trio.sleep(0.01)
+
+
+async def subscribe(channel: str | None) -> int:
+    """Count what is published on a channel until it ends; None: come back at once."""
+    if channel is None:
+        return 0
+    count = 0
+    async with (await discoro.locate_channel(channel)).subscribe() as messages:
+        async for _ in messages:
+            count += 1
+    return count
 
 
 def resident_megabytes() -> float:

@@ -20,6 +20,7 @@ from ._outcome import Ending, Here, Outcome
 from ._process import Process
 from ._rci import RCI, locate_rci
 from ._send_file import del_file, send_file
+from ._split import split_mailbox
 from ._started import Started
 from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
@@ -60,6 +61,7 @@ __all__ = [
     "place_files",
     "send_file",
     "signatures",
+    "split_mailbox",
     "unpack_error",
     "write_tree",
 ]
