@@ -45,7 +45,7 @@ def run_example(name: str, folder: Path, *args: str) -> str:
 def test_each_example_says_what_it_does_and_which_options_it_has(name: str, tmp_path: Path) -> None:
     text = run_example(name, tmp_path, "--help")
     assert text.startswith(f"usage: {name}")
-    assert "--servers" in text
+    assert "\noptions:\n" in text
 
 
 def test_corpus_counts_the_same_by_messages_by_results_and_in_a_loop(tmp_path: Path) -> None:
@@ -141,14 +141,9 @@ async def test_an_example_uses_nodes_that_run_already(tmp_path: Path, monkeypatc
     script.write_text(NODE, encoding="utf-8")
     folder = tmp_path / "client"
     folder.mkdir()
-    node = Program([str(script)], tmp_path)
-    try:
-        with trio.fail_after(60):
-            location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
-            text = await trio.to_thread.run_sync(
-                run_example, "discomp7.py", folder, "--count", "2", "--nodes", location
-            )
-    finally:
+    with Program([str(script)], tmp_path) as node, trio.fail_after(60):
+        location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
+        text = await trio.to_thread.run_sync(run_example, "discomp7.py", folder, "--count", "2", "--nodes", location)
         below = node.below()
         node.process.send_signal(signal.SIGINT)
         await node.ended()
@@ -159,8 +154,8 @@ async def test_an_example_uses_nodes_that_run_already(tmp_path: Path, monkeypatc
 
 @pytest.mark.spec("B20")
 async def test_ctrl_c_in_the_middle_of_an_example_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    program = Program([str(EXAMPLES / "corpus.py"), "--files", "24"], tmp_path)
-    with trio.fail_after(60):
+    command = [str(EXAMPLES / "corpus.py"), "--files", "24"]
+    with Program(command, tmp_path) as program, trio.fail_after(60):
         await program.until_line(lambda line: line.startswith("servers: "))
         below = program.below()
         # To the whole group, as a terminal does.

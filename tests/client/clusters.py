@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import trio
@@ -61,7 +61,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class Program:
-    """A running program, in a process group of its own, that prints a line when it is where the test wants it."""
+    """A running program, in a process group of its own, that prints a line when it is where the test wants it.
+
+    When the block is left, it has ended, one way or another.
+    """
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self.process = subprocess.Popen(
@@ -72,6 +75,13 @@ class Program:
             env=environment(folder),
             start_new_session=True,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
     async def until_line(self, wanted: Callable[[str], bool]) -> str:
         """Read its output up to the line that is wanted."""

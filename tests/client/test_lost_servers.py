@@ -153,13 +153,13 @@ def start(source: str, folder: Path) -> Program:
 @pytest.mark.fault("F02")
 @pytest.mark.spec("B20")
 async def test_a_killed_program_with_an_embedded_node_leaves_no_process_behind(tmp_path: Path) -> None:
-    program = start(CLUSTER, tmp_path)
-    await program.until_line(lambda line: line == "runs\n")
-    below = program.below()
-    assert {process.name() for process in below} >= {"discoro-server", "sleep"}
-    program.process.kill()
-    await until_gone(below, seconds=2)
-    assert (await program.ended())[0] == -signal.SIGKILL
+    with start(CLUSTER, tmp_path) as program, trio.fail_after(30):
+        await program.until_line(lambda line: line == "runs\n")
+        below = program.below()
+        assert {process.name() for process in below} >= {"discoro-server", "sleep"}
+        program.process.kill()
+        await until_gone(below, seconds=2)
+        assert (await program.ended())[0] == -signal.SIGKILL
 
 
 @pytest.mark.fault("F02")
@@ -167,8 +167,7 @@ async def test_when_a_node_is_killed_its_servers_are_gone_and_client_and_schedul
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISCORO_SECRET", secrets.token_hex())
-    node = start(NODE, tmp_path)
-    with trio.fail_after(30):
+    with start(NODE, tmp_path) as node, trio.fail_after(30):
         location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
         async with (
             discoro.open_scheduler(nodes=[location], discover=False, ip_addr="127.0.0.1") as scheduler,
@@ -186,4 +185,4 @@ async def test_when_a_node_is_killed_its_servers_are_gone_and_client_and_schedul
                 while (await scheduler.status()).nodes:  # noqa: ASYNC110 (until it is so, within a second)
                     await trio.sleep(0.005)
             await until_gone(below, seconds=1)
-    assert (await node.ended())[0] == -signal.SIGKILL
+        assert (await node.ended())[0] == -signal.SIGKILL
