@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._scopes import open_background
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -68,9 +70,8 @@ async def run_until_signal(program: Callable[[Ending], Awaitable[None]]) -> None
         program: The program; it is cancelled, and has to end then.
     """
     ending = Ending()
-    async with trio.open_nursery() as nursery:
+    async with open_background() as nursery:
         await nursery.start(ending.watch)
         nursery.start_soon(ending.limit)
         with ending.scope:
             await program(ending)
-        nursery.cancel_scope.cancel()

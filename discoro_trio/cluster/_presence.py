@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
+from .._scopes import open_background
 from .._values import Location
 from ..link import Done, OptionError, pauses, presence_of, resolve_peers
 from ..wire import Control, Found, Role
@@ -105,7 +106,7 @@ class Presence:
         """
         endpoint = self._endpoint
         discovery = endpoint.discovery
-        async with trio.open_nursery() as nursery:
+        async with open_background() as nursery:
             self._nursery = nursery
             for place in peers.locations:
                 nursery.start_soon(self._keep_named, place, name=f"keep a link to {place}")

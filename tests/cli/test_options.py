@@ -1,0 +1,266 @@
+"""The options of the programs: read from the command line, the environment and a file; refused in one line."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from discoro_trio import config
+from discoro_trio.cli import run_discoro, run_node, run_package
+from discoro_trio.cli._hours import Hours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Row = tuple[Callable[[list[str]], None], str, str, Any, str]
+    Capsys = pytest.CaptureFixture[str]
+
+SHARED: list[tuple[str, str, Any, str]] = [
+    ("ip_addr", "10.0.0.1", "10.0.0.1", "no-such-host.invalid"),
+    ("ext_ip_addr", "203.0.113.7", "203.0.113.7", ""),
+    ("tcp_ports", "5000-5002,6000", "5000-5002,6000", "5000-4000"),
+    ("udp_port", "5100", 5100, "70000"),
+    ("name", "one", "one", ""),
+    ("secret", "a passphrase", "a passphrase", ""),
+    ("secret_file", "/etc/secret", "/etc/secret", "/no/such/file"),
+    ("certfile", "/etc/cert.pem", "/etc/cert.pem", "/no/such/file"),
+    ("keyfile", "/etc/key.pem", "/etc/key.pem", "/no/such/file"),
+    ("cafile", "/etc/ca.pem", "/etc/ca.pem", "/no/such/file"),
+    ("dest_path", "/srv/work", "/srv/work", "/proc/nowhere"),
+    ("max_file_size", "100M", 100 * 1024**2, "a lot"),
+    ("ping_interval", "5", 5.0, "0"),
+    ("min_pulse_interval", "2", 2.0, "-1"),
+    ("max_pulse_interval", "200", 200.0, "1"),
+    ("msg_timeout", "3", 3.0, "soon"),
+    ("log_format", "json", "json", "xml"),
+]
+"""Name, what is written, what it means, and a value that cannot work ("" for none)."""
+
+NODE: list[tuple[str, str, Any, str]] = [
+    *SHARED,
+    ("cpus", "-1", -1, "10000"),
+    ("serve", "3", 3, "0"),
+    ("service_start", "08:30", "08:30", "25:00"),
+    ("service_stop", "18:00", "18:00", "six"),
+    ("service_end", "19:00", "19:00", "7pm"),
+]
+DISCORO: list[tuple[str, str, Any, str]] = [
+    *SHARED,
+    ("zombie_period", "60", 60.0, "-1"),
+    ("pulse_interval", "20", 20.0, "0"),
+]
+EVERY = [(run_node, *row) for row in NODE] + [(run_discoro, *row) for row in DISCORO]
+FLAGS = [(run_node, name) for name in ("debug", "daemon", "clean", "no_discover")]
+FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover")]
+REPEATED = [(run_node, "peer"), (run_discoro, "node"), (run_discoro, "peer")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("DISCORO_SECRET", raising=False)
+    for name in ("MinPulseInterval", "MaxPulseInterval", "MsgTimeout", "ping_interval"):
+        monkeypatch.setattr(config, name, getattr(config, name))
+
+
+def status_of(program: Callable[[list[str]], None], *arguments: str) -> Any:
+    """Run a program that ends by itself; give its status."""
+    with pytest.raises(SystemExit) as ended:
+        program(list(arguments))
+    return ended.value.code
+
+
+def read(program: Callable[[list[str]], None], capsys: Capsys, *arguments: str) -> dict[str, Any]:
+    """Give the options as the program has read them."""
+    assert status_of(program, *arguments, "--save_config", "-") == 0
+    return tomllib.loads(capsys.readouterr().out)
+
+
+@pytest.mark.spec("S19", "S20", "S21", "S22", "S23", "S24", "S25", "S26", "S27", "S37", "S39")
+@pytest.mark.parametrize("row", EVERY)
+def test_every_option_is_read_with_either_spelling(row: Row, capsys: Capsys) -> None:
+    program, name, text, value, _ = row
+    for spelt in (name, name.replace("_", "-")):
+        assert read(program, capsys, f"--{spelt}", text) == {name: value}
+
+
+@pytest.mark.parametrize("row", [row for row in EVERY if row[1] != "secret"])
+def test_every_option_is_read_from_the_environment(row: Row, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, name, text, value, _ = row
+    monkeypatch.setenv(f"DISCORO_{name.upper()}", text)
+    assert read(program, capsys) == {name: value}
+
+
+@pytest.mark.spec("S29")
+@pytest.mark.parametrize("row", EVERY)
+def test_every_option_is_saved_and_read_from_the_file(row: Row, capsys: Capsys, tmp_path: Path) -> None:
+    program, name, text, value, _ = row
+    file = tmp_path / "options.toml"
+    assert status_of(program, f"--{name}", text, "--save_config", str(file)) == 0
+    assert file.stat().st_mode & 0o077 == 0
+    assert read(program, capsys, "--config", str(file)) == {name: value}
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize(
+    ("program", "name", "wrong"), [(program, name, wrong) for program, name, _, _, wrong in EVERY if wrong]
+)
+def test_a_wrong_value_is_one_line_that_names_the_option(
+    program: Callable[[list[str]], None], name: str, wrong: str, capsys: Capsys
+) -> None:
+    more = {"keyfile": ["--certfile", "/no/such/file"], "max_pulse_interval": ["--min_pulse_interval", "2"]}
+    arguments = ["--ip_addr", "127.0.0.1", "--no_discover", f"--{name}", wrong, *more.get(name, [])]
+    assert status_of(program, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    named = "certfile" if name == "keyfile" else name
+    assert f"--{named}" in line
+    assert "Traceback" not in line
+
+
+@pytest.mark.spec("S28")
+@pytest.mark.parametrize(("program", "name"), FLAGS)
+def test_every_flag_is_read(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
+    assert read(program, capsys, f"--{name.replace('_', '-')}") == {name: True}
+
+
+@pytest.mark.spec("S38")
+@pytest.mark.parametrize(("program", "name"), REPEATED)
+def test_addresses_may_be_repeated(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
+    (found,) = read(program, capsys, f"--{name}", "one:5000", f"--{name}", "two").values()
+    assert found == ["one:5000", "two"]
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize(("program", "name"), REPEATED)
+def test_an_unknown_host_is_named(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
+    assert status_of(program, "--ip_addr", "127.0.0.1", f"--{name}", "no-such-host.invalid") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no-such-host.invalid" in line
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('name = "of the file"\ncpus = 1\nudp-port = 5\n')
+    monkeypatch.setenv("DISCORO_NAME", "of the environment")
+    monkeypatch.setenv("DISCORO_CPUS", "2")
+    found = read(run_node, capsys, "--config", str(file), "--name", "of the line")
+    assert found == {"name": "of the line", "cpus": 2, "udp_port": 5}
+
+
+@pytest.mark.parametrize("text", ["nonsense = 1", "name = ", 'save_config = "x"'])
+def test_a_file_that_cannot_be_used_is_named(text: str, capsys: Capsys, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(text)
+    assert status_of(run_node, "--config", str(file)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line
+
+
+@pytest.mark.spec("S26")
+def test_a_secret_on_the_command_line_brings_a_warning(capsys: Capsys) -> None:
+    assert status_of(run_node, "-s", "hush", "--ip_addr", "203.0.113.1") == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert "every user of this machine" in warning
+    assert "hush" not in warning
+    assert "--ip_addr" in error
+
+
+def test_help_shows_the_options_in_groups(capsys: Capsys) -> None:
+    assert status_of(run_node, "--help") == 0
+    text = capsys.readouterr().out
+    groups = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups == [
+        "Servers",
+        "Network",
+        "Security",
+        "Files",
+        "Times",
+        "Service",
+        "Output",
+        "Configuration",
+        "Other",
+    ]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("program", [run_node, run_discoro])
+def test_shells_are_told_how_to_complete(program: Callable[[list[str]], None], shell: str, capsys: Capsys) -> None:
+    assert status_of(program, "--show_completion", shell) == 0
+    assert "_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.spec("S107")
+@pytest.mark.parametrize(
+    ("program", "option", "expected"),
+    [
+        (run_node, "--print_dockerfile", 'ENTRYPOINT ["discoronode"]'),
+        (run_node, "--print_systemd", "ExecStart=/usr/bin/env discoronode"),
+        (run_discoro, "--print-systemd", "ExecStart=/usr/bin/env discoro\n"),
+    ],
+)
+def test_packaged_files_are_printed(
+    program: Callable[[list[str]], None], option: str, expected: str, capsys: Capsys
+) -> None:
+    assert status_of(program, option) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_the_module_is_either_program(capsys: Capsys) -> None:
+    assert status_of(run_package, "node", "--save_config", "-", "--cpus", "1") == 0
+    assert status_of(run_package, "--save_config", "-", "--zombie_period", "1") == 0
+    assert capsys.readouterr().out == "cpus = 1\nzombie_period = 1.0\n"
+
+
+def test_hours_that_end_need_a_beginning(capsys: Capsys) -> None:
+    assert status_of(run_node, "--service_stop", "10:00") == 2
+    assert "--service_start" in capsys.readouterr().err
+
+
+def at(hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "begins"),
+    [
+        (Hours("08:00", "18:00"), at(7), at(8)),
+        (Hours("08:00", "18:00"), at(9), at(9)),
+        (Hours("08:00", "18:00"), at(19), at(8).replace(day=2)),
+        (Hours("22:00", "06:00"), at(23), at(23)),
+        (Hours("22:00", "06:00"), at(5), at(5)),
+        (Hours("22:00", "06:00"), at(7), at(22)),
+        (Hours("08:00"), at(7), at(7)),
+    ],
+)
+def test_service_begins_at_once_or_at_its_hour(hours: Hours, now: datetime, begins: datetime) -> None:
+    assert hours.begins(now) == begins
+
+
+def test_what_still_runs_is_ended_after_the_hour_of_the_last_computation() -> None:
+    hours = Hours("08:00", "18:00", "19:30")
+    assert hours.stops(at(9)) == at(18)
+    assert hours.ends(at(9)) == at(19, 30)
+
+
+def test_without_an_hour_to_stop_the_end_is_that_hour() -> None:
+    assert Hours("08:00", None, "19:00").stops(at(9)) == at(19)
+
+
+@pytest.mark.spec("B07")
+def test_the_secret_is_shown_by_its_fingerprint_and_changed_in_three_steps(capsys: Capsys, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("ab" * 32)
+    file.chmod(0o600)
+    for arguments in (["show"], ["rotate", "stage", "cd" * 32], ["rotate", "switch"], ["rotate", "drop"]):
+        assert status_of(run_discoro, "secret", *arguments, "--secret-file", str(file)) == 0
+    assert "ab" * 32 not in capsys.readouterr().out
+    assert file.read_text().strip() == "cd" * 32
+    assert status_of(run_discoro, "secret", "rotate", "switch", "--secret_file", str(file)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "stage" in line

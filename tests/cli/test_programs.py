@@ -1,0 +1,248 @@
+"""The programs as people run them: what they show, what they do when they are asked to end, and what cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import trio
+
+import discoro_trio as discoro
+from discoro_trio.wire import PROTOCOL_VERSION
+from tests.cli.programs import SECRET, environment, free_udp_port, output, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORDERLY_SECONDS = 10.0
+"""How long an orderly end may take (F23)."""
+
+
+async def where(*, coro: discoro.Coro[Any]) -> str:
+    await trio.lowlevel.checkpoint()
+    return str(coro.location)
+
+
+async def ignore_cancelling() -> None:
+    while True:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3600)
+
+
+async def job() -> int:
+    await trio.sleep(0.01)
+    return os.getpid()
+
+
+def names_in(folder: Path) -> list[str]:
+    """Give the names of what is in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is there, and not just waits to be reaped by somebody."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def use(location: str, udp_port: int) -> str:
+    """Run one coroutine with the scheduler at a place, and say where it ran."""
+    with trio.fail_after(20):
+        async with (
+            discoro.open_endpoint(secret=SECRET, udp_port=udp_port),
+            discoro.Computation([where]).schedule(location) as computation,
+        ):
+            return await computation.run_result(where)
+
+
+@pytest.mark.spec("S01", "S34", "S37", "S41")
+async def test_a_scheduler_and_a_node_find_each_other_and_serve_clients() -> None:
+    udp_port = free_udp_port()
+    quick = ("--udp_port", str(udp_port), "--min_pulse_interval", "0.1")
+    async with running(*quick, "--pulse_interval", "0.1") as scheduler, running("node", *quick, "-c", "1") as node:
+        place = await scheduler.location()
+        assert (await use(place, udp_port)).startswith("127.0.0.1:")
+        await node.says("is over")
+        shown = await output("status", place, "--json")
+        assert [row["servers"] for row in json.loads(shown.stdout)["nodes"]] == [1]
+        shown = await output("doctor", "--udp_port", str(udp_port))
+        assert shown.returncode == 0, shown.stdout
+        assert shown.stdout.count(b"can be reached") == 2
+
+
+@pytest.mark.spec("S29", "S108")
+async def test_a_node_ends_after_so_many_computations() -> None:
+    udp_port = free_udp_port()
+    async with (
+        running("node", "--udp_port", str(udp_port), "-c", "1", "--serve", "2") as node,
+        discoro.open_scheduler(ip_addr="127.0.0.1", secret=SECRET, udp_port=udp_port),
+    ):
+        for _ in range(2):
+            async with discoro.Computation([where]).schedule() as computation:
+                await computation.run_result(where)
+        assert await node.ended() == 0
+
+
+async def test_the_log_is_json_if_wanted() -> None:
+    async with running("node", "--no_discover", "-c", "1", "--log_format", "json") as node:
+        line = json.loads(await node.says("listens at"))
+    assert line["level"] == "info"
+
+
+@pytest.mark.spec("S28")
+async def test_debug_logs_more() -> None:
+    async with running("node", "--no_discover", "-c", "1", "-d") as node:
+        assert "listens at" in await node.says("listens at")
+
+
+async def test_what_a_killed_node_left_is_removed(tmp_path: Path) -> None:
+    arguments = ("node", "--no_discover", "-c", "1", "--dest_path", str(tmp_path))
+    async with running(*arguments) as node:
+        await node.location()
+        below = node.descendants()
+        node.process.kill()
+        await node.ended()
+    (left,) = names_in(tmp_path)
+    async with running(*arguments, "--clean") as node:
+        await node.location()
+        assert left not in names_in(tmp_path)
+        node.process.terminate()
+        assert await node.ended() == 0
+    assert not names_in(tmp_path)
+    assert not any(map(lives, below))
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.spec("B20")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_node_under_load_ends_in_order_and_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    udp_port = free_udp_port()
+    async with (
+        running("node", "--udp_port", str(udp_port), "-c", "1", "--dest_path", str(tmp_path)) as node,
+        discoro.open_scheduler(ip_addr="127.0.0.1", secret=SECRET, udp_port=udp_port),
+    ):
+        computation = discoro.Computation([job, ignore_cancelling], grace_period=1)
+        with pytest.raises(BaseExceptionGroup):  # what was lost with the node
+            async with computation.schedule():
+                for function in (job, ignore_cancelling):
+                    await computation.run(function)
+                below = node.descendants()
+                assert below
+                node.process.send_signal(number)
+                with trio.fail_after(ORDERLY_SECONDS):
+                    assert await node.ended() == 0
+    assert not names_in(tmp_path)
+    assert not any(map(lives, below))
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.spec("B20")
+async def test_a_second_signal_ends_a_node_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    async with running("node", "--no_discover", "-c", "1", "--dest_path", str(tmp_path)) as node:
+        await node.location()
+        while not node.descendants():  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.01)
+        below = node.descendants()
+        os.kill(node.process.pid, signal.SIGSTOP)  # so that both arrive before it does anything
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            os.kill(node.process.pid, number)
+        with trio.fail_after(2):
+            await node.ended()
+    with trio.move_on_after(2):
+        while any(map(lives, below)):  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.01)
+    assert not any(map(lives, below))
+    assert not names_in(tmp_path)
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_scheduler_ends_in_order(number: signal.Signals) -> None:
+    async with running("--no_discover") as scheduler:
+        await scheduler.location()
+        scheduler.process.send_signal(number)
+        with trio.fail_after(ORDERLY_SECONDS):
+            assert await scheduler.ended() == 0
+
+
+@pytest.mark.fault("F24")
+async def test_a_port_in_use_is_one_line_and_status_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = await output("--tcp_ports", port, "--no_discover")
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert "--tcp_ports" in line
+    assert port in line
+
+
+@pytest.mark.fault("F24")
+async def test_a_folder_that_cannot_be_written_is_one_line_and_status_2() -> None:
+    done = await output("node", "--dest_path", "/sys", "--no_discover")
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert "--dest_path" in line
+
+
+@pytest.mark.fault("F24")
+async def test_a_udp_port_of_another_program_is_one_line_and_status_2() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.255.255.255", 0))
+        done = await output("node", "-c", "1", "--udp_port", str(other.getsockname()[1]))
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert "--udp_port" in line
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize(
+    ("change", "theirs", "ours"),
+    [
+        ("endpoint.sys = SimpleNamespace(version_info=(3, 99))", "3.99", f"3.{sys.version_info.minor}"),
+        ("handshake.Identity.__init__.__defaults__ = (98,)", "98", str(PROTOCOL_VERSION)),
+    ],
+)
+async def test_another_version_is_refused_within_a_second_with_both_named(change: str, theirs: str, ours: str) -> None:
+    async with discoro.open_scheduler(ip_addr="127.0.0.1", secret=SECRET, discover=False) as scheduler:
+        command = [sys.executable, "-c", CLIENT.replace("CHANGE", change), str(scheduler.location), SECRET]
+        with trio.fail_after(20):
+            done = await trio.run_process(command, capture_stdout=True, env=environment())
+    text = done.stdout.decode()
+    assert text.startswith("VersionMismatch")
+    assert theirs in text
+    assert ours in text
+    assert float(text.split()[-1]) < 1.0
+
+
+CLIENT = """
+import sys, time, trio
+from types import SimpleNamespace
+import discoro_trio as discoro
+import discoro_trio.link._endpoint as endpoint
+import discoro_trio.wire._handshake as handshake
+
+CHANGE
+
+async def main():
+    async with discoro.open_endpoint(secret=sys.argv[2]):
+        start = time.monotonic()
+        try:
+            async with discoro.Computation([]).schedule(sys.argv[1]):
+                print("it was accepted")
+        except discoro.VersionMismatch as error:
+            print("VersionMismatch", error, time.monotonic() - start)
+
+trio.run(main)
+"""
+"""Another version, as far as the handshake can tell."""
