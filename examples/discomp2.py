@@ -1,0 +1,89 @@
+"""Run CPU-bound jobs, at most one on a server at a time, and watch what happens in two ways at once.
+
+Status messages go to a coroutine of this program, which prints them, and to a subscriber, which counts them; the
+`ProcScheduler` that places the jobs needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+
+
+def count_primes(low: int, high: int) -> int:
+    """Count the primes in a range, slowly. This runs in a thread of a server."""
+    return sum(
+        number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+        for number in range(low, high)
+    )
+
+
+async def show(status: discoro.Coro[None]) -> None:
+    """Print what happens to nodes and servers, until the computation is closed."""
+    async for message in status:
+        if isinstance(message, discoro.DiscoroStatus) and not isinstance(message.info, discoro.CoroInfo):
+            print(f"{message.status.value}: {message.info}")
+            if message.status is discoro.Status.ComputationClosed:
+                return
+
+
+async def count(computation: discoro.Computation, task_status: trio.TaskStatus[None]) -> None:
+    """Count the jobs that are created and those that end, until the computation is closed."""
+    created = ended = 0
+    async with computation.subscribe() as messages:
+        task_status.started()
+        async for message in messages:
+            created += isinstance(message, discoro.DiscoroStatus) and message.status is discoro.Status.CoroCreated
+            ended += isinstance(message, discoro.MonitorException)
+    print(f"{created} jobs were created, {ended} have ended.")
+
+
+async def find(computation: discoro.Computation, jobs: int) -> int:
+    """Run the jobs, at most one on a server at a time."""
+    found: list[int] = []
+
+    async def work(scheduler: discoro.ProcScheduler, low: int) -> None:
+        found.append(await scheduler.execute(count_primes, low, low + 5000))
+
+    async with discoro.ProcScheduler(computation) as scheduler, trio.open_nursery() as nursery:
+        for number in range(jobs):
+            nursery.start_soon(work, scheduler, 5000 * number)
+    return sum(found)
+
+
+async def main(jobs: int, cluster: Cluster) -> None:
+    """Count the primes below 5,000 × jobs."""
+    async with cluster, discoro.open_coro("status") as status, trio.open_nursery() as nursery:
+        computation = discoro.Computation([count_primes], status_coro=status)
+        await nursery.start(count, computation)
+        nursery.start_soon(show, status)
+        async with computation.schedule():
+            total = await find(computation, jobs)
+        print(f"There are {total} primes below {5000 * jobs}.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=8, metavar="N", help="number of jobs (default: 8)")
+    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
+    options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
+    status = 0
+    try:
+        trio.run(main, options.jobs, cluster)
+    except* KeyboardInterrupt:
+        print("\nStopped; nothing is left running.", file=sys.stderr)
+        status = 130
+    sys.exit(status)
