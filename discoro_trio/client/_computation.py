@@ -106,7 +106,7 @@ class Computation(Runs):
         super().__init__()
         self._components = check_components(components)
         self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
-        self.options = Options(
+        self.options: Options = Options(
             timeout=config.MsgTimeout if timeout is None else timeout,
             pulse_interval=check_pulse_interval(pulse_interval),
             grace_period=_not_negative("grace_period", grace_period),

@@ -35,7 +35,7 @@ class ComputationNursery:
     """
 
     def __init__(self, session: Session, shipped: Shipped) -> None:
-        self.cancel_scope = trio.CancelScope()
+        self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self._session = session
         self._shipped = shipped
         self._tasks: trio.Nursery | None = None

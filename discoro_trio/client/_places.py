@@ -109,12 +109,12 @@ class Places:
     def __init__(self) -> None:
         self.nodes: dict[bytes, Node] = {}
         self.servers: dict[bytes, Server] = {}
-        self.placement = Placement()
+        self.placement: Placement = Placement()
         self._told = False
         self._unseen: set[bytes] = set()
         self._left: set[bytes] = set()
-        self.servers_lost = 0
-        self.submitted_before = 0
+        self.servers_lost: int = 0
+        self.submitted_before: int = 0
         self._at: dict[Location, Server] = {}
 
     def told(self, node_ids: Iterable[bytes]) -> None:

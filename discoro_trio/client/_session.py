@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..link import Link
     from ..process import Call, Coro, Process, Started
     from ..wire import Control, Shipped
+    from ._placement import Placement
     from ._places import Node
     from ._server import Server
 
@@ -97,24 +98,24 @@ class Session:
 
     def __init__(self, process: Process, nursery: trio.Nursery, set_up: SetUp, status: Publisher) -> None:
         self.set_up = set_up
-        self.places = Places()
-        self.placement = self.places.placement
-        self.nodes = self.places.nodes
-        self.servers = self.places.servers
-        self.members = Membership(self, process, nursery)
-        self.display = Display.of(process.endpoint)
-        self.turn = trio.Event()
-        self.closed = False
+        self.places: Places = Places()
+        self.placement: Placement = self.places.placement
+        self.nodes: dict[bytes, Node] = self.places.nodes
+        self.servers: dict[bytes, Server] = self.places.servers
+        self.members: Membership = Membership(self, process, nursery)
+        self.display: Display = Display.of(process.endpoint)
+        self.turn: trio.Event = trio.Event()
+        self.closed: bool = False
         self.scheduler: Link | None = None
         self.status = status
-        self.again = Again(self, nursery)
-        self.watchers = Watchers(self)
+        self.again: Again = Again(self, nursery)
+        self.watchers: Watchers = Watchers(self)
         self._zombies = False
         self._why_closed = "the computation is closed"
         self._released = False
         self._over = trio.Event()
         self._process = process
-        self.waiting = trio.lowlevel.ParkingLot()
+        self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     @property
     def location(self) -> Location:

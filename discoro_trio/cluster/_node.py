@@ -52,8 +52,8 @@ class Node:
     def __init__(
         self, endpoint: Endpoint, nursery: trio.Nursery, servers: int, folder: Path, *, embedded: bool = False
     ) -> None:
-        self.location = endpoint.location
-        self.name = endpoint.identity.name
+        self.location: Location = endpoint.location
+        self.name: str = endpoint.identity.name
         self._endpoint = endpoint
         self._nursery = nursery
         self._telling = Telling(Vitals(folder), self._listening)

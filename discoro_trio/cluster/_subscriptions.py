@@ -102,8 +102,8 @@ class Publisher:
     """
 
     def __init__(self, snapshot: Callable[[], object]) -> None:
-        self.active = False
-        self.ended = False
+        self.active: bool = False
+        self.ended: bool = False
         self.snapshot = snapshot
         self._subscriptions: list[Subscription] = []
 

@@ -75,14 +75,14 @@ class Endpoint:
     """
 
     def __init__(self, *, identity: Identity, location: Location, bound: str, tls: Tls, nursery: trio.Nursery) -> None:
-        self.id = identity.process_id
+        self.id: bytes = identity.process_id
         self.identity = identity
         self.location = location
         self.bound = bound
         self.discovery: Discovery | None = None
         self.options: EndpointOptions | None = None
         self.nursery = nursery
-        self.services = Services()
+        self.services: Services = Services()
         self.links: dict[bytes, Link] = {}
         self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
@@ -93,8 +93,8 @@ class Endpoint:
         self._strangers = Strangers()
         self.vigil = Vigil()
         self.services.links_lost.append(self._forget)
-        self.reach = Reach(self)
-        self.liveness = Liveness()
+        self.reach: Reach = Reach(self)
+        self.liveness: Liveness = Liveness()
         self.services.links_lost.append(self.liveness.forget)
 
     # --- links that others open

@@ -54,13 +54,13 @@ class Link:
         self, transport: Transport, peer: PeerIdentity, services: Services, trust: Trust, *, early: bytes = b""
     ) -> None:
         self.peer = peer
-        self.realm = peer.realm
+        self.realm: bytes = peer.realm
         self.trust = trust
         self.services = services
-        self.lost = False
-        self.orderly = False
+        self.lost: bool = False
+        self.orderly: bool = False
         self.error: Exception | None = None
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
         self._transport = transport
         self._early = early
         self._writer = Writer(transport)

@@ -93,5 +93,5 @@ def _allowed(entry: _Entry | None, link: Link, message: Control) -> Callable[[Li
     return entry.handler
 
 
-control = ControlCodec()
+control: ControlCodec = ControlCodec()
 """Encodes and decodes every control message that any layer has defined."""

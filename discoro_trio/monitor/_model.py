@@ -54,14 +54,14 @@ class Model:
     """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version: int = 0
         self.nodes: dict[str, Node] = {}
         self.servers: dict[str, Server] = {}
         self.running: dict[str, Coroutine] = {}
         self.ended: deque[Coroutine] = deque(maxlen=KEPT_COROUTINES)
         self.computations: dict[str, Computation] = {}
         self.lines: deque[Line] = deque(maxlen=KEPT_LINES)
-        self.totals = Totals()
+        self.totals: Totals = Totals()
         self._line_number = 0
         self._sampled: tuple[float, int] | None = None
 

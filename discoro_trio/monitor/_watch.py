@@ -22,7 +22,7 @@ class Watch:
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self.seq = 0
+        self.seq: int = 0
         self._head: dict[str, object] = {}
         self._rows: dict[str, dict[str, object]] = {}
         self._total = 0

@@ -56,14 +56,14 @@ class Handle(Generic[R_co]):
         *,
         started: Started | None = None,
     ) -> None:
-        self.home = home
-        self.serial = serial
-        self.starter = starter
-        self.realm = realm
-        self.name = name
-        self.location = location
-        self.mailbox_size = config.mailbox_messages if mailbox_size is None else mailbox_size
-        self.started = started
+        self.home: bytes = home
+        self.serial: int = serial
+        self.starter: bytes = starter
+        self.realm: bytes = realm
+        self.name: str = name
+        self.location: Location = location
+        self.mailbox_size: int = config.mailbox_messages if mailbox_size is None else mailbox_size
+        self.started: Started | None = started
         self._route: Route | None = None
 
     @property

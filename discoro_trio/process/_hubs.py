@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..link import Link
     from ._coro import Coro
     from ._local import Local
+    from ._mailbox import Mailbox
     from ._process import Process
     from ._routes import Route
     from ._subscription import Subscription
@@ -119,15 +120,15 @@ class Hub:
     """One open channel."""
 
     def __init__(self, process: Process, local: Local, transform: Callable[[Any], Any] | None) -> None:
-        self.serial = local.serial
-        self.mailbox = local.box()
+        self.serial: int = local.serial
+        self.mailbox: Mailbox = local.box()
         self.mailbox.opener = Packed
         self._process = process
         self._local = local
         self._transform = transform
         self._subscribers: dict[Coro[Any], _Subscriber] = {}
         self._changed = trio.lowlevel.ParkingLot()
-        self.finished = trio.Event()
+        self.finished: trio.Event = trio.Event()
         self._done: dict[bytes, int] = {}
         self._asked: dict[bytes, trio.Event] = {}
 

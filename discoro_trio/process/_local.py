@@ -44,16 +44,16 @@ class Local:
     )
 
     def __init__(self, serial: int, name: str, link: Link | None, process: Process) -> None:
-        self.process = process
-        self.home = process.id
-        self.serial = serial
-        self.name = name
-        self.link = link
-        self.scope = trio.CancelScope()
+        self.process: Process = process
+        self.home: bytes = process.id
+        self.serial: int = serial
+        self.name: str = name
+        self.link: Link | None = link
+        self.scope: trio.CancelScope = trio.CancelScope()
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
-        self.since = time()
+        self.since: float = time()
         self.status: RemoteTaskStatus | None = None
         self._endings: list[Callable[[], None]] | None = None
         self._handle: Coro[Any] | None = None

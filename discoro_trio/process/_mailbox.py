@@ -70,8 +70,8 @@ class Mailbox:
     )
 
     def __init__(self, serial: int, limit: int, size: int, turns: Turns) -> None:
-        self.closed = False
-        self.turns = turns
+        self.closed: bool = False
+        self.turns: Turns = turns
         self.opener: Callable[[Any, Sequence[Any]], object] = loads
         self._serial = serial
         self._limit = limit

@@ -35,7 +35,7 @@ class Nursery:
     """
 
     def __init__(self, process: Process, tasks: trio.Nursery) -> None:
-        self.cancel_scope = tasks.cancel_scope
+        self.cancel_scope: trio.CancelScope = tasks.cancel_scope
         self._process = process
         self._tasks = tasks
 

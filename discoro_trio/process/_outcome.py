@@ -88,8 +88,8 @@ class Here(Outcome):
 
     def __init__(self, ending: Ending, result: object, raised: BaseException | None) -> None:
         self.ending = ending
-        self.result = result
-        self.raised = raised
+        self.result: object = result
+        self.raised: BaseException | None = raised
 
     def value(self) -> object:
         """Give the value, or raise what the coroutine raised."""

@@ -45,7 +45,7 @@ class RCI:
 
     def __init__(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
         described = describe(fn)
-        self.name = name or described.name
+        self.name: str = name or described.name
         self._described = described
         self._address: Address | None = None
 

@@ -62,11 +62,11 @@ class Route:
     )
 
     def __init__(self, mail: Mail, name: str, limit: int) -> None:
-        self.mail = mail
-        self.name = name
+        self.mail: Mail = mail
+        self.name: str = name
         self.link: Link | None = None
-        self.trouble = False
-        self.opening = False
+        self.trouble: bool = False
+        self.opening: bool = False
         self._closed = False
         self._gap = False  # the connection was lost, and nobody was told
         self._gaps: set[int] = set()  # the senders whose messages may be lost, and who were not told

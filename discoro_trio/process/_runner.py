@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import CoroCancelled, NotPicklable, ProtocolError
-from ..link import ANY
+from ..link import ANY, Trust
 from ..wire import Control, Kind, dumps, loads
 from ._definitions import NUMBER, Received
 from ._local import Local, current
@@ -81,7 +81,7 @@ class Runner:
         self.small = small
         self.open = False
         self.closing = False
-        self.submitted = 0
+        self.submitted: int = 0
         self.threads: trio.CapacityLimiter | None = None
         self.nursery: trio.Nursery | None = None
         self._process = process
@@ -107,7 +107,9 @@ class Runner:
     # --- frames of a guest
 
     async def _attach(self, link: Link, _message: Attach) -> Attached:
-        if not self.open:
+        # Who came by a ticket may talk to what runs here, and start nothing.
+        by_ticket = link.trust is Trust.LEASE and link.realm != self._process.realm
+        if by_ticket or not self.open:
             text = "no coroutines can be started in this process"
             raise ProtocolError(text)
         guest = self._guests.get(link)

@@ -37,14 +37,14 @@ class Started:
     )
 
     def __init__(self, home: bytes, serial: int, name: str, host: Host | None) -> None:
-        self.home = home
-        self.host = host
-        self.serial = serial
-        self.name = name
+        self.home: bytes = home
+        self.host: Host | None = host
+        self.serial: int = serial
+        self.name: str = name
         self.outcome: Outcome | None = None
-        self.acknowledged = False
+        self.acknowledged: bool = False
         self.ready: Outcome | None = None
-        self.heard = False
+        self.heard: bool = False
         # Made when first wanted: most records are waited for by one task, and there are very many of them.
         self._waiting: list[trio.lowlevel.Task] | None = None
         self._then: list[Callable[[Started], None]] | None = None

@@ -22,7 +22,7 @@ from ._started import Started
 from ._task_status import WITH_VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..link import Link
     from ..wire import Frame, Shipped
@@ -62,12 +62,14 @@ class Call:
             TypeError: The function cannot be run, or an argument is one that it gets there.
             NotPicklable: An argument cannot be sent.
         """
-        self.args = args
-        self.kwargs = kwargs
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        self.name = name or checked_name(function)
+        self.name: str = name or checked_name(function)
+        self.body: bytes
+        self.buffers: Sequence[Any]
         self.body, self.buffers = dumps((args, kwargs) if name is None else (args, kwargs, name), shipped)
 
 
@@ -93,8 +95,8 @@ class Host:
     __slots__ = ("_counter", "_functions", "lane", "link", "owner", "started")
 
     def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
-        self.link = link
-        self.lane = lane
+        self.link: Link = link
+        self.lane: int = lane
         self.started: dict[int, Started] = {}
         self.owner: HostOwner | None = None
         self._counter = 0

@@ -66,7 +66,7 @@ class FaultProxy:
 
     def __init__(self, target: Location, location: Location) -> None:
         self.location = location
-        self.delay = 0.0
+        self.delay: float = 0.0
         self.rate: float | None = None
         self._target = target
         self._flowing = trio.Event()

@@ -170,7 +170,7 @@ class ClientHandshake:
         self, identity: Identity, credential: Credential, binding: Binding, expect: bytes | None = None
     ) -> None:
         self.peer: PeerIdentity | None = None
-        self.done = False
+        self.done: bool = False
         self._identity = identity
         self._credential = credential
         self._expect = expect
@@ -265,7 +265,7 @@ class ServerHandshake:
         crossed: Callable[[PeerIdentity], bool] | None = None,
     ) -> None:
         self.peer: PeerIdentity | None = None
-        self.done = False
+        self.done: bool = False
         self.refusal: bytes | None = None
         self._identity = identity
         self._credentials = credentials
