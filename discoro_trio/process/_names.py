@@ -279,6 +279,7 @@ class Names:
     async def _ask(self, link: Link, key: Key) -> Address:
         reply = await link.request(Locate(*key, self._process.realm), timeout=None)
         assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
+        self._process.tickets.heard(reply.address.realm, link)
         return reply.address
 
     # --- asked by other processes
@@ -294,6 +295,7 @@ class Names:
             self._directory(entry).add(scope, entry.key, entry.address)
         else:
             await self._register_above(above, entry)
+        self._process.tickets.heard(entry.address.realm, link)
         if link.lost:
             self._drop(scope, entry)
         else:

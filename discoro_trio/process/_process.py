@@ -27,6 +27,7 @@ from ._rcis import Rcis
 from ._runner import Runner
 from ._started import Started
 from ._starts import Starts
+from ._tickets import Tickets
 from ._turns import Turns
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Process:
         self.hubs = Hubs(self)
         self.rcis = Rcis(self)
         self.files = Files(self)
+        self.tickets = Tickets(self)
         self._serial = 0
 
     # --- coroutines that live here
@@ -163,9 +165,8 @@ class Process:
     # --- the ways to others
 
     async def link_to(self, coro: Placed) -> Link:
-        """Give the link to the process of something, opening it if there is none. Raises as `Endpoint.link_to`."""
-        known = coro.realm in self.endpoint.credentials
-        return await self.endpoint.link_to(coro.home, coro.location, coro.realm if known else self.realm)
+        """Give the link to the process of something, opening it if there is none. Raises as `Tickets.link_to`."""
+        return await self.tickets.link_to(coro)
 
     @contextmanager
     def entered(self) -> Iterator[Process]:

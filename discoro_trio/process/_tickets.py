@@ -1,0 +1,147 @@
+"""Tickets: how two processes that share no key get to a link, through others that share one with each.
+
+A server knows the key of its lease only, a program of another user of the cluster its secret only. Who wants to reach
+the other kind asks whoever told it of that key's processes; that one asks on, until one is reached that has a link to
+the wanted process, which then admits the asking one under a key made for the purpose. This module owns those
+questions; links and handshakes are with `link`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._config import config
+from .._errors import AuthenticationError
+from .._values import Location
+from ..link import ANY, Done, Trust
+from ..wire import Control, Credential
+
+if TYPE_CHECKING:
+    from ..link import Link
+    from ._addresses import Placed
+    from ._process import Process
+
+_REALM, _KEY = 16, 32  # bytes
+
+
+class Introduce(Control, frozen=True):
+    """Get the asking process admitted by another one; answered by `Ticket`."""
+
+    home: bytes
+    realm: bytes
+    addr: str
+    port: int
+    asked: int
+    """How many processes have passed the question on."""
+
+
+class Ticket(Control, frozen=True):
+    """What opens a link to the wanted process, for a short time."""
+
+    realm: bytes
+    key: bytes
+
+
+class Admit(Control, frozen=True):
+    """Take a link under this key, for a short time; answered by `Done`."""
+
+    realm: bytes
+    key: bytes
+
+
+_LONGEST_WAY = 4
+"""The processes that a question may pass: server, client, scheduler, client, server."""
+
+
+@attrs.frozen
+class _Place:
+    """A process that is to be reached."""
+
+    home: bytes
+    realm: bytes
+    location: Location
+
+
+class Tickets:
+    """The way to processes whose key this one has not got."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._heard: dict[bytes, Link] = {}
+        services = process.endpoint.services
+        services.on_request(Introduce, self._asked_to_introduce, trust=ANY)
+        services.on_request(Admit, self._asked_to_admit, trust=ANY)
+        services.links_lost.append(self._lost)
+
+    def heard(self, realm: bytes, link: Link) -> None:
+        """Note who told of processes with a key that this one may not have."""
+        if realm not in self._process.endpoint.credentials:
+            self._heard[realm] = link
+
+    async def link_to(self, placed: Placed) -> Link:
+        """Give the link to a process, with its own key or with a ticket.
+
+        Raises:
+            PeerDisconnected: It could not be reached in time, or nobody on the way to it.
+            AuthenticationError: Nobody is known who could introduce the two.
+        """
+        endpoint, process = self._process.endpoint, self._process
+        link = endpoint.links.get(placed.home)
+        if link is not None and not link.lost:
+            return link
+        if placed.realm in endpoint.credentials or placed.home in {process.id, process.names.client}:
+            known = placed.realm in endpoint.credentials
+            return await endpoint.link_to(placed.home, placed.location, placed.realm if known else process.realm)
+        ticket = await self._ticket(placed, asked=0)
+        endpoint.credentials[ticket.realm] = Credential(ticket.realm, ticket.key)
+        try:
+            return await endpoint.link_to(placed.home, placed.location, ticket.realm)
+        finally:
+            del endpoint.credentials[ticket.realm]
+
+    async def _ticket(self, placed: Placed, *, asked: int) -> Ticket:
+        link = self._heard.get(placed.realm) or self._client()
+        if link is None or asked >= _LONGEST_WAY:
+            message = f"no key here opens a connection to {placed.location}, and nobody is known who could introduce us"
+            raise AuthenticationError(message)
+        place = placed.location
+        reply = await link.request(Introduce(placed.home, placed.realm, place.addr, place.port, asked))
+        assert isinstance(reply, Ticket)  # noqa: S101 - the only reply there is
+        return reply
+
+    def _client(self) -> Link | None:
+        client = self._process.names.client
+        return None if client is None else self._process.endpoint.links.get(client)
+
+    async def _asked_to_introduce(self, _link: Link, message: Introduce) -> Ticket:
+        placed = _Place(message.home, message.realm, Location(message.addr, message.port))
+        link = self._process.endpoint.links.get(message.home)
+        if link is None and message.realm not in self._process.endpoint.credentials:
+            return await self._ticket(placed, asked=message.asked + 1)
+        link = await self.link_to(placed)
+        ticket = Ticket(secrets.token_bytes(_REALM), secrets.token_bytes(_KEY))
+        await link.request(Admit(ticket.realm, ticket.key))
+        return ticket
+
+    async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
+        if link.trust is Trust.LEASE and link.peer.process_id != self._process.names.client:
+            text = "only who has the cluster's secret, or the client of the computation, introduces others"
+            raise AuthenticationError(text)
+        if not message.realm or message.realm in self._process.endpoint.credentials:
+            text = "a ticket must not stand for a key that is known by that name"
+            raise AuthenticationError(text)
+        self._process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
+        self._process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
+        return Done()
+
+    async def _expire(self, realm: bytes) -> None:
+        await trio.sleep(config.MsgTimeout)
+        self._process.endpoint.credentials.pop(realm, None)
+
+    def _lost(self, link: Link) -> None:
+        for realm in [realm for realm, other in self._heard.items() if other is link]:
+            del self._heard[realm]
