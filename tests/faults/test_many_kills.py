@@ -31,12 +31,17 @@ async def square(number: int) -> int:
     return number * number
 
 
+def note(path: Path) -> None:
+    """Add one letter to a file."""
+    with path.open("a") as file:
+        file.write("x")
+
+
 async def crash(folder: str, how: str) -> None:
     """Note the attempt, and end the server in one of several ways."""
     import ctypes  # noqa: PLC0415 - it is a server's
 
-    with Path(folder, how).open("a") as file:
-        file.write("x")
+    note(Path(folder, how))
     if how == "exit":
         os._exit(7)
     if how == "segfault":
@@ -75,7 +80,7 @@ async def test_a_poison_job_is_given_up_after_4_attempts_and_the_others_complete
         async with computation.map(square, range(200), retries=3) as results:
             assert [value async for value in results] == [number * number for number in range(200)]
 
-    async with open_computation([square, crash]) as computation:
+    async with open_computation([square, crash, note]) as computation:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_others, computation)
             with pytest.raises(ExceptionGroup) as caught:

@@ -1,0 +1,114 @@
+"""Schedulers, nodes and clients as programs of their own, with pulses of a second, that can be killed and stopped."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+import discoro_trio as discoro
+from tests.client.clusters import Program, until_gone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import psutil
+
+SECRET = "the secret of the faults"
+PULSE = 1.0
+
+HEAD = f"""
+import os, sys, trio
+import discoro_trio as discoro
+
+discoro.config.MinPulseInterval = {PULSE}
+discoro.config.MsgTimeout = 5.0
+OPTIONS = dict(ip_addr="127.0.0.1", secret={SECRET!r}, discover=False)
+"""
+
+SCHEDULER = f"""{HEAD}
+async def main():
+    async with discoro.open_scheduler(shared=True, tcp_ports=[int(sys.argv[1])] if sys.argv[1] != "0" else None, **OPTIONS) as scheduler:
+        print("ready", scheduler.location, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+NODE = f"""{HEAD}
+async def main():
+    async with discoro.open_node(cpus=int(sys.argv[1]), nodes=[sys.argv[2]], name=sys.argv[3], **OPTIONS) as node:
+        print("ready", node.location, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+class Programs:
+    """The programs of one test; all of them are killed at its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self.running: list[Program] = []
+
+    def start(self, source: str, *arguments: str) -> Program:
+        """Start a program, without waiting for it."""
+        self._number += 1
+        script = self._folder / f"program{self._number}.py"
+        script.write_text(source, encoding="utf-8")
+        program = Program([str(script), *arguments], self._folder)
+        self.running.append(program)
+        return program
+
+    async def ready(self, source: str, *arguments: str) -> tuple[Program, discoro.Location]:
+        """Start a program, and wait until it says where it listens."""
+        program = self.start(source, *arguments)
+        line = await program.until_line(lambda line: line.startswith("ready "))
+        return program, discoro.Location.parse(line.split()[1])
+
+    async def scheduler(self, port: int = 0) -> tuple[Program, discoro.Location]:
+        """Start a shared scheduler."""
+        return await self.ready(SCHEDULER, str(port))
+
+    async def node(self, scheduler: discoro.Location, *, servers: int = 1, name: str = "node") -> Program:
+        """Start a node that joins a scheduler."""
+        program, _ = await self.ready(NODE, str(servers), str(scheduler), name)
+        return program
+
+    async def end(self) -> None:
+        """Kill what still runs, and everything below it."""
+        below: list[psutil.Process] = []
+        for program in self.running:
+            if program.process.poll() is None:
+                below += program.below()
+                program.process.send_signal(signal.SIGCONT)
+                program.process.kill()
+            await program.ended()
+        await until_gone(below, seconds=5)
+
+
+@asynccontextmanager
+async def open_programs(folder: Path, *, seconds: float = 60) -> AsyncIterator[Programs]:
+    """Give a place for programs, for so many seconds at most; none of them survives the block."""
+    programs = Programs(folder)
+    try:
+        with trio.fail_after(seconds):
+            yield programs
+    finally:
+        with trio.CancelScope(shield=True):
+            await programs.end()
+
+
+@asynccontextmanager
+async def client(
+    scheduler: discoro.Location, *components: object, **options: Any
+) -> AsyncIterator[discoro.Computation]:
+    """Be a client of a scheduler, with an endpoint of its own."""
+    computation = discoro.Computation(components, **options)
+    async with discoro.open_endpoint(secret=SECRET), computation.schedule(scheduler):
+        yield computation
