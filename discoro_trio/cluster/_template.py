@@ -140,7 +140,9 @@ class TemplateProgram:
             try:
                 self._reap()
             except OSError:
+                # Others may have ended, too, whose signal was read together with this one's.
                 self._heard = False
+                continue
             if self._numbers:
                 select.select([self._wake_fd], [], [], END_SECONDS)
                 _read_signals(self._wake_fd)
