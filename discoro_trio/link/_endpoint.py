@@ -91,7 +91,7 @@ class Endpoint:
         self._self_lock = trio.Lock()
         self._tls = tls
         self._strangers = Strangers()
-        self.vigil = Vigil()
+        self.vigil: Vigil = Vigil()
         self.services.links_lost.append(self._forget)
         self.reach: Reach = Reach(self)
         self.liveness: Liveness = Liveness()

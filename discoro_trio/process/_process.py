@@ -54,20 +54,20 @@ class Process:
 
     def __init__(self, endpoint: Endpoint, *, realm: bytes = b"") -> None:
         self.endpoint = endpoint
-        self.id = endpoint.id
+        self.id: bytes = endpoint.id
         self.realm = realm
         self.shipped: Shipped = NOTHING
-        self.turns = Turns()
+        self.turns: Turns = Turns()
         self.locals: dict[int, Local] = {}
-        self.mail = Mail(self)
-        self.runner = Runner(self, small=config.small_result)
-        self.starts = Starts(self)
-        self.keeper = Keeper(self)
-        self.names = Names(self)
-        self.hubs = Hubs(self)
-        self.rcis = Rcis(self)
-        self.files = Files(self)
-        self.tickets = Tickets(self)
+        self.mail: Mail = Mail(self)
+        self.runner: Runner = Runner(self, small=config.small_result)
+        self.starts: Starts = Starts(self)
+        self.keeper: Keeper = Keeper(self)
+        self.names: Names = Names(self)
+        self.hubs: Hubs = Hubs(self)
+        self.rcis: Rcis = Rcis(self)
+        self.files: Files = Files(self)
+        self.tickets: Tickets = Tickets(self)
         self._serial = 0
 
     # --- coroutines that live here

@@ -46,7 +46,7 @@ class ProcessKiller:
     """
 
     def __init__(self, victims: Callable[[], Sequence[int]], *, seed: int, most: int | None, pause: float) -> None:
-        self.kills = 0
+        self.kills: int = 0
         self._victims = victims
         self._random = random.Random(seed)  # noqa: S311 - chosen to be repeatable
         self._most = most
