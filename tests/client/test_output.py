@@ -15,6 +15,7 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio.client._output import Display
+from discoro_trio.link import Link
 from discoro_trio.process import current_process
 
 from .clusters import open_computation
@@ -67,6 +68,14 @@ async def say_much(lines: int) -> int:
     for number in range(lines):
         print("line", number)
     return lines
+
+
+def count_by_program(lines: int) -> None:
+    subprocess.run(["seq", str(lines)], check=True)
+
+
+def say_set_up() -> None:
+    print("set up")
 
 
 async def say_at_the_end() -> None:
@@ -143,6 +152,41 @@ async def test_a_job_that_prints_100_000_lines_neither_stalls_nor_loses_its_resu
         (server,) = await computation.servers()
         assert await computation.run_result(say_much, count) == count
     assert capsys.readouterr().out == "".join(f"[server {server} say_much] line {number}\n" for number in range(count))
+
+
+async def test_a_program_that_writes_100_000_lines_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
+    count = 100_000
+    async with open_computation([count_by_program], servers=1) as computation:
+        (server,) = await computation.servers()
+        await computation.run_result(count_by_program, count)
+    assert capsys.readouterr().out == "".join(f"[server {server}] {number + 1}\n" for number in range(count))
+
+
+async def test_the_output_of_a_program_is_held_while_the_link_to_the_client_is_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 0
+
+    def seems_full(_link: Link) -> bool:
+        nonlocal held
+        held += 1
+        return True
+
+    # In this process the node asks, and then waits for room, of which there is enough.
+    monkeypatch.setattr(Link, "full", property(seems_full))
+    async with open_computation([count_by_program], servers=1) as computation:
+        await computation.run_result(count_by_program, 20_000)
+    assert held > 1
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        str(number + 1) for number in range(20_000)
+    ]
+
+
+async def test_what_a_set_up_prints_shows_too(capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_computation(servers=1, server_setup=say_set_up) as computation:
+        (server,) = await computation.servers()
+        await computation.run_result(say, "ready")
+    assert capsys.readouterr().out == f"[server {server} server_setup] set up\n[server {server} say] ready\n"
 
 
 async def test_clean_up_at_the_close_shows_before_the_block_is_left(capsys: pytest.CaptureFixture[str]) -> None:
