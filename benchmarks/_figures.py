@@ -47,5 +47,8 @@ FIGURES = (
     Figure("slow_neighbour_ratio", "of 1", "higher", mark=Mark(0.9)),
     Figure("fanout_per_s", "messages/s", "higher"),
     Figure("startup_s", "s", "lower", mark=Mark(0.5)),
+    Figure("next_computation_s", "s", "lower", mark=Mark(0.1)),
+    Figure("placement_us", "µs", "lower"),
+    Figure("placement_growth", "×", "lower", mark=Mark(2)),
     Figure("memory_10k_coroutines_MB", "MB", "lower", mark=Mark(80)),
 )

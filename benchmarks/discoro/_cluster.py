@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_computation(
-    *functions: Callable[..., object], servers: int
-) -> AsyncIterator[discoro.Computation]:
+async def open_computation(*functions: Callable[..., object], servers: int) -> AsyncIterator[discoro.Computation]:
     """Open a cluster of so many servers, and schedule a computation of the functions on it."""
     async with (
         discoro.open_cluster(servers=servers),

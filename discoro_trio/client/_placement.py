@@ -1,12 +1,13 @@
 """Where the next coroutine goes: the least loaded server of the least loaded node.
 
 This module owns the loads, without any I/O. Load is the number of coroutines that were started and have not ended.
-Picking and counting take time that grows with the logarithm of the number of servers.
+Picking and counting take the same time for any number of servers.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from typing import Generic, TypeVar
 
 import attrs
@@ -15,51 +16,41 @@ K = TypeVar("K")
 
 
 class _Loads(Generic[K]):
-    """Things with loads, the least loaded one first; of equals, the one that waited longest.
+    """Things with loads, the least loaded one first; of equals, the one that has its load for the longest.
 
-    A heap holds one live entry for each thing. An entry that says too little is put right when it comes to the top,
-    so that a load which grows costs nothing until then; one that would say too much is replaced at once.
+    Things of one load are together, in the order in which they came to it; a heap holds the loads that there are.
+    They are few: so a change and a look take the same time for ten things and for ten thousand.
     """
 
     def __init__(self) -> None:
         self.loads: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._live: dict[K, tuple[float, int]] = {}
-        self._turn = 0
+        # A plain dict would search from its start for the first one that was not deleted.
+        self._levels: dict[float, OrderedDict[K, None]] = {}
+        self._heap: list[float] = []
 
     def set(self, key: K, load: float) -> None:
         """Set the load of a thing, which may be new."""
+        old = self.loads.get(key)
+        if old is not None:
+            del self._levels[old][key]
         self.loads[key] = load
-        live = self._live.get(key)
-        if live is None or load < live[0]:
-            self._push(key, load)
-
-    def _push(self, key: K, load: float) -> None:
-        self._turn += 1
-        self._live[key] = (load, self._turn)
-        heapq.heappush(self._heap, (load, self._turn, key))
-        if len(self._heap) > 4 * len(self.loads) + 16:
-            self._heap = [(*live, key) for key, live in self._live.items()]
-            heapq.heapify(self._heap)
+        level = self._levels.get(load)
+        if level is None:
+            level = self._levels[load] = OrderedDict()
+            heapq.heappush(self._heap, load)
+        level[key] = None
 
     def remove(self, key: K) -> None:
         """Forget a thing."""
-        del self.loads[key]
-        del self._live[key]
+        del self._levels[self.loads.pop(key)][key]
 
     def least(self) -> K | None:
         """Give the thing with the least load; None if there is none."""
-        heap = self._heap
-        while heap:
-            load, turn, key = heap[0]
-            if self._live.get(key) != (load, turn):
-                heapq.heappop(heap)
-            elif self.loads[key] > load:
-                self._turn += 1
-                self._live[key] = right = (self.loads[key], self._turn)
-                heapq.heapreplace(heap, (*right, key))
-            else:
-                return key
+        while self._heap:
+            level = self._levels[self._heap[0]]
+            if level:
+                return next(iter(level))
+            del self._levels[heapq.heappop(self._heap)]
         return None
 
 
