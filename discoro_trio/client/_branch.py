@@ -56,7 +56,7 @@ class Branch(Session):
         self.members: BranchMembers = BranchMembers(self, process, nursery)
         self.owned = Owned(self)
         process.endpoint.services.on_notice(messages.Members, self._told, trust=ANY)
-        nursery.start_soon(self._watch, process, name="ask for the other servers")
+        nursery.start_soon(self._live, process, name="other servers of the computation")
 
     @classmethod
     def of(cls, process: Process, computation: bytes) -> Branch:
@@ -73,6 +73,15 @@ class Branch(Session):
         if branch is None:
             branch = process.endpoint.parts[cls] = cls(process, nursery)
         return branch
+
+    async def _live(self, process: Process) -> None:
+        """Find out which servers there are; at the end, log the errors that nobody has heard of."""
+        await self._watch(process)
+        try:
+            await trio.sleep_forever()
+        finally:
+            for error in self.owned.unheard():
+                logger.error("a coroutine that was run from here failed, and nobody asked how", exc_info=error)
 
     async def _watch(self, process: Process) -> None:
         client = process.endpoint.links.get(process.names.client or b"")

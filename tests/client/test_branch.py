@@ -95,6 +95,11 @@ async def exit_now() -> None:
     os._exit(1)
 
 
+async def run_and_forget(computation: discoro.Computation) -> None:
+    coro = await computation.run(fail, "forgotten")
+    await coro.wait()
+
+
 COMPONENTS = [where, fail, stay, states, stay_at_all, nest, exit_now]
 
 
@@ -148,6 +153,15 @@ async def test_a_server_that_is_lost_is_an_error_at_the_one_that_started_there(
     with pytest.raises(ExceptionGroup) as caught:
         await coro.result()
     assert [type(error) for error in caught.value.exceptions] == [discoro.ServerLost]
+
+
+async def test_errors_that_nobody_hears_there_are_logged(
+    computation: discoro.Computation, caplog: pytest.LogCaptureFixture
+) -> None:
+    await computation.run_result(run_and_forget, computation)
+    await computation.close()
+    assert "nobody asked how" in caplog.text
+    assert "ValueError: forgotten" in caplog.text
 
 
 async def test_elsewhere_than_at_its_servers_it_says_so(computation: discoro.Computation) -> None:
