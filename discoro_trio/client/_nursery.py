@@ -16,7 +16,7 @@ from ..process import Call, Ending, Typed, describe, signatures
 from ._starting import check_sendable, check_where, start_at, start_now_at, until_exists
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from .._values import Location
     from ..process import Started
@@ -257,11 +257,6 @@ class ComputationNursery:
         self._cancel_all(_NURSERY_CANCELLED)
         await self._session.until_all_ended(self._running)
 
-    def errors(self) -> list[BaseException]:
-        """Give what made the nursery fail."""
-        opened = [error if isinstance(error, BaseException) else _error_of(error) for error in self._errors]
-        return [error for error in opened if error is not None]
-
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[ComputationNursery]:
         """Be open while the block lasts."""
@@ -276,7 +271,13 @@ class ComputationNursery:
                         await self._end()
             except BaseException as error:  # noqa: BLE001 - all goes into the group
                 errors.append(error)
-            raise_flat("errors in a computation's nursery", [*errors, *self.errors()])
+            raise_flat("errors in a computation's nursery", [*errors, *_opened(self._errors)])
+
+
+def _opened(errors: Sequence[Started | BaseException]) -> list[BaseException]:
+    """Give what made a nursery fail; the errors of coroutines are opened now that they are wanted."""
+    found = [error if isinstance(error, BaseException) else _error_of(error) for error in errors]
+    return [error for error in found if error is not None]
 
 
 def _error_of(started: Started) -> BaseException | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from .._values import Location
-    from ..link import Link
+    from ..link import Endpoint, Link
     from ._coro import Coro
     from ._process import Process
 
@@ -232,15 +232,8 @@ class Names:
     def _keeper(self, *, public: bool) -> Link | None:
         """Give the link to where names are kept; None for here."""
         if self.client is not None:
-            return self._client_link(self.client)
+            return _client_link(self._process.endpoint, self.client)
         return self._scheduler_link() if public else None
-
-    def _client_link(self, client: bytes) -> Link:
-        link = self._process.endpoint.links.get(client)
-        if link is None or link.lost:
-            message = "the client of this computation, which keeps its names, cannot be reached"
-            raise PeerDisconnected(message)
-        return link
 
     def _scheduler_link(self) -> Link | None:
         for scheduler in reversed(self._above):
@@ -262,7 +255,7 @@ class Names:
 
     async def _find_above(self, key: Key) -> Address:
         if self.client is not None:
-            return await self._ask(self._client_link(self.client), key)
+            return await self._ask(_client_link(self._process.endpoint, self.client), key)
         while True:
             link = self._scheduler_link()
             if link is not None:
@@ -294,20 +287,13 @@ class Names:
         if above is None:
             self._directory(entry).add(scope, entry.key, entry.address)
         else:
-            await self._register_above(above, entry)
+            await _register_above(above, entry)
         self._process.tickets.heard(entry.address.realm, link)
         if link.lost:
             self._drop(scope, entry)
         else:
             self._guests.setdefault(link, {})[entry] = scope
         return Done()
-
-    async def _register_above(self, above: Link, entry: Entry) -> None:
-        try:
-            await above.request(entry.register(EVERYBODY))
-        except trio.Cancelled:
-            above.notify(entry.unregister())
-            raise
 
     def _told_to_free(self, link: Link, message: Unregister) -> None:
         entry = Entry((message.kind, message.name), message.address, message.public)
@@ -329,6 +315,22 @@ class Names:
         inside = link.trust is not Trust.SECRET
         scope = _scope(link, message.scope)
         return Located(await self._find(scope, (message.kind, message.name), inside=inside))
+
+
+def _client_link(endpoint: Endpoint, client: bytes) -> Link:
+    link = endpoint.links.get(client)
+    if link is None or link.lost:
+        message = "the client of this computation, which keeps its names, cannot be reached"
+        raise PeerDisconnected(message)
+    return link
+
+
+async def _register_above(above: Link, entry: Entry) -> None:
+    try:
+        await above.request(entry.register(EVERYBODY))
+    except trio.Cancelled:
+        above.notify(entry.unregister())
+        raise
 
 
 def _scope(link: Link, said: bytes) -> bytes:

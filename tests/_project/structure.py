@@ -153,11 +153,15 @@ def tests_per_line(sources: list[Source]) -> float:
 
 
 def over_the_marks(sources: list[Source]) -> list[str]:
-    """Say what is longer or larger than it may be."""
+    """Say what is longer or larger than it may be.
+
+    Classes of tests may have any number of methods: hypothesis wants one for each rule of a state machine.
+    """
+    packaged = [source for source in sources if source.name.startswith(f"{PACKAGE}/")]
     checks = (
         (file_sizes(sources), MAX_FILE_LINES, "lines in a file"),
         (function_sizes(sources), MAX_FUNCTION_LINES, "lines in a function"),
-        (class_sizes(sources), MAX_METHODS, "methods in a class"),
+        (class_sizes(packaged), MAX_METHODS, "methods in a class"),
     )
     return [
         f"{size.what}: {size.amount} {unit}, more than {most}"
