@@ -87,12 +87,13 @@ def test_what_is_over_the_marks_is_named_with_its_size(tmp_path: Path) -> None:
     function = "def long():\n" + "    pass\n" * 80
     methods = "".join(f"    def m{n}(self): ...\n" for n in range(21))
     make_source(tmp_path, "discoro_trio/a.py", function)
-    make_source(tmp_path, "tests/b.py", f"class Big:\n{methods}")
+    make_source(tmp_path, "discoro_trio/b.py", f"class Big:\n{methods}")
+    make_source(tmp_path, "tests/b.py", f"class RulesOfAStateMachine:\n{methods}")
     make_source(tmp_path, "examples/c.py", "x = 1\n" * 501)
     assert structure.over_the_marks(structure.read_sources(tmp_path)) == [
         "examples/c.py: 501 lines in a file, more than 500",
         "discoro_trio/a.py:1 long: 81 lines in a function, more than 80",
-        "tests/b.py:1 Big: 21 methods in a class, more than 20",
+        "discoro_trio/b.py:1 Big: 21 methods in a class, more than 20",
     ]
 
 
