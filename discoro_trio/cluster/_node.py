@@ -71,6 +71,11 @@ class Node:
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
         nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")
 
+    def leave_files_at(self, dest_path: Path | None) -> None:
+        """Keep the working folders of computations that want it; without a place for them, none are kept."""
+        for seat in self._seats:
+            seat.dest_path = dest_path
+
     @property
     def servers(self) -> list[Location]:
         """Where its servers listen."""
@@ -226,7 +231,7 @@ async def serve_node(
     Args:
         endpoint: Its place on the network.
         servers: How many.
-        dest_path: The folder for its working folder.
+        dest_path: The folder for its working folder, and for those of servers whose computations keep their files.
         embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
             not take its silence for its end.
     """
@@ -234,6 +239,7 @@ async def serve_node(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
         async with open_background() as nursery:
             node = Node(endpoint, nursery, servers, Path(folder), embedded=embedded)
+            node.leave_files_at(dest_path)
             nursery.start_soon(node.watch_servers, name="watch the servers")
             await nursery.start(node.keep_servers)
             yield node

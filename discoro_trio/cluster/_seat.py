@@ -79,6 +79,12 @@ class Server:
         self.reason = ""
         """Why it was ended, if somebody wanted that."""
 
+    @property
+    def keeps_files(self) -> bool:
+        """Whether its computation wants its files to stay."""
+        prepared = self.lease.prepared if self.lease is not None else None
+        return prepared is not None and not prepared.cleanup
+
     async def request(self, message: Control) -> Control:
         """Ask the server something; user code may run before it answers, so there is no time limit."""
         return await self.link.request(message, timeout=None)
@@ -108,6 +114,8 @@ class Seat:
         self.number = number
         self.server: Server | None = None
         self.watches_node = True
+        self.dest_path: Path | None = None
+        """Where working folders are left that a computation wants to keep; None for nowhere."""
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
@@ -126,7 +134,14 @@ class Seat:
         try:
             await self._run_server(template, folder)
         finally:
-            self.server = None
+            keeps, self.server = self.server is not None and self.server.keeps_files, None
+            self._leave(folder, keeps=keeps)
+
+    def _leave(self, folder: Path, *, keeps: bool) -> None:
+        """Remove a working folder, or put it where what is kept goes."""
+        if keeps and self.dest_path is not None:
+            folder.rename(self.dest_path / folder.name)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _run_server(self, template: Template, folder: Path) -> None:
