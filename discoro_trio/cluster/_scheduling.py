@@ -264,9 +264,12 @@ class Scheduling:
         """Servers of a lease are free again; with the last of them it has ended."""
         node = self.nodes.get(node_id)
         computation, over = freed.computation, freed.over
-        if node is None or not node.free_lease(computation, freed.servers):
+        if node is None:
             return []
+        known = node.free_lease(computation, freed.servers)
         node.told_free(freed.free)
+        if not known:  # it ended at the node while the node was out of reach, and was not taken over
+            return self._advance(now, node)
         claim = self.claims.get(computation)
         effects: list[Effect] = []
         if claim is not None:
