@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", metavar="NAMES", nargs="*", help=f"of {_known()}; all by default")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer, shorter rounds; no peer but ProcessPoolExecutor"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds; no peer but ProcessPoolExecutor")
     return parser
 
 

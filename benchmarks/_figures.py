@@ -50,5 +50,6 @@ FIGURES = (
     Figure("next_computation_s", "s", "lower", mark=Mark(0.1)),
     Figure("placement_us", "µs", "lower"),
     Figure("placement_growth", "×", "lower", mark=Mark(2)),
+    Figure("cancel_1000_s", "s", "lower", mark=Mark(1.0)),
     Figure("memory_10k_coroutines_MB", "MB", "lower", mark=Mark(80)),
 )

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-async def calls_per_second(
-    call: Callable[[int], Awaitable[object]], *, in_flight: int, seconds: float
-) -> float:
+async def calls_per_second(call: Callable[[int], Awaitable[object]], *, in_flight: int, seconds: float) -> float:
     """Keep `in_flight` Trio tasks calling, one call after the other each.
 
     Args:

@@ -56,6 +56,15 @@ async def subscribe(channel: str | None) -> int:
     return count
 
 
+async def clean_up_when_cancelled() -> None:
+    """Wait until cancelled, then await something in the clean-up."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+
+
 def resident_megabytes() -> float:
     """Return the resident memory of the server's process, in 10⁶ bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

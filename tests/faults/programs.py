@@ -30,8 +30,10 @@ OPTIONS = dict(ip_addr="127.0.0.1", secret={SECRET!r}, discover=False)
 """
 
 SCHEDULER = f"""{HEAD}
+ports = sys.argv[1] if sys.argv[1] != "0" else None
+
 async def main():
-    async with discoro.open_scheduler(shared=True, tcp_ports=[int(sys.argv[1])] if sys.argv[1] != "0" else None, **OPTIONS) as scheduler:
+    async with discoro.open_scheduler(shared=True, tcp_ports=ports, **OPTIONS) as scheduler:
         print("ready", scheduler.location, flush=True)
         await trio.sleep_forever()
 

@@ -21,9 +21,7 @@ def measure(seconds: float) -> float:
 
 def _submit(client: distributed.Client, seconds: float) -> int:
     deadline = perf_counter() + seconds
-    under_way = distributed.as_completed(
-        [client.submit(increment, number, pure=False) for number in range(IN_FLIGHT)]
-    )
+    under_way = distributed.as_completed([client.submit(increment, number, pure=False) for number in range(IN_FLIGHT)])
     jobs = 0
     for future in under_way:
         future.result()

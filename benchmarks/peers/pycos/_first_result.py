@@ -38,9 +38,7 @@ def program(task: "pycos.Task" = None) -> "Steps":  # noqa: ARG001
 
 if __name__ == "__main__":
     pycos.logger.setLevel(pycos.Logger.ERROR)
-    node = subprocess.Popen(
-        [*NODE, *OPTIONS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
-    )
+    node = subprocess.Popen([*NODE, *OPTIONS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
     try:
         pycos.Pycos(host="127.0.0.1")
         pycos.Task(program).value()

@@ -1,0 +1,222 @@
+"""What is cancelled half-way leaves nothing behind: neither here, nor at the scheduler, nor at the servers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+import discoro_trio as discoro
+from discoro_trio.testing import check_leaks
+
+from .clusters import open_computation, until_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def wait_for_file(path: str) -> None:
+    """Hold a server's set-up up."""
+    while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240, PTH110 - of another process
+        await trio.sleep(0.01)
+
+
+async def running_here(*, coro: discoro.Coro[list[str]]) -> list[str]:
+    """Name the tasks of this server that are coroutines of the computation, but for this one."""
+    runner = trio.lowlevel.current_task().parent_nursery
+    assert runner is not None
+    return [task.name for task in runner.child_tasks if task is not trio.lowlevel.current_task()]
+
+
+async def note_and_wait(path: str) -> None:
+    """Note the start and the end of the clean-up."""
+    with open(path, "a") as file:  # noqa: ASYNC230, PTH123
+        file.write("began ")
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.05)
+        with open(path, "a") as file:  # noqa: ASYNC230, PTH123
+            file.write("cleaned-up ")
+
+
+async def never_receive(client: discoro.Coro[None], *, coro: discoro.Coro[int]) -> int:
+    """Receive nothing until told to by another coroutine's message; then count what is there."""
+    await client.send(coro)
+    while not hasattr(sys, "go_on"):  # noqa: ASYNC110 - another coroutine could reach no event of this one
+        await trio.sleep(0.01)
+    count = 0
+    while await coro.receive() != "last":
+        count += 1
+    return count
+
+
+def texts_in(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.iterdir()]
+
+
+async def go_on() -> None:
+    sys.go_on = True  # type: ignore[attr-defined]
+
+
+async def block(client: discoro.Coro[None]) -> None:
+    await client.deliver("blocks")
+    time.sleep(60)  # noqa: ASYNC251 - that is what is tested
+
+
+async def wait(client: discoro.Coro[None]) -> None:
+    await client.send("waits")
+    await trio.sleep_forever()
+
+
+@pytest.mark.spec("B02")
+async def test_a_run_that_waits_for_a_server_leaves_nothing_when_cancelled(tmp_path: Path) -> None:
+    go, mark = tmp_path / "go", tmp_path / "mark"
+
+    async with discoro.open_cluster(servers=1):
+        computation = discoro.Computation([note_and_wait, running_here, wait_for_file], server_setup=_held(go))
+        with trio.fail_after(20):
+            async with computation.schedule():
+                for _ in range(3):
+                    with trio.move_on_after(0.05) as scope:
+                        await computation.run(note_and_wait, str(mark))
+                    assert scope.cancelled_caught
+                assert computation.statistics().waiting == 0
+                go.touch()
+                assert await computation.run_result(running_here) == []
+                assert not mark.exists()
+
+
+def _held(go: Path) -> Callable[[], Awaitable[None]]:
+    path = str(go)
+
+    async def held() -> None:
+        await wait_for_file(path)
+
+    return held
+
+
+@pytest.mark.spec("B02")
+async def test_a_run_that_waits_for_the_word_of_its_server_has_cleaned_up_when_cancelled(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    async with open_computation([note_and_wait, running_here], servers=1) as computation:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(computation.run, note_and_wait, str(mark))
+                await trio.testing.wait_all_tasks_blocked(0)
+                scope.cancel()
+        assert await computation.run_result(running_here) == []
+        assert not mark.exists() or mark.read_text() == "began cleaned-up "
+
+
+@pytest.mark.spec("B02")
+async def test_a_map_cancelled_half_way_leaves_no_task_and_no_job(tmp_path: Path) -> None:
+    async with open_computation([note_and_wait, running_here], servers=2) as computation:
+        marks = [str(tmp_path / str(number)) for number in range(100)]
+        async with check_leaks():
+            with trio.CancelScope() as scope:
+                async with computation.map(note_and_wait, marks, limit=20):
+                    while len(texts_in(tmp_path)) < 20:  # noqa: ASYNC110 - of other processes
+                        await trio.sleep(0.01)
+                    scope.cancel()
+                    await trio.sleep_forever()
+        assert texts_in(tmp_path) == ["began cleaned-up "] * 20
+        for rcoro in await computation.run_servers(running_here):
+            assert await rcoro.result() == []
+
+
+@pytest.mark.spec("B02", "B06")
+async def test_a_deliver_that_waits_for_room_was_not_sent_when_cancelled_and_the_next_one_arrives() -> None:
+    async with (
+        open_computation([never_receive, go_on], servers=1) as computation,
+        discoro.open_coro() as client,
+    ):
+        rcoro = await computation.run(never_receive, client)
+        await client.receive()
+        window = discoro.config.mailbox_messages
+        for number in range(window):
+            await rcoro.send(number)
+        async with check_leaks():
+            for _ in range(3):
+                with trio.move_on_after(0.05) as scope:
+                    await rcoro.deliver("too much")
+                assert scope.cancelled_caught
+        await computation.run_result(go_on)
+        await rcoro.deliver("last")
+        assert await rcoro.result() == window
+
+
+@pytest.mark.spec("S57", "B02")
+async def test_a_schedule_that_waits_in_the_queue_leaves_nothing_when_cancelled() -> None:
+    async with open_computation([running_here]) as computation:
+        assert len(await until_servers(computation, 2)) == 2
+        async with check_leaks():
+            for _ in range(3):
+                with trio.move_on_after(0.05) as scope:
+                    async with discoro.Computation([running_here]).schedule():
+                        pytest.fail("its turn came while another one runs")
+                assert scope.cancelled_caught
+        await computation.close()
+        async with discoro.Computation([running_here]).schedule() as second:
+            assert await second.run_result(running_here) == []
+
+
+@pytest.mark.spec("B03")
+async def test_blocked_code_whose_owner_is_cancelled_is_replaced_after_the_grace_period_and_neighbours_hear_why() -> (
+    None
+):
+    async with (
+        open_computation([block, wait], servers=1, grace_period=0.3) as computation,
+        discoro.open_coro() as client,
+    ):
+        neighbour = await computation.run(wait, client)
+        await client.receive()
+        began = trio.current_time()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(computation.run_result, block, client)
+                await client.receive()
+                scope.cancel()
+        assert 0.3 <= trio.current_time() - began < 5
+        with pytest.raises(discoro.ServerLost, match="did not end in its grace period"):
+            await neighbour.result()
+        assert len(await until_servers(computation, 1)) == 1
+
+
+@pytest.mark.spec("B03")
+async def test_a_plain_cancel_never_ends_a_server() -> None:
+    async with (
+        open_computation([wait_for_file, wait], servers=1, grace_period=0.1) as computation,
+        discoro.open_coro() as client,
+    ):
+        (server,) = await computation.servers()
+        stubborn = await computation.run(_stubborn, client)
+        assert await client.receive() == "holds out"
+        stubborn.cancel()
+        assert await client.receive() == "shielded"
+        with trio.move_on_after(0.5):
+            await stubborn.wait()
+        assert await computation.servers() == [server]
+        await stubborn.send("end")
+        with pytest.raises(discoro.CoroCancelled):
+            await stubborn.result()
+        assert await computation.servers() == [server]
+
+
+async def _stubborn(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> None:
+    try:
+        await client.send("holds out")
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.send("shielded")
+            await coro.receive()
