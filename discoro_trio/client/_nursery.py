@@ -1,30 +1,32 @@
 """A nursery whose tasks run on the servers of a computation.
 
-This module owns what a nursery means over the network: waiting for all, cancelling all when one fails, the group of
-their errors. Starting, cancelling and waiting for clean-up are with the session.
+This module owns what users start in it, and the block. Which of its coroutines run, and what follows when one fails,
+is with `Children`; placing and sending are with the session.
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from .._scopes import open_background, raise_flat
-from ..process import Call, Ending, Typed, describe, signatures
+from ..process import Call, Typed, describe, signatures
+from ._children import NURSERY_CANCELLED, Children
 from ._starting import check_sendable, check_where, start_at, start_now_at, until_exists
 
 if TYPE_CHECKING:
+<<<<<<< Updated upstream
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+=======
+    from collections.abc import AsyncIterator, Callable
+>>>>>>> Stashed changes
 
     from .._values import Location
     from ..process import Started
     from ..wire import Shipped
     from ._session import Session
-
-_SIBLING_FAILED = "another coroutine of its nursery failed"
-_NURSERY_CANCELLED = "its nursery was cancelled"
 
 
 class ComputationNursery:
@@ -39,11 +41,7 @@ class ComputationNursery:
         self._session = session
         self._shipped = shipped
         self._tasks: trio.Nursery | None = None
-        self._running: set[Started] = set()
-        self._starting = 0
-        self._ending: str | None = None
-        self._errors: list[Started | BaseException] = []
-        self._moved = trio.lowlevel.ParkingLot()
+        self._children = Children(session, self.cancel_scope)
 
     # --- what users start
 
@@ -141,7 +139,7 @@ class ComputationNursery:
         self._check_open()
         call = Call(fn, args, {}, self._shipped, name, status=True)
         await trio.lowlevel.checkpoint()
-        with self._start_counted():
+        with self._children.one_more():
             started = await start_at(self._session, None, fn, call)
             await until_exists(self._session, started)
             if started.ready is None:
@@ -166,23 +164,23 @@ class ComputationNursery:
         tasks = self._check_open()
         describe(fn)
         call = Call(fn, args, {}, self._shipped, name)
-        if self._ending is not None or self.cancel_scope.cancel_called:
+        if self._children.ending is not None or self.cancel_scope.cancel_called:
             return  # it would be cancelled at once
         started = start_now_at(self._session, where, fn, call)
         if started is not None:
-            self._adopt(started)
+            self._children.adopt(started)
         else:
             check_sendable(self._session, fn)
-            self._starting += 1
+            self._children.coming += 1
             tasks.start_soon(self._start_later, where, fn, call, name="wait for a server")
 
     async def _start_later(self, where: Location | str | None, fn: Callable[..., Any], call: Call) -> None:
         try:
-            self._adopt(await start_at(self._session, where, fn, call))
+            self._children.adopt(await start_at(self._session, where, fn, call))
         except Exception as error:  # noqa: BLE001 - the block raises it
-            self._fail(error)
+            self._children.fail(error)
         finally:
-            self._start_over()
+            self._children.one_came()
 
     async def _run(
         self, where: Location | str | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -190,29 +188,17 @@ class ComputationNursery:
         self._check_open()
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
-        with self._start_counted():
+        with self._children.one_more():
             started = await start_at(self._session, where, fn, call, acknowledge=True)
             await until_exists(self._session, started)
             await self._take_in(started)
         return self._session.handle(started)
 
-    @contextmanager
-    def _start_counted(self) -> Iterator[None]:
-        """Keep the block from being left while something is on its way into it."""
-        self._starting += 1
-        try:
-            yield
-        finally:
-            self._start_over()
-
-    def _start_over(self) -> None:
-        self._starting -= 1
-        self._moved.unpark_all()
-
     async def _take_in(self, started: Started) -> None:
         if self._tasks is None:  # the block was cancelled meanwhile, and nobody there waits for it any more
-            await self._session.cancel_and_wait([started], _NURSERY_CANCELLED)
+            await self._session.cancel_and_wait([started], NURSERY_CANCELLED)
         self._check_open()
+<<<<<<< Updated upstream
         self._adopt(started)
 
     def _adopt(self, started: Started) -> None:
@@ -256,21 +242,28 @@ class ComputationNursery:
         self._tasks = None
         self._cancel_all(_NURSERY_CANCELLED)
         await self._session.until_all_ended(self._running)
+=======
+        self._children.adopt(started)
+>>>>>>> Stashed changes
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[ComputationNursery]:
         """Be open while the block lasts."""
+        children = self._children
         with self.cancel_scope:
             errors: list[BaseException] = []
             try:
-                async with open_background() as self._tasks:
+                async with open_background() as tasks:
+                    self._tasks = tasks
                     try:
                         yield self
-                        await self._until_all_ended()
+                        await children.until_all_ended()
                     finally:
-                        await self._end()
+                        self._tasks = None
+                        await children.end()
             except BaseException as error:  # noqa: BLE001 - all goes into the group
                 errors.append(error)
+<<<<<<< Updated upstream
             raise_flat("errors in a computation's nursery", [*errors, *_opened(self._errors)])
 
 
@@ -282,3 +275,6 @@ def _opened(errors: Sequence[Started | BaseException]) -> list[BaseException]:
 
 def _error_of(started: Started) -> BaseException | None:
     return started.outcome.error() if started.outcome is not None else None
+=======
+            raise_flat("errors in a computation's nursery", [*errors, *children.errors()])
+>>>>>>> Stashed changes

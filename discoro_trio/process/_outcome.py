@@ -60,9 +60,10 @@ class Arrived(Outcome):
     """
 
     # A plain class, as there is one for each job: a frozen one of attrs takes four times as long to make.
-    __slots__ = ("body", "buffers")
+    __slots__ = ("_error", "body", "buffers")
 
     def __init__(self, ending: Ending, body: Buffer, buffers: Sequence[memoryview]) -> None:
+        self._error: BaseException | None = None
         self.ending = ending
         self.body = body
         self.buffers = buffers
@@ -71,9 +72,20 @@ class Arrived(Outcome):
         """Give the value, or raise what the coroutine raised."""
         if self.ending is Ending.VALUE:
             return loads(self.body, self.buffers)
-        if self.ending is Ending.CANCELLED:
-            raise CoroCancelled(bytes(self.body).decode() or None)
-        raise unpack_error(self.body, self.buffers)
+        raise self._opened()
+
+    def error(self) -> BaseException | None:
+        """Give what the coroutine raised, or None if it returned."""
+        return None if self.ending is Ending.VALUE else self._opened()
+
+    def _opened(self) -> BaseException:
+        # One object for all who ask, so that a group can tell that they got the same error.
+        if self._error is None:
+            if self.ending is Ending.CANCELLED:
+                self._error = CoroCancelled(bytes(self.body).decode() or None)
+            else:
+                self._error = unpack_error(self.body, self.buffers)
+        return self._error
 
 
 class Here(Outcome):

@@ -190,6 +190,18 @@ async def test_the_body_s_error_is_in_the_group(computation: discoro.Computation
     assert states(tmp_path) == ["clean"] * 4
 
 
+async def test_an_error_that_the_body_gets_as_a_result_is_in_the_group_once(computation: discoro.Computation) -> None:
+    async def block() -> None:
+        async with computation.open_nursery() as nursery:
+            failing = await nursery.run(fail_when_told, "once")
+            await failing.send("now")
+            await failing.result()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await block()
+    assert texts(caught.value) == ["once"]
+
+
 async def test_an_error_in_the_clean_up_is_in_the_group(computation: discoro.Computation) -> None:
     async def block() -> None:
         async with computation.open_nursery() as nursery:
@@ -344,112 +356,6 @@ async def test_it_mixes_with_local_nurseries(computation: discoro.Computation, t
         await block()
     assert texts(caught.value) == ["here"]
     assert states(tmp_path) == ["clean"] * 4
-
-
-# --- start
-
-
-async def serve(port: int, *, task_status: trio.TaskStatus[str]) -> None:
-    await trio.lowlevel.checkpoint()
-    task_status.started(f"at {port}")
-    await trio.sleep_forever()
-
-
-async def test_start_gives_what_the_coroutine_has_started_with(computation: discoro.Computation) -> None:
-    async with computation.open_nursery() as nursery:
-        assert await nursery.start(serve, 7) == "at 7"
-        assert await nursery.start(start_large, name="large") == bytes(1_000_000)
-        assert await nursery.start(start_in_thread) == "thread"
-        nursery.cancel_scope.cancel()
-
-
-async def start_large(*, task_status: trio.TaskStatus[bytes]) -> None:
-    task_status.started(bytes(1_000_000))
-
-
-def start_in_thread(*, task_status: trio.TaskStatus[str]) -> None:
-    task_status.started("thread")
-
-
-async def test_start_raises_what_the_coroutine_raised_before(computation: discoro.Computation) -> None:
-    async with computation.open_nursery() as nursery:
-        with pytest.raises(ValueError, match="too early"):
-            await nursery.start(fail_to_start)
-        with pytest.raises(RuntimeError, match="ended without calling"):
-            await nursery.start(forget_to_start)
-        with pytest.raises(TypeError, match="task_status"):
-            await nursery.start(add, 1, 2)
-
-
-async def fail_to_start(*, task_status: trio.TaskStatus[None]) -> None:
-    message = "too early"
-    raise ValueError(message)
-
-
-async def forget_to_start(*, task_status: trio.TaskStatus[None]) -> None:
-    pass
-
-
-async def test_a_value_that_cannot_be_sent_is_an_error_of_the_one_who_starts(
-    computation: discoro.Computation,
-) -> None:
-    async with computation.open_nursery() as nursery:
-        assert await nursery.start(start_with_lock) == "in its place"
-
-
-async def start_with_lock(*, task_status: trio.TaskStatus[object]) -> None:
-    try:
-        task_status.started(threading.Lock())
-    except discoro.NotPicklable:
-        task_status.started("in its place")
-
-
-async def test_to_start_twice_is_an_error(computation: discoro.Computation) -> None:
-    async def block() -> None:
-        async with computation.open_nursery() as nursery:
-            await nursery.start(start_twice)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await block()
-    assert texts(caught.value) == ["task_status.started() can be called only once"]
-
-
-async def start_twice(*, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()
-    task_status.started()
-
-
-async def test_what_fails_after_it_has_started_is_in_the_group(computation: discoro.Computation) -> None:
-    async def block() -> None:
-        async with computation.open_nursery() as nursery:
-            await (await nursery.start(start_and_fail)).send("go on")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await block()
-    assert texts(caught.value) == ["later"]
-
-
-async def start_and_fail(*, coro: discoro.Coro[None], task_status: trio.TaskStatus[discoro.Coro[None]]) -> None:
-    task_status.started(coro)
-    await coro.receive()
-    message = "later"
-    raise ValueError(message)
-
-
-@pytest.mark.spec("B02")
-async def test_a_cancelled_start_leaves_nothing(computation: discoro.Computation, tmp_path: Path) -> None:
-    async with computation.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as local:
-                local.start_soon(nursery.start, stay_without_word, tmp_path)
-                await until_they_run(tmp_path, 1)
-                scope.cancel()
-        assert states(tmp_path) == ["clean"]
-        assert computation.statistics().running == 0
-
-
-async def stay_without_word(folder: Path, *, coro: discoro.Coro[Any], task_status: trio.TaskStatus[None]) -> None:
-    await stay(folder, coro=coro)
 
 
 # --- what cannot be
