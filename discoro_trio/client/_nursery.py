@@ -17,11 +17,7 @@ from ._children import NURSERY_CANCELLED, Children
 from ._starting import check_sendable, check_where, start_at, start_now_at, until_exists
 
 if TYPE_CHECKING:
-<<<<<<< Updated upstream
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-=======
     from collections.abc import AsyncIterator, Callable
->>>>>>> Stashed changes
 
     from .._values import Location
     from ..process import Started
@@ -198,53 +194,7 @@ class ComputationNursery:
         if self._tasks is None:  # the block was cancelled meanwhile, and nobody there waits for it any more
             await self._session.cancel_and_wait([started], NURSERY_CANCELLED)
         self._check_open()
-<<<<<<< Updated upstream
-        self._adopt(started)
-
-    def _adopt(self, started: Started) -> None:
-        self._running.add(started)
-        started.then(self._ended)
-        if self._ending is not None:
-            self._session.cancel(started, self._ending)
-
-    # --- ending
-
-    def _ended(self, started: Started) -> None:
-        self._running.discard(started)
-        assert started.outcome is not None  # noqa: S101 - called at its end
-        ending = started.outcome.ending
-        # Once all are being cancelled, a lost one is one that was ended by force or whose server went meanwhile.
-        if ending is Ending.ERROR or (ending is Ending.LOST and self._ending is None):
-            self._fail(started)
-        if not self._running:
-            self._moved.unpark_all()
-
-    def _fail(self, error: Started | BaseException) -> None:
-        self._errors.append(error)
-        self.cancel_scope.cancel()
-        # The siblings hear of it now, not when the body comes to its next checkpoint.
-        self._cancel_all(_SIBLING_FAILED)
-
-    def _cancel_all(self, reason: str) -> None:
-        if self._ending is None:
-            self._ending = reason
-            for started in list(self._running):
-                self._session.cancel(started, reason)
-
-    async def _until_all_ended(self) -> None:
-        if not self._running and not self._starting:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        while self._running or self._starting:
-            await self._moved.park()
-
-    async def _end(self) -> None:
-        """Cancel what still runs, wait, shielded, for its clean-up, and take nothing more."""
-        self._tasks = None
-        self._cancel_all(_NURSERY_CANCELLED)
-        await self._session.until_all_ended(self._running)
-=======
         self._children.adopt(started)
->>>>>>> Stashed changes
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[ComputationNursery]:
@@ -263,18 +213,4 @@ class ComputationNursery:
                         await children.end()
             except BaseException as error:  # noqa: BLE001 - all goes into the group
                 errors.append(error)
-<<<<<<< Updated upstream
-            raise_flat("errors in a computation's nursery", [*errors, *_opened(self._errors)])
-
-
-def _opened(errors: Sequence[Started | BaseException]) -> list[BaseException]:
-    """Give what made a nursery fail; the errors of coroutines are opened now that they are wanted."""
-    found = [error if isinstance(error, BaseException) else _error_of(error) for error in errors]
-    return [error for error in found if error is not None]
-
-
-def _error_of(started: Started) -> BaseException | None:
-    return started.outcome.error() if started.outcome is not None else None
-=======
             raise_flat("errors in a computation's nursery", [*errors, *children.errors()])
->>>>>>> Stashed changes
