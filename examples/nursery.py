@@ -1,0 +1,76 @@
+"""Search in parallel, and cancel all other searches as soon as one has found something.
+
+The searches are tasks of one nursery, on all servers. When the block is left, whoever found it and wherever the others
+ran, none of them runs any more: the nursery has waited for their clean-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+
+
+async def search(zeros: int, first: int, step: int, client: discoro.Coro[None]) -> None:
+    """Try every so many numbers, until one has a digest that begins with enough zeros. This runs at a server."""
+    number, wanted, tried = first, "0" * zeros, 0
+    try:
+        while not hashlib.sha256(str(number).encode()).hexdigest().startswith(wanted):
+            number, tried = number + step, tried + 1
+            if tried % 1000 == 0:
+                await trio.lowlevel.checkpoint()  # where it can be cancelled, and lets others run
+        await client.send(number)
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.deliver(f"search {first} ends after {tried} numbers")
+
+
+async def main(zeros: int, searches: int, cluster: Cluster) -> None:
+    """Search, and print what was found and that all searches have ended."""
+    async with (
+        cluster,
+        discoro.Computation([search, hashlib]).schedule() as computation,
+        discoro.open_coro("client") as client,
+    ):
+        ends: list[str] = []
+        async with computation.open_nursery() as nursery:
+            for first in range(searches):
+                nursery.start_soon(search, zeros, first, searches, client)
+            while isinstance(found := await client.receive(), str):
+                ends.append(found)
+            nursery.cancel_scope.cancel()
+        digest = hashlib.sha256(str(found).encode()).hexdigest()
+        print(f"The digest of {found} is {digest[:16]}…")
+        print(f"Searches that still run: {computation.statistics().running}")
+        while len(ends) < searches:
+            message = await client.receive()
+            ends += [message] if isinstance(message, str) else []  # another one may have found something, too
+        print(*sorted(ends), sep="\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zeros", type=int, default=4, metavar="N", help="zeros to look for (default: 4)")
+    parser.add_argument("--searches", type=int, default=6, metavar="N", help="searches at once (default: 6)")
+    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
+    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
+    options = parser.parse_args()
+    nodes, servers = options.nodes, options.servers
+    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
+    status = 0
+    try:
+        trio.run(main, options.zeros, options.searches, cluster)
+    except* KeyboardInterrupt:
+        print("\nStopped; nothing is left running.", file=sys.stderr)
+        status = 130
+    sys.exit(status)
