@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
+import platformdirs
 import trio
 
 from ..cluster import open_scheduler
@@ -28,8 +30,11 @@ from ._signals import run_until_signal
 from ._status import status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ._signals import Ending
 
+logger = logging.getLogger(__name__)
 _SCHEDULER = "Scheduler"
 
 
@@ -57,6 +62,12 @@ _SCHEDULER = "Scheduler"
     help="Seconds that a server may be idle before it is taken from its computation; 0 for ever.",
 )
 @option("--pulse_interval", type=SECONDS, group=_SCHEDULER, help="Seconds between the signs of life of nodes.")
+@option(
+    "--settle",
+    is_flag=True,
+    group=_SCHEDULER,
+    help="Give no servers for five pulses, until nodes have told what an earlier one gave; by itself after a crash.",
+)
 @network_options()
 @security_options()
 @file_options()
@@ -74,11 +85,14 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
         return
     prepare(ctx, options)
 
-    async def program(ending: Ending) -> None:
+    mark = running_mark(options["udp_port"])
+
+    async def program(_ending: Ending) -> None:
         block = open_scheduler(
             nodes=options["node"],
             discover=not options["no_discover"],
             shared=True,
+            settle=options["settle"] or mark.exists(),
             zombie_period=options["zombie_period"] or None,
             pulse_interval=options["pulse_interval"],
             dest_path=options["dest_path"],
@@ -86,11 +100,26 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
             **endpoint_options(options),
         )
         async with block as scheduler:
-            ending.clean_up.clear()
+            write_mark(mark)
             show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
             await trio.sleep_forever()
 
     trio.run(run_until_signal, program)
+    mark.unlink(missing_ok=True)
+
+
+def running_mark(udp_port: int) -> Path:
+    """Give the file that is there while the scheduler of a cluster runs here, and after it was killed."""
+    return platformdirs.user_state_path("discoro_trio") / f"scheduler-{udp_port}"
+
+
+def write_mark(mark: Path) -> None:
+    """Note that a scheduler runs; one that starts after it was killed waits for what nodes have given."""
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        logger.warning("%s cannot be written: %s; after a crash give --settle", mark, error.strerror)
 
 
 discoro.add_command(doctor)

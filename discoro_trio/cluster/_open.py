@@ -115,6 +115,7 @@ async def open_scheduler(
     nodes: Sequence[str | Location] = (),
     discover: bool = True,
     shared: bool = False,
+    settle: bool = True,
     zombie_period: float | None = None,
     pulse_interval: float | None = None,
     dest_path: str | os.PathLike[str] | None = None,
@@ -128,6 +129,8 @@ async def open_scheduler(
             network is enough; the others there are found through it.
         discover: Whether nodes are found by themselves; otherwise only those of `nodes` with a port are used.
         shared: Whether clients find it by themselves, as they find the `discoro` program.
+        settle: Whether a shared one gives no servers for five pulses, until nodes have told what an earlier one gave
+            that did not end in order.
         zombie_period: Seconds that a server may be idle before it is closed; None for ever.
         pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
         dest_path: The folder for files that others send to this program; by default the current one.
@@ -150,7 +153,12 @@ async def open_scheduler(
         process.files.folder = folder
         process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(
-            endpoint, nursery, shared=shared, zombie_period=zombie_period, pulse_interval=pulse_interval
+            endpoint,
+            nursery,
+            shared=shared,
+            settle=settle,
+            zombie_period=zombie_period,
+            pulse_interval=pulse_interval,
         )
         presence = Presence(endpoint, Role.SCHEDULER if shared else Role.PRIVATE, Role.NODE)
         await nursery.start(_find, presence, peers, discover)

@@ -49,6 +49,7 @@ class Scheduler:
         nursery: trio.Nursery,
         *,
         shared: bool = False,
+        settle: bool = True,
         zombie_period: float | None = None,
         pulse_interval: float | None = None,
     ) -> None:
@@ -57,7 +58,7 @@ class Scheduler:
         self._nursery = nursery
         pulse = check_pulse_interval(pulse_interval)
         # A shared scheduler may be one that was started again: nodes must have the time to report their leases.
-        settled_at = trio.current_time() + PULSES * pulse if shared else trio.current_time()
+        settled_at = trio.current_time() + PULSES * pulse if shared and settle else trio.current_time()
         self._rules = Rules(
             epoch=time.time_ns(),
             shared=shared,

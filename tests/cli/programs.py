@@ -41,6 +41,7 @@ def environment(**more: str) -> dict[str, str]:
         "DISCORO_SECRET": SECRET,
         "DISCORO_IP_ADDR": "127.0.0.1",
         "XDG_CONFIG_HOME": folder,
+        "XDG_STATE_HOME": folder,
         **more,
     }
 

@@ -55,7 +55,7 @@ DISCORO: list[tuple[str, str, Any, str]] = [
 ]
 EVERY = [(run_node, *row) for row in NODE] + [(run_discoro, *row) for row in DISCORO]
 FLAGS = [(run_node, name) for name in ("debug", "daemon", "clean", "no_discover")]
-FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover")]
+FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover", "settle")]
 REPEATED = [(run_node, "peer"), (run_discoro, "node"), (run_discoro, "peer")]
 
 

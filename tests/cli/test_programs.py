@@ -246,3 +246,44 @@ async def main():
 trio.run(main)
 """
 """Another version, as far as the handshake can tell."""
+
+
+async def test_the_mark_of_a_scheduler_stays_when_it_is_killed_and_goes_when_it_ends(tmp_path: Path) -> None:
+    udp_port = free_udp_port()
+    place = {"XDG_STATE_HOME": str(tmp_path)}
+    mark = tmp_path / "discoro_trio" / f"scheduler-{udp_port}"
+    async with running("--udp_port", str(udp_port), **place) as scheduler:
+        await scheduler.location()
+        assert is_there(mark)
+        scheduler.process.kill()
+        await scheduler.ended()
+    assert is_there(mark)
+    async with running("--udp_port", str(udp_port), **place) as scheduler:
+        await scheduler.location()
+        scheduler.process.terminate()
+        assert await scheduler.ended() == 0
+    assert not is_there(mark)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file."""
+    return path.exists()
+
+
+async def test_on_a_terminal_a_program_shows_who_it_is() -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "discoro_trio", "node", "--no_discover", "-c", "1", "--name", "somebody"]
+    process = await trio.lowlevel.open_process(command, stdout=theirs, env=environment(TERM="xterm"))
+    os.close(theirs)
+    shown = b""
+    try:
+        with trio.fail_after(20):
+            while b"Ctrl-C" not in shown:
+                await trio.lowlevel.wait_readable(ours)
+                shown += os.read(ours, 4096)
+    finally:
+        process.terminate()
+        await process.wait()
+        os.close(ours)
+    for text in (b"discoronode somebody", b"listens at  127.0.0.1:", b"fingerprint", b"servers     1, working in /"):
+        assert text in shown

@@ -32,7 +32,7 @@ SCHEDULER = """
     import os, sys
     os.environ["DISCORO_SECRET"] = "NOBODYMAYREADTHIS"
     from discoro_trio.cli import run_discoro
-    run_discoro(["--min_pulse_interval", "0.2", "--pulse_interval", "0.2", *sys.argv[1:]])
+    run_discoro(sys.argv[1:])
 """
 
 CLIENT = """
