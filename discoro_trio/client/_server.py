@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from .._errors import ServerLost
-from ._status import Ended
+from ._status import tell_ended
 
 if TYPE_CHECKING:
     from .._values import Location
@@ -41,7 +41,7 @@ class Server:
         session = self.session
         session.placement.change(self.server_id, -1)
         if session.status.active:
-            session.status.put(Ended(session, started))
+            tell_ended(session, started)
 
     @property
     def closed_idle(self) -> bool:

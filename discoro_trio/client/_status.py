@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from .._errors import DiscoroError, NotPicklable
@@ -21,39 +20,34 @@ if TYPE_CHECKING:
     from ._session import Session
 
 
-@attrs.frozen
-class Created:
-    """A coroutine was started; told as CoroCreated."""
-
-    session: Session
-    started: Started
-    args: tuple[object, ...]
-    kwargs: dict[str, object]
-    start_time: float
-
-    def event(self) -> Event:
-        """Make the status message."""
-        info = CoroInfo(self.session.handle(self.started), self.args, self.kwargs, self.start_time)
-        return DiscoroStatus(Status.CoroCreated, info)
+def _created_event(
+    session: Session, started: Started, args: tuple[object, ...], kwargs: dict[str, object], start_time: float
+) -> Event:
+    return DiscoroStatus(Status.CoroCreated, CoroInfo(session.handle(started), args, kwargs, start_time))
 
 
-@attrs.frozen
-class Ended:
-    """A coroutine has ended; told as MonitorException."""
-
-    session: Session
-    started: Started
-
-    def event(self) -> Event:
-        """Make the message; from now on somebody has heard how it ended."""
-        assert self.started.outcome is not None  # noqa: S101 - it has ended
-        self.started.heard = True
-        return ended_message(self.session.handle(self.started), self.started.outcome)
+def _ended_event(session: Session, started: Started) -> Event:
+    assert started.outcome is not None  # noqa: S101 - it has ended
+    started.heard = True
+    return ended_message(session.handle(started), started.outcome)
 
 
 def tell_created(session: Session, started: Started, call: Call) -> None:
     """Tell of a coroutine that was started."""
-    session.status.put(Created(session, started, call.args, call.kwargs, time.time()))
+    status = session.status
+    if status.full:
+        status.skipped += 1
+    else:
+        status.put((_created_event, session, started, call.args, call.kwargs, time.time()))
+
+
+def tell_ended(session: Session, started: Started) -> None:
+    """Tell how a coroutine has ended; once that is taken, somebody has heard it."""
+    status = session.status
+    if status.full:
+        status.skipped += 1
+    else:
+        status.put((_ended_event, session, started))
 
 
 class Relay:

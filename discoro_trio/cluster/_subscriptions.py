@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -23,12 +23,8 @@ Event = DiscoroStatus | MonitorException | StatusLagged
 """What subscribers get."""
 
 
-class Deferred(Protocol):
-    """An event that is expensive, and therefore made when it is taken."""
-
-    def event(self) -> Event:
-        """Make it."""
-        ...
+Deferred = tuple[Any, ...]
+"""An event that is expensive, and therefore made when it is taken: the function that makes it, and its arguments."""
 
 
 class Subscription(trio.abc.ReceiveChannel[Event]):
@@ -37,22 +33,22 @@ class Subscription(trio.abc.ReceiveChannel[Event]):
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._events: deque[DiscoroStatus | Deferred] = deque()
-        self._missed = 0
+        self.missed = 0
         self._arrived = trio.lowlevel.ParkingLot()
         self._closed = False
 
     def put(self, event: DiscoroStatus | Deferred) -> None:
         """Add an event; if there are too many, all of them become a number."""
-        if self._missed:
-            self._missed += 1
-            return
-        if len(self._events) >= config.status_backlog:
-            self._missed = len(self._events) + 1
+        if self.missed:
+            self.missed += 1
+        elif len(self._events) >= config.status_backlog:
+            self.missed = len(self._events) + 1
             self._events.clear()
-            return
-        self._events.append(event)
-        if self._arrived:
-            self._arrived.unpark_all()
+            self._publisher.settle()
+        else:
+            self._events.append(event)
+            if self._arrived:
+                self._arrived.unpark_all()
 
     async def receive(self) -> Event:
         """Wait for the next event.
@@ -72,13 +68,19 @@ class Subscription(trio.abc.ReceiveChannel[Event]):
 
     def take(self) -> Event | None:
         """Give the next event; None if there is none now."""
-        if self._missed:
-            missed, self._missed = self._missed, 0
+        if self.missed:
+            self._publisher.settle()
+            missed, self.missed = self.missed, 0
+            self._publisher.settle()
             return StatusLagged(missed, self._publisher.snapshot())
         if not self._events:
             return None
         event = self._events.popleft()
-        return event if isinstance(event, DiscoroStatus) else event.event()
+        if isinstance(event, DiscoroStatus):
+            return event
+        make, *arguments = event
+        made: Event = make(*arguments)
+        return made
 
     def wake(self) -> None:
         """Let those who wait look again."""
@@ -98,27 +100,39 @@ class Publisher:
 
     Attributes:
         active: Whether there are any; while there are none, nothing is made for them.
+        full: Whether all of them are too far behind; then events are only counted, in `skipped`.
         ended: Whether no event will follow for now.
     """
 
     def __init__(self, snapshot: Callable[[], object]) -> None:
         self.active: bool = False
+        self.full: bool = False
+        self.skipped: int = 0
         self.ended: bool = False
         self.snapshot = snapshot
         self._subscriptions: list[Subscription] = []
 
     def add(self) -> Subscription:
         """Add a subscriber."""
+        self.settle()
         subscription = Subscription(self)
         self._subscriptions.append(subscription)
-        self.active = True
+        self.settle()
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
         """Remove a subscriber; nothing if it was."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
+        self.settle()
+
+    def settle(self) -> None:
+        """Share out what was only counted, and see who there is and who is too far behind."""
+        for subscription in self._subscriptions:
+            subscription.missed += self.skipped
+        self.skipped = 0
         self.active = bool(self._subscriptions)
+        self.full = self.active and all(subscription.missed for subscription in self._subscriptions)
 
     def begin(self) -> None:
         """Note that events follow."""
@@ -137,6 +151,9 @@ class Publisher:
 
     def put(self, event: DiscoroStatus | Deferred) -> None:
         """Give an event to all subscribers; never waits."""
+        if self.full:
+            self.skipped += 1
+            return
         for subscription in self._subscriptions:
             subscription.put(event)
 

@@ -1,0 +1,82 @@
+"""Reports of what runs at servers: what a slow scheduler has not taken yet is put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+import trio.testing
+
+from discoro_trio import Location
+from discoro_trio.cluster import messages
+from discoro_trio.cluster._census import Census
+from discoro_trio.cluster._facts import NodeFacts
+from discoro_trio.cluster._reports import Outlet
+from discoro_trio.cluster._scheduling import Scheduling
+
+if TYPE_CHECKING:
+    from discoro_trio.cluster import ServerStatus
+
+
+class SlowLink:
+    """A connection that has no room until the test says so."""
+
+    def __init__(self) -> None:
+        self.sent: list[messages.ServerReport] = []
+        self.free = trio.Event()
+
+    async def room(self) -> None:
+        await self.free.wait()
+
+    def notify(self, message: messages.ServerReport) -> None:
+        self.sent.append(message)
+
+
+def coro(serial: int) -> messages.RunningCoro:
+    return messages.RunningCoro(serial, f"job {serial}", 100.0, b"starter")
+
+
+def report(submitted: int, running: int, started: tuple[int, ...] = (), ended: tuple[int, ...] = ()) -> messages.Report:
+    return messages.Report(submitted, running, [coro(serial) for serial in started], list(ended), [])
+
+
+async def test_reports_to_a_slow_scheduler_become_one_a_server_and_short_jobs_a_number() -> None:
+    link: Any = SlowLink()
+    outlet = Outlet(link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outlet.run)
+        outlet.put(b"c", b"s1", report(2, 2, (1, 2)))
+        outlet.put(b"c", b"s1", report(500, 2, (3,), (1,)))
+        outlet.put(b"c", b"s2", report(1, 0, (), (7,)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert link.sent == []
+        link.free.set()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    one, two = link.sent
+    assert (one.submitted, one.running, [started.serial for started in one.started], one.ended) == (500, 2, [2, 3], [])
+    assert (two.submitted, two.running, two.ended) == (1, 0, [7])
+
+
+def tables(census: Census, state: Scheduling) -> tuple[ServerStatus, ...]:
+    return census.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2)).servers
+
+
+def test_the_census_follows_reports_and_forgets_servers_with_their_node() -> None:
+    census, state = Census(), Scheduling()
+    state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
+    census.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
+    progress = [messages.CoroProgress(1, 3, 4, "on")]
+    census.reported(4, messages.ServerReport(b"c", b"s", 9, 1, [coro(1)], [], progress))
+    (server,) = tables(census, state)
+    assert (server.node, server.submitted, server.done, server.running) == ("10.0.0.1", 9, 8, 1)
+    assert server.reported == 6
+    (running,) = server.coroutines
+    assert (running.name, running.age, running.coro.serial) == ("job 1", 10, 1)
+    assert running.progress is not None
+    assert running.progress.text == "on"
+    census.reported(5, messages.ServerReport(b"c", b"s", 9, 0, [], [1], []))
+    assert tables(census, state)[0].coroutines == ()
+    census.reported(5, messages.ServerReport(b"c", b"unknown", 9, 0, [], [1], []))
+    assert census.node_left(b"n") == [Location("10.0.0.1", 5)]
+    assert tables(census, state) == ()
