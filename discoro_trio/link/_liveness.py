@@ -46,6 +46,10 @@ class Liveness:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._watched[link] = stream.socket
 
+    def watched(self, link: Link) -> trio.socket.SocketType | None:
+        """Give the socket of a link that is judged."""
+        return self._watched.get(link)
+
     def forget(self, link: Link) -> None:
         """Judge it no more."""
         self._watched.pop(link, None)

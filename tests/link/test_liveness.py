@@ -1,0 +1,72 @@
+"""Peers whose machine is silent: judged by what the kernel acknowledges, never by how slow they are."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import trio
+import trio.testing
+
+from discoro_trio import config
+from discoro_trio.link import _liveness, serve_endpoint
+from discoro_trio.link._liveness import Liveness, silence
+from discoro_trio.wire import Credential
+
+if TYPE_CHECKING:
+    from discoro_trio.link import Link
+
+KEY = Credential(b"", b"k" * 32)
+
+
+class MadeUpLink:
+    """A link that is told to end."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+
+
+@pytest.mark.spec("S54")
+async def test_a_peer_that_reads_nothing_is_not_silent() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, await trio.testing.open_stream_to_socket_listener(listener) as stream:
+        with trio.move_on_after(0.3):
+            await stream.send_all(bytes(1 << 24))  # more than both ends keep
+        assert silence(stream.socket) < 1
+
+
+async def test_a_connection_that_is_gone_is_not_judged() -> None:
+    sock = trio.socket.socket()
+    sock.close()
+    assert silence(sock) == 0
+
+
+@pytest.mark.spec("S52")
+@pytest.mark.parametrize(("seconds", "dead"), [(49.0, False), (51.0, True)])
+async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
+    seconds: float, *, dead: bool, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_liveness, "silence", lambda _sock: seconds)
+    liveness, link = Liveness(), MadeUpLink()
+    with trio.socket.socket() as sock:
+        liveness.watch(cast("Link", link), trio.SocketStream(sock))
+        with trio.move_on_after(config.MinPulseInterval + 1):
+            await liveness.run()
+    assert (link.error is not None) == dead
+
+
+async def test_links_are_probed_while_they_are_idle() -> None:
+    async with serve_endpoint() as one, serve_endpoint() as two:
+        one.credentials[b""] = two.credentials[b""] = KEY
+        link = await one.link_to(two.id, two.location, b"")
+        watched = one.liveness.watched(link)
+        assert watched is not None
+        assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == config.MinPulseInterval
+        link.close("that was all")
+        await link.ended.wait()
+        assert one.liveness.watched(link) is None
