@@ -28,6 +28,7 @@ from ._listening import bound_to, is_everywhere, main_address, open_listeners
 from ._liveness import Liveness
 from ._reach import Reach
 from ._services import Services, Trust
+from ._sharing import sharing
 from ._strangers import Strangers
 from ._tls import Tls, is_loopback
 from ._transport import Transport, transport_over
@@ -371,8 +372,9 @@ async def serve_endpoint(
         nursery.start_soon(endpoint.liveness.run, name="liveness")
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         nursery.start_soon(endpoint.vigil.run, name="watch for hosts that vanish")
-        try:
-            yield endpoint
-        finally:
-            with trio.CancelScope(shield=True):
-                await endpoint.close("the program ends")
+        with sharing(endpoint):
+            try:
+                yield endpoint
+            finally:
+                with trio.CancelScope(shield=True):
+                    await endpoint.close("the program ends")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..wire import Buffer, Frame, PeerIdentity
     from ._services import Services, Trust
+    from ._sharing import Shared
     from ._transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Link:
         lost: Whether nothing can be sent any more.
         orderly: Whether one of the two said goodbye before the end.
         ended: Set when the link's tasks have ended.
+        shared: How large buffers get to the peer through shared memory, if they do.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Link:
         self.orderly: bool = False
         self.error: Exception | None = None
         self.ended: trio.Event = trio.Event()
+        self.shared: Shared | None = None
         self._transport = transport
         self._early = early
         self._writer = Writer(transport)
@@ -92,6 +95,8 @@ class Link:
         """
         if self.lost:
             raise self._disconnected()
+        if buffers and self.shared is not None:
+            kind, body, buffers = self.shared.pack(kind, body, buffers)
         self._writer.put(kind, flags, target, body, buffers, keys)
 
     def notify(self, message: Control) -> None:

@@ -78,6 +78,7 @@ class Kind(enum.IntEnum):
     FETCH = 14
     READY = 15
     OUTPUT = 16
+    SHARED = 17
 
 
 _BULK, _PART, _ABORT, _HELLO = int(Kind.BULK), int(Kind.PART), int(Kind.ABORT), int(Kind.HELLO)

@@ -1,0 +1,151 @@
+"""Large buffers between processes of one machine: they arrive as they were sent, in order, and memory is used again."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from discoro_trio._config import MIB
+from discoro_trio.link import _shared
+from discoro_trio.link._shared import Pool
+from discoro_trio.process import Coro, Process, open_coro
+
+from .worlds import cut, elsewhere, open_processes, settle, spawn
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="there are no sealed segments elsewhere"),
+    pytest.mark.spec("B17"),
+]
+
+
+@pytest.fixture
+def puts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Give a list of where each buffer was put, None for those that found no room."""
+    places: list[Any] = []
+    put = Pool.put
+
+    def noted(self: Pool, *args: Any) -> Any:
+        places.append(put(self, *args))
+        return places[-1]
+
+    monkeypatch.setattr(Pool, "put", noted)
+    return places
+
+
+async def take(count: int, *, coro: Coro[Any]) -> list[Any]:
+    return [await coro.receive() for _ in range(count)]
+
+
+async def result_of(process: Process, coro: Coro[Any]) -> Any:
+    with process.entered():
+        return await coro.result()
+
+
+async def acquainted(one: Process, coro: Coro[Any]) -> Coro[Any]:
+    """Let the two processes agree on shared memory before anything large is sent."""
+    handle = elsewhere(coro)
+    await handle.deliver("hello")
+    await settle()
+    return handle
+
+
+async def test_arrays_go_through_shared_memory_and_arrive_read_only(puts: list[Any]) -> None:
+    array = np.arange(3 * MIB, dtype=np.uint8)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 2)
+        with one.entered():
+            await (await acquainted(one, receiver)).send(array)
+        _, got = await result_of(two, receiver)
+        assert np.array_equal(got, array)
+        assert not got.flags.writeable
+        assert len(puts) == 1
+        assert puts[0] is not None
+
+
+async def test_all_kinds_and_sizes_keep_their_order_and_content(puts: list[Any]) -> None:
+    messages = [b"a" * MIB, b"b" * 100, bytearray(b"c" * 2 * MIB), b"d" * (MIB - 1), (1, b"e" * 70_000, b"f" * MIB)]
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 1 + 2 * len(messages))
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            for message in messages:
+                await handle.send(message)
+                await handle.deliver(message)
+        got = await result_of(two, receiver)
+        assert got[1:] == [message for message in messages for _ in range(2)]
+        assert [type(item) for item in got[1::2]] == [type(message) for message in messages]
+        assert len(puts) == 6
+
+
+async def test_a_segment_is_used_again_when_nothing_refers_to_what_was_in_it(puts: list[Any]) -> None:
+    async with open_processes(2) as (one, two):
+        with two.entered():
+            async with open_coro() as receiver:
+                with one.entered():
+                    handle = await acquainted(one, receiver)
+                with two.entered():
+                    await receiver.receive()
+                kept: list[Any] = []
+                for number in range(4):
+                    with one.entered():
+                        await handle.send(np.full(MIB, number, dtype=np.uint8))
+                    got = await receiver.receive()
+                    assert got[0] == got[-1] == number
+                    if number == 2:
+                        kept.append(got)
+                    del got
+                    gc.collect()
+                    await settle()
+                assert len({place.segment for place in puts[:3]}) == 1
+                assert puts[3].segment != puts[2].segment, "the last but one is still referred to"
+                assert kept[0][0] == 2
+
+
+async def test_what_finds_no_room_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        monkeypatch.setattr(Pool, "_free", lambda *_: None)
+        receiver = spawn(nursery, two, take, 2)
+        with one.entered():
+            await (await acquainted(one, receiver)).send(b"x" * 3 * MIB)
+        assert (await result_of(two, receiver))[1] == b"x" * 3 * MIB
+        assert puts == [None]
+
+
+async def test_without_segments_all_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_shared, "AVAILABLE", False)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 2)
+        with one.entered():
+            await (await acquainted(one, receiver)).send(b"x" * 3 * MIB)
+        assert (await result_of(two, receiver))[1] == b"x" * 3 * MIB
+        assert not puts
+
+
+async def test_a_lost_link_takes_its_segments_along_and_a_new_one_has_others(puts: list[Any]) -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 4)
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            await handle.deliver(np.zeros(MIB, dtype=np.uint8))
+            cut(one, two)
+            await settle()
+            again = await acquainted_again(handle)
+            await again.send(np.ones(MIB, dtype=np.uint8))
+        _, first, _, second = await result_of(two, receiver)
+        assert not first.any()
+        assert second.all()
+        assert [place is not None for place in puts] == [True, True]
+
+
+async def acquainted_again(handle: Coro[Any]) -> Coro[Any]:
+    try:
+        await handle.deliver("hello again")
+    except Exception:  # noqa: BLE001 - the first send after a lost link
+        await handle.deliver("hello again")
+    await settle()
+    return handle
