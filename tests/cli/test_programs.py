@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import trio
+import trustme
 
 import discoro_trio as discoro
 from discoro_trio.wire import PROTOCOL_VERSION
@@ -287,3 +289,54 @@ async def test_on_a_terminal_a_program_shows_who_it_is() -> None:
         os.close(ours)
     for text in (b"discoronode somebody", b"listens at  127.0.0.1:", b"fingerprint", b"servers     1, working in /"):
         assert text in shown
+
+
+@pytest.mark.fault("F24")
+async def test_a_folder_that_is_mounted_read_only_is_one_line_and_status_2(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("this test mounts a folder, and needs root", pytrace=False)
+    script = (
+        'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -m discoro_trio node --dest_path "$1"'
+    )
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
+    with trio.fail_after(20):
+        done = await trio.run_process(command, capture_stderr=True, check=False, env=environment())
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert "--dest_path" in line
+    assert "Read-only" in line
+
+
+def certificate(folder: Path, name: str, *, expired: bool = False) -> tuple[str, str]:
+    """Write a certificate and its key; give their paths."""
+    authority = trustme.CA()
+    expires = datetime(2001, 1, 1, tzinfo=UTC) if expired else None
+    made = authority.issue_cert("localhost", not_before=datetime(2000, 1, 1, tzinfo=UTC), not_after=expires)
+    certfile, keyfile = folder / f"{name}.pem", folder / f"{name}.key"
+    made.cert_chain_pems[0].write_to_path(str(certfile))
+    made.private_key_pem.write_to_path(str(keyfile))
+    return str(certfile), str(keyfile)
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.spec("S27")
+@pytest.mark.parametrize(("wrong", "option"), [("missing", "certfile"), ("expired", "certfile"), ("other", "keyfile")])
+async def test_a_certificate_that_cannot_serve_is_one_line_and_status_2(
+    wrong: str, option: str, tmp_path: Path
+) -> None:
+    certfile, keyfile = certificate(tmp_path, "own", expired=wrong == "expired")
+    if wrong == "missing":
+        certfile = str(tmp_path / "none.pem")
+    elif wrong == "other":
+        _, keyfile = certificate(tmp_path, "other")
+    done = await output("--no_discover", "--certfile", certfile, "--keyfile", keyfile)
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert f"--{option}" in line
+
+
+@pytest.mark.spec("S27")
+async def test_a_certificate_of_ones_own_is_used(tmp_path: Path) -> None:
+    certfile, keyfile = certificate(tmp_path, "own")
+    async with running("--no_discover", "--certfile", certfile, "--keyfile", keyfile) as scheduler:
+        assert await scheduler.location()

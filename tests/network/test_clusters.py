@@ -204,3 +204,29 @@ async def test_a_host_that_vanishes_is_known_after_five_pulses_and_used_again_wh
         heal(client, host)
         await program.say("it is back")
         assert await program.line() == "done"
+
+
+@pytest.mark.fault("F09")
+@pytest.mark.spec("S52")
+async def test_a_client_and_a_node_that_are_cut_apart_know_it_and_find_together_again(network: Network) -> None:
+    client, middle, host = network.add_lan().add_hosts(3)
+    async with (
+        nodes_at(host),
+        middle.running(SCHEDULER, "--min_pulse_interval", "1", "--pulse_interval", "1"),
+        client.running(CUT_APART) as program,
+    ):
+        assert await program.line() == "running"
+        cut(client, host)
+        await program.say("they are cut apart")
+        word, seconds = (await program.line()).split()
+        assert word == "lost"
+        assert 3 < float(seconds) < 15
+        heal(client, host)
+        await program.say("they are back")
+        assert await program.line() == "done"
+
+
+CUT_APART = CUT_OFF.replace(
+    'discoro.open_scheduler(secret="NOBODYMAYREADTHIS", pulse_interval=1.0)',
+    'discoro.open_endpoint(secret="NOBODYMAYREADTHIS", ip_addr="")',
+)
