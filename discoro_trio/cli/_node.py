@@ -105,12 +105,14 @@ def _hours(options: Mapping[str, Any]) -> Hours | None:
 
 async def _serve_in(hours: Hours, ending: Ending, options: Mapping[str, Any]) -> None:
     while True:
-        await sleep_until(hours.begins(_now()))
+        begins = hours.begins(_now())
+        if begins > _now():
+            logger.info("the hours of service begin at %s", hours.start)
+        await sleep_until(begins)
         await _serve(ending, options, hours)
         if options["serve"] is not None:
             return
-        logger.info("the hours of service are over, until %s", hours.start)
-        await sleep_until(hours.stops(_now()))
+        logger.info("the hours of service are over")
 
 
 async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None = None) -> None:

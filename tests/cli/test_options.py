@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from discoro_trio import config
 from discoro_trio.cli import run_discoro, run_node, run_package
 from discoro_trio.cli._hours import Hours
+from discoro_trio.link import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,3 +266,15 @@ def test_the_secret_is_shown_by_its_fingerprint_and_changed_in_three_steps(capsy
     assert status_of(run_discoro, "secret", "rotate", "switch", "--secret_file", str(file)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "stage" in line
+
+
+@pytest.mark.spec("S50", "S53")
+@pytest.mark.parametrize("program", [run_node, run_discoro])
+def test_times_become_the_settings_of_the_process(program: Callable[[list[str]], None]) -> None:
+    times = {"msg_timeout": 3.0, "ping_interval": 4.0, "min_pulse_interval": 5.0, "max_pulse_interval": 60.0}
+    arguments = [text for name, value in times.items() for text in (f"--{name}", str(value))]
+    assert status_of(program, *arguments, "--ip_addr", "203.0.113.1") == 2
+    assert config.MsgTimeout == 3
+    assert config.MinPulseInterval == 5
+    assert config.MaxPulseInterval == 60
+    assert max(itertools.islice(pauses(), 20)) <= 4 * 1.25

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -272,23 +272,54 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
-async def test_on_a_terminal_a_program_shows_who_it_is() -> None:
+async def shown_on_a_terminal(until: bytes, *options: str) -> bytes:
+    """Run a node in a terminal until it shows, or logs, a text; give what the terminal showed."""
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "discoro_trio", "node", "--no_discover", "-c", "1", "--name", "somebody"]
-    process = await trio.lowlevel.open_process(command, stdout=theirs, env=environment(TERM="xterm"))
+    command = [sys.executable, "-m", "discoro_trio", "node", "--no_discover", "-c", "1", "--name", "somebody", *options]
+    process = await trio.lowlevel.open_process(command, stdout=theirs, stderr=theirs, env=environment(TERM="xterm"))
     os.close(theirs)
     shown = b""
     try:
         with trio.fail_after(20):
-            while b"Ctrl-C" not in shown:
+            while until not in shown:
                 await trio.lowlevel.wait_readable(ours)
                 shown += os.read(ours, 4096)
     finally:
         process.terminate()
         await process.wait()
         os.close(ours)
+    return shown
+
+
+async def test_on_a_terminal_a_program_shows_who_it_is() -> None:
+    shown = await shown_on_a_terminal(b"Ctrl-C")
     for text in (b"discoronode somebody", b"listens at  127.0.0.1:", b"fingerprint", b"servers     1, working in /"):
         assert text in shown
+
+
+async def test_a_daemon_shows_nothing_but_its_log() -> None:
+    shown = await shown_on_a_terminal(b"with 1 servers", "--daemon")
+    assert len(shown.splitlines()) == 1
+
+
+async def test_outside_of_its_hours_a_node_does_not_serve() -> None:
+    later = [(datetime.now().astimezone() + timedelta(hours=hours)).strftime("%H:%M") for hours in (2, 3)]
+    async with running("node", "--no_discover", "--service_start", later[0], "--service_stop", later[1]) as node:
+        await node.says(f"begin at {later[0]}")
+        node.process.terminate()
+        assert await node.ended() == 0
+    assert not any("listens at" in line for line in node.lines)
+
+
+@pytest.mark.spec("S26")
+async def test_the_secret_of_a_file_is_used(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.touch(mode=0o600)
+    file.write_text("cd" * 32, encoding="ascii")
+    shown = await output("secret", "show", "--secret_file", str(file))
+    fingerprint = shown.stdout.decode().split()[1]
+    checked = await output("doctor", "--no_discover", "--secret_file", str(file), "-u", str(free_udp_port()))
+    assert fingerprint in checked.stdout.decode()
 
 
 @pytest.mark.fault("F24")

@@ -1,0 +1,68 @@
+"""What the doctor finds, and what it advises."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from typing import TYPE_CHECKING
+
+
+from discoro_trio.cli import _doctor
+from discoro_trio.cli._doctor import BAD, GOOD, WARNING, check_folder, check_limits, check_network, check_ports
+
+if TYPE_CHECKING:
+    import pytest
+    from pathlib import Path
+
+NOTHING = dict.fromkeys(
+    ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")
+)
+
+
+def test_few_open_files_bring_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _limit: (256, 1024))
+    check = next(check_limits())
+    assert check.level == WARNING
+    assert "ulimit -n 1024" in check.advice
+
+
+def test_missing_control_groups_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "controllers"
+    for text, level in (("cpu memory pids", None), ("cpu", WARNING)):
+        file.write_text(text)
+        monkeypatch.setattr(_doctor, "_CONTROLLERS", file)
+        found = [check.level for check in check_limits() if "control groups" in check.text]
+        assert found == ([level] if level else [])
+
+
+def test_a_folder_is_looked_at(tmp_path: Path) -> None:
+    (there,) = check_folder(str(tmp_path))
+    (missing,) = check_folder(str(tmp_path / "missing"))
+    assert there.level == GOOD
+    assert missing.level == WARNING
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        (check,) = check_ports({"tcp_ports": str(port)})
+    assert str(port) in check.text
+    assert "--tcp_ports" in check.advice
+
+
+async def test_a_secret_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("ab" * 32)
+    file.chmod(0o644)
+    (check,) = await check_network({**NOTHING, "secret_file": str(file), "ip_addr": "127.0.0.1", "peer": ()})
+    assert check.level == BAD
+    assert "--secret_file" in check.advice
+
+
+async def test_a_peer_that_cannot_be_reached_is_a_problem() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    options = {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": (f"127.0.0.1:{free}",)}
+    found = await check_network(options)
+    assert found[-1].level == BAD
+    assert "--ext_ip_addr" in found[-1].advice
