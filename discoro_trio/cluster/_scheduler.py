@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected
-from .._values import Location, Status
 from . import _messages as messages
-from ._census import Census
+from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
 from ._facts import PULSES, Freed, NodeFacts, Over, Resources
 from ._options import check_period, check_pulse_interval
-from ._scheduling import Rules, Scheduling
-from ._subscriptions import Publisher
-from ._tables import status_as_json
-from ._translation import held, info, submission, to_client
+from ._overview import Overview
+from ._scheduling import Scheduling
+from ._translation import held, submission, to_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
+    from .._values import Location
     from ..link import Endpoint, Link
     from ..wire import Control
     from ._effects import Effect
@@ -68,9 +67,7 @@ class Scheduler:
         )
         self._state = Scheduling(self._rules)
         self._answered = trio.lowlevel.ParkingLot()
-        self._census = Census()
-        self._clients: dict[bytes, Location] = {}
-        self._publisher = Publisher(self._tables)
+        self._overview = Overview(endpoint, self._state)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_request(messages.AskNodes, self._ask_nodes)
@@ -79,10 +76,6 @@ class Scheduler:
         services.on_notice(messages.Pulse, self._pulsed)
         services.on_notice(messages.Freed, self._freed)
         services.on_notice(messages.Room, self._room)
-        services.on_notice(messages.ServerSeen, self._server_seen)
-        services.on_notice(messages.ServerLeft, self._server_left)
-        services.on_notice(messages.ServerReport, self._reported)
-        services.on_request(messages.AskStatus, self._asked_status)
         services.links_lost.append(self._lost)
         nursery.start_soon(self._keep_time, name="scheduler's clock")
 
@@ -91,7 +84,7 @@ class Scheduler:
     async def status(self) -> ClusterStatus:
         """Give the tables of nodes, servers and computations, as they are at this moment."""
         await trio.lowlevel.checkpoint()
-        return self._tables()
+        return self._overview.tables()
 
     def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
         """Subscribe to what happens to nodes, servers and computations.
@@ -100,35 +93,13 @@ class Scheduler:
             A receive channel of `DiscoroStatus` and, for a subscriber that is `config.status_backlog` events behind,
             `StatusLagged`.
         """
-        return self._publisher.subscribed()
-
-    def _tables(self) -> ClusterStatus:
-        clients = self._clients
-        unknown = Location("unknown", 0)
-        return self._census.status(
-            self._state, trio.current_time(), time.time(), self.location, lambda client: clients.get(client, unknown)
-        )
-
-    async def _asked_status(self, _link: Link, _ask: messages.AskStatus) -> messages.StatusIs:
-        return messages.StatusIs(status_as_json(self._tables()).encode())
-
-    def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
-        self._census.seen(trio.current_time(), link.peer.process_id, seen)
-        self._publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
-
-    def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
-        location = self._census.left(left.server_id)
-        if location is not None:
-            self._publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
-
-    def _reported(self, _link: Link, report: messages.ServerReport) -> None:
-        self._census.reported(trio.current_time(), report)
+        return self._overview.publisher.subscribed()
 
     # --- events
 
     async def _submit(self, link: Link, message: messages.Submit) -> messages.Queued:
         try:
-            self._clients[link.peer.process_id] = link.peer.location
+            self._overview.client_is(link)
             ticket, effects = self._state.submitted(trio.current_time(), submission(link, message))
         except ValueError as error:
             raise DiscoroError(str(error)) from error
@@ -148,9 +119,7 @@ class Scheduler:
         return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
 
     def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
-        facts = self._state.nodes.get(link.peer.process_id)
-        if facts is not None:
-            self._census.pulsed(link.peer.process_id, info(facts.facts, pulse))
+        self._overview.node_pulsed(link, pulse)
         resources = Resources(pulse.memory_available, pulse.disk_available)
         self._carry_out(self._state.pulsed(trio.current_time(), link.peer.process_id, resources))
         link.notify(messages.PulseSeen())
@@ -168,8 +137,7 @@ class Scheduler:
         if newer is not None and newer is not link:
             return
         now = trio.current_time()
-        for location in self._census.node_left(peer):
-            self._publisher.tell(Status.ServerDisconnected, location)
+        self._overview.node_lost(peer)
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
         self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
 
@@ -205,10 +173,10 @@ class Scheduler:
             elif isinstance(effect, Happened):
                 self._happened(effect)
             elif isinstance(effect, ClaimOver):
-                self._over(effect)
+                self._overview.over(effect)
             else:
                 if isinstance(effect, TellTurn):
-                    self._publisher.tell(Status.ComputationScheduled, self._clients[effect.client_id])
+                    self._overview.turn(effect)
                 self._tell(effect.client_id, to_client(effect))
 
     def _happened(self, effect: Happened) -> None:
@@ -216,14 +184,7 @@ class Scheduler:
             news = messages.News(effect.computation, effect.status.value, effect.addr, effect.port)
             self._tell(effect.client_id, news)
         else:
-            self._publisher.tell(effect.status, effect.addr)
-
-    def _over(self, over: ClaimOver) -> None:
-        location = self._clients.get(over.client_id)
-        if not self._state.claims.of_client(over.client_id):
-            self._clients.pop(over.client_id, None)
-        if over.ran and location is not None:
-            self._publisher.tell(Status.ComputationClosed, location)
+            self._overview.publisher.tell(effect.status, effect.addr)
 
     def _tell(self, process_id: bytes, message: Control) -> None:
         link = self._endpoint.links.get(process_id)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from discoro_trio.cluster._allotment import Rules
 from discoro_trio.cluster._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
 from discoro_trio.cluster._facts import PULSES, Freed, NodeFacts, Over, Resources, Submission, Ticket
 from discoro_trio.cluster._holding import Holding, Terms
-from discoro_trio.cluster._scheduling import Rules, Scheduling
+from discoro_trio.cluster._scheduling import Scheduling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

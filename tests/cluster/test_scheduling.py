@@ -7,6 +7,7 @@ import time
 import pytest
 
 from discoro_trio import NodeAllocation, Status
+from discoro_trio.cluster._allotment import Rules
 from discoro_trio.cluster._effects import (
     AskGrant,
     AskRevoke,
@@ -18,7 +19,7 @@ from discoro_trio.cluster._effects import (
     TellTurn,
 )
 from discoro_trio.cluster._facts import Freed, Held, NodeFacts, Over, Resources, Submission, Ticket
-from discoro_trio.cluster._scheduling import Rules, Scheduling
+from discoro_trio.cluster._scheduling import Scheduling
 from discoro_trio.cluster._wishes import Wishes
 from tests.cluster.scheduling_world import PULSE, World
 
