@@ -33,7 +33,7 @@ class Subscription(trio.abc.ReceiveChannel[Event]):
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._events: deque[DiscoroStatus | Deferred] = deque()
-        self.missed = 0
+        self.missed: int = 0
         self._arrived = trio.lowlevel.ParkingLot()
         self._closed = False
 

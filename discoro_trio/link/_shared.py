@@ -91,7 +91,7 @@ class Pool:
     """The segments of one process, and the token by which others see that they can open them."""
 
     def __init__(self, size: int = POOL_SIZE) -> None:
-        self.token = secrets.token_bytes(TOKEN_SIZE)
+        self.token: bytes = secrets.token_bytes(TOKEN_SIZE)
         self._room = size
         self._segments: dict[int, Segment] = {}
         self._probe: Segment | None = None
