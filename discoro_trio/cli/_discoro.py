@@ -23,11 +23,13 @@ from ._common import (
     time_options,
 )
 from ._doctor import doctor
+from ._monitor import monitor, monitor_options, open_monitor
 from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
 from ._secret import secret
 from ._show import show_scheduler
 from ._signals import run_until_signal
 from ._status import status
+from ._top import top
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +74,7 @@ _SCHEDULER = "Scheduler"
 @security_options()
 @file_options()
 @time_options()
+@monitor_options(None)
 @printed_file("--print_systemd", "discoro.service", "a unit for systemd that runs this program")
 @output_options()
 @click.pass_context
@@ -102,7 +105,11 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
         async with block as scheduler:
             write_mark(mark)
             show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
-            await trio.sleep_forever()
+            if options["http_port"] is None:
+                await trio.sleep_forever()
+            async with open_monitor(scheduler, options) as server:
+                logger.info("the monitor is at %s", server.url)
+                await trio.sleep_forever()
 
     trio.run(run_until_signal, program)
     mark.unlink(missing_ok=True)
@@ -123,5 +130,7 @@ def write_mark(mark: Path) -> None:
 
 
 discoro.add_command(doctor)
+discoro.add_command(monitor)
 discoro.add_command(secret)
 discoro.add_command(status)
+discoro.add_command(top)

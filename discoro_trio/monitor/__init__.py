@@ -5,5 +5,7 @@ that shows them. It is on nobody's path: it can die, hang or be attacked, and th
 """
 
 from ._open import HTTPServer, open_http_server
+from ._remote import RemoteScheduler
+from ._top import Top
 
-__all__ = ["HTTPServer", "open_http_server"]
+__all__ = ["HTTPServer", "RemoteScheduler", "Top", "open_http_server"]

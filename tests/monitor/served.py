@@ -41,13 +41,15 @@ def make_parts(
 
 
 @asynccontextmanager
-async def serve(model: Model, *, port: int = 0, target: object = None) -> AsyncIterator[Served]:
+async def serve(
+    model: Model, *, port: int = 0, target: object = None, open_to_all: bool = True
+) -> AsyncIterator[Served]:
     """Serve a model on loopback while the block lasts."""
     listeners = await open_listeners("127.0.0.1", port)
     bound = listeners[0].socket.getsockname()[1]
     try:
         async with trio.open_nursery() as nursery:
-            parts = make_parts(model, nursery, target=target)
+            parts = make_parts(model, nursery, target=target, open_to_all=open_to_all)
             nursery.start_soon(parts.hub.run)
             nursery.start_soon(Serving(make_app(parts), None).run, listeners)
             yield Served(f"http://127.0.0.1:{bound}/", bound, parts.hub, model)

@@ -1,0 +1,162 @@
+"""`discoro top`: its keys, its screen, and itself on a terminal of 80 by 24."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from rich.console import Console
+
+from discoro_trio import AuthenticationError, PeerDisconnected
+from discoro_trio.monitor import Top
+from discoro_trio.monitor._query import read_query_untrusted
+from discoro_trio.monitor._screen import COLUMNS, Screen, draw, duration
+from discoro_trio.monitor._seen import Seen
+from discoro_trio.monitor._views import render
+from discoro_trio.monitor._watch import Watch
+
+from ..client.clusters import environment
+from .made_up import make_model
+from .served import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_000_000.0
+HOSTILE = "[red]\x1b[2J[link=x]"
+
+
+def seen_of(screen: Screen) -> Seen:
+    model = make_model(NOW, nodes=30, running=30)
+    model.node("10.0.0.11", name=HOSTILE, state=HOSTILE)
+    watch = Watch(read_query_untrusted(screen.query()))
+    watch.change(render(model, watch.query, NOW), NOW)
+    seen = Seen()
+    assert seen.take(watch.full(NOW))
+    return seen
+
+
+def drawn(screen: Screen, seen: Seen) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=80, height=24, force_terminal=False).print(
+        draw(screen, seen, url="http://x", state="live")
+    )
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.spec("B23")
+@pytest.mark.parametrize("view", list(COLUMNS))
+def test_every_view_fits_80_by_24(view: str) -> None:
+    screen = Screen(view=view, rows=17)
+    lines = drawn(screen, seen_of(screen))
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 for line in lines)
+    assert "page 1/" in lines[-1]
+    assert "q quit" in lines[-1]
+
+
+def test_names_of_others_are_neither_markup_nor_control() -> None:
+    screen = Screen()
+    text = "\n".join(drawn(screen, seen_of(screen)))
+    assert "\x1b" not in text
+    assert "[red]" in text
+
+
+@pytest.mark.spec("B23")
+def test_keys_change_view_order_and_page() -> None:
+    screen = Screen(rows=10)
+    assert screen.press("down", 25)
+    assert screen.press("down", 25)
+    assert screen.press("down", 25)
+    assert screen.query()["page"] == 3
+    assert screen.press("right", 25)
+    assert (screen.query()["sort"], screen.page) == ("addr", 1)
+    assert screen.press("left", 25)
+    assert screen.query()["sort"] == "-disk"
+    assert screen.press("r", 25)
+    assert screen.query()["sort"] == "disk"
+    assert screen.press("\t", 25)
+    assert (screen.view, screen.sort) == ("coroutines", "")
+    assert screen.press("4", 25)
+    assert screen.view == "output"
+    assert not screen.press("q", 25)
+
+
+@pytest.mark.parametrize("view", list(COLUMNS))
+def test_every_order_that_keys_can_choose_is_understood(view: str) -> None:
+    screen = Screen(view=view)
+    for _ in COLUMNS[view]:
+        screen.press("right", 1)
+        assert read_query_untrusted(screen.query()).view == view
+
+
+def test_a_missed_change_is_noticed() -> None:
+    seen = Seen()
+    assert seen.take({"type": "full", "seq": 4, "now": 1.0, "head": {}, "rows": [{"id": "a", "n": 1}], "total": 1})
+    assert seen.take({"type": "change", "seq": 5, "now": 2.0, "rows": {"a": {"n": 2}}})
+    assert seen.rows == [{"id": "a", "n": 2}]
+    assert seen.take({"type": "beat", "seq": 5, "now": 3.0})
+    assert not seen.take({"type": "change", "seq": 7, "now": 4.0})
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0, "0.0s"), (59.94, "59.9s"), (61, "1m01s"), (7260, "2h01m")])
+def test_spans_of_time_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+async def test_nobody_there_and_a_missing_token_are_said() -> None:
+    with pytest.raises(PeerDisconnected, match=r"http://127\.0\.0\.1:1 cannot be reached"):
+        await Top("http://127.0.0.1:1/", "", Console(file=io.StringIO())).once()
+    async with serve(make_model(NOW, nodes=1, running=0), open_to_all=False) as served:
+        with pytest.raises(AuthenticationError, match="--token"):
+            await Top(served.url, "wrong-token", Console(file=io.StringIO())).once()
+
+
+def on_terminal(url: str, folder: Path) -> str:
+    """Run it on a terminal, press some keys, and give what it wrote."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "discoro_trio", "top", url]
+    variables = {**environment(folder), "TERM": "xterm"}
+    program = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=variables)
+    os.close(slave)
+    written = b""
+    keys = [b"2", b"\x1b[C", b"q"]
+    until = time.monotonic() + 30
+    try:
+        while time.monotonic() < until:
+            try:
+                written += os.read(master, 65536)
+            except OSError:
+                break  # it has ended
+            expected = [b"10.0.0.11", b"coroutines 40", b"\xe2\x96\xb2"][3 - len(keys)] if keys else b""
+            if keys and expected in written:
+                os.write(master, keys.pop(0))
+        status = program.wait(5)
+    finally:
+        program.kill()
+        program.wait()
+        os.close(master)
+    assert status == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))
+
+
+@pytest.mark.spec("B23")
+@pytest.mark.slow
+async def test_on_a_terminal_keys_work_and_q_ends_it(tmp_path: Path) -> None:
+    async with serve(make_model(time.time(), nodes=3, running=40)) as served:
+        text = await trio.to_thread.run_sync(partial(on_terminal, served.url, tmp_path))
+    assert "discoro top" in text
+    assert "coroutines 40" in text
