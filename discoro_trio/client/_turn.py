@@ -14,6 +14,7 @@ import trio
 
 from .._errors import DiscoroError
 from ..cluster import messages
+from ..process import names_of
 
 if TYPE_CHECKING:
     from .._values import NodeAllocation
@@ -92,5 +93,6 @@ class Turn:
                 try:
                     link = await self._endpoint.link_at(location)
                     await self._submit(link)
+                    names_of(self._endpoint).rejoined()
                 except DiscoroError as error:
                     logger.debug("the scheduler cannot be reached yet: %s", error)

@@ -13,6 +13,7 @@ from ._files import files_of
 from ._installed import install_definitions, place_files, write_tree
 from ._keeper import ended_message
 from ._locate import locate
+from ._names import names_of
 from ._nursery import Nursery, open_nursery
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
@@ -52,6 +53,7 @@ __all__ = [
     "locate_channel",
     "locate_rci",
     "lose_all",
+    "names_of",
     "open_channel",
     "open_coro",
     "open_endpoint",

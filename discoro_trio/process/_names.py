@@ -8,7 +8,7 @@ also knows the names of what lives in it, for those who ask it by its Location. 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -153,13 +153,15 @@ class Names:
         self._public = Directory()
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
+        self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
         self._guests: dict[Link, dict[Entry, bytes]] = {}
+        process.endpoint.parts[Names] = self
         services = process.endpoint.services
         services.on_request(Register, self._asked_to_register, trust=ANY)
         services.on_notice(Unregister, self._told_to_free, trust=ANY)
         services.on_request(Locate, self._asked_to_locate, trust=ANY)
         services.links_lost.append(self._lost)
-        services.links_made.append(self._woken)
+        services.links_made.append(lambda _link: self._above_changed.unpark_all())
 
     @contextmanager
     def kept_at(self, scheduler: Callable[[], Link | None]) -> Iterator[None]:
@@ -207,11 +209,27 @@ class Names:
             self._drop_here(entry)
             registration.failed(error)
         else:
-            registration.succeeded(lambda: self._free(link, entry))
+            self._elsewhere.add(entry)
+            registration.succeeded(lambda: self._free(entry))
 
-    def _free(self, link: Link, entry: Entry) -> None:
+    def _free(self, entry: Entry) -> None:
         self._drop_here(entry)
-        link.notify(entry.unregister())
+        self._elsewhere.discard(entry)
+        with suppress(PeerDisconnected):
+            link = self._keeper(public=entry.public)
+            if link is not None:
+                link.notify(entry.unregister())
+
+    def rejoined(self) -> None:
+        """Register public names again, at a scheduler that may know nothing of them."""
+        self._above_changed.unpark_all()
+        link = self._scheduler_link()
+        if link is None or self.client is not None:
+            return
+        known = {entry for entries in self._guests.values() for entry in entries} | self._elsewhere
+        for entry in known:
+            if entry.public:
+                self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def _drop_here(self, entry: Entry) -> None:
         self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
@@ -266,9 +284,6 @@ class Names:
                     continue
             await self._above_changed.park()
 
-    def _woken(self, _link: Link) -> None:
-        self._above_changed.unpark_all()
-
     async def _ask(self, link: Link, key: Key) -> Address:
         reply = await link.request(Locate(*key, self._process.realm), timeout=None)
         assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
@@ -315,6 +330,20 @@ class Names:
         inside = link.trust is not Trust.SECRET
         scope = _scope(link, message.scope)
         return Located(await self._find(scope, (message.kind, message.name), inside=inside))
+
+
+def names_of(endpoint: Endpoint) -> Names:
+    """Give the names of an endpoint's process."""
+    names = endpoint.parts[Names]
+    assert isinstance(names, Names)  # noqa: S101 - parts are kept by type
+    return names
+
+
+async def _register_again(link: Link, entry: Entry) -> None:
+    try:
+        await link.request(entry.register(EVERYBODY))
+    except DiscoroError as error:
+        logger.error("a name was not registered again at the scheduler: %s", error)  # noqa: TRY400 - it says all
 
 
 def _client_link(endpoint: Endpoint, client: bytes) -> Link:

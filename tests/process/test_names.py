@@ -158,6 +158,27 @@ async def test_public_names_are_found_by_other_programs_through_the_scheduler() 
                 nursery.cancel_scope.cancel()
 
 
+@pytest.mark.spec("B19")
+async def test_public_names_are_registered_again_at_a_scheduler_that_was_started_again() -> None:
+    async with open_computation(1) as (client, (server,)), open_processes(2) as (first, second):
+        links = [await client.endpoint.link_at(first.endpoint.location)]
+        with client.names.kept_at(lambda: links[0]):
+            async with trio.open_nursery() as nursery:
+                far = spawn(nursery, server, hold_public, "of a server")
+                near = spawn(nursery, client, hold_public, "of the client")
+                for name in ("of a server", "of the client"):
+                    await find(first, name)
+                links[0] = await client.endpoint.link_at(second.endpoint.location)
+                client.names.rejoined()
+                assert await find(second, "of a server") == far
+                assert await find(second, "of the client") == near
+                nursery.cancel_scope.cancel()
+            await settle()
+            with trio.move_on_after(0.05) as scope:
+                await find(second, "of the client")
+            assert scope.cancelled_caught, "it is free at the new one, too"
+
+
 async def test_a_name_is_found_by_the_place_of_its_program() -> None:
     async with open_processes(2) as (one, two):
         with one.entered():
