@@ -1,4 +1,4 @@
-"""What holds for all tests of the programs: what one does to the package's logger in this process ends with the test."""
+"""What holds for all tests of the programs: what one does to the package's logger here ends with the test."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-
 from discoro_trio.cli import _doctor
 from discoro_trio.cli._doctor import BAD, GOOD, WARNING, check_folder, check_limits, check_network, check_ports
 
 if TYPE_CHECKING:
-    import pytest
     from pathlib import Path
+
+    import pytest
 
 NOTHING = dict.fromkeys(
     ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")

@@ -230,3 +230,53 @@ CUT_APART = CUT_OFF.replace(
     'discoro.open_scheduler(secret="NOBODYMAYREADTHIS", pulse_interval=1.0)',
     'discoro.open_endpoint(secret="NOBODYMAYREADTHIS", ip_addr="")',
 )
+
+
+@pytest.mark.spec("S21", "S38")
+async def test_two_networks_with_equal_addresses_are_told_apart_by_their_outer_ones(network: Network) -> None:
+    outside = network.add_lan()
+    client = outside.add_host()
+    async with AsyncExitStack() as stack:
+        outer = []
+        for _ in range(2):
+            inside = network.add_lan("192.168.7.0/24")
+            host = inside.add_host()
+            router = network.add_router(inside, outside, nat=True)
+            router.forward_to(host)
+            outer.append(router.outside)
+            await stack.enter_async_context(nodes_at(host, more=("--ext_ip_addr", router.outside)))
+        assert await used_by(client, 2, nodes=outer) == sorted(outer)
+
+
+RETURNS = """
+    import trio
+    import discoro_trio as discoro
+
+    async def main():
+        async with discoro.open_scheduler(secret="NOBODYMAYREADTHIS"):
+            async with discoro.Computation([]).schedule() as computation:
+                known = []
+                while True:
+                    found = sorted(server.addr for server in await computation.servers())
+                    if found != known:
+                        known = found
+                        print(",".join(known))
+                    await trio.sleep(0.05)
+
+    trio.run(main)
+"""
+
+
+@pytest.mark.spec("S36")
+async def test_a_node_that_goes_and_returns_with_another_address_is_used_there(network: Network) -> None:
+    client, host = network.add_lan().add_hosts(2)
+    other = host.address.rpartition(".")[0] + ".77"
+    async with client.running(RETURNS) as program:
+        async with nodes_at(host):
+            assert await program.line() == host.address
+        assert await program.line() == ""
+        host.ip("addr", "add", f"{other}/24", "brd", "+", "dev", "eth0")
+        host.ip("addr", "del", f"{host.address}/24", "dev", "eth0")
+        host.ip("addr", "replace", f"{other}/24", "brd", "+", "dev", "eth0")
+        async with nodes_at(host):
+            assert await program.line() == other
