@@ -47,6 +47,7 @@ class Node:
 
     Attributes:
         location: Where the node listens.
+        longest_pulse_interval: The most seconds between two signs of life to a scheduler, whatever that asks for.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Node:
     ) -> None:
         self.location: Location = endpoint.location
         self.name: str = endpoint.identity.name
+        self.longest_pulse_interval = config.MaxPulseInterval
         self._endpoint = endpoint
         self._nursery = nursery
         self._telling = Telling(Vitals(folder), self._listening)
@@ -153,7 +155,8 @@ class Node:
             PeerDisconnected: It did not answer.
         """
         welcome = await self._leasing.join(scheduler, self.name)
-        self._nursery.start_soon(self._telling.tell, scheduler, welcome.pulse_interval, name="tell a scheduler")
+        interval = min(welcome.pulse_interval, self.longest_pulse_interval)
+        self._nursery.start_soon(self._telling.tell, scheduler, interval, name="tell a scheduler")
 
     # --- servers
 

@@ -8,11 +8,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from .._config import config
 from .._scopes import open_background
 from ..link import EndpointOptions, OptionError, current
 from ..process import ensure_endpoint
 from ..wire import Role
 from ._node import processors, serve_node
+from ._options import check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from ._scheduler import Scheduler
 
@@ -178,6 +180,7 @@ async def open_node(
     dest_path: str | os.PathLike[str] | None = None,
     max_file_size: int | None = None,
     serve: int | None = None,
+    pulse_interval: float | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
     """Run the servers of this machine for schedulers, private and shared ones, while the block lasts.
@@ -188,6 +191,8 @@ async def open_node(
         discover: Whether schedulers are found by themselves.
         dest_path: The folder for the working folders; by default the system's for temporary files.
         max_file_size: The most bytes of a file that the servers take from others; None for any.
+        pulse_interval: The most seconds between its signs of life; a scheduler may ask for fewer, and for no more than
+            `config.MaxPulseInterval`, which is the default.
         serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
@@ -202,6 +207,7 @@ async def open_node(
     if serve is not None and serve < 1:
         raise OptionError(_SERVE, f"expected a number of computations, 1 or more, not {serve}")
     count = check_cpus(cpus)
+    longest = config.MaxPulseInterval if pulse_interval is None else check_pulse_interval(pulse_interval)
     options = _options(endpoint_options, everywhere=True)
     if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
         needed = f"{count + 1} ports are needed, for the node and its servers"
@@ -212,6 +218,7 @@ async def open_node(
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         process.files.max_file_size = limit
         async with serve_node(process.endpoint, servers=count, dest_path=folder) as node:
+            node.longest_pulse_interval = longest
             if serve is not None:
                 node.rest(after=serve)
             presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
