@@ -161,7 +161,11 @@ class Names:
         services.on_notice(Unregister, self._told_to_free, trust=ANY)
         services.on_request(Locate, self._asked_to_locate, trust=ANY)
         services.links_lost.append(self._lost)
-        services.links_made.append(lambda _link: self._above_changed.unpark_all())
+
+        def wake(_link: Link) -> None:
+            self._above_changed.unpark_all()
+
+        services.links_made.append(wake)
 
     @contextmanager
     def kept_at(self, scheduler: Callable[[], Link | None]) -> Iterator[None]:
