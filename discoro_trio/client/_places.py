@@ -206,6 +206,14 @@ class Places:
         return self._of(server_id for node_id in ids for server_id in self.placement.servers(node_id))
 
     @property
+    def filling(self) -> bool:
+        """Whether all servers have work, while others are still being set up for the first time."""
+        least = self.placement.least()
+        if least is None or not self.placement.load(least):
+            return False
+        return self._more_to_come or not all(node.settled for node in self.nodes.values())
+
+    @property
     def _more_to_come(self) -> bool:
         return not self._told or bool(self._unseen)
 

@@ -15,7 +15,7 @@ from ..wire import NOTHING
 from ._map import Mapping
 from ._nursery import ComputationNursery
 from ._places import EACH_NODE, EACH_SERVER
-from ._starting import check_where, start_at, start_each, until_exists
+from ._starting import check_where, start_at, start_each, until_exists, until_spread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -138,6 +138,8 @@ class Runs:
         assert owned is not None  # noqa: S101 - it is scheduled
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
+        if where is None:
+            await until_spread(session)
         started = await start_at(session, where, fn, call, acknowledge=True)
         await until_exists(session, started)
         return owned.add(started)

@@ -90,6 +90,7 @@ class Session:
         turn: Set when it is no longer queued.
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
+        patient_until: When the first coroutines do not wait for further servers any more; None before there are some.
         status: Who wants to know what happens.
         waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
@@ -113,6 +114,7 @@ class Session:
         self._zombies = False
         self._why_closed = "the computation is closed"
         self._released = False
+        self.patient_until: float | None = None
         self._over = trio.Event()
         self._process = process
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from .._values import Location
 from ..process import Ending
 from ..wire import dumps
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from ..process import Call, Started
     from ._session import Session
+
+_PATIENCE = 1.0
+"""Seconds that a computation's first coroutines may wait, all together, so that they are spread over the servers."""
 
 _GIVEN_UP = "whoever started it did not wait for it"
 
@@ -47,6 +52,18 @@ def start_now_at(
     session.check_open()
     server = session.places.pick(where)
     return None if server is None else session.start_on(server, fn, call, acknowledge=acknowledge)
+
+
+async def until_spread(session: Session) -> None:
+    """Give servers that are just being set up a moment, rather than more work to those that are ready.
+
+    Otherwise all that is started right after the schedule would share the server that happened to be the first.
+    """
+    if session.patient_until is None:
+        session.patient_until = trio.current_time() + _PATIENCE
+    with trio.move_on_at(session.patient_until):
+        while session.places.filling:
+            await session.until_changed()
 
 
 async def start_at(
