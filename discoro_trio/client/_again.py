@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import trio
 
     from ..process import Call, Host, Started
+    from ._server import Server
     from ._session import Session
 
 
@@ -41,22 +42,40 @@ class Again:
         for serial, started in list(host.started.items()):
             if started in self._calls:
                 del host.started[serial]
-                self._nursery.start_soon(self._place, started, name="place a coroutine again")
+                how = self._calls[started]
+                self._nursery.start_soon(self._place, started, *how, name="place a coroutine again")
 
-    async def _place(self, started: Started) -> None:
-        session = self._session
-        function, call, acknowledge = self._calls[started]
+    async def _place(
+        self,
+        started: Started,
+        function: Callable[..., Any],
+        call: Call,
+        acknowledge: bool,  # noqa: FBT001 - started in a nursery
+    ) -> None:
         try:
-            new = await session.start(function, call, acknowledge=acknowledge)
+            server = await self._next_server()
+            if started.outcome is not None:  # it was cancelled meanwhile
+                return
+            new = server.host.start(function, call, acknowledge=acknowledge)
         except DiscoroError as error:
             started.end(Here.lost(error))
             return
-        assert new.host is not None  # noqa: S101 - sessions start by links
-        if started.outcome is not None:  # it was cancelled meanwhile
-            session.cancel(new)
-            return
-        started.home, started.serial, started.host = new.home, new.serial, new.host
-        new.host.started[new.serial] = started
+        self._session.placement.change(server.server_id, 1)
+        # The record stays the same for those who hold it; it is told of as created once.
+        started.home, started.serial, started.host = new.home, new.serial, server.host
+        server.host.started[new.serial] = started
+
+    async def _next_server(self) -> Server:
+        session = self._session
+        while True:
+            session.check_open()
+            server_id = session.placement.least()
+            if server_id is None:
+                await session.until_changed()
+            elif session.servers[server_id].host.link.lost:
+                session.places.withdraw(session.servers[server_id])
+            else:
+                return session.servers[server_id]
 
     def cancelled(self, started: Started, reason: str | None) -> None:
         """End a coroutine that is between two servers."""
