@@ -115,9 +115,9 @@ def make_model(now: float, *, nodes: int = 12, running: int = 260) -> Model:
     add_computations(model, now)
     for server in model.servers.values():
         server.computation = "r"
-    add_history(model, servers, now)
     for number, coroutine in enumerate(coroutines(servers, running, now)):
         model.created(coroutine)
         if number % 3 == 0:
             model.progress(coroutine.key, number % 97, 97, "")
+    add_history(model, servers, now)
     return model

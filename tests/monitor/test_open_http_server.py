@@ -74,8 +74,8 @@ async def test_it_watches_a_computation_with_its_arguments_output_and_ends() -> 
         assert [row["state"] for row in ended["rows"]] == ["cancelled", "done"]
         output = await until(server, "output", lambda page: page["total"] >= 1)
         assert "good night" in output["rows"][0]["text"]
-        loads = await until(server, "cluster", lambda page: page["rows"][0]["memory"] is not None)
-        assert loads["rows"][0]["servers"] == 2
+        await until(server, "cluster", lambda page: page["rows"][0]["memory"] is not None)
+        await until(server, "cluster", lambda page: page["rows"][0]["servers"] == 2)
         owners = await until(server, "computations", lambda page: page["total"] == 1)
         assert owners["rows"][0]["name"] == "naps"
 

@@ -38,6 +38,6 @@ export function Cluster({ view, query }) {
     </div>
     <${Table} label="Nodes" columns=${COLUMNS} view=${view} query=${query} order="addr"
         empty=${query.text ? "No node contains that." : "No node yet. Nodes appear here as soon as they are found."}>
-      <${Search} query=${query} label="Filter by address, name, platform" />
+      <${Search} query=${query} label="Filter by address or name" />
     <//>`;
 }

@@ -9,7 +9,7 @@ const TYPING_PAUSE = 250;
 
 // Columns: {id, label, width (px, or what is left), number, sort (the server's name, false for none), cell(row), hint(row)};
 // on a phone: title (the card's heading), full and wide and graphed (a line of its own).
-const LEAST_WIDTH = 120;
+const LEAST_WIDTH = 96;
 const narrow = matchMedia("(max-width: 760px)");
 const leastWidth = (columns, choose) => columns.reduce((sum, column) => sum + (column.width ?? LEAST_WIDTH), choose ? 44 : 0);
 
