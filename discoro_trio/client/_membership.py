@@ -7,6 +7,7 @@ is used for what is with `Places`; what runs there, with the session.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -141,11 +142,7 @@ class Membership:
             link = await reach.link_to(ready.server_id, location, session.set_up.computation, via=via)
             host = await self._process.starts.host(link, session.set_up.shipped)
         except DiscoroError as error:
-            if not session.closed:
-                logger.warning("the server at %s cannot be used: %s", location, error)
-            node = session.nodes.get(ready.node_id)
-            if node is not None:
-                node.had_first(ready.server_id)
+            await self._unreachable(ready, location, error)
         else:
             server = Server(ready.server_id, ready.node_id, ready.seat, location, host, session)
             host.owner = server
@@ -154,6 +151,23 @@ class Membership:
             if session.set_up.forward_output:
                 session.display.add(server.server_id, location, link)
         session.changed()
+
+    async def _unreachable(self, ready: messages.ServerReady, location: Location, error: DiscoroError) -> None:
+        """Leave a server unused, and have its node replace it, not in haste: the next one may be out of reach, too."""
+        session = self._session
+        if session.closed:
+            return
+        logger.warning("the server at %s cannot be used: %s", location, error)
+        node = session.nodes.get(ready.node_id)
+        if node is None:
+            return
+        node.had_first(ready.server_id)
+        session.changed()
+        await trio.sleep(session.set_up.pulse_interval)
+        with suppress(DiscoroError):
+            await node.link.request(
+                messages.Replace(session.set_up.computation, ready.server_id, "its client could not reach it")
+            )
 
     # --- servers that end
 

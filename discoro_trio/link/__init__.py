@@ -10,6 +10,7 @@ from ._discovery import UDP_PORT, Discovery, pauses
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
 from ._link import Link
 from ._listening import is_everywhere, main_address
+from ._losses import left as losses_left
 from ._option_error import OptionError
 from ._options import (
     EndpointOptions,
@@ -50,6 +51,7 @@ __all__ = [
     "fingerprint_of",
     "is_everywhere",
     "load_secret",
+    "losses_left",
     "main_address",
     "make_identity",
     "open_with",

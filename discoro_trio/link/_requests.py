@@ -13,6 +13,7 @@ import trio
 from .. import _errors
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..wire import Control, Kind
+from . import _losses
 from ._services import control
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Requests:
         number = self._number
         waiting = self._waiting[number] = _Waiting()
         try:
-            self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
+            if not (_losses.left and _losses.loses(message)):
+                self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
             with trio.move_on_after(math.inf if timeout is None else timeout):
                 await waiting.event.wait()
         finally:
@@ -110,7 +112,9 @@ class Requests:
             flags, reply = REPLY | ERROR, Failed(type(error).__name__, str(error))
         finally:
             del self._answering[number]
-        if not scope.cancelled_caught and not self._link.lost:
+        if scope.cancelled_caught or self._link.lost:
+            return
+        if not (_losses.left and _losses.loses(reply)):
             self._link.send(Kind.CONTROL, number, control.encode(reply), flags)
 
     def _finish(self, number: int, reply: Control) -> None:

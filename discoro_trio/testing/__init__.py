@@ -5,6 +5,7 @@ Everything here works under pytest-trio.
 
 from ._killer import ProcessKiller, open_process_killer, server_pids
 from ._leaks import check_leaks
+from ._loss import lose_messages
 from ._proxy import Damage, Direction, FaultProxy, open_fault_proxy
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FaultProxy",
     "ProcessKiller",
     "check_leaks",
+    "lose_messages",
     "open_fault_proxy",
     "open_process_killer",
     "server_pids",

@@ -1,0 +1,33 @@
+"""Loses requests and replies between processes on purpose, for tests of what follows.
+
+For programs that a test starts, the environment variable `DISCORO_TEST_LOSE` does the same: `Grant=1,Prepared=2`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..link import losses_left
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def lose_messages(**counts: int) -> Iterator[dict[str, int]]:
+    """Lose the first requests or replies of some kinds that this process sends while the block lasts.
+
+    Args:
+        counts: How many of each, by the names of the messages in `discoro_trio.cluster.messages` and elsewhere.
+
+    Yields:
+        How many of each are still to be lost.
+    """
+    before = dict(losses_left)
+    losses_left.update(counts)
+    try:
+        yield losses_left
+    finally:
+        losses_left.clear()
+        losses_left.update(before)
