@@ -22,6 +22,8 @@ from tests.cli.programs import SECRET, environment, free_udp_port, output, runni
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.cli.programs import Program
+
 ORDERLY_SECONDS = 10.0
 """How long an orderly end may take (F23)."""
 
@@ -371,3 +373,28 @@ async def test_a_certificate_of_ones_own_is_used(tmp_path: Path) -> None:
     certfile, keyfile = certificate(tmp_path, "own")
     async with running("--no_discover", "--certfile", certfile, "--keyfile", keyfile) as scheduler:
         assert await scheduler.location()
+
+
+@pytest.mark.fault("F07")
+@pytest.mark.spec("S52")
+async def test_the_servers_of_a_node_that_is_stopped_end_themselves_and_others_come_when_it_goes_on() -> None:
+    async with running("node", "--no_discover", "-c", "1", "--min_pulse_interval", "0.2") as node:
+        await node.location()
+        before = await servers_of(node)
+        node.process.send_signal(signal.SIGSTOP)
+        with trio.fail_after(10):
+            while any(map(lives, before)):  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(0.02)
+        node.process.send_signal(signal.SIGCONT)
+        with trio.fail_after(10):
+            assert set(await servers_of(node)).isdisjoint(before)
+
+
+async def servers_of(node: Program) -> list[psutil.Process]:
+    """Wait until a node has servers, which its template has started, and give them."""
+    while True:
+        templates = psutil.Process(node.process.pid).children()
+        servers = [server for template in templates for server in template.children() if lives(server)]
+        if servers:
+            return servers
+        await trio.sleep(0.02)
