@@ -27,7 +27,7 @@ from ._seat import Seat, SeatEvents
 from ._stopped import replace_stopped
 from ._telling import Telling
 from ._vitals import Vitals
-from ._watch import NodePulse, StopWatch, answer_node_pulse
+from ._watch import NodePulse, answer_node_pulse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,10 +105,6 @@ class Node:
     def folder(self) -> Path:
         """Where the working folders are."""
         return self._folder
-
-    async def watch_servers(self) -> None:
-        """End servers that are stopped for too long, until cancelled."""
-        await StopWatch(lambda: config.MinPulseInterval).run(self._listening)
 
     def rest(self, *, after: int | None = None) -> None:
         """Give servers to no further computation; those that have some keep them.
@@ -243,6 +239,5 @@ async def serve_node(
         async with open_background() as nursery:
             node = Node(endpoint, nursery, servers, Path(folder), embedded=embedded)
             node.leave_files_at(dest_path)
-            nursery.start_soon(node.watch_servers, name="watch the servers")
             await nursery.start(node.keep_servers)
             yield node

@@ -1,13 +1,12 @@
-"""A server and its node watch each other: each ends what the other one cannot answer for any more.
+"""A server watches its node: it ends itself when the node does not answer for it any more.
 
-This module owns the two clocks. What ends is with the seat and the server.
+Servers that somebody stopped are with `_stopped`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,10 +17,9 @@ from ..wire import Control
 from ._facts import PULSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..link import Link
-    from ._seat import Server
 
 logger = logging.getLogger(__name__)
 
@@ -67,39 +65,3 @@ class NodeWatch:
         except DiscoroError:
             return
         self.missed = 0
-
-
-class StopWatch:
-    """Ends servers that somebody has stopped, and not set going again."""
-
-    def __init__(self, interval: Callable[[], float]) -> None:
-        self._interval = interval
-        self._stopped: dict[bytes, int] = {}
-
-    async def run(self, servers: Callable[[], Iterable[Server]]) -> None:
-        """Look at the servers until cancelled."""
-        while True:
-            await trio.sleep(self._interval())
-            self.look(servers())
-
-    def look(self, servers: Iterable[Server]) -> None:
-        """Count for how many pulses each was found stopped, and end those that were for too many."""
-        counts = {}
-        for server in servers:
-            if is_stopped(server.process.pid):
-                count = counts[server.process_id] = self._stopped.get(server.process_id, 0) + 1
-                if count >= PULSES:
-                    logger.warning(
-                        "%s is stopped for %d pulses; another one takes its place", server.link.peer_name, count
-                    )
-                    server.kill("it was stopped")
-        self._stopped = counts
-
-
-def is_stopped(pid: int) -> bool:
-    """Tell whether a process is stopped, by a signal or a debugger; False where the system does not say."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] in {"T", "t"}

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 import trio.testing
 
 import discoro_trio as discoro
-from discoro_trio.cluster._watch import NodeWatch, StopWatch, is_stopped
+from discoro_trio.cluster._watch import NodeWatch
 from discoro_trio.link import Done
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from discoro_trio.cluster._seat import Server
     from discoro_trio.link import Link
 
 
@@ -39,34 +33,8 @@ class MadeUpLink:
         return Done()
 
 
-class MadeUpServer:
-    """A server whose process is known by its number."""
-
-    def __init__(self, pid: int) -> None:
-        self.process_id = b"a server"
-        self.killed = ""
-        self.process = self.link = self
-        self.pid = pid
-        self.peer_name = "a server"
-
-    def kill(self, reason: str) -> None:
-        self.killed = reason
-
-
 class EndedError(Exception):
     """The process would have ended."""
-
-
-@pytest.fixture
-def stopped_process() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    process.send_signal(signal.SIGSTOP)
-    os.waitpid(process.pid, os.WUNTRACED)
-    yield process.pid
-    process.kill()
-    process.wait()
-    assert process.stdin is not None
-    process.stdin.close()
 
 
 def end(_status: int) -> None:
@@ -108,28 +76,3 @@ async def test_a_server_that_was_stopped_does_not_judge_by_the_time_that_passed(
         await trio.testing.wait_all_tasks_blocked()
         assert watch.missed < 2
         nursery.cancel_scope.cancel()
-
-
-@pytest.mark.fault("F07")
-def test_a_server_is_ended_once_it_was_stopped_for_five_pulses(stopped_process: int) -> None:
-    server: Any = MadeUpServer(stopped_process)
-    watch = StopWatch(lambda: 1.0)
-    for _ in range(4):
-        watch.look([cast("Server", server)])
-    assert not server.killed
-    watch.look([cast("Server", server)])
-    assert server.killed
-
-
-def test_a_server_that_goes_on_is_counted_anew(stopped_process: int) -> None:
-    stopped, running = MadeUpServer(stopped_process), MadeUpServer(os.getpid())
-    watch = StopWatch(lambda: 1.0)
-    for server in (stopped, stopped, stopped, stopped, running, stopped):
-        watch.look([cast("Server", server)])
-    assert not stopped.killed
-
-
-def test_stopped_processes_are_told_from_others(stopped_process: int) -> None:
-    assert is_stopped(stopped_process)
-    assert not is_stopped(os.getpid())
-    assert not is_stopped(2**22 + 1)
