@@ -100,6 +100,7 @@ class Files:
     def __init__(self, process: Process) -> None:
         self.folder: Path | None = None
         self.max_file_size: int | None = None
+        self._process = process
         process.endpoint.parts[Files] = self
         self._incoming: dict[Link, dict[int, _Incoming]] = {}
         self._number = 0
@@ -111,10 +112,16 @@ class Files:
         services.on_request(DeleteFile, self._delete, trust=ANY)
         services.links_lost.append(self._lost)
 
+    def _check(self, link: Link) -> None:
+        if self._process.tickets.opened(link):
+            text = "a process of another computation sends and deletes no files here"
+            raise FileTransferError(text)
+
     def _root(self) -> Path:
         return self.folder or Path.cwd()
 
     async def _begin(self, link: Link, message: BeginFile) -> FileBegun:
+        self._check(link)
         limit = self.max_file_size
         if limit is not None and message.size > limit:
             text = f"{message.name!r} has {message.size} bytes; the receiver takes at most {limit} (max_file_size)"
@@ -196,7 +203,8 @@ class Files:
             self._drop(link, number)
         self._incoming.pop(link, None)
 
-    async def _delete(self, _link: Link, message: DeleteFile) -> Done:
+    async def _delete(self, link: Link, message: DeleteFile) -> Done:
+        self._check(link)
         await trio.to_thread.run_sync(delete, self._root(), message.folder, message.name)
         return Done()
 

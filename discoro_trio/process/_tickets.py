@@ -72,6 +72,7 @@ class Tickets:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._heard: dict[bytes, Link] = {}
+        self._admitted: set[bytes] = set()
         services = process.endpoint.services
         services.on_request(Introduce, self._asked_to_introduce, trust=ANY)
         services.on_request(Admit, self._asked_to_admit, trust=ANY)
@@ -81,6 +82,10 @@ class Tickets:
         """Note who told of processes with a key that this one may not have."""
         if realm not in self._process.endpoint.credentials:
             self._heard[realm] = link
+
+    def opened(self, link: Link) -> bool:
+        """Tell whether the peer of a link has come by a ticket: it may talk to what runs here, and no more."""
+        return link.realm in self._admitted
 
     async def link_to(self, placed: Placed) -> Link:
         """Give the link to a process, with its own key or with a ticket.
@@ -135,6 +140,7 @@ class Tickets:
             text = "a ticket must not stand for a key that is known by that name"
             raise AuthenticationError(text)
         self._process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
+        self._admitted.add(message.realm)
         self._process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
         return Done()
 

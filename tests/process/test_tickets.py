@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from discoro_trio import AuthenticationError, ProtocolError
-from discoro_trio.process import Coro, Process, locate
+from discoro_trio import AuthenticationError, FileTransferError, ProtocolError
+from discoro_trio.process import Coro, Process, del_file, locate, send_file
 from discoro_trio.process._tickets import Admit
 from discoro_trio.wire import Credential
 
@@ -112,7 +112,7 @@ async def test_only_the_client_and_those_with_the_secret_let_others_in() -> None
         assert b"r" * 16 not in two.endpoint.credentials
 
 
-async def test_a_ticket_lets_nobody_start_coroutines() -> None:
+async def test_a_ticket_lets_nobody_start_coroutines_or_send_files() -> None:
     async with open_network() as (_, _, server, program), trio.open_nursery() as nursery:
         spawn(nursery, server, hold_public, "service")
         server.runner.open = True
@@ -120,6 +120,10 @@ async def test_a_ticket_lets_nobody_start_coroutines() -> None:
             link = await program.link_to(await locate("service"))
         with pytest.raises(ProtocolError, match="no coroutines can be started"):
             await program.starts.host(link)
+        with program.entered(), pytest.raises(FileTransferError, match="another computation"):
+            await del_file(server.endpoint.location, "name")
+        with program.entered(), pytest.raises(FileTransferError, match="another computation"):
+            await send_file(server.endpoint.location, __file__)
         nursery.cancel_scope.cancel()
 
 
