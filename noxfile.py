@@ -30,6 +30,7 @@ CODE = [
     if (ROOT / name).exists()
 ]
 SESSIONS_BY_MARK = {"example": "examples", "fault": "faults", "browser": "browser", "fuzz": "fuzz"}
+FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
 
@@ -59,7 +60,10 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
 
     @nox.session(name=name, default=default)
     def marked_tests(session: nox.Session) -> None:
-        run_pytest(session, mark if mark == "soak" else f"{mark} and not soak")
+        if mark == "fuzz" and session.posargs[:1] and session.posargs[0].isdigit():
+            session.env[FUZZ_SECONDS] = session.posargs.pop(0)  # `nox -s fuzz -- SECONDS`: other inputs, for so long
+        others = "" if mark in {"soak", "fuzz"} else " and not fuzz"
+        run_pytest(session, mark if mark == "soak" else f"{mark} and not soak{others}")
 
     marked_tests.__doc__ = f"Run the tests that are marked {mark}."
 
@@ -115,6 +119,19 @@ for mark_of_session, name_of_session in SESSIONS_BY_MARK.items():
         define_session_for(mark_of_session, name_of_session)
 if has_tests_marked("soak"):
     define_session_for("soak", "soak", default=False)
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look for known weaknesses in all that constraints.txt names; asks the database of PyPI, so by name only."""
+    session.install(*nox.project.dependency_groups(PROJECT, "audit"))
+    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", *session.posargs)
+
+
+@nox.session(default=False)
+def constrained(session: nox.Session) -> None:
+    """Run the quick tests with exactly what constraints.txt names."""
+    run_pytest(session, QUICK, "--constraint", "constraints.txt")
 
 
 @nox.session(default=False, venv_backend="uv")

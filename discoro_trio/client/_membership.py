@@ -15,6 +15,7 @@ import trio
 from .._errors import DiscoroError, PeerDisconnected
 from .._values import Location, Status
 from ..cluster import messages
+from ..link import answered
 from ..process import lose_all, unpack_error
 from ..wire import Credential
 from ._places import Node, SetUpFailure
@@ -89,7 +90,7 @@ class Membership:
         try:
             if session.scheduler is not None:
                 reply = await session.scheduler.request(messages.AskNodes(session.set_up.computation))
-                assert isinstance(reply, messages.NodesAre)  # noqa: S101 - the only reply there is
+                reply = answered(reply, messages.NodesAre)
                 nodes = reply.nodes
         except DiscoroError as error:
             logger.debug("the scheduler did not say which nodes it gives: %s", error)
@@ -107,7 +108,7 @@ class Membership:
                 node = Node(leased.node_id, leased.node_name, location, link)
                 session.places.came(node)
             prepared = await link.request(set_up.prepare())
-            assert isinstance(prepared, messages.Prepared)  # noqa: S101 - the only reply there is
+            prepared = answered(prepared, messages.Prepared)
             node.seats = prepared.servers
             node.had_first()
             session.status.tell(Status.NodeInitialized, location.addr)

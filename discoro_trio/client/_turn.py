@@ -14,6 +14,7 @@ import trio
 
 from .._errors import DiscoroError
 from ..cluster import messages
+from ..link import answered
 from ..process import names_of
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Turn:
                 known.key if known is not None else b"",
             )
         )
-        assert isinstance(queued, messages.Queued)  # noqa: S101 - the only reply there is
+        queued = answered(queued, messages.Queued)
         self._ticket = (queued.epoch, queued.number)
 
     async def _keep(self, link: Link) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._errors import UnknownLocation
-from ..link import Done
+from ..link import Done, answered
 from . import _messages as messages
 from ._facts import Over, Ticket
 from ._holding import Terms
@@ -74,7 +74,7 @@ class Leasing(LeaseEnds):
         )
         self.schedulers.append(scheduler)
         welcome = await scheduler.request(here)
-        assert isinstance(welcome, messages.Welcome)  # noqa: S101 - the only reply there is
+        welcome = answered(welcome, messages.Welcome)
         self._holding.adopted(welcome.adopted, scheduler.peer.process_id)
         return welcome
 
@@ -173,6 +173,7 @@ class Leasing(LeaseEnds):
             return
         if server.up.is_set() and server.lease is None:
             server.lease = lease
+            server.link.realm = lease.computation  # what the code that runs there may ask for in its name
             self._nursery.start_soon(self._begin, lease, seat, server, name=f"set up {server.link.peer.name}")
 
     async def _begin(self, lease: Lease, seat: Seat, server: Server) -> None:

@@ -6,9 +6,14 @@ have frames of their own, in `process`.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ..wire import Control
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+"""Also infinitely many; what is no number is refused."""
 
 # --- client to scheduler
 
@@ -30,9 +35,9 @@ class Submit(Control, frozen=True):
     name: str
     wishes: list[Wish]
     """None of them: all servers of all nodes."""
-    zombie_period: float | None
+    zombie_period: Seconds | None
     """Seconds."""
-    pulse_interval: float
+    pulse_interval: Seconds
     """Seconds."""
     ticket: tuple[int, int] | None
     """Epoch and number, if it comes back."""
@@ -85,7 +90,7 @@ class TurnCame(Control, frozen=True):
     """The computation runs now; its servers follow."""
 
     computation: bytes
-    zombie_period: float
+    zombie_period: Seconds
     """Seconds after which an idle server is closed; 0 for never."""
 
 
@@ -131,9 +136,9 @@ class Grant(Control, frozen=True):
     key: bytes
     servers: int
     """How many; fewer are taken, too."""
-    zombie_period: float
+    zombie_period: Seconds
     """Seconds after which an idle one is closed; 0 for never."""
-    pulse_interval: float
+    pulse_interval: Seconds
     """Seconds."""
     shared: bool
     """Whether the scheduler is a shared one."""
@@ -195,7 +200,7 @@ class Welcome(Control, frozen=True):
 
     adopted: list[bytes]
     """The computations whose leases there it answers for."""
-    pulse_interval: float
+    pulse_interval: Seconds
     """Seconds between pulses."""
     shared: bool
 
@@ -294,7 +299,7 @@ class Prepare(Control, frozen=True):
     """The pickled function and its buffers; empty for none."""
     server_setup: list[bytes]
     """As `node_setup`."""
-    grace_period: float
+    grace_period: Seconds
     threads: int
     forward_output: bool
     cleanup: bool

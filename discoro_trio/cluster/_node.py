@@ -66,9 +66,9 @@ class Node:
             seat.watches_node = not embedded
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
-        services.on_request(NodePulse, answer_node_pulse, trust=Trust.KIN)
-        services.on_notice(messages.ServerUp, self._listens, trust=Trust.KIN)
-        services.on_notice(messages.Report, self._reported, trust=Trust.KIN)
+        services.on_request(NodePulse, answer_node_pulse, trust=Trust.CHILD)
+        services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
+        services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
         nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")

@@ -219,6 +219,8 @@ async def open_node(
         process.files.max_file_size = limit
         async with serve_node(process.endpoint, servers=count, dest_path=folder) as node:
             node.longest_pulse_interval = longest
+            process.files.folder = node.folder / "received"  # not where the program runs: jobs can send files here, too
+            process.files.folder.mkdir()
             if serve is not None:
                 node.rest(after=serve)
             presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
+from .._errors import DiscoroError, SchedulerNotFound
 from .._scopes import open_background
 from .._values import Location
-from ..link import Done, OptionError, pauses, presence_of, resolve_peers
+from ..link import Done, OptionError, answered, pauses, presence_of, resolve_peers
 from ..wire import Control, Found, Role
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Presence:
     async def _meet(self, link: Link, *, far: bool) -> None:
         """Find out what the peer is, and do what one does with such."""
         here = await link.request(WhoIsThere())
-        assert isinstance(here, Here)  # noqa: S101 - the only reply there is
+        here = answered(here, Here)
         role = Role(here.role & int(SCHEDULERS | Role.NODE))
         if role & SCHEDULERS:
             await self._join(link)
@@ -211,10 +211,10 @@ class Presence:
         """Ask a node in another network who else is there, as long as it can be asked."""
         for pause in pauses():
             try:
-                around = await link.request(AskAround(int(self._wanted)))
-            except PeerDisconnected:
+                around = answered(await link.request(AskAround(int(self._wanted))), Around)
+            except DiscoroError as error:
+                logger.info("%s does not say who is around: %s", link.peer_name, error)
                 return
-            assert isinstance(around, Around)  # noqa: S101 - the only reply there is
             for process_id, role, name, addr, port in around.found:
                 one = Found(process_id, Role(role & int(self._wanted)), name, Location(addr, port))
                 self._found(one, via=link)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import DiscoroError, PeerDisconnected
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from . import _messages as messages
 from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
@@ -125,7 +125,11 @@ class Scheduler:
         link.notify(messages.PulseSeen())
 
     def _freed(self, link: Link, message: messages.Freed) -> None:
-        freed = Freed(message.computation, message.servers, Over(message.over), message.free)
+        try:
+            over = Over(message.over)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        freed = Freed(message.computation, message.servers, over, message.free)
         self._carry_out(self._state.freed(trio.current_time(), link.peer.process_id, freed))
 
     def _room(self, link: Link, message: messages.Room) -> None:

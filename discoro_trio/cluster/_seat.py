@@ -19,7 +19,7 @@ import trio
 
 from .._config import config
 from .._values import Location
-from ..link import EndpointOptions, is_everywhere
+from ..link import EndpointOptions, Trust, is_everywhere
 from ..process import files_of
 from ..wire import PeerIdentity
 
@@ -149,7 +149,7 @@ class Seat:
         process = await template.fork(msgspec.msgpack.encode(spec), folder=folder, on_output=self._wrote)
         peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
         async with trio.open_nursery() as nursery:
-            link = await self._endpoint.adopt(process.link, peer, nursery=nursery)
+            link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
             server = self.server = Server(spec.process_id, process, link, folder)
             try:
                 ended = await process.wait()

@@ -24,7 +24,7 @@ from ._options import (
 )
 from ._requests import Done
 from ._secret import SecretFile, load_secret, private_secret
-from ._services import ANY, FULL, Services, Trust, control
+from ._services import ANY, FULL, Services, Trust, answered, control
 from ._tls import Tls
 from ._transport import transport_over
 
@@ -45,6 +45,7 @@ __all__ = [
     "Services",
     "Tls",
     "Trust",
+    "answered",
     "control",
     "current",
     "current_endpoint",

@@ -6,7 +6,6 @@ the links goes to the handlers in its `Services`.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 import sys
@@ -27,6 +26,7 @@ from ._link import Link
 from ._listening import bound_to, is_everywhere, main_address, open_listeners
 from ._liveness import Liveness
 from ._reach import Reach
+from ._refusals import Refusals
 from ._services import Services, Trust
 from ._sharing import sharing
 from ._strangers import Strangers
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 Greeted = tuple[Transport, PeerIdentity, bytes]
 """A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
-
-logger = logging.getLogger(__name__)
 
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
@@ -93,6 +91,7 @@ class Endpoint:
         self._tls = tls
         self._strangers = Strangers()
         self.vigil: Vigil = Vigil()
+        self._refusals = Refusals()
         self.services.links_lost.append(self._forget)
         self.reach: Reach = Reach(self)
         self.liveness: Liveness = Liveness()
@@ -117,12 +116,13 @@ class Endpoint:
         def crossed(peer: PeerIdentity) -> bool:
             return self._crossed(peer, arrivals)
 
+        host = peer_host(stream)
         try:
-            with self._strangers.admit(peer_host(stream)):
+            with self._strangers.admit(host):
                 transport, binding = await self._tls.wrap_server(stream)
                 return transport, *await welcome(transport, self.identity, self.credentials.get, crossed, binding)
         except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            logger.info("a connection was refused: %s", error)
+            self._refusals.add(trio.current_time(), host, error)
         return None
 
     def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
@@ -186,10 +186,15 @@ class Endpoint:
     # --- links that this process opens
 
     async def adopt(
-        self, stream: trio.SocketStream, peer: PeerIdentity, *, nursery: trio.Nursery | None = None
+        self,
+        stream: trio.SocketStream,
+        peer: PeerIdentity,
+        *,
+        nursery: trio.Nursery | None = None,
+        trust: Trust = Trust.KIN,
     ) -> Link:
         """Make a link of a socket that was inherited, so that its other end needs no proof."""
-        link = Link(transport_over(stream), peer, self.services, Trust.KIN)
+        link = Link(transport_over(stream), peer, self.services, trust)
         self._register(link)
         await (nursery or self.nursery).start(link.run)
         return link
@@ -244,7 +249,8 @@ class Endpoint:
             return
         except trio.TooSlowError:
             dial.error = PeerDisconnected(f"{location} did not answer within {config.MsgTimeout:g} s")
-        except (OSError, trio.BrokenResourceError) as error:
+        except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
+            # Peers say where others listen: the host may be no host name, the port no port.
             dial.error = PeerDisconnected(f"{location} cannot be reached: {error}")
         except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
             dial.error = error

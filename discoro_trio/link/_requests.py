@@ -5,6 +5,7 @@ This module owns the numbers of requests, their replies, and giving them up. The
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ REQUEST = 1
 REPLY = 2
 ERROR = 4
 ABANDON = 8
+
+
+MOST_ANSWERING = 65_536
+"""The requests of one peer that may be under way at once; each has a task."""
+
+logger = logging.getLogger(__name__)
 
 
 class Failed(Control, frozen=True):
@@ -99,6 +106,9 @@ class Requests:
         if number in self._answering:
             text = f"request {number} came twice"
             raise ProtocolError(text)
+        if len(self._answering) >= MOST_ANSWERING:
+            text = f"more than {MOST_ANSWERING} requests at once"
+            raise ProtocolError(text)
         scope = self._answering[number] = trio.CancelScope()
         nursery.start_soon(self._answer, number, message, scope, name=f"answer {type(message).__name__}")
 
@@ -110,6 +120,10 @@ class Requests:
                 reply = await handler(self._link, message)
         except DiscoroError as error:
             flags, reply = REPLY | ERROR, Failed(type(error).__name__, str(error))
+        except Exception as error:
+            # A fault of ours, or what a peer sent that no handler foresaw: it costs this one request.
+            logger.exception("a %s of %s could not be answered", type(message).__name__, self._link.peer_name)
+            flags, reply = REPLY | ERROR, Failed("ProtocolError", f"it could not be handled: {type(error).__name__}")
         finally:
             del self._answering[number]
         if scope.cancelled_caught or self._link.lost:

@@ -35,11 +35,14 @@ class Trust(enum.Flag):
     SECRET = enum.auto()
     """It knows the cluster's secret."""
     KIN = enum.auto()
-    """It is this process itself, or its parent or child, over an inherited socket."""
+    """It is this process itself; or its parent, over an inherited socket."""
+    CHILD = enum.auto()
+    """It is a server that this process has started, over an inherited socket. Users' code runs there, which can do all
+    that the server can: it may do no more than whoever knows the key of the lease that the server belongs to."""
 
 
 FULL = Trust.SECRET | Trust.KIN
-ANY = Trust.SECRET | Trust.KIN | Trust.LEASE
+ANY = Trust.SECRET | Trust.KIN | Trust.LEASE | Trust.CHILD
 
 
 @attrs.frozen
@@ -91,6 +94,18 @@ def _allowed(entry: _Entry | None, link: Link, message: Control) -> Callable[[Li
         text = f"{link.peer_name} may not send {type(message).__name__} here"
         raise ProtocolError(text)
     return entry.handler
+
+
+def answered(reply: Control, kind: type[M]) -> M:
+    """Give a reply as what it must be.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    if not isinstance(reply, kind):
+        text = f"the reply is a {type(reply).__name__}, where only {kind.__name__} can follow"
+        raise ProtocolError(text)
+    return reply
 
 
 control: ControlCodec = ControlCodec()

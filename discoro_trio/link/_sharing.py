@@ -105,7 +105,7 @@ class Sharing:
 
     def _offer(self, link: Link) -> None:
         here = self._endpoint.location.addr
-        near = link.trust is Trust.KIN or link.peer.location.addr == here
+        near = link.trust in Trust.KIN | Trust.CHILD or link.peer.location.addr == here
         if near and link.peer.process_id != self._endpoint.id:
             probe = self._pool.probe()
             if probe is not None:

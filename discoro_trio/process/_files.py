@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from .._errors import FileTransferError
-from ..link import ANY, Done
+from ..link import ANY, Done, answered
 from ..wire import Control
 from ._folder import IncomingFile, OutgoingFile, delete
 
@@ -236,7 +236,7 @@ class Sending:
         begin = BeginFile(folder, self._file.path.name, self._file.size, overwrite)
         with trio.CancelScope(shield=True):  # or nobody would know what to drop
             begun = await self._link.request(begin)
-        assert isinstance(begun, FileBegun)  # noqa: S101 - the only reply there is
+        begun = answered(begun, FileBegun)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._send_parts(begun.transfer)

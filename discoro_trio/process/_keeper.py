@@ -6,15 +6,17 @@ ask. What an outcome is stands in `_outcome`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from weakref import WeakValueDictionary
 
+import msgspec
 import trio
 
 from .._errors import DiscoroError, NotPicklable, UnknownCoro
 from .._values import MonitorException
-from ..link import ANY, Done
-from ..wire import Control, Kind, dumps, loads
+from ..link import ANY, Done, answered
+from ..wire import Control, Kind, dumps
+from ._addresses import Address
 from ._outcome import Arrived, Ending, Here, Outcome
 from ._transported import pack_error
 
@@ -37,7 +39,7 @@ class AskOutcome(Control, frozen=True):
 class Told(Control, frozen=True):
     """An outcome, or just the word that there is one."""
 
-    ending: int
+    ending: Ending
     body: bytes
     buffers: list[bytes]
 
@@ -48,7 +50,7 @@ class Terminate(Control, frozen=True):
     home: bytes
     serial: int
     starter: bytes
-    grace_period: float | None
+    grace_period: Annotated[float, msgspec.Meta(ge=0)] | None
 
 
 class Monitor(Control, frozen=True):
@@ -57,7 +59,7 @@ class Monitor(Control, frozen=True):
     home: bytes
     serial: int
     starter: bytes
-    observer: bytes
+    observer: Address
 
 
 class Keeper:
@@ -99,8 +101,8 @@ class Keeper:
             assert started.outcome is not None  # noqa: S101 - it has ended
             return started.outcome
         told = await self._ask(coro, AskOutcome(coro.home, coro.serial, coro.starter, heard))
-        assert isinstance(told, Told)  # noqa: S101 - the only reply there is
-        return Arrived(Ending(told.ending), told.body, [memoryview(buffer) for buffer in told.buffers])
+        told = answered(told, Told)
+        return Arrived(told.ending, told.body, [memoryview(buffer) for buffer in told.buffers])
 
     def cancel(self, coro: Coro[Any], reason: str | None) -> None:
         """Ask for the cancellation of a coroutine; returns at once."""
@@ -141,8 +143,7 @@ class Keeper:
         await trio.lowlevel.checkpoint()
         started = self.known(coro)
         if started is None:
-            body, _ = dumps(observer)
-            await self._ask(coro, Monitor(coro.home, coro.serial, coro.starter, body))
+            await self._ask(coro, Monitor(coro.home, coro.serial, coro.starter, Address.of(observer)))
             return
         started.heard = True
         nursery = self._process.endpoint.nursery
@@ -205,9 +206,8 @@ class Keeper:
         told = await self._pass_on(question)
         if told is None:
             started = self._found(question)
-            observer: Any = loads(question.observer)
             coro = self._process.handle_to(started, self._process.endpoint.location, b"")
-            await self.monitor(coro, observer)
+            await self.monitor(coro, question.observer.coro())
         return told or Done()
 
 

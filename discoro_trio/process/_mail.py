@@ -222,6 +222,9 @@ class Mail:
             link.send(Kind.ACK, number, b"", REFUSED if local is None else DELIVERED)
 
     def _credit(self, link: Link, frame: Frame) -> None:
+        if len(frame.body) != CREDIT.size:
+            text = "a return of credit does not say of how much"
+            raise ProtocolError(text)
         peer = self._peers.get(link)
         route = peer.routes.get(frame.target) if peer is not None else None
         if route is not None:

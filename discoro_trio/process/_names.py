@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected
-from ..link import ANY, Done, Trust
+from ..link import ANY, Done, Trust, answered
 from ..wire import Control
 from ._addresses import Address
 from ._directory import EVERYBODY, Directory, Key
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 CORO = "coroutine"
 """The kind of name that coroutines have."""
+
+MOST_NAMES = 65_536
+"""The names of one other process that are kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -290,13 +293,16 @@ class Names:
 
     async def _ask(self, link: Link, key: Key) -> Address:
         reply = await link.request(Locate(*key, self._process.realm), timeout=None)
-        assert isinstance(reply, Located)  # noqa: S101 - the only reply there is
-        self._process.tickets.heard(reply.address.realm, link)
-        return reply.address
+        located = answered(reply, Located)
+        self._process.tickets.heard(located.address.realm, link)
+        return located.address
 
     # --- asked by other processes
 
     async def _asked_to_register(self, link: Link, message: Register) -> Done:
+        if len(self._guests.get(link, ())) >= MOST_NAMES:
+            text = f"one process registers at most {MOST_NAMES} names"
+            raise DiscoroError(text)
         entry = Entry((message.kind, message.name), message.address, message.public)
         scope = EVERYBODY if entry.public else _scope(link, message.scope)
         if not entry.public and not scope:
@@ -367,8 +373,8 @@ async def _register_above(above: Link, entry: Entry) -> None:
 
 
 def _scope(link: Link, said: bytes) -> bytes:
-    """Tell which computation a peer belongs to: it has proved that, or is kin and may say it."""
-    if link.trust is Trust.LEASE:
+    """Tell which computation a peer belongs to: it has proved that, or was given to it, or is kin and may say it."""
+    if link.trust in Trust.LEASE | Trust.CHILD:
         return link.realm
     return said if link.trust is Trust.KIN else EVERYBODY
 

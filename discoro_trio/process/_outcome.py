@@ -82,7 +82,7 @@ class Arrived(Outcome):
         # One object for all who ask, so that a group can tell that they got the same error.
         if self._error is None:
             if self.ending is Ending.CANCELLED:
-                self._error = CoroCancelled(bytes(self.body).decode() or None)
+                self._error = CoroCancelled(bytes(self.body).decode(errors="replace") or None)
             else:
                 self._error = unpack_error(self.body, self.buffers)
         return self._error

@@ -12,12 +12,12 @@ import attrs
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected, UnknownCoro
-from ..link import ANY
+from ..link import ANY, answered
 from ..wire import Control, dumps, loads
 from ._callables import reject_coro
 from ._keeper import Told, tell
 from ._local import current
-from ._outcome import Arrived, Ending, Here
+from ._outcome import Arrived, Here
 from ._started import Started
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Rcis:
         link = await self._process.link_to(rci)
         with trio.CancelScope(shield=True):
             reply = await link.request(BeginCall(serial, body, [bytes(buffer) for buffer in buffers]))
-        assert isinstance(reply, CallBegun)  # noqa: S101 - the only reply there is
+        reply = answered(reply, CallBegun)
         started = Started(rci.home, reply.serial, name, None)
         coro = self._process.handle_to(started, rci.location, rci.realm)
         self._process.endpoint.nursery.start_soon(self._follow, link, started, name=f"outcome of {name}")
@@ -124,9 +124,9 @@ class Rcis:
         except DiscoroError as error:
             started.end(Here.lost(PeerDisconnected(f"the process of {started.name} cannot be reached: {error}")))
         else:
-            assert isinstance(told, Told)  # noqa: S101 - the only reply there is
+            told = answered(told, Told)
             buffers = [memoryview(buffer) for buffer in told.buffers]
-            started.end(Arrived(Ending(told.ending), told.body, buffers))
+            started.end(Arrived(told.ending, told.body, buffers))
 
     # --- calls of other processes
 

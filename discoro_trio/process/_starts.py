@@ -13,6 +13,7 @@ import attrs
 
 from .._config import config
 from .._errors import PeerDisconnected, ProtocolError
+from ..link import answered
 from ..wire import Kind, dumps
 from ._callables import checked_name, reject_coro
 from ._definitions import NUMBER, Sent
@@ -178,7 +179,7 @@ class Starts:
         host = self.hosts.get(link)
         if host is None:
             reply = await link.request(Attach())
-            assert isinstance(reply, Attached)  # noqa: S101 - the only reply there is
+            reply = answered(reply, Attached)
             host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
         return host
 
@@ -198,6 +199,9 @@ class Starts:
 
     def _ready(self, link: Link, frame: Frame) -> None:
         serial = frame.target
+        if len(frame.body) != SIZE.size:
+            text = "a large outcome is announced without its size"
+            raise ProtocolError(text)
         (size,) = SIZE.unpack(frame.body)
         if serial not in self._host(link, serial).started:
             return

@@ -1,0 +1,103 @@
+"""Every port that the programs open, and what a stranger gets there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+SECONDS = 60
+UDP_PORT = 51377
+"""Not that of a cluster that may be in use here."""
+
+COMMON = ("--ip_addr", "127.0.0.1", "--udp_port", str(UDP_PORT), "--secret", "of the test, and long enough")
+SECRET = COMMON[-1]
+
+
+class Bomb:
+    """Creates a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def ports(process: psutil.Process) -> set[tuple[int, int]]:
+    """Give the kind and number of every port that a process and its children have bound to receive."""
+    found = set()
+    for one in (process, *process.children(recursive=True)):
+        for connection in one.net_connections("inet"):
+            if connection.status in {psutil.CONN_LISTEN, psutil.CONN_NONE}:
+                found.add((int(connection.type), connection.laddr.port))
+    return found
+
+
+@asynccontextmanager
+async def running(*command: str) -> AsyncIterator[psutil.Process]:
+    """Run a program of this package while the block lasts."""
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(trio.run_process, [sys.executable, "-m", "discoro_trio", *command, *COMMON])
+        yield psutil.Process(process.pid)
+        process.terminate()
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F13")
+@pytest.mark.spec("B07")
+async def test_a_pickle_sent_to_every_port_of_node_scheduler_server_and_client_is_never_opened(tmp_path: Path) -> None:
+    bomb = tmp_path / "opened"
+    pickled = pickle.dumps(Bomb(bomb))
+    with trio.fail_after(SECONDS):
+        async with (
+            running("node", "--cpus", "1") as node,
+            running() as scheduler,
+            discoro.open_scheduler(ip_addr="127.0.0.1", udp_port=UDP_PORT, secret=SECRET),
+            discoro.Computation([double]).schedule() as computation,
+        ):
+            assert await computation.run_result(double, 2) == 4
+            attacked = {process: ports(process) for process in (node, scheduler, psutil.Process())}
+            assert len([kind for kind, _ in attacked[node] if kind == socket.SOCK_STREAM]) >= 2  # the server's too
+            assert all(attacked.values())
+            for number in sorted(set().union(*attacked.values())):
+                await attack(*number, pickled)
+            assert await computation.run_result(double, 2) == 4
+    assert not bomb.exists()
+    pickle.loads(pickled)
+    assert bomb.exists()  # it would have worked
+
+
+async def attack(kind: int, port: int, pickled: bytes) -> None:
+    """Send the pickle, bare and in frames, and hear nothing of use."""
+    if kind == socket.SOCK_DGRAM:
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+            await sock.sendto(pickled, ("127.0.0.1", port))
+            with trio.move_on_after(0.2):
+                pytest.fail(f"an answer: {await sock.recv(9000)!r}")
+        return
+    for before in (b"", b"\x0d\x00\x00\x00" + len(pickled).to_bytes(8, "big") + bytes(8), b"\x05" + bytes(19)):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            try:
+                await stream.send_all(before + pickled)
+                await stream.send_eof()
+                assert await stream.receive_some() == b""
+            except trio.BrokenResourceError:
+                continue
