@@ -17,7 +17,7 @@ import trio
 from .._config import config
 from .._errors import AuthenticationError
 from .._values import Location
-from ..link import ANY, Done, Trust
+from ..link import ANY, Done, Trust, answered
 from ..wire import Control, Credential
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ class Tickets:
             raise AuthenticationError(message)
         place = placed.location
         reply = await link.request(Introduce(placed.home, placed.realm, place.addr, place.port, asked))
-        reply = answered(reply, Ticket)
-        return reply
+        return answered(reply, Ticket)
 
     def _client(self) -> Link | None:
         client = self._process.names.client

@@ -174,6 +174,7 @@ async def record(here: Endpoint) -> list[bytes]:
             self.receive_into = self._below.receive_into
             self.write_now = self._below.write_now
             self.aclose = self._below.aclose
+            self.socket = self._below.socket
 
         async def write(self, buffers: object) -> None:
             assert isinstance(buffers, list)

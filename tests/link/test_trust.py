@@ -15,6 +15,7 @@ from discoro_trio import Location, PeerDisconnected, ProtocolError
 from discoro_trio.cluster import messages
 from discoro_trio.link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
 from discoro_trio.link._reach import AskToDial, Dial
+from discoro_trio.link._sharing import SharedOffer
 from discoro_trio.process import current_process
 from discoro_trio.process._keeper import AskOutcome
 from discoro_trio.process._runner import Attach
@@ -39,10 +40,15 @@ GIVING = [
     messages.Prepare(ID, b"", [], [], 1.0, 1, forward_output=False, cleanup=True),
     messages.Release(ID),
     messages.Replace(ID, ID, "reason"),
-    messages.Begin(ID, ID, bytes(32), b"", ".", [], [], 1, forward_output=False),
+    messages.Begin(ID, ID, bytes(32), b"", ".", [], [], 1, forward_output=False, pulse_interval=10.0),
     messages.Finish("reason"),
     messages.CloseIfIdle(),
 ]
+
+
+async def refuse(_link: Link, _offer: SharedOffer) -> Done:
+    message = "no shared memory here"
+    raise discoro.DiscoroError(message)
 
 
 @asynccontextmanager
@@ -51,7 +57,10 @@ async def peer_of(endpoint: Endpoint, trust: Trust, nursery: trio.Nursery) -> As
     near, far = trio.socket.socketpair()
     me = PeerIdentity(secrets.token_bytes(16), "peer", Location("127.0.0.1", 9), ID if trust is Trust.LEASE else b"")
     here = Link(transport_over(trio.SocketStream(near)), me, endpoint.services, trust)
-    there = Link(transport_over(trio.SocketStream(far)), PeerIdentity.of(endpoint.identity), Services(), Trust.KIN)
+    services = Services()
+    services.on_request(SharedOffer, refuse)
+    services.on_notice(SharedOffer, lambda _link, _offer: None)
+    there = Link(transport_over(trio.SocketStream(far)), PeerIdentity.of(endpoint.identity), services, Trust.KIN)
     endpoint._register(here)
     for link in (here, there):
         await nursery.start(link.run)
