@@ -88,12 +88,15 @@ class Turn:
             await link.ended.wait()
             logger.info("the scheduler at %s is lost; the computation goes on, and tries to find it again", location)
             pause = _FIRST_PAUSE
-            while link.lost and not self._session.closed:
+            while not self._session.closed:
                 await trio.sleep(pause)
                 pause = min(2 * pause, self._asked.pulse_interval)
                 try:
                     link = await self._endpoint.link_at(location)
                     await self._submit(link)
-                    names_of(self._endpoint).rejoined()
                 except DiscoroError as error:
+                    # One that was just started may listen already, and not yet know what a computation is.
                     logger.debug("the scheduler cannot be reached yet: %s", error)
+                else:
+                    names_of(self._endpoint).rejoined()
+                    break
