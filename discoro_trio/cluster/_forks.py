@@ -46,6 +46,7 @@ CLOSE_SECONDS = 3.0
 GONE_SECONDS = 1.0
 """How long servers whose template is lost are waited for after they were killed."""
 POLL_SECONDS = 0.002
+_SECRET = "DISCORO_SECRET"  # noqa: S105 (the name of a variable)
 # Not `-m`: the servers' `__main__` stays empty, so that a pickle which names it finds nothing of ours by mistake.
 # Garbage is not looked for while modules are loaded; `_template` turns that on again.
 PROGRAM = f"import gc; gc.disable(); from {__name__.rpartition('.')[0]}._template import main; main()"
@@ -292,9 +293,11 @@ def _environment() -> dict[str, str]:
     """Give the environment, in which the template finds this package wherever it lies here.
 
     Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
-    what lies beside the client's program. The template puts PYTHONPATH back as it was.
+    what lies beside the client's program. The template puts PYTHONPATH back as it was. The cluster's secret is not for
+    the code that runs on servers.
     """
     environment = dict(os.environ)
+    environment.pop(_SECRET, None)
     own = environment.get("PYTHONPATH")
     if own is not None:
         environment[OWN_PYTHONPATH] = own

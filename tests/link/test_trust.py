@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from contextlib import asynccontextmanager
@@ -124,6 +125,20 @@ async def test_a_server_never_holds_the_secret_so_that_its_key_opens_no_node() -
                 await server.endpoint.link_to(node.id, node.endpoint.location, b"")
             with pytest.raises(discoro.AuthenticationError):
                 await server.endpoint.link_to(node.id, node.endpoint.location, ID)
+
+
+async def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+async def test_a_server_does_not_inherit_the_secret_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCORO_SECRET", "what nobody on a server is to know")
+    monkeypatch.setenv("DISCORO_OF_THE_TEST", "arrives")
+    with trio.fail_after(SECONDS):
+        async with discoro.open_cluster(servers=1), discoro.Computation([environment]).schedule() as computation:
+            there = await computation.run_result(environment)
+    assert there["DISCORO_OF_THE_TEST"] == "arrives"
+    assert "what nobody on a server is to know" not in there.values()
 
 
 async def realm_of_this_server() -> tuple[list[bytes], str]:
