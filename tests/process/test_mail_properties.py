@@ -82,29 +82,25 @@ class World:
     async def act(self, me: int, *, coro: Coro[Any]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.receive, me, coro, nursery.cancel_scope)
-            await self.talk(me)
-            self.talking -= 1
-            if not self.talking:
-                self.all_sent.set()
+            try:
+                await self.talk(me)
+            finally:  # its own receiver may have ended it before it was through
+                self.talking -= 1
+                if not self.talking:
+                    self.all_sent.set()
         mailbox = current.get()[-1].box()
         while mailbox:
             message: Any = mailbox.get_nowait()
             self.left_over[message[0], me].append(message[1])
 
     async def talk(self, me: int) -> None:
-        try:
-            for kind, target, size in self.scripts[me].steps:
-                if kind == "yield":
-                    for _ in range(target):
-                        await trio.lowlevel.checkpoint()
-                    continue
-                for _ in range(size if kind == "burst" else 1):
-                    await self.one(kind, me, target, 0 if kind == "burst" else size)
-        finally:
-            if self.scripts[me].ends_after is not None and trio.current_effective_deadline() == float("-inf"):
-                self.talking -= 1  # ended by its own receiver before it was through
-                if not self.talking:
-                    self.all_sent.set()
+        for kind, target, size in self.scripts[me].steps:
+            if kind == "yield":
+                for _ in range(target):
+                    await trio.lowlevel.checkpoint()
+                continue
+            for _ in range(size if kind == "burst" else 1):
+                await self.one(kind, me, target, 0 if kind == "burst" else size)
 
     async def one(self, kind: str, me: int, target: int, size: int) -> None:
         self.numbers += 1
