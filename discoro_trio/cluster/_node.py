@@ -55,7 +55,7 @@ class Node:
     ) -> None:
         self.location: Location = endpoint.location
         self.name: str = endpoint.identity.name
-        self.longest_pulse_interval = config.MaxPulseInterval
+        self.longest_pulse_interval: float = config.MaxPulseInterval
         self._endpoint = endpoint
         self._nursery = nursery
         self._telling = Telling(Vitals(folder), self._listening)

@@ -180,9 +180,7 @@ def report(sources: list[Source]) -> str:
     counts = imports_by_layer(sources)
     for layer in LAYERS:
         if layer in counts:
-            imported = ", ".join(
-                f"{other} {counts[layer][other]}" for other in LAYERS if counts[layer][other]
-            )
+            imported = ", ".join(f"{other} {counts[layer][other]}" for other in LAYERS if counts[layer][other])
             lines.append(f"  {layer:8} {imported or 'no other layer'}")
     lines.append("Public names")
     for module, names in public_names(sources).items():

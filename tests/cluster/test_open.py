@@ -195,6 +195,16 @@ async def test_ipv6_addresses_do() -> None:
         assert (await used_by()).addr == "::1"
 
 
+@pytest.mark.spec("S18")
+async def test_a_node_has_one_server_for_each_available_processor_by_default() -> None:
+    there = len(os.sched_getaffinity(0))
+    async with discoro.open_node(**options()) as node:
+        with trio.fail_after(30):
+            while len(node.servers) < there:  # noqa: ASYNC110 - a node has no event for that
+                await trio.sleep(0.01)
+        assert len(node.servers) == there
+
+
 @pytest.mark.spec("S19")
 @pytest.mark.parametrize("cpus", [10_000, -10_000])
 async def test_more_servers_than_processors_are_refused(cpus: int) -> None:

@@ -155,9 +155,7 @@ async def test_a_server_is_a_process_of_its_own(tmp_path: Path, monkeypatch: pyt
         ("tail", 0, "told to the tail \\xff\n"),
     ],
 )
-async def test_exit_status_and_tail_of_an_end_by_itself(
-    spec: str, exitcode: int, said: str, tmp_path: Path
-) -> None:
+async def test_exit_status_and_tail_of_an_end_by_itself(spec: str, exitcode: int, said: str, tmp_path: Path) -> None:
     end = await end_of(spec.encode(), tmp_path)
     assert (end.exitcode, end.signal) == (exitcode, None)
     assert end.stderr_tail.endswith(said)
@@ -297,9 +295,7 @@ async def node_program(folder: Path) -> AsyncIterator[tuple[trio.Process, list[i
 
     Gives the node, and the pids of template, servers and a server's child.
     """
-    program = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {MODULE} as module; module.main_of_node()"
-    )
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {MODULE} as module; module.main_of_node()"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     node = await trio.lowlevel.open_process(
         [sys.executable, "-c", program],
@@ -418,9 +414,7 @@ async def test_fork_without_free_descriptors_is_refused_and_leaks_none(tmp_path:
         assert fd_count("self") == count
 
 
-async def test_template_that_cannot_start_breaks_the_fork(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_template_that_cannot_start_breaks_the_fork(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with open_template("tests.no_such_module") as template:
         with pytest.raises(trio.BrokenResourceError, match=f"template process {template.pid} has ended"):
             await template.fork(b"echo", folder=tmp_path)
@@ -451,9 +445,7 @@ async def test_hundred_forks_leave_no_descriptor_in_node_or_template(tmp_path: P
                 await server.link.receive_some()
             await server.wait()
             counts.add((fd_count("self"), fd_count(template.pid)))
-    sys.stdout.write(
-        f"\nfirst fork {durations[0] * 1e3:.0f} ms, then {statistics.median(durations) * 1e3:.2f} ms\n"
-    )
+    sys.stdout.write(f"\nfirst fork {durations[0] * 1e3:.0f} ms, then {statistics.median(durations) * 1e3:.2f} ms\n")
     assert len(counts) == 1
     assert fd_count("self") == counts.pop()[0] - 1  # The template's socket is gone too.
 
