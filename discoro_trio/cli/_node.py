@@ -26,7 +26,7 @@ from ._common import (
     time_options,
 )
 from ._hours import Hours, sleep_until
-from ._options import GroupedCommand, TimeOfDay, option
+from ._options import GroupedCommand, Size, TimeOfDay, option
 from ._show import show_node
 from ._signals import run_until_signal
 
@@ -66,6 +66,9 @@ _SERVERS, _SERVICE = "Servers", "Service"
 @security_options()
 @file_options()
 @time_options()
+@option("--max_memory", type=Size(), group=_SERVERS, help="Most memory of one server, such as 2G. [default: any]")
+@option("--max_files", type=int, group=_SERVERS, help="Most files and connections of one server.")
+@option("--max_processes", type=int, group=_SERVERS, help="Most processes and threads of the servers' user.")
 @option("--clean", is_flag=True, group="Files", help="Remove first what nodes that were killed left in the folder.")
 @option("--serve", type=click.IntRange(min=1), group=_SERVICE, help="End after so many computations.")
 @option("--service_start", type=TimeOfDay(), group=_SERVICE, help="Time of the day to begin to serve.")
@@ -123,6 +126,9 @@ async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None
         dest_path=options["dest_path"],
         max_file_size=options["max_file_size"],
         serve=options["serve"],
+        max_memory=options["max_memory"],
+        max_files=options["max_files"],
+        max_processes=options["max_processes"],
         **endpoint_options(options),
     )
     async with block as opened:

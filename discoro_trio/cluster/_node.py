@@ -23,6 +23,7 @@ from ..link import Trust
 from . import _messages as messages
 from ._forks import open_template
 from ._leasing import Leasing
+from ._limits import Limits
 from ._seat import Seat, SeatEvents
 from ._stopped import replace_stopped
 from ._telling import Telling
@@ -72,6 +73,11 @@ class Node:
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
         nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")
+
+    def limit(self, limits: Limits) -> None:
+        """Hold the servers that start from now on to limits."""
+        for seat in self._seats:
+            seat.limits = limits
 
     def leave_files_at(self, dest_path: Path | None) -> None:
         """Keep the working folders of computations that want it; without a place for them, none are kept."""
@@ -223,7 +229,12 @@ def processors() -> int:
 
 @asynccontextmanager
 async def serve_node(
-    endpoint: Endpoint, *, servers: int, dest_path: Path | None = None, embedded: bool = False
+    endpoint: Endpoint,
+    *,
+    servers: int,
+    dest_path: Path | None = None,
+    embedded: bool = False,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Node]:
     """Keep a node's servers while the block lasts; when it is left, they have ended.
 
@@ -233,11 +244,13 @@ async def serve_node(
         dest_path: The folder for its working folder, and for those of servers whose computations keep their files.
         embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
             not take its silence for its end.
+        limits: What each server may take.
     """
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
         async with open_background() as nursery:
             node = Node(endpoint, nursery, servers, Path(folder), embedded=embedded)
             node.leave_files_at(dest_path)
+            node.limit(limits or Limits())
             await nursery.start(node.keep_servers)
             yield node

@@ -13,6 +13,7 @@ from .._scopes import open_background
 from ..link import EndpointOptions, OptionError, current
 from ..process import ensure_endpoint
 from ..wire import Role
+from ._limits import Limits, check_limits
 from ._node import processors, serve_node
 from ._options import check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
@@ -180,6 +181,9 @@ async def open_node(
     dest_path: str | os.PathLike[str] | None = None,
     max_file_size: int | None = None,
     serve: int | None = None,
+    max_memory: int | None = None,
+    max_files: int | None = None,
+    max_processes: int | None = None,
     pulse_interval: float | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
@@ -194,6 +198,9 @@ async def open_node(
         pulse_interval: The most seconds between its signs of life; a scheduler may ask for fewer, and for no more than
             `config.MaxPulseInterval`, which is the default.
         serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
+        max_memory: The most bytes of memory that one server may take; None for any.
+        max_files: The most files and connections that one server may have open; None for as many as the node.
+        max_processes: The most processes and threads of the servers' user; None for any.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
     Yields:
@@ -214,10 +221,11 @@ async def open_node(
         raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
     folder = check_dest_path(dest_path)
     limit = check_max_file_size(max_file_size)
+    limits = check_limits(Limits(max_memory, max_files, max_processes))
     peers = await check_peers(nodes, discover=discover)
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         process.files.max_file_size = limit
-        async with serve_node(process.endpoint, servers=count, dest_path=folder) as node:
+        async with serve_node(process.endpoint, servers=count, dest_path=folder, limits=limits) as node:
             node.longest_pulse_interval = longest
             process.files.folder = node.folder / "received"  # not where the program runs: jobs can send files here, too
             process.files.folder.mkdir()

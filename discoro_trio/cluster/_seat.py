@@ -22,6 +22,7 @@ from .._values import Location
 from ..link import EndpointOptions, Trust, is_everywhere
 from ..process import files_of
 from ..wire import PeerIdentity
+from ._limits import Limits
 
 if TYPE_CHECKING:
     import os
@@ -58,6 +59,8 @@ class ServerSpec(msgspec.Struct, frozen=True):
     """The most bytes of a file that it takes."""
     watches_node: bool
     """Whether it ends itself when its node is silent; not where that is the client itself, whose thread may block."""
+    limits: Limits
+    """What the kernel holds it to."""
     settings: dict[str, Any]
     """The node's `config`, by field name."""
 
@@ -116,6 +119,7 @@ class Seat:
         self.watches_node = True
         self.dest_path: Path | None = None
         """Where working folders are left that a computation wants to keep; None for nowhere."""
+        self.limits = Limits()
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
@@ -182,6 +186,7 @@ class Seat:
             cafile=_text(options.cafile),
             max_file_size=files_of(self._endpoint).max_file_size,
             watches_node=self.watches_node,
+            limits=self.limits,
             settings=attrs.asdict(config),
         )
 

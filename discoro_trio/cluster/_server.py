@@ -142,4 +142,6 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
         tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
     """
     os.set_blocking(tail_fd, False)
-    trio.run(_serve, msgspec.msgpack.decode(spec, type=ServerSpec), link, tail_fd)
+    told = msgspec.msgpack.decode(spec, type=ServerSpec)
+    told.limits.apply()
+    trio.run(_serve, told, link, tail_fd)

@@ -1,0 +1,52 @@
+"""What one server may take of its machine, as its node says; the kernel holds it to that.
+
+This module owns the limits and their setting, in the server and before any code of users. What is beyond one process,
+such as the memory of all that a job starts, is for control groups, in which the whole node runs.
+"""
+
+from __future__ import annotations
+
+import resource
+
+import msgspec
+
+from ..link import OptionError
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The most that a server may take; None for as much as its node may."""
+
+    max_memory: int | None = None
+    """Bytes of memory of its own; what asks for more gets a MemoryError."""
+    max_files: int | None = None
+    """Open files and connections."""
+    max_processes: int | None = None
+    """Processes and threads of its user, who should be one that runs nothing else; root is not held to it."""
+
+    def apply(self) -> None:
+        """Hold this process, and all that it starts, to the limits; nobody but root can undo that."""
+        for kind, value in (
+            (resource.RLIMIT_DATA, self.max_memory),
+            (resource.RLIMIT_NOFILE, self.max_files),
+            (resource.RLIMIT_NPROC, self.max_processes),
+        ):
+            if value is not None:
+                most = resource.getrlimit(kind)[1]
+                limit = value if most == resource.RLIM_INFINITY else min(value, most)
+                resource.setrlimit(kind, (limit, limit))
+
+
+_LEAST = {"max_memory": 128 * 1024 * 1024, "max_files": 64, "max_processes": 16}
+
+
+def check_limits(limits: Limits) -> Limits:
+    """Give limits that a server can live with.
+
+    Raises:
+        OptionError: One is so low that no server would start.
+    """
+    for option, least in _LEAST.items():
+        value = getattr(limits, option)
+        if value is not None and value < least:
+            raise OptionError(option, f"a server needs {least} at the least, not {value}")
+    return limits
