@@ -141,7 +141,7 @@ class Computation(Runs):
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
-            session = Session(process, nursery, await self._set_up(), self._status)
+            session = Session(process, nursery, self._set_up(), self._status)
             self._session = session
             self._owned = Owned(session)
             self._was_closed = False
@@ -171,9 +171,10 @@ class Computation(Runs):
             message = "coroutines failed and nobody asked how they ended"
             raise BaseExceptionGroup(message, unheard)
 
-    async def _set_up(self) -> SetUp:
+    def _set_up(self) -> SetUp:
         options = self.options
-        packed = await trio.to_thread.run_sync(pack, self._components)
+        # Not in a worker thread: the modules that the components come from must not change while they are looked at.
+        packed = pack(self._components)
         self._shipped = packed.shipped
         node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
         return SetUp(
