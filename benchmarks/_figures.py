@@ -48,6 +48,8 @@ FIGURES = (
     Figure("bulk_shared_MBps", "MB/s", "higher", mark=Mark(5600)),
     Figure("slow_neighbour_ratio", "of 1", "higher", mark=Mark(0.9)),
     Figure("fanout_per_s", "messages/s", "higher"),
+    Figure("messages_tls_per_s", "messages/s", "higher"),
+    Figure("bulk_tls_MBps", "MB/s", "higher"),
     Figure("startup_s", "s", "lower", mark=Mark(0.5)),
     Figure("next_computation_s", "s", "lower", mark=Mark(0.1)),
     Figure("placement_us", "µs", "lower"),
