@@ -239,6 +239,8 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
     only_here = {figure.name for figure in FIGURES if not FLOOR.has(figure)}
     assert only_here == {
         "bulk_shared_MBps",
+        "bulk_tls_MBps",
+        "messages_tls_per_s",
         "slow_neighbour_ratio",
         "fanout_per_s",
         "next_computation_s",
