@@ -24,7 +24,6 @@ from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
 from ._listening import bound_to, is_everywhere, main_address, open_listeners
-from ._liveness import Liveness
 from ._reach import Reach
 from ._refusals import Refusals
 from ._services import Services, Trust
@@ -94,8 +93,6 @@ class Endpoint:
         self._refusals = Refusals()
         self.services.links_lost.append(self._forget)
         self.reach: Reach = Reach(self)
-        self.liveness: Liveness = Liveness()
-        self.services.links_lost.append(self.liveness.forget)
 
     # --- links that others open
 
@@ -108,7 +105,7 @@ class Endpoint:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
         else:
-            await self._serve(stream, *greeted)
+            await self._serve(*greeted)
 
     async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
         """Shake hands with a stranger; None if that failed or took too long."""
@@ -153,9 +150,8 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    async def _serve(self, stream: trio.SocketStream, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
+    async def _serve(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
         link = self._make_link(transport, peer, rest)
-        self.liveness.watch(link, stream)
         self._register(link)
         await link.run()
 
@@ -243,7 +239,7 @@ class Endpoint:
     async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
         try:
             with trio.fail_after(config.MsgTimeout):
-                stream, (transport, peer, rest) = await self._open(location, realm, expect)
+                transport, peer, rest = await self._open(location, realm, expect)
         except Crossed:
             await self._await_crossed(dial, location)
             return
@@ -259,7 +255,6 @@ class Endpoint:
                 await transport.aclose()
                 return
             link = self._make_link(transport, peer, rest)
-            self.liveness.watch(link, stream)
             dial.link = link
             self._dialed[peer.process_id] = trio.current_time()
             self._register(link)
@@ -274,7 +269,7 @@ class Endpoint:
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
             self._give_up(dial)
 
-    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> tuple[trio.SocketStream, Greeted]:
+    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> Greeted:
         credential = self.credentials.get(realm)
         if credential is None:
             message = f"no key here opens a connection to {location}"
@@ -282,7 +277,7 @@ class Endpoint:
         stream = await trio.open_tcp_stream(location.addr, location.port)
         try:
             transport, binding = await self._tls.wrap_client(stream)
-            return stream, (transport, *await greet(transport, self.identity, credential, expect, binding))
+            return transport, *await greet(transport, self.identity, credential, expect, binding)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -375,7 +370,6 @@ async def serve_endpoint(
     identity = make_identity(name=name, location=location, process_id=process_id)
     async with open_background() as nursery:
         endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
-        nursery.start_soon(endpoint.liveness.run, name="liveness")
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         nursery.start_soon(endpoint.vigil.run, name="watch for hosts that vanish")
         with sharing(endpoint):

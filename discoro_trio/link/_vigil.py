@@ -4,6 +4,9 @@ A host that loses its power or its network sends no end of a stream. Its kernel,
 once while it lives, also for a process that computes or was stopped, so this judges by the kernel's acknowledgements
 and never ends a connection to a living peer that is merely slow. Whether a program does its duty is judged elsewhere,
 by its answers.
+
+Silence counts only while an acknowledgement is due. A peer whose window is closed is probed more and more seldom, and
+has nothing to acknowledge in between: that is why TCP_USER_TIMEOUT, which ends such connections, is of no use here.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
 PULSES = 5
 """A peer whose kernel has acknowledged nothing for so many pulses is gone."""
 
-# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes of flags, then thirteen u32, of which the last is
-# tcpi_last_ack_recv: milliseconds since anything was acknowledged, a keepalive or a window probe included.
-_TCP_INFO = struct.Struct("=8x48xI")
+# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes, of which the fourth is tcpi_probes, the probes of
+# idleness and of a closed window without an answer; then numbers of 32 bits, of which the fifth is tcpi_unacked, the
+# segments under way, and the thirteenth tcpi_last_ack_recv, the milliseconds since anything was acknowledged.
+_TCP_INFO = struct.Struct("=3xB20xI28xI")
 
 
 class Vigil:
@@ -74,9 +78,12 @@ def _probe_when_idle(sock: trio.socket.SocketType) -> None:
 
 
 def _silence(sock: trio.socket.SocketType) -> float:
-    """Give the seconds since the peer's kernel was heard; 0 where this one does not say (keepalive alone serves)."""
+    """Give the seconds for which the peer's kernel has owed an acknowledgement.
+
+    0 where this one does not say, for keepalive alone serves there.
+    """
     if sys.platform != "linux" or sock.fileno() < 0:
         return 0.0
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-    (milliseconds,) = _TCP_INFO.unpack(info)
-    return float(milliseconds) / 1000
+    probes, under_way, milliseconds = _TCP_INFO.unpack(info)
+    return milliseconds / 1000 if probes or under_way else 0.0

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from discoro_trio import config
-from discoro_trio.link import _liveness, serve_endpoint
-from discoro_trio.link._liveness import Liveness, silence
+from discoro_trio.link import _vigil, serve_endpoint, transport_over
+from discoro_trio.link._vigil import Vigil, _silence
 from discoro_trio.wire import Credential
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class MadeUpLink:
     """A link that is told to end."""
 
     def __init__(self) -> None:
+        self.lost = False
         self.error: Exception | None = None
 
     def fail(self, error: Exception) -> None:
@@ -36,13 +37,13 @@ async def test_a_peer_that_reads_nothing_is_not_silent() -> None:
     async with listener, await trio.testing.open_stream_to_socket_listener(listener) as stream:
         with trio.move_on_after(0.3):
             await stream.send_all(bytes(1 << 24))  # more than both ends keep
-        assert silence(stream.socket) < 1
+        assert _silence(stream.socket) < 1
 
 
 async def test_a_connection_that_is_gone_is_not_judged() -> None:
     sock = trio.socket.socket()
     sock.close()
-    assert silence(sock) == 0
+    assert _silence(sock) == 0
 
 
 @pytest.mark.spec("S52")
@@ -50,23 +51,28 @@ async def test_a_connection_that_is_gone_is_not_judged() -> None:
 async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
     seconds: float, *, dead: bool, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_liveness, "silence", lambda _sock: seconds)
-    liveness, link = Liveness(), MadeUpLink()
+    monkeypatch.setattr(_vigil, "_silence", lambda _sock: seconds)
+    vigil, link = Vigil(), MadeUpLink()
     with trio.socket.socket() as sock:
-        liveness.watch(cast("Link", link), trio.SocketStream(sock))
+        vigil.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
         with trio.move_on_after(config.MinPulseInterval + 1):
-            await liveness.run()
+            await vigil.run()
     assert (link.error is not None) == dead
 
 
-async def test_links_are_probed_while_they_are_idle() -> None:
+async def test_links_are_probed_while_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[trio.socket.SocketType] = []
+    probe = _vigil._probe_when_idle
+
+    def note(sock: trio.socket.SocketType) -> None:
+        probe(sock)
+        watched.append(sock)
+
+    monkeypatch.setattr(_vigil, "_probe_when_idle", note)
     async with serve_endpoint() as one, serve_endpoint() as two:
         one.credentials[b""] = two.credentials[b""] = KEY
-        link = await one.link_to(two.id, two.location, b"")
-        watched = one.liveness.watched(link)
-        assert watched is not None
-        assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == config.MinPulseInterval
-        link.close("that was all")
-        await link.ended.wait()
-        assert one.liveness.watched(link) is None
+        await one.link_to(two.id, two.location, b"")
+        assert watched
+        for sock in watched:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == config.MinPulseInterval
