@@ -6,7 +6,6 @@ import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import psutil
 import trio
 
 import discoro_trio as discoro
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 REALM = b"r" * 16
-
-
-def resident_bytes() -> int:
-    """Give the memory that this process has."""
-    return int(psutil.Process().memory_info().rss)
 
 
 async def double(number: int) -> int:

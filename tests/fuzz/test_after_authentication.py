@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from discoro_trio.link import Trust, control
 from discoro_trio.wire import Control, Kind, encode_header
+from tests._memory import resident_bytes
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.samples import any_message, frames, kept
-from tests.fuzz.target import MIB, open_target, resident_bytes
+from tests.fuzz.target import MIB, open_target
 
 if TYPE_CHECKING:
     from pathlib import Path

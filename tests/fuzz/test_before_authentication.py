@@ -12,9 +12,10 @@ import trio
 from discoro_trio import DiscoroError, Location
 from discoro_trio.link import serve_endpoint
 from discoro_trio.wire import Answerer, Binding, Found, HelloReader, Role, ServerHandshake
+from tests._memory import resident_bytes
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.samples import KEY, datagrams, hellos, identity, kept
-from tests.fuzz.target import MIB, resident_bytes
+from tests.fuzz.target import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

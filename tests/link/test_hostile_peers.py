@@ -8,7 +8,6 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 import trio
 
@@ -28,6 +27,7 @@ from discoro_trio.wire import (
     encode_header,
     encode_hello,
 )
+from tests._memory import resident_bytes
 from tests.process.worlds import KEY, elsewhere, settle, spawn
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ TRIES = 10_000
 OTHER_KEY = Credential(b"", b"x" * 32)
 SECONDS = 120
 MIB = 1 << 20
-
-
-def resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
 
 
 def identity() -> Identity:
