@@ -21,7 +21,7 @@ import attrs
 from .._errors import NotPicklable
 from ..wire._codec import dumps_components
 from ..wire._origins import is_at, is_client_module, origin
-from ..wire._package import Package, PackedFile, encode_package, sealed
+from ..wire._package import Package, PackedFile, sealed
 from ..wire._shipped import CodeRoot, Shipped
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ class Packed:
     """What goes to the nodes."""
     shipped: Shipped
     """What every server has once it has the package: for `dumps`, and for `open_shipped`."""
-
-    @property
-    def package_bytes(self) -> bytes:
-        """The package as it is sent."""
-        return encode_package(self.package)
 
 
 def check_components(components: Iterable[object]) -> Components:

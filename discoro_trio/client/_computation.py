@@ -21,6 +21,7 @@ from ..link import EndpointOptions
 from ..process import Coro, describe, ensure_endpoint
 from ..wire import close_shipped, dumps, encode_package, open_shipped
 from ._branch import ComputationHandle
+from ._checks import at_least_one, not_negative
 from ._components import check_components, pack
 from ._hub import Hub
 from ._owned import Owned
@@ -109,10 +110,10 @@ class Computation(Runs):
         self.options: Options = Options(
             timeout=config.MsgTimeout if timeout is None else timeout,
             pulse_interval=check_pulse_interval(pulse_interval),
-            grace_period=_not_negative("grace_period", grace_period),
+            grace_period=not_negative("grace_period", grace_period),
             cleanup=cleanup,
             forward_output=forward_output,
-            threads=_at_least_one("threads", threads),
+            threads=at_least_one("threads", threads),
             name=name or "computation",
             zombie_period=check_period("zombie_period", zombie_period),
             allocations=tuple(_allocation(one) for one in node_allocations),
@@ -352,17 +353,3 @@ def _allocation(allocation: object) -> NodeAllocation:
         message = f"node_allocations must be NodeAllocation objects, not {allocation!r}"
         raise TypeError(message)
     return allocation
-
-
-def _not_negative(name: str, value: float) -> float:
-    if not value >= 0:
-        message = f"{name} must be 0 or more, not {value!r}"
-        raise ValueError(message)
-    return value
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        message = f"{name} must be 1 or more, not {value!r}"
-        raise ValueError(message)
-    return value

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import ServerLost
-from .._scopes import open_background
+from .._scopes import flatten, open_background
 from ..process import Call, Ending, describe
 from ._alone import start_alone
+from ._checks import at_least_one, not_negative
 from ._progress import Bar
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class Mapping:
     ) -> AsyncIterator[AsyncIterator[Any]]:
         """Run it while the block lasts."""
         self._ordered = ordered
-        self._chunksize = _at_least_one("chunksize", chunksize)
-        self._limit = limit if limit is None else _at_least_one("limit", limit)
-        self._retries = _not_negative("retries", retries)
+        self._chunksize = at_least_one("chunksize", chunksize)
+        self._limit = limit if limit is None else at_least_one("limit", limit)
+        self._retries = not_negative("retries", retries)
         self._bar = Bar(self._described.name, length_hint(self._source, 0) or None, wanted=progress)
         failure: BaseException | None = None
         try:
@@ -103,7 +104,7 @@ class Mapping:
         errors = [error for error in (failure, self._failure) if error is not None]
         if errors:
             message = "a map failed"
-            raise BaseExceptionGroup(message, _flat(errors))
+            raise BaseExceptionGroup(message, [leaf for error in errors for leaf in flatten(error)])
 
     # --- results
 
@@ -279,24 +280,3 @@ async def _chunks(source: Any, size: int) -> AsyncGenerator[list[Any]]:
                 chunk = []
         if chunk:
             yield chunk
-
-
-def _flat(errors: list[BaseException]) -> list[BaseException]:
-    flat: list[BaseException] = []
-    for error in errors:
-        flat.extend(_flat(list(error.exceptions)) if isinstance(error, BaseExceptionGroup) else [error])
-    return flat
-
-
-def _not_negative(name: str, value: int) -> int:
-    if value < 0:
-        message = f"{name} must be 0 or more, not {value!r}"
-        raise ValueError(message)
-    return value
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        message = f"{name} must be 1 or more, not {value!r}"
-        raise ValueError(message)
-    return value
