@@ -13,6 +13,7 @@ import trio
 import discoro_trio as discoro
 
 from ..cluster.test_open import apart, options
+from .clusters import until_servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,8 +37,7 @@ async def open_two_nodes(computation: discoro.Computation) -> AsyncIterator[dict
             locations = [str(node.location) for node in nodes]
             await stack.enter_async_context(discoro.open_scheduler(nodes=locations, discover=False, **common))
             await stack.enter_async_context(computation.schedule())
-            while len(await computation.nodes()) != 2:  # noqa: ASYNC110 (there is no event)
-                await trio.sleep(0.005)
+            await until_servers(computation, 3)
             yield {node.name: node.servers for node in nodes}
 
 
