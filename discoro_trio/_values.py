@@ -158,9 +158,11 @@ class NodeAllocation:
     """A pattern of node addresses or names, as `fnmatch` reads it."""
     platform: str = attrs.field(default="", kw_only=True)
     """A text that the node's platform contains."""
-    cpus: int | None = attrs.field(default=None, kw_only=True)
+    cpus: int | None = attrs.field(
+        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
     """The number of servers wanted of each such node; None for all."""
-    memory: int = attrs.field(default=0, kw_only=True)
+    memory: int = attrs.field(default=0, kw_only=True, validator=attrs.validators.ge(0))
     """The bytes of memory that must be available there."""
-    disk: int = attrs.field(default=0, kw_only=True)
+    disk: int = attrs.field(default=0, kw_only=True, validator=attrs.validators.ge(0))
     """The bytes of disk that must be available there."""

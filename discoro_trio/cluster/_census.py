@@ -6,6 +6,7 @@ computations themselves are with `_scheduling`.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -51,6 +52,7 @@ class Census:
     def __init__(self) -> None:
         self._servers: dict[bytes, _Server] = {}
         self._infos: dict[bytes, NodeInfo] = {}
+        self._before: Counter[bytes] = Counter()  # by node: the coroutines of its servers that have ended
 
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
         """A server listens."""
@@ -59,11 +61,15 @@ class Census:
     def left(self, server_id: bytes) -> Location | None:
         """A server has ended; give where it was, if it was known."""
         server = self._servers.pop(server_id, None)
-        return server.location if server is not None else None
+        if server is None:
+            return None
+        self._before[server.node_id] += server.submitted
+        return server.location
 
     def node_left(self, node_id: bytes) -> list[Location]:
         """A node is gone; give where its servers were."""
         self._infos.pop(node_id, None)
+        self._before.pop(node_id, None)
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
         return [self._servers.pop(server_id).location for server_id in gone]
 
@@ -128,6 +134,7 @@ class Census:
     def _node(self, node: NodeState, now: float) -> NodeStatus:
         facts = node.facts
         servers = [server for server in self._servers.values() if server.node_id == facts.node_id]
+        before = self._before[facts.node_id]
         return NodeStatus(
             addr=facts.addr,
             name=facts.name,
@@ -135,8 +142,8 @@ class Census:
             platform=facts.platform,
             servers=facts.servers,
             free=node.left,
-            submitted=sum(server.submitted for server in servers),
-            done=sum(server.done for server in servers),
+            submitted=before + sum(server.submitted for server in servers),
+            done=before + sum(server.done for server in servers),
             running=sum(server.running for server in servers),
             silence=now - node.heard,
             info=self._infos.get(facts.node_id),

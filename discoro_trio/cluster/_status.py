@@ -76,8 +76,9 @@ class NodeStatus:
     free: int
     """Those that nobody has."""
     submitted: int
-    """Coroutines that were started at the servers that it has now."""
+    """Coroutines that were started at its servers since it joined; in a computation's own table, at those it has."""
     done: int
+    """Those of them that have ended, or were lost with their server."""
     running: int
     silence: float
     """Seconds since its last sign of life."""
@@ -119,15 +120,15 @@ class ClusterStatus:
 
     @property
     def submitted(self) -> int:
-        """Coroutines that were started at the servers that there are now."""
-        return sum(server.submitted for server in self.servers)
+        """Coroutines that were started at these nodes."""
+        return sum(node.submitted for node in self.nodes)
 
     @property
     def done(self) -> int:
         """Those of them that have ended."""
-        return sum(server.done for server in self.servers)
+        return sum(node.done for node in self.nodes)
 
     @property
     def running(self) -> int:
         """Those of them that run."""
-        return sum(server.running for server in self.servers)
+        return sum(node.running for node in self.nodes)

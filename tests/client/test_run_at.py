@@ -322,6 +322,13 @@ def test_bad_options_get_a_sentence(options: dict[str, Any], error: type[Excepti
         discoro.Computation(**options)
 
 
+@pytest.mark.parametrize("option", [{"cpus": 0}, {"memory": -1}, {"disk": -1}])
+@pytest.mark.spec("B09")
+def test_a_part_of_nothing_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        discoro.NodeAllocation(**option)
+
+
 async def test_a_cluster_without_servers_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match="servers must be 1 or more"):
         async with discoro.open_cluster(servers=0):

@@ -80,3 +80,17 @@ def test_the_census_follows_reports_and_forgets_servers_with_their_node() -> Non
     census.reported(5, messages.ServerReport(b"c", b"unknown", 9, 0, [], [1], []))
     assert census.node_left(b"n") == [Location("10.0.0.1", 5)]
     assert tables(census, state) == ()
+
+
+def test_a_node_s_counts_keep_those_of_servers_that_were_replaced() -> None:
+    census, state = Census(), Scheduling()
+    state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
+    census.seen(0, b"n", messages.ServerSeen(b"old", "n server 1", "10.0.0.1", 5))
+    census.reported(1, messages.ServerReport(b"c", b"old", 9, 2, [], [], []))
+    assert census.left(b"old") == Location("10.0.0.1", 5)
+    census.seen(2, b"n", messages.ServerSeen(b"new", "n server 1", "10.0.0.1", 5))
+    census.reported(3, messages.ServerReport(b"c", b"new", 3, 1, [], [], []))
+    status = census.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2))
+    (node,) = status.nodes
+    assert (node.submitted, node.done, node.running) == (12, 11, 1)
+    assert (status.submitted, status.done, status.running) == (12, 11, 1)
