@@ -7,6 +7,7 @@ A session for the tests of one mark exists as soon as a test carries that mark.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -119,6 +120,31 @@ for mark_of_session, name_of_session in SESSIONS_BY_MARK.items():
         define_session_for(mark_of_session, name_of_session)
 if has_tests_marked("soak"):
     define_session_for("soak", "soak", default=False)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist, look into both, and use them as strangers do: installed, far from the sources."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    folder = Path(session.create_tmp()).resolve()
+    dist, clean = folder / "dist", folder / "clean"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))  # the wheel is built from the sdist
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("python", "-m", "tests._project.package", str(dist))
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    session.run(str(clean / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", str(wheel), external=True)
+    shutil.unpack_archive(sdist, dist, filter="data")
+    session.chdir(dist)
+    example = sdist.name.removesuffix(".tar.gz") + "/examples/corpus.py"
+    for program, *arguments in (
+        ["discoronode", "--help"],
+        ["discoro", "--help"],
+        ["python", "-m", "discoro_trio", "doctor", "--help"],
+        ["python", example, "--files", "8"],
+    ):
+        session.run(str(clean / "bin" / program), *arguments, env={"HOME": str(folder)}, external=True, silent=True)
 
 
 @nox.session(default=False)

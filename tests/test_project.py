@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests._project import conformance, structure, totals
+from tests._project import conformance, package, structure, totals
 
 ROOT = Path(__file__).parents[1]
 SPEC = "pytest.mark.spec"  # put together below, so that no reader of this file takes a sample for a mark
@@ -133,6 +133,39 @@ def test_totals_add_up_every_report_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(suite.format(10, 1, 1, 2), encoding="utf-8")
     (tmp_path / "b.xml").write_text(suite.format(5, 0, 0, 0), encoding="utf-8")
     assert totals.add_up(tmp_path) == totals.Totals(passed=11, failed=2, skipped=2)
+
+
+IN_WHEEL = ["discoro_trio/__init__.py", "discoro_trio/py.typed", "discoro_trio/monitor/static/index.html"]
+OF_PROJECT = ["examples/a.py", "pyproject.toml", "README.md", "LICENSE"]
+
+
+def make_package(root: Path) -> None:
+    for name in (*IN_WHEEL, *OF_PROJECT, "tests/test_a.py", "discoro_trio/__pycache__/a.pyc"):
+        make_source(root, name, "")
+
+
+def test_archives_with_all_that_users_need_and_nothing_else_are_right(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    metadata = "discoro_trio-0.1.dist-info/METADATA"
+    assert not package.faults_of_wheel([*IN_WHEEL, metadata], tmp_path)
+    assert not package.faults_of_sdist([f"discoro_trio-0.1/{name}" for name in (*IN_WHEEL, *OF_PROJECT)], tmp_path)
+
+
+@pytest.mark.parametrize("name", IN_WHEEL)
+def test_a_file_that_an_archive_lacks_is_named(name: str, tmp_path: Path) -> None:
+    make_package(tmp_path)
+    others = [other for other in IN_WHEEL if other != name]
+    assert package.faults_of_wheel(others, tmp_path) == [f"the wheel lacks {name}"]
+    in_sdist = [f"discoro_trio-0.1/{other}" for other in (*others, *OF_PROJECT)]
+    assert package.faults_of_sdist(in_sdist, tmp_path) == [f"the sdist lacks {name}"]
+
+
+@pytest.mark.parametrize("name", ["tests/test_a.py", "docs/index.md", "discoro_trio/__pycache__/a.pyc"])
+def test_a_file_that_belongs_into_no_archive_is_named(name: str, tmp_path: Path) -> None:
+    make_package(tmp_path)
+    assert package.faults_of_wheel([*IN_WHEEL, name], tmp_path) == [f"the wheel has {name}"]
+    in_sdist = [f"discoro_trio-0.1/{other}" for other in (*IN_WHEEL, *OF_PROJECT, name)]
+    assert package.faults_of_sdist(in_sdist, tmp_path) == [f"the sdist has {name}"]
 
 
 def test_ci_runs_the_second_command_of_the_readme_word_for_word() -> None:
