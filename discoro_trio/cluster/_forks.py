@@ -224,7 +224,7 @@ class Template:
 
 @asynccontextmanager
 @trio.lowlevel.enable_ki_protection
-async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[Template]:
+async def open_template(*, server_module: str = SERVER_MODULE, folder: Path | None = None) -> AsyncIterator[Template]:
     """Run a template process.
 
     Leaving the block kills the servers with their process groups, and the template, and waits until all are
@@ -232,13 +232,14 @@ async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[
 
     Args:
         server_module: The module whose function `main(spec, link, tail_fd)` a server runs.
+        folder: What the template removes should this process be killed.
 
     Raises:
         OSError: The program could not be started.
 
     Cancelling leaves the block in the same way; that takes milliseconds, and a few seconds at the very most.
     """
-    process, channel = _start(server_module)
+    process, channel = _start(server_module, folder)
     failure: BaseException | None = None
     with channel:
         async with trio.open_nursery() as nursery:
@@ -253,9 +254,10 @@ async def open_template(*, server_module: str = SERVER_MODULE) -> AsyncIterator[
         raise failure
 
 
-def _start(server_module: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def _start(server_module: str, folder: Path | None) -> tuple[subprocess.Popen[bytes], socket.socket]:
     near, far = socket.socketpair()
-    command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, str(far.fileno()), server_module]
+    arguments = [str(far.fileno()), server_module, str(os.getpid()), str(folder or "")]
+    command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, *arguments]
     # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

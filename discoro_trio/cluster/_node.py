@@ -61,6 +61,7 @@ class Node:
         self._nursery = nursery
         self._telling = Telling(Vitals(folder), self._listening)
         self._folder = folder
+        self._passing: Path | None = folder  # what goes even if this process is killed
         events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         for seat in self._seats:
@@ -83,6 +84,7 @@ class Node:
         """Keep the working folders of computations that want it; without a place for them, none are kept."""
         for seat in self._seats:
             seat.dest_path = dest_path
+        self._passing = self._folder if dest_path is None else None
 
     @property
     def servers(self) -> list[Location]:
@@ -136,7 +138,7 @@ class Node:
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats taken until cancelled; a template that ends is started again."""
         while True:
-            async with open_template() as template, trio.open_nursery() as nursery:
+            async with open_template(folder=self._passing) as template, trio.open_nursery() as nursery:
                 for seat in self._seats:
                     nursery.start_soon(self._keep_seat, seat, template, name=f"server {seat.number}")
                 task_status.started()

@@ -1,4 +1,4 @@
-"""The template process, which `_forks` starts with two arguments: its socket's descriptor and the server's module.
+"""The template process of a node, which `_forks` starts: its arguments are those of `main`.
 
 It has the server's modules imported and forks servers from itself, which is quick and shares their memory.
 This module owns its start, its loop and its end; `_fork_wire` has the messages, `_template_child` what a
@@ -7,7 +7,7 @@ server does after the fork, `_forks` the node's side.
 It has one thread and never runs trio: a fork copies only the thread that forks, and the parent-death signal
 of a child fires when the *thread* that forked it ends. Whatever ends it (the end of the node's socket,
 SIGTERM, an error of its own), it kills the process group of each server first; if it is killed itself, the
-kernel kills its servers.
+kernel kills its servers. A node that was killed cannot remove its folder, so the template does it then.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import gc
 import importlib
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -174,7 +175,11 @@ def _restore_python_path() -> None:
 
 
 def main() -> None:
-    """Run the program."""
+    """Run the program: DESCRIPTOR MODULE NODE FOLDER.
+
+    The descriptor of its socket, the module of the servers' main function, the node's process id, and the folder that
+    goes when the node was killed (empty for none).
+    """
     # Ctrl-C in a terminal goes to the whole foreground group, but what it means is for the node to decide.
     # The node started this program with SIGINT blocked, so none has ended it on the way here.
     for signum in (signal.SIGINT, signal.SIGHUP):
@@ -184,10 +189,12 @@ def main() -> None:
     die_with_parent(signal.SIGTERM)
     _restore_python_path()
     channel = socket.socket(fileno=int(sys.argv[1]))
-    module = sys.argv[2]
+    module, node, folder = sys.argv[2], int(sys.argv[3]), sys.argv[4]
     del sys.argv[1:]
     server_main: ServerMain = importlib.import_module(module).main
     gc.freeze()
     gc.enable()
     TemplateProgram(channel, server_main).run()
+    if folder and os.getppid() != node:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)

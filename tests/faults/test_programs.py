@@ -63,6 +63,7 @@ async def test_a_killed_node_program_is_known_within_1_s_and_its_servers_are_gon
                     with pytest.raises(discoro.ServerLost):
                         await rcoro.result()
             await until_gone(below, seconds=2)
+            assert list((tmp_path / "tmp").iterdir()) == []
             await programs.node(scheduler, servers=1, name="another")
             async with computation.open_nursery() as nursery:
                 rcoro = await nursery.run(count_up)
