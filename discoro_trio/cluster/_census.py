@@ -16,7 +16,7 @@ from ..process import Coro
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from . import _messages as messages
     from ._claims import Claim
@@ -31,6 +31,7 @@ class _Server:
     seen: messages.ServerSeen
     node_id: bytes
     since: float
+    blocked_since: float | None = None
     computation: bytes = b""
     submitted: int = 0
     running: int = 0
@@ -73,9 +74,13 @@ class Census:
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
         return [self._servers.pop(server_id).location for server_id in gone]
 
-    def pulsed(self, node_id: bytes, info: NodeInfo) -> None:
-        """A node has told what it has."""
+    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, blocked: Iterable[messages.BlockedServer]) -> None:
+        """A node has told what it has, and which of its servers do not answer."""
         self._infos[node_id] = info
+        seconds = {one.server_id: one.seconds for one in blocked}
+        for server_id, server in self._servers.items():
+            if server.node_id == node_id:
+                server.blocked_since = now - seconds[server_id] if server_id in seconds else None
 
     def reported(self, now: float, report: messages.ServerReport) -> None:
         """A server has told what runs there."""
@@ -83,6 +88,7 @@ class Census:
         if server is None:
             return
         server.since = now
+        server.blocked_since = None  # or it could not have reported
         server.computation = report.computation
         server.submitted, server.running = report.submitted, report.running
         for serial in report.ended:
@@ -129,6 +135,7 @@ class Census:
                 running=server.running,
                 coroutines=tuple(_coro(server, coro, wall) for coro in server.coroutines.values()),
                 reported=now - server.since,
+                unresponsive=0.0 if server.blocked_since is None else now - server.blocked_since,
             )
 
     def _node(self, node: NodeState, now: float) -> NodeStatus:

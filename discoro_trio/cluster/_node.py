@@ -21,6 +21,7 @@ from .._scopes import open_background
 from .._values import Location
 from ..link import Trust
 from . import _messages as messages
+from ._blocked import Checkups
 from ._forks import open_template
 from ._leasing import Leasing
 from ._limits import Limits
@@ -28,7 +29,7 @@ from ._seat import Seat, SeatEvents
 from ._stopped import replace_stopped
 from ._telling import Telling
 from ._vitals import Vitals
-from ._watch import NodePulse, answer_node_pulse
+from ._watch import AreYouThere, say_so
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,20 +60,22 @@ class Node:
         self.longest_pulse_interval: float = config.MaxPulseInterval
         self._endpoint = endpoint
         self._nursery = nursery
-        self._telling = Telling(Vitals(folder), self._listening)
         self._folder = folder
         self._passing: Path | None = folder  # what goes even if this process is killed
         events = SeatEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         for seat in self._seats:
             seat.watches_node = not embedded
+        checkups = Checkups(self._listening)
+        self._telling = Telling(Vitals(folder), self._listening, checkups.blocked)
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
-        services.on_request(NodePulse, answer_node_pulse, trust=Trust.CHILD)
+        services.on_request(AreYouThere, say_so, trust=Trust.CHILD)
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
         services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
+        nursery.start_soon(checkups.run, name="check of the servers")
         nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")
 
     def limit(self, limits: Limits) -> None:

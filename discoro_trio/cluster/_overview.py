@@ -73,7 +73,8 @@ class Overview:
         """Note what a node has."""
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
-            self._census.pulsed(link.peer.process_id, info(node.facts, pulse))
+            now, node_id = trio.current_time(), link.peer.process_id
+            self._census.pulsed(now, node_id, info(node.facts, pulse), pulse.blocked)
 
     def node_lost(self, node_id: bytes) -> None:
         """Forget the servers of a node."""

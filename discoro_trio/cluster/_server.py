@@ -22,7 +22,7 @@ from . import _messages as messages
 from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
-from ._watch import NodeWatch
+from ._watch import AreYouThere, NodeWatch, say_so
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +43,7 @@ class Server:
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
         services = endpoint.services
+        services.on_request(AreYouThere, say_so, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
         services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)

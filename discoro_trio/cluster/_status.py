@@ -60,7 +60,10 @@ class ServerStatus:
     coroutines: tuple[CoroStatus, ...]
     """Those that run and have been reported."""
     reported: float
-    """Seconds since its last report; one that is busy and silent is blocked by its own code."""
+    """Seconds since its last report; it reports when something has changed."""
+    unresponsive: float = 0.0
+    """Seconds for which no coroutine there has reached a checkpoint, so that it answers nothing; 0 if it answers. It
+    is told with the node's pulses."""
 
 
 @attrs.frozen(kw_only=True)

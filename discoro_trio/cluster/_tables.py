@@ -79,7 +79,7 @@ def status_as_table(status: ClusterStatus) -> str:
     counts = ("submitted", "done", "running")
     parts = [
         _table("NODES", ("address", "name", "servers", "free", *counts, "cpu", "memory"), _nodes(status)),
-        _table("SERVERS", ("location", "node", *counts), _servers(status)),
+        _table("SERVERS", ("location", "node", *counts, "state"), _servers(status)),
         _table("COMPUTATIONS", ("place", "name", "client", "state", "nodes", "servers"), _computations(status)),
     ]
     return "\n\n".join(parts)
@@ -94,7 +94,9 @@ def _nodes(status: ClusterStatus) -> Iterable[Sequence[object]]:
 
 
 def _servers(status: ClusterStatus) -> Iterable[Sequence[object]]:
-    return ((one.location, one.node, one.submitted, one.done, one.running) for one in status.servers)
+    for one in status.servers:
+        state = f"unresponsive for {one.unresponsive:.0f} s" if one.unresponsive else ""
+        yield one.location, one.node, one.submitted, one.done, one.running, state
 
 
 def _computations(status: ClusterStatus) -> Iterable[Sequence[object]]:

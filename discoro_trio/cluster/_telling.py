@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 class Telling:
     """The schedulers of a node, and what they are told."""
 
-    def __init__(self, vitals: Vitals, servers: Callable[[], Iterable[Server]]) -> None:
+    def __init__(
+        self,
+        vitals: Vitals,
+        servers: Callable[[], Iterable[Server]],
+        blocked: Callable[[], list[messages.BlockedServer]],
+    ) -> None:
         self._vitals = vitals
         self._servers = servers
+        self._blocked = blocked
         self._outlets: dict[bytes, Outlet] = {}
 
     async def tell(self, scheduler: Link, interval: float) -> None:
@@ -48,7 +54,7 @@ class Telling:
 
     async def _pulse(self, scheduler: Link, interval: float) -> None:
         while True:
-            scheduler.notify(await self._vitals.sample())
+            scheduler.notify(await self._vitals.sample(self._blocked()))
             await trio.sleep(interval)
 
     def reported(self, scheduler_id: bytes, computation: bytes, server: Server, report: messages.Report) -> None:

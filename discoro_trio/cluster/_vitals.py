@@ -25,14 +25,24 @@ class Vitals:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def sample(self) -> messages.Pulse:
-        """Measure now, in a thread; processor time is that since the last sample."""
-        return await trio.to_thread.run_sync(self._measure)
+    async def sample(self, blocked: list[messages.BlockedServer]) -> messages.Pulse:
+        """Measure now, in a thread; processor time is that since the last sample.
 
-    def _measure(self) -> messages.Pulse:
+        Args:
+            blocked: What else there is to tell.
+        """
+        return await trio.to_thread.run_sync(self._measure, blocked)
+
+    def _measure(self, blocked: list[messages.BlockedServer]) -> messages.Pulse:
         import psutil  # noqa: PLC0415 - see above
 
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
         return messages.Pulse(
-            psutil.cpu_count() or 1, psutil.cpu_percent(), memory.total, memory.available, disk.total, disk.free
+            psutil.cpu_count() or 1,
+            psutil.cpu_percent(),
+            memory.total,
+            memory.available,
+            disk.total,
+            disk.free,
+            blocked,
         )

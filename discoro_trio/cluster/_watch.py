@@ -1,6 +1,6 @@
 """A server watches its node: it ends itself when the node does not answer for it any more.
 
-Servers that somebody stopped are with `_stopped`.
+Servers that somebody stopped are with `_stopped`, those whose thread is blocked with `_blocked`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class NodePulse(Control, frozen=True):
-    """Are you there? A server asks its node; answered by `Done`."""
+class AreYouThere(Control, frozen=True):
+    """A server asks its node, and a node its servers; answered by `Done` once the thread of who is asked is free."""
 
 
-async def answer_node_pulse(_link: Link, _question: NodePulse) -> Done:
-    """Say that the node is there."""
+async def say_so(_link: Link, _question: AreYouThere) -> Done:
+    """Say that this process is there."""
     return Done()
 
 
@@ -61,7 +61,7 @@ class NodeWatch:
 
     async def _ask(self) -> None:
         try:
-            await self._link.request(NodePulse(), timeout=self._interval() * PULSES)
+            await self._link.request(AreYouThere(), timeout=self._interval() * PULSES)
         except DiscoroError:
             return
         self.missed = 0

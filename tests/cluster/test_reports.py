@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
-from discoro_trio import Location
+from discoro_trio import Location, NodeInfo
 from discoro_trio.cluster import messages
 from discoro_trio.cluster._census import Census
 from discoro_trio.cluster._facts import NodeFacts
@@ -94,3 +94,18 @@ def test_a_node_s_counts_keep_those_of_servers_that_were_replaced() -> None:
     (node,) = status.nodes
     assert (node.submitted, node.done, node.running) == (12, 11, 1)
     assert (status.submitted, status.done, status.running) == (12, 11, 1)
+
+
+def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report() -> None:
+    census, state = Census(), Scheduling()
+    info = NodeInfo("10.0.0.1", "n", "Linux", 1, 0.0, 1, 1, 1, 1)
+    for name in (b"s", b"t"):
+        census.seen(0, b"n", messages.ServerSeen(name, "n server", "10.0.0.1", 5))
+    census.pulsed(4, b"n", info, [messages.BlockedServer(b"s", 3.0)])
+    assert [row.unresponsive for row in tables(census, state)] == [9, 0]
+    census.pulsed(5, b"another", info, [])
+    assert [row.unresponsive for row in tables(census, state)] == [9, 0]
+    census.pulsed(6, b"n", info, [messages.BlockedServer(b"t", 1.0)])
+    assert [row.unresponsive for row in tables(census, state)] == [0, 5]
+    census.reported(7, messages.ServerReport(b"c", b"t", 1, 0, [], [], []))
+    assert [row.unresponsive for row in tables(census, state)] == [0, 0]

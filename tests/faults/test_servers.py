@@ -11,6 +11,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio.cluster import status_as_table
 from tests.client.clusters import open_computation, until_servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
@@ -89,6 +90,42 @@ async def test_a_server_whose_thread_is_blocked_for_many_pulses_is_not_taken_for
         assert await behind.result() == pid
         assert await blocked.result() == "over"
         assert trio.current_time() - began > 7 * PULSE
+
+
+@pytest.mark.fault("F08")
+async def test_a_server_whose_thread_is_blocked_is_shown_as_unresponsive_until_it_goes_on_or_is_ended(
+    quick_pulses: None,
+) -> None:
+    with trio.fail_after(30):
+        async with (
+            discoro.open_cluster(servers=2) as scheduler,
+            discoro.Computation([block, pid_of_server]).schedule() as computation,
+            discoro.open_coro() as client,
+        ):
+            await until_servers(computation, 2)
+            blocked = await computation.run(block, client, 4)
+            assert await until_unresponsive(scheduler, {blocked.location}) > 0
+            (row,) = [row for row in (await scheduler.status()).servers if row.location == blocked.location]
+            assert f"unresponsive for {row.unresponsive:.0f} s" in status_as_table(await scheduler.status())
+            assert blocked.location in await computation.servers()
+            assert await blocked.result() == "over"
+            await until_unresponsive(scheduler, set())
+            blocked = await computation.run(block, client, 60)
+            assert await until_unresponsive(scheduler, {blocked.location}) > 0
+            await blocked.terminate(grace_period=0)
+            with pytest.raises(discoro.ServerLost, match="did not end in its grace period"):
+                await blocked.result()
+            await until_servers(computation, 2)
+            await until_unresponsive(scheduler, set())
+
+
+async def until_unresponsive(scheduler: discoro.Scheduler, locations: set[discoro.Location]) -> float:
+    """Wait until just these servers are shown as unresponsive; give for how long, all of them together."""
+    while True:
+        rows = [row for row in (await scheduler.status()).servers if row.unresponsive]
+        if {row.location for row in rows} == locations:
+            return sum(row.unresponsive for row in rows)
+        await trio.sleep(0.02)
 
 
 @pytest.mark.fault("F08")
