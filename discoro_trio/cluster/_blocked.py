@@ -12,7 +12,6 @@ import trio
 
 from .._config import config
 from .._errors import DiscoroError
-from . import _messages as messages
 from ._watch import AreYouThere
 
 if TYPE_CHECKING:
@@ -52,13 +51,9 @@ class Checkups:
             await server.request(AreYouThere())
         del self._missed[server]
 
-    def blocked(self) -> list[messages.BlockedServer]:
-        """Tell which servers do not answer, and for how long."""
-        return [
-            messages.BlockedServer(server.process_id, missed * _pause())
-            for server, missed in self._missed.items()
-            if missed
-        ]
+    def blocked(self) -> dict[bytes, float]:
+        """Tell which servers do not answer, and for how many seconds at least."""
+        return {server.process_id: missed * _pause() for server, missed in self._missed.items() if missed}
 
 
 def _pause() -> float:

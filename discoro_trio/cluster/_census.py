@@ -16,7 +16,7 @@ from ..process import Coro
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from . import _messages as messages
     from ._claims import Claim
@@ -74,13 +74,12 @@ class Census:
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
         return [self._servers.pop(server_id).location for server_id in gone]
 
-    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, blocked: Iterable[messages.BlockedServer]) -> None:
+    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, blocked: Mapping[bytes, float]) -> None:
         """A node has told what it has, and which of its servers do not answer."""
         self._infos[node_id] = info
-        seconds = {one.server_id: one.seconds for one in blocked}
         for server_id, server in self._servers.items():
             if server.node_id == node_id:
-                server.blocked_since = now - seconds[server_id] if server_id in seconds else None
+                server.blocked_since = now - blocked[server_id] if server_id in blocked else None
 
     def reported(self, now: float, report: messages.ServerReport) -> None:
         """A server has told what runs there."""

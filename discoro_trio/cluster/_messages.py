@@ -205,14 +205,6 @@ class Welcome(Control, frozen=True):
     shared: bool
 
 
-class BlockedServer(msgspec.Struct, frozen=True, array_like=True):
-    """A server whose thread does not come back from the code that runs there."""
-
-    server_id: bytes
-    seconds: Seconds
-    """For so long at least."""
-
-
 class Pulse(Control, frozen=True):
     """The node is alive; what it has, in bytes and per cent. Answered by the notice `PulseSeen`."""
 
@@ -222,8 +214,8 @@ class Pulse(Control, frozen=True):
     memory_available: int
     disk_total: int
     disk_available: int
-    blocked: list[BlockedServer]
-    """The servers that do not answer their node; all others do."""
+    blocked: dict[bytes, Seconds]
+    """The servers that do not answer their node, and for how long at least; all others do."""
 
 
 class PulseSeen(Control, frozen=True):

@@ -29,7 +29,7 @@ class Telling:
         self,
         vitals: Vitals,
         servers: Callable[[], Iterable[Server]],
-        blocked: Callable[[], list[messages.BlockedServer]],
+        blocked: Callable[[], dict[bytes, float]],
     ) -> None:
         self._vitals = vitals
         self._servers = servers

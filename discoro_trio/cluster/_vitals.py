@@ -25,7 +25,7 @@ class Vitals:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def sample(self, blocked: list[messages.BlockedServer]) -> messages.Pulse:
+    async def sample(self, blocked: dict[bytes, float]) -> messages.Pulse:
         """Measure now, in a thread; processor time is that since the last sample.
 
         Args:
@@ -33,7 +33,7 @@ class Vitals:
         """
         return await trio.to_thread.run_sync(self._measure, blocked)
 
-    def _measure(self, blocked: list[messages.BlockedServer]) -> messages.Pulse:
+    def _measure(self, blocked: dict[bytes, float]) -> messages.Pulse:
         import psutil  # noqa: PLC0415 - see above
 
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))

@@ -46,22 +46,18 @@ async def checked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Checku
         nursery.cancel_scope.cancel()
 
 
-def blocked(checkups: Checkups) -> dict[bytes, float]:
-    return {one.server_id: one.seconds for one in checkups.blocked()}
-
-
 async def test_who_does_not_answer_is_told_with_the_time_until_it_answers(
     checked: tuple[Checkups, MadeUpServer], autojump_clock: trio.testing.MockClock
 ) -> None:
     checkups, server = checked
     await trio.sleep(10.5)
-    assert blocked(checkups) == {}
+    assert checkups.blocked() == {}
     server.free = trio.Event()
     await trio.sleep(5)
-    assert blocked(checkups) == {b"two": 4.0}
+    assert checkups.blocked() == {b"two": 4.0}
     server.free.set()
     await trio.sleep(0.1)
-    assert blocked(checkups) == {}
+    assert checkups.blocked() == {}
 
 
 async def test_a_server_that_is_gone_is_told_no_more(
@@ -70,11 +66,11 @@ async def test_a_server_that_is_gone_is_told_no_more(
     checkups, server = checked
     server.free = trio.Event()
     await trio.sleep(2.5)
-    assert blocked(checkups) == {b"two": 1.0}
+    assert checkups.blocked() == {b"two": 1.0}
     server.gone = True
     server.free.set()
     await trio.sleep(0.1)
-    assert blocked(checkups) == {}
+    assert checkups.blocked() == {}
 
 
 async def test_a_node_that_stood_still_does_not_hold_it_against_its_servers(
@@ -87,4 +83,4 @@ async def test_a_node_that_stood_still_does_not_hold_it_against_its_servers(
     await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(3600)
     await trio.testing.wait_all_tasks_blocked()
-    assert blocked(checkups) == {b"two": 1.0}
+    assert checkups.blocked() == {b"two": 1.0}
