@@ -12,7 +12,7 @@ import trio
 
 from .._config import config
 from .._errors import DiscoroError
-from ._watch import AreYouThere
+from . import _messages as messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ class Checkups:
 
     async def _ask(self, server: Server) -> None:
         with suppress(DiscoroError):
-            await server.request(AreYouThere())
+            await server.request(messages.AreYouThere())
         del self._missed[server]
 
     def blocked(self) -> dict[bytes, float]:

@@ -95,6 +95,11 @@ class ServerProcess:
         if not self._over.is_set():
             self._post(wire.Signal(self.number, signum))
 
+    def live_by(self, pulse_interval: float) -> None:
+        """Let the template end it after five pulses without an answer of this node, in intervals of so many seconds."""
+        if not self._over.is_set():
+            self._post(wire.Watch(self.number, pulse_interval))
+
     def hold_output(self) -> None:
         """Read its output no more until `release_output`; what writes it waits then. Its end is not held up."""
         for pipe in self._pipes:
@@ -142,9 +147,11 @@ class ServerProcess:
         if pid is None:
             self._over.set()
 
-    def end(self, code: int) -> None:
-        """Take the exit status, or minus the number of the signal."""
+    def end(self, code: int, reason: str = "") -> None:
+        """Take the exit status, or minus the number of the signal, and why the template ended it, if it did."""
         self._code = code
+        if reason:
+            self._tail.add(f"{reason}\n".encode())
         self._over.set()
 
     async def wait_settled(self) -> None:

@@ -35,6 +35,20 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """What the server's main function gets."""
     folder: bytes
     """The server's working folder, as `os.fsencode` gives it."""
+    pulse_interval: float
+    """Seconds between the questions to the node of whose answers the server lives; 0 for none."""
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Node to template: from now on, a server lives of answers in this interval."""
+
+    number: int
+    pulse_interval: float
+    """Seconds; 0 for none."""
+
+
+class NodeIsThere(msgspec.Struct, frozen=True, tag="there"):
+    """Node to template: the answer to `AskNode`."""
 
 
 class Signal(msgspec.Struct, frozen=True, tag="signal"):
@@ -71,10 +85,16 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     number: int
     code: int
     """The exit status, or minus the number of the signal that ended it."""
+    reason: str
+    """Why the template ended it, if it did so by itself."""
 
 
-Request = Fork | Signal | Kill
-Report = Forked | ForkFailed | Ended
+class AskNode(msgspec.Struct, frozen=True, tag="ask"):
+    """Template to node: are you there? Answered by `NodeIsThere`."""
+
+
+Request = Fork | Signal | Kill | Watch | NodeIsThere
+Report = Forked | ForkFailed | Ended | AskNode
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -83,7 +83,9 @@ class Template:
         """Wait until the template process has ended, and its servers with it."""
         await self.ended.wait()
 
-    async def fork(self, spec: bytes, *, folder: Path, on_output: OnOutput | None = None) -> ServerProcess:
+    async def fork(
+        self, spec: bytes, *, folder: Path, on_output: OnOutput | None = None, pulse_interval: float = 0.0
+    ) -> ServerProcess:
         """Fork a server. It may be called at once, while the template still starts.
 
         Args:
@@ -91,6 +93,8 @@ class Template:
             folder: Its working folder.
             on_output: Called with the server, 1 or 2, and the bytes (up to 64 KiB) when they came on standard
                 output or standard error. It must not block; what it raises ends the block of `open_template`.
+            pulse_interval: Seconds between the template's questions to this process, five of which without an answer
+                end the server, so that it does not outlive a node that is stopped; 0 for none.
 
         Returns:
             The process, once its pid is known. The caller closes its link.
@@ -105,7 +109,7 @@ class Template:
             raise self._broken()
         server = ServerProcess(next(self._numbers), self._post, on_output)
         self._servers[server.number] = server
-        request = wire.Fork(server.number, spec, os.fsencode(folder))
+        request = wire.Fork(server.number, spec, os.fsencode(folder), pulse_interval)
         self._outbox.send_nowait((request, server))
         self._nursery.start_soon(self._follow, server)
         try:
@@ -170,12 +174,15 @@ class Template:
             return b""
 
     def _take(self, report: wire.Report) -> None:
+        if isinstance(report, wire.AskNode):
+            self._post(wire.NodeIsThere())
+            return
         if isinstance(report, wire.Forked):
             self._servers[report.number].settle(report.pid)
             return
         server = self._servers.pop(report.number)
         if isinstance(report, wire.Ended):
-            server.end(report.code)
+            server.end(report.code, report.reason)
         else:
             server.settle(None, OSError(report.errno, report.text))
 
@@ -269,6 +276,8 @@ def _start(server_module: str, folder: Path | None) -> tuple[subprocess.Popen[by
             pass_fds=(far.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            # What a terminal does to the node's group, as to stop it, is not done to who watches the node.
+            process_group=0,
         )
     except BaseException:
         near.close()

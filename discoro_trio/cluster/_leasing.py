@@ -172,8 +172,7 @@ class Leasing(LeaseEnds):
         if lease is None or server is None or lease.prepared is None or lease.ending is not None:
             return
         if server.up.is_set() and server.lease is None:
-            server.lease = lease
-            server.link.realm = lease.computation  # what the code that runs there may ask for in its name
+            seat.belong_to(lease)
             self._nursery.start_soon(self._begin, lease, seat, server, name=f"set up {server.link.peer.name}")
 
     async def _begin(self, lease: Lease, seat: Seat, server: Server) -> None:

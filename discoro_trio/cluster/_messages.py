@@ -469,6 +469,10 @@ class SetUpFailed(Control, frozen=True):
     error: list[bytes]
 
 
+class AreYouThere(Control, frozen=True):
+    """A node asks its server; answered by `Done` once the server's thread is free."""
+
+
 class Report(Control, frozen=True):
     """What has changed at the server since its last report; see `ServerReport`."""
 

@@ -29,7 +29,6 @@ from ._seat import Seat, SeatEvents
 from ._stopped import replace_stopped
 from ._telling import Telling
 from ._vitals import Vitals
-from ._watch import AreYouThere, say_so
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,7 +69,6 @@ class Node:
         self._telling = Telling(Vitals(folder), self._listening, checkups.blocked)
         self._leasing = Leasing(endpoint, nursery, self._seats, folder)
         services = endpoint.services
-        services.on_request(AreYouThere, say_so, trust=Trust.CHILD)
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
         services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
         services.on_notice(messages.PulseSeen, _alive)

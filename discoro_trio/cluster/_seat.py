@@ -57,8 +57,6 @@ class ServerSpec(msgspec.Struct, frozen=True):
     cafile: str | None
     max_file_size: int | None
     """The most bytes of a file that it takes."""
-    watches_node: bool
-    """Whether it ends itself when its node is silent; not where that is the client itself, whose thread may block."""
     limits: Limits
     """What the kernel holds it to."""
     settings: dict[str, Any]
@@ -117,6 +115,7 @@ class Seat:
         self.number = number
         self.server: Server | None = None
         self.watches_node = True
+        """Whether servers end when this node is silent; not where that is the client itself, whose thread may block."""
         self.dest_path: Path | None = None
         """Where working folders are left that a computation wants to keep; None for nowhere."""
         self.limits = Limits()
@@ -150,7 +149,9 @@ class Seat:
 
     async def _run_server(self, template: Template, folder: Path) -> None:
         spec = self._spec()
-        process = await template.fork(msgspec.msgpack.encode(spec), folder=folder, on_output=self._wrote)
+        interval = config.MinPulseInterval if self.watches_node else 0.0
+        told = msgspec.msgpack.encode(spec)
+        process = await template.fork(told, folder=folder, on_output=self._wrote, pulse_interval=interval)
         peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
         async with trio.open_nursery() as nursery:
             link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
@@ -185,10 +186,17 @@ class Seat:
             keyfile=_text(options.keyfile),
             cafile=_text(options.cafile),
             max_file_size=files_of(self._endpoint).max_file_size,
-            watches_node=self.watches_node,
             limits=self.limits,
             settings=attrs.asdict(config),
         )
+
+    def belong_to(self, lease: Lease) -> None:
+        """Note that the server serves a lease from now on, and lives by its pulses."""
+        if self.server is not None:
+            self.server.lease = lease
+            self.server.link.realm = lease.computation  # what the code that runs there may ask for in its name
+            if self.watches_node:
+                self.server.process.live_by(lease.terms.pulse_interval)
 
     def listens(self, location: Location) -> None:
         """Note that the server listens."""

@@ -22,7 +22,6 @@ from . import _messages as messages
 from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
-from ._watch import AreYouThere, NodeWatch, say_so
 
 if TYPE_CHECKING:
     import socket
@@ -43,7 +42,7 @@ class Server:
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
         services = endpoint.services
-        services.on_request(AreYouThere, say_so, trust=Trust.KIN)
+        services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
         services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)
@@ -102,6 +101,10 @@ class Server:
         return Done()
 
 
+async def _say_so(_link: Link, _question: messages.AreYouThere) -> Done:
+    return Done()
+
+
 async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> None:
     for name, value in spec.settings.items():
         setattr(config, name, value)
@@ -125,9 +128,6 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
                 nursery.start_soon(Reporter(process).run, link, name="reports")
-                if spec.watches_node:
-                    watch = NodeWatch(link, lambda: server.pulse_interval)
-                    nursery.start_soon(watch.run, name="watch the node")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
                 # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.

@@ -2,7 +2,7 @@
 
 It has the server's modules imported and forks servers from itself, which is quick and shares their memory.
 This module owns its start, its loop and its end; `_fork_wire` has the messages, `_template_child` what a
-server does after the fork, `_forks` the node's side.
+server does after the fork, `_template_watch` whom the node's silence ends, `_forks` the node's side.
 
 It has one thread and never runs trio: a fork copies only the thread that forks, and the parent-death signal
 of a child fires when the *thread* that forked it ends. Whatever ends it (the end of the node's socket,
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import math
 import os
 import select
 import shutil
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from . import _fork_wire as wire
 from ._template_child import run_server
 from ._template_os import die_with_parent, kill_group, reap_one
+from ._template_watch import REASON, NodeWatch
 
 if TYPE_CHECKING:
     from ._template_child import ServerMain
@@ -48,6 +50,8 @@ class TemplateProgram:
         self._fds: list[int] = []
         self._pids: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
+        self._watch = NodeWatch()
+        self._reasons: dict[int, str] = {}
         self._pid = os.getpid()
         self._wake_fd = _signal_fd()
         self._heard = True
@@ -58,12 +62,26 @@ class TemplateProgram:
             poll = select.poll()
             poll.register(self._channel, select.POLLIN)
             poll.register(self._wake_fd, select.POLLIN)
-            while self._take_ready([fd for fd, _event in poll.poll()]):
-                pass
+            while self._take_ready([fd for fd, _event in poll.poll(self._milliseconds())]):
+                self._look(time.monotonic())
         except ConnectionError:
             pass  # The node is gone.
         finally:
             self._end()
+
+    def _milliseconds(self) -> float | None:
+        """Give the time until the node is to be asked; None if it is not."""
+        due = self._watch.due()
+        return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000
+
+    def _look(self, now: float) -> None:
+        """End servers whose node is silent; ask it whether it is there."""
+        if now < self._watch.due():
+            return
+        for number in self._watch.look(now):
+            self._reasons[number] = REASON
+            kill_group(self._pids[number])
+        self._report(wire.AskNode())
 
     def _take_ready(self, ready: list[int]) -> bool:
         if self._wake_fd in ready:
@@ -79,12 +97,19 @@ class TemplateProgram:
         if flags & socket.MSG_CTRUNC:
             message = "descriptors of a fork request were lost; raise the limit of open files (ulimit -n)"
             raise RuntimeError(message)
+        self._watch.heard()
         for request in self._requests.feed(data):
-            if isinstance(request, wire.Fork):
-                self._fork(request)
-            elif request.number in self._pids:
-                self._signal(request)
+            self._take(request)
         return bool(data)
+
+    def _take(self, request: wire.Request) -> None:
+        if isinstance(request, wire.Fork):
+            self._fork(request)
+        elif isinstance(request, wire.Watch):
+            if request.number in self._pids:
+                self._watch.add(request.number, request.pulse_interval)
+        elif isinstance(request, wire.Signal | wire.Kill) and request.number in self._pids:
+            self._signal(request)
 
     def _fork(self, request: wire.Fork) -> None:
         fds, self._fds = self._fds[: wire.FORK_FDS], self._fds[wire.FORK_FDS :]
@@ -98,6 +123,7 @@ class TemplateProgram:
                 os.close(fd)
         self._pids[request.number] = pid
         self._numbers[pid] = request.number
+        self._watch.add(request.number, request.pulse_interval)
         self._report(wire.Forked(request.number, pid))
 
     def _fork_process(self, request: wire.Fork, fds: list[int]) -> int:
@@ -125,7 +151,8 @@ class TemplateProgram:
             pid, code = ended
             number = self._numbers.pop(pid)
             del self._pids[number]
-            self._report(wire.Ended(number, code))
+            self._watch.forget(number)
+            self._report(wire.Ended(number, code, self._reasons.pop(number, "")))
 
     def _report(self, report: wire.Report) -> None:
         if self._heard:
@@ -180,7 +207,7 @@ def main() -> None:
     The descriptor of its socket, the module of the servers' main function, the node's process id, and the folder that
     goes when the node was killed (empty for none).
     """
-    # Ctrl-C in a terminal goes to the whole foreground group, but what it means is for the node to decide.
+    # What SIGINT and SIGHUP mean, should they be sent to all processes of a service, is for the node to decide.
     # The node started this program with SIGINT blocked, so none has ended it on the way here.
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)

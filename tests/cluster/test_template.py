@@ -487,7 +487,9 @@ def test_tail_keeps_the_last_lines_and_no_more_bytes_than_it_may() -> None:
 
 def test_frames_are_read_from_any_pieces() -> None:
     messages: list[wire.Request] = [
-        wire.Fork(1, b"\x00" * 300, b"/tmp/\xff"),
+        wire.Fork(1, b"\x00" * 300, b"/tmp/\xff", 10.0),
+        wire.Watch(1, 0.5),
+        wire.NodeIsThere(),
         wire.Signal(1, 15),
         wire.Kill(1),
     ]
