@@ -7,6 +7,7 @@ the key of its lease only.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from . import _messages as messages
 from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
+from ._template_os import set_process_name
 
 if TYPE_CHECKING:
     import socket
@@ -119,6 +121,7 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
         process_id=spec.process_id,
         tls=tls,
     ) as here:
+        _show_name(f"{spec.name} at {here.location}")
         process = Process(here)
         process.files.folder = Path.cwd()
         process.files.max_file_size = spec.max_file_size
@@ -132,6 +135,12 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 await link.ended.wait()
                 # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.
                 os._exit(1)
+
+
+def _show_name(name: str) -> None:
+    """Let `ps` and debuggers show which server this is."""
+    threading.current_thread().name = name
+    set_process_name("discoro-server", name)  # last: a newer Python names the process as its first thread
 
 
 def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:

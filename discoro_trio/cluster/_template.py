@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from . import _fork_wire as wire
 from ._template_child import run_server
-from ._template_os import die_with_parent, kill_group, reap_one
+from ._template_os import die_with_parent, kill_group, reap_one, set_process_name
 from ._template_watch import REASON, NodeWatch
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # The socket's end says that the node is gone, but not while a process that it forked has a copy of it.
     die_with_parent(signal.SIGTERM)
+    set_process_name("discoro-template")
     _restore_python_path()
     channel = socket.socket(fileno=int(sys.argv[1]))
     module, node, folder = sys.argv[2], int(sys.argv[3]), sys.argv[4]

@@ -73,7 +73,7 @@ def _restore_signals() -> None:
 
 
 def _prepare_interpreter() -> None:
-    set_process_name(b"discoro-server")
+    set_process_name("discoro-server")
     # What the template imported stays frozen: a collection that went over it would copy its pages.
     gc.enable()
     for fd, name in ((STDOUT, "stdout"), (STDERR, "stderr")):

@@ -1,4 +1,4 @@
-"""What the template and its servers ask of the operating system: process groups, parent's death, descriptors.
+"""What the template and its servers ask of the operating system: names, groups, parent's death, descriptors.
 
 This module owns those calls and their differences between systems; when they are made is left to `_template`
 and `_template_child`.
@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if sys.platform == "linux":
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 STANDARD_FDS = 3
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+# The fields of /proc/self/stat, counted from the one after the name, that say where the kernel reads the arguments.
+ARG_START, ARG_END = 45, 46
 
 
 def die_with_parent(signum: int) -> None:
@@ -31,10 +34,28 @@ def die_with_parent(signum: int) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
-def set_process_name(name: bytes) -> None:
-    """Set the name that `ps` and `top` show, up to 15 bytes; does nothing on macOS."""
+def set_process_name(name: str, about: str = "") -> None:
+    """Set what `ps` and `top` show; does nothing on macOS.
+
+    Args:
+        name: The process's name; 15 bytes of it are shown where there are only names.
+        about: Follows the name where arguments are shown; as much as fits where those of the program were.
+    """
     if sys.platform == "linux":
-        _libc.prctl(PR_SET_NAME, name, 0, 0, 0)
+        _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+        start, end = _argument_area()
+        text = f"{name} {about}".strip().encode()
+        # Python has copied its arguments, so that nobody but the kernel looks there any more.
+        ctypes.memmove(start, text[: max(end - start - 1, 0)].ljust(end - start, b"\0"), end - start)
+
+
+def _argument_area() -> tuple[int, int]:
+    """Tell where the kernel finds this process's arguments; an empty place if it does not say."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return int(fields[ARG_START]), int(fields[ARG_END])
+    except (OSError, IndexError):
+        return 0, 0
 
 
 def close_other_fds(keep: Collection[int]) -> None:

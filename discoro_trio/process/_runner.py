@@ -206,7 +206,8 @@ class Runner:
         if described.is_async:
             awaitable: Awaitable[object] = described.function(*args, **kwargs)
             return awaitable
-        return trio.to_thread.run_sync(partial(described.function, *args, **kwargs), limiter=self.threads)
+        function = partial(described.function, *args, **kwargs)
+        return trio.to_thread.run_sync(function, limiter=self.threads, thread_name=local.name)
 
     async def outcome(self, local: Local, opened: Callable[[], Awaitable[object]]) -> Here:
         """Run a coroutine to its end; whatever that is, it is an outcome and not an exception here.
