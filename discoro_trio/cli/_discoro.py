@@ -63,7 +63,12 @@ _SCHEDULER = "Scheduler"
     group=_SCHEDULER,
     help="Seconds that a server may be idle before it is taken from its computation; 0 for ever.",
 )
-@option("--pulse_interval", type=SECONDS, group=_SCHEDULER, help="Seconds between the signs of life of nodes.")
+@option(
+    "--pulse_interval",
+    type=SECONDS,
+    group=_SCHEDULER,
+    help="Seconds between the signs of life of nodes, and the least that a computation can have.",
+)
 @option(
     "--settle",
     is_flag=True,

@@ -36,6 +36,7 @@ class Hub:
         endpoint.services.on_request(messages.Watch, self._watch, trust=ANY)
         endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
         endpoint.services.links_lost.append(self._lost)
+        endpoint.vigil.pulse_intervals.append(self._pulse_interval_with)
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Hub:
@@ -63,6 +64,11 @@ class Hub:
     async def _replace(self, link: Link, replace: messages.ReplaceMember) -> Done:
         await self._of_member(link, replace.computation).replace(replace.server_id, replace.reason)
         return Done()
+
+    def _pulse_interval_with(self, link: Link) -> float | None:
+        """Give the interval in force with a scheduler, a node or a server; None for others."""
+        intervals = [session.set_up.pulse_interval for session in self.sessions.values() if session.uses(link)]
+        return max(intervals, default=None)
 
     def _lost(self, link: Link) -> None:
         for session in list(self.sessions.values()):

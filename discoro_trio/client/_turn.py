@@ -81,6 +81,7 @@ class Turn:
         )
         queued = answered(queued, messages.Queued)
         self._ticket = (queued.epoch, queued.number)
+        session.set_up = attrs.evolve(session.set_up, pulse_interval=queued.pulse_interval)
 
     async def _keep(self, link: Link) -> None:
         location = link.peer.location

@@ -58,6 +58,7 @@ class LeaseEnds:
         self._leases: dict[bytes, Lease] = {}
         self._refused: list[bytes] = []
         self._changed = trio.Event()
+        endpoint.vigil.pulse_intervals.append(self._pulse_interval_with)
 
     def lease_at(self, seat: Seat) -> Lease | None:
         """Give the lease that a seat belongs to."""
@@ -68,6 +69,13 @@ class LeaseEnds:
         """Give the seconds between the pulses of whoever has a seat."""
         lease = self.lease_at(seat)
         return lease.terms.pulse_interval if lease is not None else config.MinPulseInterval
+
+    def _pulse_interval_with(self, link: Link) -> float | None:
+        """Give the interval in force with a client, or with a scheduler that answers for leases; None for others."""
+        peer = link.peer.process_id
+        held = self._holding.leases.values()
+        intervals = [one.terms.pulse_interval for one in held if peer in {one.terms.client_id, one.scheduler_id}]
+        return max(intervals, default=None)
 
     def _seats_of(self, computation: bytes) -> Iterator[Seat]:
         held = self._holding.leases.get(computation)

@@ -52,6 +52,8 @@ class Queued(Control, frozen=True):
 
     epoch: int
     number: int
+    pulse_interval: Seconds
+    """Seconds; what was asked for, within the scheduler's bounds."""
 
 
 class Withdraw(Control, frozen=True):

@@ -77,6 +77,7 @@ class Scheduler:
         services.on_notice(messages.Freed, self._freed)
         services.on_notice(messages.Room, self._room)
         services.links_lost.append(self._lost)
+        endpoint.vigil.pulse_intervals.append(lambda link: self._state.pulse_interval_with(link.peer.process_id))
         nursery.start_soon(self._keep_time, name="scheduler's clock")
 
     # --- status
@@ -100,11 +101,12 @@ class Scheduler:
     async def _submit(self, link: Link, message: messages.Submit) -> messages.Queued:
         try:
             self._overview.client_is(link)
-            ticket, effects = self._state.submitted(trio.current_time(), submission(link, message))
+            handed_in = submission(link, message, self._rules.pulse_interval)
+            ticket, effects = self._state.submitted(trio.current_time(), handed_in)
         except ValueError as error:
             raise DiscoroError(str(error)) from error
         self._carry_out(effects)
-        return messages.Queued(ticket.epoch, ticket.number)
+        return messages.Queued(ticket.epoch, ticket.number, handed_in.pulse_interval)
 
     def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
         self._carry_out(self._state.withdrawn(trio.current_time(), message.computation, link.peer.process_id))

@@ -67,6 +67,7 @@ class Scheduling(Allotment):
         claim.detached = False
         claim.wishes = submission.wishes
         claim.zombie_period = self._zombie_period(submission)
+        claim.pulse_interval = submission.pulse_interval
         for node in self.nodes.values():
             claim.note(node.facts)
         effects = self._turn(claim)
@@ -207,9 +208,8 @@ class Scheduling(Allotment):
 
     def tick(self, now: float) -> list[Effect]:
         """Act on the time: nodes that were silent too long, computations without servers, the end of settling."""
-        longest = PULSES * self.rules.pulse_interval
         effects: list[Effect] = []
-        for node in [node for node in self.nodes.values() if now - node.heard >= longest]:
+        for node in [node for node in self.nodes.values() if now >= self._dead_at(node)]:
             effects += [DropNode(node.facts.node_id), *self.node_left(now, node.facts.node_id, orderly=False)]
         for claim in self.claims.running():
             since = claim.bare_since
@@ -219,14 +219,12 @@ class Scheduling(Allotment):
 
     def stalled(self, now: float) -> None:
         """This process has not run for a while: what nodes sent meanwhile is still to be read, within a pulse."""
-        latest = now - (PULSES - 1) * self.rules.pulse_interval
         for node in self.nodes.values():
-            node.heard = max(node.heard, latest)
+            node.heard = max(node.heard, now - (PULSES - 1) * self._pulse_interval(node))
 
     def next_tick(self) -> float:
         """Give the time of the next `tick` that can have an effect."""
-        longest = PULSES * self.rules.pulse_interval
-        times = [node.heard + longest for node in self.nodes.values()]
+        times = [self._dead_at(node) for node in self.nodes.values()]
         times += [
             claim.bare_since + claim.zombie_period
             for claim in self.claims
@@ -235,3 +233,20 @@ class Scheduling(Allotment):
         if not self._settled:
             times.append(self.rules.settled_at)
         return min(times, default=math.inf)
+
+    def _dead_at(self, node: NodeState) -> float:
+        return node.heard + PULSES * self._pulse_interval(node)
+
+    def _pulse_interval(self, node: NodeState) -> float:
+        """Give the interval in force at a node: of the computations there, the most patient one counts."""
+        claims = (self.claims.get(computation) for computation in node.leases)
+        intervals = [claim.pulse_interval for claim in claims if claim is not None]
+        return max(intervals, default=self.rules.pulse_interval)
+
+    def pulse_interval_with(self, process_id: bytes) -> float | None:
+        """Give the interval in force with a node or a client; None for another process."""
+        intervals = [claim.pulse_interval for claim in self.claims.of_client(process_id)]
+        node = self.nodes.get(process_id)
+        if node is not None:
+            intervals.append(self._pulse_interval(node))
+        return max(intervals, default=None)

@@ -43,6 +43,7 @@ class Server:
         self._output: output.Output | None = None
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
+        endpoint.vigil.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)

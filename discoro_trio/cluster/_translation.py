@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from ..wire import Control
 
 
-def submission(link: Link, message: messages.Submit) -> Submission:
-    """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here."""
+def submission(link: Link, message: messages.Submit, least: float) -> Submission:
+    """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here.
+
+    Args:
+        link: To the client.
+        message: What it says.
+        least: The seconds between the pulses of nodes; a computation has no fewer.
+    """
     ticket = Ticket(*message.ticket) if message.ticket is not None else None
-    low, high = config.MinPulseInterval, config.MaxPulseInterval
     return Submission(
         message.computation,
         link.peer.process_id,
         message.name,
         Wishes(tuple(_allocation(wish) for wish in message.wishes)),
         message.zombie_period,
-        min(max(message.pulse_interval, low), high),
+        min(max(message.pulse_interval, least), config.MaxPulseInterval),
         ticket,
         message.running,
         message.key,

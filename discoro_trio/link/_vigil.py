@@ -11,22 +11,29 @@ has nothing to acknowledge in between: that is why TCP_USER_TIMEOUT, which ends 
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from .._config import config
 from .._errors import PeerDisconnected
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._link import Link
     from ._transport import Transport
 
 PULSES = 5
 """A peer whose kernel has acknowledged nothing for so many pulses is gone."""
+
+_LONGEST_IDLE = 32767
+"""The most seconds between probes that the kernel takes."""
 
 # Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes, of which the fourth is tcpi_probes, the probes of
 # idleness and of a closed window without an answer; then numbers of 32 bits, of which the fifth is tcpi_unacked, the
@@ -35,39 +42,70 @@ _TCP_INFO = struct.Struct("=3xB20xI28xI")
 
 
 class Vigil:
-    """Watches the TCP connections of one endpoint."""
+    """Watches the TCP connections of one endpoint.
+
+    Attributes:
+        pulse_intervals: Each gives the seconds between the pulses of what uses a link, None for what does not. Of
+            several uses the most patient one counts: the end of the connection is the end of all.
+    """
 
     def __init__(self) -> None:
-        self._sockets: dict[Link, trio.socket.SocketType] = {}
+        self.pulse_intervals: list[Callable[[Link], float | None]] = []
+        self._watched: dict[Link, _Watched] = {}
 
     def watch(self, link: Link, transport: Transport) -> None:
         """Watch the connection of a link, if it is one of TCP."""
         sock = transport.socket
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            _probe_when_idle(sock)
-            self._sockets[link] = sock
+            interval = self._interval(link)
+            _probe_when_idle(sock, interval)
+            self._watched[link] = _Watched(sock, interval)
 
     def forget(self, link: Link) -> None:
         """Watch it no more."""
-        self._sockets.pop(link, None)
+        self._watched.pop(link, None)
 
     async def run(self) -> None:
         """End the links whose peers are gone, until cancelled."""
         while True:
-            await trio.sleep(_interval() / 2)
-            longest = PULSES * _interval()
-            for link, sock in list(self._sockets.items()):
-                if not link.lost and _silence(sock) >= longest:
-                    link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
+            shortest = min((watched.interval for watched in self._watched.values()), default=math.inf)
+            await trio.sleep(min(shortest, _bounded(config.MinPulseInterval)) / 2)
+            for link, watched in list(self._watched.items()):
+                if not link.lost:
+                    self._look(link, watched)
+
+    def _look(self, link: Link, watched: _Watched) -> None:
+        interval = self._interval(link)
+        if interval != watched.interval:
+            watched.interval = interval
+            _probe_when_idle(watched.sock, interval)
+        longest = PULSES * interval
+        if _silence(watched.sock) >= longest:
+            link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
+
+    def _interval(self, link: Link) -> float:
+        asked = [seconds for ask in self.pulse_intervals if (seconds := ask(link)) is not None]
+        return _bounded(max(asked, default=config.MinPulseInterval))
 
 
-def _interval() -> float:
+@attrs.define
+class _Watched:
+    """The connection of a link."""
+
+    sock: trio.socket.SocketType
+    interval: float
+    """Seconds between the kernel's probes while it is idle."""
+
+
+def _bounded(seconds: float) -> float:
     # The kernel probes an idle connection once a second at most.
-    return max(1.0, config.MinPulseInterval)
+    return max(1.0, seconds)
 
 
-def _probe_when_idle(sock: trio.socket.SocketType) -> None:
-    seconds = int(_interval())
+def _probe_when_idle(sock: trio.socket.SocketType, interval: float) -> None:
+    if sock.fileno() < 0:
+        return
+    seconds = min(int(interval), _LONGEST_IDLE)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # macOS has another name for the first, and Windows has had all of them since 2017.
     idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)

@@ -46,6 +46,22 @@ async def test_schedulers_and_nodes_have_the_same_bounds(block: Callable[..., An
             await stack.enter_async_context(block(pulse_interval=1.0, discover=False))
 
 
+@pytest.fixture
+def lower_bound() -> Iterator[None]:
+    before = discoro.config.MinPulseInterval
+    discoro.config.MinPulseInterval = 0.5
+    yield
+    discoro.config.MinPulseInterval = before
+
+
+@pytest.mark.spec("S51")
+async def test_a_computation_has_no_fewer_seconds_between_pulses_than_its_scheduler(lower_bound: None) -> None:
+    async with discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, secret="s", pulse_interval=20):
+        for asked, in_force in ((0.5, 20), (30, 30)):
+            async with discoro.Computation(pulse_interval=asked).schedule() as computation:
+                assert computation._running().set_up.pulse_interval == in_force
+
+
 @pytest.mark.spec("S39")
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_a_zombie_period_below_nothing_is_refused(seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +23,9 @@ from discoro_trio.cluster._facts import Freed, Held, NodeFacts, Over, Resources,
 from discoro_trio.cluster._scheduling import Scheduling
 from discoro_trio.cluster._wishes import Wishes
 from tests.cluster.scheduling_world import PULSE, World
+
+if TYPE_CHECKING:
+    from discoro_trio.cluster._effects import Effect
 
 
 def facts(name: str, servers: int = 2, platform: str = "Linux-x86_64") -> NodeFacts:
@@ -195,6 +199,29 @@ def test_a_node_is_taken_for_dead_after_five_silent_pulses_and_not_before() -> N
     effects = state.tick(7 + 5 * PULSE)
     assert DropNode(b"n1") in effects
     assert Happened(Status.NodeDisconnected, "10.0.0.1", 0, None, None) in effects
+
+
+@pytest.mark.spec("S51", "S52")
+def test_at_a_node_the_most_patient_of_its_computations_says_what_five_pulses_are() -> None:
+    state = Scheduling(Rules(shared=True, pulse_interval=PULSE))
+    state.node_joined(0, facts("n1"), 2, [])
+    state.node_joined(0, facts("n2"), 2, [])
+    for name, interval in (("a", 3 * PULSE), ("b", 2 * PULSE)):
+        wishes = Wishes((NodeAllocation("10.0.0.1", cpus=1),))
+        key = name.encode()
+        state.submitted(0, Submission(key, b"client of " + key, name, wishes, None, interval))
+        state.granted(0, b"n1", key, 1, 1)
+    assert state.pulse_interval_with(b"client of b") == 2 * PULSE
+    assert state.pulse_interval_with(b"n1") == 3 * PULSE
+    assert state.pulse_interval_with(b"n2") == PULSE
+    assert state.pulse_interval_with(b"somebody") is None
+    assert dropped(state.tick(5 * PULSE)) == [b"n2"]
+    assert dropped(state.tick(15 * PULSE - 0.1)) == []
+    assert dropped(state.tick(15 * PULSE)) == [b"n1"]
+
+
+def dropped(effects: list[Effect]) -> list[bytes]:
+    return [effect.node_id for effect in effects if isinstance(effect, DropNode)]
 
 
 def test_a_refusal_is_told_as_ignored_servers_and_the_node_is_asked_again_when_it_has_room() -> None:

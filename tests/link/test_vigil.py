@@ -60,12 +60,32 @@ async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
     assert (link.error is not None) == dead
 
 
+@pytest.mark.spec("S51", "S52")
+@pytest.mark.parametrize(("silent", "ended"), [(4.9, 0), (5.1, 1), (199.0, 1), (201.0, 2)])
+async def test_each_link_is_judged_by_the_interval_of_the_most_patient_use_of_it(
+    silent: float, ended: int, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_vigil, "_silence", lambda _sock: silent)
+    vigil, quick, patient = Vigil(), MadeUpLink(), MadeUpLink()
+    wanted: list[dict[object, float]] = [{}, {}]
+    vigil.pulse_intervals += [uses.get for uses in wanted]
+    with trio.socket.socket() as one, trio.socket.socket() as two:
+        for link, sock in ((quick, one), (patient, two)):
+            vigil.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
+        wanted[0] |= {quick: 1.0, patient: 3.0}
+        wanted[1] |= {quick: 0.5, patient: 40.0}
+        with trio.move_on_after(config.MinPulseInterval):
+            await vigil.run()
+        assert [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) for sock in (one, two)] == [1, 40]
+    assert [link.error is not None for link in (quick, patient)] == [ended > 0, ended > 1]
+
+
 async def test_links_are_probed_while_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     watched: list[trio.socket.SocketType] = []
     probe = _vigil._probe_when_idle
 
-    def note(sock: trio.socket.SocketType) -> None:
-        probe(sock)
+    def note(sock: trio.socket.SocketType, interval: float) -> None:
+        probe(sock, interval)
         watched.append(sock)
 
     monkeypatch.setattr(_vigil, "_probe_when_idle", note)
