@@ -5,6 +5,7 @@ The map of the package: every public name is imported here from the private modu
 
 import typing
 
+from . import _migration
 from ._config import config
 from ._errors import (
     AuthenticationError,
@@ -125,6 +126,8 @@ __all__ = [
 
 def __getattr__(name: str) -> typing.Any:
     """Import the monitor when it is first asked for: its web server would cost every program a part of its start."""
+    if name in _migration.PACKAGE:
+        raise AttributeError(_migration.replaced("discoro", name, _migration.PACKAGE[name]))
     if name not in {"HTTPServer", "open_http_server"}:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

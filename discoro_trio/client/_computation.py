@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from .. import _migration as migration
 from .._config import config
 from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
 from .._scopes import open_background
@@ -59,6 +60,7 @@ class Options:
     allocations: tuple[NodeAllocation, ...]
 
 
+@migration.answers_for(migration.COMPUTATION)
 class Computation(Runs):
     """Functions, classes, modules and files that are shipped to servers, and what is run there.
 
@@ -105,6 +107,7 @@ class Computation(Runs):
         name: str | None = None,
     ) -> None:
         super().__init__()
+        migration.check_settings()
         self._components = check_components(components)
         self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
         self.options: Options = Options(
@@ -124,6 +127,8 @@ class Computation(Runs):
 
     # --- its life
 
+    @migration.without_timeout
+    @migration.to_be_entered
     @asynccontextmanager
     async def schedule(self, scheduler: Scheduler | Location | str | None = None) -> AsyncIterator[Computation]:
         """Queue the computation, wait for its turn, and close it when the block is left.

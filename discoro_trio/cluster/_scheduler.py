@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .. import _migration as migration
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from ..link import Endpoint
 from . import _messages as messages
 from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from .._values import Location
-    from ..link import Endpoint, Link
+    from ..link import Link
     from ..wire import Control
     from ._effects import Effect
     from ._status import ClusterStatus
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@migration.made_by("async with open_scheduler(), or open_cluster() for this machine alone", Endpoint)
+@migration.answers_for(migration.SCHEDULER)
 class Scheduler:
     """A scheduler, private to this program or shared.
 

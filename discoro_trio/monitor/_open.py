@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .. import _migration as migration
 from .._scopes import open_background
 from ..link import OptionError
 from ..process import ensure_endpoint, open_coro
@@ -48,6 +49,7 @@ Part = Callable[[], Awaitable[None]]
 """A part of the monitor that runs until it is cancelled."""
 
 
+@migration.made_by("async with open_http_server(computation)", str)
 class HTTPServer:
     """A monitor that is being served.
 

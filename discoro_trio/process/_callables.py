@@ -160,4 +160,7 @@ def _wants_coro(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):  # some that are written in C have none
         return False
     parameter = parameters.get("coro")
+    if parameter is not None and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is None:
+        text = f"the parameter coro=None of {display_name(function)} would stay None; make it keyword-only: `*, coro`"
+        raise TypeError(text)
     return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from .. import _migration as migration
 from .._scopes import open_background
 from ..link import answered
 from ._addresses import Address
+from ._coro import Coro
 from ._current import current_process
 from ._hubs import AwaitDelivery, AwaitSubscribers, DeliveredTo, Hub, Published, Subscribe, Unsubscribe, mark
 from ._names import Entry
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from .._values import Location
     from ..link import Link
-    from ._coro import Coro
     from ._process import Process
 
 CHANNEL = "channel"
@@ -34,6 +35,8 @@ CHANNEL = "channel"
 
 
 @final
+@migration.made_by("async with open_channel(name), or await locate_channel(name)", Coro)
+@migration.answers_for(migration.CHANNEL)
 class Channel:
     """A channel, here or elsewhere: picklable, the same wherever it is sent."""
 
@@ -88,6 +91,7 @@ class Channel:
         await process.turns.take()
         await hub.mailbox.put(published)
 
+    @migration.without_timeout
     async def deliver(self, message: object, *, n: int = 0) -> int:
         """Publish a message and wait until it is in the mailboxes of all who subscribe then.
 
@@ -148,6 +152,7 @@ class Channel:
                 with process.hubs.watched(link, subscription):
                     yield subscription
 
+    @migration.without_timeout
     @asynccontextmanager
     async def subscribe_coro(self, coro: Coro[Any]) -> AsyncIterator[None]:
         """Let a coroutine, here or elsewhere, receive what is published in its own mailbox while the block lasts.
@@ -217,6 +222,7 @@ async def open_channel(
             hub.close()
 
 
+@migration.without_timeout
 async def locate_channel(name: str, *, location: Location | None = None) -> Channel:
     """Wait until a channel of that name is open, and give it.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
 
+from .. import _migration as migration
 from ._current import current_process
 from ._handle import Handle, R_co
 from ._local import current
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 @final
+@migration.made_by("await computation.run(function, ...), or open_coro() for the current task", bytes)
+@migration.answers_for(migration.CORO)
 class Coro(Handle[R_co]):
     """A handle to a coroutine, here or elsewhere: small, hashable, picklable, the same wherever it is sent."""
 
@@ -66,6 +69,7 @@ class Coro(Handle[R_co]):
         else:
             process.mail.send_nowait(self, self._route_of(process), message)
 
+    @migration.without_timeout
     async def deliver(self, message: object) -> None:
         """Send a message and wait until it is in the mailbox. When cancelled, it may be there or not.
 
@@ -79,6 +83,7 @@ class Coro(Handle[R_co]):
         else:
             await process.mail.deliver(self, self._route_of(process), message)
 
+    @migration.without_timeout
     async def receive(self) -> Any:
         """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
 
@@ -116,6 +121,7 @@ class Coro(Handle[R_co]):
 
     # --- its end
 
+    @migration.without_timeout
     async def result(self) -> R_co:
         """Wait for its value. A cancelled wait leaves the coroutine running.
 
@@ -130,6 +136,7 @@ class Coro(Handle[R_co]):
         value: R_co = outcome.value()  # type: ignore[assignment]
         return value
 
+    @migration.without_timeout
     async def wait(self) -> None:
         """Wait for its end, whatever that is. A cancelled wait leaves it running."""
         await current_process().keeper.outcome(self, heard=False)

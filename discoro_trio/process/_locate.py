@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import _migration as migration
 from ._current import current_process
 from ._names import CORO
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ._coro import Coro
 
 
+@migration.without_timeout
 async def locate(name: str, *, location: Location | None = None) -> Coro[Any]:
     """Wait until a coroutine has registered a name, and give its handle.
 

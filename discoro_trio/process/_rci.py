@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from .. import _migration as migration
 from .._scopes import open_background
 from ._addresses import Address
 from ._callables import describe
@@ -29,6 +30,7 @@ KIND = "RCI"
 
 
 @final
+@migration.answers_for(migration.RCI)
 class RCI:
     """A function that peers may call by its name.
 
@@ -54,6 +56,7 @@ class RCI:
         where = f" at {self._address.location}" if self._address is not None else ""
         return f"<RCI {self.name}{where}>"
 
+    @migration.to_be_entered
     @asynccontextmanager
     async def register(self, *, public: bool = False) -> AsyncIterator[RCI]:
         """Offer the function while the block lasts.
@@ -131,6 +134,7 @@ class RCI:
         return await current_process().rcis.begin(address, address.serial, self.name, args, kwargs)
 
 
+@migration.without_timeout
 async def locate_rci(name: str, *, location: Location | None = None) -> RCI:
     """Wait until a function of that name is registered, and give what calls it.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .. import _migration as migration
 from .._errors import DiscoroError, FileTransferError
 from ._current import current_process
 from ._files import DeleteFile, Sending
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .._values import Location
 
 
+@migration.without_timeout
 async def send_file(
     location: Location,
     path: str | os.PathLike[str],
@@ -57,6 +59,7 @@ async def send_file(
         file.close()
 
 
+@migration.without_timeout
 async def del_file(
     location: Location,
     name: str,
