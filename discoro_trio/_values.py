@@ -113,7 +113,7 @@ class DiscoroStatus:
     status: Status
     """What happened."""
     info: str | Location | CoroInfo
-    """To whom: a node's address, a server's or computation's Location, or a CoroInfo."""
+    """A node's address, the Location of a server or computation, or a CoroInfo."""
 
 
 @attrs.frozen

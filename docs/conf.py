@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation; the table of conformance is made on the way."""
+"""How Sphinx builds the documentation; what is made from the source is made on the way."""
 
 from __future__ import annotations
 
@@ -8,20 +8,42 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docs._scripts import architecture_drawing, examples_page
 from tests._project import conformance
 
 conformance.write_table()
+architecture_drawing.write()
+examples_page.write()
 
 project = "discoro_trio"
 author = "The discoro_trio authors"
 project_copyright = "2026, The discoro_trio authors"
 release = version = version_of("discoro_trio")
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_scripts"]
 nitpicky = True
+# What stands in single quotes in docstrings is code; names of this project are linked where a type is meant.
+default_role = "code"
+# What others document, and names of types that only stand in signatures.
+nitpick_ignore_regex = [
+    ("py:.*", r"(.*\.)?(AbstractAsyncContextManager|PathLike|Path|ReceiveChannel|MemoryReceiveChannel|WouldBlock)"),
+    ("py:class", r"(.*\.)?(Endpoint|EndpointKeywords|HasTables|K|Ports|R_co|Registration|Strategy|Subscription)"),
+]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"discoro_trio {release}"
+html_static_path = ["_static"]

@@ -127,7 +127,7 @@ async def open_http_server(
         The server, with its `url` and `status_coro`.
 
     Raises:
-        OptionError: An option cannot work; the text says which and why.
+        ValueError: An option cannot work; the text says which and why.
 
     Whatever happens to the monitor, the block is not disturbed. Leaving it closes all connections.
     """

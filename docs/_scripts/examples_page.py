@@ -1,0 +1,54 @@
+"""Write the page of the examples: each program of `examples/` with the sentence that it begins with, and its text.
+
+Sphinx calls `write` while it builds, so that an example that is added is on the page.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "examples.md"
+
+HEAD = """# Examples
+
+Short programs, each for one thing. Every one runs as `python examples/NAME.py` on a machine where nothing else runs,
+and says with `--help` what else it can do; with `--nodes` most of them use nodes that run already.
+
+"""
+
+
+def programs(root: Path) -> dict[str, str]:
+    """Give the files of the examples, each with its first sentence, what depends on another after it.
+
+    Raises:
+        ValueError: One does not begin with a sentence.
+    """
+    found = {}
+    for path in sorted((root / "examples").rglob("*.py")):
+        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if not documentation:
+            message = f"{path.name} does not say in its first line what it does"
+            raise ValueError(message)
+        found[path.relative_to(root / "examples").as_posix()] = " ".join(documentation.split("\n\n")[0].split())
+    return found
+
+
+def render(sentences: dict[str, str]) -> str:
+    """Write the page."""
+    table = "".join(f"| [{name}](#{_anchor(name)}) | {sentence} |\n" for name, sentence in sentences.items())
+    texts = "".join(
+        f"\n({_anchor(name)})=\n\n## {name}\n\n```{{literalinclude}} ../examples/{name}\n:language: python\n```\n"
+        for name in sentences
+    )
+    return f"{HEAD}| program | what it does |\n| --- | --- |\n{table}{texts}"
+
+
+def _anchor(name: str) -> str:
+    return "example-" + name.removesuffix(".py").replace("_", "-").replace("/", "-")
+
+
+def write() -> None:
+    """Write the page to where Sphinx reads it."""
+    PAGE.write_text(render(programs(ROOT)), encoding="utf-8")
