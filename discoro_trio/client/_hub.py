@@ -67,9 +67,14 @@ class Hub:
 
     def _pulse_interval_with(self, link: Link) -> float | None:
         """Give the interval in force with a scheduler, a node or a server; None for others."""
-        intervals = [session.set_up.pulse_interval for session in self.sessions.values() if session.uses(link)]
+        intervals = [session.set_up.pulse_interval for session in self.sessions.values() if _uses(session, link)]
         return max(intervals, default=None)
 
     def _lost(self, link: Link) -> None:
         for session in list(self.sessions.values()):
             session.link_lost(link)
+
+
+def _uses(session: Session, link: Link) -> bool:
+    peer = link.peer.process_id
+    return link is session.scheduler or peer in session.nodes or peer in session.servers

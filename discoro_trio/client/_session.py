@@ -124,11 +124,6 @@ class Session:
         """Where this process listens."""
         return self._process.endpoint.location
 
-    def uses(self, link: Link) -> bool:
-        """Tell whether a link is one to its scheduler, its nodes or its servers."""
-        peer = link.peer.process_id
-        return link is self.scheduler or peer in self.nodes or peer in self.servers
-
     # --- what nodes and scheduler say
 
     def heard(self, link: Link, message: Control) -> None:
