@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..cluster import ClusterStatus, Subscription
     from ..link import Link
     from ..process import Process
-    from ..wire import Shipped
+    from ..wire import Package, Shipped
 
 
 @attrs.frozen(kw_only=True)
@@ -195,6 +195,7 @@ class Computation(Runs):
             cleanup=options.cleanup,
             node_setup=node_setup,
             server_setup=server_setup,
+            largest=_largest(packed.package),
         )
 
     def _asked(self) -> Asked:
@@ -337,6 +338,11 @@ def _checked(function: Callable[[], object] | None) -> Callable[[], object] | No
     if function is not None:
         describe(function)
     return function
+
+
+def _largest(package: Package) -> tuple[str, int]:
+    sizes = ((file.path, len(file.content)) for file in package.files)
+    return max(sizes, key=lambda one: one[1], default=("", 0))
 
 
 def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[bytes]:

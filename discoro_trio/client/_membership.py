@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import DiscoroError, PeerDisconnected
+from .._errors import DiscoroError, FileTransferError, PeerDisconnected
 from .._values import Location, Status
 from ..cluster import messages
 from ..link import answered
-from ..process import lose_all, unpack_error
+from ..process import OfferFile, lose_all, unpack_error
 from ..wire import Credential
-from ._places import Node, SetUpFailure
+from ._places import COMPONENTS, Node, SetUpFailure
 from ._server import Server
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class Membership:
             if node is None or node.link is not link:
                 node = Node(leased.node_id, leased.node_name, location, link)
                 session.places.came(node)
+            if not await self._takes_files(node):
+                return
             prepared = await link.request(set_up.prepare())
             prepared = answered(prepared, messages.Prepared)
             node.seats = prepared.servers
@@ -117,6 +119,23 @@ class Membership:
                 logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
             session.places.left(leased.node_id)
         session.changed()
+
+    async def _takes_files(self, node: Node) -> bool:
+        """Ask a node whether it takes the largest file, before any is sent; give its servers back if it does not."""
+        name, size = self._session.set_up.largest
+        if not size:
+            return True
+        try:
+            await node.link.request(OfferFile(name, size))
+        except FileTransferError as error:
+            failure = SetUpFailure(COMPONENTS, node.name, error)
+            node.refuse(failure)
+            logger.error("%s; none of the servers of this node is used", failure)  # noqa: TRY400 - it says it all
+            self._session.status.tell(Status.NodeIgnore, node.location.addr)
+            self._session.changed()
+            await node.link.request(messages.Release(self._session.set_up.computation))
+            return False
+        return True
 
     def _failed(self, message: messages.ServerFailed) -> None:
         """Leave a server, or its whole node, unused."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..link import Link
     from ._server import Server
 
-NODE_SETUP = "node_setup"
-"""The stage of a set-up that concerns all servers of a node."""
+COMPONENTS, NODE_SETUP = "components", "node_setup"
+"""The stages of a set-up in which a node as a whole can fail."""
 
 EACH_NODE, EACH_SERVER = "node", "server"
 """What `run_each` calls all nodes and all servers."""
@@ -82,6 +82,12 @@ class Node:
         self.spoilt = self.spoilt or whole
         self.had_first(server_id)
         return "none of the servers of this node is used" if whole else "this server is not used"
+
+    def refuse(self, failure: SetUpFailure) -> None:
+        """Note that it does not set up any server."""
+        self.seats = 0
+        self.failures[0] = failure
+        self.spoilt = self.settled = True
 
     @property
     def failure(self) -> SetUpFailure | None:

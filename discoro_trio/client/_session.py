@@ -64,6 +64,8 @@ class SetUp:
     """The pickled function that one server of each node runs, and its buffers; empty for none."""
     server_setup: list[bytes]
     """The pickled function that each server runs, and its buffers; empty for none."""
+    largest: tuple[str, int] = "", 0
+    """Path and bytes of the largest file among its components."""
 
     def prepare(self) -> messages.Prepare:
         """Make the request that tells a node."""

@@ -21,6 +21,7 @@ from ._set_up import COMPONENTS, NodeSetUp, failed
 
 if TYPE_CHECKING:
     from ..link import Link
+    from ..process import Files
     from ..wire import Control
     from ._holding import Terms
     from ._seat import Server
@@ -43,9 +44,16 @@ class Lease:
         """Whose it is."""
         return self.terms.computation
 
-    async def install(self, prepare: messages.Prepare, parent: Path) -> None:
-        """Write the files of the components, once for all servers of the node."""
+    async def install(self, prepare: messages.Prepare, parent: Path, files: Files) -> None:
+        """Write the files of the components, once for all servers of the node.
+
+        Raises:
+            FileTransferError: One is larger than the node takes, or they could not be written.
+            ProtocolError: They are malformed.
+        """
         package = decode_package_untrusted(prepare.package)
+        for file in package.files:
+            files.check_size(file.path, len(file.content))
         self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
         try:
             await trio.to_thread.run_sync(write_tree, package, self.folder)

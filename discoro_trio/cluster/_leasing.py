@@ -13,6 +13,7 @@ import trio
 
 from .._errors import UnknownLocation
 from ..link import Done, answered
+from ..process import files_of
 from . import _messages as messages
 from ._facts import Over, Ticket
 from ._holding import Terms
@@ -136,7 +137,7 @@ class Leasing(LeaseEnds):
         lease.client = link
         self._holding.leases[prepare.computation].attended = True
         if lease.prepared is None:  # a client is told of a lease again when it grows, or the scheduler comes back
-            await lease.install(prepare, self._folder)
+            await lease.install(prepare, self._folder, files_of(self._endpoint))
         seats = list(self._seats_of(prepare.computation))
         for seat in seats:
             self.begin(seat)

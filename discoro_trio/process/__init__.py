@@ -9,7 +9,7 @@ from ._callables import Described, describe
 from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
-from ._files import files_of
+from ._files import Files, OfferFile, files_of
 from ._installed import install_definitions, place_files, write_tree
 from ._keeper import ended_message
 from ._locate import locate
@@ -34,9 +34,11 @@ __all__ = [
     "Coro",
     "Described",
     "Ending",
+    "Files",
     "Here",
     "Host",
     "Nursery",
+    "OfferFile",
     "Outcome",
     "Process",
     "Started",

@@ -33,6 +33,13 @@ MOST_INCOMING = 64
 """The transfers that one peer may have under way here; each holds two descriptors."""
 
 
+class OfferFile(Control, frozen=True):
+    """May a file of so many bytes come, among others? Answered by `Done`."""
+
+    name: str
+    size: int
+
+
 class BeginFile(Control, frozen=True):
     """A file follows; answered by `FileBegun`."""
 
@@ -105,6 +112,7 @@ class Files:
         self._incoming: dict[Link, dict[int, _Incoming]] = {}
         self._number = 0
         services = process.endpoint.services
+        services.on_request(OfferFile, self._offered, trust=ANY)
         services.on_request(BeginFile, self._begin, trust=ANY)
         services.on_request(FilePart, self._part, trust=ANY)
         services.on_request(EndFile, self._end, trust=ANY)
@@ -120,12 +128,20 @@ class Files:
     def _root(self) -> Path:
         return self.folder or Path.cwd()
 
+    def check_size(self, name: str, size: int) -> None:
+        """Raise FileTransferError if a file is larger than `max_file_size`."""
+        limit = self.max_file_size
+        if limit is not None and size > limit:
+            text = f"{name!r} has {size} bytes; the receiver takes at most {limit} (max_file_size)"
+            raise FileTransferError(text)
+
+    async def _offered(self, _link: Link, message: OfferFile) -> Done:
+        self.check_size(message.name, message.size)
+        return Done()
+
     async def _begin(self, link: Link, message: BeginFile) -> FileBegun:
         self._check(link)
-        limit = self.max_file_size
-        if limit is not None and message.size > limit:
-            text = f"{message.name!r} has {message.size} bytes; the receiver takes at most {limit} (max_file_size)"
-            raise FileTransferError(text)
+        self.check_size(message.name, message.size)
         transfers = self._incoming.setdefault(link, {})
         if len(transfers) >= MOST_INCOMING:
             text = f"{MOST_INCOMING} files are on the way from this process already; send fewer at a time"
