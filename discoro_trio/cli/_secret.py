@@ -47,8 +47,12 @@ def rotate(step: str, new: str | None, secret_file: str | None) -> None:
     """Change the secret without stopping the cluster, in three steps.
 
     First `stage` on one machine, and `stage` with the secret that it prints on all others (`-` reads it from standard
-    input, where no other user sees it); restart the programs one by one: now they accept both. Then `switch` on each,
-    with a restart: now they use the new one. At last `drop` on each: after a restart the old one opens nothing.
+    input, where no other user sees it): now they accept both. Then `switch` on each: now they use the new one. At last
+    `drop` on each: the old one opens nothing any more. Programs that run follow their file within seconds, and log
+    what they use; end a step on all machines before the next. Connections stay, and so does what runs.
+
+    Programs that have the secret from DISCORO_SECRET or --secret follow nothing: start them again with the new one
+    after the `switch`, before the `drop`.
     """
     if new is not None and step != "stage":
         message = f"{step} takes no secret; it goes on with the one that was staged"

@@ -46,7 +46,7 @@ _MAPPED = "::ffff:"  # how a socket for both protocols writes an IPv4 address
 _OPTION = "udp_port"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Discovery:
     """How one process finds others, and is found by them."""
 
@@ -58,6 +58,21 @@ class Discovery:
     """The port at which queries are answered, here and elsewhere."""
     loopback: bool = True
     """Whether only this machine takes part; nothing is then listened to or sent on any network."""
+    _users: list[Seeker | Answerer] = attrs.field(factory=list, init=False)
+
+    def use(self, credential: Credential) -> None:
+        """Use another secret from now on."""
+        self.credential = credential
+        for user in self._users:
+            user.use(credential)
+
+    @contextlib.contextmanager
+    def _told_of_changes(self, user: Seeker | Answerer) -> Iterator[None]:
+        self._users.append(user)
+        try:
+            yield
+        finally:
+            self._users.remove(user)
 
     async def answer(self, presence: Found, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer the queries of others until cancelled; starts with the port.
@@ -71,7 +86,9 @@ class Discovery:
         """
         with ExitStack() as stack:
             sock = self._listen(stack)
-            answering = _Answering(Answerer(self.credential, presence), sock, loopback=self.loopback)
+            answerer = Answerer(self.credential, presence)
+            stack.enter_context(self._told_of_changes(answerer))
+            answering = _Answering(answerer, sock, loopback=self.loopback)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(answering.serve, name="discovery")
                 if sock.family == socket.AF_INET6:
@@ -92,6 +109,7 @@ class Discovery:
         """
         seeker = Seeker(self.credential, self.process_id, wanted)
         with ExitStack() as stack:
+            stack.enter_context(self._told_of_changes(seeker))
             sockets: _Sockets = {socket.AF_INET: _open(stack, socket.AF_INET, "")}
             with contextlib.suppress(_NoSuchProtocolError):
                 sockets[socket.AF_INET6] = _open(stack, socket.AF_INET6, "::", only=True)

@@ -18,12 +18,14 @@ from .._values import MAX_PORT, Location
 from ..wire import Found, fingerprint
 from ._discovery import UDP_PORT, Discovery
 from ._endpoint import serve_endpoint
+from ._following import follow_secret, stamp_of
 from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
-from ._secret import load_secret, private_secret
+from ._secret import load_secret, path_of, private_secret
 from ._tls import Tls, is_loopback
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import AsyncIterator
 
     from ..wire import Credential, Role
@@ -98,6 +100,11 @@ class EndpointOptions:
             return private_secret()
         return load_secret(self.secret, self.secret_file)
 
+    def followed_file(self, *, private: bool) -> pathlib.Path | None:
+        """Give the file whose changes are changes of the secret; None if it does not come from a file."""
+        given = self.secret is not None or self.secret_file is not None
+        return None if private and not given else path_of(self.secret, self.secret_file)
+
 
 @asynccontextmanager
 async def open_with(options: EndpointOptions, *, private: bool = False) -> AsyncIterator[Endpoint]:
@@ -111,6 +118,8 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
         OptionError: One of the options cannot work.
     """
     tls = Tls(certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile)
+    path = options.followed_file(private=private)
+    stamp = stamp_of(path) if path is not None else None
     credential = options.credential(private=private)
     async with serve_endpoint(
         bind=options.ip_addr, ports=options.tcp_ports, ext_addr=options.ext_ip_addr, name=options.name, tls=tls
@@ -123,6 +132,8 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
             udp_port=options.udp_port,
             loopback=is_loopback(endpoint.bound),
         )
+        if path is not None:
+            endpoint.nursery.start_soon(follow_secret, endpoint, path, stamp, name="follow the secret's file")
         yield endpoint
 
 

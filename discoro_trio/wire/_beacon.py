@@ -123,10 +123,14 @@ class Seeker:
     """
 
     def __init__(self, credential: Credential, process_id: bytes, wanted: Role) -> None:
-        self._key = handshake_key(credential.key, Purpose.DISCOVERY)
+        self.use(credential)
         self._process_id = process_id
         self._wanted = wanted
         self._nonces: deque[bytes] = deque(maxlen=_QUERIES_KEPT)
+
+    def use(self, credential: Credential) -> None:
+        """Use another secret from now on."""
+        self._key = handshake_key(credential.key, Purpose.DISCOVERY)
 
     def query(self, *, alone: bool = False) -> bytes:
         """Make a query with a nonce of its own.
@@ -177,11 +181,15 @@ class Answerer:
         if len(presence.location.addr.encode()) > _ADDR_LENGTH:
             message = f"an address has at most {_ADDR_LENGTH} bytes, not {presence.location.addr!r}"
             raise ValueError(message)
-        self._keys = [handshake_key(key, Purpose.DISCOVERY) for key in (credential.key, *credential.accepted)]
+        self.use(credential)
         self._presence = presence
         self._heard: dict[bytes, None] = {}  # nonces, the oldest first
         self._left = _BURST
         self._then = float("-inf")
+
+    def use(self, credential: Credential) -> None:
+        """Accept another secret, and what goes with it, from now on."""
+        self._keys = [handshake_key(key, Purpose.DISCOVERY) for key in (credential.key, *credential.accepted)]
 
     def received_untrusted(self, body: bytes, source: Address, now: float, *, own_machine: bool) -> list[Datagram]:
         """Handle a datagram that has come; give those to send.

@@ -15,6 +15,7 @@ from tests.cli.programs import SECRET, free_udp_port, running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from discoro_trio.cluster import messages
     from tests.cli.programs import Program
 
 LIMIT, LARGE = 100 * 1024, 64 * 1024**2
@@ -50,7 +51,12 @@ async def test_a_component_that_is_too_large_is_refused_before_its_bytes_are_sen
 ) -> None:
     sent: list[SetUp] = []
     prepare = SetUp.prepare
-    monkeypatch.setattr(SetUp, "prepare", lambda self: (sent.append(self), prepare(self))[1])
+
+    def note(self: SetUp) -> messages.Prepare:
+        sent.append(self)
+        return prepare(self)
+
+    monkeypatch.setattr(SetUp, "prepare", note)
     folder = tmp_path / "folder"
     folder.mkdir()
     file_of(folder, "small", LIMIT)

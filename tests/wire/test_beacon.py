@@ -219,6 +219,15 @@ def test_while_the_secret_changes_either_is_answered_under_itself() -> None:
         assert looking.received_untrusted(answer.body, "") == PRESENCE
 
 
+def test_both_sides_can_take_another_secret_while_they_look_and_answer() -> None:
+    looking, answering = seeker(), answerer()
+    answering.use(OTHER_SECRET)
+    assert not ask(answering, looking.query())
+    looking.use(OTHER_SECRET)
+    (answer,) = ask(answering, looking.query())
+    assert looking.received_untrusted(answer.body, "10.0.0.2") == PRESENCE
+
+
 def sealed(content: object) -> bytes:
     """Make a datagram as one would who knows the secret and another version of the protocol."""
     import hmac  # noqa: PLC0415 - here alone
