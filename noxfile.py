@@ -26,9 +26,7 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = sorted({"3.11", "3.12", "3.13", RUNNING})
 REPORTS = ROOT / ".nox" / "reports"
 CODE = [
-    name
-    for name in ("discoro_trio", "tests", "examples", "benchmarks", "docs/conf.py", "noxfile.py")
-    if (ROOT / name).exists()
+    name for name in ("discoro_trio", "tests", "examples", "benchmarks", "docs", "noxfile.py") if (ROOT / name).exists()
 ]
 SESSIONS_BY_MARK = {"example": "examples", "fault": "faults", "browser": "browser", "fuzz": "fuzz"}
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"

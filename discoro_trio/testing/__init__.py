@@ -6,12 +6,14 @@ Everything here works under pytest-trio.
 from ._killer import ProcessKiller, open_process_killer, server_pids
 from ._leaks import check_leaks
 from ._loss import lose_messages
+from ._module_cluster import ModuleCluster
 from ._proxy import Damage, Direction, FaultProxy, open_fault_proxy
 
 __all__ = [
     "Damage",
     "Direction",
     "FaultProxy",
+    "ModuleCluster",
     "ProcessKiller",
     "check_leaks",
     "lose_messages",

@@ -11,15 +11,13 @@ import os
 import secrets
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 
 from .._values import Location
 from ..cluster import open_cluster
-from ..process import open_endpoint
+from ._module_cluster import ModuleCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -27,22 +25,6 @@ if TYPE_CHECKING:
     from ..cluster import Scheduler
 
 _OPTION = "discoro_servers"
-
-
-@attrs.frozen
-class ModuleCluster:
-    """A cluster that lasts for all tests of a module."""
-
-    location: Location
-    """Where its scheduler listens; for `Computation.schedule`."""
-    secret: str = attrs.field(repr=False)
-    """What its peers must know."""
-
-    @asynccontextmanager
-    async def open_endpoint(self) -> AsyncIterator[None]:
-        """Open an endpoint that knows the cluster's secret, for the computations in the block."""
-        async with open_endpoint(secret=self.secret):
-            yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
