@@ -242,6 +242,8 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "bulk_tls_MBps",
         "messages_tls_per_s",
         "slow_neighbour_ratio",
+        "status_unread_ratio",
+        "status_read_ratio",
         "fanout_per_s",
         "next_computation_s",
         "placement_us",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import DiscoroError
 from ..process import Here
+from ._status import note_moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class Again:
         for serial, started in list(host.started.items()):
             if started in self._calls:
                 del host.started[serial]
+                self._session.keep(started)
                 how = self._calls[started]
                 self._nursery.start_soon(self._place, started, *how, name="place a coroutine again")
 
@@ -64,6 +66,7 @@ class Again:
         # The record stays the same for those who hold it; it is told of as created once.
         started.home, started.serial, started.host = new.home, new.serial, server.host
         server.host.started[new.serial] = started
+        note_moved(server, started)
 
     async def _next_server(self) -> Server:
         session = self._session

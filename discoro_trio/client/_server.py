@@ -41,7 +41,7 @@ class Server:
         session = self.session
         session.placement.change(self.server_id, -1)
         if session.status.active:
-            tell_ended(session, started)
+            tell_ended(self, started)
 
     @property
     def closed_idle(self) -> bool:

@@ -158,6 +158,14 @@ class Session:
         location = server.location if server is not None else started.host.link.peer.location
         return self._process.handle_to(started, location, self.set_up.computation)
 
+    def record(self, server: Server, serial: int) -> Started | None:
+        """Give the record of a coroutine of a server that runs, or that somebody holds."""
+        return server.host.started.get(serial) or self._process.keeper.found(server.server_id, serial)
+
+    def keep(self, started: Started) -> None:
+        """Let a record be found while somebody holds it."""
+        self._process.keeper.keep(started)
+
     def check_open(self) -> None:
         """Raise ComputationClosed if nothing can be started any more."""
         if self.closed:
@@ -206,7 +214,7 @@ class Session:
         started = server.host.start(function, call, acknowledge=acknowledge)
         self.placement.change(server.server_id, 1)
         if self.status.active:
-            tell_created(self, started, call)
+            tell_created(server, started, call)
         return started
 
     # --- ending

@@ -25,6 +25,7 @@ from ._split import split_mailbox
 from ._started import Started
 from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
+from ._turns import Turns
 from ._typed import Typed
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Outcome",
     "Process",
     "Started",
+    "Turns",
     "Typed",
     "current_coro",
     "current_process",

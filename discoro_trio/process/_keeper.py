@@ -17,7 +17,7 @@ from .._values import MonitorException
 from ..link import ANY, Done, answered
 from ..wire import Control, Kind, dumps
 from ._addresses import Address
-from ._outcome import Arrived, Ending, Here, Outcome
+from ._outcome import Arrived, Ending, Here, Outcome, arrived
 from ._transported import pack_error
 
 if TYPE_CHECKING:
@@ -77,13 +77,17 @@ class Keeper:
         """Let others find a record while somebody here holds it."""
         self._started[started.home, started.serial] = started
 
+    def found(self, home: bytes, serial: int) -> Started | None:
+        """Give a record that somebody here holds."""
+        return self._started.get((home, serial))
+
     def known(self, coro: Coro[Any]) -> Started | None:
         """Give this process's own record of a coroutine.
 
         Raises:
             UnknownCoro: It should have one and has none any more.
         """
-        started = coro.started or self._started.get((coro.home, coro.serial))
+        started = coro.started or self.found(coro.home, coro.serial)
         if started is None and coro.starter == self._process.id:
             message = f"nobody keeps the outcome of {coro} any more"
             raise UnknownCoro(message)
@@ -102,7 +106,7 @@ class Keeper:
             return started.outcome
         told = await self._ask(coro, AskOutcome(coro.home, coro.serial, coro.starter, heard))
         told = answered(told, Told)
-        return Arrived(told.ending, told.body, [memoryview(buffer) for buffer in told.buffers])
+        return arrived(told.ending, told.body, [memoryview(buffer) for buffer in told.buffers])
 
     def cancel(self, coro: Coro[Any], reason: str | None) -> None:
         """Ask for the cancellation of a coroutine; returns at once."""
@@ -112,7 +116,7 @@ class Keeper:
             if local is not None:
                 local.cancel(reason)
             return
-        started = coro.started or self._started.get((coro.home, coro.serial))
+        started = coro.started or self.found(coro.home, coro.serial)
         if started is not None and started.host is not None:
             started.host.cancel(started, reason)
         else:
@@ -178,7 +182,7 @@ class Keeper:
         return await link.request(question, timeout=None)
 
     def _found(self, question: AskOutcome | Terminate | Monitor) -> Started:
-        started = self._started.get((question.home, question.serial))
+        started = self.found(question.home, question.serial)
         if started is None:
             message = "nobody keeps the outcome of this coroutine any more"
             raise UnknownCoro(message)

@@ -1,6 +1,6 @@
 """How a coroutine ended: a value, an error, cancelled, or lost with its server.
 
-This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is with `_records`.
+This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is with `_keeper`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from .._errors import CoroCancelled
 from ..wire import loads
 from ._transported import unpack_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence  # noqa: TC004 - what is never encoded needs no types at run time
 
-    from ..wire import Buffer
+    from ..wire import Buffer  # noqa: TC004 - what is never encoded needs no types at run time
 
 
 class Ending(enum.IntEnum):
@@ -27,16 +29,11 @@ class Ending(enum.IntEnum):
     LOST = 3
 
 
-class Outcome:
-    """The end of one coroutine; never changed once made.
-
-    Attributes:
-        ending: Which kind of end.
-    """
-
-    __slots__ = ("ending",)
+class Outcome(msgspec.Struct, eq=False):
+    """The end of one coroutine; never changed once made."""
 
     ending: Ending
+    """Which kind of end."""
 
     def value(self) -> object:
         """Give the value, or raise what the coroutine raised."""
@@ -51,57 +48,54 @@ class Outcome:
         return None
 
 
-class Arrived(Outcome):
-    """An outcome from another process, opened only by who asks for it.
+class Arrived(Outcome, eq=False, gc=False):
+    """A value from another process, opened only by who asks for it.
 
-    Attributes:
-        body: The pickled value or error, or the reason of the cancelling in UTF-8.
-        buffers: Its out-of-band buffers.
+    There is one for each job, so it is no work for the garbage collector: what it refers to refers to nothing else.
     """
 
-    # A plain class, as there is one for each job: a frozen one of attrs takes four times as long to make.
-    __slots__ = ("_error", "body", "buffers")
-
-    def __init__(self, ending: Ending, body: Buffer, buffers: Sequence[memoryview]) -> None:
-        self._error: BaseException | None = None
-        self.ending = ending
-        self.body = body
-        self.buffers = buffers
+    body: Buffer
+    """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
+    buffers: Sequence[memoryview]
+    """Its out-of-band buffers."""
 
     def value(self) -> object:
-        """Give the value, or raise what the coroutine raised."""
-        if self.ending is Ending.VALUE:
-            return loads(self.body, self.buffers)
-        raise self._opened()
+        """Give the value."""
+        return loads(self.body, self.buffers)
 
-    def error(self) -> BaseException | None:
-        """Give what the coroutine raised, or None if it returned."""
-        return None if self.ending is Ending.VALUE else self._opened()
 
-    def _opened(self) -> BaseException:
-        # One object for all who ask, so that a group can tell that they got the same error.
-        if self._error is None:
+class ArrivedError(Arrived, eq=False, gc=True):
+    """An error or a cancelling from another process, opened only by who asks for it."""
+
+    opened: BaseException | None = None
+    """The one object that all who ask get, so that a group can tell that it is the same error."""
+
+    def value(self) -> object:
+        """Raise what the coroutine raised."""
+        raise self.error()
+
+    def error(self) -> BaseException:
+        """Give what the coroutine raised."""
+        if self.opened is None:
             if self.ending is Ending.CANCELLED:
-                self._error = CoroCancelled(bytes(self.body).decode(errors="replace") or None)
+                self.opened = CoroCancelled(bytes(self.body).decode(errors="replace") or None)
             else:
-                self._error = unpack_error(self.body, self.buffers)
-        return self._error
+                self.opened = unpack_error(self.body, self.buffers)
+        return self.opened
 
 
-class Here(Outcome):
-    """An outcome of this very process, by reference.
+def arrived(ending: Ending, body: Buffer, buffers: Sequence[memoryview]) -> Arrived:
+    """Make the outcome that another process told."""
+    return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers)
 
-    Attributes:
-        result: The value, if there is one.
-        raised: The error, if there is one.
-    """
 
-    __slots__ = ("raised", "result")
+class Here(Outcome, eq=False):
+    """An outcome of this very process, by reference."""
 
-    def __init__(self, ending: Ending, result: object, raised: BaseException | None) -> None:
-        self.ending = ending
-        self.result: object = result
-        self.raised: BaseException | None = raised
+    result: object
+    """The value, if there is one."""
+    raised: BaseException | None
+    """The error, if there is one."""
 
     def value(self) -> object:
         """Give the value, or raise what the coroutine raised."""

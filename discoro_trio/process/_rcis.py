@@ -17,7 +17,7 @@ from ..wire import Control, dumps, loads
 from ._callables import reject_coro
 from ._keeper import Told, tell
 from ._local import current
-from ._outcome import Arrived, Here
+from ._outcome import Here, arrived
 from ._started import Started
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Rcis:
         else:
             told = answered(told, Told)
             buffers = [memoryview(buffer) for buffer in told.buffers]
-            started.end(Arrived(told.ending, told.body, buffers))
+            started.end(arrived(told.ending, told.body, buffers))
 
     # --- calls of other processes
 

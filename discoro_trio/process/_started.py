@@ -6,7 +6,7 @@ to it for as long as there are any: outcomes are kept no longer than somebody ca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -31,6 +31,7 @@ class Started:
         "home",
         "host",
         "name",
+        "noted",
         "outcome",
         "ready",
         "serial",
@@ -45,6 +46,8 @@ class Started:
         self.acknowledged: bool = False
         self.ready: Outcome | None = None
         self.heard: bool = False
+        # What subscribers of status are told of it, if there are any, until it has ended.
+        self.noted: Any = None
         # Made when first wanted: most records are waited for by one task, and there are very many of them.
         self._waiting: list[trio.lowlevel.Task] | None = None
         self._then: list[Callable[[Started], None]] | None = None
@@ -111,6 +114,14 @@ class Started:
         waiting, self._waiting = self._waiting, None
         for task in waiting or ():
             trio.lowlevel.reschedule(task)
+
+    @classmethod
+    def over(cls, home: bytes, serial: int, name: str, host: Host, outcome: Outcome | None) -> Started:
+        """Make a record again of which only the outcome was kept."""
+        started = cls(home, serial, name, host)
+        started.outcome = outcome
+        started.acknowledged = True
+        return started
 
     @property
     def failed(self) -> bool:

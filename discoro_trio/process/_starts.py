@@ -17,7 +17,7 @@ from ..link import answered
 from ..wire import Kind, dumps
 from ._callables import checked_name, reject_coro
 from ._definitions import NUMBER, Sent
-from ._outcome import Arrived, Ending, Here
+from ._outcome import Ending, Here, arrived
 from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
 from ._started import Started
 from ._task_status import WITH_VALUE
@@ -194,7 +194,7 @@ class Starts:
         started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
             if frame.flags & WITH_VALUE:
-                started.ready = Arrived(Ending.VALUE, frame.body, frame.buffers)
+                started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
             started.exists()
 
     def _ready(self, link: Link, frame: Frame) -> None:
@@ -225,7 +225,7 @@ class Starts:
             self._fetched(link, serial)
         started = host.started.pop(serial, None)
         if started is not None:
-            started.end(Arrived(_ENDINGS[flags], body, buffers))
+            started.end(arrived(_ENDINGS[flags], body, buffers))
 
     def _fetched(self, link: Link, serial: int) -> None:
         size = self._fetching.pop((link, serial), None)

@@ -49,6 +49,9 @@ class Session:
         self._changed.unpark_all()
         return host
 
+    def keep(self, started: Started) -> None:
+        pass
+
     def check_open(self) -> None:
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,38 @@ async def test_a_subscriber_too_far_behind_gets_one_number_with_a_snapshot_and_g
             assert isinstance(event, DiscoroStatus)
     finally:
         discoro.config.status_backlog = backlog
+
+
+@pytest.mark.spec("S74")
+async def test_events_that_nobody_reads_are_no_work_for_the_garbage_collector() -> None:
+    # It runs the oftener the more tracked objects there are, and each object of an event would cost jobs 3 to 5 %.
+    async with open_computation([echo]) as computation:
+        await computation.run_results(echo, range(100))
+        async with computation.subscribe():
+            gc.collect()
+            before = len(gc.get_objects())
+            await computation.run_results(echo, range(1000))
+            gc.collect()
+            assert len(gc.get_objects()) - before < 500
+
+
+@pytest.mark.spec("S74", "S80")
+async def test_events_that_are_read_late_have_handles_that_know_the_outcome() -> None:
+    async with open_computation([echo, fail]) as computation, computation.subscribe() as channel:
+        assert await computation.run_result(echo, 7) == 7
+        with pytest.raises(ValueError, match="broken"):
+            await computation.run_result(fail)
+        (first, ended, second, failed) = [await channel.receive() for _ in range(4)]
+        assert isinstance(first, DiscoroStatus)
+        assert isinstance(first.info, discoro.CoroInfo)
+        assert await first.info.coro.result() == 7
+        assert ended == MonitorException(first.info.coro, 7, None)
+        assert isinstance(second, DiscoroStatus)
+        assert isinstance(second.info, discoro.CoroInfo)
+        with pytest.raises(ValueError, match="broken"):
+            await second.info.coro.result()
+        assert isinstance(failed, MonitorException)
+        assert failed.coro == second.info.coro
 
 
 async def test_a_status_coroutine_that_never_reads_holds_nothing_up() -> None:

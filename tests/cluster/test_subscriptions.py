@@ -30,10 +30,6 @@ def event(number: int) -> DiscoroStatus:
     return DiscoroStatus(Status.NodeDiscovered, str(number))
 
 
-def made(number: int) -> Event:
-    return event(number)
-
-
 def publisher() -> Publisher:
     return Publisher(lambda: "how it stands")
 
@@ -43,10 +39,10 @@ async def test_each_subscriber_is_counted_for_itself(backlog: None) -> None:
     publishing = publisher()
     async with publishing.subscribed() as slow, publishing.subscribed() as quick:
         for number in range(10):
-            publishing.put((made, number))
+            publishing.put((event, number))
             assert await quick.receive() == event(number)
         assert await slow.receive() == StatusLagged(10, "how it stands")
-        publishing.put(event(10))
+        publishing.put((event, 10))
         assert await slow.receive() == await quick.receive() == event(10)
 
 
@@ -55,12 +51,12 @@ async def test_while_all_are_too_far_behind_events_are_not_even_made(backlog: No
     publishing = publisher()
     async with publishing.subscribed() as one, publishing.subscribed() as two:
         for number in range(4):
-            publishing.put(event(number))
+            publishing.put((event, number))
         before = publishing.full
-        publishing.skipped += 5
+        publishing.room -= 5
         assert await one.receive() == StatusLagged(9, "how it stands")
         assert (before, publishing.full) == (True, False)
-        publishing.put(event(9))
+        publishing.put((event, 9))
         assert await one.receive() == event(9)
         assert await two.receive() == StatusLagged(10, "how it stands")
 
