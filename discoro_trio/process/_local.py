@@ -10,13 +10,13 @@ from contextvars import ContextVar
 from time import time
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from .._config import config
 from ._mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import trio
 
     from ..link import Link
     from ._coro import Coro
@@ -43,13 +43,13 @@ class Local:
         "status",
     )
 
-    def __init__(self, serial: int, name: str, link: Link | None, process: Process) -> None:
+    def __init__(self, serial: int, name: str, link: Link | None, process: Process, scope: trio.CancelScope) -> None:
         self.process: Process = process
         self.home: bytes = process.id
         self.serial: int = serial
         self.name: str = name
         self.link: Link | None = link
-        self.scope: trio.CancelScope = trio.CancelScope()
+        self.scope: trio.CancelScope = scope
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
@@ -88,7 +88,7 @@ class Local:
             call()
 
     def cancel(self, reason: str | None) -> None:
-        """Ask for its cancellation; the first reason stands."""
+        """Ask for its cancellation; the first reason stands. Not once it has ended: its scope may be another's then."""
         if not self.scope.cancel_called:
             self.reason = reason
             self.scope.cancel()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from .._config import config
 from .._errors import MailboxClosed
 from ..wire import NOTHING
@@ -32,8 +34,6 @@ from ._turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import trio
 
     from ..link import Endpoint, Link
     from ..wire import Shipped
@@ -104,7 +104,7 @@ class Process:
     def new_local(self, name: str) -> tuple[Local, Started]:
         """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""
         self._serial += 1
-        local = Local(self._serial, name, None, self)
+        local = Local(self._serial, name, None, self, trio.CancelScope())
         self.locals[local.serial] = local
         started = Started(self.id, local.serial, name, None)
         local.handle.started = started

@@ -15,6 +15,7 @@ import trio
 from .._errors import CoroCancelled, NotPicklable, ProtocolError
 from ..link import ANY, Trust
 from ..wire import Control, Kind, dumps, loads
+from ._berths import Berths
 from ._definitions import NUMBER, Received
 from ._local import Local, current
 from ._outcome import Ending, Here
@@ -87,6 +88,7 @@ class Runner:
         self._process = process
         self._guests: dict[Link, _Guest] = {}
         self._lane = 0
+        self._berths = Berths()
         services = process.endpoint.services
         services.on_frame(Kind.DEFINE, self._define)
         services.on_frame(Kind.START, self._start)
@@ -142,13 +144,17 @@ class Runner:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)
         definition = guest.functions.called(body)
-        local = Local(serial, "", link, self._process)
+        berth = self._berths.take(self.nursery)
+        local = Local(serial, "", link, self._process, trio.CancelScope() if berth is None else berth.cancel_scope)
         self._process.locals[serial] = guest.running[serial] = local
         if flags & REPLY:
             link.send(Kind.STARTED, serial)
         elif flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
-        self.nursery.start_soon(self._run_guest, guest, local, definition, body, buffers)
+        if berth is None:
+            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers)
+        else:
+            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -173,15 +179,35 @@ class Runner:
 
     # --- running
 
-    async def _run_guest(
+    async def _run_in_scope(
         self, guest: _Guest, local: Local, definition: Definition, body: Buffer, buffers: Sequence[memoryview]
     ) -> None:
-        # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
-        opened = partial(self._opened, definition, local, body, buffers)
-        del body, buffers
-        ended = await self.outcome(local, opened)
+        running = self._run_guest(guest, local, definition, body, buffers, None)
+        del body, buffers  # see below
+        with local.scope:
+            await running
+
+    async def _run_guest(  # noqa: PLR0917 - started by position
+        self,
+        guest: _Guest,
+        local: Local,
+        definition: Definition,
+        body: Buffer,
+        buffers: Sequence[memoryview],
+        berth: trio.Nursery | None,
+    ) -> None:
+        current.set((local,))
+        try:
+            running = self._opened(definition, local, body, buffers)
+            # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
+            del body, buffers
+            ended = Here.returned(await running)
+        except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
+            ended = _failed(local, error)
         self._process.end_local(local)
         del guest.running[local.serial]
+        if berth is not None:
+            self._berths.give_back(berth)
         self._send_outcome(guest, local, ended)
 
     def _opened(
@@ -219,14 +245,9 @@ class Runner:
         current.set((local,))
         try:
             with local.scope:
-                running = opened()
-                del opened
-                return Here.returned(await running)
-        except trio.Cancelled:
-            # Not by its own scope: all that runs in this process is being cancelled.
-            return Here.cancelled(local.reason or "its process ends")
+                return Here.returned(await opened())
         except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
-            return Here.failed(error)
+            return _failed(local, error)
         return Here.cancelled(local.reason)
 
     def _send_outcome(self, guest: _Guest, local: Local, ended: Here) -> None:
@@ -257,3 +278,17 @@ class Runner:
             return Ending.CANCELLED, (error.reason or "").encode(), ()
         where = f"{local.name} at {self._process.endpoint.location}"
         return Ending.ERROR, *pack_error(error, where=where)
+
+
+def _failed(local: Local, error: BaseException) -> Here:
+    """Say how a coroutine ended that raised something, as its scope does when that is left."""
+    cancelled = local.scope.cancel_called
+    if cancelled and isinstance(error, BaseExceptionGroup):
+        _, rest = error.split(trio.Cancelled)
+        if rest is None:
+            return Here.cancelled(local.reason)
+        error = rest
+    if isinstance(error, trio.Cancelled):
+        # If not by its own scope, all that runs in this process is being cancelled.
+        return Here.cancelled(local.reason if cancelled else local.reason or "its process ends")
+    return Here.failed(error)

@@ -30,10 +30,14 @@ async def wait_for_file(path: str) -> None:
 
 
 async def running_here(*, coro: discoro.Coro[list[str]]) -> list[str]:
-    """Name the tasks of this server that are coroutines of the computation, but for this one."""
-    runner = trio.lowlevel.current_task().parent_nursery
+    """Name the coroutines of this server, but for this one, that still have a task."""
+    from discoro_trio.process import current_process  # noqa: PLC0415 - at the server
+
+    runner = current_process().runner.nursery
     assert runner is not None
-    return [task.name for task in runner.child_tasks if task is not trio.lowlevel.current_task()]
+    nurseries = [runner, *(nursery for task in runner.child_tasks for nursery in task.child_nurseries)]
+    tasks = {task for nursery in nurseries for task in nursery.child_tasks} - {trio.lowlevel.current_task()}
+    return [task.name for task in tasks if task.name != "berth"]
 
 
 async def note_and_wait(path: str) -> None:
@@ -220,3 +224,76 @@ async def _stubborn(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> 
         with trio.CancelScope(shield=True):
             await client.send("shielded")
             await coro.receive()
+
+
+@pytest.mark.spec("B02")
+async def test_a_cancel_reaches_no_coroutine_that_runs_after_the_cancelled_one() -> None:
+    async with (
+        open_computation([wait, _pass_checkpoints], servers=1) as computation,
+        discoro.open_coro() as client,
+    ):
+        for _ in range(20):
+            waiting = await computation.run(wait, client)
+            await client.receive()
+            waiting.cancel("enough")
+            with pytest.raises(discoro.CoroCancelled, match="enough"):
+                await waiting.result()
+            assert await computation.run_result(_pass_checkpoints) == "undisturbed"
+
+
+@pytest.mark.spec("B02")
+async def test_what_a_cancelled_coroutine_raises_beside_its_cancellation_is_its_error() -> None:
+    async with (
+        open_computation([_break_in_clean_up], servers=1) as computation,
+        discoro.open_coro() as client,
+    ):
+        broken = await computation.run(_break_in_clean_up, client)
+        await client.receive()
+        broken.cancel()
+        with pytest.raises(ExceptionGroup) as raised:
+            await broken.result()
+        assert [repr(error) for error in raised.value.exceptions] == ["ValueError('broken')"]
+
+
+@pytest.mark.spec("B02")
+async def test_a_coroutine_whose_tasks_are_all_cancelled_is_cancelled_for_the_reason_given() -> None:
+    async with (
+        open_computation([_wait_in_nursery], servers=1) as computation,
+        discoro.open_coro() as client,
+    ):
+        waiting = await computation.run(_wait_in_nursery, client)
+        await client.receive()
+        waiting.cancel("enough")
+        with pytest.raises(discoro.CoroCancelled, match="enough"):
+            await waiting.result()
+
+
+async def _wait_in_nursery(client: discoro.Coro[None]) -> None:
+    async def break_off() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            raise BaseExceptionGroup("all of it", [cancelled]) from None  # noqa: EM101, TRY003
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(break_off)
+        await client.send("waits")
+
+
+async def _pass_checkpoints() -> str:
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    return "undisturbed"
+
+
+async def _break_in_clean_up(client: discoro.Coro[None]) -> None:
+    async def break_in_clean_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("broken")  # noqa: EM101
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(break_in_clean_up)
+        await client.send("waits")
+        await trio.sleep_forever()
