@@ -43,7 +43,7 @@ class Again:
         for serial, started in list(host.started.items()):
             if started in self._calls:
                 del host.started[serial]
-                self._session.keep(started)
+                self._session.records.keep(started)
                 how = self._calls[started]
                 self._nursery.start_soon(self._place, started, *how, name="place a coroutine again")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .._values import Location
     from ..cluster import Publisher
     from ..link import Link
-    from ..process import Call, Coro, Process, Started
+    from ..process import Call, Coro, Keeper, Process, Started
     from ..wire import Control, Shipped
     from ._placement import Placement
     from ._places import Node
@@ -96,6 +96,7 @@ class Session:
         status: Who wants to know what happens.
         waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
+        records: Those of coroutines that somebody here holds.
         again: What to do with coroutines that an idle server refused.
     """
 
@@ -119,6 +120,7 @@ class Session:
         self.patient_until: float | None = None
         self._over = trio.Event()
         self._process = process
+        self.records: Keeper = process.keeper
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     @property
@@ -157,14 +159,6 @@ class Session:
         server = self.servers.get(started.home)
         location = server.location if server is not None else started.host.link.peer.location
         return self._process.handle_to(started, location, self.set_up.computation)
-
-    def record(self, server: Server, serial: int) -> Started | None:
-        """Give the record of a coroutine of a server that runs, or that somebody holds."""
-        return server.host.started.get(serial) or self._process.keeper.found(server.server_id, serial)
-
-    def keep(self, started: Started) -> None:
-        """Let a record be found while somebody holds it."""
-        self._process.keeper.keep(started)
 
     def check_open(self) -> None:
         """Raise ComputationClosed if nothing can be started any more."""

@@ -48,7 +48,7 @@ class Noted(msgspec.Struct, eq=False, gc=False):
     def record(self) -> Started:
         """Give its record, or make that again if nobody has kept it."""
         server = self.server
-        record = server.session.record(server, self.serial)
+        record = server.host.started.get(self.serial) or server.session.records.found(server.server_id, self.serial)
         return record or Started.over(server.server_id, self.serial, self.name, server.host, self.outcome)
 
 

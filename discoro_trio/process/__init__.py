@@ -11,7 +11,7 @@ from ._coro import Coro
 from ._current import current_coro, current_process
 from ._files import Files, OfferFile, files_of
 from ._installed import install_definitions, place_files, write_tree
-from ._keeper import ended_message
+from ._keeper import Keeper, ended_message
 from ._locate import locate
 from ._names import names_of
 from ._nursery import Nursery, open_nursery
@@ -38,6 +38,7 @@ __all__ = [
     "Files",
     "Here",
     "Host",
+    "Keeper",
     "Nursery",
     "OfferFile",
     "Outcome",

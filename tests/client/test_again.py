@@ -39,6 +39,7 @@ class Session:
 
     def __init__(self) -> None:
         self.placement = Placement()
+        self.records = SimpleNamespace(keep=lambda _: None)
         self.servers: dict[bytes, Any] = {}
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -48,9 +49,6 @@ class Session:
         self.placement.add(b"node", name)
         self._changed.unpark_all()
         return host
-
-    def keep(self, started: Started) -> None:
-        pass
 
     def check_open(self) -> None:
         pass
