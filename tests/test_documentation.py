@@ -36,12 +36,14 @@ def blocks(*languages: str) -> dict[str, str]:
 
 
 BLOCKS = blocks("python")
+OTHERS = blocks("py")
+"""Programs of other systems, which stand beside ours and are not installed here."""
 SCRIPTS = {place: script for place, script in blocks("sh").items() if place.startswith("docs/howto/")}
 """What is run for real, in this order; listings of other commands are `console`."""
 
 
 def is_program(code: str) -> bool:
-    return "trio.run(" in code
+    return "trio.run(" in code or "__main__" in code
 
 
 def is_test(code: str) -> bool:
@@ -55,7 +57,7 @@ def test_there_are_programs_tests_and_scripts_to_run() -> None:
 
 
 def run(*command: str | Path, folder: Path) -> str:
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=150)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not re.sub("^monitor: http://.*\n", "", ended.stderr), ended.stderr
     return ended.stdout
@@ -74,6 +76,11 @@ def test_a_test_passes_in_a_project_of_its_own(place: str, tmp_path: Path) -> No
     (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n", encoding="utf-8")
     (tmp_path / "test_sample.py").write_text(BLOCKS[place], encoding="utf-8")
     assert "1 passed" in run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder=tmp_path)
+
+
+@pytest.mark.parametrize("place", OTHERS)
+def test_a_program_of_another_system_compiles(place: str) -> None:
+    compile(OTHERS[place], place, "exec")
 
 
 @pytest.mark.parametrize("place", [p for p, code in BLOCKS.items() if not is_program(code) and not is_test(code)])
