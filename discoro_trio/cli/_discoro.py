@@ -9,7 +9,7 @@ import click
 import platformdirs
 import trio
 
-from ..cluster import open_scheduler
+from ..cluster import Scheduler, open_scheduler
 from ..link import current_endpoint
 from ._common import (
     endpoint_options,
@@ -73,7 +73,7 @@ _SCHEDULER = "Scheduler"
     "--settle",
     is_flag=True,
     group=_SCHEDULER,
-    help="Give no servers for five pulses, until nodes have told what an earlier one gave; by itself after a crash.",
+    help="Give no servers for five pulses, until nodes have told what an earlier one gave; by itself if one left some.",
 )
 @network_options()
 @security_options()
@@ -109,24 +109,30 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
         )
         async with block as scheduler:
             write_mark(mark)
-            show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
-            if options["http_port"] is None:
-                await trio.sleep_forever()
-            async with open_monitor(scheduler, options) as server:
-                logger.info("the monitor is at %s", server.url)
-                await trio.sleep_forever()
+            try:
+                await show(scheduler)
+            finally:
+                if scheduler.idle:  # otherwise the next one waits for the leases there are, and for the old queue
+                    mark.unlink(missing_ok=True)
+
+    async def show(scheduler: Scheduler) -> None:
+        show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
+        if options["http_port"] is None:
+            await trio.sleep_forever()
+        async with open_monitor(scheduler, options) as server:
+            logger.info("the monitor is at %s", server.url)
+            await trio.sleep_forever()
 
     trio.run(run_until_signal, program)
-    mark.unlink(missing_ok=True)
 
 
 def running_mark(udp_port: int) -> Path:
-    """Give the file that is there while the scheduler of a cluster runs here, and after it was killed."""
+    """Give the file that is there while the scheduler of a cluster runs here, and after it left computations behind."""
     return platformdirs.user_state_path("discoro_trio") / f"scheduler-{udp_port}"
 
 
 def write_mark(mark: Path) -> None:
-    """Note that a scheduler runs; one that starts after it was killed waits for what nodes have given."""
+    """Note that a scheduler runs; one that starts after it left computations behind waits for what nodes have given."""
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

@@ -6,6 +6,7 @@ This module carries out what `_scheduling` decides. It is not on the path of a j
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,11 @@ class Scheduler:
 
     # --- status
 
+    @property
+    def idle(self) -> bool:
+        """Whether no computation runs or waits."""
+        return not self._state.claims
+
     async def status(self) -> ClusterStatus:
         """Give the tables of nodes, servers and computations, as they are at this moment."""
         await trio.lowlevel.checkpoint()
@@ -142,6 +148,8 @@ class Scheduler:
         self._carry_out(self._state.room(trio.current_time(), link.peer.process_id, message.free))
 
     def _lost(self, link: Link) -> None:
+        if self._ends():
+            return
         peer = link.peer.process_id
         newer = self._endpoint.links.get(peer)
         if newer is not None and newer is not link:
@@ -150,6 +158,10 @@ class Scheduler:
         self._overview.node_lost(peer)
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
         self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
+
+    def _ends(self) -> bool:
+        """Tell whether it is this scheduler that ends, and not its peer: nobody's turn comes by that."""
+        return self._nursery.cancel_scope.cancel_called or trio.current_effective_deadline() == -math.inf
 
     async def _keep_time(self) -> None:
         """Tell the state the time, when something can follow from it."""

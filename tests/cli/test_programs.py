@@ -172,12 +172,46 @@ async def test_a_second_signal_ends_a_node_at_once_and_leaves_nothing(tmp_path: 
 
 @pytest.mark.fault("F23")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_scheduler_ends_in_order(number: signal.Signals) -> None:
-    async with running("--no_discover") as scheduler:
+async def test_a_scheduler_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    async with running("--no_discover", XDG_STATE_HOME=str(tmp_path)) as scheduler:
         await scheduler.location()
+        (name,) = names_in(tmp_path)
+        assert len(names_in(tmp_path / name)) == 1
         scheduler.process.send_signal(number)
         with trio.fail_after(ORDERLY_SECONDS):
             assert await scheduler.ended() == 0
+    assert names_in(tmp_path / name) == []
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.spec("B19")
+async def test_a_computation_goes_on_when_its_scheduler_ends_in_order_and_the_next_one_takes_it_over(
+    tmp_path: Path,
+) -> None:
+    udp_port = free_udp_port()
+    port = free_udp_port()
+    arguments = ("--udp_port", str(udp_port), "--tcp_ports", str(port), "--no_discover")
+    mark = tmp_path / "discoro_trio" / f"scheduler-{udp_port}"
+    settings = {"XDG_STATE_HOME": str(tmp_path)}
+    async with running(*arguments, **settings) as scheduler:
+        place = await scheduler.location()
+        async with running("node", "-c", "1", "--no_discover", "--peer", place) as node:
+            await node.says("joined the scheduler")
+            async with (
+                discoro.open_endpoint(secret=SECRET, udp_port=udp_port),
+                discoro.Computation([job]).schedule(place) as computation,
+            ):
+                pid = await computation.run_result(job)
+                scheduler.process.terminate()
+                assert await scheduler.ended() == 0
+                assert mark.exists()
+                node.lines.clear()
+                async with running(*arguments, **settings) as again:
+                    await again.location()
+                    await node.says("joined the scheduler")
+                    assert await computation.run_result(job) == pid
+                    again.process.terminate()
+                    assert await again.ended() == 0
 
 
 @pytest.mark.fault("F24")
