@@ -49,10 +49,15 @@ def next_time(after: datetime, time: str) -> datetime:
     return moment if moment >= after else moment + timedelta(days=1)
 
 
+def now() -> datetime:
+    """Look at the clock on the wall."""
+    return datetime.now().astimezone()
+
+
 async def sleep_until(moment: datetime | None) -> None:
     """Sleep until the clock on the wall shows a moment; for ever if there is none."""
     if moment is None:
         await trio.sleep_forever()
     # There is no event for a clock that is set.
-    while (left := (moment - datetime.now().astimezone()).total_seconds()) > 0:  # noqa: ASYNC110
+    while (left := (moment - now()).total_seconds()) > 0:  # noqa: ASYNC110
         await trio.sleep(min(left, _LOOK))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from ._common import (
     shows_itself,
     time_options,
 )
-from ._hours import Hours, sleep_until
+from ._hours import Hours, now, sleep_until
 from ._options import GroupedCommand, Size, TimeOfDay, option
 from ._show import show_node
 from ._signals import run_until_signal
@@ -107,18 +106,19 @@ def _hours(options: Mapping[str, Any]) -> Hours | None:
 
 
 async def _serve_in(hours: Hours, ending: Ending, options: Mapping[str, Any]) -> None:
-    while True:
-        begins = hours.begins(_now())
-        if begins > _now():
+    left = options["serve"]
+    while left is None or left > 0:
+        begins = hours.begins(now())
+        if begins > now():
             logger.info("the hours of service begin at %s", hours.start)
         await sleep_until(begins)
-        await _serve(ending, options, hours)
-        if options["serve"] is not None:
-            return
+        served = await _serve(ending, {**options, "serve": left}, hours)
+        left = None if left is None else left - served
         logger.info("the hours of service are over")
 
 
-async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None = None) -> None:
+async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None = None) -> int:
+    """Be a node until its work is done; give the number of computations that it has served."""
     block = open_node(
         cpus=options["cpus"],
         nodes=options["peer"],
@@ -138,10 +138,11 @@ async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None
             await opened.until_free()
         else:
             await _keep_hours(opened, hours)
+        return opened.served
 
 
 async def _keep_hours(opened: Node, hours: Hours) -> None:
-    begun = _now()
+    begun = now()
     async with trio.open_nursery() as nursery:
 
         async def stop() -> None:
@@ -157,10 +158,6 @@ async def _keep_hours(opened: Node, hours: Hours) -> None:
         nursery.start_soon(end)
         await opened.until_free()
         nursery.cancel_scope.cancel()
-
-
-def _now() -> datetime:
-    return datetime.now().astimezone()
 
 
 def clean(folder: Path) -> None:

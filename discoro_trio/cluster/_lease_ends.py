@@ -99,6 +99,11 @@ class LeaseEnds:
         self.resting = True
         self._free.unpark_all()
 
+    def close(self) -> None:
+        """Note that the servers have ended with the node's block: links that are lost later end no leases."""
+        self.resting = True
+        self._leases.clear()
+
     # --- ends
 
     def _end_soon(self, lease: Lease, over: Over) -> None:

@@ -119,9 +119,9 @@ class Leasing(LeaseEnds):
         return [(one.location.addr, one.location.port) for one in servers if one is not None and one.up.is_set()]
 
     def _revoke(self, link: Link, revoke: messages.Revoke) -> None:
-        held = self._holding.leases.get(revoke.computation)
-        if held is not None and held.scheduler_id == link.peer.process_id:
-            self._end_soon(self._leases[revoke.computation], Over.REVOKED)
+        held, lease = self._holding.leases.get(revoke.computation), self._leases.get(revoke.computation)
+        if held is not None and lease is not None and held.scheduler_id == link.peer.process_id:
+            self._end_soon(lease, Over.REVOKED)
 
     # --- clients
 

@@ -138,14 +138,17 @@ class Node:
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats taken until cancelled; a template that ends is started again."""
-        while True:
-            async with open_template(folder=self._passing) as template, trio.open_nursery() as nursery:
-                for seat in self._seats:
-                    nursery.start_soon(self._keep_seat, seat, template, name=f"server {seat.number}")
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
-                await template.wait_ended()
-                logger.warning("the template process of the servers ended; another one is started")
+        try:
+            while True:
+                async with open_template(folder=self._passing) as template, trio.open_nursery() as nursery:
+                    for seat in self._seats:
+                        nursery.start_soon(self._keep_seat, seat, template, name=f"server {seat.number}")
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await template.wait_ended()
+                    logger.warning("the template process of the servers ended; another one is started")
+        finally:
+            self._leasing.close()
 
     async def _keep_seat(self, seat: Seat, template: Template) -> None:
         try:

@@ -176,10 +176,12 @@ class Link:
                 nursery.start_soon(self._read, nursery, name=f"reader from {self.peer_name}")
                 task_status.started()
         finally:
-            self._end()
-            with trio.CancelScope(shield=True):
-                await self._transport.aclose()
-            self.ended.set()
+            try:
+                self._end()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._transport.aclose()
+                self.ended.set()
 
     def _end(self) -> None:
         self.lost = True

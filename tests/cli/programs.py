@@ -16,7 +16,7 @@ import psutil
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 LOCATION = re.compile(r"listens at (\S+?)[,\s]")
@@ -89,13 +89,15 @@ class Program:
 
 
 @asynccontextmanager
-async def running(*arguments: str, **variables: str) -> AsyncIterator[Program]:
-    """Run `python -m discoro_trio` with arguments; leaving the block kills it, if it still runs."""
-    command = [sys.executable, "-m", "discoro_trio", *arguments]
+async def running(
+    *arguments: str, program: Sequence[str] = ("-m", "discoro_trio"), **variables: str
+) -> AsyncIterator[Program]:
+    """Run `python -m discoro_trio`, or another program, with arguments; leaving the block kills it if it still runs."""
+    command = [sys.executable, *program, *arguments]
     process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, env=environment(**variables))
-    program = Program(process)
+    started = Program(process)
     try:
-        yield program
+        yield started
     finally:
         with trio.CancelScope(shield=True):
             process.kill()

@@ -10,10 +10,11 @@ import psutil
 import pytest
 import trio
 
-from tests.cli.programs import free_udp_port, output, running
+from tests.cli.programs import SECRET, free_udp_port, output, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 MINUTES = 10
 MIB = 1024**2
@@ -33,9 +34,12 @@ def memory_of(processes: list[psutil.Process]) -> list[int]:
 @pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 async def test_an_idle_node_with_two_servers_and_a_scheduler_use_less_than_a_hundredth_of_a_core_and_do_not_grow(
-    record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
+    record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    port = ("--udp_port", str(free_udp_port()))
+    secret = tmp_path / "secret"  # a file, as in a cluster that people run: the programs follow it
+    secret.touch(mode=0o600)
+    secret.write_text(SECRET, encoding="ascii")
+    port = ("--udp_port", str(free_udp_port()), "--secret_file", str(secret))
     async with running(*port) as scheduler, running("node", *port, "-c", "2") as node:
         place = await scheduler.location()
         await node.says("joined")

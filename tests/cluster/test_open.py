@@ -57,6 +57,18 @@ async def apart(block: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
         leave.set()
 
 
+@pytest.mark.spec("B20")
+async def test_a_node_whose_block_is_left_ends_while_a_computation_runs_there() -> None:
+    given = options()
+    async with discoro.open_scheduler(**given):
+        with pytest.RaisesGroup(discoro.ServerLost), trio.fail_after(20):
+            async with (
+                discoro.Computation([trio.sleep_forever]).schedule() as computation,
+                apart(discoro.open_node(cpus=1, **given)),
+            ):
+                await computation.run(trio.sleep_forever)
+
+
 async def where(*, coro: discoro.Coro[Any]) -> discoro.Location:
     await trio.lowlevel.checkpoint()
     return coro.location
