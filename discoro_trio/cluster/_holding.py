@@ -60,17 +60,27 @@ class Lease:
 
 
 class Holding:
-    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's."""
+    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's.
 
-    def __init__(self, seats: Iterable[int]) -> None:
+    Args:
+        seats: Their numbers.
+        most_leases: How many leases there can be at once; None for as many as there are seats.
+    """
+
+    def __init__(self, seats: Iterable[int], *, most_leases: int | None = None) -> None:
         self.seats = sorted(seats)
+        self._most_leases = most_leases
         self.leases: dict[bytes, Lease] = {}
         self._holder: dict[int, Lease] = {}
 
     @property
     def free(self) -> int:
-        """The number of seats that nobody has."""
-        return len(self.seats) - len(self._holder)
+        """The number of seats that a further lease could have."""
+        return 0 if self._full else len(self.seats) - len(self._holder)
+
+    @property
+    def _full(self) -> bool:
+        return self._most_leases is not None and len(self.leases) >= self._most_leases
 
     def holder(self, seat: int) -> Lease | None:
         """Tell who has a seat."""
@@ -84,7 +94,7 @@ class Holding:
         A computation that has some gets more only under the terms that it has.
         """
         lease = self.leases.get(terms.computation)
-        if lease is not None and (lease.over is not None or not _same(lease, terms)):
+        if self._full if lease is None else lease.over is not None or not _same(lease, terms):
             return 0
         seats = [seat for seat in self.seats if seat not in self._holder][: max(terms.servers, 0)]
         if not seats:

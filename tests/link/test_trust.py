@@ -14,6 +14,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio import Location, PeerDisconnected, ProtocolError
 from discoro_trio.cluster import messages
+from discoro_trio.cluster._users import Become, User
 from discoro_trio.link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
 from discoro_trio.link._reach import AskToDial, Dial
 from discoro_trio.link._sharing import SharedOffer
@@ -44,6 +45,7 @@ GIVING = [
     messages.Begin(ID, ID, bytes(32), b"", ".", [], [], 1, forward_output=False, pulse_interval=10.0),
     messages.Finish("reason"),
     messages.CloseIfIdle(),
+    Become(User("root", 0, 0, (), "/")),
 ]
 
 
