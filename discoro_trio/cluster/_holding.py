@@ -55,8 +55,10 @@ class Lease:
     busy: set[int] = attrs.Factory(set)
     """The seats at which something runs, or which are being set up."""
     idle_since: dict[int, float] = attrs.Factory(dict)
-    since: float = 0.0
-    """When it was given."""
+    looked: int = 0
+    """How often it was looked whether its client has come, once a pulse."""
+    next_look: float = 0.0
+    """When it is looked again."""
 
 
 class Holding:
@@ -100,7 +102,8 @@ class Holding:
         if not seats:
             return 0
         if lease is None:
-            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id, since=now)
+            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id)
+            lease.next_look = now + terms.pulse_interval
         for seat in seats:
             self._holder[seat] = lease
             lease.seats.add(seat)
@@ -195,20 +198,24 @@ class Holding:
         self._holder[seat].busy.add(seat)
 
     def unattended(self, now: float) -> list[bytes]:
-        """Give the leases whose client did not come within five pulses."""
+        """Give the leases whose client did not come within five pulses.
+
+        Looks are counted, not seconds: when this process did not run for a while, what its client said may wait to be
+        read, and that while is one look.
+        """
+        for lease in self.leases.values():
+            if not lease.attended and now >= lease.next_look:
+                lease.looked += 1
+                lease.next_look = now + lease.terms.pulse_interval
         return [
             computation
             for computation, lease in self.leases.items()
-            if not lease.attended and lease.over is None and now - lease.since >= PULSES * lease.terms.pulse_interval
+            if not lease.attended and lease.over is None and lease.looked >= PULSES
         ]
 
     def next_look(self) -> float:
         """Give the next time at which `idle` or `unattended` may have something."""
-        times = [
-            lease.since + PULSES * lease.terms.pulse_interval
-            for lease in self.leases.values()
-            if not lease.attended and lease.over is None
-        ]
+        times = [lease.next_look for lease in self.leases.values() if not lease.attended and lease.over is None]
         times += [
             lease.idle_since[seat] + lease.terms.zombie_period
             for seat, lease in self._holder.items()
