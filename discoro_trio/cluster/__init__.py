@@ -9,7 +9,7 @@ from ._open import current_scheduler, open_cluster, open_node, open_scheduler
 from ._options import check_period, check_pulse_interval
 from ._presence import find_scheduler
 from ._scheduler import Scheduler
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 from ._subscriptions import Event, Publisher, Subscription
 from ._tables import status_as_json, status_as_table, status_from_json
 
@@ -25,6 +25,7 @@ __all__ = [
     "Publisher",
     "Scheduler",
     "ServerStatus",
+    "ServerVitals",
     "Subscription",
     "check_period",
     "check_pulse_interval",

@@ -77,7 +77,7 @@ class Node:
         for seat in self._seats:
             seat.watches_node = not embedded
         checkups = Checkups(self._listening)
-        self._telling = Telling(Vitals(folder), self._listening, checkups.blocked)
+        self._telling = Telling(Vitals(folder, self._listening), self._listening, checkups.blocked)
         self._leasing = Leasing(endpoint, nursery, self._seats, folder, users)
         services = endpoint.services
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
