@@ -28,6 +28,7 @@ from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
 from ._secret import secret
 from ._show import show_scheduler
 from ._signals import run_until_signal
+from ._stacks import stacks
 from ._status import status
 from ._top import top
 
@@ -143,5 +144,6 @@ def write_mark(mark: Path) -> None:
 discoro.add_command(doctor)
 discoro.add_command(monitor)
 discoro.add_command(secret)
+discoro.add_command(stacks)
 discoro.add_command(status)
 discoro.add_command(top)

@@ -42,6 +42,10 @@ class Children:
         self._failed: list[Started | BaseException] = []
         self._moved = trio.lowlevel.ParkingLot()
 
+    def running(self) -> set[Started]:
+        """Give the coroutines that have not ended."""
+        return self._running
+
     # --- those that come
 
     @contextmanager

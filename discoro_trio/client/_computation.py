@@ -6,7 +6,7 @@ The ways to run something in it are with `Runs`; the running computation behind 
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,7 +25,6 @@ from ._branch import ComputationHandle
 from ._checks import at_least_one, not_negative
 from ._components import check_components, pack
 from ._hub import Hub
-from ._journal import Journal
 from ._owned import Owned
 from ._runs import Runs
 from ._session import Session, SetUp
@@ -36,7 +35,7 @@ from ._turn import Asked, Turn
 from ._upkeep import restart_server, resume_node, suspend_node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -124,7 +123,6 @@ class Computation(Runs):
         )
         self._status_coro = _coro(status_coro)
         self._status = Publisher(self._snapshot)
-        self._journals: list[Journal] = []
         self._was_closed = False
 
     # --- its life
@@ -149,9 +147,8 @@ class Computation(Runs):
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
-            session = self._session = Session(process, nursery, self._set_up(), self._status, self._journals)
-            for journal in self._journals:
-                journal.open(session)
+            session = Session(process, nursery, self._set_up(), self._status)
+            self._session = session
             self._owned = Owned(session)
             self._was_closed = False
             hub = Hub.of(process.endpoint)
@@ -164,7 +161,10 @@ class Computation(Runs):
                 link = await _scheduler_link(process, scheduler, self.options.timeout)
                 await turn.take(link, nursery)
                 self._status.tell(Status.ComputationScheduled, process.endpoint.location)
-                with process.names.kept_at(lambda: session.scheduler):
+                with (
+                    process.names.kept_at(lambda: session.scheduler),
+                    process.pictures.block(f"run in {session.set_up.name}", self._owned.running),
+                ):
                     yield self
             finally:
                 await self.close()
@@ -266,18 +266,6 @@ class Computation(Runs):
 
     def _snapshot(self) -> ClusterStatus | None:
         return snapshot_of(self._session) if self._session is not None else None
-
-    @contextmanager
-    def _followed(self) -> Iterator[Journal]:
-        """Keep a journal of what happens, for one who looks while the block lasts."""
-        journal = Journal()
-        if self._session is not None and not self._session.closed:
-            journal.open(self._session)
-        self._journals.append(journal)
-        try:
-            yield journal
-        finally:
-            self._journals.remove(journal)
 
     # --- what is changed while it runs
 

@@ -88,7 +88,8 @@ class Mapping:
         self._bar = Bar(self._described.name, length_hint(self._source, 0) or None, wanted=progress)
         failure: BaseException | None = None
         try:
-            with self._bar:
+            name = f"map in {self._session.set_up.name}"
+            with self._bar, self._session.pictures.block(name, lambda: self._running):
                 async with open_background() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._feed_safely)

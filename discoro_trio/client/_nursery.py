@@ -200,7 +200,8 @@ class ComputationNursery:
     async def opened(self) -> AsyncIterator[ComputationNursery]:
         """Be open while the block lasts."""
         children = self._children
-        with self.cancel_scope:
+        name = f"nursery in {self._session.set_up.name}"
+        with self.cancel_scope, self._session.pictures.block(name, children.running):
             errors: list[BaseException] = []
             try:
                 async with open_background() as tasks:

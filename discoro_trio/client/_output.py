@@ -46,8 +46,6 @@ class Line:
     """`STDOUT`, `STDERR` or `LOG`."""
     text: str
     """Without its end."""
-    level: str
-    """`print`, `stderr`, or the name of the log record's level in small letters."""
 
     @property
     def prefix(self) -> str:
@@ -162,8 +160,7 @@ class Display:
             logger.warning("what servers print cannot be shown any more: %s", error)
 
     def _log(self, location: Location, logged: output.Logged) -> None:
-        level = logging.getLevelName(logged.level).lower()
-        line = Line(location, logged.coro, output.LOG, logged.text, level)
+        line = Line(location, logged.coro, output.LOG, logged.text)
         for watcher in self.watchers:
             watcher(line)
         there = logging.getLogger(logged.logger)
@@ -187,8 +184,7 @@ class Display:
 
 
 def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:
-    text = data.removesuffix(b"\r").decode(errors="backslashreplace")
-    return Line(location, coro, stream, text, "print" if stream == output.STDOUT else "stderr")
+    return Line(location, coro, stream, data.removesuffix(b"\r").decode(errors="backslashreplace"))
 
 
 def _levels() -> dict[str, int]:

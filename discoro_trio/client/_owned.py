@@ -24,6 +24,10 @@ class Owned:
         self._failed: list[Started] = []
         self._closing = False
 
+    def running(self) -> set[Started]:
+        """Give the coroutines that have not ended."""
+        return self._running
+
     def add(self, started: Started) -> Coro[Any]:
         """Own a coroutine; give a handle to it."""
         self._running.add(started)

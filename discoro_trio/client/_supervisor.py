@@ -148,9 +148,13 @@ class Supervisor:
         while self._children:
             await self._moved.park()
 
+    def running(self) -> list[Started]:
+        """Give the coroutines that the children are now."""
+        return [child.started for child in self._children if child.started is not None]
+
     async def cancel(self) -> None:
         """Cancel all children and wait, shielded, for their clean-up."""
-        running = [child.started for child in self._children if child.started is not None]
+        running = self.running()
         self._children.clear()
         await self._session.cancel_and_wait(running, "its supervisor's block was left")
 
@@ -192,7 +196,8 @@ async def open_supervisor(
     try:
         async with open_background() as nursery:
             nursery.start_soon(supervisor.run)
-            yield supervisor
-            await supervisor.until_all_ended()
+            with session.pictures.block(f"supervisor in {session.set_up.name}", supervisor.running):
+                yield supervisor
+                await supervisor.until_all_ended()
     finally:
         await supervisor.cancel()

@@ -9,23 +9,26 @@ from ._open import current_scheduler, open_cluster, open_node, open_scheduler
 from ._options import check_period, check_pulse_interval
 from ._presence import find_scheduler
 from ._scheduler import Scheduler
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
+from ._stacks import AskStacks, ProcessStacks, StacksAre
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
 from ._subscriptions import Event, Publisher, Subscription
-from ._tables import status_as_json, status_as_table, status_from_json
+from ._tables import printable, status_as_json, status_as_table, status_from_json
 
 __all__ = [
     "FOLDER_PREFIX",
+    "AskStacks",
     "ClusterStatus",
     "ComputationStatus",
     "CoroStatus",
     "Event",
     "Node",
     "NodeStatus",
+    "ProcessStacks",
     "Progress",
     "Publisher",
     "Scheduler",
     "ServerStatus",
-    "ServerVitals",
+    "StacksAre",
     "Subscription",
     "check_period",
     "check_pulse_interval",
@@ -35,6 +38,7 @@ __all__ = [
     "open_cluster",
     "open_node",
     "open_scheduler",
+    "printable",
     "status_as_json",
     "status_as_table",
     "status_from_json",

@@ -55,34 +55,22 @@ class Lease:
     busy: set[int] = attrs.Factory(set)
     """The seats at which something runs, or which are being set up."""
     idle_since: dict[int, float] = attrs.Factory(dict)
-    looked: int = 0
-    """How often it was looked whether its client has come, once a pulse."""
-    next_look: float = 0.0
-    """When it is looked again."""
+    since: float = 0.0
+    """When it was given."""
 
 
 class Holding:
-    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's.
+    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's."""
 
-    Args:
-        seats: Their numbers.
-        most_leases: How many leases there can be at once; None for as many as there are seats.
-    """
-
-    def __init__(self, seats: Iterable[int], *, most_leases: int | None = None) -> None:
+    def __init__(self, seats: Iterable[int]) -> None:
         self.seats = sorted(seats)
-        self._most_leases = most_leases
         self.leases: dict[bytes, Lease] = {}
         self._holder: dict[int, Lease] = {}
 
     @property
     def free(self) -> int:
-        """The number of seats that a further lease could have."""
-        return 0 if self._full else len(self.seats) - len(self._holder)
-
-    @property
-    def _full(self) -> bool:
-        return self._most_leases is not None and len(self.leases) >= self._most_leases
+        """The number of seats that nobody has."""
+        return len(self.seats) - len(self._holder)
 
     def holder(self, seat: int) -> Lease | None:
         """Tell who has a seat."""
@@ -96,14 +84,13 @@ class Holding:
         A computation that has some gets more only under the terms that it has.
         """
         lease = self.leases.get(terms.computation)
-        if self._full if lease is None else lease.over is not None or not _same(lease, terms):
+        if lease is not None and (lease.over is not None or not _same(lease, terms)):
             return 0
         seats = [seat for seat in self.seats if seat not in self._holder][: max(terms.servers, 0)]
         if not seats:
             return 0
         if lease is None:
-            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id)
-            lease.next_look = now + terms.pulse_interval
+            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id, since=now)
         for seat in seats:
             self._holder[seat] = lease
             lease.seats.add(seat)
@@ -198,24 +185,20 @@ class Holding:
         self._holder[seat].busy.add(seat)
 
     def unattended(self, now: float) -> list[bytes]:
-        """Give the leases whose client did not come within five pulses.
-
-        Looks are counted, not seconds: when this process did not run for a while, what its client said may wait to be
-        read, and that while is one look.
-        """
-        for lease in self.leases.values():
-            if not lease.attended and now >= lease.next_look:
-                lease.looked += 1
-                lease.next_look = now + lease.terms.pulse_interval
+        """Give the leases whose client did not come within five pulses."""
         return [
             computation
             for computation, lease in self.leases.items()
-            if not lease.attended and lease.over is None and lease.looked >= PULSES
+            if not lease.attended and lease.over is None and now - lease.since >= PULSES * lease.terms.pulse_interval
         ]
 
     def next_look(self) -> float:
         """Give the next time at which `idle` or `unattended` may have something."""
-        times = [lease.next_look for lease in self.leases.values() if not lease.attended and lease.over is None]
+        times = [
+            lease.since + PULSES * lease.terms.pulse_interval
+            for lease in self.leases.values()
+            if not lease.attended and lease.over is None
+        ]
         times += [
             lease.idle_since[seat] + lease.terms.zombie_period
             for seat, lease in self._holder.items()

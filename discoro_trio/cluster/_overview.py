@@ -45,6 +45,16 @@ class Overview:
         services.on_notice(messages.ServerReport, self._reported)
         services.on_request(messages.AskStatus, self._asked)
 
+    @property
+    def clients(self) -> list[bytes]:
+        """The ids of the clients that have computations here."""
+        return list(self._clients)
+
+    @property
+    def nodes(self) -> list[bytes]:
+        """The ids of the nodes."""
+        return list(self._state.nodes)
+
     def tables(self) -> ClusterStatus:
         """Give the tables, as they are at this moment."""
         now, wall = trio.current_time(), time.time()
@@ -73,7 +83,8 @@ class Overview:
         """Note what a node has."""
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
-            self._census.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
+            now, node_id = trio.current_time(), link.peer.process_id
+            self._census.pulsed(now, node_id, info(node.facts, pulse), pulse.blocked)
 
     def node_lost(self, node_id: bytes) -> None:
         """Forget the servers of a node."""

@@ -22,6 +22,7 @@ from ._facts import PULSES, Freed, NodeFacts, Over, Resources
 from ._options import check_period, check_pulse_interval
 from ._overview import Overview
 from ._scheduling import Scheduling
+from ._stacks import ClusterStacks
 from ._translation import held, submission, to_client
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Scheduler:
         self._state = Scheduling(self._rules)
         self._answered = trio.lowlevel.ParkingLot()
         self._overview = Overview(endpoint, self._state)
+        ClusterStacks(endpoint, self._overview)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_request(messages.AskNodes, self._ask_nodes)
@@ -154,8 +156,6 @@ class Scheduler:
         newer = self._endpoint.links.get(peer)
         if newer is not None and newer is not link:
             return
-        if self._endpoint.closing or trio.current_effective_deadline() == -math.inf:
-            return  # it is this end that goes: nobody has given anything up, so it is nobody's turn
         now = trio.current_time()
         self._overview.node_lost(peer)
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))

@@ -59,6 +59,8 @@ class ServerSpec(msgspec.Struct, frozen=True):
     """The most bytes of a file that it takes."""
     limits: Limits
     """What the kernel holds it to."""
+    stack_file: str
+    """Where it writes its stack when the node asks for that by a signal."""
     settings: dict[str, Any]
     """The node's `config`, by field name."""
 
@@ -71,6 +73,9 @@ class Server:
         self.process = process
         self.link = link
         self.folder = folder
+        self.stack_file = _stack_file(folder)
+        self.dumping = trio.Lock()
+        """Held while its stack is written."""
         self.location = Location("", 0)
         self.up = trio.Event()
         self.lease: Lease | None = None
@@ -142,13 +147,14 @@ class Seat:
 
     def _leave(self, folder: Path, *, keeps: bool) -> None:
         """Remove a working folder, or put it where what is kept goes."""
+        _stack_file(folder).unlink(missing_ok=True)
         if keeps and self.dest_path is not None:
             folder.rename(self.dest_path / folder.name)
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _run_server(self, template: Template, folder: Path) -> None:
-        spec = self._spec()
+        spec = self._spec(folder)
         interval = config.MinPulseInterval if self.watches_node else 0.0
         told = msgspec.msgpack.encode(spec)
         process = await template.fork(told, folder=folder, on_output=self._wrote, pulse_interval=interval)
@@ -169,7 +175,7 @@ class Seat:
     def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
         self._events.wrote(self, stream, data)
 
-    def _spec(self) -> ServerSpec:
+    def _spec(self, folder: Path) -> ServerSpec:
         identity = self._endpoint.identity
         options = self._endpoint.options or EndpointOptions()
         return ServerSpec(
@@ -187,6 +193,7 @@ class Seat:
             cafile=_text(options.cafile),
             max_file_size=files_of(self._endpoint).max_file_size,
             limits=self.limits,
+            stack_file=str(_stack_file(folder)),
             settings=attrs.asdict(config),
         )
 
@@ -206,6 +213,11 @@ class Seat:
             self.server.link.peer = attrs.evolve(self.server.link.peer, location=location)
             self.server.up.set()
             self._events.up(self)
+
+
+def _stack_file(folder: Path) -> Path:
+    """Give the file for the stack of the server that works in a folder; beside it, as the folder is the users'."""
+    return Path(f"{folder}.stack")
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

@@ -23,8 +23,8 @@ from . import _messages as messages
 from ._reports import Reporter
 from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
+from ._stack_dump import prepare_dump
 from ._template_os import set_process_name
-from ._users import Become, become
 
 if TYPE_CHECKING:
     import socket
@@ -47,7 +47,6 @@ class Server:
         endpoint.vigil.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
-        services.on_request(Become, become, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
         services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)
@@ -156,5 +155,6 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
     """
     os.set_blocking(tail_fd, False)
     told = msgspec.msgpack.decode(spec, type=ServerSpec)
+    prepare_dump(Path(told.stack_file))
     told.limits.apply()
     trio.run(_serve, told, link, tail_fd)

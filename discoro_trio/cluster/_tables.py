@@ -12,7 +12,7 @@ import attrs
 
 from .._values import Location, NodeInfo
 from ..process import Coro
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,9 +63,7 @@ def _node(row: dict[str, Any]) -> NodeStatus:
 
 def _server(row: dict[str, Any]) -> ServerStatus:
     coroutines = tuple(_coro(one) for one in row["coroutines"])
-    vitals = ServerVitals(**row["vitals"]) if row["vitals"] is not None else None
-    location = Location.parse(row["location"])
-    return ServerStatus(**{**row, "location": location, "coroutines": coroutines, "vitals": vitals})
+    return ServerStatus(**{**row, "location": Location.parse(row["location"]), "coroutines": coroutines})
 
 
 def _coro(row: dict[str, Any]) -> CoroStatus:
@@ -108,12 +106,12 @@ def _computations(status: ClusterStatus) -> Iterable[Sequence[object]]:
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [tuple(head), *(tuple(_printable(str(cell)) for cell in row) for row in rows)]
+    lines = [tuple(head), *(tuple(printable(str(cell)) for cell in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([title, *texts] if len(lines) > 1 else [title, "none"])
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names are made by others: what a terminal would obey is shown instead."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

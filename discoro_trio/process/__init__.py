@@ -18,6 +18,19 @@ from ._nursery import Nursery, open_nursery
 from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
+from ._pictures import (
+    END,
+    MESSAGE,
+    ROOM,
+    THREAD,
+    AskPicture,
+    Picture,
+    Pictures,
+    TaskPicture,
+    ThreadPicture,
+    Wanted,
+    is_users,
+)
 from ._process import Process
 from ._rci import RCI, locate_rci
 from ._send_file import del_file, send_file
@@ -29,7 +42,12 @@ from ._turns import Turns
 from ._typed import Typed
 
 __all__ = [
+    "END",
+    "MESSAGE",
     "RCI",
+    "ROOM",
+    "THREAD",
+    "AskPicture",
     "Call",
     "Channel",
     "Coro",
@@ -42,10 +60,15 @@ __all__ = [
     "Nursery",
     "OfferFile",
     "Outcome",
+    "Picture",
+    "Pictures",
     "Process",
     "Started",
+    "TaskPicture",
+    "ThreadPicture",
     "Turns",
     "Typed",
+    "Wanted",
     "current_coro",
     "current_process",
     "del_file",
@@ -54,6 +77,7 @@ __all__ = [
     "ensure_endpoint",
     "files_of",
     "install_definitions",
+    "is_users",
     "locate",
     "locate_channel",
     "locate_rci",

@@ -25,6 +25,7 @@ from ._local import Local, current
 from ._mail import Mail, tell_ended
 from ._names import Names
 from ._outcome import Here
+from ._pictures import Pictures
 from ._rcis import Rcis
 from ._runner import Runner
 from ._started import Started
@@ -68,6 +69,7 @@ class Process:
         self.rcis: Rcis = Rcis(self)
         self.files: Files = Files(self)
         self.tickets: Tickets = Tickets(self)
+        self.pictures: Pictures = Pictures(self)
         self._serial = 0
 
     # --- coroutines that live here

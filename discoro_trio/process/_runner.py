@@ -152,9 +152,9 @@ class Runner:
         elif flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
         if berth is None:
-            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers, name=definition.name)
+            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers)
         else:
-            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth, name=definition.name)
+            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -215,12 +215,10 @@ class Runner:
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
         described = definition.described()
-        content = loads(memoryview(body)[NUMBER.size :], buffers)
-        if type(content) is tuple:
-            local.name = described.name
-            return self.called(described, local, content, {})
-        args, kwargs, name = content
-        local.name = name or described.name
+        local.name = described.name
+        args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
+        if name:
+            (local.name,) = name
         return self.called(described, local, args, kwargs)
 
     def called(

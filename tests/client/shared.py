@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-SECRET = b"the secret of these tests, ready"
-"""The key itself: what makes one of a passphrase takes long."""
+SECRET = "the secret of these tests"
 
 
 class Cluster:
