@@ -112,6 +112,12 @@ def test_the_scripts_of_a_page_work_between_two_machines(page: str, tmp_path: Pa
     assert there.stat().st_mode & 0o777 == 0o600
 
 
+def test_no_line_of_code_is_cut_off_in_a_browser() -> None:
+    columns = 95  # of the theme's column for text
+    shown = blocks("python", "py", "sh", "console", "yaml").items()
+    assert [(place, line) for place, code in shown for line in code.splitlines() if len(line) > columns] == []
+
+
 COMMANDS = [
     (place, command)
     for place, text in blocks("sh", "console").items()

@@ -25,7 +25,7 @@ from ._common import (
     time_options,
 )
 from ._hours import Hours, now, sleep_until
-from ._options import GroupedCommand, Size, TimeOfDay, option
+from ._options import GroupedCommand, Names, Size, TimeOfDay, option
 from ._show import show_node
 from ._signals import run_until_signal
 
@@ -68,6 +68,13 @@ _SERVERS, _SERVICE = "Servers", "Service"
 @option("--max_memory", type=Size(), group=_SERVERS, help="Most memory of one server, such as 2G. [default: any]")
 @option("--max_files", type=int, group=_SERVERS, help="Most files and connections of one server.")
 @option("--max_processes", type=int, group=_SERVERS, help="Most processes and threads of the servers' user.")
+@option("--user", metavar="NAME", group=_SERVERS, help="User as whom servers run, if this program runs as root.")
+@option(
+    "--users",
+    type=Names(),
+    group=_SERVERS,
+    help="Users of whom each computation gets one, such as job1,job2; it waits while all are in use.",
+)
 @option("--clean", is_flag=True, group="Files", help="Remove first what nodes that were killed left in the folder.")
 @option("--serve", type=click.IntRange(min=1), group=_SERVICE, help="End after so many computations.")
 @option("--service_start", type=TimeOfDay(), group=_SERVICE, help="Time of the day to begin to serve.")
@@ -129,6 +136,8 @@ async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None
         max_memory=options["max_memory"],
         max_files=options["max_files"],
         max_processes=options["max_processes"],
+        user=options["user"],
+        users=options["users"] or (),
         **endpoint_options(options),
     )
     async with block as opened:

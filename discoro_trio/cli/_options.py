@@ -109,6 +109,17 @@ class Ports(click.ParamType[str]):
         return text
 
 
+class Names(click.ParamType[list[str]]):
+    """Names, such as job1,job2; a list in a file."""
+
+    name = "A,B,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
+        """Take them apart."""
+        given = [str(part) for part in value] if isinstance(value, list | tuple) else str(value).split(",")
+        return [name.strip() for name in given if name.strip()]
+
+
 class TimeOfDay(click.ParamType[str]):
     """A time of the day, such as 08:30."""
 

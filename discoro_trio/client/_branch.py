@@ -52,7 +52,7 @@ class Branch(Session):
             node_setup=[],
             server_setup=[],
         )
-        super().__init__(process, nursery, set_up, Publisher(lambda: None))
+        super().__init__(process, nursery, set_up, Publisher(lambda: None), journals=[])
         self.members: BranchMembers = BranchMembers(self, process, nursery)
         self.owned = Owned(self)
         process.endpoint.services.on_notice(messages.Members, self._told, trust=ANY)

@@ -6,7 +6,7 @@ The ways to run something in it are with `Runs`; the running computation behind 
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,6 +25,7 @@ from ._branch import ComputationHandle
 from ._checks import at_least_one, not_negative
 from ._components import check_components, pack
 from ._hub import Hub
+from ._journal import Journal
 from ._owned import Owned
 from ._runs import Runs
 from ._session import Session, SetUp
@@ -35,7 +36,7 @@ from ._turn import Asked, Turn
 from ._upkeep import restart_server, resume_node, suspend_node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -123,6 +124,7 @@ class Computation(Runs):
         )
         self._status_coro = _coro(status_coro)
         self._status = Publisher(self._snapshot)
+        self._journals: list[Journal] = []
         self._was_closed = False
 
     # --- its life
@@ -147,8 +149,9 @@ class Computation(Runs):
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
-            session = Session(process, nursery, self._set_up(), self._status)
-            self._session = session
+            session = self._session = Session(process, nursery, self._set_up(), self._status, self._journals)
+            for journal in self._journals:
+                journal.open(session)
             self._owned = Owned(session)
             self._was_closed = False
             hub = Hub.of(process.endpoint)
@@ -266,6 +269,18 @@ class Computation(Runs):
 
     def _snapshot(self) -> ClusterStatus | None:
         return snapshot_of(self._session) if self._session is not None else None
+
+    @contextmanager
+    def _followed(self) -> Iterator[Journal]:
+        """Keep a journal of what happens, for one who looks while the block lasts."""
+        journal = Journal()
+        if self._session is not None and not self._session.closed:
+            journal.open(self._session)
+        self._journals.append(journal)
+        try:
+            yield journal
+        finally:
+            self._journals.remove(journal)
 
     # --- what is changed while it runs
 

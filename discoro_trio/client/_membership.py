@@ -234,6 +234,8 @@ class Membership:
         self._session.places.remove(server)
         self._session.display.remove(server.server_id)
         lose_all(server.host, server.loss())
+        for journal in self._session.journals:
+            journal.server_gone(server)
         self._session.changed()
 
 

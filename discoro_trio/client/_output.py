@@ -46,6 +46,8 @@ class Line:
     """`STDOUT`, `STDERR` or `LOG`."""
     text: str
     """Without its end."""
+    level: str
+    """`print`, `stderr`, or the name of the log record's level in small letters."""
 
     @property
     def prefix(self) -> str:
@@ -160,7 +162,8 @@ class Display:
             logger.warning("what servers print cannot be shown any more: %s", error)
 
     def _log(self, location: Location, logged: output.Logged) -> None:
-        line = Line(location, logged.coro, output.LOG, logged.text)
+        level = logging.getLevelName(logged.level).lower()
+        line = Line(location, logged.coro, output.LOG, logged.text, level)
         for watcher in self.watchers:
             watcher(line)
         there = logging.getLogger(logged.logger)
@@ -184,7 +187,8 @@ class Display:
 
 
 def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:
-    return Line(location, coro, stream, data.removesuffix(b"\r").decode(errors="backslashreplace"))
+    text = data.removesuffix(b"\r").decode(errors="backslashreplace")
+    return Line(location, coro, stream, text, "print" if stream == output.STDOUT else "stderr")
 
 
 def _levels() -> dict[str, int]:

@@ -42,6 +42,8 @@ class Server:
         session.placement.change(self.server_id, -1)
         if session.status.active:
             tell_ended(self, started)
+        for journal in session.journals:
+            journal.end(started)
 
     @property
     def closed_idle(self) -> bool:

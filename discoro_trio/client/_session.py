@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..link import Link
     from ..process import Call, Coro, Keeper, Pictures, Process, Started
     from ..wire import Control, Shipped
+    from ._journal import Journal
     from ._placement import Placement
     from ._places import Node
     from ._server import Server
@@ -94,6 +95,7 @@ class Session:
         scheduler: The link to its scheduler.
         patient_until: When the first coroutines do not wait for further servers any more; None before there are some.
         status: Who wants to know what happens.
+        journals: Who looks at what has happened.
         pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
         waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
@@ -101,7 +103,9 @@ class Session:
         again: What to do with coroutines that an idle server refused.
     """
 
-    def __init__(self, process: Process, nursery: trio.Nursery, set_up: SetUp, status: Publisher) -> None:
+    def __init__(
+        self, process: Process, nursery: trio.Nursery, set_up: SetUp, status: Publisher, journals: list[Journal]
+    ) -> None:
         self.set_up = set_up
         self.places: Places = Places()
         self.placement: Placement = self.places.placement
@@ -113,6 +117,7 @@ class Session:
         self.closed: bool = False
         self.scheduler: Link | None = None
         self.status = status
+        self.journals = journals
         self.pictures: Pictures = process.pictures
         self.again: Again = Again(self, nursery)
         self.watchers: Watchers = Watchers(self)
@@ -211,6 +216,8 @@ class Session:
         self.placement.change(server.server_id, 1)
         if self.status.active:
             tell_created(server, started, call)
+        for journal in self.journals:
+            journal.begin(started, call)
         return started
 
     # --- ending
@@ -303,6 +310,8 @@ class Session:
         self.changed()
         for server in self.servers.values():
             lose_all(server.host, ComputationClosed(why))
+        for journal in self.journals:
+            journal.close()
 
     async def _release(self, node: Node) -> None:
         longest = self.set_up.grace_period + 5 * self.set_up.pulse_interval

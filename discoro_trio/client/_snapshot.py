@@ -29,20 +29,22 @@ def snapshot_of(session: Session) -> ClusterStatus:
     return ClusterStatus(
         time=time.time(),
         scheduler=None,
-        nodes=tuple(_node(node, servers) for node in session.nodes.values()),
-        servers=tuple(_server(server, session) for server in servers),
+        nodes=tuple(_node(node, servers, session) for node in session.nodes.values()),
+        servers=tuple(server_status(server, session) for server in servers),
         computations=(computation,),
     )
 
 
-def _node(node: Node, servers: list[Server]) -> NodeStatus:
+def _node(node: Node, servers: list[Server], session: Session) -> NodeStatus:
     here = [server.host for server in servers if server.node_id == node.node_id]
     submitted, running = sum(host.submitted for host in here), sum(len(host.started) for host in here)
     return NodeStatus(
+        id=node.node_id.hex(),
         addr=node.location.addr,
         name=node.name,
         location=node.location,
         platform="",
+        suspended=node.node_id in session.placement.suspended,
         servers=len(here),
         free=0,
         submitted=submitted,
@@ -53,17 +55,20 @@ def _node(node: Node, servers: list[Server]) -> NodeStatus:
     )
 
 
-def _server(server: Server, session: Session) -> ServerStatus:
+def server_status(server: Server, session: Session) -> ServerStatus:
+    """Give how one of its servers stands."""
     node = session.nodes.get(server.node_id)
     submitted, running = server.host.submitted, len(server.host.started)
     return ServerStatus(
         location=server.location,
         name=f"{node.name if node is not None else ''} server {server.seat}".strip(),
         node=node.location.addr if node is not None else "",
+        node_id=server.node_id.hex(),
         computation=session.set_up.computation.hex(),
         submitted=submitted,
         done=submitted - running,
         running=running,
         coroutines=(),
         reported=0.0,
+        vitals=None,
     )

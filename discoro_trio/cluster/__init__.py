@@ -10,7 +10,7 @@ from ._options import check_period, check_pulse_interval
 from ._presence import find_scheduler
 from ._scheduler import Scheduler
 from ._stacks import AskStacks, ProcessStacks, StacksAre
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 from ._subscriptions import Event, Publisher, Subscription
 from ._tables import printable, status_as_json, status_as_table, status_from_json
 
@@ -28,6 +28,7 @@ __all__ = [
     "Publisher",
     "Scheduler",
     "ServerStatus",
+    "ServerVitals",
     "StacksAre",
     "Subscription",
     "check_period",

@@ -13,10 +13,10 @@ import attrs
 
 from .._values import Location, NodeInfo
 from ..process import Coro
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from . import _messages as messages
     from ._claims import Claim
@@ -37,6 +37,7 @@ class _Server:
     running: int = 0
     coroutines: dict[int, messages.RunningCoro] = attrs.Factory(dict)
     progress: dict[int, messages.CoroProgress] = attrs.Factory(dict)
+    vitals: ServerVitals | None = None
 
     @property
     def location(self) -> Location:
@@ -74,12 +75,16 @@ class Census:
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
         return [self._servers.pop(server_id).location for server_id in gone]
 
-    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, blocked: Mapping[bytes, float]) -> None:
-        """A node has told what it has, and which of its servers do not answer."""
+    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, pulse: messages.Pulse) -> None:
+        """A node has told what it has, what its servers use, and which of them do not answer."""
         self._infos[node_id] = info
         for server_id, server in self._servers.items():
             if server.node_id == node_id:
-                server.blocked_since = now - blocked[server_id] if server_id in blocked else None
+                blocked = pulse.blocked.get(server_id)
+                server.blocked_since = None if blocked is None else now - blocked
+                if server_id in pulse.used:
+                    pid, cpu_percent, memory = pulse.used[server_id]
+                    server.vitals = ServerVitals(pid=pid, cpu_percent=cpu_percent, memory=memory)
 
     def reported(self, now: float, report: messages.ServerReport) -> None:
         """A server has told what runs there."""
@@ -128,6 +133,7 @@ class Census:
                 location=server.location,
                 name=server.seen.name,
                 node=node.facts.addr if node is not None else "",
+                node_id=server.node_id.hex(),
                 computation=server.computation.hex(),
                 submitted=server.submitted,
                 done=server.done,
@@ -135,6 +141,7 @@ class Census:
                 coroutines=tuple(_coro(server, coro, wall) for coro in server.coroutines.values()),
                 reported=now - server.since,
                 unresponsive=0.0 if server.blocked_since is None else now - server.blocked_since,
+                vitals=server.vitals,
             )
 
     def _node(self, node: NodeState, now: float) -> NodeStatus:
@@ -142,10 +149,12 @@ class Census:
         servers = [server for server in self._servers.values() if server.node_id == facts.node_id]
         before = self._before[facts.node_id]
         return NodeStatus(
+            id=facts.node_id.hex(),
             addr=facts.addr,
             name=facts.name,
             location=Location(facts.addr, facts.port),
             platform=facts.platform,
+            suspended=node.suspended,
             servers=facts.servers,
             free=node.left,
             submitted=before + sum(server.submitted for server in servers),

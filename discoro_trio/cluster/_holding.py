@@ -55,22 +55,34 @@ class Lease:
     busy: set[int] = attrs.Factory(set)
     """The seats at which something runs, or which are being set up."""
     idle_since: dict[int, float] = attrs.Factory(dict)
-    since: float = 0.0
-    """When it was given."""
+    looked: int = 0
+    """How often it was looked whether its client has come, once a pulse."""
+    next_look: float = 0.0
+    """When it is looked again."""
 
 
 class Holding:
-    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's."""
+    """The seats of a node and who has them. A seat is free when its server is fresh and nobody's.
 
-    def __init__(self, seats: Iterable[int]) -> None:
+    Args:
+        seats: Their numbers.
+        most_leases: How many leases there can be at once; None for as many as there are seats.
+    """
+
+    def __init__(self, seats: Iterable[int], *, most_leases: int | None = None) -> None:
         self.seats = sorted(seats)
+        self._most_leases = most_leases
         self.leases: dict[bytes, Lease] = {}
         self._holder: dict[int, Lease] = {}
 
     @property
     def free(self) -> int:
-        """The number of seats that nobody has."""
-        return len(self.seats) - len(self._holder)
+        """The number of seats that a further lease could have."""
+        return 0 if self._full else len(self.seats) - len(self._holder)
+
+    @property
+    def _full(self) -> bool:
+        return self._most_leases is not None and len(self.leases) >= self._most_leases
 
     def holder(self, seat: int) -> Lease | None:
         """Tell who has a seat."""
@@ -84,13 +96,14 @@ class Holding:
         A computation that has some gets more only under the terms that it has.
         """
         lease = self.leases.get(terms.computation)
-        if lease is not None and (lease.over is not None or not _same(lease, terms)):
+        if self._full if lease is None else lease.over is not None or not _same(lease, terms):
             return 0
         seats = [seat for seat in self.seats if seat not in self._holder][: max(terms.servers, 0)]
         if not seats:
             return 0
         if lease is None:
-            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id, since=now)
+            lease = self.leases[terms.computation] = Lease(terms, terms.scheduler_id)
+            lease.next_look = now + terms.pulse_interval
         for seat in seats:
             self._holder[seat] = lease
             lease.seats.add(seat)
@@ -185,20 +198,24 @@ class Holding:
         self._holder[seat].busy.add(seat)
 
     def unattended(self, now: float) -> list[bytes]:
-        """Give the leases whose client did not come within five pulses."""
+        """Give the leases whose client did not come within five pulses.
+
+        Looks are counted, not seconds: when this process did not run for a while, what its client said may wait to be
+        read, and that while is one look.
+        """
+        for lease in self.leases.values():
+            if not lease.attended and now >= lease.next_look:
+                lease.looked += 1
+                lease.next_look = now + lease.terms.pulse_interval
         return [
             computation
             for computation, lease in self.leases.items()
-            if not lease.attended and lease.over is None and now - lease.since >= PULSES * lease.terms.pulse_interval
+            if not lease.attended and lease.over is None and lease.looked >= PULSES
         ]
 
     def next_look(self) -> float:
         """Give the next time at which `idle` or `unattended` may have something."""
-        times = [
-            lease.since + PULSES * lease.terms.pulse_interval
-            for lease in self.leases.values()
-            if not lease.attended and lease.over is None
-        ]
+        times = [lease.next_look for lease in self.leases.values() if not lease.attended and lease.over is None]
         times += [
             lease.idle_since[seat] + lease.terms.zombie_period
             for seat, lease in self._holder.items()

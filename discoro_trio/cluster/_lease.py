@@ -18,6 +18,7 @@ from ..process import write_tree
 from ..wire import decode_package_untrusted, encode_package, without_files
 from . import _messages as messages
 from ._set_up import COMPONENTS, NodeSetUp, failed
+from ._users import Become
 
 if TYPE_CHECKING:
     from ..link import Link
@@ -25,13 +26,19 @@ if TYPE_CHECKING:
     from ..wire import Control
     from ._holding import Terms
     from ._seat import Server
+    from ._users import User
 
 
 class Lease:
-    """Servers of a node, given to one computation."""
+    """Servers of a node, given to one computation.
 
-    def __init__(self, terms: Terms) -> None:
+    Attributes:
+        user: As whom its servers run; None for the node's own user.
+    """
+
+    def __init__(self, terms: Terms, user: User | None = None) -> None:
         self.terms = terms
+        self.user = user
         self.prepared: messages.Prepare | None = None
         self.folder: Path | None = None
         self.package = b""
@@ -57,6 +64,8 @@ class Lease:
         self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
         try:
             await trio.to_thread.run_sync(write_tree, package, self.folder)
+            if self.user is not None:
+                await trio.to_thread.run_sync(self.user.own, self.folder)
         except OSError as error:
             message = f"the files of the computation could not be written: {error}"
             raise FileTransferError(message) from error
@@ -91,6 +100,9 @@ class Lease:
             return await server.request(begin)
 
         try:
+            if self.user is not None:
+                self.user.own(server.folder)
+                await server.request(Become(self.user))
             return await self.node_set_up.begin_at(begin)
         except PeerDisconnected:
             return None  # it has ended, and the seat says so

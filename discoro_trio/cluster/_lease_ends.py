@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..wire import Control
     from ._lease import Lease
     from ._seat import Seat, Server
+    from ._users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class LeaseEnds:
         resting: Whether no further computation gets servers.
     """
 
-    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery, seats: list[Seat]) -> None:
+    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery, seats: list[Seat], users: Users) -> None:
         self.schedulers: list[Link] = []
         self.served = 0
         self.resting = False
@@ -54,7 +55,8 @@ class LeaseEnds:
         self._endpoint = endpoint
         self._nursery = nursery
         self._seats = {seat.number: seat for seat in seats}
-        self._holding = Holding(self._seats)
+        self._users = users
+        self._holding = Holding(self._seats, most_leases=users.most_leases)
         self._leases: dict[bytes, Lease] = {}
         self._refused: list[bytes] = []
         self._changed = trio.Event()
@@ -121,6 +123,7 @@ class LeaseEnds:
                 for seat in self._seats_of(lease.computation):
                     if seat.server is not None:
                         nursery.start_soon(self._end_server, lease, seat.server, _REASONS[over])
+            await self._users.tidy(lease.user)
         held = self._holding.leases[lease.computation]
         self._freed(lease, held.scheduler_id, self._holding.ended(lease.computation), over)
         lease.ending.set()
@@ -130,6 +133,7 @@ class LeaseEnds:
         if lease.computation not in self._holding.leases:
             lease.remove()
             del self._leases[lease.computation]
+            self._users.give_back(lease.user)
             self.served += 1
             logger.info("the computation %s is over", lease.terms.name)
             self._free.unpark_all()

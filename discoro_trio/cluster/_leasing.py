@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..link import Endpoint, Link
     from ..wire import Control
     from ._seat import Seat, Server
+    from ._users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ logger = logging.getLogger(__name__)
 class Leasing(LeaseEnds):
     """Who has which servers of a node: what schedulers and clients want of it."""
 
-    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery, seats: list[Seat], folder: Path) -> None:
-        super().__init__(endpoint, nursery, seats)
+    def __init__(
+        self, endpoint: Endpoint, nursery: trio.Nursery, seats: list[Seat], folder: Path, users: Users
+    ) -> None:
+        super().__init__(endpoint, nursery, seats, users)
         self._folder = folder
         services = endpoint.services
         services.on_request(messages.Grant, self._grant)
@@ -101,7 +104,9 @@ class Leasing(LeaseEnds):
             if scheduler_id not in self._refused:
                 self._refused.append(scheduler_id)
             return messages.NotGranted(self._held_locations())
-        lease = self._leases.setdefault(grant.computation, Lease(terms))
+        lease = self._leases.get(grant.computation)
+        if lease is None:
+            lease = self._leases[grant.computation] = Lease(terms, self._users.take())
         for seat in self._seats_of(grant.computation):
             if seat.number not in before:
                 self.begin(seat)
@@ -137,6 +142,7 @@ class Leasing(LeaseEnds):
         lease.client = link
         self._holding.leases[prepare.computation].attended = True
         if lease.prepared is None:  # a client is told of a lease again when it grows, or the scheduler comes back
+            await self._users.clear(lease.user)  # of what the last lease that had it has left running
             await lease.install(prepare, self._folder, files_of(self._endpoint))
         seats = list(self._seats_of(prepare.computation))
         for seat in seats:

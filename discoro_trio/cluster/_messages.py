@@ -208,7 +208,7 @@ class Welcome(Control, frozen=True):
 
 
 class Pulse(Control, frozen=True):
-    """The node is alive; what it has, in bytes and per cent. Answered by the notice `PulseSeen`."""
+    """The node is alive; what it has, and what its servers use, as in `ServerVitals`. Answered by `PulseSeen`."""
 
     cpus: int
     cpu_percent: float
@@ -218,6 +218,7 @@ class Pulse(Control, frozen=True):
     disk_available: int
     blocked: dict[bytes, Seconds]
     """The servers that do not answer their node, and for how long at least; all others do."""
+    used: dict[bytes, tuple[int, float, int]]
 
 
 class PulseSeen(Control, frozen=True):

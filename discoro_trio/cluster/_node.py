@@ -29,6 +29,7 @@ from ._seat import Seat, SeatEvents
 from ._stacks import NodeStacks
 from ._stopped import replace_stopped
 from ._telling import Telling
+from ._users import Users
 from ._vitals import Vitals
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 FOLDER_PREFIX = "discoro-"
 """Before the process id in the name of the folder that a node works in."""
 
+_PASSABLE = 0o711
+"""Others may go through to a folder of theirs, and see no names."""
+
 
 class Node:
     """The servers of this machine.
@@ -53,7 +57,14 @@ class Node:
     """
 
     def __init__(
-        self, endpoint: Endpoint, nursery: trio.Nursery, servers: int, folder: Path, *, embedded: bool = False
+        self,
+        endpoint: Endpoint,
+        nursery: trio.Nursery,
+        servers: int,
+        folder: Path,
+        *,
+        users: Users,
+        embedded: bool = False,
     ) -> None:
         self.location: Location = endpoint.location
         self.name: str = endpoint.identity.name
@@ -68,8 +79,8 @@ class Node:
             seat.watches_node = not embedded
         checkups = Checkups(self._listening)
         NodeStacks(endpoint, self._listening)
-        self._telling = Telling(Vitals(folder), self._listening, checkups.blocked)
-        self._leasing = Leasing(endpoint, nursery, self._seats, folder)
+        self._telling = Telling(Vitals(folder, self._listening), self._listening, checkups.blocked)
+        self._leasing = Leasing(endpoint, nursery, self._seats, folder, users)
         services = endpoint.services
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
         services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
@@ -243,6 +254,7 @@ async def serve_node(
     dest_path: Path | None = None,
     embedded: bool = False,
     limits: Limits | None = None,
+    users: Users | None = None,
 ) -> AsyncIterator[Node]:
     """Keep a node's servers while the block lasts; when it is left, they have ended.
 
@@ -253,12 +265,20 @@ async def serve_node(
         embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
             not take its silence for its end.
         limits: What each server may take.
+        users: As whom servers run; by default as the node does.
     """
+    users = users or Users()
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
-        async with open_background() as nursery:
-            node = Node(endpoint, nursery, servers, Path(folder), embedded=embedded)
-            node.leave_files_at(dest_path)
-            node.limit(limits or Limits())
-            await nursery.start(node.keep_servers)
-            yield node
+        if users.all:
+            os.chmod(folder, _PASSABLE)  # noqa: PTH101 - one call that does not wait
+        try:
+            async with open_background() as nursery:
+                node = Node(endpoint, nursery, servers, Path(folder), users=users, embedded=embedded)
+                node.leave_files_at(dest_path)
+                node.limit(limits or Limits())
+                await nursery.start(node.keep_servers)
+                yield node
+        finally:
+            with trio.CancelScope(shield=True):
+                await users.tidy_all()

@@ -37,6 +37,8 @@ class NodeState:
     """By computation."""
     foreign: int = 0
     """Servers that other schedulers have."""
+    suspended: bool = False
+    """Whether no more of its servers are given, since somebody wanted that."""
 
     @property
     def own(self) -> int:

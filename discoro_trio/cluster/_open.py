@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,6 +19,7 @@ from ._node import processors, serve_node
 from ._options import check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from ._scheduler import Scheduler
+from ._users import check_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -184,6 +186,8 @@ async def open_node(
     max_memory: int | None = None,
     max_files: int | None = None,
     max_processes: int | None = None,
+    user: str | None = None,
+    users: Sequence[str] = (),
     pulse_interval: float | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
@@ -201,6 +205,9 @@ async def open_node(
         max_memory: The most bytes of memory that one server may take; None for any.
         max_files: The most files and connections that one server may have open; None for as many as the node.
         max_processes: The most processes and threads of the servers' user; None for any.
+        user: The user, by name or number, as whom the servers run; only root can give one. By default the node's own.
+        users: Users of whom each lease gets one, so that no lease can read another's files; a computation waits while
+            all are in use. They are to run nothing else: what a lease leaves running is killed.
         endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
 
     Yields:
@@ -222,13 +229,15 @@ async def open_node(
     folder = check_dest_path(dest_path)
     limit = check_max_file_size(max_file_size)
     limits = check_limits(Limits(max_memory, max_files, max_processes))
+    run_as = check_users(user, users, folder or Path(tempfile.gettempdir()))
     peers = await check_peers(nodes, discover=discover)
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         process.files.max_file_size = limit
-        async with serve_node(process.endpoint, servers=count, dest_path=folder, limits=limits) as node:
+        block = serve_node(process.endpoint, servers=count, dest_path=folder, limits=limits, users=run_as)
+        async with block as node:
             node.longest_pulse_interval = longest
             process.files.folder = node.folder / "received"  # not where the program runs: jobs can send files here, too
-            process.files.folder.mkdir()
+            process.files.folder.mkdir(mode=0o700)
             if serve is not None:
                 node.rest(after=serve)
             presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)

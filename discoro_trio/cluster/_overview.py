@@ -83,8 +83,7 @@ class Overview:
         """Note what a node has."""
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
-            now, node_id = trio.current_time(), link.peer.process_id
-            self._census.pulsed(now, node_id, info(node.facts, pulse), pulse.blocked)
+            self._census.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
 
     def node_lost(self, node_id: bytes) -> None:
         """Forget the servers of a node."""

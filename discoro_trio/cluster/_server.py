@@ -25,6 +25,7 @@ from ._seat import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
 from ._stack_dump import prepare_dump
 from ._template_os import set_process_name
+from ._users import Become, become
 
 if TYPE_CHECKING:
     import socket
@@ -47,6 +48,7 @@ class Server:
         endpoint.vigil.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
+        services.on_request(Become, become, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
         services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)

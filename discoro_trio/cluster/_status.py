@@ -43,6 +43,18 @@ class CoroStatus:
 
 
 @attrs.frozen(kw_only=True)
+class ServerVitals:
+    """What a server's process uses, as its node measured it last."""
+
+    pid: int
+    """The number of the process on its machine."""
+    cpu_percent: float
+    """Of one processor, so that it is over 100 where threads use several."""
+    memory: int
+    """Bytes in physical memory."""
+
+
+@attrs.frozen(kw_only=True)
 class ServerStatus:
     """A server."""
 
@@ -50,6 +62,8 @@ class ServerStatus:
     name: str
     node: str
     """The address of its node."""
+    node_id: str
+    """The `id` of its node."""
     computation: str
     """The id of the computation that it works for; empty for none."""
     submitted: int
@@ -64,16 +78,22 @@ class ServerStatus:
     unresponsive: float = 0.0
     """Seconds for which no coroutine there has reached a checkpoint, so that it answers nothing; 0 if it answers. It
     is told with the node's pulses."""
+    vitals: ServerVitals | None = None
+    """As its node's last pulse said; None before the first, and in a table that a computation gives of itself."""
 
 
 @attrs.frozen(kw_only=True)
 class NodeStatus:
     """A node."""
 
+    id: str
+    """That of its process, in hexadecimal: nodes may share an address."""
     addr: str
     name: str
     location: Location
     platform: str
+    suspended: bool
+    """Whether it takes no new coroutines, since somebody wanted that."""
     servers: int
     """Its places for servers."""
     free: int

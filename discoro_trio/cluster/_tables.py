@@ -12,7 +12,7 @@ import attrs
 
 from .._values import Location, NodeInfo
 from ..process import Coro
-from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +63,9 @@ def _node(row: dict[str, Any]) -> NodeStatus:
 
 def _server(row: dict[str, Any]) -> ServerStatus:
     coroutines = tuple(_coro(one) for one in row["coroutines"])
-    return ServerStatus(**{**row, "location": Location.parse(row["location"]), "coroutines": coroutines})
+    vitals = ServerVitals(**row["vitals"]) if row["vitals"] is not None else None
+    location = Location.parse(row["location"])
+    return ServerStatus(**{**row, "location": location, "coroutines": coroutines, "vitals": vitals})
 
 
 def _coro(row: dict[str, Any]) -> CoroStatus:

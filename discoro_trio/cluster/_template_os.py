@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STANDARD_FDS = 3
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 # The fields of /proc/self/stat, counted from the one after the name, that say where the kernel reads the arguments.
 ARG_START, ARG_END = 45, 46
@@ -32,6 +33,12 @@ def die_with_parent(signum: int) -> None:
     """Have the kernel signal this process when the thread that made it ends; does nothing on macOS."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
+
+
+def be_inspectable() -> None:
+    """Let processes of the same user read `/proc` of this one, as is the rule; does nothing on macOS."""
+    if sys.platform == "linux":
+        _libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def set_process_name(name: str, about: str = "") -> None:

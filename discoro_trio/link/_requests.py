@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,7 +29,7 @@ ABANDON = 8
 
 
 MOST_ANSWERING = 65_536
-"""The requests of one peer that may be under way at once; each has a task."""
+"""The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,23 +114,30 @@ class Requests:
         nursery.start_soon(self._answer, number, message, scope, name=f"answer {type(message).__name__}")
 
     async def _answer(self, number: int, message: Control, scope: trio.CancelScope) -> None:
-        flags = REPLY
         try:
             with scope:
-                handler = self._link.services.request_handler(self._link, message)
-                reply = await handler(self._link, message)
-        except DiscoroError as error:
-            flags, reply = REPLY | ERROR, Failed(type(error).__name__, str(error))
-        except Exception as error:
-            # A fault of ours, or what a peer sent that no handler foresaw: it costs this one request.
-            logger.exception("a %s of %s could not be answered", type(message).__name__, self._link.peer_name)
-            flags, reply = REPLY | ERROR, Failed("ProtocolError", f"it could not be handled: {type(error).__name__}")
+                flags, reply = await self._reply_to(message)
+                # A peer that does not read its replies has no more of them here than requests under way.
+                with suppress(PeerDisconnected):
+                    await self._link.room()
         finally:
             del self._answering[number]
         if scope.cancelled_caught or self._link.lost:
             return
         if not (_losses.left and _losses.loses(reply)):
             self._link.send(Kind.CONTROL, number, control.encode(reply), flags)
+
+    async def _reply_to(self, message: Control) -> tuple[int, Control]:
+        try:
+            handler = self._link.services.request_handler(self._link, message)
+            return REPLY, await handler(self._link, message)
+        except DiscoroError as error:
+            return REPLY | ERROR, Failed(type(error).__name__, str(error))
+        except Exception as error:
+            # A fault of ours, or what a peer sent that no handler foresaw: it costs this one request.
+            logger.exception("a %s of %s could not be answered", type(message).__name__, self._link.peer_name)
+            text = f"it could not be handled: {type(error).__name__}"
+            return REPLY | ERROR, Failed("ProtocolError", text)
 
     def _finish(self, number: int, reply: Control) -> None:
         waiting = self._waiting.get(number)

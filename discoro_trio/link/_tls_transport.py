@@ -93,14 +93,20 @@ class TlsTransport:
         """Write all the buffers, in order.
 
         Raises:
-            trio.BrokenResourceError: The connection broke.
+            trio.BrokenResourceError: The connection broke, or somebody changed what was received.
         """
-        self._encrypt(buffers)
+        try:
+            self._encrypt(buffers)
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError(str(error)) from error
         await self._send()
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
-        self._encrypt(buffers)
+        try:
+            self._encrypt(buffers)
+        except ssl.SSLError:
+            return buffers  # after a damaged record nothing more is encrypted: the next `write` meets that again
         self._unsent = self._below.write_now([*self._unsent, self._leaving.read()])
         return [b""] if self._unsent else []  # what is encrypted stays here; the next `write` goes on with it
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._errors import CoroCancelled, ServerLost
 from .._values import CoroInfo, DiscoroStatus, Location, MonitorException, NodeInfo, Status, StatusLagged
+from ._places import GONE
 from ._rows import Coroutine
 from ._text import shown
 
@@ -34,7 +35,6 @@ SERVER_STATES = {
     Status.ServerIgnore: "ignored",
     Status.ServerDisconnected: "disconnected",
 }
-GONE = frozenset({"closed", "ignored", "disconnected"})
 
 
 class Feed:
@@ -45,7 +45,7 @@ class Feed:
         clock: Seconds since the epoch.
 
     Attributes:
-        computations_known: Whether tables tell of computations; messages then say nothing new of them.
+        tables_known: Whether tables tell of nodes and computations; messages then say nothing new of them.
     """
 
     def __init__(self, model: Model, clock: Clock = time.time) -> None:
@@ -53,7 +53,7 @@ class Feed:
         self._clock = clock
         self._computations = 0
         self._current = ""
-        self.computations_known = False
+        self.tables_known = False
 
     def apply(self, message: object) -> None:
         """Take one message; one that is not known is logged and otherwise nothing."""
@@ -62,7 +62,8 @@ class Feed:
         elif isinstance(message, MonitorException):
             self._finished(message)
         elif isinstance(message, NodeInfo):
-            self.node_info(message)
+            for key in self._at(message.addr):
+                self.node_info(key, message)
         elif isinstance(message, StatusLagged):
             logger.warning("the monitor fell behind and missed %d status messages", message.missed)
         else:
@@ -84,7 +85,7 @@ class Feed:
 
     def _computation(self, client: Location, **facts: object) -> None:
         """Note a computation, which messages name by its client only: the last one of it that is not over."""
-        if self.computations_known:
+        if self.tables_known:
             return
         own = [one for one in self._model.computations.values() if one.owner == str(client) and one.state != "closed"]
         if not own:
@@ -93,22 +94,28 @@ class Feed:
         self._model.computation(key, owner=str(client), **facts)
         self._current = key
 
+    def _at(self, addr: str) -> list[str]:
+        """Give the keys of the nodes that a message means: it has the address only."""
+        return [node.key for node in self._model.nodes_at(addr)] or [addr]
+
     def _node(self, addr: str, state: str) -> None:
-        if state in GONE:
-            self._model.node_left(addr, state)
-        else:
-            self._model.node(addr, state=state)
+        if self.tables_known and self._model.nodes_at(addr):
+            return
+        for key in self._at(addr):
+            if state in GONE:
+                self._model.node_left(key, state)
+            else:
+                self._model.node(key, state=state)
 
     def _server(self, location: Location, state: str) -> None:
         if state in GONE:
             self._model.server_left(str(location), state)
         else:
-            self._node_of(location)
-            self._model.server(str(location), location.addr, state=state)
-
-    def _node_of(self, location: Location) -> None:
-        if location.addr not in self._model.nodes:
-            self._model.node(location.addr, state="ready")
+            known = self._model.servers.get(str(location))
+            node = self._at(location.addr)[0] if known is None else known.node
+            if node not in self._model.nodes:
+                self._model.node(node, state="ready")
+            self._model.server(str(location), node, state=state)
 
     def _created(self, info: CoroInfo) -> None:
         coro = info.coro
@@ -125,10 +132,10 @@ class Feed:
         text = "" if error is None else f"{type(error).__name__}: {shown(error)}"
         self._model.finished(message.coro.id, ending(error), self._clock(), text)
 
-    def node_info(self, info: NodeInfo) -> None:
+    def node_info(self, key: str, info: NodeInfo) -> None:
         """Note what a node said of itself with its last pulse."""
         self._model.node(
-            info.addr,
+            key,
             name=info.name,
             platform=info.platform,
             cpus=info.cpus,

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_QUEUE = 16
 """Messages that wait for one browser."""
-_SHARE = 0.05
-"""The part of the time that may go into making one view."""
-_SLOWEST = 5.0
-"""Seconds between two makings of a costly view, at most."""
+_SHARE = 0.015
+"""The part of the time that may go into making views and sending them."""
 
 
 class Clock(Protocol):
@@ -38,10 +36,24 @@ class Clock(Protocol):
         ...
 
 
+class Way(Protocol):
+    """How messages come to a browser."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a message was begun and must be finished."""
+        ...
+
+    def send_now(self, message: bytes) -> bool:
+        """Send a message, or begin to, if that needs no waiting."""
+        ...
+
+
 @attrs.define(eq=False)
 class Browser:
     """Who looks at a view: a page, or `discoro top`."""
 
+    way: Way
     shown: Shown | None = None
     queue: list[bytes] = attrs.Factory(list)
     behind: bool = False
@@ -50,8 +62,13 @@ class Browser:
     """Set when something is there to send."""
 
     def put(self, message: bytes) -> None:
-        """Queue a message, or note that this browser is too slow for it."""
+        """Send a message at once or queue it, or note that this browser is too slow for it."""
         if self.behind:
+            return
+        if not self.queue and self.way.send_now(message):
+            if self.way.has_begun:
+                self.queue.append(b"")
+                self.ready.set()
             return
         if len(self.queue) >= LONGEST_QUEUE:
             self.restart()
@@ -182,7 +199,7 @@ class Hub:
         if change is not None:
             self._tell(shown, self._encode(change))
         cost = time.perf_counter() - began
-        pause = max(shown.watch.query.every, min(cost / _SHARE, _SLOWEST))
+        pause = max(shown.watch.query.every, min(cost * len(self._shown) / _SHARE, self.poll_sec))
         shown.due = trio.current_time() + pause
 
     def _tell(self, shown: Shown, message: bytes) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ._rows import SAMPLES, Computation, Coroutine, Counts, Line, Load, Node, Server, percent, rounded, total
+from ._places import Places, update
+from ._rows import SAMPLES, Computation, Coroutine, Counts, Line, rounded
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ KEPT_LINES = 5_000
 """Lines of output."""
 MOST_AT_ONCE = 500_000
 """Coroutines that are shown one by one while they run; beyond it they only count."""
-GONE = frozenset({"closed", "disconnected", "ignored"})
-"""The states of nodes and servers that are no more."""
 
 
 @attrs.define
@@ -46,59 +45,23 @@ class Totals:
     """When the samples were taken, in seconds since the epoch."""
 
 
-class Model:
+class Model(Places):
     """The state of a cluster as the monitor knows it.
 
     Attributes:
-        version: Grows with every change, so that who has seen it need not look again.
+        one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
     """
 
     def __init__(self) -> None:
-        self.version: int = 0
-        self.nodes: dict[str, Node] = {}
-        self.servers: dict[str, Server] = {}
+        super().__init__()
         self.running: dict[str, Coroutine] = {}
         self.ended: deque[Coroutine] = deque(maxlen=KEPT_COROUTINES)
         self.computations: dict[str, Computation] = {}
         self.lines: deque[Line] = deque(maxlen=KEPT_LINES)
         self.totals: Totals = Totals()
+        self.one_in: int = 1
         self._line_number = 0
         self._sampled: tuple[float, int] | None = None
-
-    # --- nodes and servers
-
-    def node(self, key: str, **facts: Any) -> Node:
-        """Note a node, or something new of one: any field of `Node`, and of its `Load`."""
-        node = self.nodes.get(key)
-        if node is None:
-            node = self.nodes[key] = Node(key)
-        _update(node, facts)
-        self.version += 1
-        return node
-
-    def node_left(self, key: str, state: str) -> None:
-        """Note that a node is `closed`, `ignored` or `disconnected`, and its servers with it."""
-        node = self.node(key, state=state)
-        for server in node.servers:
-            self.server_left(server, state)
-
-    def server(self, key: str, node: str, **facts: Any) -> Server:
-        """Note a server, or something new of one: any field of `Server`, and of its `Load`."""
-        server = self.servers.get(key)
-        if server is None:
-            server = self.servers[key] = Server(key, node)
-            self.nodes.setdefault(node, Node(node)).servers[key] = None
-        _update(server, facts)
-        self.version += 1
-        return server
-
-    def server_left(self, key: str, state: str) -> None:
-        """Note that a server is `closed`, `ignored` or `disconnected`."""
-        server = self.servers.get(key)
-        if server is not None:
-            server.state = state
-            server.load = Load()
-            self.version += 1
 
     # --- computations
 
@@ -108,7 +71,7 @@ class Model:
         if computation is None:
             computation = self.computations[key] = Computation(key)
             self._forget_computations()
-        _update(computation, facts)
+        update(computation, facts)
         self.version += 1
         return computation
 
@@ -188,6 +151,12 @@ class Model:
         if computation is not None:
             yield computation.counts
 
+    def sampled(self, one_in: int) -> None:
+        """Note that of coroutines that come and go very quickly only one in so many is shown."""
+        if self.one_in != one_in:
+            self.one_in = one_in
+            self.version += 1
+
     # --- output and samples
 
     def output(self, at: float, server: str, level: str, text: str) -> None:
@@ -213,32 +182,3 @@ class Model:
         totals.cpu_history.append(rounded(self.cpu()))
         totals.memory_history.append(rounded(self.memory()))
         self.version += 1
-
-    # --- sums
-
-    def alive(self) -> list[Node]:
-        """Give the nodes that are there."""
-        return [node for node in self.nodes.values() if node.state not in GONE]
-
-    def serving(self, node: Node) -> int:
-        """Count the servers of a node that are there."""
-        return sum(self.servers[key].state not in GONE for key in node.servers)
-
-    def cpu(self) -> float | None:
-        """Give the part of all processors that is in use, in percent."""
-        known = [(node.load.cpu, node.cpus or 1) for node in self.alive() if node.load.cpu is not None]
-        weight = sum(cpus for _, cpus in known)
-        return sum(cpu * cpus for cpu, cpus in known) / weight if weight else None
-
-    def memory(self) -> float | None:
-        """Give the part of all memory that is in use, in percent."""
-        loads = [node.load for node in self.alive()]
-        return percent(total(loads, "memory"), total(loads, "memory_total"))
-
-
-def _update(row: Node | Server | Computation, facts: dict[str, Any]) -> None:
-    for name, value in facts.items():
-        if name in Load.__slots__ and isinstance(row, Node | Server):
-            setattr(row.load, name, value)
-        else:
-            setattr(row, name, value)

@@ -9,6 +9,7 @@ from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._values import Location
 from ..cluster import find_scheduler, messages, status_from_json
+from ..link import answered
 
 if TYPE_CHECKING:
     from ..cluster import ClusterStatus
@@ -34,15 +35,22 @@ class RemoteScheduler:
             SchedulerNotFound: It does not answer; the next call tries again.
         """
         try:
-            link = await self._link()
-            reply = await link.request(messages.AskStatus())
+            return await tables_over(await self._link())
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
-        assert isinstance(reply, messages.StatusIs)  # noqa: S101 - the only reply there is
-        return status_from_json(reply.tables)
 
     async def _link(self) -> Link:
         with suppress(ValueError):  # it is a host, which is asked
             if self._where:
                 return await self._endpoint.link_at(Location.parse(self._where))
         return await find_scheduler(self._endpoint, config.MsgTimeout, host=self._where)
+
+
+async def tables_over(link: Link) -> ClusterStatus:
+    """Ask the scheduler at the other end of a link for its tables.
+
+    Raises:
+        DiscoroError: It does not answer.
+    """
+    reply = answered(await link.request(messages.AskStatus()), messages.StatusIs)
+    return status_from_json(reply.tables)

@@ -5,6 +5,7 @@ Values only. Who changes them is `_model`; how they look in a table is with `_co
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ SAMPLE_SECONDS = 5.0
 """Between two points of a small graph."""
 SAMPLES = 60
 """Points of a small graph: five minutes."""
+
+
+# After an address of IPv6 without brackets, nothing is a port.
+_PORT = re.compile(r"^(\[.*\]|[^:]*):\d+$")
 
 
 def _samples() -> deque[float | None]:
@@ -72,7 +77,7 @@ class Node:
     """A machine."""
 
     key: str
-    """Its address."""
+    """Its Location as text, as nodes may share an address; its address where nobody has said more."""
     name: str = ""
     platform: str = ""
     state: str = "discovered"
@@ -82,6 +87,11 @@ class Node:
     load: Load = attrs.Factory(Load)
     servers: dict[str, None] = attrs.Factory(dict)
     """The keys of its servers, in the order they came."""
+
+    @property
+    def addr(self) -> str:
+        """Its address, without the port."""
+        return self.key.rsplit(":", 1)[0].strip("[]") if _PORT.search(self.key) else self.key
 
 
 @attrs.define
@@ -93,7 +103,7 @@ class Server:
     node: str
     name: str = ""
     state: str = "discovered"
-    """`discovered`, `ready`, `slow`, `ignored`, `closed` or `disconnected`."""
+    """`discovered`, `ready`, `unresponsive`, `ignored`, `closed` or `disconnected`."""
     pid: int | None = None
     computation: str = ""
     counts: Counts = attrs.Factory(Counts)

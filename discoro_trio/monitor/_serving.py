@@ -21,6 +21,8 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
 from ..link import OptionError
+from ._connection import PatientStream, Way
+from ._socket import WAY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,42 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KIB = 1024
-PATIENCE = 30.0
-"""Seconds that a peer may let us wait before it takes more bytes."""
 MOST_CONNECTIONS = 512
-
-
-class PatientStream(trio.abc.HalfCloseableStream):
-    """A socket stream that breaks when its peer takes nothing for `PATIENCE` seconds."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.socket = stream.socket
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all, or break."""
-        with trio.move_on_after(PATIENCE):
-            await self._stream.send_all(data)
-            return
-        await trio.aclose_forcefully(self._stream)
-        message = f"the peer took nothing for {PATIENCE:g} s"
-        raise trio.BrokenResourceError(message)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Give what has come."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_eof(self) -> None:
-        """Say that nothing more comes."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Close the socket."""
-        await self._stream.aclose()
 
 
 def tls_context(certfile: str | Path, keyfile: str | Path | None) -> ssl.SSLContext:
@@ -148,7 +115,9 @@ class Serving:
         stream: Any = patient
         if self._tls is not None:
             stream = trio.SSLStream(patient, self._tls, server_side=True, https_compatible=True)
-        await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+        way = Way(patient if self._tls is None else None)
+        way.server = TCPServer(self._app, self._config, self._context, ConnectionState({WAY: way}), stream)
+        await way.server
 
 
 def _name(error: BaseException) -> str:

@@ -6,7 +6,8 @@ wrongly is answered by `{"type": "error", "text"}`; what is no JSON object ends 
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -16,6 +17,11 @@ from ._hub import Browser
 from ._json import parts
 from ._query import QueryError, read_query_untrusted
 
+if TYPE_CHECKING:
+    from ._connection import Way
+
+WAY = "way"
+"""Where the state of a connection has the `Way` of its messages."""
 _BETWEEN_QUESTIONS = 0.03
 """Seconds; making a view costs, and a browser may ask for no more than this."""
 _POLICY_VIOLATION = 1008
@@ -24,21 +30,24 @@ _POLICY_VIOLATION = 1008
 async def stream() -> None:
     """Serve one WebSocket until it closes."""
     hub = parts().hub
-    browser = Browser()
     socket: Any = websocket._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - tasks below need the thing itself
+    way: Way = socket.scope["state"][WAY]
+    browser = Browser(way)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_send, socket, browser)
+            nursery.start_soon(_send, way, browser)
             await _listen(socket, browser)
             nursery.cancel_scope.cancel()
     finally:
         hub.leave(browser)
 
 
-async def _send(socket: Any, browser: Browser) -> None:
+async def _send(way: Way, browser: Browser) -> None:
+    """Send what could not go at once; that the connection is gone is heard by who listens."""
     hub = parts().hub
-    while True:
-        await socket.send((await hub.next_message(browser)).decode())
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await way.send(await hub.next_message(browser))
 
 
 async def _listen(socket: Any, browser: Browser) -> None:

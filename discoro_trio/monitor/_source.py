@@ -1,7 +1,7 @@
-"""Follows what is watched into the model: a scheduler by its tables, a computation by its events.
+"""Follows what is watched into the model: a scheduler by its tables, a computation by its journal.
 
-The one who is watched never waits: tables are asked for less often when they are large, and who is too far behind
-with events misses some and is told.
+The one who is watched is not waited for and does not wait: it is looked at, at most four times a second, and less
+often where a look takes long.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -17,12 +18,15 @@ from .._errors import DiscoroError
 from ..client import Computation
 from ..client._output import Display
 from ..cluster import current_scheduler
-from ..process import current_process, output
+from ..process import current_process
+from ._journal_feed import JournalFeed
+from ._remote import tables_over
 from ._tables_feed import TablesFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from ..client import Journal
     from ..client._output import Line
     from ..cluster import ClusterStatus
     from ._feed import Feed
@@ -30,13 +34,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OFTEN = 0.4
-"""Seconds between two tables."""
+OFTEN = 0.25
+"""Seconds between two looks."""
 SELDOM = 2.0
-"""Seconds between two tables where events tell the rest."""
-_SHARE = 0.03
-"""The part of the time that may go into tables."""
-_LEVELS = {output.STDOUT: "print", output.STDERR: "stderr", output.LOG: "log"}
+"""Seconds between two tables that only complete what others tell."""
+SLOWEST = 5.0
+"""Seconds between two of either, at most, however long they take."""
+_SHARE = 0.01
+"""The part of the time that may go into looking at a journal."""
+_SHARE_OF_TABLES = 0.03
+"""The part of the time that may go into tables; those of a scheduler elsewhere are mostly waited for."""
 
 
 class HasTables(Protocol):
@@ -54,6 +61,9 @@ class Follower:
         source: A Computation, a Scheduler, or None where messages come to `status_coro`.
         model: What is fed.
         feed: What takes status messages.
+
+    Attributes:
+        ready: Whether the model has the state of what is watched.
     """
 
     def __init__(self, source: Computation | HasTables | None, model: Model, feed: Feed) -> None:
@@ -61,28 +71,46 @@ class Follower:
         self._model = model
         self._feed = feed
         self._tables = TablesFeed(model, feed)
-        self.ready = source is None
+        self.ready: bool = source is None
 
     async def run(self) -> None:
         """Feed the model until what is watched has ended, or for ever."""
         with self._output():
             if isinstance(self._source, Computation):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._poll_beside)
-                    await self._events(self._source)
+                await self._follow(self._source)
             elif self._source is not None:
                 await self._poll(self._source)
             else:
-                await self._poll_beside()
+                await self._complete_messages()
 
-    async def _events(self, computation: Computation) -> None:
-        async with computation.subscribe() as messages:
-            status = computation._snapshot()  # noqa: SLF001 - the state that the events then change
+    # --- a computation
+
+    async def _follow(self, computation: Computation) -> None:
+        records = JournalFeed(self._model, self._tables)
+        with computation._followed() as journal:  # noqa: SLF001 - users have `subscribe`, which hears errors
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._complete, journal, records)
+                while True:
+                    began = time.perf_counter()
+                    records.apply(journal.look())
+                    self.ready = True
+                    await _pause(began, OFTEN, _SHARE)
+
+    async def _complete(self, journal: Journal, records: JournalFeed) -> None:
+        """Take from the scheduler what a computation does not know itself, as long as it answers."""
+        while True:
+            ask = _scheduler_of(journal)
+            began = time.perf_counter()
+            try:
+                status = None if ask is None else await ask()
+            except DiscoroError:
+                status = None  # the computation goes on without it, and so do its tables
+            records.alone = status is None
             if status is not None:
-                self._tables.begin(status)
-            self.ready = True
-            async for message in messages:
-                self._feed.apply(message)
+                self._tables.beside(status)
+            await _pause(began, SELDOM, _SHARE_OF_TABLES)
+
+    # --- a scheduler
 
     async def _poll(self, source: HasTables) -> None:
         while True:
@@ -93,15 +121,20 @@ class Follower:
             except DiscoroError as error:
                 self.ready = False
                 logger.warning("the scheduler does not answer: %s", error)
-            await trio.sleep(max(OFTEN, (time.perf_counter() - began) / _SHARE))
+            await _pause(began, OFTEN, _SHARE_OF_TABLES)
 
-    async def _poll_beside(self) -> None:
-        """Take what events do not tell from the scheduler in this program, if there is one."""
+    # --- messages
+
+    async def _complete_messages(self) -> None:
+        """Take what messages do not tell from the scheduler in this program, if there is one."""
         scheduler = current_scheduler()
-        self._feed.computations_known = scheduler is not None
+        self._feed.tables_known = scheduler is not None
         while scheduler is not None:
+            began = time.perf_counter()
             self._tables.beside(await scheduler.status())
-            await trio.sleep(SELDOM)
+            await _pause(began, SELDOM, _SHARE_OF_TABLES)
+
+    # --- output
 
     @contextmanager
     def _output(self) -> Iterator[None]:
@@ -114,4 +147,19 @@ class Follower:
 
     def _line(self, line: Line) -> None:
         text = f"{line.coro}: {line.text}" if line.coro else line.text
-        self._model.output(time.time(), str(line.server), _LEVELS.get(line.stream, "print"), text)
+        self._model.output(time.time(), str(line.server), line.level, text)
+
+
+async def _pause(began: float, least: float, share: float) -> None:
+    took = time.perf_counter() - began
+    await trio.sleep(max(least, min(took / share, SLOWEST)))
+
+
+def _scheduler_of(journal: Journal) -> Callable[[], Awaitable[ClusterStatus]] | None:
+    """Give what asks the scheduler of a computation for its tables; None if there is none to ask."""
+    scheduler = current_scheduler()
+    if scheduler is not None:
+        return scheduler.status
+    session = journal.session
+    link = None if session is None else session.scheduler
+    return None if link is None else partial(tables_over, link)

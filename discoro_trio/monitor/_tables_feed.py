@@ -1,14 +1,14 @@
 """Turns the tables of a scheduler or a computation into facts of the monitor's model.
 
 Tables say how things stand; what became of a coroutine that is in them no more, they do not. Synchronous: when they
-are asked for is with `_source`.
+are asked for is with `_source`, and what a computation's own records add is with `_journal_feed`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._feed import GONE
+from ._places import GONE
 from ._rows import Coroutine, Counts
 
 if TYPE_CHECKING:
@@ -33,57 +33,71 @@ class TablesFeed:
         self._model = model
         self._feed = feed
         self._counted: dict[str, tuple[int, int]] = {}
-        self._nodes: set[str] = set()
+        self._nodes: dict[str, str] = {}
 
     def apply(self, status: ClusterStatus) -> None:
         """Take a scheduler's tables: they are all that is known of the cluster."""
         self.nodes(status.nodes)
-        servers = {str(server.location) for server in status.servers}
+        self.servers(status.servers)
         for server in status.servers:
-            self._server(server)
+            self._vitals(server)
             self._coroutines(server, status.time)
-        for key in self._counted.keys() - servers:
-            self._model.server_left(key, "closed")
-            del self._counted[key]
         self.computations(status.computations, status.time)
 
-    def nodes(self, nodes: Iterable[NodeStatus]) -> None:
-        """Take what is said of nodes, and nothing else."""
-        here = set()
-        for node in nodes:
-            here.add(node.addr)
-            known = self._model.nodes.get(node.addr)
-            suspended = known is not None and known.state == "suspended"
-            self._model.node(node.addr, name=node.name, state="suspended" if suspended else "ready")
-            if node.platform:
-                self._model.node(node.addr, platform=node.platform)
-            if node.info is not None:
-                self._feed.node_info(node.info)
-        for addr in self._nodes - here:
-            if self._model.nodes[addr].state not in GONE:
-                self._model.node_left(addr, "disconnected")
-        self._nodes = here
-
     def beside(self, status: ClusterStatus) -> None:
-        """Take a scheduler's tables where a computation's events tell of coroutines: names, loads, progress."""
+        """Take of a scheduler's tables what a computation does not know itself: loads, progress, the queue."""
         self.nodes(status.nodes)
         for server in status.servers:
-            if str(server.location) in self._model.servers:
-                facts = {"name": server.name, "computation": server.computation}
-                self._model.server(str(server.location), server.node, **facts)
+            known = self._model.servers.get(str(server.location))
+            if known is not None and known.state not in GONE:
+                self._standing(server)
+                self._vitals(server)
                 self._progress(server)
         self.computations(status.computations, status.time)
 
-    def begin(self, status: ClusterStatus) -> None:
-        """Take a computation's own tables as the state that events then change."""
-        self.nodes(status.nodes)
-        for server in status.servers:
-            self._server(server)
-        self.computations(status.computations, status.time)
+    # --- nodes
 
-    def _server(self, server: ServerStatus) -> None:
+    def nodes(self, nodes: Iterable[NodeStatus]) -> None:
+        """Take what is said of nodes; those that are not in it any more are gone."""
+        before, self._nodes = self._nodes, {}
+        for node in nodes:
+            key = self._nodes[node.id] = str(node.location)
+            self._model.locate_node(node.addr, key)
+            self._model.node(key, name=node.name, state="suspended" if node.suspended else "ready")
+            if node.platform:
+                self._model.node(key, platform=node.platform)
+            if node.info is not None:
+                self._feed.node_info(key, node.info)
+        for key in set(before.values()) - set(self._nodes.values()):
+            if self._model.nodes[key].state not in GONE:
+                self._model.node_left(key, "disconnected")
+
+    # --- servers
+
+    def servers(self, servers: Iterable[ServerStatus]) -> None:
+        """Take how servers stand; those that are not in it any more are closed."""
+        here = set()
+        for server in servers:
+            here.add(str(server.location))
+            self.server(server)
+        for key in self._counted.keys() - here:
+            self.server_left(key)
+
+    def server(self, server: ServerStatus) -> None:
+        """Take how a server stands."""
+        self._standing(server)
+        self.count(server)
+
+    def own_server(self, server: ServerStatus, *, alone: bool) -> None:
+        """Take how a server stands for its computation, of which a scheduler knows more unless it tells alone."""
+        known = self._model.servers.get(str(server.location))
+        if alone or known is None or known.state in GONE:
+            self._standing(server)
+        self.count(server)
+
+    def count(self, server: ServerStatus) -> None:
+        """Take a server's counts."""
         key = str(server.location)
-        self._model.server(key, server.node, name=server.name, state="ready", computation=server.computation)
         submitted, done = self._counted.get(key, (0, 0))
         if server.submitted < submitted or server.done < done:
             submitted = done = 0  # a fresh process in the old one's place
@@ -91,6 +105,25 @@ class TablesFeed:
         if (server.submitted, server.done) != (submitted, done):
             self._model.counted(key, server.submitted - submitted, server.done - done)
         self._counted[key] = (server.submitted, server.done)
+
+    def server_left(self, key: str, state: str = "closed") -> None:
+        """Take the word that a server is no more."""
+        self._model.server_left(key, state)
+        self._counted.pop(key, None)
+
+    def _standing(self, server: ServerStatus) -> None:
+        node = self._nodes.get(server.node_id, server.node)
+        state = "unresponsive" if server.unresponsive else "ready"
+        self._model.server(str(server.location), node, name=server.name, state=state, computation=server.computation)
+
+    def _vitals(self, server: ServerStatus) -> None:
+        vitals = server.vitals
+        if vitals is not None:
+            node = self._nodes.get(server.node_id, server.node)
+            facts = {"pid": vitals.pid, "cpu": vitals.cpu_percent, "memory": vitals.memory}
+            self._model.server(str(server.location), node, **facts)
+
+    # --- coroutines
 
     def _coroutines(self, server: ServerStatus, now: float) -> None:
         model, key = self._model, str(server.location)
@@ -106,6 +139,8 @@ class TablesFeed:
         for one in server.coroutines:
             if one.progress is not None:
                 self._model.progress(one.coro.id, one.progress.done, one.progress.total, one.progress.text)
+
+    # --- computations
 
     def computations(self, computations: Iterable[ComputationStatus], now: float) -> None:
         """Take what is said of computations; those that are not in it any more are over."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import _columns as columns
-from ._model import GONE
+from ._places import GONE
 from ._rows import rounded
 
 if TYPE_CHECKING:

@@ -85,20 +85,26 @@ def _is_fixed(function: Callable[..., Any]) -> bool:
 
 
 class Definition:
-    """A function that another process sent, opened when it is first called."""
+    """A function that another process sent, opened when it is first called.
 
-    __slots__ = ("_body", "_buffers", "_described")
+    Attributes:
+        name: For the tasks that run it, as soon as it is known.
+    """
+
+    __slots__ = ("_body", "_buffers", "_described", "name")
 
     def __init__(self, body: Buffer, buffers: Sequence[memoryview]) -> None:
         self._body = body
         self._buffers = buffers
         self._described: Described | None = None
+        self.name: str = "coroutine"
 
     def described(self) -> Described:
         """Give the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
         if self._described is None:
             self._described = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
+            self.name = self._described.name
         return self._described
 
 

@@ -43,7 +43,7 @@ def write_tree(package: Package, folder: Path) -> None:
     for files in (package.code, package.files):
         _check_paths_untrusted(files)
     for name, files in ((CODE, package.code), (FILES, package.files)):
-        (folder / name).mkdir(mode=0o755)
+        (folder / name).mkdir(mode=0o700)  # which the working folder gets, too
         for packed in files:
             _write(packed, folder / name)
 

@@ -152,9 +152,9 @@ class Runner:
         elif flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
         if berth is None:
-            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers)
+            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers, name=definition.name)
         else:
-            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth)
+            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth, name=definition.name)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -215,10 +215,12 @@ class Runner:
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
         described = definition.described()
-        local.name = described.name
-        args, kwargs, *name = loads(memoryview(body)[NUMBER.size :], buffers)
-        if name:
-            (local.name,) = name
+        content = loads(memoryview(body)[NUMBER.size :], buffers)
+        if type(content) is tuple:
+            local.name = described.name
+            return self.called(described, local, content, {})
+        args, kwargs, name = content
+        local.name = name or described.name
         return self.called(described, local, args, kwargs)
 
     def called(

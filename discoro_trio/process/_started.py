@@ -13,7 +13,7 @@ import trio
 from ._outcome import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ._outcome import Outcome
     from ._starts import Host
@@ -96,7 +96,7 @@ class Started:
         while self.outcome is None:
             await self._wait()
 
-    async def _wait(self) -> None:
+    def _wait(self) -> Awaitable[None]:
         task = trio.lowlevel.current_task()
         if self._waiting is None:
             self._waiting = [task]
@@ -108,7 +108,7 @@ class Started:
                 self._waiting.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it, one frame the less
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -71,7 +71,9 @@ class Call:
         self.name: str = name or checked_name(function)
         self.body: bytes
         self.buffers: Sequence[Any]
-        self.body, self.buffers = dumps((args, kwargs) if name is None else (args, kwargs, name), shipped)
+        # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
+        content = [args, kwargs, name] if kwargs or name is not None else args
+        self.body, self.buffers = dumps(content, shipped)
 
 
 class HostOwner(Protocol):

@@ -147,16 +147,15 @@ def _holds_large(parts: Iterable[Any], depth: int) -> bool:
     """Tell whether there are large bytes at the surface; looks at few objects, for this is asked of every one."""
     for part in parts:
         kind = type(part)
-        if kind in _ATOMS:
+        if kind in _ATOMS or kind not in _SCANNED:
             continue
-        if kind is tuple or kind is list:
-            if part and depth and len(part) <= _WIDTH and _holds_large(part, depth - 1):
+        if kind is bytes or kind is bytearray:
+            if len(part) >= LARGE:
                 return True
-        elif kind is dict:
-            if part and depth and len(part) <= _WIDTH and _holds_large(part.values(), depth - 1):
+        elif part and depth and len(part) <= _WIDTH:
+            inner = part.values() if kind is dict else part
+            if _holds_large(inner, depth - 1):
                 return True
-        elif (kind is bytes or kind is bytearray) and len(part) >= LARGE:
-            return True
     return False
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-SECRET = "the secret of these tests"
+SECRET = b"the secret of these tests, ready"
+"""The key itself: what makes one of a passphrase takes long."""
 
 
 class Cluster:

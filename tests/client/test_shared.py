@@ -238,6 +238,7 @@ async def test_a_computation_outlives_its_scheduler_and_the_queue_is_back_in_its
             await trio.sleep(0.3)
             scheduler = await cluster.scheduler("again", shared=True, tcp_ports=[port])
             await until_rows(scheduler, ["running", "waiting", "waiting"])
+            assert order == ["a"], "a scheduler that ends gives nobody a turn"
             done["a"].set()
             done["b"].set()
             done["c"].set()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from discoro_trio.cluster import ServerStatus
 
 
+def pulse(blocked: dict[bytes, float], used: dict[bytes, tuple[int, float, int]] | None = None) -> messages.Pulse:
+    return messages.Pulse(1, 0.0, 1, 1, 1, 1, blocked, used or {})
+
+
 class SlowLink:
     """A connection that has no room until the test says so."""
 
@@ -101,11 +105,11 @@ def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report()
     info = NodeInfo("10.0.0.1", "n", "Linux", 1, 0.0, 1, 1, 1, 1)
     for name in (b"s", b"t"):
         census.seen(0, b"n", messages.ServerSeen(name, "n server", "10.0.0.1", 5))
-    census.pulsed(4, b"n", info, {b"s": 3.0})
+    census.pulsed(4, b"n", info, pulse({b"s": 3.0}))
     assert [row.unresponsive for row in tables(census, state)] == [9, 0]
-    census.pulsed(5, b"another", info, {})
+    census.pulsed(5, b"another", info, pulse({}))
     assert [row.unresponsive for row in tables(census, state)] == [9, 0]
-    census.pulsed(6, b"n", info, {b"t": 1.0})
+    census.pulsed(6, b"n", info, pulse({b"t": 1.0}))
     assert [row.unresponsive for row in tables(census, state)] == [0, 5]
     census.reported(7, messages.ServerReport(b"c", b"t", 1, 0, [], [], []))
     assert [row.unresponsive for row in tables(census, state)] == [0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from tests._network import cut, heal, open_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
-    from tests._network import Network
+    from tests._network import Host, Network, Program
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
@@ -63,17 +64,25 @@ ENDPOINT = """
 """
 
 
+@asynccontextmanager
+async def linked(one: Host, two: Host) -> AsyncIterator[tuple[Program, Program]]:
+    """Run an endpoint at each host, the second of which dials the first."""
+    async with one.running(ENDPOINT, one.address) as first:
+        assert await first.line() == "listening"
+        async with two.running(ENDPOINT, two.address, one.address) as second:
+            assert await second.line() == "listening"
+            for program in (first, second):
+                assert await program.line() == "linked"
+            yield first, second
+
+
 @pytest.mark.fault("F10")
 @pytest.mark.parametrize("word", ["wait", "send"], ids=["idle", "with data under way"])
 async def test_a_peer_whose_host_vanishes_is_given_up_after_5_pulses_and_not_before(
     network: Network, word: str
 ) -> None:
     one, two = network.add_lan().add_hosts(2)
-    async with one.running(ENDPOINT, one.address) as first, two.running(ENDPOINT, two.address, one.address) as second:
-        for program in (first, second):
-            assert await program.line() == "listening"
-        for program in (first, second):
-            assert await program.line() == "linked"
+    async with linked(one, two) as (first, second):
         cut(one, two)
         for program in (first, second):
             await program.say(word)
@@ -88,11 +97,7 @@ async def test_a_peer_whose_host_vanishes_is_given_up_after_5_pulses_and_not_bef
 @pytest.mark.fault("F10", "F26")
 async def test_a_peer_whose_thread_is_blocked_for_7_pulses_keeps_its_connection(network: Network) -> None:
     one, two = network.add_lan().add_hosts(2)
-    async with one.running(ENDPOINT, one.address) as first, two.running(ENDPOINT, two.address, one.address) as second:
-        for program in (first, second):
-            assert await program.line() == "listening"
-        for program in (first, second):
-            assert await program.line() == "linked"
+    async with linked(one, two) as (first, second):
         await second.say("block")
         await first.say("wait")
         assert await second.line() == "unblocked"

@@ -341,6 +341,9 @@ async def test_records_that_come_twice_or_in_another_order_close_the_connection(
             await client.send_all(records[number])
         with pytest.raises(trio.BrokenResourceError):
             await expect_frames(far, 2)
+        left = far.write_now([FRAME])
+        with pytest.raises(trio.BrokenResourceError):
+            await far.write(left)
 
 
 @pytest.mark.fault("F15")

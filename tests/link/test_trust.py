@@ -14,13 +14,17 @@ import trio
 import discoro_trio as discoro
 from discoro_trio import Location, PeerDisconnected, ProtocolError
 from discoro_trio.cluster import messages
+from discoro_trio.cluster._users import Become, User
 from discoro_trio.link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
 from discoro_trio.link._reach import AskToDial, Dial
+from discoro_trio.link._requests import REQUEST
+from discoro_trio.link._services import control
 from discoro_trio.link._sharing import SharedOffer
+from discoro_trio.link._writer import HIGH_WATER
 from discoro_trio.process import current_process
 from discoro_trio.process._keeper import AskOutcome
 from discoro_trio.process._runner import Attach
-from discoro_trio.wire import Credential, Kind, PeerIdentity
+from discoro_trio.wire import Credential, Kind, PeerIdentity, encode_header
 from tests.process.worlds import open_process
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ GIVING = [
     messages.Begin(ID, ID, bytes(32), b"", ".", [], [], 1, forward_output=False, pulse_interval=10.0),
     messages.Finish("reason"),
     messages.CloseIfIdle(),
+    Become(User("root", 0, 0, (), "/")),
 ]
 
 
@@ -221,6 +226,38 @@ async def test_a_fault_in_a_handler_fails_the_request_and_not_the_process(caplog
                 with pytest.raises(discoro.UnknownCoro):
                     await link.request(AskOutcome(ID, 1, process.id, heard=True))
     assert "a Attach of peer" in caplog.text
+
+
+@pytest.mark.fault("F16")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_replies_to_a_peer_that_does_not_read_them_are_bounded_and_all_arrive_when_it_does(
+    *, fails: bool
+) -> None:
+    count, size = 300, 1 << 18
+
+    async def reply(_link: Link, _message: Attach) -> Control:
+        if fails:
+            raise discoro.DiscoroError("x" * size)
+        return messages.StatusIs(bytes(size))
+
+    services = Services()
+    services.on_request(Attach, reply)
+    near, far = trio.socket.socketpair()
+    me = PeerIdentity(secrets.token_bytes(16), "peer", Location("127.0.0.1", 9), b"")
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery, trio.SocketStream(far) as peer:
+            here = Link(transport_over(trio.SocketStream(near)), me, services, Trust.SECRET)
+            await nursery.start(here.run)
+            request = control.encode(Attach())
+            for number in range(1, count + 1):
+                await peer.send_all(encode_header(Kind.CONTROL, REQUEST, number, len(request)) + request)
+            await trio.testing.wait_all_tasks_blocked()
+            assert HIGH_WATER < here._writer._outbox.queued_bytes < HIGH_WATER + 2 * size
+            received = 0
+            while received < count * size:
+                received += len(await peer.receive_some())
+            await peer.aclose()
+            await here.ended.wait()
 
 
 def test_a_reply_of_another_kind_is_a_protocol_error() -> None:

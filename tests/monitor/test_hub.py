@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 
+class NoWay:
+    """A way on which nothing goes at once."""
+
+    has_begun = False
+
+    def send_now(self, _message: bytes) -> bool:
+        return False
+
+
 def make(poll_sec: float = 10) -> tuple[Hub, Model]:
     model = Model()
     add_nodes(model, 2, 1)
@@ -34,7 +43,7 @@ async def message(hub: Hub, browser: Browser) -> dict[str, Any]:
 @pytest.mark.spec("S88")
 async def test_any_number_of_browsers_see_everything(autojump_clock: MockClock) -> None:
     hub, model = make()
-    browsers = [Browser() for _ in range(5)]
+    browsers = [Browser(NoWay()) for _ in range(5)]
     for browser in browsers:
         hub.look(browser, Query())
         assert (await message(hub, browser))["type"] == "full"
@@ -63,7 +72,7 @@ async def test_a_view_is_made_once_for_all_and_at_most_four_times_a_second(
     monkeypatch.setattr("discoro_trio.monitor._hub.render", counted)
     hub, model = make()
     for _ in range(50):
-        hub.look(Browser(), Query())
+        hub.look(Browser(NoWay()), Query())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hub.run)
         for number in range(400):
@@ -76,7 +85,7 @@ async def test_a_view_is_made_once_for_all_and_at_most_four_times_a_second(
 
 async def test_a_browser_that_does_not_read_gets_a_full_state_later_and_holds_little(autojump_clock: MockClock) -> None:
     hub, model = make()
-    slow, quick = Browser(), Browser()
+    slow, quick = Browser(NoWay()), Browser(NoWay())
     hub.look(slow, Query())
     hub.look(quick, Query())
     await message(hub, slow)
@@ -94,7 +103,7 @@ async def test_a_browser_that_does_not_read_gets_a_full_state_later_and_holds_li
 @pytest.mark.spec("S83")
 async def test_something_is_said_at_least_every_poll_sec(autojump_clock: MockClock) -> None:
     hub, _ = make(poll_sec=2)
-    browser = Browser()
+    browser = Browser(NoWay())
     hub.look(browser, Query())
     await message(hub, browser)
     async with trio.open_nursery() as nursery:
@@ -111,7 +120,7 @@ async def test_something_is_said_at_least_every_poll_sec(autojump_clock: MockClo
 
 async def test_a_view_that_nobody_looks_at_is_forgotten() -> None:
     hub, _ = make()
-    browser = Browser()
+    browser = Browser(NoWay())
     hub.look(browser, Query())
     hub.look(browser, Query(view="output"))
     assert list(hub._shown) == [Query(view="output")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from discoro_trio.monitor import _model
+from discoro_trio.monitor import _model, _places
 from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._rows import SAMPLES, Coroutine
 
@@ -62,6 +62,39 @@ def test_a_node_that_leaves_takes_its_servers_along() -> None:
     assert model.alive() == []
 
 
+def test_a_server_s_successor_takes_its_row_and_its_node_keeps_the_counts() -> None:
+    model = make()
+    model.server(SERVER, "10.0.0.1", name="server 1")
+    model.counted(SERVER, 5, 5)
+    model.server("10.0.0.1:51351", "10.0.0.1", name="server 2", state="ready")
+    model.server_left(SERVER, "closed")
+    model.server("10.0.0.1:51999", "10.0.0.1", name="server 1", state="ready")
+    assert list(model.servers) == ["10.0.0.1:51351", "10.0.0.1:51999"]
+    assert list(model.nodes["10.0.0.1"].servers) == list(model.servers)
+    assert model.nodes["10.0.0.1"].counts.submitted == 5
+
+
+def test_a_node_that_was_known_by_its_address_is_the_same_once_its_location_is_known() -> None:
+    model = make()
+    start(model)
+    model.locate_node("10.0.0.1", "10.0.0.1:4000")
+    model.locate_node("10.0.0.1", "10.0.0.1:5000")
+    model.node("10.0.0.1:5000", state="ready")
+    assert list(model.nodes) == ["10.0.0.1:4000", "10.0.0.1:5000"]
+    assert [node.addr for node in model.nodes.values()] == ["10.0.0.1", "10.0.0.1"]
+    assert model.servers[SERVER].node == "10.0.0.1:4000"
+    model.finished("c1", "done", 101.0)
+    assert model.nodes["10.0.0.1:4000"].counts.done == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "addr"),
+    [("10.0.0.1", "10.0.0.1"), ("10.0.0.1:4000", "10.0.0.1"), ("[fe80::1]:4000", "fe80::1"), ("fe80::1", "fe80::1")],
+)
+def test_the_address_of_a_node_is_read_from_where_it_is(key: str, addr: str) -> None:
+    assert Model().node(key).addr == addr
+
+
 def test_servers_that_only_count_are_added_up() -> None:
     model = make()
     model.counted(SERVER, 500, 480, 3)
@@ -81,6 +114,14 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(_model.KEPT_LINES + 5):
         model.output(1.0, SERVER, "print", str(number))
     assert len(model.lines) == _model.KEPT_LINES
+    for number in range(_places.KEPT_GONE + 5):
+        model.server(f"10.0.0.2:{number}", "10.0.0.2", state="ready")
+        model.server_left(f"10.0.0.2:{number}", "closed")
+        model.node(f"10.1.0.1:{number}", state="ready")
+        model.node_left(f"10.1.0.1:{number}", "closed")
+    assert len(model.servers) <= _places.KEPT_GONE + 1
+    assert len(model.nodes) <= _places.KEPT_GONE + 2
+    assert len(model.nodes["10.0.0.2"].servers) == _places.KEPT_GONE
     for number in range(SAMPLES + 5):
         model.sample(float(number))
     assert len(model.totals.times) == SAMPLES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import urllib.error
 import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+import psutil
 import pytest
 import trio
 import trustme
@@ -21,6 +24,7 @@ from discoro_trio.monitor import _open
 from discoro_trio.monitor._hub import Hub
 
 from ..client.clusters import ROOT, environment
+from ..client.test_two_nodes import open_two_nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,8 +69,8 @@ async def test_it_watches_a_computation_with_its_arguments_output_and_ends() -> 
     ):
         await computation.run_result(nap, 0)
         rcoro = await computation.run(nap, 60)
-        found = await until(server, "coroutines", lambda page: page["total"] == 1)
-        assert (found["rows"][0]["name"], found["rows"][0]["args"]) == ("nap", "60")
+        running = [("nap", "60")]
+        await until(server, "coroutines", lambda page: [(row["name"], row["args"]) for row in page["rows"]] == running)
         rcoro.cancel()
         with pytest.raises(discoro.CoroCancelled):
             await rcoro.result()
@@ -106,6 +110,58 @@ async def test_its_status_coro_takes_the_messages_of_a_computation() -> None:
             assert (found["submitted"], found["running"]) == (1, 0)
         # After the computation has closed, the tables are still there.
         assert (await get(server, "coroutines?state=ended"))["total"] == 1
+
+
+async def log() -> None:
+    logging.getLogger("work").warning("nearly full")
+    print("done", file=sys.stderr)  # noqa: T201 - it is the output that is watched
+
+
+@pytest.mark.spec("B25")
+async def test_output_can_be_filtered_by_the_level_of_log_records() -> None:
+    async with (
+        discoro.open_cluster(servers=1),
+        discoro.Computation([log]).schedule() as computation,
+        discoro.open_http_server(computation, port=0, token=TOKEN) as server,
+    ):
+        await computation.run_result(log)
+        found = await until(server, "output?state=warning", lambda page: page["total"] == 1)
+        assert found["rows"][0]["text"].endswith("nearly full")
+        assert {"stderr", "warning"} <= set(found["head"]["levels"])
+
+
+@pytest.mark.spec("B18", "S94")
+async def test_processes_of_servers_have_their_cpu_and_memory_by_the_pulses_of_their_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discoro.config, "MinPulseInterval", 0.5)
+    async with (
+        discoro.open_cluster(servers=2) as scheduler,
+        discoro.open_http_server(scheduler, port=0, token=TOKEN) as server,
+    ):
+        nodes = await until(server, "cluster", lambda page: page["total"] == 1)
+        path = f"nodes/{quote(nodes['rows'][0]['id'])}"
+        found = await until(server, path, lambda page: len([row for row in page["rows"] if row["memory"]]) == 2)
+        for row in found["rows"]:
+            assert row["memory"] > 2**20
+            assert row["cpu"] >= 0
+            assert psutil.Process(row["pid"]).ppid() != 0
+
+
+@pytest.mark.spec("S92")
+async def test_two_nodes_at_one_address_have_a_row_each() -> None:
+    computation = discoro.Computation([nap])
+    async with (
+        open_two_nodes(computation) as nodes,
+        discoro.open_http_server(computation, port=0, token=TOKEN) as server,
+    ):
+        await computation.run_servers(nap, 60)
+        found = await until(server, "cluster", lambda page: page["total"] == 2)
+        assert {row["name"]: row["running"] for row in found["rows"]} == {"north": 2, "south": 1}
+        assert {row["name"]: row["servers"] for row in found["rows"]} == {
+            name: len(locations) for name, locations in nodes.items()
+        }
+        await computation.close()
 
 
 async def test_messages_that_it_does_not_know_change_nothing() -> None:

@@ -15,7 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from discoro_trio.link import OptionError
-from discoro_trio.monitor import _serving
+from discoro_trio.monitor import _connection
 from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._serving import open_listeners, tls_context
 
@@ -154,7 +154,7 @@ async def test_a_path_that_is_no_stream_is_refused() -> None:
 async def test_a_peer_that_never_reads_is_dropped_and_the_end_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_serving, "PATIENCE", 0.2)
+    monkeypatch.setattr(_connection, "PATIENCE", 0.2)
     model = Model()
     add_nodes(model, 500, 1)
     async with serve(model) as served:

