@@ -6,7 +6,6 @@ This module owns the numbers of requests, their replies, and giving them up. The
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,9 @@ ABANDON = 8
 
 MOST_ANSWERING = 65_536
 """The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
+
+_STEPS = 8
+"""The parts of a timeout, of which a time in which this process did not run costs one at most."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,17 @@ class _Waiting:
         self.error: Exception | None = None
 
 
+async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa: ASYNC109 - as in `Link`
+    """Wait for an event. A thread that was blocked by its user's code says nothing about the peer."""
+    if timeout is None:
+        await event.wait()
+        return
+    for _ in range(_STEPS):
+        with trio.move_on_after(timeout / _STEPS):
+            await event.wait()
+            return
+
+
 class Requests:
     """The requests of one link, both ways."""
 
@@ -75,8 +88,7 @@ class Requests:
         try:
             if not (_losses.left and _losses.loses(message)):
                 self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
-            with trio.move_on_after(math.inf if timeout is None else timeout):
-                await waiting.event.wait()
+            await _until_set(waiting.event, timeout)
         finally:
             del self._waiting[number]
             if not waiting.event.is_set() and not self._link.lost:

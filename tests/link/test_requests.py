@@ -1,0 +1,56 @@
+"""How long a request waits for its reply."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from discoro_trio import PeerDisconnected
+from discoro_trio.link import Done, serve_endpoint
+from discoro_trio.wire import Control
+
+if TYPE_CHECKING:
+    from discoro_trio.link import Link
+
+TIMEOUT = 2.0
+
+
+class QuestionOfTests(Control, frozen=True):
+    """Asks for nothing."""
+
+
+@pytest.mark.fault("F26")
+async def test_a_thread_that_was_blocked_for_longer_than_the_timeout_still_gets_the_reply() -> None:
+    asked, may_answer = trio.Event(), trio.Event()
+
+    async def answer(_link: Link, _question: QuestionOfTests) -> Done:
+        asked.set()
+        await may_answer.wait()
+        return Done()
+
+    async def block() -> None:
+        await asked.wait()
+        time.sleep(TIMEOUT + 0.2)  # noqa: ASYNC251 - that is what is tested
+        may_answer.set()
+
+    async with serve_endpoint() as endpoint, trio.open_nursery() as nursery:
+        endpoint.services.on_request(QuestionOfTests, answer)
+        link = await endpoint.link_at(endpoint.location)
+        nursery.start_soon(block)
+        assert await link.request(QuestionOfTests(), timeout=TIMEOUT) == Done()
+
+
+async def test_a_request_that_nobody_answers_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    async def be_silent(_link: Link, _question: QuestionOfTests) -> Done:
+        await trio.sleep_forever()
+
+    async with serve_endpoint() as endpoint:
+        endpoint.services.on_request(QuestionOfTests, be_silent)
+        link = await endpoint.link_at(endpoint.location)
+        begun = trio.current_time()
+        with pytest.raises(PeerDisconnected, match="did not reply to QuestionOfTests within 2 s"):
+            await link.request(QuestionOfTests(), timeout=TIMEOUT)
+        assert trio.current_time() - begun == pytest.approx(TIMEOUT)
