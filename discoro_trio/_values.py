@@ -33,6 +33,9 @@ class Location:
         Args:
             text: What `str()` of a Location gives.
 
+        Returns:
+            The Location.
+
         Raises:
             ValueError: The text has another form; the message says which is expected.
         """

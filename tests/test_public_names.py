@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 import types
+from typing import TYPE_CHECKING
 
 import pytest
 
 import discoro_trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = [
     "RCI",
@@ -106,3 +112,29 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     program = f"import sys, discoro_trio; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def public_functions() -> dict[str, Callable[..., object]]:
+    """Give every public function and method that has parameters."""
+    found: dict[str, Callable[..., object]] = {}
+    for name in NAMES:
+        value = getattr(discoro_trio, name)
+        members = dict(inspect.getmembers(value)) if inspect.isclass(value) else {name: value}
+        for member, function in members.items():
+            if inspect.isfunction(function) and not member.startswith(("_", "add_note", "with_traceback")):
+                found[f"{name}.{member}"] = function
+    return found
+
+
+INTERNAL = {"Node.join", "Node.keep_servers", "Node.leave_files_at", "Node.limit", "ProcScheduler.starting"}
+"""These are called by the package alone."""
+
+
+@pytest.mark.parametrize("name", sorted(public_functions().keys() - INTERNAL))
+def test_every_parameter_of_a_public_function_is_documented(name: str) -> None:
+    function = public_functions()[name]
+    documentation = inspect.getdoc(function) or ""
+    named = set(re.findall(r"^    (\w+): ", documentation, re.MULTILINE))
+    parameters = inspect.signature(function).parameters.keys() - {"self", "cls"}
+    assert parameters <= named or " as with " in documentation, parameters - named
+    assert documentation.splitlines()[0].endswith("."), "the first line is a sentence"

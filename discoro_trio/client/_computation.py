@@ -138,6 +138,9 @@ class Computation(Runs):
         Args:
             scheduler: Where; by default the innermost enclosing one, else one that discovery finds.
 
+        Yields:
+            The computation, which runs what it is given now.
+
         Raises:
             SchedulerNotFound: No scheduler answered within `timeout`.
             RuntimeError: The computation is scheduled already.
@@ -239,19 +242,22 @@ class Computation(Runs):
     # --- what it has
 
     async def nodes(self) -> list[str]:
-        """Give the addresses of the nodes in use."""
+        """Give the addresses of the nodes in use; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         session = self._running()
         used = {server.node_id for server in session.servers.values()}
         return [node.location.addr for node in session.nodes.values() if node.node_id in used]
 
     async def servers(self) -> list[Location]:
-        """Give the Locations of the servers in use."""
+        """Give the Locations of the servers in use; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return [server.location for server in self._running().servers.values()]
 
     def statistics(self) -> ComputationStatistics:
         """Count what it has, has done and has to do.
+
+        Returns:
+            The counts at this moment.
 
         Raises:
             RuntimeError, ComputationClosed: As for `run`.
@@ -309,7 +315,7 @@ class Computation(Runs):
     async def suspend_node(self, addr: str) -> None:
         """Start no more coroutines at a node; those that run there go on.
 
-        Who wants one there by `run_at` waits until it is resumed.
+        Who wants one there by `run_at` waits until it is resumed. When cancelled, nothing is done.
 
         Args:
             addr: The address or name of the node.
@@ -322,7 +328,7 @@ class Computation(Runs):
         suspend_node(self._running(), addr)
 
     async def resume_node(self, addr: str) -> None:
-        """Start coroutines at a suspended node again; nothing if it is not suspended.
+        """Start coroutines at a suspended node again; nothing if it is not suspended, or if this is cancelled.
 
         Args:
             addr: The address or name of the node.

@@ -86,6 +86,9 @@ class ComputationNursery:
             args: Its arguments.
             kwargs: Its keyword arguments.
 
+        Returns:
+            The coroutine's handle; while there is no server, this waits.
+
         Raises:
             ServerLost: Its server was lost before the coroutine existed.
             TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
@@ -103,6 +106,9 @@ class ComputationNursery:
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
             kwargs: Its keyword arguments.
+
+        Returns:
+            The coroutine's handle; while there is no server, this waits.
 
         Raises:
             UnknownLocation: Nothing is known by that place.

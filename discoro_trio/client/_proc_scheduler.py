@@ -103,6 +103,9 @@ class ProcScheduler:
             args: Its arguments.
             kwargs: Its keyword arguments.
 
+        Returns:
+            What it returned.
+
         Raises:
             RuntimeError: The block has been left.
             Exception: As for `Computation.run_result`; `ServerLost` if its server is lost.

@@ -261,7 +261,7 @@ class Runs:
         chunksize: int = 1,
         progress: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Do as `map`, with each item spread over the arguments of the function."""
+        """Spread each item over the arguments of the function. Everything else is as with `map`."""
         return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
             ordered=ordered, limit=limit, retries=retries, chunksize=chunksize, progress=progress
         )

@@ -139,7 +139,7 @@ class Node:
         self._leasing.serve = after
 
     async def until_free(self) -> None:
-        """Wait until it rests and no computation has servers any more."""
+        """Wait until it rests and no computation has servers any more; cancelling the wait changes nothing."""
         await self._leasing.until_free()
 
     def end_now(self) -> None:

@@ -95,7 +95,7 @@ class Scheduler:
         return not self._state.claims
 
     async def status(self) -> ClusterStatus:
-        """Give the tables of nodes, servers and computations, as they are at this moment."""
+        """Give the tables of nodes, servers and computations, as they are now; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return self._overview.tables()
 

@@ -77,6 +77,9 @@ class Channel:
         Waits while the channel is full, which it is when a subscriber's window is: nothing is dropped. A cancelled
         send was not sent.
 
+        Args:
+            message: Anything that can be pickled; within a process it goes by reference.
+
         Raises:
             NotPicklable: The message cannot be sent to another process.
             MailboxClosed: The channel is known to have ended.
@@ -144,6 +147,8 @@ class Channel:
         Raises:
             MailboxClosed: The channel has ended.
             PeerDisconnected: It cannot be reached.
+
+        Cancelling it, or leaving the block, ends the subscription; messages that were not received yet are gone.
         """
         process = current_process()
         with process.opened_mailbox(self.name, mailbox_size) as local:
@@ -157,9 +162,14 @@ class Channel:
     async def subscribe_coro(self, coro: Coro[Any]) -> AsyncIterator[None]:
         """Let a coroutine, here or elsewhere, receive what is published in its own mailbox while the block lasts.
 
+        Args:
+            coro: The coroutine.
+
         Raises:
             MailboxClosed: The channel has ended.
             PeerDisconnected: It cannot be reached.
+
+        Cancelling it, or leaving the block, ends the subscription.
         """
         async with self._subscribed(current_process(), coro, ends=False):
             yield
@@ -197,6 +207,9 @@ async def open_channel(
             None is dropped. What it raises ends the channel and is raised by the block.
         public: Whether every program on the network finds it, and not just this computation.
 
+    Yields:
+        The channel.
+
     Raises:
         RuntimeError: No endpoint encloses the task.
         NameTaken: Another channel has that name.
@@ -230,6 +243,9 @@ async def locate_channel(name: str, *, location: Location | None = None) -> Chan
         name: The name, as given to `open_channel`.
         location: The program to ask: a scheduler, a node, or the one that opened it; by default the computation and
             the cluster that the calling task belongs to.
+
+    Returns:
+        The channel.
 
     Raises:
         RuntimeError: No endpoint encloses the task.

@@ -59,6 +59,9 @@ class Coro(Handle[R_co]):
     def send_nowait(self, message: object) -> None:
         """Hand a message over, in order, without waiting.
 
+        Args:
+            message: As for `send`.
+
         Raises:
             trio.WouldBlock: The receiver's window is full, or there is no connection to its process yet.
             NotPicklable, MailboxClosed, PeerDisconnected: As for `send`.
@@ -73,6 +76,9 @@ class Coro(Handle[R_co]):
     async def deliver(self, message: object) -> None:
         """Send a message and wait until it is in the mailbox. When cancelled, it may be there or not.
 
+        Args:
+            message: As for `send`.
+
         Raises:
             NotPicklable, MailboxClosed, PeerDisconnected: As for `send`; it is not in the mailbox.
         """
@@ -86,6 +92,9 @@ class Coro(Handle[R_co]):
     @migration.without_timeout
     async def receive(self) -> Any:
         """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
+
+        Returns:
+            The message.
 
         Raises:
             RuntimeError: The calling task is not this coroutine.
@@ -104,6 +113,9 @@ class Coro(Handle[R_co]):
 
     def receive_nowait(self) -> Any:
         """Take the next message of the coroutine's own mailbox.
+
+        Returns:
+            The message.
 
         Raises:
             trio.WouldBlock: There is none.
@@ -124,6 +136,9 @@ class Coro(Handle[R_co]):
     @migration.without_timeout
     async def result(self) -> R_co:
         """Wait for its value. A cancelled wait leaves the coroutine running.
+
+        Returns:
+            What the coroutine returned.
 
         Raises:
             Exception: What the coroutine raised, with the remote traceback in a note.
@@ -164,8 +179,13 @@ class Coro(Handle[R_co]):
     async def monitor(self, observer: Coro[Any]) -> None:
         """Let `observer` get a `MonitorException` when it ends, at once if it has.
 
+        Args:
+            observer: The coroutine whose mailbox gets it.
+
         Raises:
             UnknownCoro: The process that started it keeps no outcome any more.
+
+        When cancelled, the observer may get it or not.
         """
         await current_process().keeper.monitor(self, observer)
 
@@ -173,8 +193,11 @@ class Coro(Handle[R_co]):
         """Let others find this coroutine, of the calling process, by a name until it ends.
 
         Args:
-            name: The name. Awaiting what is returned makes sure that it is registered.
+            name: The name.
             public: Whether every program on the network finds it, and not just this computation.
+
+        Returns:
+            What can be awaited to be sure that it is registered.
 
         Raises:
             NameTaken: It has another owner already; from elsewhere, this is raised where it is awaited.

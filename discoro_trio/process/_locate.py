@@ -22,6 +22,9 @@ async def locate(name: str, *, location: Location | None = None) -> Coro[Any]:
         location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
             and the cluster that the calling task belongs to.
 
+    Returns:
+        The handle.
+
     Raises:
         RuntimeError: No endpoint encloses the task.
         PeerDisconnected: Where the name is kept cannot be reached.

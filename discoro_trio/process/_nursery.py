@@ -63,6 +63,9 @@ class Nursery:
             args: Its arguments.
             kwargs: Its keyword arguments.
 
+        Returns:
+            The handle.
+
         Raises:
             TypeError: It cannot be run.
             RuntimeError: The block has been left.

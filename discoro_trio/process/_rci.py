@@ -64,6 +64,9 @@ class RCI:
         Args:
             public: Whether every program on the network finds it, and not just this computation.
 
+        Yields:
+            The RCI itself, which can be called here too.
+
         Raises:
             NameTaken: Another RCI has that name.
             RuntimeError: No endpoint encloses the task, or it is registered already.
@@ -93,6 +96,9 @@ class RCI:
         Args:
             args: Its arguments.
             kwargs: Its keyword arguments.
+
+        Returns:
+            What it returned.
 
         Raises:
             Exception: What it raised, with the remote traceback in a note.
@@ -142,6 +148,9 @@ async def locate_rci(name: str, *, location: Location | None = None) -> RCI:
         name: The name, as given to `RCI`.
         location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
             and the cluster that the calling task belongs to.
+
+    Returns:
+        The function: `await rci.run(…)` gives its value, `await rci(…)` a handle.
 
     Raises:
         RuntimeError: No endpoint encloses the task.

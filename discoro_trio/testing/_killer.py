@@ -54,7 +54,11 @@ class ProcessKiller:
         self._moved = trio.lowlevel.ParkingLot()
 
     async def until(self, kills: int) -> None:
-        """Wait until it has killed so many processes, or all that it may."""
+        """Wait until it has killed so many processes, or all that it may; cancelling the wait stops nothing.
+
+        Args:
+            kills: How many.
+        """
         while self.kills < kills and not self._through:
             await self._moved.park()
 

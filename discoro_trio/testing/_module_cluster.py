@@ -26,6 +26,6 @@ class ModuleCluster:
 
     @asynccontextmanager
     async def open_endpoint(self) -> AsyncIterator[None]:
-        """Open an endpoint that knows the cluster's secret, for the computations in the block."""
+        """Open an endpoint that knows the cluster's secret, for computations in the block; leaving that closes it."""
         async with open_endpoint(secret=self.secret):
             yield
