@@ -1,7 +1,7 @@
-"""Run CPU-bound jobs, at most one on a server at a time, and watch what happens in two ways at once.
+"""Run CPU-bound jobs, at most one on a server at a time, and watch what happens in three ways at once.
 
-Status messages go to a coroutine of this program, which prints them, and to a subscriber, which counts them; the
-`ProcScheduler` that places the jobs needs neither.
+Status messages go to a coroutine of this program, which prints them, to a subscriber, which counts them, and to the
+web monitor, which shows them. `ProcScheduler`, which places the jobs, hears of the servers at the same time.
 """
 
 from __future__ import annotations
@@ -61,20 +61,24 @@ async def find(computation: discoro.Computation, jobs: int) -> int:
     return sum(found)
 
 
-async def main(jobs: int, cluster: Cluster) -> None:
+async def main(jobs: int, port: int, cluster: Cluster) -> None:
     """Count the primes below 5,000 × jobs."""
     async with cluster, discoro.open_coro("status") as status, trio.open_nursery() as nursery:
         computation = discoro.Computation([count_primes], status_coro=status)
         await nursery.start(count, computation)
         nursery.start_soon(show, status)
-        async with computation.schedule():
-            total = await find(computation, jobs)
+        async with discoro.open_http_server(computation, port=port) as server:
+            print(f"Look at {server.url}")
+            async with computation.schedule():
+                total = await find(computation, jobs)
+            await server.shutdown(wait=True)  # whoever looks sees the end
         print(f"There are {total} primes below {5000 * jobs}.")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=8, metavar="N", help="number of jobs (default: 8)")
+    parser.add_argument("--port", type=int, default=8181, help="port of the monitor, 0 for any (default: 8181)")
     parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
     parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
@@ -82,7 +86,7 @@ if __name__ == "__main__":
     cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
     status = 0
     try:
-        trio.run(main, options.jobs, cluster)
+        trio.run(main, options.jobs, options.port, cluster)
     except* KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         status = 130

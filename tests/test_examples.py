@@ -25,8 +25,11 @@ EXAMPLES = ROOT / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if not path.stem.endswith("_proc"))
 
 
-def run_example(name: str, folder: Path, *args: str) -> str:
-    """Run an example with a folder of its own as the current one; give what it printed."""
+def run_example(name: str, folder: Path, *args: str, errors: str = "") -> str:
+    """Run an example with a folder of its own as the current one; give what it printed.
+
+    `errors` is the pattern of what it says on standard error.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
         capture_output=True,
@@ -36,7 +39,7 @@ def run_example(name: str, folder: Path, *args: str) -> str:
         env=environment(folder),
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, bool(re.fullmatch(errors, done.stderr))) == (0, True), done.stderr
     assert not list((folder / "tmp").iterdir())
     return done.stdout
 

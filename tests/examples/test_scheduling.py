@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from typing import TYPE_CHECKING
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
-from tests.test_examples import run_example
+from tests.client.clusters import Program
+from tests.test_examples import EXAMPLES, run_example
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +21,25 @@ pytestmark = [pytest.mark.example, pytest.mark.skipif(sys.platform != "linux", r
 
 
 @pytest.mark.spec("S03", "S05")
+async def test_status_messages_reach_the_web_monitor_while_jobs_are_placed(tmp_path: Path) -> None:
+    command = [str(EXAMPLES / "discomp2.py"), "--jobs", "24", "--servers", "2", "--port", "0"]
+    with Program(command, tmp_path) as program, trio.fail_after(60):
+        url = (await program.until_line(lambda line: line.startswith("Look at "))).split()[-1]
+        while not (await trio.to_thread.run_sync(get_json, f"{url}api/v1/summary"))["submitted"]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        status, _ = await program.ended()
+    assert status == 0
+
+
+def get_json(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own address
+        return json.load(answer)
+
+
+@pytest.mark.spec("S03", "S05")
 def test_status_messages_reach_a_coroutine_and_a_subscriber_while_jobs_are_placed(tmp_path: Path) -> None:
-    text = run_example("discomp2.py", tmp_path, "--jobs", "4", "--servers", "2")
+    options = ["--jobs", "4", "--servers", "2", "--port", "0"]
+    text = run_example("discomp2.py", tmp_path, *options, errors="monitor: http://.*\n")
     lines = text.splitlines()
     assert lines[-1] == "There are 2262 primes below 20000."
     assert "4 jobs were created, 4 have ended." in lines
