@@ -22,7 +22,7 @@ from ._writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from ..wire import Buffer, Frame, PeerIdentity
+    from ..wire import Batch, Buffer, Frame, PeerIdentity
     from ._services import Services, Trust
     from ._sharing import Shared
     from ._transport import Transport
@@ -98,6 +98,16 @@ class Link:
         if buffers and self.shared is not None:
             kind, body, buffers = self.shared.pack(kind, body, buffers)
         self._writer.put(kind, flags, target, body, buffers, keys)
+
+    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+        """Add a short value to what goes to the target of its batch, as `Outbox.gather` does; never waits.
+
+        Raises:
+            PeerDisconnected: The link is lost.
+        """
+        if self.lost:
+            raise self._disconnected()
+        self._writer.gather(batch, value, keys)
 
     def notify(self, message: Control) -> None:
         """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""

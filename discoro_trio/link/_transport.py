@@ -50,6 +50,7 @@ class SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._socket = stream.socket
+        self._empty = True  # whether the last read took all there was
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -59,9 +60,19 @@ class SocketTransport:
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
         try:
-            return await self._socket.recv_into(memory)
+            count = await self._read_when_ready(memory) if self._empty else await self._socket.recv_into(memory)
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
+        self._empty = count < len(memory)
+        return count
+
+    async def _read_when_ready(self, memory: memoryview) -> int:
+        # Trio's recv_into would try first: a system call and an exception in vain, for mostly there is nothing yet.
+        await trio.lowlevel.wait_readable(self._socket)
+        try:
+            return os.readv(self._socket.fileno(), [memory])
+        except BlockingIOError:
+            return await self._socket.recv_into(memory)
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Write all the buffers, in order, with as few system calls as the kernel allows."""

@@ -18,7 +18,7 @@ from ._bell import Bell
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from ..wire import Buffer
+    from ..wire import Batch, Buffer
     from ._transport import Transport
 
 HIGH_WATER = 8 * MIB
@@ -37,7 +37,7 @@ _MOST_GATHERED = 24
 _QUIET = 100e-6
 
 # Credit is not waited for; it goes with what the receiver sends next.
-_CREDIT = int(Kind.CREDIT)
+_CREDIT, _BATCH = int(Kind.CREDIT), int(Kind.BATCH)
 
 
 class Writer:
@@ -66,6 +66,15 @@ class Writer:
     ) -> None:
         """Add a frame; never waits."""
         self._outbox.put(kind, flags, target, body, buffers, keys)
+        self._noted(kind)
+
+    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+        """Add a short value, as `Outbox.gather` does; never waits."""
+        self._outbox.gather(batch, value, keys)
+        self._noted(_BATCH)
+
+    def _noted(self, kind: int) -> None:
+        """See that what was added is written."""
         self._gathered = gathered = self._gathered + 1
         if not self._writing and kind != _CREDIT and (gathered >= _MOST_GATHERED or perf_counter() >= self._quiet_at):
             self._write_now()
@@ -122,14 +131,20 @@ class Writer:
         Raises:
             trio.BrokenResourceError: The peer is gone.
         """
-        outbox, write = self._outbox, self._transport.write
+        outbox, write, write_now = self._outbox, self._transport.write, self._transport.write_now
         while True:
             while self._rest or outbox.pending:
                 buffers, self._rest = self._rest or outbox.take(), []
                 self._gathered = 0
                 self._writing = True
-                await write(buffers)
+                # Trio's send passes through its scheduler once more, which takes about as long as writing does.
+                rest = write_now(buffers)
+                if rest:
+                    await write(rest)
+                elif outbox.pending:
+                    await trio.lowlevel.checkpoint()
                 self._writing = False
+                self._quiet_at = perf_counter() + _QUIET
                 if self._room is not None and outbox.queued_bytes <= HIGH_WATER:
                     room, self._room = self._room, None
                     room.set()

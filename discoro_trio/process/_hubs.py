@@ -190,7 +190,7 @@ class Hub:
         """Pass on what is published, up to `finish`; tell those who subscribed that it was the last."""
         current.set((self._local,))
         while True:
-            if self.mailbox.items:
+            if self.mailbox:
                 await trio.lowlevel.checkpoint()
             else:
                 await self.mailbox.wait()

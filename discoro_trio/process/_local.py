@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ._task_status import RemoteTaskStatus
 
 
+NOBODY = ~0
+"""The sender of messages of all tasks that are no coroutine."""
+
+
 class Local:
     """A living coroutine of this process."""
 
@@ -40,6 +44,7 @@ class Local:
         "scope",
         "serial",
         "since",
+        "source",
         "status",
     )
 
@@ -47,6 +52,7 @@ class Local:
         self.process: Process = process
         self.home: bytes = process.id
         self.serial: int = serial
+        self.source: int = ~serial  # as the sender of messages; those that it gets have its serial as target
         self.name: str = name
         self.link: Link | None = link
         self.scope: trio.CancelScope = scope

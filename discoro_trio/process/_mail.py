@@ -14,9 +14,9 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled
 
 from .._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
-from ..wire import Kind, dumps
-from ._local import current
-from ._mailbox import CREDIT
+from ..wire import COST, Kind, decode_batch_untrusted, dumps, is_short
+from ._local import NOBODY, current
+from ._mailbox import ASKED, CREDIT
 from ._packed import Packed
 from ._routes import Route
 
@@ -69,6 +69,7 @@ class Mail:
         self._receipt = 0
         services = process.endpoint.services
         services.on_frame(Kind.MESSAGE, self._message)
+        services.on_frame(Kind.BATCH, self._batch)
         services.on_frame(Kind.CREDIT, self._credit)
         services.on_frame(Kind.ACK, self._acknowledged)
         services.links_lost.append(self._lost)
@@ -80,14 +81,14 @@ class Mail:
         key = (coro.home, coro.serial)
         route = self._routes.get(key)
         if route is None:
-            route = self._routes[key] = Route(self, str(coro), coro.mailbox_size)
+            route = self._routes[key] = Route(self, str(coro), coro.serial, coro.mailbox_size)
         return route
 
     async def send(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
         body, buffers = dumps(message)
         size = len(body) if not buffers else size_of(body, buffers)
-        source = _source()
+        source = source_here()
         turns = self._process.turns
         if turns.due():
             await turns.rest()
@@ -98,9 +99,15 @@ class Mail:
             link = await self._pass(coro, route, size, source)
         link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
+    async def send_short(self, coro: Coro[Any], route: Route, value: object) -> None:
+        """Send a short value (`is_short`); waits as `send` does, and lets nobody else run otherwise."""
+        source = source_here()
+        link = await self._pass(coro, route, COST, source)
+        link.gather(route.batch, value, (source, coro.serial))
+
     async def send_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> Link:
         """Send what is packed already, for those who pass messages on; give the link that it went by."""
-        source = _source()
+        source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
         link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
@@ -108,7 +115,7 @@ class Mail:
 
     def try_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> bool:
         """Send what is packed already, if that can be done without waiting; tell whether it was."""
-        source = _source()
+        source = source_here()
         if route.trouble:
             route.check(source)
         body, buffers = packed.body, packed.buffers
@@ -121,14 +128,16 @@ class Mail:
     def met(self, coro: Coro[Any]) -> Route:
         """Give the route to a coroutine that the calling one has just heard of: there is no gap between the two."""
         route = self.route(coro)
-        route.told(_source())
+        route.told(source_here())
         return route
 
     def send_nowait(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send now, or raise WouldBlock."""
-        source = _source()
+        source = source_here()
         if route.trouble:
             route.check(source)
+        if is_short(message) and route.gather(message, source):
+            return
         body, buffers = dumps(message)
         link = route.link
         if link is None:
@@ -148,7 +157,7 @@ class Mail:
 
     async def deliver_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> None:
         """Send what is packed already, and wait until it is in the mailbox."""
-        source = _source()
+        source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
         self._receipt += 1
@@ -221,10 +230,23 @@ class Mail:
         if number is not None:
             link.send(Kind.ACK, number, b"", REFUSED if local is None else DELIVERED)
 
+    def _batch(self, link: Link, frame: Frame) -> None:
+        values = decode_batch_untrusted(frame.body)
+        local = self._process.locals.get(frame.target)
+        if local is None:
+            link.send(Kind.ACK, frame.target, b"", ENDED)
+        else:
+            local.box().arrived_together(link, values)
+
     def _credit(self, link: Link, frame: Frame) -> None:
         if len(frame.body) != CREDIT.size:
             text = "a return of credit does not say of how much"
             raise ProtocolError(text)
+        if frame.flags == ASKED:
+            local = self._process.locals.get(frame.target)
+            if local is not None:
+                local.box().asked(link, *CREDIT.unpack(frame.body))
+            return
         peer = self._peers.get(link)
         route = peer.routes.get(frame.target) if peer is not None else None
         if route is not None:
@@ -256,10 +278,10 @@ class Mail:
             receipt.done.set()
 
 
-def _source() -> int:
-    """The coroutine that sends; all senders that are none are one."""
+def source_here() -> int:
+    """Give the coroutine that sends; all senders that are none are one."""
     locals_ = current.get()
-    return ~locals_[-1].serial if locals_ else ~0
+    return locals_[-1].source if locals_ else NOBODY
 
 
 def size_of(body: object, buffers: Sequence[Any]) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import MailboxClosed
-from ..wire import Kind, ReceiveWindow, loads
+from ..wire import COST, Kind, ReceiveWindow, dumps, loads
 from ._packed import Packed
 
 if TYPE_CHECKING:
@@ -24,48 +24,75 @@ if TYPE_CHECKING:
     from ._turns import Turns
 
 CREDIT = struct.Struct("!IQ")
-"""The body of a CREDIT frame: messages and bytes that may be sent again."""
+"""The body of a CREDIT frame: messages and bytes that may be sent again, or with `ASKED`, that a sender waits for."""
+
+ASKED = 1
+"""The flag of a CREDIT frame that asks for credit."""
+
+# The credit for a run of messages is counted when its last one is received, so a run is short beside the quarter of
+# the window after which credit goes back.
+_RUNS = 16
 
 
 class _Sender:
     """One process that sends to the mailbox, by one link."""
 
-    __slots__ = ("link", "owing", "window")
+    __slots__ = ("link", "wanted", "window")
 
     def __init__(self, link: Link, window: ReceiveWindow) -> None:
         self.link = link
         self.window = window
-        self.owing = False
+        self.wanted: tuple[int, int] | None = None  # the messages and bytes that it waits for
 
     def pay(self, serial: int) -> None:
         """Return the credit for what was received."""
+        self.wanted = None
         messages, size = self.window.due()
         if messages and not self.link.lost:
             self.link.send(Kind.CREDIT, serial, CREDIT.pack(messages, size))
+
+
+class _Run:
+    """Messages that came together.
+
+    Attributes:
+        sender: Who has sent them.
+        messages: They, opened and in reverse: each is taken from the end.
+        count: How many they were.
+    """
+
+    __slots__ = ("count", "messages", "sender")
+
+    def __init__(self, sender: _Sender, messages: list[object]) -> None:
+        messages.reverse()
+        self.sender = sender
+        self.messages = messages
+        self.count = len(messages)
 
 
 class Mailbox:
     """A queue of messages with a window for each sending process.
 
     Attributes:
-        items: What waits to be received.
+        run: What is left of the run of messages that is being received, in reverse.
         turns: When the coroutine that receives lets others run.
         opener: What makes a message of its body and buffers; those who pass messages on leave them packed.
         closed: Whether it takes no more.
     """
 
     __slots__ = (
+        "_begun",
+        "_items",
         "_limit",
         "_local",
-        "_owing",
         "_readers",
         "_senders",
         "_serial",
         "_size",
         "_waiting",
         "closed",
-        "items",
         "opener",
+        "run",
         "turns",
     )
 
@@ -76,28 +103,44 @@ class Mailbox:
         self._serial = serial
         self._limit = limit
         self._size = size
-        self.items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]]] = deque()
+        self._items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]] | _Run] = deque()
+        self._begun: _Run | None = None  # the run of which messages are received now
+        self.run: list[object] = []
         self._local = 0
         self._senders: dict[Link, _Sender] = {}
-        self._owing: list[_Sender] = []
         self._readers = trio.lowlevel.ParkingLot()
         self._waiting = trio.lowlevel.ParkingLot()
 
-    def __len__(self) -> int:
-        """Count the messages that wait to be received."""
-        return len(self.items)
+    def __bool__(self) -> bool:
+        """Tell whether a message waits to be received."""
+        return bool(self.run or self._items)
 
     # --- filling
 
     def arrived(self, link: Link, body: object, buffers: Sequence[memoryview], size: int) -> None:
         """Take a message of another process; ProtocolError if it is over its window."""
-        sender = self._senders.get(link)
-        if sender is None:
-            sender = self._senders[link] = _Sender(link, ReceiveWindow(self._limit, self._size))
+        sender = self._senders.get(link) or self._new_sender(link)
         sender.window.arrived(size)
-        self.items.append((sender, size, body, buffers))
+        self._items.append((sender, size, body, buffers))
         if self._readers:
             self._readers.unpark()
+
+    def arrived_together(self, link: Link, messages: list[object]) -> None:
+        """Take short messages of another process; ProtocolError if they are over its window."""
+        sender = self._senders.get(link) or self._new_sender(link)
+        count = len(messages)
+        sender.window.arrived(COST * count, count)
+        if self.opener is loads:
+            length = max(1, self._limit // _RUNS)
+            self._items.extend(_Run(sender, messages[begin : begin + length]) for begin in range(0, count, length))
+        else:
+            self._items.extend((sender, COST, *dumps(message)) for message in messages)
+        if self._readers:
+            self._readers.unpark(count=count)
+
+    def _new_sender(self, link: Link) -> _Sender:
+        sender = self._senders[link] = _Sender(link, ReceiveWindow(self._limit, self._size))
+        return sender
 
     def put_nowait(self, message: object) -> None:
         """Take a message of this process; WouldBlock if as many as the limit wait already."""
@@ -128,7 +171,7 @@ class Mailbox:
             raise MailboxClosed(text)
 
     def _take(self, message: object) -> None:
-        self.items.append((None, 0, message, ()))
+        self._items.append((None, 0, message, ()))
         if self._readers:
             self._readers.unpark()
 
@@ -140,39 +183,48 @@ class Mailbox:
         Raises:
             Exception: Whatever opening the message raised; that message is gone, the next ones are not.
         """
-        items = self.items
-        if not items:
+        run = self.run
+        if run:
+            message = run.pop()
+            if not run:
+                self._end_run()
+            return message
+        if not self._items:
             raise trio.WouldBlock
-        sender, size, message, buffers = items.popleft()
+        item = self._items.popleft()
+        if type(item) is _Run:
+            self._begun, self.run = item, item.messages
+            return self.get_nowait()
+        sender, size, message, buffers = item  # type: ignore[misc]
         if sender is None:
             if self._waiting:
                 self._waiting.unpark()
             else:
                 self._local -= 1
-            if not items:
-                self._settle()
             return message.open() if type(message) is Packed else message
-        due = sender.window.consumed(size)
-        if not sender.owing:
-            sender.owing = True
-            self._owing.append(sender)
-        if not items:
-            self._settle()
-        elif due:
-            sender.pay(self._serial)
+        self._received(sender, size, 1)
         return self.opener(message, buffers)
 
-    def _settle(self) -> None:
-        # All credit goes back as soon as the mailbox is empty, not when its coroutine waits the next time: a message
-        # larger than the window may be waiting for just that, and the coroutine for something else.
-        for sender in self._owing:
-            sender.owing = False
+    def _end_run(self) -> None:
+        run, self._begun = self._begun, None
+        assert run is not None  # noqa: S101 - messages of it were received
+        self._received(run.sender, COST * run.count, run.count)
+
+    def _received(self, sender: _Sender, size: int, count: int) -> None:
+        if sender.window.consumed(size, count) or (sender.wanted and sender.window.covers(*sender.wanted)):
             sender.pay(self._serial)
-        self._owing.clear()
+
+    def asked(self, link: Link, messages: int, size: int) -> None:
+        """Return credit to a sender that waits for so much as soon as it can be, and not only in large batches."""
+        sender = self._senders.get(link)
+        if sender is not None:
+            sender.wanted = messages, size
+            if sender.window.covers(messages, size):
+                sender.pay(self._serial)
 
     async def wait(self) -> None:
         """Wait until there is a message."""
-        while not self.items:
+        while not (self.run or self._items):
             await self._readers.park()
 
     # --- ending
@@ -184,6 +236,7 @@ class Mailbox:
     def close(self) -> list[Link]:
         """Take no more messages; give the links whose senders must be told."""
         self.closed = True
-        self.items.clear()
+        self._items.clear()
+        self.run.clear()
         self._waiting.unpark_all()
         return [link for link in self._senders if not link.lost]

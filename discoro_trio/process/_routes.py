@@ -14,13 +14,18 @@ import trio
 
 from .._config import config
 from .._errors import MailboxClosed, PeerDisconnected
-from ..wire import SendWindow
+from ..wire import COST, Batch, Kind, SendWindow
+from ._mailbox import ASKED, CREDIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..link import Link
     from ._mail import Mail
+
+
+# Seconds that a sender waits before it asks for credit. A receiver that keeps up has returned some by then.
+_PATIENCE = 0.001
 
 
 class _Turn:
@@ -41,12 +46,14 @@ class Route:
 
     Attributes:
         link: The connection in use, if there is one.
+        batch: The short values that gather for the coroutine on that connection.
         trouble: Whether `check` has something to look at.
         opening: Whether a connection is being made that nobody waits for.
     """
 
     __slots__ = (
         "__weakref__",
+        "_asking",
         "_closed",
         "_flying",
         "_gap",
@@ -54,6 +61,7 @@ class Route:
         "_limit",
         "_waiting",
         "_window",
+        "batch",
         "link",
         "mail",
         "name",
@@ -61,16 +69,18 @@ class Route:
         "trouble",
     )
 
-    def __init__(self, mail: Mail, name: str, limit: int) -> None:
+    def __init__(self, mail: Mail, name: str, serial: int, limit: int) -> None:
         self.mail: Mail = mail
         self.name: str = name
         self.link: Link | None = None
+        self.batch: Batch = Batch(serial)
         self.trouble: bool = False
         self.opening: bool = False
+        self._asking = False  # one of those that wait has asked for credit
         self._closed = False
         self._gap = False  # the connection was lost, and nobody was told
         self._gaps: set[int] = set()  # the senders whose messages may be lost, and who were not told
-        self._flying: deque[int] = deque()  # the sender of each message whose credit is not yet back
+        self._flying: list[int] = []  # the sender of each message whose credit is not yet back
         self._window = SendWindow(limit, config.mailbox_bytes)
         self._limit = limit
         self._waiting: deque[_Turn] = deque()
@@ -102,10 +112,24 @@ class Route:
 
     def take(self, size: int, source: int) -> bool:
         """Take the credit for a message of this size, if it is its turn and there is enough."""
-        if self._waiting or not self._window.fits(size):
+        if self._waiting or not self._window.take(size):
             return False
-        self._window.take(size)
         self._flying.append(source)
+        return True
+
+    def gather(self, value: object, source: int) -> bool:
+        """Send a short value (`wire.is_short`), if that can be done without waiting; tell whether it was."""
+        if self.trouble or self._waiting:
+            return False
+        batch, link = self.batch, self.link
+        if (not batch and (link is None or link.lost)) or not self._window.take(COST):
+            return False
+        self._flying.append(source)
+        if batch:
+            batch.append(value)
+        else:
+            assert link is not None  # noqa: S101 - mypy
+            link.gather(batch, value, (source, batch.target))
         return True
 
     async def wait(self, size: int, source: int) -> Link | None:
@@ -118,7 +142,12 @@ class Route:
         turn = _Turn(size, source)
         self._waiting.append(turn)
         try:
-            await turn.event.wait()
+            with trio.move_on_after(_PATIENCE):
+                await turn.event.wait()
+            if not turn.event.is_set():
+                if not self._asking:
+                    self._ask()
+                await turn.event.wait()
         except BaseException:
             self._give_up(turn)
             raise
@@ -140,20 +169,28 @@ class Route:
     def give(self, messages: int, size: int) -> None:
         """Take back credit that the coroutine's process returned."""
         self._window.give(messages, size)
-        flying = self._flying
-        for _ in range(messages):
-            flying.popleft()
+        del self._flying[:messages]
         if self._waiting:
             self._wake()
 
+    def _ask(self) -> None:
+        """Ask for the credit that the first of those who wait lacks."""
+        self._asking = True
+        if self.link is not None and not self.link.lost:
+            missing = self._window.missing(self._waiting[0].size)
+            self.link.send(Kind.CREDIT, self.batch.target, CREDIT.pack(*missing), ASKED)
+
     def _wake(self) -> None:
         # The credit is taken here, for the sender that wakes: nobody slips in between.
-        while self._waiting and self._window.fits(self._waiting[0].size):
+        while self._waiting and self._window.take(self._waiting[0].size):
             turn = self._waiting.popleft()
-            self._window.take(turn.size)
             self._flying.append(turn.source)
             turn.link = self.link
             turn.event.set()
+        if not self._waiting:
+            self._asking = False
+        elif self._asking:
+            self._ask()
 
     def opened(self, link: Link) -> None:
         """Use a new connection, with a fresh window."""
@@ -164,6 +201,7 @@ class Route:
     def lost(self) -> None:
         """Note that the connection is lost; those who wait hear of it, and all others when they send again."""
         self.link = None
+        self.batch = Batch(self.batch.target)  # the other may still be in the outbox of the link
         self._gaps.update(self._flying)
         self._gap = not self._waiting
         for turn in self._waiting:
@@ -186,3 +224,4 @@ class Route:
             turn.error = error()
             turn.event.set()
         self._waiting.clear()
+        self._asking = False

@@ -38,7 +38,7 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
         """
         mailbox = self._local.box()
         await mailbox.turns.take()
-        if self._end is None and not mailbox.items:
+        if self._end is None and not mailbox:
             await mailbox.wait()
             mailbox.turns.rested()
         return self._next()

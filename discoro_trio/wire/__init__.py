@@ -4,6 +4,7 @@ Nothing here reads or writes, knows the time, or knows Trio: bytes and events go
 out. Moving the bytes is with `link`.
 """
 
+from ._batch import COST, Batch, decode_batch_untrusted, is_short
 from ._beacon import Answerer, Found, Role, Seeker
 from ._codec import dumps, loads
 from ._control import Control, ControlCodec
@@ -24,9 +25,11 @@ from ._package import Package, decode_package, decode_package_untrusted, encode_
 from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
 
 __all__ = [
+    "COST",
     "NOTHING",
     "PROTOCOL_VERSION",
     "Answerer",
+    "Batch",
     "Binding",
     "Buffer",
     "ClientHandshake",
@@ -51,6 +54,7 @@ __all__ = [
     "ServerHandshake",
     "Shipped",
     "close_shipped",
+    "decode_batch_untrusted",
     "decode_package",
     "decode_package_untrusted",
     "dumps",
@@ -59,6 +63,7 @@ __all__ = [
     "encode_package",
     "fingerprint",
     "handshake_key",
+    "is_short",
     "key_of_secret",
     "loads",
     "open_shipped",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from .._errors import ProtocolError
 
-_BATCHES = 4  # credit goes back in quarters of the window: few frames, and the sender seldom runs dry
+# Credit goes back in halves of the window: each return wakes the sender's process, and what the sender has left then
+# lasts longer than the way. Who waits with a message larger than what is left asks for it.
+_BATCHES = 2
 
 
 class SendWindow:
@@ -32,22 +34,20 @@ class SendWindow:
         """The free messages and bytes; the bytes are below 0 while an oversized message is under way."""
         return self._messages, self._size
 
-    def fits(self, size: int) -> bool:
-        """Tell whether a message of `size` bytes may be sent now."""
-        messages = self._messages
-        return messages > 0 and (size <= self._size or messages == self._all_messages)
+    def take(self, size: int) -> bool:
+        """Use credit for a message of `size` bytes, if it fits; tell whether it does."""
+        messages, free = self._messages, self._size
+        if messages > 0 and (size <= free or messages == self._all_messages):
+            self._messages = messages - 1
+            self._size = free - size
+            return True
+        return False
 
-    def take(self, size: int) -> None:
-        """Use credit for a message of `size` bytes.
-
-        Raises:
-            ValueError: It does not fit; ask `fits` first.
-        """
-        if not self.fits(size):
-            message = f"{size} bytes do not fit: {self._messages} messages, {self._size} bytes are free"
-            raise ValueError(message)
-        self._messages -= 1
-        self._size -= size
+    def missing(self, size: int) -> tuple[int, int]:
+        """Give the messages and bytes of credit that a message of `size` bytes has to wait for."""
+        if size > self._all_size:
+            return self._all_messages - self._messages, self._all_size - self._size
+        return int(not self._messages), max(0, size - self._size)
 
     def give(self, messages: int, size: int) -> None:
         """Take note of credit that the receiver returned.
@@ -79,31 +79,35 @@ class ReceiveWindow:
         self._messages = self._size = 0  # arrived, credit not yet returned
         self._due_messages = self._due_size = 0  # of these: consumed
 
-    def arrived(self, size: int) -> None:
-        """Take note of a message of `size` bytes.
+    def arrived(self, size: int, count: int = 1) -> None:
+        """Take note of `count` messages of `size` bytes together.
 
         Raises:
-            ProtocolError: The sender had no credit for it.
+            ProtocolError: The sender had no credit for them.
         """
-        messages = self._messages
+        messages = self._messages + count
         total = self._size + size
-        if messages >= self._all_messages or (total > self._all_size and messages):
+        if messages > self._all_messages or (total > self._all_size and messages > 1):
             window = f"{self._all_messages} messages, {self._all_size} bytes"
-            text = f"a message of {size} bytes came without credit; the window is {window}"
+            text = f"{count} messages of {size} bytes came without credit; the window is {window}"
             raise ProtocolError(text)
-        self._messages = messages + 1
+        self._messages = messages
         self._size = total
 
-    def consumed(self, size: int) -> bool:
-        """Take note that a message of `size` bytes was taken out of the mailbox; tell whether credit is due."""
-        self._due_messages = messages = self._due_messages + 1
+    def consumed(self, size: int, count: int = 1) -> bool:
+        """Take note that `count` messages of `size` bytes were taken out of the mailbox; tell if credit is due."""
+        self._due_messages = messages = self._due_messages + count
         self._due_size += size
         return messages * _BATCHES >= self._all_messages or self._due_size * _BATCHES >= self._all_size
+
+    def covers(self, messages: int, size: int) -> bool:
+        """Tell whether so much can be returned now."""
+        return self._due_messages >= messages and self._due_size >= size
 
     def due(self) -> tuple[int, int]:
         """Give all credit that can be returned now, in messages and bytes, and count it as returned.
 
-        It is worth its frame when `consumed` says so, after a quarter of the window, or when the mailbox is empty.
+        It is worth its frame when `consumed` says so, after half of the window, or when the sender has asked for it.
         """
         messages, size = self._due_messages, self._due_size
         self._messages -= messages

@@ -28,6 +28,8 @@ Buffer = bytes | bytearray | memoryview
 # A large frame travels as BULK, whose target is the number of a stream and whose body is that frame's header
 # and buffer lengths; then come PARTs with that target, which fill body and buffers in order. ABORT drops the
 # stream.
+#
+# A BATCH stands for many MESSAGEs with its target; its body is with `_batch`.
 HEADER = struct.Struct("!BBHQQ")
 LENGTH = struct.Struct("!Q")
 
@@ -79,6 +81,7 @@ class Kind(enum.IntEnum):
     READY = 15
     OUTPUT = 16
     SHARED = 17
+    BATCH = 18
 
 
 _BULK, _PART, _ABORT, _HELLO = int(Kind.BULK), int(Kind.PART), int(Kind.ABORT), int(Kind.HELLO)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from ._batch import COST, encode_batches
 from ._frames import HEADER, LARGE, MOST_BUFFERS, Kind, encode_header
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
+    from ._batch import Batch
     from ._frames import Buffer
 
 PART_SIZE = 256 * 1024
@@ -24,6 +26,7 @@ TAKE_SIZE = 512 * 1024
 """The bytes of small frames after which a take ends, so that a bulk stream has its turn."""
 
 _START, _BULK, _PART, _ABORT = int(Kind.START), int(Kind.BULK), int(Kind.PART), int(Kind.ABORT)
+_BATCH = int(Kind.BATCH)
 
 
 class Outbox:
@@ -33,9 +36,14 @@ class Outbox:
     own, whose head goes part by part, one part between two takes of small frames. Order holds across the
     lanes for whatever shares a key: a frame goes behind the queue if a queued frame has one of its keys, and
     leaves the queue only after all small frames that were put before it.
+
+    Short values gather in batches, one a target, which become frames of the small lane when the next frame is put
+    or all is taken: they change places with no frame, and those for one target not with each other. No batch is open
+    while bulk waits in the queue.
     """
 
     def __init__(self) -> None:
+        self._batches: list[Batch] = []  # the open ones, which come behind `_tail`
         self._tail = bytearray()  # the end of the small lane, still growing
         self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
         self._ready_bytes = 0
@@ -48,12 +56,12 @@ class Outbox:
     @property
     def pending(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._tail or self._ready or self._queue)
+        return bool(self._batches or self._tail or self._ready or self._queue)
 
     @property
     def queued_bytes(self) -> int:
         """The bytes not yet taken."""
-        return len(self._tail) + self._ready_bytes + self._queue_bytes
+        return COST * sum(map(len, self._batches)) + len(self._tail) + self._ready_bytes + self._queue_bytes
 
     def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
         self,
@@ -78,6 +86,8 @@ class Outbox:
         Raises:
             ValueError: There are more than `MOST_BUFFERS` buffers.
         """
+        if self._batches:
+            self._close_batches()
         length = len(body)
         if buffers or length >= LARGE or (self._queue and not self._busy.keys().isdisjoint(keys)):
             self._put_other(kind, flags, target, body, buffers, keys)
@@ -88,8 +98,28 @@ class Outbox:
         if len(tail) >= TAKE_SIZE:
             self._rotate()
 
+    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+        """Add a short value (`is_short`) to the batch of its target.
+
+        As long as a batch is not empty, appending to it does the same.
+
+        Args:
+            batch: The batch of its target in this outbox; empty as soon as it is taken.
+            value: The value.
+            keys: As for `put`.
+        """
+        if not self._queue:
+            if not batch:
+                self._batches.append(batch)
+            batch.append(value)
+            return
+        for body in encode_batches([value]):
+            self.put(_BATCH, 0, batch.target, body, (), keys)
+
     def take(self) -> list[Buffer]:
         """Give what is to be written next, in order; an empty list if there is nothing."""
+        if self._batches:
+            self._close_batches()
         if not (self._ready or self._queue):
             tail = self._tail
             if not tail:
@@ -156,6 +186,17 @@ class Outbox:
             self._ready.append(whole)
             self._ready_bytes += len(header) + content
         if len(self._tail) >= TAKE_SIZE:
+            self._rotate()
+
+    def _close_batches(self) -> None:
+        tail = self._tail
+        for batch in self._batches:
+            for body in encode_batches(batch):
+                tail += HEADER.pack(_BATCH, 0, 0, len(body), batch.target)
+                tail += body
+            batch.clear()
+        self._batches.clear()
+        if len(tail) >= TAKE_SIZE:
             self._rotate()
 
     def _rotate(self) -> None:

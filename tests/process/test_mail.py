@@ -79,6 +79,30 @@ async def test_a_receiver_that_never_reads_costs_its_senders_their_window_and_no
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.spec("B06")
+@pytest.mark.parametrize("message", [7, (7,)])
+async def test_what_was_received_may_be_sent_again_also_if_it_is_less_than_is_returned_at_once(message: object) -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        gate = trio.Event()
+
+        async def take_some(*, coro: Coro[Any]) -> None:
+            await gate.wait()
+            for _ in range(3):
+                await coro.receive()
+            await trio.sleep_forever()
+
+        handle = elsewhere(spawn(nursery, two, take_some, mailbox_size=10))
+        sent = 0
+        with one.entered(), pytest.raises(trio.TooSlowError), trio.fail_after(1):
+            while True:
+                await handle.send(message)
+                sent += 1
+                if sent == 10:
+                    gate.set()
+        assert sent == 13
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_window_of_bytes_stops_a_sender_too() -> None:
     size = config.mailbox_bytes // 4
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:

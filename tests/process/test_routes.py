@@ -5,19 +5,37 @@ from typing import TYPE_CHECKING, cast
 import trio
 import trio.testing
 
+from discoro_trio import config
+from discoro_trio.process._mailbox import ASKED, CREDIT
 from discoro_trio.process._routes import Route
+from discoro_trio.wire import Kind
 
 if TYPE_CHECKING:
     from discoro_trio.link import Link
     from discoro_trio.process._mail import Mail
 
 MAIL = cast("Mail", None)
-LINK = cast("Link", object())
+SERIAL = 7
 
 
-def make_route(messages: int) -> Route:
-    route = Route(MAIL, "the receiver", messages)
-    route.opened(LINK)
+class FakeLink:
+    """Keeps the requests for credit."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.asked: list[tuple[int, int]] = []
+
+    def send(self, kind: int, target: int, body: bytes, flags: int) -> None:
+        assert (kind, target, flags) == (Kind.CREDIT, SERIAL, ASKED)
+        self.asked.append(CREDIT.unpack(body))
+
+
+LINK = cast("Link", FakeLink())
+
+
+def make_route(messages: int, link: Link = LINK) -> Route:
+    route = Route(MAIL, "the receiver", SERIAL, messages)
+    route.opened(link)
     return route
 
 
@@ -59,3 +77,38 @@ async def test_a_sender_cancelled_while_the_connection_is_lost_leaves_nothing_be
         route.lost()
         route.opened(LINK)
     assert route.free == make_route(1).free
+
+
+async def test_who_waits_asks_for_what_the_first_in_turn_lacks_once_and_again_after_credit_that_is_not_enough(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    link = FakeLink()
+    route = make_route(2, cast("Link", link))
+    assert route.take(10, 1)
+    assert route.take(20, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(route.wait, config.mailbox_bytes + 1, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(route.wait, 10, 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert link.asked == []
+        await trio.sleep(1)
+        assert link.asked == [(2, 30)]
+        route.give(1, 10)
+        assert link.asked == [(2, 30), (1, 20)]
+        route.give(1, 20)
+        assert link.asked == [(2, 30), (1, 20), (0, 11)]  # the first has gone, larger than the window
+        route.give(1, config.mailbox_bytes + 1)
+    assert len(link.asked) == 3
+
+
+async def test_who_gets_credit_soon_does_not_ask_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    link = FakeLink()
+    route = make_route(1, cast("Link", link))
+    assert route.take(10, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(route.wait, 10, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        route.give(1, 10)
+    await trio.sleep(1)
+    assert link.asked == []

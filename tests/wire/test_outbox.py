@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro_trio.wire import FrameReader, Kind, Outbox, _outbox
+from discoro_trio.wire import Batch, FrameReader, Kind, Outbox, _outbox, decode_batch_untrusted
 from discoro_trio.wire._frames import HEADER, LARGE, MOST_BUFFERS
 from discoro_trio.wire._outbox import PART_SIZE, TAKE_SIZE
 
@@ -169,13 +169,49 @@ def test_an_abort_says_so_when_the_start_is_sent_or_among_small_frames(outbox: O
     assert not outbox.abort_start(3)
 
 
+def test_short_values_gather_in_one_frame_a_target(outbox: Outbox, reader: FrameReader) -> None:
+    one, other = Batch(1), Batch(2)
+    for value in range(3):
+        outbox.gather(one, value, ())
+        outbox.gather(other, value, ())
+    assert outbox.pending
+    assert outbox.queued_bytes >= 6
+    frames = written(outbox, reader)
+    assert [(frame.kind, frame.target) for frame in frames] == [(Kind.BATCH, 1), (Kind.BATCH, 2)]
+    assert [decode_batch_untrusted(frame.body) for frame in frames] == [[0, 1, 2]] * 2
+    assert [len(one), len(other), outbox.pending, outbox.queued_bytes] == [0, 0, False, 0]
+
+
+def test_what_is_put_later_does_not_overtake_short_values(outbox: Outbox, reader: FrameReader) -> None:
+    batch = Batch(1)
+    outbox.gather(batch, "first", ())
+    put(outbox, 2)
+    outbox.gather(batch, "second", ())
+    assert [frame.target for frame in drained(outbox, reader)] == [1, 2, 1]
+
+
+def test_a_short_value_waits_for_a_bulk_frame_with_its_key_and_for_no_other(
+    outbox: Outbox, reader: FrameReader
+) -> None:
+    one, other = Batch(1), Batch(2)
+    outbox.gather(one, "before", ("one",))
+    put(outbox, 1, BIG, "one")
+    outbox.gather(one, "after", ("one",))
+    outbox.gather(other, "any time", ("other",))
+    outbox.gather(one, "of another", ("third",))  # the same target, another sender
+    assert [one, other] == [[], []]
+    assert [frame.target for frame in written(outbox, reader)] == [1, 2, 1]
+    assert [(frame.kind, frame.target) for frame in drained(outbox, reader)] == [(Kind.MESSAGE, 1), (Kind.BATCH, 1)]
+
+
 keys = st.lists(st.sampled_from("abcd"), max_size=2).map(tuple)
 puts = st.tuples(st.sampled_from([0, 5, 30, 63, 64, 65, 300]), keys, st.integers(0, 2), st.booleans())
+shorts = st.tuples(st.just("short"), st.integers(0, 2), keys)
 takes = st.just("take")
 aborts = st.just("abort")
 
 
-@given(st.lists(st.one_of(puts, puts, takes, aborts), max_size=60))
+@given(st.lists(st.one_of(puts, puts, shorts, shorts, takes, aborts), max_size=60))
 @settings(deadline=None, max_examples=300)
 def test_order_holds_for_each_key_whatever_is_mixed(steps: list[object]) -> None:
     with pytest.MonkeyPatch.context() as patch:  # small limits, so that small examples meet all of them
@@ -191,9 +227,15 @@ def _check_order(steps: list[object]) -> None:
     keys_of: dict[int, tuple[str, ...]] = {}
     bodies: dict[int, tuple[bytes, list[bytes]]] = {}
     starts: set[int] = set()
+    batches = [Batch(1000 + number) for number in range(3)]
+    batch_of: dict[int, int] = {}
     got: list[Frame] = []
     for number, step in enumerate(steps):
-        if isinstance(step, tuple):
+        if isinstance(step, tuple) and step[0] == "short":
+            _, batch, keys_of[number] = step
+            batch_of[number] = batch
+            outbox.gather(batches[batch], number, keys_of[number])
+        elif isinstance(step, tuple):
             size, own_keys, buffers, start = step
             bodies[number] = bytes([number]) * size, [bytes([number]) * (size // 2)] * buffers
             keys_of[number] = own_keys
@@ -203,19 +245,37 @@ def _check_order(steps: list[object]) -> None:
             got += written(outbox, reader)
         else:
             dropped = {target for target in starts if outbox.abort_start(target)}
-            assert not dropped & {frame.target for frame in got}
+            assert not dropped & set(_numbers(got))
             for target in dropped:
                 del keys_of[target]
             starts -= dropped
     got += drained(outbox, reader)
     assert outbox.queued_bytes == 0
     assert reader.at_boundary
-    assert sorted(frame.target for frame in got) == sorted(keys_of)
+    assert sorted(_numbers(got)) == sorted(keys_of)
     for number, own_keys in keys_of.items():
         for key in set(own_keys):
             put_order[key].append(number)
+    # Short values for two targets may change places, but neither with a frame, nor those for one target.
     for key, order in put_order.items():
-        assert [frame.target for frame in got if key in keys_of[frame.target]] == order
+        for target in range(3):
+            with_key = [number for number in _numbers(got) if key in keys_of[number]]
+            assert [number for number in with_key if batch_of.get(number, target) == target] == [
+                number for number in order if batch_of.get(number, target) == target
+            ]
     for frame in got:
+        if frame.kind == Kind.BATCH:
+            continue
         body, buffers = bodies[frame.target]
         assert (bytes(frame.body), list(map(bytes, frame.buffers))) == (body, buffers)
+
+
+def _numbers(frames: list[Frame]) -> list[int]:
+    """Give the steps by which came what is in these frames, in order."""
+    numbers: list[int] = []
+    for frame in frames:
+        if frame.kind == Kind.BATCH:
+            numbers += cast("list[int]", decode_batch_untrusted(frame.body))
+        else:
+            numbers.append(frame.target)
+    return numbers
