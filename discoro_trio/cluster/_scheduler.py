@@ -156,8 +156,6 @@ class Scheduler:
         newer = self._endpoint.links.get(peer)
         if newer is not None and newer is not link:
             return
-        if self._endpoint.closing or trio.current_effective_deadline() == -math.inf:
-            return  # it is this end that goes: nobody has given anything up, so it is nobody's turn
         now = trio.current_time()
         self._overview.node_lost(peer)
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))

@@ -69,7 +69,6 @@ class Endpoint:
         reach: The way to processes that cannot be dialled.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
-        closing: Whether it says goodbye to all.
         parts: What the layers above keep once for each endpoint, by type.
     """
 
@@ -83,7 +82,6 @@ class Endpoint:
         self.nursery = nursery
         self.services: Services = Services()
         self.links: dict[bytes, Link] = {}
-        self.closing: bool = False
         self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
         self._dials: dict[bytes | Location, _Dial] = {}
@@ -297,7 +295,6 @@ class Endpoint:
 
     async def close(self, reason: str) -> None:
         """Say goodbye on every link and wait until they have ended."""
-        self.closing = True
         links = list(self.links.values())
         for link in links:
             link.close(reason)
