@@ -149,7 +149,8 @@ def package(session: nox.Session) -> None:
 def audit(session: nox.Session) -> None:
     """Look for known weaknesses in all that constraints.txt names; asks the database of PyPI, so by name only."""
     session.install(*nox.project.dependency_groups(PROJECT, "audit"))
-    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", *session.posargs)
+    # Strict: what the database does not know, or cannot be asked about, is no pass.
+    session.run("pip-audit", "--strict", "--requirement", "constraints.txt", "--no-deps", *session.posargs)
 
 
 @nox.session(default=False)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import psutil
 import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio import Location
+from discoro_trio.wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,6 +87,61 @@ async def test_a_pickle_sent_to_every_port_of_node_scheduler_server_and_client_i
     assert not bomb.exists()
     pickle.loads(pickled)
     assert bomb.exists()  # it would have worked
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F11", "F14")
+async def test_no_port_answers_a_stranger_with_more_than_he_sent() -> None:
+    with trio.fail_after(SECONDS):
+        async with (
+            running("node", "--cpus", "1", "--name", "n" * 300) as node,
+            running() as scheduler,
+            discoro.open_scheduler(ip_addr="127.0.0.1", udp_port=UDP_PORT, secret=SECRET),
+            discoro.Computation([double]).schedule() as computation,
+        ):
+            assert await computation.run_result(double, 2) == 4
+            found = set().union(*(ports(process) for process in (node, scheduler, psutil.Process())))
+            measured = {(kind, port): await exchange(kind, port) for kind, port in sorted(found)}
+    assert {kind for kind, _ in measured} == {socket.SOCK_STREAM, socket.SOCK_DGRAM}
+    for pairs in measured.values():
+        assert all(received <= sent for sent, received in pairs), measured
+    assert any(received for pairs in measured.values() for _, received in pairs)  # a handshake is answered
+
+
+async def exchange(kind: int, port: int) -> list[tuple[int, int]]:
+    """Send what strangers may send; give for each how many bytes went there and came back."""
+    other = Credential(b"", b"x" * 32)
+    if kind == socket.SOCK_DGRAM:
+        roles = Role.NODE | Role.SCHEDULER | Role.PRIVATE
+        query = Seeker(other, secrets.token_bytes(16), roles).query()
+        return [await exchange_datagram(port, said) for said in (b"", b"?", query, bytes(len(query)))]
+    me = Identity(secrets.token_bytes(16), sys.version_info[:2], "x", Location("127.0.0.1", 9))
+    hello = encode_hello(ClientHandshake(me, other, Binding()).start())
+    short = encode_hello(b"\x83" + b"\xa4type\xa5hello" + b"\xa8protocol\x01" + b"\xa6python\x92\x00\x00")
+    strange = encode_hello(ClientHandshake(attrs.evolve(me, protocol=999), other, Binding()).start())
+    return [
+        await exchange_stream(port, said) for said in (b"", b"?", short, hello, hello + hello, strange, bytes(5000))
+    ]
+
+
+async def exchange_datagram(port: int, said: bytes) -> tuple[int, int]:
+    received = 0
+    with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+        await sock.sendto(said, ("127.0.0.1", port))
+        with trio.move_on_after(0.2):
+            received = len(await sock.recv(9000))
+    return len(said), received
+
+
+async def exchange_stream(port: int, said: bytes) -> tuple[int, int]:
+    received = 0
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(said)
+            await stream.send_eof()
+            while data := await stream.receive_some():
+                received += len(data)
+    return len(said), received
 
 
 async def attack(kind: int, port: int, pickled: bytes) -> None:

@@ -43,6 +43,9 @@ ID_SIZE = 16
 _MAC_SIZE = 32
 _REALM_SIZE = 64
 _TEXT_SIZE = 255
+_NAME_SIZE = 128  # letters of this process's own name; with the longest address a challenge stays below the next
+HELLO_LEAST = 1024
+"""The bytes that a client's first message has at the least, so that strangers get no more than they send."""
 _LABEL = b"discoro_trio handshake"
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -128,6 +131,8 @@ class Hello(_Party, frozen=True, tag="hello"):
     realm: bytes
     wanted: bytes
     """The process id that the client wants to reach, b"" if it takes any."""
+    padding: bytes = b""
+    """What makes this message longer than any answer to it."""
 
 
 class Challenge(_Party, frozen=True, tag="challenge"):
@@ -181,7 +186,8 @@ class ClientHandshake:
     def start(self) -> bytes:
         """Give the first message to send."""
         party = _party_fields(self._identity)
-        hello = _encode(Hello(**party, realm=self._credential.realm, wanted=self._expect or b""))
+        said = Hello(**party, realm=self._credential.realm, wanted=self._expect or b"")
+        hello = _encode(msgspec.structs.replace(said, padding=bytes(max(HELLO_LEAST - len(_encode(said)), 0))))
         self._transcript.add(hello)
         return hello
 
@@ -275,6 +281,7 @@ class ServerHandshake:
         self._credential: Credential | None = None
         self._transcript: _Transcript | None = None
         self._over = False
+        self._received = 0
 
     def received(self, body: bytes) -> bytes | None:
         """Handle a message of the client; give the one to send.
@@ -290,6 +297,7 @@ class ServerHandshake:
             message = "the handshake is over"
             raise ProtocolError(message)
         self._over = True  # until this message has passed all checks
+        self._received += len(body)
         if self._hello is None or self._transcript is None:
             answer = self._challenge(body)
             self._over = False
@@ -312,6 +320,9 @@ class ServerHandshake:
             message = f"a peer wants to use {_name_of_realm(hello.realm)}, which is not known here"
             raise AuthenticationError(message)
         challenge = _encode(Challenge(**_party_fields(self._identity)))
+        if len(challenge) > self._received:
+            message = "a first message that is shorter than its answer would be"
+            raise ProtocolError(message)
         self._hello, self._credential = hello, credential
         self._transcript = _Transcript(self._binding)
         self._transcript.add(body)
@@ -337,7 +348,8 @@ class ServerHandshake:
 
     def _refuse(self, reason: Reason) -> None:
         # No fingerprint of the key that is here: strangers could try passphrases against it at their leisure.
-        self.refusal = _encode(Refused(reason.value, self._identity.protocol, self._identity.python))
+        refusal = _encode(Refused(reason.value, self._identity.protocol, self._identity.python))
+        self.refusal = refusal if len(refusal) <= self._received else None
 
 
 class _Transcript:
@@ -411,7 +423,7 @@ def _party_fields(identity: Identity) -> dict[str, Any]:
         "python": identity.python,
         "process_id": identity.process_id,
         "nonce": secrets.token_bytes(NONCE_SIZE),
-        "name": identity.name[:_TEXT_SIZE],
+        "name": identity.name[:_NAME_SIZE],
         "addr": identity.location.addr,
         "port": identity.location.port,
     }

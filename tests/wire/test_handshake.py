@@ -30,6 +30,7 @@ from discoro_trio.wire import (
     fingerprint,
 )
 from discoro_trio.wire._frames import HELLO_LIMIT
+from discoro_trio.wire._handshake import HELLO_LEAST
 
 pytestmark = pytest.mark.spec("B07")
 
@@ -263,7 +264,7 @@ def test_another_version_is_refused_with_both_versions_named_at_both_ends(other:
 @pytest.mark.fault("F17")
 def test_a_later_protocol_whose_hello_looks_different_is_still_told_by_its_version() -> None:
     server = server_end()
-    future = {"type": "salute", "protocol": 9, "python": (4, 0), "new": [1, 2]}
+    future = {"type": "salute", "protocol": 9, "python": (4, 0), "new": [1, 2], "padding": bytes(64)}
     with pytest.raises(VersionMismatch, match=r"protocol 9 under Python 4\.0"):
         server.received(msgspec.msgpack.encode(future))
     assert server.refusal is not None
@@ -275,6 +276,24 @@ def test_a_server_of_another_version_that_does_not_refuse_is_refused_by_the_clie
     challenge = server_end().received(client.start()) or b""
     with pytest.raises(VersionMismatch):
         client.received(changed(challenge, python=(3, 12)))
+
+
+@pytest.mark.fault("F11")
+def test_who_says_less_than_an_answer_has_gets_none() -> None:
+    assert len(client_end().start()) >= HELLO_LEAST
+    talkative = attrs.evolve(SERVER, name="n" * 300)
+    short = {"type": "hello", "protocol": 9, "python": (4, 0)}
+    for said, error in (
+        (msgspec.msgpack.encode(short), VersionMismatch),
+        (changed(client_end().start(), padding=b""), ProtocolError),
+    ):
+        server = ServerHandshake(talkative, {b"": SECRET}.get, TLS)
+        with pytest.raises(error):
+            server.received(said)
+        assert server.refusal is None
+    challenge = ServerHandshake(talkative, {b"": SECRET}.get, TLS).received(client_end().start())
+    assert challenge is not None
+    assert len(challenge) < HELLO_LEAST
 
 
 def test_another_process_at_the_address_is_refused_by_both() -> None:
