@@ -58,6 +58,17 @@ async def stay_at_all(folder: Path, computation: discoro.Computation, failing: b
             nursery.start_soon(fail, "from a server")
 
 
+async def stay_mixed(folder: Path, computation: discoro.Computation, failing: bool) -> None:  # noqa: FBT001
+    """Open a local nursery at a server, with a coroutine there, and a task that has one at each server."""
+    async with discoro.open_nursery() as here:
+        here.start_soon(stay, folder)
+        here.start_soon(stay_at_all, folder, computation, False)  # noqa: FBT003
+        if failing:
+            while len(states(folder)) < 3:  # noqa: ASYNC110 (other processes write them)
+                await trio.sleep(0.005)
+            here.start_soon(fail, "from a local nursery")
+
+
 async def ask_all(computation: discoro.Computation) -> list[discoro.Location]:
     servers = [await coro.result() for coro in await computation.run_servers(where)]
     async with computation.open_nursery() as nursery:
@@ -100,7 +111,7 @@ async def run_and_forget(computation: discoro.Computation) -> None:
     await coro.wait()
 
 
-COMPONENTS = [where, fail, stay, states, stay_at_all, nest, exit_now]
+COMPONENTS = [where, fail, stay, states, stay_at_all, stay_mixed, nest, exit_now]
 
 
 @pytest.fixture
@@ -129,6 +140,28 @@ async def test_an_error_cancels_the_siblings_on_both_servers_and_comes_as_it_was
         await computation.run_result(stay_at_all, tmp_path, computation, True)  # noqa: FBT003
     assert [str(error) for error in caught.value.exceptions] == ["from a server"]
     assert states(tmp_path) == ["clean"] * 2
+
+
+async def test_an_error_in_a_local_nursery_at_a_server_cancels_what_its_siblings_run_elsewhere(
+    computation: discoro.Computation, tmp_path: Path
+) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await computation.run_result(stay_mixed, tmp_path, computation, True)  # noqa: FBT003
+    assert [str(error) for error in caught.value.exceptions] == ["from a local nursery"]
+    assert states(tmp_path) == ["clean"] * 3
+
+
+async def test_cancelling_at_the_client_reaches_local_and_remote_nurseries_that_are_nested_at_a_server(
+    computation: discoro.Computation, tmp_path: Path
+) -> None:
+    with trio.CancelScope() as scope:
+        async with computation.open_nursery() as nursery:
+            nursery.start_soon(stay_mixed, tmp_path, computation, False)  # noqa: FBT003
+            while states(tmp_path) != ["runs"] * 3:  # noqa: ASYNC110 (other processes write them)
+                await trio.sleep(0.005)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert states(tmp_path) == ["clean"] * 3
 
 
 async def test_a_deadline_at_the_client_reaches_what_runs_two_steps_away(

@@ -82,6 +82,34 @@ async def test_what_fails_or_is_lost_is_started_again_alone() -> None:
         assert await diary.read(2) == [("a", "ends"), ("b", "ends")]
 
 
+async def answer_by_name(*, coro: discoro.Coro[Any]) -> None:
+    """Register a name, and say to whoever sends his handle where this is; end the server for None."""
+    await coro.register("answers")
+    async for asker in coro:
+        if asker is None:
+            os._exit(7)
+        await asker.send((coro, os.getpid()))
+
+
+async def test_who_is_started_again_after_its_server_died_is_found_elsewhere_by_its_name() -> None:
+    with trio.CancelScope() as scope:
+        async with running() as (computation, diary), open_supervisor(computation) as supervisor:
+            supervisor.start_soon(answer_by_name)
+            first = child = await discoro.locate("answers")
+            await child.send(diary.coro)
+            coro, pid = await diary.coro.receive()
+            assert coro == child
+            await child.send(None)
+            while child == first:
+                child = await discoro.locate("answers")
+            await child.send(diary.coro)
+            coro, another_pid = await diary.coro.receive()
+            assert coro == child
+            assert pid != another_pid
+            scope.cancel()
+    assert scope.cancelled_caught
+
+
 @pytest.mark.parametrize(
     ("strategy", "restarted"), [("one_for_one", ["b"]), ("one_for_all", ["a", "b", "c"]), ("rest_for_one", ["b", "c"])]
 )

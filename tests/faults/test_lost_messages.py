@@ -68,7 +68,7 @@ async def test_a_computation_whose_close_is_not_confirmed_is_left_in_time_and_th
     async with open_shared() as cluster:
         scheduler = await cluster.scheduler()
         await cluster.node("node", scheduler)
-        with trio.fail_after(10), ExitStack() as stack:
+        with trio.fail_after(30), ExitStack() as stack:
             async with client(scheduler, double, grace_period=0.5) as computation:
                 assert await computation.run_result(double, 1) == 2
                 stack.enter_context(lose_messages(**{lost: 1}))
