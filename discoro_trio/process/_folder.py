@@ -13,13 +13,13 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._errors import FileTransferError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LONGEST_NAME = 255
 """The bytes of one part of a path; more is refused by every common file system."""
@@ -29,6 +29,7 @@ DEEPEST = 32
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DESCRIPTORS = "/proc/self/fd"
 
 
 def check_name_untrusted(name: str) -> None:
@@ -95,6 +96,8 @@ def _explained(error: OSError, what: str) -> FileTransferError:
 class IncomingFile:
     """A file that is being received, beside the one that it will be.
 
+    Where the system can, it has no name meanwhile, so that nothing is left of it when this process is killed.
+
     Args:
         root: The working folder.
         folder: A folder beneath it, made if it is not there.
@@ -113,11 +116,19 @@ class IncomingFile:
         self.offset = 0
         self._overwrite = overwrite
         self._digest = hashlib.sha256()
-        self._part = f".{secrets.token_hex(8)}.part"
+        self._part = ""  # its name until it is complete, if it needs one
         with opened(root, folder, create=True) as descriptor:
             self._refuse_existing(descriptor)
-            self._file = os.open(self._part, _NEW_FILE, 0o600, dir_fd=descriptor)
+            self._file = self._opened(descriptor)
             self._folder = os.dup(descriptor)
+
+    def _opened(self, folder: int) -> int:
+        if hasattr(os, "O_TMPFILE") and Path(_DESCRIPTORS).is_dir():
+            # Not all file systems can do that; any other error is met again.
+            with suppress(OSError):
+                return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        self._part = _hidden_name()
+        return os.open(self._part, _NEW_FILE, 0o600, dir_fd=folder)
 
     def _refuse_existing(self, folder: int) -> None:
         try:
@@ -165,18 +176,37 @@ class IncomingFile:
 
     def _give_name(self) -> None:
         folder = self._folder
+        if not self._part:
+            try:
+                self._link(self.name)
+            except FileExistsError:
+                if not self._overwrite:
+                    raise
+                self._part = _hidden_name()  # only what has a name can take the place of a file
+                self._link(self._part)
+            else:
+                return
         if self._overwrite:
             os.rename(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
             # Unlike a rename, this fails if there is a file of that name by now.
             os.link(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
+    def _link(self, name: str) -> None:
+        """Give the file, which has none, a name."""
+        os.link(f"{_DESCRIPTORS}/{self._file}", name, dst_dir_fd=self._folder)
+
     def close(self) -> None:
         """Close it; what has no name by now is gone."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._part, dir_fd=self._folder)
+        if self._part:
+            with suppress(FileNotFoundError):
+                os.unlink(self._part, dir_fd=self._folder)
         os.close(self._file)
         os.close(self._folder)
+
+
+def _hidden_name() -> str:
+    return f".{secrets.token_hex(8)}.part"
 
 
 def delete(root: Path, folder: str, name: str) -> None:

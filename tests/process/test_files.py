@@ -3,8 +3,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import stat
 import subprocess
+import sys
+import textwrap
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ import pytest
 import trio
 
 from discoro_trio import FileTransferError, Location
-from discoro_trio.process import Process, del_file, send_file
+from discoro_trio.process import Process, _folder, del_file, send_file
 from discoro_trio.process import _files as files
 from discoro_trio.process._folder import IncomingFile, OutgoingFile
 
@@ -52,6 +55,49 @@ def source(tmp_path: Path) -> Path:
 
 def all_files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root.parent)) for path in root.parent.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture(params=["without names", "with names"])
+def ways_of_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let files have no name until they are complete, or a hidden one, as on file systems that know no other."""
+    if request.param == "with names":
+        monkeypatch.setattr(_folder, "_DESCRIPTORS", "/nowhere")
+    way: str = request.param
+    return way
+
+
+@pytest.mark.usefixtures("ways_of_files")
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_gets_its_name_when_it_is_complete(root: Path, *, there: bool, overwrite: bool) -> None:
+    incoming = IncomingFile(root, "", "name", 3, overwrite=overwrite)
+    incoming.write(b"new")
+    if there:
+        (root / "name").write_text("other")
+    digest = hashlib.sha256(b"new").digest()
+    if there and not overwrite:
+        with pytest.raises(FileTransferError, match="is there already"):
+            incoming.finish(digest, 0o600)
+    else:
+        incoming.finish(digest, 0o600)
+    incoming.close()
+    assert all_files(root) == ["working/name"]
+    assert (root / "name").read_text() == ("other" if there and not overwrite else "new")
+
+
+@pytest.mark.fault("F20")
+def test_of_a_file_whose_receiver_is_killed_nothing_is_left(root: Path) -> None:
+    program = """
+        import os, signal, sys
+        from pathlib import Path
+        from discoro_trio.process._folder import IncomingFile
+
+        IncomingFile(Path(sys.argv[1]), "", "name", 100, overwrite=False).write(b"begun")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert all_files(root) == []
 
 
 async def test_a_file_arrives_with_name_content_and_mode(root: Path, source: Path) -> None:
