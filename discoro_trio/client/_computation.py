@@ -273,6 +273,10 @@ class Computation(Runs):
         """
         return self._status.subscribed()
 
+    @property
+    def _id(self) -> str:
+        return self._session.set_up.computation.hex() if self._session is not None else ""
+
     def _snapshot(self) -> ClusterStatus | None:
         return snapshot_of(self._session) if self._session is not None else None
 
@@ -318,7 +322,7 @@ class Computation(Runs):
         Who wants one there by `run_at` waits until it is resumed. When cancelled, nothing is done.
 
         Args:
-            addr: The address or name of the node.
+            addr: The address, name or Location (`addr:port`) of the node.
 
         Raises:
             UnknownLocation: The computation has no such node; the message lists those that it has.
@@ -331,7 +335,7 @@ class Computation(Runs):
         """Start coroutines at a suspended node again; nothing if it is not suspended, or if this is cancelled.
 
         Args:
-            addr: The address or name of the node.
+            addr: The address, name or Location (`addr:port`) of the node.
 
         Raises:
             UnknownLocation, RuntimeError, ComputationClosed: As for `suspend_node`.

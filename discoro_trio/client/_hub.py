@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._errors import UnknownLocation
-from ..cluster import messages
+from ..cluster import NodeRests, messages
 from ..link import ANY, Done
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _About = (
     | messages.ServerReady
     | messages.ServerFailed
     | messages.ServerGone
+    | NodeRests
 )
 
 

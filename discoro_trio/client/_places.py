@@ -98,7 +98,7 @@ class Node:
 
     def named(self, where: str) -> bool:
         """Whether `where` means this node."""
-        return where in {self.location.addr, self.name}
+        return where in {self.location.addr, self.name, str(self.location)}
 
 
 class Places:

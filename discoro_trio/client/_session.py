@@ -14,13 +14,14 @@ import trio
 
 from .._errors import ComputationClosed, DiscoroError
 from .._values import Status
-from ..cluster import messages
+from ..cluster import NodeRests, messages
 from ..process import lose_all
 from ._again import Again
 from ._membership import Membership
 from ._output import Display
 from ._places import Places
 from ._status import tell_created
+from ._upkeep import rest_node
 from ._watchers import Watchers
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class Session:
             self.members.turn_came()
         elif isinstance(message, messages.Discarded):
             self._end(f"the scheduler has closed the computation: {message.reason}")
+        elif isinstance(message, NodeRests):
+            rest_node(self, message.node_id, rests=message.rests)
         elif not self.closed:
             self.members.heard(link, message)
 

@@ -19,14 +19,22 @@ _REASON = "its server is restarted"
 def suspend_node(session: Session, addr: str) -> None:
     """Start nothing more at a node; UnknownLocation if there is none of that address or name."""
     for node in session.places.known(addr):
-        session.placement.suspend(node.node_id)
+        rest_node(session, node.node_id, rests=True)
 
 
 def resume_node(session: Session, addr: str) -> None:
     """Start coroutines at a node again; UnknownLocation if there is none of that address or name."""
     for node in session.places.known(addr):
-        session.placement.resume(node.node_id)
-    session.changed()
+        rest_node(session, node.node_id, rests=False)
+
+
+def rest_node(session: Session, node_id: bytes, *, rests: bool) -> None:
+    """Start nothing more at a node, or start coroutines there again."""
+    if rests:
+        session.placement.suspend(node_id)
+    else:
+        session.placement.resume(node_id)
+        session.changed()
 
 
 async def restart_server(session: Session, location: Location) -> Location:

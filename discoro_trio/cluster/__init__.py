@@ -11,6 +11,7 @@ from ._presence import find_scheduler
 from ._scheduler import Scheduler
 from ._stacks import AskStacks, ProcessStacks, StacksAre
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
+from ._steering import NodeRests, Steer, Steered, Wish
 from ._subscriptions import Event, Publisher, Subscription
 from ._tables import printable, status_as_json, status_as_table, status_from_json
 
@@ -22,6 +23,7 @@ __all__ = [
     "CoroStatus",
     "Event",
     "Node",
+    "NodeRests",
     "NodeStatus",
     "ProcessStacks",
     "Progress",
@@ -30,7 +32,10 @@ __all__ = [
     "ServerStatus",
     "ServerVitals",
     "StacksAre",
+    "Steer",
+    "Steered",
     "Subscription",
+    "Wish",
     "check_period",
     "check_pulse_interval",
     "current_scheduler",

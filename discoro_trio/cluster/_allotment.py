@@ -13,7 +13,7 @@ import attrs
 
 from .._values import Status
 from ._claims import Claim, Claims
-from ._effects import AskGrant, AskRevoke, ClaimOver, Happened, TellDiscarded, TellLeased, TellTurn
+from ._effects import AskGrant, AskRevoke, ClaimOver, Happened, TellDiscarded, TellLeased, TellRests, TellTurn
 from ._facts import Over
 
 if TYPE_CHECKING:
@@ -108,11 +108,25 @@ class Allotment:
                 effects.append(AskRevoke(node_id, claim.computation))
         return effects
 
-    def _discard(self, claim: Claim) -> list[Effect]:
-        reason = f"its servers were idle for the zombie period of {claim.zombie_period:g} s"
+    def discarded(self, now: float, claim: Claim, reason: str) -> list[Effect]:
+        """A computation is ended, for a reason that its client is told."""
+        return [*self._discard(claim, reason), *self._advance(now)]
+
+    def _discard(self, claim: Claim, reason: str) -> list[Effect]:
         return [TellDiscarded(claim.client_id, claim.computation, reason), *self._end(claim)]
 
     # --- nodes and their leases
+
+    def rest(self, now: float, node_id: bytes, *, rests: bool) -> list[Effect]:
+        """A node is to be given to nobody any more, and those who have servers there start nothing; or again."""
+        node = self.nodes[node_id]
+        node.suspended = rests
+        effects: list[Effect] = []
+        for computation in node.leases:
+            claim = self.claims.get(computation)
+            if claim is not None:
+                effects.append(TellRests(claim.client_id, computation, node_id, rests))
+        return effects + ([] if rests else self._advance(now, node))
 
     def _serve(self, node: NodeState) -> list[Effect]:
         """Ask a node for what running computations want of it, in the order of their tickets."""
@@ -154,7 +168,7 @@ class Allotment:
         if claim.nodes:
             return effects
         if over is Over.IDLE:
-            return [*effects, *self._discard(claim)]
+            return [*effects, *self._discard(claim, idle_reason(claim))]
         if claim.detached:
             effects += self._end(claim)
         return effects
@@ -190,3 +204,8 @@ class Allotment:
                 if claim.detached and not claim.nodes:
                     effects += self._end(claim)
         return effects
+
+
+def idle_reason(claim: Claim) -> str:
+    """Say why a computation is ended that has done nothing for long."""
+    return f"its servers were idle for the zombie period of {claim.zombie_period:g} s"

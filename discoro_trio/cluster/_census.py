@@ -60,6 +60,12 @@ class Census:
         """A server listens."""
         self._servers[seen.server_id] = _Server(seen, node_id, now)
 
+    def server_at(self, where: str) -> tuple[bytes, bytes] | None:
+        """Give the ids of the node and of the server at a Location; None if there is none."""
+        return next(
+            ((one.node_id, server_id) for server_id, one in self._servers.items() if str(one.location) == where), None
+        )
+
     def left(self, server_id: bytes) -> Location | None:
         """A server has ended; give where it was, if it was known."""
         server = self._servers.pop(server_id, None)

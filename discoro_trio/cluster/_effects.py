@@ -67,6 +67,16 @@ class TellDiscarded:
 
 
 @attrs.frozen
+class TellRests:
+    """Tell the client that a node takes no new coroutines, or takes them again."""
+
+    client_id: bytes
+    computation: bytes
+    node_id: bytes
+    rests: bool
+
+
+@attrs.frozen
 class ClaimOver:
     """A computation is over, or gone from the queue."""
 
@@ -96,4 +106,4 @@ class Happened:
     client_id: bytes | None
 
 
-Effect = TellTurn | AskGrant | AskRevoke | TellLeased | TellDiscarded | ClaimOver | DropNode | Happened
+Effect = TellTurn | AskGrant | AskRevoke | TellLeased | TellDiscarded | TellRests | ClaimOver | DropNode | Happened

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import UnknownLocation
+from .._errors import DiscoroError, UnknownLocation
 from ..link import Done, answered
 from ..process import files_of
 from . import _messages as messages
@@ -19,6 +19,7 @@ from ._facts import Over, Ticket
 from ._holding import Terms
 from ._lease import Lease
 from ._lease_ends import LeaseEnds
+from ._steering import RestartServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,7 @@ class Leasing(LeaseEnds):
         services.on_request(messages.Prepare, self._prepare)
         services.on_request(messages.Release, self._release)
         services.on_request(messages.Replace, self._replace)
+        services.on_request(RestartServer, self._restart)
         services.links_lost.append(self._lost)
 
     # --- schedulers
@@ -160,6 +162,17 @@ class Leasing(LeaseEnds):
             server = seat.server
             if server is not None and server.process_id == replace.server_id:
                 server.kill(replace.reason)
+                await server.process.wait()
+        return Done()
+
+    async def _restart(self, link: Link, restart: RestartServer) -> Done:
+        if link.peer.process_id not in {scheduler.peer.process_id for scheduler in self.schedulers}:
+            message = "only a scheduler of this node can have its servers restarted"
+            raise DiscoroError(message)
+        for seat in self._seats.values():
+            server = seat.server
+            if server is not None and server.process_id == restart.server_id:
+                server.kill("somebody restarted it by way of the scheduler")
                 await server.process.wait()
         return Done()
 

@@ -48,7 +48,7 @@ class NodeState:
     @property
     def left(self) -> int:
         """The servers that can be asked for."""
-        return self.facts.servers - self.own - self.foreign
+        return 0 if self.suspended else self.facts.servers - self.own - self.foreign
 
     def told_free(self, free: int) -> None:
         """Note how many servers the node itself says are free."""

@@ -31,13 +31,14 @@ class Overview:
 
     Attributes:
         publisher: The subscribers.
+        census: What is known of servers.
     """
 
     def __init__(self, endpoint: Endpoint, state: Scheduling) -> None:
         self.publisher = Publisher(self.tables)
         self._location = endpoint.location
         self._state = state
-        self._census = Census()
+        self.census = self._census = Census()
         self._clients: dict[bytes, Location] = {}
         services = endpoint.services
         services.on_notice(messages.ServerSeen, self._server_seen)

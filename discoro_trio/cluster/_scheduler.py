@@ -23,6 +23,7 @@ from ._options import check_period, check_pulse_interval
 from ._overview import Overview
 from ._scheduling import Scheduling
 from ._stacks import ClusterStacks
+from ._steering import Steered, Steering, Wish
 from ._translation import held, submission, to_client
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @migration.made_by("async with open_scheduler(), or open_cluster() for this machine alone", Endpoint)
 @migration.answers_for(migration.SCHEDULER)
-class Scheduler:
+class Scheduler(Steered):
     """A scheduler, private to this program or shared.
 
     Attributes:
@@ -84,6 +85,7 @@ class Scheduler:
         services.on_notice(messages.Freed, self._freed)
         services.on_notice(messages.Room, self._room)
         services.links_lost.append(self._lost)
+        self._steering = Steering(endpoint, self._state, self._overview.census, self._carry_out)
         endpoint.vigil.pulse_intervals.append(lambda link: self._state.pulse_interval_with(link.peer.process_id))
         nursery.start_soon(self._keep_time, name="scheduler's clock")
 
@@ -107,6 +109,9 @@ class Scheduler:
             `StatusLagged`.
         """
         return self._overview.publisher.subscribed()
+
+    async def _steer(self, wish: Wish, what: str) -> None:
+        await self._steering.do(wish, what)
 
     # --- events
 

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from .._values import Status
-from ._allotment import Allotment
+from ._allotment import Allotment, idle_reason
 from ._claims import Claim
 from ._effects import AskRevoke, DropNode, Happened
 from ._facts import PULSES, Over, Ticket
@@ -103,11 +103,13 @@ class Scheduling(Allotment):
     ) -> tuple[list[bytes], list[Effect]]:
         """A node offers its servers; give the computations whose leases there are this scheduler's, too."""
         again = facts.node_id in self.nodes
+        rests = again and self.nodes[facts.node_id].suspended
         effects = self._gone(now, facts.node_id) if again else []
         node = self.nodes[facts.node_id] = NodeState(facts, now)
         adopted = [one.computation for one in held if self._adopt(node, one)]
         self._restarted = self._restarted or bool(adopted)
         node.told_free(free)
+        node.suspended = rests
         for claim in self.claims:
             claim.note(facts)
         effects += self._discovered(node, None)
@@ -214,7 +216,7 @@ class Scheduling(Allotment):
         for claim in self.claims.running():
             since = claim.bare_since
             if claim.zombie_period and since is not None and now - since >= claim.zombie_period:
-                effects += self._discard(claim)
+                effects += self._discard(claim, idle_reason(claim))
         return effects + self._advance(now)
 
     def stalled(self, now: float) -> None:

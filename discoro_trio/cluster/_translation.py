@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from .._config import config
 from .._values import NodeAllocation, NodeInfo
 from . import _messages as messages
-from ._effects import TellDiscarded, TellLeased, TellTurn
+from ._effects import TellDiscarded, TellLeased, TellRests, TellTurn
 from ._facts import Held, NodeFacts, Submission, Ticket
+from ._steering import NodeRests
 from ._wishes import Wishes
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ def held(held: messages.HeldLease) -> Held:
     )
 
 
-def to_client(effect: TellTurn | TellLeased | TellDiscarded) -> Control:
+def to_client(effect: TellTurn | TellLeased | TellDiscarded | TellRests) -> Control:
     """Make the message that tells a client."""
     if isinstance(effect, TellTurn):
         return messages.TurnCame(effect.computation, effect.zombie_period)
     if isinstance(effect, TellDiscarded):
         return messages.Discarded(effect.computation, effect.reason)
+    if isinstance(effect, TellRests):
+        return NodeRests(effect.computation, effect.node_id, effect.rests)
     facts = effect.facts
     return messages.Leased(effect.computation, facts.node_id, facts.name, facts.addr, facts.port, effect.key)

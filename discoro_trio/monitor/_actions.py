@@ -54,9 +54,7 @@ class Actions:
 
     def names(self) -> list[str]:
         """Give the actions that are possible here."""
-        steps = {"restart": "restart_server", "close": "close", "suspend": "suspend_node", "resume": "resume_node"}
-        found = [name for name, method in steps.items() if callable(getattr(self._target, method, None))]
-        return ["terminate", *found]
+        return ["terminate", *(() if self._target is None else ("restart", "close", "suspend", "resume"))]
 
     async def terminate(self, keys: list[str], who: str) -> list[Result]:
         """End coroutines: cancel them, wait for their clean-up, and use force after the grace period."""
@@ -86,7 +84,7 @@ class Actions:
         """Let no new coroutine start at a node, or let them again."""
         if addr not in self._model.nodes:
             return Result(addr, addr, ok=False, text="there is no such node")
-        method = "resume_node" if resume else "suspend_node"
+        method = "resume_node" if resume else "suspend_node"  # the key is a Location: others may share the address
         result = await self._call("resume" if resume else "suspend", method, addr, who, addr)
         if result.ok:
             self._model.node(addr, state="ready" if resume else "suspended")
@@ -97,6 +95,10 @@ class Actions:
         computation = self._model.computations.get(key)
         if computation is None:
             return Result(key, key, ok=False, text="there is no such computation")
+        if hasattr(self._target, "close_computation"):
+            return await self._call("close", "close_computation", key, who, key)
+        if key != getattr(self._target, "_id", key):
+            return Result(key, key, ok=False, text="it is another program's; a monitor of the scheduler can close it")
         return await self._call("close", "close", key, who)
 
     async def _call(self, action: str, method: str, key: str, who: str, *args: object) -> Result:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._values import Location
-from ..cluster import find_scheduler, messages, status_from_json
-from ..link import answered
+from ..cluster import Steer, Steered, Wish, find_scheduler, messages, status_from_json
+from ..link import Done, answered
 
 if TYPE_CHECKING:
     from ..cluster import ClusterStatus
     from ..link import Endpoint, Link
 
 
-class RemoteScheduler:
+class RemoteScheduler(Steered):
     """A scheduler that another program runs.
 
     Args:
@@ -38,6 +38,10 @@ class RemoteScheduler:
             return await tables_over(await self._link())
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
+
+    async def _steer(self, wish: Wish, what: str) -> None:
+        link = await self._link()
+        answered(await link.request(Steer(wish, what)), Done)
 
     async def _link(self) -> Link:
         with suppress(ValueError):  # it is a host, which is asked
