@@ -40,7 +40,7 @@ _NOBODY = "02:00:00:00:00:01"
 _SETTINGS = ("net/ipv6/conf/all/accept_dad", "net/ipv6/conf/default/accept_dad")  # 0: addresses count at once
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 _numbers = itertools.count()
-RUN_SECONDS = 30.0
+RUN_SECONDS = 120.0
 """How long a program that `run` starts may take."""
 
 

@@ -5,27 +5,28 @@ What the monitor is and shows is with the package `monitor`.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
-from ..link import EndpointOptions
+from ..link import EndpointOptions, OptionError
 from ..process import ensure_endpoint
 from ._common import endpoint_options, network_options, security_options
 from ._options import SECONDS, GroupedCommand, option, several
 from ._signals import run_until_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from ..cluster import Scheduler
     from ..monitor import HTTPServer, RemoteScheduler
     from ._signals import Ending
 
 _PAGES = "Monitor"
+_HTTPS_CERTFILE = "https_certfile"  # an option
 _ANY_PORT = click.IntRange(0, 65535)
 _OPTIONS = {
     "http_host": "host",
@@ -67,14 +68,25 @@ def monitor_options(port: int | None) -> Callable[[Any], Any]:
     )
 
 
-def open_monitor(
-    source: Scheduler | RemoteScheduler, options: Mapping[str, Any]
-) -> AbstractAsyncContextManager[HTTPServer]:
-    """Serve the pages about a scheduler as the options say."""
+@asynccontextmanager
+async def open_monitor(source: Scheduler | RemoteScheduler, options: Mapping[str, Any]) -> AsyncIterator[HTTPServer]:
+    """Serve the pages about a scheduler as the options say.
+
+    Raises:
+        OptionError: One of them cannot work; it has the name that it has in the programs.
+    """
     from .. import open_http_server  # noqa: PLC0415 - the web server is imported where it is wanted
 
+    if options["https_keyfile"] is not None and options["https_certfile"] is None:
+        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is the key of this, which is not given")
     given = {_OPTIONS[name]: options[name] for name in _OPTIONS if options[name] is not None}
-    return open_http_server(source, **given)
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(open_http_server(source, **given))
+        except OptionError as error:
+            names = {name: option for option, name in _OPTIONS.items()}
+            raise OptionError(names[error.option], error.problem) from error
+        yield server
 
 
 @click.command("monitor", cls=GroupedCommand)

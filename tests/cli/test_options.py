@@ -11,12 +11,16 @@ import pytest
 
 from discoro_trio import config
 from discoro_trio.cli import run_discoro, run_node, run_package
+from discoro_trio.cli._discoro import discoro
 from discoro_trio.cli._hours import Hours
+from discoro_trio.cli._node import node
 from discoro_trio.link import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import click
 
     Row = tuple[Callable[[list[str]], None], str, str, Any, str]
     Capsys = pytest.CaptureFixture[str]
@@ -45,6 +49,9 @@ SHARED: list[tuple[str, str, Any, str]] = [
 NODE: list[tuple[str, str, Any, str]] = [
     *SHARED,
     ("cpus", "-1", -1, "10000"),
+    ("max_memory", "2G", 2 * 1024**3, "a lot"),
+    ("max_files", "500", 500, "-1"),
+    ("max_processes", "50", 50, "-1"),
     ("serve", "3", 3, "0"),
     ("service_start", "08:30", "08:30", "25:00"),
     ("service_stop", "18:00", "18:00", "six"),
@@ -54,11 +61,30 @@ DISCORO: list[tuple[str, str, Any, str]] = [
     *SHARED,
     ("zombie_period", "60", 60.0, "-1"),
     ("pulse_interval", "20", 20.0, "0"),
+    ("http_port", "0", 0, "70000"),
+    ("http_host", "10.0.0.1", "10.0.0.1", "no-such-host.invalid"),
+    ("http_token", "a word", "a word", ""),
+    ("poll_sec", "5", 5.0, "0"),
+    ("document_root", "/etc", "/etc", "/no/such/folder"),
+    ("https_certfile", "/etc/passwd", "/etc/passwd", "/no/such/file"),
+    ("https_keyfile", "/etc/passwd", "/etc/passwd", "/no/such/file"),
 ]
 EVERY = [(run_node, *row) for row in NODE] + [(run_discoro, *row) for row in DISCORO]
 FLAGS = [(run_node, name) for name in ("debug", "daemon", "clean", "no_discover")]
-FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover", "settle")]
+FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover", "settle", "read_only")]
 REPEATED = [(run_node, "peer"), (run_discoro, "node"), (run_discoro, "peer")]
+
+
+ABOUT_THEMSELVES = {"config", "save_config", "version", "show_completion", "print_systemd", "print_dockerfile"}
+"""Those that do something else than to run a node or a scheduler."""
+
+
+@pytest.mark.parametrize(("program", "command"), [(run_node, node), (run_discoro, discoro)])
+def test_no_option_is_left_out_here(program: Callable[[list[str]], None], command: click.Command) -> None:
+    tested = {name for one, name, *_ in [*EVERY, *FLAGS, *REPEATED] if one is program}
+    assert {parameter.name for parameter in command.params} - ABOUT_THEMSELVES == tested - {"peer"} | (
+        {"peer"} if command is node else set()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -114,13 +140,36 @@ def test_every_option_is_saved_and_read_from_the_file(row: Row, capsys: Capsys, 
 def test_a_wrong_value_is_one_line_that_names_the_option(
     program: Callable[[list[str]], None], name: str, wrong: str, capsys: Capsys
 ) -> None:
-    more = {"keyfile": ["--certfile", "/no/such/file"], "max_pulse_interval": ["--min_pulse_interval", "2"]}
+    more = {
+        "keyfile": ["--certfile", "/no/such/file"],
+        "max_pulse_interval": ["--min_pulse_interval", "2"],
+        "http_host": ["--http_port", "0", "--http_token", "one of many letters"],
+    }
     arguments = ["--ip_addr", "127.0.0.1", "--no_discover", f"--{name}", wrong, *more.get(name, [])]
     assert status_of(program, *arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    # Where a monitor cannot listen is known when the scheduler does, and has logged that.
+    (line,) = [line for line in shown.splitlines() if "listens at" not in line]
     named = "certfile" if name == "keyfile" else name
     assert f"--{named}" in line
-    assert "Traceback" not in line
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--http_host", "0.0.0.0"], "--http_token"),  # noqa: S104 - it is refused
+        (["--https_keyfile", "/etc/passwd"], "--https_certfile"),
+        (["--https_certfile", "/etc/passwd"], "--https_certfile"),
+    ],
+)
+def test_what_the_monitor_cannot_do_is_said_with_the_names_of_the_program(
+    arguments: list[str], named: str, capsys: Capsys
+) -> None:
+    program = ["--ip_addr", "127.0.0.1", "--no_discover", "--http_port", "0"]
+    assert status_of(run_discoro, *program, *arguments) == 2
+    assert f"discoro: {named}: " in capsys.readouterr().err
 
 
 @pytest.mark.spec("S28")

@@ -14,7 +14,7 @@ from tests._sniffer import sniffing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from tests._network import Host, Network
+    from tests._network import Host, Lan, Network
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
@@ -46,7 +46,7 @@ CLIENT = """
 
     async def run(schedule):
         async with discoro.Computation([job]).schedule(schedule) as computation:
-            with trio.fail_after(25):
+            with trio.fail_after(100):
                 while len(await computation.servers()) < count:
                     await trio.sleep(0.05)
                 coros = await computation.run_servers(job, "NOBODYMAYREADTHIS")
@@ -71,6 +71,18 @@ CLIENT = """
 def network() -> Iterator[Network]:
     with open_network() as opened:
         yield opened
+
+
+@asynccontextmanager
+async def unreadable(*lans: Lan) -> AsyncIterator[None]:
+    """Listen on the wire of networks while the block runs; nothing of code, values or secret may be read there."""
+    async with AsyncExitStack() as stack:
+        sniffers = [await stack.enter_async_context(sniffing(lan, MARKER)) for lan in lans]
+        yield
+        for sniffer in sniffers:
+            seen = await sniffer.stop()
+            assert seen.bytes > 5_000
+            assert not seen.marked
 
 
 @asynccontextmanager
@@ -108,7 +120,7 @@ async def test_one_named_node_leads_to_all_of_a_remote_network(network: Network)
     client, near = here.add_hosts(2)
     far = there.add_hosts(3)
     network.add_router(here, there)
-    async with nodes_at(near, *far):
+    async with unreadable(here, there), nodes_at(near, *far):
         assert await used_by(client, 4, nodes=[far[0].address]) == sorted(host.address for host in (near, *far))
 
 
@@ -128,7 +140,7 @@ async def test_a_node_behind_nat_is_used_at_its_outer_address(network: Network) 
     host, client = inside.add_host(), outside.add_host()
     router = network.add_router(inside, outside, nat=True)
     router.forward_to(host)
-    async with nodes_at(host, more=("--ext_ip_addr", router.outside)):
+    async with unreadable(inside, outside), nodes_at(host, more=("--ext_ip_addr", router.outside)):
         assert await used_by(client, 1, nodes=[router.outside]) == [router.outside]
 
 
@@ -141,22 +153,30 @@ async def test_a_node_that_cannot_be_dialled_dials(network: Network) -> None:
 
 
 async def test_clusters_work_over_ipv6_alone(network: Network) -> None:
-    client, host = network.add_lan().add_hosts(2)
+    lan = network.add_lan()
+    client, host = lan.add_hosts(2)
     for one in (client, host):
         one.ip("addr", "del", f"{one.address}/24", "dev", "eth0")
-    async with nodes_at(host, more=("--ip_addr", host.address6)):
+    async with unreadable(lan), nodes_at(host, more=("--ip_addr", host.address6)):
         assert await used_by(client, 1, ip_addr=client.address6) == [host.address6]
 
 
 @pytest.mark.spec("B08")
 async def test_nothing_of_a_session_can_be_read_on_the_wire(network: Network) -> None:
     lan = network.add_lan()
-    client, host = lan.add_hosts(2)
-    async with sniffing(lan, MARKER) as sniffer, nodes_at(host):
-        assert await used_by(client, 1) == [host.address]
+    client, middle, host = lan.add_hosts(3)
+    async with unreadable(lan), nodes_at(host), middle.running(SCHEDULER):
+        assert await used_by(client, 1, "") == [host.address]
+
+
+async def test_what_is_not_encrypted_would_be_seen_on_the_wire(network: Network) -> None:
+    lan = network.add_lan()
+    host, other = lan.add_hosts(2)
+    shout = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 9))"
+    async with sniffing(lan, MARKER) as sniffer:
+        await other.run(shout, host.address, MARKER)
         seen = await sniffer.stop()
-    assert seen.bytes > 5_000
-    assert not seen.marked
+    assert seen.marked
 
 
 CUT_OFF = """
