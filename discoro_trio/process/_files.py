@@ -263,14 +263,14 @@ class Sending:
 
     async def _send_parts(self, transfer: int) -> None:
         room = trio.Semaphore(WINDOW)
-        failures: list[Exception] = []
+        failures: dict[int, Exception] = {}
         async with trio.open_nursery() as nursery:
 
             async def send(part: FilePart) -> None:
                 try:
                     await self._link.request(part)
                 except Exception as error:  # noqa: BLE001 - raised below, without a group
-                    failures.append(error)
+                    failures[part.offset] = error
                     nursery.cancel_scope.cancel()
                 else:
                     room.release()
@@ -282,14 +282,14 @@ class Sending:
                 try:
                     data = await trio.to_thread.run_sync(self._file.read, PART)
                 except FileTransferError as error:
-                    failures.append(error)
+                    failures[offset] = error
                     nursery.cancel_scope.cancel()
                     break
                 if not data:
                     break
                 nursery.start_soon(send, FilePart(transfer, offset, data))
         if failures:
-            raise failures[0]
+            raise failures[min(failures)]  # the first part says why; those behind it only that the transfer is over
 
     def _progress(self, size: int) -> None:
         self._done += size
