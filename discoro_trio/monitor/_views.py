@@ -98,7 +98,8 @@ def _cluster(model: Model, query: Query, _now: float) -> Page:
 
 
 def _node(model: Model, query: Query, _now: float) -> Page:
-    node = model.nodes.get(query.key)
+    here = model.nodes_at(query.key)  # for people, an address will do where one node has it
+    node = model.nodes.get(query.key) or (here[0] if len(here) == 1 else None)
     if node is None:
         return Page({"missing": query.key, "summary": summary(model)}, [], 0)
     head = {"node": columns.node_facts(node, model), "times": list(model.totals.times)}

@@ -82,6 +82,15 @@ def test_filters_look_for_text_in_any_case_and_for_a_state() -> None:
 
 
 @pytest.mark.spec("S94", "S95")
+def test_a_node_is_found_by_its_address_where_no_other_has_it() -> None:
+    model = Model()
+    model.node("10.0.0.1:4000", state="ready")
+    assert show(model, view="node", key="10.0.0.1").head["node"]["addr"] == "10.0.0.1:4000"  # type: ignore[index]
+    model.node("10.0.0.1:5000", state="ready")
+    assert show(model, view="node", key="10.0.0.1").head["missing"] == "10.0.0.1"
+    assert show(model, view="node", key="10.0.0.1:5000").head["node"]["addr"] == "10.0.0.1:5000"  # type: ignore[index]
+
+
 def test_a_node_shows_its_servers_and_a_server_its_running_coroutines() -> None:
     model = Model()
     add_nodes(model, 2, 2)

@@ -7,14 +7,14 @@ import { Load, NodeLink, State, Stats } from "./parts.js";
 import { Search, Table } from "./table.js";
 
 const COLUMNS = [
-  { id: "addr", label: "Address", width: 132, title: true, cell: (node) => html`<${NodeLink} addr=${node.addr} />` },
+  { id: "addr", label: "Address", width: 156, title: true, cell: (node) => html`<${NodeLink} addr=${node.addr} />` },
   { id: "name", label: "Name", cell: (node) => node.name },
   { id: "platform", label: "Platform", quiet: true, hint: (node) => node.platform, full: true, cell: (node) => node.platform },
-  { id: "state", label: "State", width: 118, cell: (node) => html`<${State} of=${node.state} />` },
-  { id: "servers", label: "Servers", width: 84, number: true, cell: (node) => format.count(node.servers) },
-  { id: "submitted", label: "Submitted", width: 104, number: true, cell: (node) => format.count(node.submitted) },
-  { id: "done", label: "Done", width: 88, number: true, cell: (node) => format.count(node.done) },
-  { id: "running", label: "Running", width: 88, number: true, cell: (node) => format.count(node.running) },
+  { id: "state", label: "State", width: 124, cell: (node) => html`<${State} of=${node.state} />` },
+  { id: "servers", label: "Servers", width: 80, number: true, cell: (node) => format.count(node.servers) },
+  { id: "submitted", label: "Submitted", width: 98, number: true, cell: (node) => format.count(node.submitted) },
+  { id: "done", label: "Done", width: 84, number: true, cell: (node) => format.count(node.done) },
+  { id: "running", label: "Running", width: 84, number: true, cell: (node) => format.count(node.running) },
   ...["cpu", "memory", "disk"].map((name) => ({
     id: name,
     label: { cpu: "CPU", memory: "Memory", disk: "Disk" }[name],

@@ -5,7 +5,7 @@ import * as format from "./format.js";
 import { href } from "./route.js";
 
 const LOOKS = {
-  ready: "good", running: "good", done: "", discovered: "hollow", queued: "hollow", suspended: "warn", slow: "warn", detached: "warn", ended: "",
+  ready: "good", running: "good", done: "", discovered: "hollow", queued: "hollow", suspended: "warn", unresponsive: "warn", detached: "warn", ended: "",
   cancelled: "warn", failed: "bad", lost: "bad", disconnected: "bad", ignored: "", closed: "",
 };
 
