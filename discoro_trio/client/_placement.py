@@ -33,15 +33,6 @@ class _Loads(Generic[K]):
         old = self.loads.get(key)
         if old is not None:
             del self._levels[old][key]
-        self._put(key, load)
-
-    def add(self, key: K, by: float) -> None:
-        """Add to the load of a thing."""
-        old = self.loads[key]
-        del self._levels[old][key]
-        self._put(key, old + by)
-
-    def _put(self, key: K, load: float) -> None:
         self.loads[key] = load
         level = self._levels.get(load)
         if level is None:
@@ -67,7 +58,6 @@ class _Loads(Generic[K]):
 class _NodeLoads:
     """The servers of one node."""
 
-    node: bytes
     servers: _Loads[bytes] = attrs.Factory(_Loads)
     total: float = 0
 
@@ -87,46 +77,47 @@ class Placement:
         self.suspended: set[bytes] = set()
         self._nodes: dict[bytes, _NodeLoads] = {}
         self._by_load: _Loads[bytes] = _Loads()
-        # Straight to the loads, by one look: of ten thousand servers none is in the processor's cache.
-        self._of: dict[bytes, _NodeLoads] = {}
+        self._node_of: dict[bytes, bytes] = {}
 
     def add(self, node: bytes, server: bytes) -> None:
         """Add a server without load."""
-        loads = self._nodes.setdefault(node, _NodeLoads(node))
+        loads = self._nodes.setdefault(node, _NodeLoads())
         loads.servers.set(server, 0)
-        self._of[server] = loads
-        self._rank(loads)
+        self._node_of[server] = node
+        self._rank(node, loads)
         if len(self._nodes) == _FEWEST_RANKED:
-            for other in self._nodes.values():
-                self._rank(other)
+            for other, of_other in self._nodes.items():
+                self._rank(other, of_other)
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load."""
-        loads = self._of.pop(server, None)
-        if loads is None:
+        node = self._node_of.pop(server, None)
+        if node is None:
             return
+        loads = self._nodes[node]
         loads.total -= loads.servers.loads[server]
         loads.servers.remove(server)
         if len(loads.servers.loads):
-            self._rank(loads)
+            self._rank(node, loads)
         else:
-            del self._nodes[loads.node]
-            if loads.node not in self.suspended:
-                self._by_load.remove(loads.node)
+            del self._nodes[node]
+            if node not in self.suspended:
+                self._by_load.remove(node)
 
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server; nothing if it is gone."""
-        loads = self._of.get(server)
-        if loads is None:
+        node = self._node_of.get(server)
+        if node is None:
             return
-        loads.servers.add(server, by)
+        loads = self._nodes[node]
+        loads.servers.set(server, loads.servers.loads[server] + by)
         loads.total += by
         if len(self._nodes) >= _FEWEST_RANKED:
-            self._rank(loads)
+            self._rank(node, loads)
 
-    def _rank(self, loads: _NodeLoads) -> None:
-        if loads.node not in self.suspended:
-            self._by_load.set(loads.node, loads.total / len(loads.servers.loads))
+    def _rank(self, node: bytes, loads: _NodeLoads) -> None:
+        if node not in self.suspended:
+            self._by_load.set(node, loads.total / len(loads.servers.loads))
 
     def suspend(self, node: bytes) -> None:
         """Give a node no more load, whatever servers it has or gets."""
@@ -140,7 +131,7 @@ class Placement:
         self.suspended.discard(node)
         loads = self._nodes.get(node)
         if loads is not None:
-            self._rank(loads)
+            self._rank(node, loads)
 
     def least(self, node: bytes | None = None) -> bytes | None:
         """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
@@ -152,12 +143,12 @@ class Placement:
 
     def takes(self, server: bytes) -> bool:
         """Tell whether a server is there and takes load."""
-        loads = self._of.get(server)
-        return loads is not None and loads.node not in self.suspended
+        node = self._node_of.get(server)
+        return node is not None and node not in self.suspended
 
     def load(self, server: bytes) -> float:
         """Give the load of a server."""
-        return self._of[server].servers.loads[server]
+        return self._nodes[self._node_of[server]].servers.loads[server]
 
     def nodes(self) -> list[bytes]:
         """Give the nodes that have servers."""
@@ -166,7 +157,7 @@ class Placement:
     def servers(self, node: bytes | None = None) -> list[bytes]:
         """Give the servers of a node, or all."""
         if node is None:
-            return list(self._of)
+            return list(self._node_of)
         loads = self._nodes.get(node)
         return list(loads.servers.loads) if loads is not None else []
 
