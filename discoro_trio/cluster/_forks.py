@@ -215,6 +215,13 @@ class Template:
             else:
                 server.end(-signal.SIGKILL)
 
+    def end_now(self) -> None:
+        """Kill the template, also while it starts, and the process groups of its servers, without waiting."""
+        self._process.kill()
+        for server in self._servers.values():
+            if server.forked_pid is not None:
+                kill_left_group(server.forked_pid)
+
     async def close(self) -> None:
         """Have the template end its servers and itself; kill it if it does not. For `open_template` only."""
         self._over = True

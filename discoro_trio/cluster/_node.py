@@ -80,6 +80,7 @@ class Node:
         checkups = Checkups(self._listening)
         NodeStacks(endpoint, self._listening)
         self._telling = Telling(Vitals(folder, self._listening), self._listening, checkups.blocked)
+        self._template: Template | None = None
         self._leasing = Leasing(endpoint, nursery, self._seats, folder, users)
         services = endpoint.services
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
@@ -144,9 +145,8 @@ class Node:
 
     def end_now(self) -> None:
         """End all servers and remove their folders without waiting, for a program that must end at once."""
-        for seat in self._seats:
-            if seat.server is not None:
-                seat.server.kill("the node ends at once")
+        if self._template is not None:
+            self._template.end_now()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -154,6 +154,7 @@ class Node:
         try:
             while True:
                 async with open_template(folder=self._passing) as template, trio.open_nursery() as nursery:
+                    self._template = template
                     for seat in self._seats:
                         nursery.start_soon(self._keep_seat, seat, template, name=f"server {seat.number}")
                     task_status.started()
