@@ -96,7 +96,7 @@ SECRET = Path(".config", "discoro_trio", "secret")
 def test_the_scripts_of_a_page_work_between_two_machines(page: str, tmp_path: Path) -> None:
     """Run them one after the other, where `ssh HOST COMMAND` runs the command with another folder as its home."""
     ssh, home = tmp_path / "ssh", tmp_path / "here"
-    start = f'#!/bin/sh\nexport HOME="{tmp_path}/$1"; shift; mkdir -p "$HOME"; exec sh -c "$*"\n'
+    start = f'#!/bin/sh\nexport HOME="{tmp_path}/$1"; shift; mkdir -p "$HOME"; cd; exec sh -c "$*"\n'
     ssh.write_text(start, encoding="utf-8")
     ssh.chmod(0o755)
     (home / SECRET).parent.mkdir(parents=True)

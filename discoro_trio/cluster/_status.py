@@ -87,7 +87,7 @@ class NodeStatus:
     """A node."""
 
     id: str
-    """That of its process, in hexadecimal: nodes may share an address."""
+    """That of its process, in hexadecimal; nodes may share an address."""
     addr: str
     name: str
     location: Location
