@@ -260,5 +260,5 @@ def _submodules(package: ModuleType, names: frozenset[str]) -> tuple[str, ...]:
     if not hasattr(package, "__path__"):
         return ()
     prefix = f"{package.__name__}."
-    below = [name for name in sys.modules if name.startswith(prefix)]
+    below = [name for name in list(sys.modules) if name.startswith(prefix)]  # threads import meanwhile
     return tuple(name for name in below if names.issuperset(name[len(prefix) :].split(".")))

@@ -118,7 +118,7 @@ def _in_code_folders(name: str) -> bool:
 def forget_installed_namesakes(names: Iterable[str]) -> None:
     """Unload installed modules that a client's modules of the same names replace."""
     for name in names:
-        for loaded in [other for other in sys.modules if other == name or other.startswith(f"{name}.")]:
+        for loaded in [other for other in list(sys.modules) if other == name or other.startswith(f"{name}.")]:
             if not is_client_module(loaded):
                 del sys.modules[loaded]
     forget_modules()
