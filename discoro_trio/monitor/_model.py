@@ -72,7 +72,7 @@ class Model(Places):
             computation = self.computations[key] = Computation(key)
             self._forget_computations()
         update(computation, facts)
-        self.version += 1
+        self.changed()
         return computation
 
     def _forget_computations(self) -> None:
@@ -90,7 +90,7 @@ class Model(Places):
             return
         for counts in self._counts_of(coroutine) if count else ():
             counts.submitted += 1
-        self.version += 1
+        self.changed()
         if len(self.running) < MOST_AT_ONCE:
             self.running[coroutine.key] = coroutine
             server = self.servers.get(coroutine.server)
@@ -121,14 +121,14 @@ class Model(Places):
         if server is not None:
             server.running.pop(key, None)
         self.ended.append(coroutine)
-        self.version += 1
+        self.changed()
 
     def progress(self, key: str, done: float, of: float | None, text: str) -> None:
         """Note how far a coroutine says it is."""
         coroutine = self.running.get(key)
         if coroutine is not None:
             coroutine.progress = (done, of, one_line(text, 200))
-            self.version += 1
+            self.changed()
 
     def counted(self, server: str, submitted: int, done: int, failed: int = 0) -> None:
         """Note coroutines of a server that are only counted: so many more began, so many more ended."""
@@ -136,7 +136,7 @@ class Model(Places):
             counts.submitted += submitted
             counts.done += done
             counts.failed += failed
-        self.version += 1
+        self.changed()
 
     def _counts_of(self, coroutine: Coroutine) -> Iterator[Counts]:
         return self._counts_at(coroutine.server, coroutine.computation)
@@ -155,7 +155,7 @@ class Model(Places):
         """Note that of coroutines that come and go very quickly only one in so many is shown."""
         if self.one_in != one_in:
             self.one_in = one_in
-            self.version += 1
+            self.changed()
 
     # --- output and samples
 
@@ -163,7 +163,7 @@ class Model(Places):
         """Note a line of output."""
         self._line_number += 1
         self.lines.append(Line(self._line_number, at, server, level, one_line(text)))
-        self.version += 1
+        self.changed()
 
     def sample(self, now: float) -> None:
         """Take the next point of all small graphs; call it each `SAMPLE_SECONDS`."""
@@ -181,4 +181,4 @@ class Model(Places):
         totals.running_history.append(totals.counts.running)
         totals.cpu_history.append(rounded(self.cpu()))
         totals.memory_history.append(rounded(self.memory()))
-        self.version += 1
+        self.changed()

@@ -32,6 +32,10 @@ class Places:
         self.nodes: dict[str, Node] = {}
         self.servers: dict[str, Server] = {}
 
+    def changed(self) -> None:
+        """Note that something is new."""
+        self.version += 1
+
     # --- nodes and servers
 
     def node(self, key: str, **facts: Any) -> Node:
@@ -40,7 +44,7 @@ class Places:
         if node is None:
             node = self.nodes[key] = Node(key)
         update(node, facts)
-        self.version += 1
+        self.changed()
         return node
 
     def locate_node(self, addr: str, key: str) -> None:
@@ -53,7 +57,7 @@ class Places:
         self.nodes[key] = node
         for server in node.servers:
             self.servers[server].node = key
-        self.version += 1
+        self.changed()
 
     def nodes_at(self, addr: str) -> list[Node]:
         """Give the nodes of an address: those that are there or, if there are none, those that were."""
@@ -86,7 +90,7 @@ class Places:
         update(server, facts)
         if server.name != named:
             self._forget_before(server)
-        self.version += 1
+        self.changed()
         return server
 
     def _forget_before(self, successor: Server) -> None:
@@ -103,7 +107,7 @@ class Places:
             return
         server.state = state
         server.load = Load()
-        self.version += 1
+        self.changed()
         for surplus in _surplus(self.servers):
             gone = self.servers.pop(surplus)
             self.nodes[gone.node].servers.pop(surplus, None)
