@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import nox
@@ -28,7 +29,15 @@ REPORTS = ROOT / ".nox" / "reports"
 CODE = [
     name for name in ("discoro_trio", "tests", "examples", "benchmarks", "docs", "noxfile.py") if (ROOT / name).exists()
 ]
-SESSIONS_BY_MARK = {"example": "examples", "fault": "faults", "browser": "browser", "fuzz": "fuzz"}
+# A test with several of these marks is run by the first session only.
+SESSIONS_BY_MARK = {
+    "fuzz": "fuzz",
+    "browser": "browser",
+    "example": "examples",
+    "fault": "faults",
+    "network": "networks",
+    "program": "programs",
+}
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
@@ -61,8 +70,8 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
     def marked_tests(session: nox.Session) -> None:
         if mark == "fuzz" and session.posargs[:1] and session.posargs[0].isdigit():
             session.env[FUZZ_SECONDS] = session.posargs.pop(0)  # `nox -s fuzz -- SECONDS`: other inputs, for so long
-        others = "" if mark in {"soak", "fuzz"} else " and not fuzz"
-        run_pytest(session, mark if mark == "soak" else f"{mark} and not soak{others}")
+        earlier = takewhile(lambda other: other != mark, SESSIONS_BY_MARK) if mark in SESSIONS_BY_MARK else ()
+        run_pytest(session, " and not ".join([mark, *({"soak"} - {mark}), *earlier]))
 
     marked_tests.__doc__ = f"Run the tests that are marked {mark}."
 

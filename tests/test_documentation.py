@@ -16,6 +16,8 @@ import pytest
 from discoro_trio.cli._discoro import discoro
 from discoro_trio.cli._node import node
 
+pytestmark = pytest.mark.example
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MADE = [DOCS / "conformance.md", DOCS / "examples.md", *(DOCS / "_build").rglob("*.md")]

@@ -18,6 +18,8 @@ from tests.cli.programs import SECRET, environment, free_udp_port, output, runni
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.program
+
 ALONE = ("--no_discover", "-c", "1")
 
 

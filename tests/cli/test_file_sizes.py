@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from discoro_trio.cluster import messages
     from tests.cli.programs import Program
 
+pytestmark = pytest.mark.program
+
 LIMIT, LARGE = 100 * 1024, 64 * 1024**2
 
 

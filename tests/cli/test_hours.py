@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.cli.programs import Program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.program, pytest.mark.slow]
 
 NODE = """
 import sys

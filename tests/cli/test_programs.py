@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.cli.programs import Program
 
+pytestmark = pytest.mark.program
+
 ORDERLY_SECONDS = 10.0
 """How long an orderly end may take (F23)."""
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+pytestmark = pytest.mark.program
+
 OLD, NEW = "ab" * 32, "cd" * 32
 MACHINES = ("scheduler", "node", "client")
 

@@ -15,6 +15,8 @@ from discoro_trio.cluster import ProcessStacks
 from discoro_trio.process import MESSAGE, ROOM, Picture, TaskPicture, ThreadPicture
 from tests.cli.programs import SECRET, free_udp_port, output, running
 
+pytestmark = pytest.mark.program
+
 
 async def wait(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> None:
     await client.send(coro)

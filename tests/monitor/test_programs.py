@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
+pytestmark = [
+    pytest.mark.program,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"),
+]
 COMMAND = [sys.executable, "-m", "discoro_trio"]
 
 
