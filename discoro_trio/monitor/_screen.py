@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AROUND = 7
 """Lines of the screen that are no rows: title, sums, the table's head with its edges, the keys."""
+_MANY = 100_000
+"""Counts from here on are shown in thousands or millions."""
 _NONE = "\u2013"
 """A dash, for what is unknown."""
 VIEWS = ("cluster", "coroutines", "computations", "output")
@@ -52,6 +54,17 @@ def _count(value: Any, _: Seen) -> str:
     return _NONE if value is None else f"{value:,}"
 
 
+def _short(value: Any, seen: Seen) -> str:
+    """Give a count in at most six characters."""
+    if value is None or value < _MANY:
+        return _count(value, seen)
+    for unit in "kMGT":
+        value /= 1000
+        if value < 1000:  # noqa: PLR2004 - units are a thousand apart
+            break
+    return f"{value:.4g}{unit}"
+
+
 def _percent(value: Any, _: Seen) -> str:
     return _NONE if value is None else f"{value:.0f} %"
 
@@ -76,9 +89,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("addr", "address", wide=True),
         Column("state", "state"),
         Column("servers", "srv", _count, right=True),
-        Column("submitted", "submit", _count, right=True),
-        Column("done", "done", _count, right=True),
-        Column("running", "run", _count, right=True),
+        Column("submitted", "submit", _short, right=True),
+        Column("done", "done", _short, right=True),
+        Column("running", "run", _short, right=True),
         Column("cpu", "cpu", _percent, right=True),
         Column("memory", "mem", _percent, right=True),
         Column("disk", "disk", _percent, right=True),
@@ -95,8 +108,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("owner", "owner"),
         Column("state", "state"),
         Column("lease", "srv", _count, right=True),
-        Column("done", "done", _count, right=True),
-        Column("running", "run", _count, right=True),
+        Column("done", "done", _short, right=True),
+        Column("running", "run", _short, right=True),
         Column("begin", "age", _age, right=True),
     ),
     "output": (
@@ -173,28 +186,29 @@ def duration(seconds: float) -> str:
 
 def draw(screen: Screen, seen: Seen, *, url: str, state: str) -> RenderableType:
     """Give the whole screen."""
-    keys = "1-4 tab view  ← → sort  r reverse  ↑ ↓ page  q quit"
+    keys = "1-4 view  ←→ sort  r reverse  ↑↓ page  q quit"
     pages = max(1, -(-seen.total // screen.rows))
     title = Text.assemble(
         ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow")
     )
-    foot = Text(f"{screen.view} {seen.total:,}  page {screen.page}/{pages}   {keys}", style="dim", no_wrap=True)
+    foot = Text(f"{screen.view} {seen.total:,}  page {screen.page}/{pages}  {keys}", style="dim", no_wrap=True)
     return Group(title, _sums(seen.head.get("summary") or {}, seen), _table(screen, seen), foot)
 
 
 def _sums(sums: dict[str, Any], seen: Seen) -> Text:
     shown = {
-        "nodes": _count(sums.get("nodes"), seen),
-        "servers": _count(sums.get("servers"), seen),
-        "running": _count(sums.get("running"), seen),
-        "done": _count(sums.get("done"), seen),
-        "failed": _count(sums.get("failed"), seen),
+        "nodes": _short(sums.get("nodes"), seen),
+        "srv": _short(sums.get("servers"), seen),
+        "run": _short(sums.get("running"), seen),
+        "done": _short(sums.get("done"), seen),
+        "fail": _short(sums.get("failed"), seen),
         "cpu": _percent(sums.get("cpu"), seen),
         "mem": _percent(sums.get("memory"), seen),
     }
     text = Text(no_wrap=True, overflow="ellipsis")
     for name, value in shown.items():
         text.append(f"{name} ", "dim").append(value, "bold").append("  ")
+    text.rstrip()
     return text
 
 

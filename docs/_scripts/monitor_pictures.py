@@ -8,17 +8,21 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
+from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from discoro_trio.monitor._rows import SAMPLE_SECONDS, Coroutine
 from tests.browser.driver import chromium
-from tests.monitor.made_up import make_model
+from tests.monitor.made_up import NAMES, make_model
 from tests.monitor.served import TOKEN, serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from discoro_trio.monitor._model import Model
 
 FOLDER = Path(__file__).parents[1] / "_static" / "monitor"
 VIEWS = {
@@ -35,6 +39,8 @@ SIZES: dict[str, tuple[int, int, Any]] = {
     "dark": (1280, 800, "dark"),
     "phone": (360, 740, "light"),
 }
+PAUSE = 0.03
+"""Seconds between two ends of coroutines."""
 
 
 class Target:
@@ -53,18 +59,18 @@ class Target:
         """Do nothing."""
 
 
-def take(url: str, folder: Path) -> None:
-    """Take all pictures."""
+def take(url: str, folder: Path, size: str) -> None:
+    """Take the pictures of one size."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (width, height, scheme) in SIZES.items():
-        with chromium(url, width=width, height=height, scheme=scheme) as (context, _):
-            page = context.new_page()
-            page.goto(f"{url}#token={TOKEN}")
-            page.wait_for_selector("td a")
-            for view, address in VIEWS.items():
-                page.goto(url + address)
-                settle(page)
-                page.screenshot(path=folder / f"{view}-{name}.png")
+    width, height, scheme = SIZES[size]
+    with chromium(url, width=width, height=height, scheme=scheme) as (context, _):
+        page = context.new_page()
+        page.goto(f"{url}#token={TOKEN}")
+        page.wait_for_selector("td a")
+        for view, address in VIEWS.items():
+            page.goto(url + address)
+            settle(page)
+            page.screenshot(path=folder / f"{view}-{size}.png")
 
 
 def settle(page: Page) -> None:
@@ -73,13 +79,28 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(400)
 
 
+async def work_on(model: Model) -> None:
+    """Let the made-up work go on: in turn, each server ends a short coroutine and begins another one."""
+    servers = list(model.servers)
+    for number, name, server in zip(count(), cycle(NAMES[:5]), cycle(servers), strict=False):
+        now = time.time()
+        model.finished(f"short{number - len(servers)}", "done", now)
+        model.created(Coroutine(f"short{number}", name, server, now, args=(number,), handle=Target()))
+        await trio.sleep(PAUSE)
+
+
 async def main(folder: Path) -> None:
     """Serve a cluster and take the pictures."""
-    model = make_model(time.time())
-    for coroutine in model.running.values():
-        coroutine.handle = Target()
-    async with serve(model, target=Target()) as served:
-        await trio.to_thread.run_sync(partial(take, served.url, folder))
+    for size in SIZES:
+        model = make_model(time.time())
+        for coroutine in model.running.values():
+            coroutine.handle = Target()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work_on, model)
+            await trio.sleep(SAMPLE_SECONDS)  # the first sample is of as long a time as the others
+            async with serve(model, target=Target()) as served:
+                await trio.to_thread.run_sync(partial(take, served.url, folder, size))
+            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

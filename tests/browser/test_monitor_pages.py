@@ -13,7 +13,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._rows import Coroutine
-from tests.monitor.made_up import add_nodes, coroutines, make_model
+from tests.monitor.made_up import NAMES, add_nodes, coroutines, make_model
 from tests.monitor.served import TOKEN, Served, serve
 
 from .driver import browse, chromium, serious_findings, sideways
@@ -212,6 +212,23 @@ async def test_the_timeline_zooms_moves_and_is_a_table_too() -> None:
             assert cells(page, "Began")
 
     async with serve(make_model(time.time(), nodes=3, running=30)) as served:
+        await browse(look)
+
+
+@pytest.mark.spec("B25")
+async def test_functions_have_colours_of_their_own_in_the_timeline() -> None:
+    pixel = "canvas => canvas.getContext('2d').getImageData(5, 5, 1, 1).data.join()"
+
+    def look() -> None:
+        with chromium(served.url) as (context, _):
+            page = context.new_page()
+            page.goto(f"{served.url}?view=timeline")
+            page.wait_for_selector(".legend span")
+            swatches = page.locator(".legend canvas").all()
+            assert len(swatches) == len(NAMES)
+            assert len({swatch.evaluate(pixel) for swatch in swatches}) == len(NAMES)
+
+    async with serve(make_model(time.time(), nodes=3, running=100)) as served:
         await browse(look)
 
 

@@ -59,7 +59,7 @@ def add_history(model: Model, servers: list[str], now: float, *, seed: int = 3) 
     number = 0
     for step in range(SAMPLES):
         at = now - (SAMPLES - 1 - step) * SAMPLE_SECONDS
-        for server in servers[:16]:
+        for server in servers:
             begin = at - SAMPLE_SECONDS
             while begin < at:
                 long = chance.uniform(0.4, 3.0)

@@ -67,6 +67,23 @@ def test_every_view_fits_80_by_24(view: str) -> None:
     assert "q quit" in lines[-1]
 
 
+@pytest.mark.spec("B23")
+@pytest.mark.parametrize("view", list(COLUMNS))
+def test_large_numbers_hide_neither_sums_nor_keys(view: str) -> None:
+    screen = Screen(view=view, rows=17, page=5_000)
+    seen = seen_of(Screen(view=view, rows=17))
+    seen.total = 99_999
+    seen.head["summary"] |= {"nodes": 1_000, "servers": 2_000, "running": 999_999, "done": 12_345_678, "failed": 99_999}
+    for row in seen.rows:
+        row.update({name: 12_345_678 for name in ("submitted", "done", "running") if name in row})
+    lines = drawn(screen, seen)
+    assert "run 1000k  done 12.35M  fail 99,999" in lines[1]
+    assert re.search(r"mem \d+ %$", lines[1].rstrip())
+    assert "page 5000/5883" in lines[-1]
+    assert lines[-1].rstrip().endswith("q quit")
+    assert view != "cluster" or any("10.0.0.12 " in line and "12.35M" in line for line in lines)
+
+
 def test_names_of_others_are_neither_markup_nor_control() -> None:
     screen = Screen()
     text = "\n".join(drawn(screen, seen_of(screen)))

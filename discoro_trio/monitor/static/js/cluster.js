@@ -8,9 +8,9 @@ import { Search, Table } from "./table.js";
 
 const COLUMNS = [
   { id: "addr", label: "Address", width: 156, title: true, cell: (node) => html`<${NodeLink} addr=${node.addr} />` },
-  { id: "name", label: "Name", cell: (node) => node.name },
+  { id: "name", label: "Name", width: 104, cell: (node) => node.name },
   { id: "platform", label: "Platform", quiet: true, hint: (node) => node.platform, full: true, cell: (node) => node.platform },
-  { id: "state", label: "State", width: 124, cell: (node) => html`<${State} of=${node.state} />` },
+  { id: "state", label: "State", width: 112, cell: (node) => html`<${State} of=${node.state} />` },
   { id: "servers", label: "Servers", width: 80, number: true, cell: (node) => format.count(node.servers) },
   { id: "submitted", label: "Submitted", width: 98, number: true, cell: (node) => format.count(node.submitted) },
   { id: "done", label: "Done", width: 84, number: true, cell: (node) => format.count(node.done) },
@@ -18,7 +18,7 @@ const COLUMNS = [
   ...["cpu", "memory", "disk"].map((name) => ({
     id: name,
     label: { cpu: "CPU", memory: "Memory", disk: "Disk" }[name],
-    width: 138,
+    width: 137,
     number: true,
     graphed: true,
     cell: (node) => html`<${Load} values=${node[`${name}_history`]} top=${100} text=${format.percent(node[name])} />`,

@@ -6,6 +6,8 @@ import { clock } from "./format.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const MINUTES = [60, 120, 300]; // labels have no seconds, so closer ones would look the same
+
 function options(element, top, format) {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   return {
@@ -16,8 +18,8 @@ function options(element, top, format) {
     legend: { show: false },
     scales: { x: { time: true }, y: { range: (_, __, high) => [0, top ?? Math.max(1, high * 1.1)] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 22, values: (_, splits) => splits.map((at) => clock(at).slice(0, 5)), space: 48 },
-      { ...axis, size: 46, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? format(value) : "")), space: 34 },
+      { ...axis, grid: { show: false }, size: 22, values: (_, splits) => splits.map((at) => clock(at).slice(0, 5)), space: 44, incrs: MINUTES },
+      { ...axis, size: 46, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? format(value) : "")), space: 26 },
     ],
     series: [{}, { stroke: colour("--graph"), fill: colour("--graph-fill"), width: 1.5, points: { show: false } }],
   };

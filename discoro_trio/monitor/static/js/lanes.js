@@ -1,4 +1,4 @@
-// Draws the timeline: a lane a server, a bar a coroutine, coloured by its name. No state of its own.
+// Draws the timeline: a lane a server, a bar a coroutine, coloured by its name. No state but the colours.
 
 const GUTTER = 132;
 const LANE = 22;
@@ -9,10 +9,24 @@ const MOST_ROWS = 12;
 const HUES = [205, 28, 145, 285, 355, 175, 55, 235, 320, 95];
 const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600];
 
-export function colourOf(name, dark) {
+// The place of a name's hue, as long as the page is open: that of its hash, or the next one that no other name has.
+const places = new Map();
+
+function placeOf(name) {
+  const known = places.get(name);
+  if (known !== undefined) return known;
   let hash = 0;
   for (let at = 0; at < name.length; at += 1) hash = (hash * 31 + name.charCodeAt(at)) | 0;
-  return `hsl(${HUES[Math.abs(hash) % HUES.length]} ${dark ? "34% 56%" : "42% 58%"})`;
+  let place = Math.abs(hash) % HUES.length;
+  if (places.size >= HUES.length) return place; // there are more names than hues
+  const taken = new Set(places.values());
+  while (taken.has(place)) place = (place + 1) % HUES.length;
+  places.set(name, place);
+  return place;
+}
+
+export function colourOf(name, dark) {
+  return `hsl(${HUES[placeOf(name)]} ${dark ? "34% 56%" : "42% 58%"})`;
 }
 
 export const gutterOf = (width) => (width < 600 ? 96 : GUTTER);
@@ -107,7 +121,7 @@ function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   let kept = text;
   while (kept && context.measureText(`…${kept}`).width > width) kept = kept.slice(1);
-  return `…${kept}`;
+  return `…${kept.replace(/^[.:]/, "")}`;
 }
 
 function drawAxis(context, { begin, end, at, width, height, gutter, colours, clock }) {

@@ -35,7 +35,7 @@ export function Node({ view, query, may, ask }) {
     <div class="heading">
       <a class="crumb" href="/">Cluster</a><span class="crumb" aria-hidden="true">/</span>
       <h1>${node.addr}</h1><${State} of=${node.state} />
-      <span class="facts">${[node.name, node.platform, node.cpus && `${node.cpus} processors`].filter(Boolean).join(" · ")}</span>
+      <span class="facts">${[node.name, node.platform, node.cpus && `${node.cpus} ${node.cpus === 1 ? "processor" : "processors"}`].filter(Boolean).join(" · ")}</span>
       ${may(action) && html`<div class="buttons"><button type="button" onClick=${askTo}>${suspended ? "Resume" : "Suspend"} …</button></div>`}
     </div>
     <div class="graphs">
