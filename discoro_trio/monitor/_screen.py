@@ -24,6 +24,7 @@ AROUND = 7
 """Lines of the screen that are no rows: title, sums, the table's head with its edges, the keys."""
 _MANY = 100_000
 """Counts from here on are shown in thousands or millions."""
+_MILLION = 1_000_000
 _NONE = "\u2013"
 """A dash, for what is unknown."""
 VIEWS = ("cluster", "coroutines", "computations", "output")
@@ -58,11 +59,7 @@ def _short(value: Any, seen: Seen) -> str:
     """Give a count in at most six characters."""
     if value is None or value < _MANY:
         return _count(value, seen)
-    for unit in "kMGT":
-        value /= 1000
-        if value < 1000:  # noqa: PLR2004 - units are a thousand apart
-            break
-    return f"{value:.4g}{unit}"
+    return f"{value / 1e3:.4g}k" if value < _MILLION else f"{value / _MILLION:.4g}M"
 
 
 def _percent(value: Any, _: Seen) -> str:
@@ -186,12 +183,12 @@ def duration(seconds: float) -> str:
 
 def draw(screen: Screen, seen: Seen, *, url: str, state: str) -> RenderableType:
     """Give the whole screen."""
-    keys = "1-4 view  ←→ sort  r reverse  ↑↓ page  q quit"
     pages = max(1, -(-seen.total // screen.rows))
     title = Text.assemble(
         ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow")
     )
-    foot = Text(f"{screen.view} {seen.total:,}  page {screen.page}/{pages}  {keys}", style="dim", no_wrap=True)
+    keys = f"q quit  1-4 view  ←→ sort  r reverse  ↑↓ page {screen.page}/{pages}"
+    foot = Text(f"{keys}  {screen.view} {seen.total:,}", style="dim", no_wrap=True)
     return Group(title, _sums(seen.head.get("summary") or {}, seen), _table(screen, seen), foot)
 
 

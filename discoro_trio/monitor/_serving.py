@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 KIB = 1024
 MOST_CONNECTIONS = 512
+PING_INTERVAL = 20.0
+"""Seconds between two pings on a WebSocket, which every living peer answers by itself."""
+LONGEST_SILENCE = 50.0
+"""Seconds after which a peer that sent nothing, not even an answer to a ping, is taken for gone: more than two pings,
+and more than the longest action takes to be answered."""
 
 
 def tls_context(certfile: str | Path, keyfile: str | Path | None) -> ssl.SSLContext:
@@ -71,9 +76,9 @@ def _config() -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = 32 * KIB
     config.websocket_max_message_size = 16 * KIB
-    config.websocket_ping_interval = 20.0
+    config.websocket_ping_interval = PING_INTERVAL
     config.keep_alive_timeout = 20.0
-    config.read_timeout = None
+    config.read_timeout = LONGEST_SILENCE
     return config
 
 

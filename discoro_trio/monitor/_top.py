@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
+_SILENCE = 10.0
+"""Seconds without a message after which the monitor is asked whether it is there, and in which it must answer."""
 _ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "right", b"\x1b[D": "left"}
 _UNAUTHORIZED = 401
 
@@ -102,11 +104,11 @@ class Top:
                     self._socket = socket
                     await self._ask()
                     while True:
-                        if not self._take(await socket.get_message()):
+                        if not self._take(await _next_message(socket)):
                             await self._ask()
             except ConnectionRejected as error:
                 raise _refused(error) from error
-            except (ConnectionClosed, OSError):
+            except (ConnectionClosed, OSError, trio.TooSlowError):
                 pass
             self._socket = None
             self._state = "reconnecting"
@@ -158,6 +160,19 @@ class Top:
                 except ConnectionClosed:
                     continue  # what is asked for comes with the next connection
             self._changed.set()
+
+
+async def _next_message(socket: WebSocketConnection) -> str | bytes:
+    """Wait for a message as long as the monitor is there.
+
+    Raises:
+        TooSlowError: It is not; a connection that was cut silently never says so.
+    """
+    while True:
+        with trio.move_on_after(_SILENCE):
+            return await socket.get_message()
+        with trio.fail_after(_SILENCE):
+            await socket.ping()
 
 
 def _refused(error: ConnectionRejected) -> DiscoroError:

@@ -11,8 +11,10 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio import Location
 from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._rows import Coroutine
+from discoro_trio.testing import open_fault_proxy
 from tests.monitor.made_up import NAMES, add_nodes, coroutines, make_model
 from tests.monitor.served import TOKEN, Served, serve
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
+
+    from discoro_trio.testing import FaultProxy
 
 pytestmark = pytest.mark.browser
 
@@ -345,3 +349,31 @@ async def test_a_page_says_that_the_connection_is_lost_and_connects_again_by_its
 
     async with stack:
         await browse(look)
+
+
+@pytest.mark.spec("S83")
+@pytest.mark.parametrize("how", ["reset", "silent"])
+async def test_a_page_whose_connection_is_cut_says_so_and_is_current_after_it_is_healed(how: str) -> None:
+    """A silent cut is found by the silence: the page waits for what was promised every `poll_sec`, and 5 s more."""
+    model = make_model(time.time(), nodes=3, running=30)
+
+    def look(url: str, proxy: FaultProxy) -> None:
+        with chromium(url) as (context, strict):
+            strict.expected += ["ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "WebSocket connection"]
+            page = context.new_page()
+            page.goto(url)
+            page.wait_for_selector("td a")
+            trio.from_thread.run_sync(proxy.cut if how == "reset" else proxy.stall)
+            trio.from_thread.run_sync(lambda: model.node("10.0.0.11", name="meanwhile"))
+            page.wait_for_selector("text=The connection to the monitor is lost")
+            assert cells(page, "Name")[0] == "node01"
+            page.wait_for_timeout(3_000)  # long enough for attempts that fail
+            trio.from_thread.run_sync(proxy.heal)
+            assert within(12, lambda: "meanwhile" in cells(page, "Name"))
+            assert page.locator("text=The connection to the monitor is lost").count() == 0
+            trio.from_thread.run_sync(lambda: model.node("10.0.0.12", name="afterwards"))
+            assert within(2, lambda: "afterwards" in cells(page, "Name"))
+            assert served.hub.browsers <= 2  # of the old connection the monitor may not know yet that it is gone
+
+    async with serve(model, poll_sec=1) as served, open_fault_proxy(Location("127.0.0.1", served.port)) as proxy:
+        await browse(partial(look, f"http://{proxy.location}/", proxy))

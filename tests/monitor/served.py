@@ -33,23 +33,29 @@ class Served:
 
 
 def make_parts(
-    model: Model, nursery: trio.Nursery, *, target: object = None, read_only: bool = False, open_to_all: bool = True
+    model: Model,
+    nursery: trio.Nursery,
+    *,
+    target: object = None,
+    read_only: bool = False,
+    open_to_all: bool = True,
+    poll_sec: float = 10,
 ) -> Parts:
     """Put the parts of a monitor together."""
     guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
-    return Parts(Hub(model, poll_sec=10), guard, Actions(model, target, nursery), "discoro_test", lambda: True)
+    return Parts(Hub(model, poll_sec=poll_sec), guard, Actions(model, target, nursery), "discoro_test", lambda: True)
 
 
 @asynccontextmanager
 async def serve(
-    model: Model, *, port: int = 0, target: object = None, open_to_all: bool = True
+    model: Model, *, port: int = 0, target: object = None, open_to_all: bool = True, poll_sec: float = 10
 ) -> AsyncIterator[Served]:
     """Serve a model on loopback while the block lasts."""
     listeners = await open_listeners("127.0.0.1", port)
     bound = listeners[0].socket.getsockname()[1]
     try:
         async with trio.open_nursery() as nursery:
-            parts = make_parts(model, nursery, target=target, open_to_all=open_to_all)
+            parts = make_parts(model, nursery, target=target, open_to_all=open_to_all, poll_sec=poll_sec)
             nursery.start_soon(parts.hub.run)
             nursery.start_soon(Serving(make_app(parts), None).run, listeners)
             yield Served(f"http://127.0.0.1:{bound}/", bound, parts.hub, model)

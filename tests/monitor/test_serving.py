@@ -15,7 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from discoro_trio.link import OptionError
-from discoro_trio.monitor import _connection
+from discoro_trio.monitor import _connection, _serving
 from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._serving import open_listeners, tls_context
 
@@ -165,6 +165,25 @@ async def test_a_peer_that_never_reads_is_dropped_and_the_end_does_not_wait_for_
                 while True:
                     await stream.send_all(request * 20)
         assert (await answer_to(served, HEALTH)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.fault("F25")
+async def test_a_peer_that_answers_no_ping_is_taken_for_gone_and_one_that_does_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_serving, "PING_INTERVAL", 0.2)
+    monkeypatch.setattr(_serving, "LONGEST_SILENCE", 0.8)
+    async with serve(small_model()) as served, looking_on(served) as socket:
+        assert (await watch(socket, view="cluster"))["type"] == "full"
+        async with await trio.open_tcp_stream("127.0.0.1", served.port) as silent:
+            await silent.send_all(lines(STREAM, HOST))
+            assert (await silent.receive_some()).startswith(b"HTTP/1.1 101")
+            with trio.fail_after(5):
+                while await silent.receive_some():
+                    pass  # pings, which stay without an answer
+        assert served.hub.browsers == 1
+        served.model.node("10.0.0.11", name="still heard")
+        assert (await next_message(socket))["rows"]["10.0.0.11"]["name"] == "still heard"
 
 
 @pytest.mark.fault("F21")

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from rich.console import Console
+from trio_websocket import wrap_client_stream
 
-from discoro_trio import AuthenticationError, PeerDisconnected
-from discoro_trio.monitor import Top
+from discoro_trio import AuthenticationError, Location, PeerDisconnected
+from discoro_trio.monitor import Top, _top
+from discoro_trio.monitor._model import Model
 from discoro_trio.monitor._query import read_query_untrusted
 from discoro_trio.monitor._screen import COLUMNS, Screen, draw, duration
 from discoro_trio.monitor._seen import Seen
 from discoro_trio.monitor._views import render
 from discoro_trio.monitor._watch import Watch
+from discoro_trio.testing import open_fault_proxy
 
 from ..client.clusters import environment
 from .made_up import make_model
@@ -75,12 +78,12 @@ def test_large_numbers_hide_neither_sums_nor_keys(view: str) -> None:
     seen.total = 99_999
     seen.head["summary"] |= {"nodes": 1_000, "servers": 2_000, "running": 999_999, "done": 12_345_678, "failed": 99_999}
     for row in seen.rows:
-        row.update({name: 12_345_678 for name in ("submitted", "done", "running") if name in row})
+        large = dict.fromkeys(("submitted", "done", "running"), 12345678)
+        row.update({name: value for name, value in {**large, "state": "running"}.items() if name in row})
     lines = drawn(screen, seen)
     assert "run 1000k  done 12.35M  fail 99,999" in lines[1]
     assert re.search(r"mem \d+ %$", lines[1].rstrip())
-    assert "page 5000/5883" in lines[-1]
-    assert lines[-1].rstrip().endswith("q quit")
+    assert lines[-1].rstrip().endswith(f"page 5000/5883  {view} 99,999")
     assert view != "cluster" or any("10.0.0.12 " in line and "12.35M" in line for line in lines)
 
 
@@ -139,6 +142,24 @@ async def test_nobody_there_and_a_missing_token_are_said() -> None:
     async with serve(make_model(NOW, nodes=1, running=0), open_to_all=False) as served:
         with pytest.raises(AuthenticationError, match="--token"):
             await Top(served.url, "wrong-token", Console(file=io.StringIO())).once()
+
+
+async def test_a_silent_monitor_is_asked_and_one_that_is_cut_off_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_top, "_SILENCE", 0.3)
+    async with (
+        serve(Model()) as served,
+        open_fault_proxy(Location("127.0.0.1", served.port)) as proxy,
+        await trio.open_tcp_stream("127.0.0.1", proxy.location.port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        socket = await wrap_client_stream(nursery, stream, "127.0.0.1", "/api/v1/stream")
+        with trio.move_on_after(1) as waiting:
+            await _top._next_message(socket)
+        assert waiting.cancelled_caught, "it is there, if silent"
+        proxy.stall()
+        with trio.fail_after(5), pytest.raises(trio.TooSlowError):
+            await _top._next_message(socket)
+        nursery.cancel_scope.cancel()
 
 
 def on_terminal(url: str, folder: Path) -> str:
