@@ -33,7 +33,7 @@ KIB = 1024
 MOST_CONNECTIONS = 512
 PING_INTERVAL = 20.0
 """Seconds between two pings on a WebSocket, which every living peer answers by itself."""
-LONGEST_SILENCE = 50.0
+LONGEST_SILENCE = 50
 """Seconds after which a peer that sent nothing, not even an answer to a ping, is taken for gone: more than two pings,
 and more than the longest action takes to be answered."""
 

@@ -105,6 +105,32 @@ async def test_a_computation_is_closed_and_its_client_is_told(where: str) -> Non
         await until(server, "computations", lambda page: page["rows"][0]["state"] == "closed")
 
 
+@pytest.mark.spec("S97", "B14")
+async def test_a_monitor_of_a_computation_closes_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
+    async def wait_in_the_queue() -> None:
+        async with discoro.Computation([one], name="others").schedule() as others:
+            assert await others.run_result(one) == 1
+
+    with trio.fail_after(60):
+        async with (
+            discoro.open_cluster(servers=1),
+            trio.open_nursery() as nursery,
+            discoro.Computation([one], name="own").schedule() as computation,
+            discoro.open_http_server(computation, port=0, token=TOKEN) as server,
+        ):
+            nursery.start_soon(wait_in_the_queue)
+            found = await until(server, "computations", lambda page: page["total"] == 2)
+            ids = {row["name"]: row["id"] for row in found["rows"]}
+            with caplog.at_level(logging.WARNING, "discoro_trio.monitor.audit"):
+                refused = await act(server, "close", ids["others"])
+            assert (refused["ok"], "another program's" in refused["text"]) == (False, True)
+            assert caplog.records == []
+            assert await computation.run_result(one) == 1
+            assert (await act(server, "close", ids["own"]))["ok"]
+            with pytest.raises(discoro.ComputationClosed):
+                await computation.run(one)
+
+
 async def test_what_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
     async with discoro.open_cluster(servers=1) as scheduler:
         for call in (
