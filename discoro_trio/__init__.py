@@ -125,15 +125,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Import the monitor when it is first asked for: its web server would cost every program a part of its start."""
+    """Import the monitor when it is first asked for: it would cost every program a part of its start."""
     if name in _migration.PACKAGE:
         raise AttributeError(_migration.replaced("discoro", name, _migration.PACKAGE[name]))
     if name not in {"HTTPServer", "open_http_server"}:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    try:
-        from . import monitor  # noqa: PLC0415 - see above
-    except ModuleNotFoundError as error:
-        message = f"the monitor needs {error.name}, which is not installed: pip install 'discoro_trio[monitor]'"
-        raise ImportError(message) from error
+    from . import monitor  # noqa: PLC0415 - see above
+
     return getattr(monitor, name)

@@ -6,6 +6,7 @@ that ends with the block; whatever fails in it is logged, and neither the block 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import secrets
 import sys
@@ -21,12 +22,10 @@ from .._scopes import open_background
 from ..link import OptionError
 from ..process import ensure_endpoint, open_coro
 from ._actions import Actions
-from ._app import Parts, make_app
 from ._feed import Feed
 from ._guard import SHORTEST_TOKEN, is_loopback, make_guard
 from ._hub import Hub
 from ._model import Model
-from ._serving import Serving, open_listeners, tls_context
 from ._source import Follower
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..client import Computation
     from ..process import Coro
+    from ._serving import Serving
     from ._source import HasTables
 
 logger = logging.getLogger(__name__)
@@ -128,10 +128,15 @@ async def open_http_server(
 
     Raises:
         ValueError: An option cannot work; the text says which and why.
+        ImportError: The web server is not installed; the text says how it is.
 
     Whatever happens to the monitor, the block is not disturbed. Leaving it closes all connections.
     """
     _check(host, poll_sec, token)
+    await _import_web_server()
+    from ._app import Parts, make_app  # noqa: PLC0415 - imported above, where nobody has to wait for it
+    from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above
+
     tls = None if certfile is None else tls_context(certfile, keyfile)
     secret = token or secrets.token_urlsafe(24)
     listeners = await open_listeners(host, port)
@@ -155,6 +160,20 @@ async def open_http_server(
         if token is None:
             _announce(server.url, secret)
         yield server
+
+
+async def _import_web_server() -> None:
+    """Import Quart and hypercorn in a thread: it takes a second, in which links would miss their time otherwise.
+
+    Raises:
+        ImportError: One of them is not installed.
+    """
+    try:
+        for name in ("_app", "_serving"):
+            await trio.to_thread.run_sync(importlib.import_module, f"{__package__}.{name}")
+    except ModuleNotFoundError as error:
+        message = f"the monitor needs {error.name}, which is not installed: pip install 'discoro_trio[monitor]'"
+        raise ImportError(message) from error
 
 
 def _check(host: str, poll_sec: float, token: str | None) -> None:

@@ -275,8 +275,49 @@ async def test_a_part_that_fails_is_started_again_and_the_block_is_not_disturbed
         assert await get(server, "summary")
 
 
+OPENED = """
+import discoro_trio, trio
+async def main():
+    async with discoro_trio.open_http_server(port=0):
+        pass
+trio.run(main)
+"""
+TICKING = """
+import sys
+import discoro_trio, trio
+longest = 0.0
+async def tick(task_status):
+    global longest
+    task_status.started()
+    while True:
+        began = trio.current_time()
+        await trio.sleep(0)
+        longest = max(longest, trio.current_time() - began)
+async def main():
+    assert "quart" not in sys.modules
+    opening = discoro_trio.open_http_server(port=0)
+    assert "quart" not in sys.modules, "the name alone imports no web server"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tick)
+        began = trio.current_time()
+        async with opening:
+            took = trio.current_time() - began
+        nursery.cancel_scope.cancel()
+    print(took, longest)
+trio.run(main)
+"""
+
+
+def test_the_web_server_is_imported_while_everything_else_goes_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TICKING], capture_output=True, text=True, check=True, env=environment(tmp_path)
+    )
+    took, longest = map(float, done.stdout.split())
+    assert longest < took / 2
+
+
 def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['quart'] = None; import discoro_trio; discoro_trio.open_http_server"
+    program = f"import sys; sys.modules['quart'] = None{OPENED}"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment(tmp_path)
     )
