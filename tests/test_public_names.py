@@ -126,7 +126,7 @@ def public_functions() -> dict[str, Callable[..., object]]:
     return found
 
 
-INTERNAL = {"Node.join", "Node.keep_servers", "Node.leave_files_at", "Node.limit", "ProcScheduler.starting"}
+INTERNAL = {"Node.hold_servers", "Node.join", "Node.keep_servers", "Node.leave_files_at", "ProcScheduler.starting"}
 """These are called by the package alone."""
 
 

@@ -22,13 +22,14 @@ import click
 import trio
 
 from .._errors import DiscoroError
+from ..cluster import find_groups
 from ..link import UDP_PORT, EndpointOptions, OptionError, Ports, fingerprint_of, open_with, parse_ports, resolve_peers
 from ..wire import Found, Role
 from ._common import network_options, security_options, version_of
 from ._options import GroupedCommand, option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..link import Endpoint
 
@@ -37,8 +38,7 @@ _COLOURS = {GOOD: "green", WARNING: "yellow", BAD: "red"}
 _LOOK_SECONDS = 2.0
 _FEW_FILES = 4096
 _LITTLE_SPACE = 512 * 1024**2
-_NEEDED_CONTROLLERS = {"memory", "pids"}
-_CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
+_HELD = {"memory": "memory", "pids": "processes"}
 
 
 @attrs.frozen
@@ -56,6 +56,7 @@ class Check:
 @click.command(cls=GroupedCommand)
 @option("--peer", multiple=True, metavar="HOST[:PORT]", group="Network", help="Machine to reach; may be repeated.")
 @option("--dest_path", group="Files", help="Folder in which working folders will be made.")
+@option("--cgroup", multiple=True, metavar="FOLDER", group="Servers", help="Control group made for the node.")
 @network_options()
 @security_options()
 @click.pass_context
@@ -64,7 +65,8 @@ def doctor(ctx: click.Context, /, **options: Any) -> None:
 
     Give it the options that the program will have. It ends with status 1 if something will not work.
     """
-    found = [*check_versions(), *check_limits(), *check_folder(options["dest_path"]), *check_ports(options)]
+    found = [*check_versions(), *check_limits(), check_groups(options["cgroup"])]
+    found += [*check_folder(options["dest_path"]), *check_ports(options)]
     found += trio.run(check_network, options)
     for check in found:
         click.echo(f"{click.style(f'{check.level:<8}', fg=_COLOURS[check.level])} {check.text}")
@@ -88,14 +90,25 @@ def check_limits() -> Iterator[Check]:
         yield Check(WARNING, f"{soft} open files at most: that limits the connections", advice)
     else:
         yield Check(GOOD, f"{soft} open files at most")
+
+
+def check_groups(named: Sequence[str]) -> Check:
+    """See what would hold the memory and the processes of servers."""
     try:
-        controllers = set(_CONTROLLERS.read_text(encoding="ascii").split())
-    except OSError:
-        controllers = set()
-    missing = _NEEDED_CONTROLLERS - controllers
-    if missing:
-        text = f"no control groups for {' and '.join(sorted(missing))}: one job can take all of it"
-        yield Check(WARNING, text, "run the node in a container with limits, or where cgroup v2 has these controllers")
+        groups = find_groups(named)
+    except OptionError as error:
+        return Check(BAD, str(error), "give another --cgroup")
+    there = {name for group in groups for name in group.controllers}
+    places = ", ".join(f"{group.folder} (version {group.version})" for group in groups)
+    missing = " and ".join(text for name, text in _HELD.items() if name not in there)
+    if not missing:
+        return Check(GOOD, f"--max_memory and --max_processes are held by control groups in {places}")
+    text = f"{missing} of servers are held by rlimits, not by control groups: what a job starts may take it all"
+    advice = (
+        "run the node by the unit of `discoronode --print_systemd`, make a group for it and name that with --cgroup, "
+        "or use a container with limits"
+    )
+    return Check(WARNING, text, advice)
 
 
 def check_folder(dest_path: str | None) -> Iterator[Check]:

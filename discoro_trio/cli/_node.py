@@ -67,7 +67,14 @@ _SERVERS, _SERVICE = "Servers", "Service"
 @time_options()
 @option("--max_memory", type=Size(), group=_SERVERS, help="Most memory of one server, such as 2G. [default: any]")
 @option("--max_files", type=int, group=_SERVERS, help="Most files and connections of one server.")
-@option("--max_processes", type=int, group=_SERVERS, help="Most processes and threads of the servers' user.")
+@option("--max_processes", type=int, group=_SERVERS, help="Most processes and threads of one server, or of their user.")
+@option(
+    "--cgroup",
+    multiple=True,
+    metavar="FOLDER",
+    group=_SERVERS,
+    help="Control group made for this node, to hold its servers; may be repeated. [default: what systemd delegates]",
+)
 @option("--user", metavar="NAME", group=_SERVERS, help="User as whom servers run, if this program runs as root.")
 @option(
     "--users",
@@ -136,6 +143,7 @@ async def _serve(ending: Ending, options: Mapping[str, Any], hours: Hours | None
         max_memory=options["max_memory"],
         max_files=options["max_files"],
         max_processes=options["max_processes"],
+        cgroup=options["cgroup"],
         user=options["user"],
         users=options["users"] or (),
         **endpoint_options(options),

@@ -4,6 +4,7 @@ Who holds which server is decided here; what runs there is with `process`, who w
 """
 
 from . import _messages as messages
+from ._control_groups import find_groups
 from ._node import FOLDER_PREFIX, Node
 from ._open import current_scheduler, open_cluster, open_node, open_scheduler
 from ._options import check_period, check_pulse_interval
@@ -39,6 +40,7 @@ __all__ = [
     "check_period",
     "check_pulse_interval",
     "current_scheduler",
+    "find_groups",
     "find_scheduler",
     "messages",
     "open_cluster",

@@ -1,7 +1,7 @@
 """What one server may take of its machine, as its node says; the kernel holds it to that.
 
 This module owns the limits and their setting, in the server and before any code of users. What is beyond one process,
-such as the memory of all that a job starts, is for control groups, in which the whole node runs.
+such as the memory of all that a job starts, is for control groups: `_server_groups`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ class Limits(msgspec.Struct, frozen=True):
     """The most that a server may take; None for as much as its node may."""
 
     max_memory: int | None = None
-    """Bytes of memory of its own; what asks for more gets a MemoryError."""
+    """Bytes of memory, with that of all that it starts in a control group; who asks for more gets a MemoryError."""
     max_files: int | None = None
     """Open files and connections."""
     max_processes: int | None = None
-    """Processes and threads of its user, who should be one that runs nothing else; root is not held to it."""
+    """Processes and threads. Without a control group they are those of its user, who should be one that runs nothing
+    else; root is not held to it."""
+
+    @property
+    def need_groups(self) -> bool:
+        """Whether there is one that control groups hold better."""
+        return self.max_memory is not None or self.max_processes is not None
 
     def apply(self) -> None:
         """Hold this process, and all that it starts, to the limits; nobody but root can undo that."""

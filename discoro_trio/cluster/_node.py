@@ -24,8 +24,8 @@ from . import _messages as messages
 from ._blocked import Checkups
 from ._forks import open_template
 from ._leasing import Leasing
-from ._limits import Limits
 from ._seat import Seat, SeatEvents
+from ._server_groups import ServerGroups
 from ._stacks import NodeStacks
 from ._stopped import replace_stopped
 from ._telling import Telling
@@ -90,10 +90,10 @@ class Node:
         nursery.start_soon(checkups.run, name="check of the servers")
         nursery.start_soon(replace_stopped, self._seats, self._leasing.pulse_interval, name="watch for stopped servers")
 
-    def limit(self, limits: Limits) -> None:
-        """Hold the servers that start from now on to limits."""
+    def hold_servers(self, groups: ServerGroups) -> None:
+        """Hold the servers that start from now on to limits, in groups of their own."""
         for seat in self._seats:
-            seat.limits = limits
+            seat.groups = groups
 
     def leave_files_at(self, dest_path: Path | None) -> None:
         """Keep the working folders of computations that want it; without a place for them, none are kept."""
@@ -213,7 +213,7 @@ class Node:
                 ended.exitcode,
                 ended.signal,
                 ended.stderr_tail,
-                server.reason,
+                "; ".join(filter(None, (server.reason, server.excess))),
                 server.idle,
             )
         )
@@ -254,7 +254,7 @@ async def serve_node(
     servers: int,
     dest_path: Path | None = None,
     embedded: bool = False,
-    limits: Limits | None = None,
+    groups: ServerGroups | None = None,
     users: Users | None = None,
 ) -> AsyncIterator[Node]:
     """Keep a node's servers while the block lasts; when it is left, they have ended.
@@ -265,7 +265,7 @@ async def serve_node(
         dest_path: The folder for its working folder, and for those of servers whose computations keep their files.
         embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
             not take its silence for its end.
-        limits: What each server may take.
+        groups: What each server may take, and what holds it to that.
         users: As whom servers run; by default as the node does.
     """
     users = users or Users()
@@ -277,7 +277,7 @@ async def serve_node(
             async with open_background() as nursery:
                 node = Node(endpoint, nursery, servers, Path(folder), users=users, embedded=embedded)
                 node.leave_files_at(dest_path)
-                node.limit(limits or Limits())
+                node.hold_servers(groups or ServerGroups())
                 await nursery.start(node.keep_servers)
                 yield node
         finally:

@@ -14,11 +14,13 @@ from .._scopes import open_background
 from ..link import EndpointOptions, OptionError, current
 from ..process import ensure_endpoint
 from ..wire import Role
+from ._control_groups import find_groups
 from ._limits import Limits, check_limits
 from ._node import processors, serve_node
 from ._options import check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from ._scheduler import Scheduler
+from ._server_groups import open_groups
 from ._users import check_users
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ async def open_node(
     max_memory: int | None = None,
     max_files: int | None = None,
     max_processes: int | None = None,
+    cgroup: Sequence[str | os.PathLike[str]] = (),
     user: str | None = None,
     users: Sequence[str] = (),
     pulse_interval: float | None = None,
@@ -204,7 +207,10 @@ async def open_node(
         serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
         max_memory: The most bytes of memory that one server may take; None for any.
         max_files: The most files and connections that one server may have open; None for as many as the node.
-        max_processes: The most processes and threads of the servers' user; None for any.
+        max_processes: The most processes and threads of one server where a control group holds it, and otherwise of
+            the servers' user; None for any.
+        cgroup: Folders of control groups that were made for this node, one in each hierarchy, in which it makes one for
+            each server; by default the one that systemd has delegated to it, if it did and there are such limits.
         user: The user, by name or number, as whom the servers run; only root can give one. By default the node's own.
         users: Users of whom each lease gets one, so that no lease can read another's files; a computation waits while
             all are in use. They are to run nothing else: what a lease leaves running is killed.
@@ -229,20 +235,23 @@ async def open_node(
     folder = check_dest_path(dest_path)
     limit = check_max_file_size(max_file_size)
     limits = check_limits(Limits(max_memory, max_files, max_processes))
+    found = find_groups(cgroup) if cgroup or limits.need_groups else []
     run_as = check_users(user, users, folder or Path(tempfile.gettempdir()))
     peers = await check_peers(nodes, discover=discover)
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         process.files.max_file_size = limit
-        block = serve_node(process.endpoint, servers=count, dest_path=folder, limits=limits, users=run_as)
-        async with block as node:
-            node.longest_pulse_interval = longest
-            process.files.folder = node.folder / "received"  # not where the program runs: jobs can send files here, too
-            process.files.folder.mkdir(mode=0o700)
-            if serve is not None:
-                node.rest(after=serve)
-            presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
-            await nursery.start(_find, presence, peers, discover)
-            yield node
+        with open_groups(found, limits, named=bool(cgroup)) as groups:
+            block = serve_node(process.endpoint, servers=count, dest_path=folder, groups=groups, users=run_as)
+            async with block as node:
+                node.longest_pulse_interval = longest
+                # Not where the program runs: jobs can send files here, too.
+                process.files.folder = node.folder / "received"
+                process.files.folder.mkdir(mode=0o700)
+                if serve is not None:
+                    node.rest(after=serve)
+                presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
+                await nursery.start(_find, presence, peers, discover)
+                yield node
 
 
 def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:

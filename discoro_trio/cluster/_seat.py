@@ -23,6 +23,7 @@ from ..link import EndpointOptions, Trust, is_everywhere
 from ..process import files_of
 from ..wire import PeerIdentity
 from ._limits import Limits
+from ._server_groups import ServerGroups
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..wire import Control
     from ._forks import Exit, ServerProcess, Template
     from ._lease import Lease
+    from ._server_groups import ServerGroup
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class ServerSpec(msgspec.Struct, frozen=True):
     """The most bytes of a file that it takes."""
     limits: Limits
     """What the kernel holds it to."""
+    groups: tuple[str, ...]
+    """The folders of the control groups that it enters."""
     stack_file: str
     """Where it writes its stack when the node asks for that by a signal."""
     settings: dict[str, Any]
@@ -84,6 +88,8 @@ class Server:
         """Whether it closed because nothing ran there."""
         self.reason = ""
         """Why it was ended, if somebody wanted that."""
+        self.excess = ""
+        """Of what it wanted more than it may, as far as its control groups say."""
 
     @property
     def keeps_files(self) -> bool:
@@ -123,7 +129,8 @@ class Seat:
         """Whether servers end when this node is silent; not where that is the client itself, whose thread may block."""
         self.dest_path: Path | None = None
         """Where working folders are left that a computation wants to keep; None for nowhere."""
-        self.limits = Limits()
+        self.groups = ServerGroups()
+        """Makes the control groups of its servers."""
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
@@ -140,7 +147,8 @@ class Seat:
     async def _live(self, template: Template) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"server-{self.number}-", dir=self._parent))
         try:
-            await self._run_server(template, folder)
+            async with self.groups.open() as group:
+                await self._run_server(template, folder, group)
         finally:
             keeps, self.server = self.server is not None and self.server.keeps_files, None
             self._leave(folder, keeps=keeps)
@@ -153,8 +161,8 @@ class Seat:
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _run_server(self, template: Template, folder: Path) -> None:
-        spec = self._spec(folder)
+    async def _run_server(self, template: Template, folder: Path, group: ServerGroup) -> None:
+        spec = self._spec(folder, group)
         interval = config.MinPulseInterval if self.watches_node else 0.0
         told = msgspec.msgpack.encode(spec)
         process = await template.fork(told, folder=folder, on_output=self._wrote, pulse_interval=interval)
@@ -168,6 +176,7 @@ class Seat:
                 process.kill()
                 raise
             nursery.cancel_scope.cancel()
+        server.excess = group.excess
         wanted = bool(server.reason)
         self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
         self._events.gone(self, server, ended)
@@ -175,7 +184,7 @@ class Seat:
     def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
         self._events.wrote(self, stream, data)
 
-    def _spec(self, folder: Path) -> ServerSpec:
+    def _spec(self, folder: Path, group: ServerGroup) -> ServerSpec:
         identity = self._endpoint.identity
         options = self._endpoint.options or EndpointOptions()
         return ServerSpec(
@@ -192,7 +201,8 @@ class Seat:
             keyfile=_text(options.keyfile),
             cafile=_text(options.cafile),
             max_file_size=files_of(self._endpoint).max_file_size,
-            limits=self.limits,
+            limits=group.limits_of_process,
+            groups=tuple(str(place) for _parent, place in group.folders),
             stack_file=str(_stack_file(folder)),
             settings=attrs.asdict(config),
         )

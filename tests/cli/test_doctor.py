@@ -6,8 +6,16 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from discoro_trio.cli import _doctor
-from discoro_trio.cli._doctor import BAD, GOOD, WARNING, check_folder, check_limits, check_network, check_ports
+from discoro_trio.cli._doctor import (
+    BAD,
+    GOOD,
+    WARNING,
+    check_folder,
+    check_groups,
+    check_limits,
+    check_network,
+    check_ports,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +34,10 @@ def test_few_open_files_bring_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ulimit -n 1024" in check.advice
 
 
-def test_missing_control_groups_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "controllers"
-    for text, level in (("cpu memory pids", None), ("cpu", WARNING)):
-        file.write_text(text)
-        monkeypatch.setattr(_doctor, "_CONTROLLERS", file)
-        found = [check.level for check in check_limits() if "control groups" in check.text]
-        assert found == ([level] if level else [])
+def test_a_folder_that_is_no_control_group_is_a_problem(tmp_path: Path) -> None:
+    check = check_groups([str(tmp_path)])
+    assert check.level == BAD
+    assert "--cgroup" in check.advice
 
 
 def test_a_folder_is_looked_at(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ NODE: list[tuple[str, str, Any, str]] = [
     ("max_memory", "2G", 2 * 1024**3, "a lot"),
     ("max_files", "500", 500, "-1"),
     ("max_processes", "50", 50, "-1"),
+    ("user", "nobody", "nobody", "no-such-user"),
+    ("users", "one,two", ["one", "two"], "no-such-user"),
     ("serve", "3", 3, "0"),
     ("service_start", "08:30", "08:30", "25:00"),
     ("service_stop", "18:00", "18:00", "six"),
@@ -72,7 +74,7 @@ DISCORO: list[tuple[str, str, Any, str]] = [
 EVERY = [(run_node, *row) for row in NODE] + [(run_discoro, *row) for row in DISCORO]
 FLAGS = [(run_node, name) for name in ("debug", "daemon", "clean", "no_discover")]
 FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover", "settle", "read_only")]
-REPEATED = [(run_node, "peer"), (run_discoro, "node"), (run_discoro, "peer")]
+REPEATED = [(run_node, "peer"), (run_node, "cgroup"), (run_discoro, "node"), (run_discoro, "peer")]
 
 
 ABOUT_THEMSELVES = {"config", "save_config", "version", "show_completion", "print_systemd", "print_dockerfile"}
@@ -180,14 +182,16 @@ def test_every_flag_is_read(program: Callable[[list[str]], None], name: str, cap
 
 @pytest.mark.spec("S38")
 @pytest.mark.parametrize(("program", "name"), REPEATED)
-def test_addresses_may_be_repeated(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
+def test_what_may_be_given_often_is_kept_in_order(
+    program: Callable[[list[str]], None], name: str, capsys: Capsys
+) -> None:
     (found,) = read(program, capsys, f"--{name}", "one:5000", f"--{name}", "two").values()
     assert found == ["one:5000", "two"]
 
 
 @pytest.mark.fault("F24")
 @pytest.mark.parametrize(("program", "name"), REPEATED)
-def test_an_unknown_host_is_named(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
+def test_an_unknown_host_or_folder_is_named(program: Callable[[list[str]], None], name: str, capsys: Capsys) -> None:
     assert status_of(program, "--ip_addr", "127.0.0.1", f"--{name}", "no-such-host.invalid") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no-such-host.invalid" in line
@@ -252,6 +256,7 @@ def test_shells_are_told_how_to_complete(program: Callable[[list[str]], None], s
     [
         (run_node, "--print_dockerfile", 'ENTRYPOINT ["discoronode"]'),
         (run_node, "--print_systemd", "ExecStart=/usr/bin/env discoronode"),
+        (run_node, "--print_systemd", "\nDelegate=memory pids\n"),
         (run_discoro, "--print-systemd", "ExecStart=/usr/bin/env discoro\n"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,10 +13,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio.cli import _doctor
+from discoro_trio.cluster._control_groups import Group
 from tests.client.clusters import open_computation, until_gone, until_servers
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
@@ -92,14 +90,18 @@ async def test_a_job_that_takes_more_memory_than_it_may_fails_alone() -> None:
 
 @pytest.mark.fault("F28")
 @pytest.mark.parametrize(
-    ("there", "said"), [("cpu io memory pids", ""), ("cpu memory", "pids"), (None, "memory and pids")]
+    ("there", "level", "said"),
+    [
+        (["memory", "pids"], _doctor.GOOD, "held by control groups in /one (version 2), /one (version 2)"),
+        (["memory"], _doctor.WARNING, "processes of servers are held by rlimits"),
+        ([], _doctor.WARNING, "memory and processes of servers are held by rlimits"),
+    ],
 )
 def test_doctor_warns_where_no_control_group_can_limit_a_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str | None, said: str
+    monkeypatch: pytest.MonkeyPatch, there: list[str], level: str, said: str
 ) -> None:
-    file = tmp_path / "cgroup.controllers"
-    if there is not None:
-        file.write_text(there, encoding="ascii")
-    monkeypatch.setattr(_doctor, "_CONTROLLERS", file)
-    warned = [check.text for check in _doctor.check_limits() if "control groups" in check.text]
-    assert warned == ([f"no control groups for {said}: one job can take all of it"] if said else [])
+    groups = [Group(Path("/one"), 2, frozenset({name})) for name in there]
+    monkeypatch.setattr(_doctor, "find_groups", lambda _named: groups)
+    check = _doctor.check_groups(())
+    assert (check.level, bool(check.advice)) == (level, level != _doctor.GOOD)
+    assert said in check.text
