@@ -22,6 +22,7 @@ from ._lease_ends import LeaseEnds
 from ._steering import RestartServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ..link import Endpoint, Link
@@ -158,22 +159,14 @@ class Leasing(LeaseEnds):
 
     async def _replace(self, link: Link, replace: messages.Replace) -> Done:
         self._held(link, replace.computation)
-        for seat in self._seats_of(replace.computation):
-            server = seat.server
-            if server is not None and server.process_id == replace.server_id:
-                server.kill(replace.reason)
-                await server.process.wait()
+        await _end_at_once(self._seats_of(replace.computation), replace.server_id, replace.reason)
         return Done()
 
     async def _restart(self, link: Link, restart: RestartServer) -> Done:
         if link.peer.process_id not in {scheduler.peer.process_id for scheduler in self.schedulers}:
             message = "only a scheduler of this node can have its servers restarted"
             raise DiscoroError(message)
-        for seat in self._seats.values():
-            server = seat.server
-            if server is not None and server.process_id == restart.server_id:
-                server.kill("somebody restarted it by way of the scheduler")
-                await server.process.wait()
+        await _end_at_once(self._seats.values(), restart.server_id, "somebody restarted it by way of the scheduler")
         return Done()
 
     def _lost(self, link: Link) -> None:
@@ -211,3 +204,11 @@ class Leasing(LeaseEnds):
                 computation, server.process_id, self._endpoint.id, seat.number, name, addr, port, stage, error
             )
         return messages.ServerReady(computation, server.process_id, self._endpoint.id, seat.number, addr, port)
+
+
+async def _end_at_once(seats: Iterable[Seat], server_id: bytes, reason: str) -> None:
+    """End a server of one of these seats; when this returns, it is gone, and a fresh one is on the way."""
+    for server in [seat.server for seat in seats if seat.server is not None]:
+        if server.process_id == server_id:
+            server.kill(reason)
+            await server.process.wait()

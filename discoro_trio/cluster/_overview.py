@@ -38,7 +38,7 @@ class Overview:
         self.publisher = Publisher(self.tables)
         self._location = endpoint.location
         self._state = state
-        self.census = self._census = Census()
+        self.census = Census()
         self._clients: dict[bytes, Location] = {}
         services = endpoint.services
         services.on_notice(messages.ServerSeen, self._server_seen)
@@ -59,7 +59,7 @@ class Overview:
     def tables(self) -> ClusterStatus:
         """Give the tables, as they are at this moment."""
         now, wall = trio.current_time(), time.time()
-        return self._census.status(self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN))
+        return self.census.status(self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN))
 
     async def _asked(self, _link: Link, _ask: messages.AskStatus) -> messages.StatusIs:
         return messages.StatusIs(status_as_json(self.tables()).encode())
@@ -67,16 +67,16 @@ class Overview:
     # --- what nodes tell
 
     def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
-        self._census.seen(trio.current_time(), link.peer.process_id, seen)
+        self.census.seen(trio.current_time(), link.peer.process_id, seen)
         self.publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
 
     def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
-        location = self._census.left(left.server_id)
+        location = self.census.left(left.server_id)
         if location is not None:
             self.publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
 
     def _reported(self, _link: Link, report: messages.ServerReport) -> None:
-        self._census.reported(trio.current_time(), report)
+        self.census.reported(trio.current_time(), report)
 
     # --- what the scheduler tells
 
@@ -84,11 +84,11 @@ class Overview:
         """Note what a node has."""
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
-            self._census.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
+            self.census.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
 
     def node_lost(self, node_id: bytes) -> None:
         """Forget the servers of a node."""
-        for location in self._census.node_left(node_id):
+        for location in self.census.node_left(node_id):
             self.publisher.tell(Status.ServerDisconnected, location)
 
     def client_is(self, link: Link) -> None:
