@@ -41,6 +41,14 @@ SESSIONS_BY_MARK = {
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
+# What differs between Python versions, and the layers below the client; the rest starts clusters for minutes.
+CHEAP = (
+    *(f"tests/{layer}" for layer in ("wire", "link", "process", "cluster", "cli")),
+    *(
+        f"tests/client/test_{name}.py"
+        for name in ("components", "main_job", "map", "nursery", "remote_errors", "types")
+    ),
+)
 
 
 def show_pyenv_versions() -> None:
@@ -56,11 +64,11 @@ def has_tests_marked(mark: str) -> bool:
     return any(f"mark.{mark}" in path.read_text(encoding="utf-8") for path in paths)
 
 
-def run_pytest(session: nox.Session, marks: str, *install_options: str) -> None:
-    """Install the project with what its tests need and run those of some marks; `--` passes more on."""
+def run_pytest(session: nox.Session, marks: str, *install_options: str, paths: tuple[str, ...] = ()) -> None:
+    """Install the project with what its tests need and run those of some marks; `--` passes others than the paths."""
     session.install("-e", ".[test]", *install_options)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    session.run("pytest", f"--junitxml={REPORTS / session.name}.xml", "-m", marks, *session.posargs)
+    session.run("pytest", f"--junitxml={REPORTS / session.name}.xml", "-m", marks, *(session.posargs or paths))
 
 
 def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
@@ -118,8 +126,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests: all on the Python that runs nox, without the slow ones on the others."""
-    run_pytest(session, UNMARKED if session.python == RUNNING else QUICK)
+    """Run the tests: all on the Python that runs nox, those that are cheap on the others."""
+    if session.python == RUNNING:
+        run_pytest(session, UNMARKED)
+    else:
+        run_pytest(session, QUICK, paths=CHEAP)
 
 
 for mark_of_session, name_of_session in SESSIONS_BY_MARK.items():
