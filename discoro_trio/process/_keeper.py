@@ -188,7 +188,8 @@ class Keeper:
             raise UnknownCoro(message)
         return started
 
-    async def _asked(self, _link: Link, question: AskOutcome) -> Control:
+    async def _asked(self, link: Link, question: AskOutcome) -> Control:
+        self._process.tickets.check(link, question.home, question.serial, end=False)
         told = await self._pass_on(question)
         if told is not None:
             return told
@@ -198,7 +199,8 @@ class Keeper:
         assert started.outcome is not None  # noqa: S101 - it has ended
         return tell(started.outcome, started.name) if question.heard else Told(Ending.VALUE, b"", [])
 
-    async def _asked_to_terminate(self, _link: Link, question: Terminate) -> Control:
+    async def _asked_to_terminate(self, link: Link, question: Terminate) -> Control:
+        self._process.tickets.check(link, question.home, question.serial, end=True)
         told = await self._pass_on(question)
         if told is None:
             started = self._found(question)
@@ -206,7 +208,8 @@ class Keeper:
             await self.terminate(coro, question.grace_period)
         return told or Done()
 
-    async def _asked_to_monitor(self, _link: Link, question: Monitor) -> Control:
+    async def _asked_to_monitor(self, link: Link, question: Monitor) -> Control:
+        self._process.tickets.check(link, question.home, question.serial, end=False)
         told = await self._pass_on(question)
         if told is None:
             started = self._found(question)

@@ -157,6 +157,7 @@ class Names:
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
         self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
+        self._public_here: set[Entry] = set()  # public names of what lives in this process
         self._guests: dict[Link, dict[Entry, bytes]] = {}
         process.endpoint.parts[Names] = self
         services = process.endpoint.services
@@ -182,6 +183,15 @@ class Names:
 
     # --- for what lives in this process
 
+    @property
+    def anything_public(self) -> bool:
+        """Whether anything that lives in this process has a public name."""
+        return bool(self._public_here)
+
+    def is_public(self, serial: int) -> bool:
+        """Tell whether a coroutine of this process has a public name."""
+        return any(entry.key[0] == CORO and entry.address.serial == serial for entry in self._public_here)
+
     def register_coro(self, coro: Coro[Any], name: str, *, public: bool) -> Registration:
         """Register a name for a coroutine of this process, until it ends."""
         local = self._process.locals.get(coro.serial) if coro.home == self._process.id else None
@@ -202,9 +212,11 @@ class Names:
         link = self._keeper(public=entry.public)
         directory = self._directory(entry)
         directory.add(EVERYBODY, entry.key, entry.address)
+        if entry.public:
+            self._public_here.add(entry)
         registration = Registration()
         if link is None:
-            registration.succeeded(lambda: directory.remove(EVERYBODY, entry.key, entry.address))
+            registration.succeeded(lambda: self._drop_here(entry))
         else:
             self._process.endpoint.nursery.start_soon(self._register_at, link, entry, registration)
         return registration
@@ -239,6 +251,7 @@ class Names:
                 self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def _drop_here(self, entry: Entry) -> None:
+        self._public_here.discard(entry)
         self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
 
     async def locate(self, key: Key, location: Location | None) -> Address:
@@ -304,6 +317,9 @@ class Names:
             text = f"one process registers at most {MOST_NAMES} names"
             raise DiscoroError(text)
         entry = Entry((message.kind, message.name), message.address, message.public)
+        if link.trust in Trust.LEASE | Trust.CHILD and message.address.home != link.peer.process_id:
+            text = f"{link.peer_name} registers {message.name!r} for what is not of its own process"
+            raise DiscoroError(text)
         scope = EVERYBODY if entry.public else _scope(link, message.scope)
         if not entry.public and not scope:
             text = f"the name {message.name!r} is of a computation that is not of this process; make it public"

@@ -130,6 +130,10 @@ class Rcis:
 
     # --- calls of other processes
 
+    def calls(self, link: Link, serial: int) -> bool:
+        """Tell whether a coroutine of this process is a call that came by this link."""
+        return serial in self._calls.get(link, {})
+
     async def _asked_to_begin(self, link: Link, message: BeginCall) -> CallBegun:
         offer = self.offers.get(message.rci)
         if offer is None:

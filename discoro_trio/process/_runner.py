@@ -159,7 +159,8 @@ class Runner:
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
         if local is not None:
-            local.cancel(bytes(frame.body).decode(errors="replace") or None)
+            if self._process.tickets.allows(link, self._process.id, frame.target, end=True):
+                local.cancel(bytes(frame.body).decode(errors="replace") or None)
             return
         guest = self._guests.get(link)
         if guest is not None and guest.ready.pop(frame.target, None) is not None:

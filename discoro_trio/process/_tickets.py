@@ -2,8 +2,10 @@
 
 A server knows the key of its lease only, a program of another user of the cluster its secret only. Who wants to reach
 the other kind asks whoever told it of that key's processes; that one asks on, until one is reached that has a link to
-the wanted process, which then admits the asking one under a key made for the purpose. This module owns those
-questions; links and handshakes are with `link`.
+the wanted process, which then admits the asking one under a key made for the purpose. Code that runs on servers is
+admitted only where something has a public name: a lease opens the processes of its computation, and a handle or an
+address that such code has come by opens nothing. This module owns those questions; links and handshakes are with
+`link`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ class Introduce(Control, frozen=True):
     port: int
     asked: int
     """How many processes have passed the question on."""
+    by_job: bool
+    """Whether the first who asked is a server, where users' code runs. Who has the secret says so of those who asked
+    it, and is believed of itself."""
 
 
 class Ticket(Control, frozen=True):
@@ -51,7 +56,12 @@ class Admit(Control, frozen=True):
 
     realm: bytes
     key: bytes
+    by_job: bool
+    """Whether it is for a server of another computation."""
 
+
+_JOBS = Trust.LEASE | Trust.CHILD
+"""The trust of links to servers, whose code is that of users."""
 
 _LONGEST_WAY = 4
 """The processes that a question may pass: server, client, scheduler, client, server."""
@@ -72,7 +82,7 @@ class Tickets:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._heard: dict[bytes, Link] = {}
-        self._admitted: set[bytes] = set()
+        self._admitted: dict[bytes, bool] = {}  # the realms of tickets, and whether each is for a job
         services = process.endpoint.services
         services.on_request(Introduce, self._asked_to_introduce, trust=ANY)
         services.on_request(Admit, self._asked_to_admit, trust=ANY)
@@ -86,6 +96,24 @@ class Tickets:
     def opened(self, link: Link) -> bool:
         """Tell whether the peer of a link has come by a ticket: it may talk to what runs here, and no more."""
         return link.realm in self._admitted
+
+    def allows(self, link: Link, home: bytes, serial: int, *, end: bool) -> bool:
+        """Tell whether the peer of a link may ask how a coroutine ends, or end it.
+
+        With a ticket, code of another computation may ask of what has a public name, and of calls that it has made
+        itself; only the latter it may end.
+        """
+        if not self._admitted.get(link.realm):
+            return True
+        if home != self._process.id:
+            return False
+        return self._process.rcis.calls(link, serial) or (not end and self._process.names.is_public(serial))
+
+    def check(self, link: Link, home: bytes, serial: int, *, end: bool) -> None:
+        """Raise AuthenticationError where `allows` says no."""
+        if not self.allows(link, home, serial, end=end):
+            text = "this coroutine is of another computation, which has not made it public for that"
+            raise AuthenticationError(text)
 
     async def link_to(self, placed: Placed) -> Link:
         """Give the link to a process, with its own key or with a ticket.
@@ -101,45 +129,49 @@ class Tickets:
         if placed.realm in endpoint.credentials or placed.home in {process.id, process.names.client}:
             known = placed.realm in endpoint.credentials
             return await endpoint.link_to(placed.home, placed.location, placed.realm if known else process.realm)
-        ticket = await self._ticket(placed, asked=0)
+        ticket = await self._ticket(placed, asked=0, by_job=process.names.client is not None)
         endpoint.credentials[ticket.realm] = Credential(ticket.realm, ticket.key)
         try:
             return await endpoint.link_to(placed.home, placed.location, ticket.realm)
         finally:
             del endpoint.credentials[ticket.realm]
 
-    async def _ticket(self, placed: Placed, *, asked: int) -> Ticket:
+    async def _ticket(self, placed: Placed, *, asked: int, by_job: bool) -> Ticket:
         link = self._heard.get(placed.realm) or self._client()
         if link is None or asked >= _LONGEST_WAY:
             message = f"no key here opens a connection to {placed.location}, and nobody is known who could introduce us"
             raise AuthenticationError(message)
         place = placed.location
-        reply = await link.request(Introduce(placed.home, placed.realm, place.addr, place.port, asked))
+        reply = await link.request(Introduce(placed.home, placed.realm, place.addr, place.port, asked, by_job))
         return answered(reply, Ticket)
 
     def _client(self) -> Link | None:
         client = self._process.names.client
         return None if client is None else self._process.endpoint.links.get(client)
 
-    async def _asked_to_introduce(self, _link: Link, message: Introduce) -> Ticket:
+    async def _asked_to_introduce(self, asking: Link, message: Introduce) -> Ticket:
+        by_job = message.by_job or asking.trust in _JOBS
         placed = _Place(message.home, message.realm, Location(message.addr, message.port))
         link = self._process.endpoint.links.get(message.home)
         if link is None and message.realm not in self._process.endpoint.credentials:
-            return await self._ticket(placed, asked=message.asked + 1)
+            return await self._ticket(placed, asked=message.asked + 1, by_job=by_job)
         link = await self.link_to(placed)
         ticket = Ticket(secrets.token_bytes(_REALM), secrets.token_bytes(_KEY))
-        await link.request(Admit(ticket.realm, ticket.key))
+        await link.request(Admit(ticket.realm, ticket.key, by_job))
         return ticket
 
     async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
         if link.trust is Trust.LEASE and link.peer.process_id != self._process.names.client:
             text = "only who has the cluster's secret, or the client of the computation, introduces others"
             raise AuthenticationError(text)
+        if message.by_job and not self._process.names.anything_public:
+            text = "nothing here has a public name: processes of other computations have no business here"
+            raise AuthenticationError(text)
         if not message.realm or message.realm in self._process.endpoint.credentials:
             text = "a ticket must not stand for a key that is known by that name"
             raise AuthenticationError(text)
         self._process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
-        self._admitted.add(message.realm)
+        self._admitted[message.realm] = message.by_job
         self._process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
         return Done()
 

@@ -108,7 +108,7 @@ async def test_only_the_client_and_those_with_the_secret_let_others_in() -> None
     async with open_computation(2) as (_, (one, two)):
         link = await one.endpoint.link_to(two.id, two.endpoint.location, one.realm)
         with pytest.raises(AuthenticationError, match="introduces others"):
-            await link.request(Admit(b"r" * 16, b"k" * 32))
+            await link.request(Admit(b"r" * 16, b"k" * 32, by_job=False))
         assert b"r" * 16 not in two.endpoint.credentials
 
 
@@ -132,4 +132,4 @@ async def test_a_ticket_never_replaces_a_key() -> None:
         link = client.endpoint.links[server.id]
         for realm in (b"", server.realm):
             with pytest.raises(AuthenticationError, match="must not stand for"):
-                await link.request(Admit(realm, b"k" * 32))
+                await link.request(Admit(realm, b"k" * 32, by_job=False))

@@ -1,0 +1,160 @@
+"""A job that knows all about a coroutine of another computation, but has not been let in, does not get to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from discoro_trio import AuthenticationError, DiscoroError, FileTransferError, PeerDisconnected
+from discoro_trio.link import Trust
+from discoro_trio.process import locate, send_file
+from discoro_trio.process._addresses import Address
+from discoro_trio.process._keeper import AskOutcome, Monitor, Terminate
+from discoro_trio.process._names import CORO, Register
+from discoro_trio.process._tickets import Introduce
+from discoro_trio.wire import Credential, Kind, PeerIdentity
+
+from .computations import open_computation
+from .worlds import elsewhere, open_process, settle, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from discoro_trio.link import Endpoint
+    from discoro_trio.process import Coro, Process
+
+OTHER = Credential(b"M" * 16, b"m" * 32)
+
+
+async def adopt_both(near: Endpoint, far: Endpoint, nursery: trio.Nursery) -> None:
+    """Join a node and a server as a fork does: by a socket that both have."""
+    ours, theirs = trio.socket.socketpair()
+    server = PeerIdentity.of(far.identity, far_realm(far))
+    await near.adopt(trio.SocketStream(ours), server, nursery=nursery, trust=Trust.CHILD)
+    await far.adopt(trio.SocketStream(theirs), PeerIdentity.of(near.identity), nursery=nursery)
+
+
+def far_realm(endpoint: Endpoint) -> bytes:
+    """Give the lease of a server."""
+    return next(iter(endpoint.credentials))
+
+
+class World:
+    """Two computations of two clients, with a server each, on one node and under one scheduler."""
+
+    def __init__(self, node: Process, client: Process, server: Process, hostile: Process, its_client: Process) -> None:
+        self.node = node
+        self.client = client
+        self.server = server
+        self.hostile = hostile
+        self.its_client = its_client
+
+
+@asynccontextmanager
+async def open_world() -> AsyncIterator[World]:
+    with trio.fail_after(20), ExitStack() as stack:
+        async with (
+            open_computation(1) as (client, (server,)),
+            open_process() as scheduler,
+            open_process() as node,
+            open_process() as its_client,
+            open_process(credential=OTHER) as hostile,
+            trio.open_nursery() as nursery,
+        ):
+            for process in (client, its_client):
+                above = await process.endpoint.link_at(scheduler.endpoint.location)
+                stack.enter_context(process.names.kept_at(lambda above=above: above))
+            its_client.endpoint.credentials[OTHER.realm] = OTHER
+            hostile.names.client = its_client.id
+            await its_client.endpoint.link_to(hostile.id, hostile.endpoint.location, OTHER.realm)
+            for one in (server, hostile):
+                await adopt_both(node.endpoint, one.endpoint, nursery)
+            yield World(node, client, server, hostile, its_client)
+            for one in (server, hostile):
+                node.endpoint.links[one.id].close("the test is over")
+            nursery.cancel_scope.cancel()
+
+
+async def wait_for_messages(*, coro: Coro[Any]) -> Any:
+    return await coro.receive()
+
+
+def introduce(coro: Coro[Any]) -> Introduce:
+    place = coro.location
+    return Introduce(coro.home, coro.realm, place.addr, place.port, 0, by_job=False)
+
+
+@pytest.mark.fault("F14")
+@pytest.mark.spec("B07")
+async def test_a_job_with_the_whole_handle_of_another_computations_coroutine_does_not_reach_it() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        for home in (world.server, world.client):
+            handle = elsewhere(spawn(nursery, home, wait_for_messages))
+            with world.hostile.entered(), pytest.raises(AuthenticationError):
+                await handle.send("let me in")
+            for through in (world.its_client, world.node):
+                with pytest.raises(AuthenticationError):
+                    await world.hostile.endpoint.links[through.id].request(introduce(handle))
+            assert world.hostile.id not in home.endpoint.links
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.fault("F14")
+async def test_a_guessed_key_opens_no_server_and_no_client_of_another_computation() -> None:
+    async with open_world() as world:
+        for home in (world.server, world.client):
+            for realm in (world.server.realm, world.client.realm, b"guess"):
+                guessed = Credential(realm, b"guessed key of 32 bytes or more!")
+                world.hostile.endpoint.credentials[realm] = guessed
+                with pytest.raises((AuthenticationError, PeerDisconnected)):
+                    await world.hostile.endpoint.link_to(home.id, home.endpoint.location, realm)
+            with world.hostile.entered():
+                with pytest.raises(AuthenticationError):
+                    await locate("name", location=home.endpoint.location)
+                with pytest.raises(FileTransferError, match="does not accept"):
+                    await send_file(home.endpoint.location, __file__)
+            assert world.hostile.id not in home.endpoint.links
+
+
+async def be_public(name: str, *, coro: Coro[Any]) -> Any:
+    await coro.register(name, public=True)
+    return await coro.receive()
+
+
+async def test_who_was_let_in_to_a_public_coroutine_asks_of_no_other_and_ends_none() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        public = spawn(nursery, world.server, be_public, "service")
+        private = spawn(nursery, world.server, wait_for_messages)
+        with world.hostile.entered():
+            found = await locate("service")
+            link = await world.hostile.link_to(found)
+            for coro in (public, private):
+                link.send(Kind.CANCEL, coro.serial, b"by a stranger")
+                with pytest.raises(AuthenticationError, match="of another computation"):
+                    await link.request(Terminate(coro.home, coro.serial, coro.starter, 0.0))
+            with pytest.raises(AuthenticationError, match="of another computation"):
+                await link.request(AskOutcome(private.home, private.serial, private.starter, heard=True))
+            with pytest.raises(AuthenticationError, match="of another computation"):
+                await link.request(Monitor(private.home, private.serial, private.starter, Address.of(found)))
+            with pytest.raises(AuthenticationError, match="of another computation"):
+                await link.request(AskOutcome(world.client.id, 1, world.client.id, heard=True))
+            outcome = spawn(nursery, world.hostile, found.result)
+            await settle()
+            await found.deliver("a message")
+            assert await outcome.result() == "a message"
+        assert private.serial in world.server.locals
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_job_registers_nothing_that_is_not_of_its_own_process() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        for home in (world.server, world.client):
+            handle = spawn(nursery, home, wait_for_messages)
+            for through in (world.its_client, world.node):
+                request = Register(CORO, "name", Address.of(handle), public=True, scope=OTHER.realm)
+                with pytest.raises(DiscoroError, match="not of its own"):
+                    await world.hostile.endpoint.links[through.id].request(request)
+        nursery.cancel_scope.cancel()
