@@ -221,18 +221,57 @@ async def test_the_kernel_ends_all_in_a_group_with_the_groups_made_in_it(of_vers
 
 
 @pytest.fixture
-def numbers_of_processes() -> Iterator[Path]:
-    """Give a group of the kernel's that holds the number of processes in those below it."""
-    tree = next((one for one in hierarchies(read_groups()[1]) if "pids" in one.controllers), None)
+def made_for_tests(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Give a group of the kernel's, of version 1, that holds what the parameter names for those below it."""
+    name: str = request.param
+    tree = next((one for one in hierarchies(read_groups()[1]) if name in one.controllers), None)
     if tree is None or os.geteuid() != 0 or not os.access(tree.point, os.W_OK):
-        pytest.skip("no hierarchy of version 1 with the controller pids that this user can write")
-    here = next(one.folder for one in groups_here(*read_groups()) if "pids" in one.controllers)
+        pytest.skip(f"no hierarchy of version 1 with the controller {name} that this user can write")
+    here = next(one.folder for one in groups_here(*read_groups()) if name in one.controllers)
     folder = here / f"test-of-discoro-{os.getpid()}"
     folder.mkdir()
     yield folder
     left = [path.name for path in folder.iterdir() if path.is_dir()]
     folder.rmdir()
     assert left == []
+
+
+MEMORY = 48 << 20
+"""Enough for an interpreter, and for a few of those that share its pages."""
+
+HOG = f"""
+import os, sys, time
+with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+    file.write("0")
+def take():
+    taken = bytearray({MEMORY * 2 // 3})
+    for page in range(0, len(taken), 4096):
+        taken[page] = 1
+    time.sleep(600)
+below = [os.fork() or take() for _ in range(2)]
+_, status = os.waitpid(-1, 0)
+print(os.waitstatus_to_exitcode(status), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.fault("F28")
+@pytest.mark.parametrize("made_for_tests", ["memory"], indirect=True)
+async def test_processes_that_take_too_much_memory_only_together_are_held_to_it_by_the_kernel(
+    made_for_tests: Path,
+) -> None:
+    limits = Limits(max_memory=MEMORY, max_files=None, max_processes=None)
+    async with ServerGroups(limits, [Group(made_for_tests, 1, frozenset({"memory"}))]).open() as group:
+        ((_parent, folder),) = group.folders
+        assert group.excess == ""
+        with trio.fail_after(30):
+            hog = await trio.lowlevel.open_process([sys.executable, "-c", HOG, str(folder)], stdout=subprocess.PIPE)
+            assert hog.stdout is not None
+            assert int(await hog.stdout.receive_some()) == -signal.SIGKILL
+        assert int(text(folder / "memory.max_usage_in_bytes")) <= MEMORY
+        assert group.excess == f"it took more memory than max_memory={MEMORY}"
+    assert await hog.wait() == -signal.SIGKILL  # it went with its group
+    assert not folder.exists()
 
 
 def start_many(wanted: int) -> tuple[list[int], str]:
@@ -252,8 +291,9 @@ async def end_at_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault("F28")
-async def test_a_fork_bomb_is_held_to_its_group_and_goes_with_all_that_it_started(numbers_of_processes: Path) -> None:
-    options = ("--cgroup", str(numbers_of_processes), "--max_processes", str(PROCESSES))
+@pytest.mark.parametrize("made_for_tests", ["pids"], indirect=True)
+async def test_a_fork_bomb_is_held_to_its_group_and_goes_with_all_that_it_started(made_for_tests: Path) -> None:
+    options = ("--cgroup", str(made_for_tests), "--max_processes", str(PROCESSES))
     with trio.fail_after(60):
         async with (
             running("node", "--cpus", "1", *options),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,7 @@ from .worlds import elsewhere, open_process, settle, spawn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.link import Endpoint
+    from discoro_trio.link import Endpoint, Link
     from discoro_trio.process import Coro, Process
 
 OTHER = Credential(b"M" * 16, b"m" * 32)
@@ -40,6 +41,10 @@ async def adopt_both(near: Endpoint, far: Endpoint, nursery: trio.Nursery) -> No
 def far_realm(endpoint: Endpoint) -> bytes:
     """Give the lease of a server."""
     return next(iter(endpoint.credentials))
+
+
+def itself(link: Link) -> Link:
+    return link
 
 
 class World:
@@ -66,7 +71,7 @@ async def open_world() -> AsyncIterator[World]:
         ):
             for process in (client, its_client):
                 above = await process.endpoint.link_at(scheduler.endpoint.location)
-                stack.enter_context(process.names.kept_at(lambda above=above: above))
+                stack.enter_context(process.names.kept_at(partial(itself, above)))
             its_client.endpoint.credentials[OTHER.realm] = OTHER
             hostile.names.client = its_client.id
             await its_client.endpoint.link_to(hostile.id, hostile.endpoint.location, OTHER.realm)
