@@ -58,6 +58,12 @@ def show_pyenv_versions() -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *folders])
 
 
+def keep_bytecode() -> None:
+    """Keep what Python compiles, beside the sources: the tests start a thousand interpreters that import the same."""
+    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".nox" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def has_tests_marked(mark: str) -> bool:
     """Whether a test of the project carries this mark."""
     paths = ROOT.glob("tests/**/test_*.py")
@@ -85,6 +91,7 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
 
 
 show_pyenv_versions()
+keep_bytecode()
 
 
 @nox.session
