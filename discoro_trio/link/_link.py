@@ -1,8 +1,9 @@
 """One authenticated connection to another process, shared by everything that the two have to say to each other.
 
 A link owns its reader, its writer and the tasks that answer requests; who owns the link is the endpoint. The reader
-handles every complete frame of a read before it waits again and never waits for anybody; the writer sends what has
-gathered. What a frame means is with the handlers in `Services`.
+handles every complete frame of a read before it waits again, and waits for nobody but a peer that does not read what
+its own frames are answered with (`Owed`); the writer sends what has gathered. What a frame means is with the handlers
+in `Services`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import trio
 from .._config import config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..wire import Control, FrameReader, Kind
+from ._owed import Owed
 from ._requests import Requests
 from ._services import control
 from ._writer import Writer
@@ -50,6 +52,7 @@ class Link:
         orderly: Whether one of the two said goodbye before the end.
         ended: Set when the link's tasks have ended.
         shared: How large buffers get to the peer through shared memory, if they do.
+        owed: What the peer's own frames have caused and is not yet written to it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Link:
         self._transport = transport
         self._early = early
         self._writer = Writer(transport)
+        self.owed: Owed = Owed(self._writer.outbox)
         self._requests = Requests(self)
         self._nursery: trio.Nursery | None = None
 
@@ -98,6 +102,14 @@ class Link:
         if buffers and self.shared is not None:
             kind, body, buffers = self.shared.pack(kind, body, buffers)
         self._writer.put(kind, flags, target, body, buffers, keys)
+
+    def send_kept(  # noqa: PLR0917 - as `send`
+        self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
+    ) -> None:
+        """Send, in a handler, what this process holds anyway and the peer has asked for; as `send` does."""
+        before = self._writer.outbox.position
+        self.send(kind, target, body, flags, buffers, keys)
+        self.owed.spare(self._writer.outbox.position - before)
 
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
         """Add a short value to what goes to the target of its batch, as `Outbox.gather` does; never waits.
@@ -218,14 +230,17 @@ class Link:
     async def _read_frames(self, nursery: trio.Nursery) -> None:
         reader = FrameReader(config.max_message_size)
         receive_into = self._transport.receive_into
-        handlers = self.services.frames
+        handlers, owed = self.services.frames, self.owed
         frames = reader.feed(self._early)
         while True:
+            owed.begin()
             for frame in frames:
                 if frame[0] == Kind.CONTROL:
                     self._received_control(frame, nursery)
                 else:
                     handlers[frame[0]](self, frame)
+            if owed.end():
+                await self._writer.room()
             count = await receive_into(reader.buffer())
             if not count:
                 break

@@ -159,7 +159,9 @@ class Sharing:
     def _tell(self, reference: weakref.ref[Link], segment: int) -> None:
         link = reference()
         if link is not None:
+            link.owed.begin()
             link.notify(SharedReleased(segment))
+            link.owed.end()
 
     def close(self) -> None:
         """Close all segments; what others map stays readable there."""

@@ -41,11 +41,15 @@ _CREDIT, _BATCH = int(Kind.CREDIT), int(Kind.BATCH)
 
 
 class Writer:
-    """Writes the frames of one link."""
+    """Writes the frames of one link.
+
+    Attributes:
+        outbox: What is still to be written.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self._bell = Bell()
         self._idle = True
         self._gathered = 0
@@ -65,12 +69,12 @@ class Writer:
         keys: tuple[Hashable, ...] = (),
     ) -> None:
         """Add a frame; never waits."""
-        self._outbox.put(kind, flags, target, body, buffers, keys)
+        self.outbox.put(kind, flags, target, body, buffers, keys)
         self._noted(kind)
 
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
         """Add a short value, as `Outbox.gather` does; never waits."""
-        self._outbox.gather(batch, value, keys)
+        self.outbox.gather(batch, value, keys)
         self._noted(_BATCH)
 
     def _noted(self, kind: int) -> None:
@@ -78,7 +82,7 @@ class Writer:
         self._gathered = gathered = self._gathered + 1
         if not self._writing and kind != _CREDIT and (gathered >= _MOST_GATHERED or perf_counter() >= self._quiet_at):
             self._write_now()
-            if not self._rest and not self._outbox.pending:
+            if not self._rest and not self.outbox.pending:
                 return
         if self._idle:
             self._idle = False
@@ -86,7 +90,7 @@ class Writer:
 
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
-        dropped = self._outbox.abort_start(target)
+        dropped = self.outbox.abort_start(target)
         if dropped and self._idle:
             self._idle = False
             self._bell.ring()
@@ -100,11 +104,11 @@ class Writer:
     @property
     def full(self) -> bool:
         """Whether a sender that can wait should."""
-        return self._outbox.queued_bytes > HIGH_WATER
+        return self.outbox.queued_bytes > HIGH_WATER
 
     async def room(self) -> None:
         """Wait while more than `HIGH_WATER` bytes are not yet written, or until `release`."""
-        while self._outbox.queued_bytes > HIGH_WATER:
+        while self.outbox.queued_bytes > HIGH_WATER:
             if self._room is None:
                 self._room = trio.Event()
             room = self._room
@@ -122,7 +126,7 @@ class Writer:
         self._gathered = 0
         self._quiet_at = perf_counter() + _QUIET
         if not self._rest:
-            self._rest = self._outbox.take()
+            self._rest = self.outbox.take()
             self._rest = self._transport.write_now(self._rest)
 
     async def run(self) -> None:
@@ -131,7 +135,7 @@ class Writer:
         Raises:
             trio.BrokenResourceError: The peer is gone.
         """
-        outbox, write, write_now = self._outbox, self._transport.write, self._transport.write_now
+        outbox, write, write_now = self.outbox, self._transport.write, self._transport.write_now
         while True:
             while self._rest or outbox.pending:
                 buffers, self._rest = self._rest or outbox.take(), []

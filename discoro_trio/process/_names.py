@@ -89,6 +89,14 @@ class Entry:
         return Unregister(*self.key, self.address, self.public)
 
 
+class PublicHere(set[Entry]):
+    """The public names of what lives in one process: where there are none, jobs of others have no business."""
+
+    def names_coro(self, serial: int) -> bool:
+        """Tell whether a coroutine of the process has one."""
+        return any(entry.key[0] == CORO and entry.address.serial == serial for entry in self)
+
+
 class Registration:
     """A name that is on its way to where it is kept. Await it to know that it is there.
 
@@ -147,6 +155,7 @@ class Names:
 
     Attributes:
         client: In a server, the id of its computation's client; that process keeps the names.
+        public_here: The public names of what lives in this process.
     """
 
     def __init__(self, process: Process) -> None:
@@ -157,7 +166,7 @@ class Names:
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
         self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
-        self._public_here: set[Entry] = set()  # public names of what lives in this process
+        self.public_here: PublicHere = PublicHere()
         self._guests: dict[Link, dict[Entry, bytes]] = {}
         process.endpoint.parts[Names] = self
         services = process.endpoint.services
@@ -183,15 +192,6 @@ class Names:
 
     # --- for what lives in this process
 
-    @property
-    def anything_public(self) -> bool:
-        """Whether anything that lives in this process has a public name."""
-        return bool(self._public_here)
-
-    def is_public(self, serial: int) -> bool:
-        """Tell whether a coroutine of this process has a public name."""
-        return any(entry.key[0] == CORO and entry.address.serial == serial for entry in self._public_here)
-
     def register_coro(self, coro: Coro[Any], name: str, *, public: bool) -> Registration:
         """Register a name for a coroutine of this process, until it ends."""
         local = self._process.locals.get(coro.serial) if coro.home == self._process.id else None
@@ -213,7 +213,7 @@ class Names:
         directory = self._directory(entry)
         directory.add(EVERYBODY, entry.key, entry.address)
         if entry.public:
-            self._public_here.add(entry)
+            self.public_here.add(entry)
         registration = Registration()
         if link is None:
             registration.succeeded(lambda: self._drop_here(entry))
@@ -251,7 +251,7 @@ class Names:
                 self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def _drop_here(self, entry: Entry) -> None:
-        self._public_here.discard(entry)
+        self.public_here.discard(entry)
         self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
 
     async def locate(self, key: Key, location: Location | None) -> Address:

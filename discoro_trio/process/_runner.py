@@ -170,7 +170,7 @@ class Runner:
         ready = self._guest(link, frame.target).ready.pop(frame.target, None)
         if ready is not None:
             flags, body, buffers = ready
-            link.send(Kind.OUTCOME, frame.target, body, flags, buffers, (~frame.target,))
+            link.send_kept(Kind.OUTCOME, frame.target, body, flags, buffers, (~frame.target,))
 
     def _lost(self, link: Link) -> None:
         guest = self._guests.pop(link, None)

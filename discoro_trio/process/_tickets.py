@@ -107,7 +107,9 @@ class Tickets:
             return True
         if home != self._process.id:
             return False
-        return self._process.rcis.calls(link, serial) or (not end and self._process.names.is_public(serial))
+        return self._process.rcis.calls(link, serial) or (
+            not end and self._process.names.public_here.names_coro(serial)
+        )
 
     def check(self, link: Link, home: bytes, serial: int, *, end: bool) -> None:
         """Raise AuthenticationError where `allows` says no."""
@@ -164,7 +166,7 @@ class Tickets:
         if link.trust is Trust.LEASE and link.peer.process_id != self._process.names.client:
             text = "only who has the cluster's secret, or the client of the computation, introduces others"
             raise AuthenticationError(text)
-        if message.by_job and not self._process.names.anything_public:
+        if message.by_job and not self._process.names.public_here:
             text = "nothing here has a public name: processes of other computations have no business here"
             raise AuthenticationError(text)
         if not message.realm or message.realm in self._process.endpoint.credentials:

@@ -63,6 +63,16 @@ class Outbox:
         """The bytes not yet taken."""
         return COST * sum(map(len, self._batches)) + len(self._tail) + self._ready_bytes + self._queue_bytes
 
+    @property
+    def position(self) -> int:
+        """The bytes of all small frames that were ever put, those of open batches not yet."""
+        return self._taken + self._ready_bytes + len(self._tail)
+
+    @property
+    def taken(self) -> int:
+        """How many of these were taken."""
+        return self._taken
+
     def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
         self,
         kind: int,
@@ -172,7 +182,7 @@ class Outbox:
         busy = self._busy
         if content >= PART_SIZE or (keys and not busy.keys().isdisjoint(keys)):
             entry = _Queued(kind, target, header, pieces, keys)
-            entry.after = self._taken + self._ready_bytes + len(self._tail)
+            entry.after = self.position
             self._queue.append(entry)
             self._queue_bytes += content
             busy.update(entry.keys)

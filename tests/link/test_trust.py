@@ -252,7 +252,7 @@ async def test_replies_to_a_peer_that_does_not_read_them_are_bounded_and_all_arr
             for number in range(1, count + 1):
                 await peer.send_all(encode_header(Kind.CONTROL, REQUEST, number, len(request)) + request)
             await trio.testing.wait_all_tasks_blocked()
-            assert HIGH_WATER < here._writer._outbox.queued_bytes < HIGH_WATER + 2 * size
+            assert HIGH_WATER < here._writer.outbox.queued_bytes < HIGH_WATER + 2 * size
             received = 0
             while received < count * size:
                 received += len(await peer.receive_some())
