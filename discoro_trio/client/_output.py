@@ -106,7 +106,7 @@ class Display:
                 self._log(location, self._logged.decode(body))
                 return
             written = self._written.decode(body)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # of msgspec's all, and of text that is none
             message = f"malformed output: {error}"
             raise ProtocolError(message) from error
         self._take((server_id, serial, stream), location, written.coro, written.data)

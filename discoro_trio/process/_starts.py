@@ -146,9 +146,10 @@ class _Budget:
 
     size: int
     used: int = 0
-    waiting: deque[tuple[int, Callable[[], None]]] = attrs.Factory(deque)
+    waiting: deque[tuple[int, Callable[[], bool]]] = attrs.Factory(deque)
 
-    def want(self, size: int, go: Callable[[], None]) -> None:
+    def want(self, size: int, go: Callable[[], bool]) -> None:
+        """Call `go` when there is room; it tells whether that is still wanted."""
         self.waiting.append((size, go))
         self._serve()
 
@@ -159,8 +160,8 @@ class _Budget:
     def _serve(self) -> None:
         while self.waiting and (not self.used or self.used + self.waiting[0][0] <= self.size):
             size, go = self.waiting.popleft()
-            self.used += size
-            go()
+            if go():
+                self.used += size
 
 
 class Starts:
@@ -169,7 +170,8 @@ class Starts:
     def __init__(self, process: Process) -> None:
         self.hosts: dict[Link, Host] = {}
         self._budget = _Budget(config.result_budget)
-        self._fetching: dict[tuple[Link, int], int] = {}
+        # The sizes of outcomes that are on their way; None for those that were announced and wait for room.
+        self._fetching: dict[tuple[Link, int], int | None] = {}
         services = process.endpoint.services
         services.on_frame(Kind.STARTED, self._exists)
         services.on_frame(Kind.OUTCOME, self._ended)
@@ -207,13 +209,17 @@ class Starts:
         (size,) = SIZE.unpack(frame.body)
         if serial not in self._host(link, serial).started:
             return
+        if (link, serial) in self._fetching:
+            text = f"{link.peer_name} announced an outcome twice"
+            raise ProtocolError(text)
+        self._fetching[link, serial] = None
 
-        def fetch() -> None:
-            if not link.lost:
-                self._fetching[link, serial] = size
-                link.send(Kind.FETCH, serial)
-            else:
-                self._budget.give(size)
+        def fetch() -> bool:
+            if link.lost or (link, serial) not in self._fetching:  # it ended meanwhile
+                return False
+            self._fetching[link, serial] = size
+            link.send(Kind.FETCH, serial)
+            return True
 
         self._budget.want(size, fetch)
 

@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from discoro_trio import Location
-from discoro_trio.link import Link, Trust, _owed, _writer, control, transport_over
-from discoro_trio.link._requests import REQUEST
+from discoro_trio.link import _owed, _writer, control
 from discoro_trio.link._shared import Pool
 from discoro_trio.link._sharing import _HEAD, _PLACE, SharedOffer
 from discoro_trio.process._definitions import NUMBER
 from discoro_trio.process._mail import RECEIPT
-from discoro_trio.process._runner import Attach
-from discoro_trio.wire import FrameReader, Kind, PeerIdentity, dumps, encode_header
+from discoro_trio.wire import Kind, dumps
 from discoro_trio.wire._batch import encode_batches
 
-from .worlds import open_process, settle
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from discoro_trio.process import Process
-    from discoro_trio.wire import Frame
+from .peers import LANE, frame, open_peer
+from .worlds import settle
 
 KIB, MIB = 1 << 10, 1 << 20
 MOST = 64 * KIB
-LANE = 1 << 40
 NOBODY = LANE | 0xFFFF
 COUNT = 20_000
-
-
-class Peer:
-    """One that has proved itself, and reads what it wants to."""
-
-    def __init__(self, process: Process, link: Link, stream: trio.SocketStream) -> None:
-        self.process = process
-        self.link = link
-        self._stream = stream
-        self._reader = FrameReader(1 << 30)
-        self.stopped = False
-
-    @property
-    def waiting(self) -> int:
-        """The bytes that wait to be written to it."""
-        return self.link._writer.outbox.queued_bytes
-
-    async def send(self, data: bytes) -> None:
-        """Send without waiting for ever: it is not read any more at some time."""
-        if not self.stopped:  # after that, who knows what was sent
-            with trio.move_on_after(0.3) as scope:
-                await self._stream.send_all(data)
-            self.stopped = scope.cancelled_caught
-
-    async def frames(self, kind: Kind, count: int) -> list[Frame]:
-        """Read until so many frames of a kind have come."""
-        found: list[Frame] = []
-        while len(found) < count:
-            found += [one for one in self._reader.feed(await self._stream.receive_some()) if one.kind == kind]
-        return found
-
-
-@asynccontextmanager
-async def open_peer() -> AsyncIterator[Peer]:
-    """Give a peer of a process that takes starts."""
-    with trio.fail_after(20):
-        async with open_process() as process, trio.open_nursery() as nursery:
-            process.runner.open, process.runner.nursery = True, nursery
-            near, far = trio.socket.socketpair()
-            identity = PeerIdentity(secrets.token_bytes(16), "peer", Location("127.0.0.1", 9), b"")
-            link = Link(transport_over(trio.SocketStream(near)), identity, process.endpoint.services, Trust.SECRET)
-            process.endpoint._register(link)
-            await nursery.start(link.run)
-            async with trio.SocketStream(far) as stream:
-                peer = Peer(process, link, stream)
-                await peer.send(frame(Kind.CONTROL, 1, control.encode(Attach()), REQUEST))
-                await peer.frames(Kind.CONTROL, 1)
-                yield peer
-            await link.ended.wait()
-            nursery.cancel_scope.cancel()
-
-
-def frame(kind: Kind, target: int, body: bytes = b"", flags: int = 0, buffers: tuple[bytes, ...] = ()) -> bytes:
-    lengths = tuple(map(len, buffers))
-    return encode_header(kind, flags, target, len(body), lengths) + body + b"".join(buffers)
 
 
 BATCH = next(encode_batches([1]))
