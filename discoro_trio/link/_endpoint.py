@@ -69,6 +69,7 @@ class Endpoint:
         reach: The way to processes that cannot be dialled.
         services: What it does with what arrives.
         links: The links that are up, by the peer's process id.
+        tickets: Those of its keys that were made for one link each.
         parts: What the layers above keep once for each endpoint, by type.
     """
 
@@ -84,6 +85,7 @@ class Endpoint:
         self.links: dict[bytes, Link] = {}
         self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
+        self.tickets: set[bytes] = set()
         self._dials: dict[bytes | Location, _Dial] = {}
         self._dialed: dict[bytes, float] = {}  # when a link that this process opened was made
         self._self_lock = trio.Lock()
@@ -100,7 +102,7 @@ class Endpoint:
         """Serve one incoming connection: the handshake, then the link until it ends."""
         arrivals: list[_Dial] = []
         greeted = await self._welcome(stream, arrivals)
-        if greeted is None:
+        if greeted is None or self._is_taken(greeted[1]):  # it may have been taken meanwhile
             for arrival in arrivals:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
@@ -127,7 +129,13 @@ class Endpoint:
 
         Of two that cross, the one that the lower id opens wins, before any other frame. Theirs may come in while ours
         is being made, or just after it was; and as soon as theirs is accepted, no other one is opened here.
+
+        Raises:
+            AuthenticationError: It says that it is a process which has proved that better.
         """
+        if self._is_taken(peer):
+            message = f"a peer says that it is {peer.name}, to whom there is a connection under another key"
+            raise AuthenticationError(message)
         if self.id < peer.process_id:
             made = self._dialed.get(peer.process_id)
             if made is not None and trio.current_time() < made + config.MsgTimeout:
@@ -140,6 +148,17 @@ class Endpoint:
         self._dials.setdefault(peer.process_id, arrival)
         self._dials.setdefault(peer.location, arrival)
         return False
+
+    def _is_taken(self, peer: PeerIdentity) -> bool:
+        """Tell whether a peer must not take the place of the one that has its id.
+
+        An id is no secret, and who knows one key may not pose as those who know another: the code of one computation
+        not as a client or scheduler. What was inherited is nobody else's. A ticket proves less than all other keys.
+        """
+        old = self.links.get(peer.process_id)
+        if old is None or old.lost:
+            return False
+        return old.trust in Trust.KIN | Trust.CHILD or old.realm not in {peer.realm, *self.tickets}
 
     def _give_up(self, dial: _Dial) -> None:
         """Let those who wait for a connection look again."""

@@ -60,6 +60,9 @@ class Admit(Control, frozen=True):
     """Whether it is for a server of another computation."""
 
 
+MOST_OPEN = 1024
+"""The tickets that may wait to be used at one process."""
+
 _JOBS = Trust.LEASE | Trust.CHILD
 """The trust of links to servers, whose code is that of users."""
 
@@ -83,6 +86,7 @@ class Tickets:
         self._process = process
         self._heard: dict[bytes, Link] = {}
         self._admitted: dict[bytes, bool] = {}  # the realms of tickets, and whether each is for a job
+        self._open = 0  # tickets that still let somebody in
         services = process.endpoint.services
         services.on_request(Introduce, self._asked_to_introduce, trust=ANY)
         services.on_request(Admit, self._asked_to_admit, trust=ANY)
@@ -133,10 +137,13 @@ class Tickets:
             return await endpoint.link_to(placed.home, placed.location, placed.realm if known else process.realm)
         ticket = await self._ticket(placed, asked=0, by_job=process.names.client is not None)
         endpoint.credentials[ticket.realm] = Credential(ticket.realm, ticket.key)
+        endpoint.tickets.add(ticket.realm)
         try:
             return await endpoint.link_to(placed.home, placed.location, ticket.realm)
         finally:
             del endpoint.credentials[ticket.realm]
+            if placed.home not in endpoint.links:
+                self._forget(ticket.realm)
 
     async def _ticket(self, placed: Placed, *, asked: int, by_job: bool) -> Ticket:
         link = self._heard.get(placed.realm) or self._client()
@@ -163,24 +170,41 @@ class Tickets:
         return ticket
 
     async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
-        if link.trust is Trust.LEASE and link.peer.process_id != self._process.names.client:
+        process = self._process
+        of_client = link.peer.process_id == process.names.client and link.realm == process.realm
+        if link.trust is Trust.LEASE and not of_client:
             text = "only who has the cluster's secret, or the client of the computation, introduces others"
             raise AuthenticationError(text)
-        if message.by_job and not self._process.names.public_here:
+        if message.by_job and not process.names.public_here:
             text = "nothing here has a public name: processes of other computations have no business here"
             raise AuthenticationError(text)
-        if not message.realm or message.realm in self._process.endpoint.credentials:
+        if not message.realm or message.realm in process.endpoint.credentials:
             text = "a ticket must not stand for a key that is known by that name"
             raise AuthenticationError(text)
-        self._process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
+        if self._open >= MOST_OPEN:
+            text = f"{MOST_OPEN} tickets wait to be used here; try again in {config.MsgTimeout:g} s"
+            raise AuthenticationError(text)
+        process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
+        process.endpoint.tickets.add(message.realm)
         self._admitted[message.realm] = message.by_job
-        self._process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
+        self._open += 1
+        process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
         return Done()
 
     async def _expire(self, realm: bytes) -> None:
+        endpoint = self._process.endpoint
         await trio.sleep(config.MsgTimeout)
-        self._process.endpoint.credentials.pop(realm, None)
+        self._open -= 1
+        endpoint.credentials.pop(realm, None)
+        if all(link.realm != realm for link in endpoint.links.values()):
+            self._forget(realm)
+
+    def _forget(self, realm: bytes) -> None:
+        self._admitted.pop(realm, None)
+        self._process.endpoint.tickets.discard(realm)
 
     def _lost(self, link: Link) -> None:
         for realm in [realm for realm, other in self._heard.items() if other is link]:
             del self._heard[realm]
+        if link.realm not in self._process.endpoint.credentials:
+            self._forget(link.realm)

@@ -6,16 +6,17 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import trio
 
-from discoro_trio import AuthenticationError, DiscoroError, FileTransferError, PeerDisconnected
+from discoro_trio import AuthenticationError, DiscoroError, FileTransferError, PeerDisconnected, config
 from discoro_trio.link import Trust
-from discoro_trio.process import locate, send_file
+from discoro_trio.process import _tickets, locate, send_file
 from discoro_trio.process._addresses import Address
 from discoro_trio.process._keeper import AskOutcome, Monitor, Terminate
 from discoro_trio.process._names import CORO, Register
-from discoro_trio.process._tickets import Introduce
+from discoro_trio.process._tickets import Admit, Introduce
 from discoro_trio.wire import Credential, Kind, PeerIdentity
 
 from .computations import open_computation
@@ -162,4 +163,42 @@ async def test_a_job_registers_nothing_that_is_not_of_its_own_process() -> None:
                 request = Register(CORO, "name", Address.of(handle), public=True, scope=OTHER.realm)
                 with pytest.raises(DiscoroError, match="not of its own"):
                     await world.hostile.endpoint.links[through.id].request(request)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_came_by_a_ticket_lets_nobody_else_in_though_it_says_that_it_is_the_client() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        spawn(nursery, world.server, be_public, "service")
+        with world.hostile.entered():
+            link = await world.hostile.link_to(await locate("service"))
+        here = world.server.endpoint.links[world.hostile.id]
+        here.peer = attrs.evolve(here.peer, process_id=world.client.id)
+        with pytest.raises(AuthenticationError, match="introduces others"):
+            await link.request(Admit(b"r" * 16, b"k" * 32, by_job=False))
+        nursery.cancel_scope.cancel()
+
+
+async def test_tickets_are_few_and_nothing_is_left_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tickets, "MOST_OPEN", 3)
+    async with open_world() as world, trio.open_nursery() as nursery:
+        spawn(nursery, world.server, be_public, "service")
+        tickets, endpoint = world.server.tickets, world.server.endpoint
+        with world.hostile.entered():
+            found = await locate("service")
+            await world.hostile.link_to(found)
+            through = world.hostile.endpoint.links[world.its_client.id]
+            for _ in range(2):
+                await through.request(introduce(found))
+            with pytest.raises(AuthenticationError, match="3 tickets wait to be used"):
+                await through.request(introduce(found))
+        assert len(tickets._admitted) == len(endpoint.tickets) == 3
+        monkeypatch.setattr(config, "MsgTimeout", 0.001)
+        for realm in list(tickets._admitted):
+            await tickets._expire(realm)
+        assert endpoint.tickets == {endpoint.links[world.hostile.id].realm}
+        endpoint.links[world.hostile.id].close("the test is over")
+        await settle()
+        assert not endpoint.tickets
+        assert not tickets._admitted
+        assert not world.hostile.endpoint.tickets
         nursery.cancel_scope.cancel()
