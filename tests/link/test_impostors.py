@@ -80,9 +80,9 @@ async def test_nobody_takes_the_place_of_a_server_that_the_node_has_started() ->
     async with open_target() as target, open_under(SECRET) as impostor, trio.open_nursery() as nursery:
         ours, theirs = trio.socket.socketpair()
         peer = PeerIdentity(VICTIM, "server", target.location, b"")
-        link = await target.adopt(trio.SocketStream(ours), peer, nursery=nursery, trust=Trust.CHILD)
-        with pytest.raises(DiscoroError):
-            await impostor.link_to(target.id, target.location, b"")
-        assert target.links[VICTIM] is link
-        nursery.cancel_scope.cancel()
-        theirs.close()
+        with theirs:
+            link = await target.adopt(trio.SocketStream(ours), peer, nursery=nursery, trust=Trust.CHILD)
+            with pytest.raises(DiscoroError):
+                await impostor.link_to(target.id, target.location, b"")
+            assert target.links[VICTIM] is link
+            nursery.cancel_scope.cancel()
