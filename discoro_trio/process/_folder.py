@@ -59,6 +59,11 @@ def parts_untrusted(folder: str) -> list[str]:
     return parts
 
 
+def masked_untrusted(mode: int) -> int:
+    """Give what a file's mode elsewhere is worth here: nobody but the owner writes it or becomes somebody by it."""
+    return mode & 0o755
+
+
 @contextmanager
 def opened(root: Path, folder: str, *, create: bool) -> Iterator[int]:
     """Open a folder beneath another; give its descriptor.
@@ -166,7 +171,7 @@ class IncomingFile:
             message = f"{self.name!r} did not arrive as it was sent: {self.offset} of {self.size} bytes, or others"
             raise FileTransferError(message)
         try:
-            os.fchmod(self._file, stat.S_IMODE(mode) & 0o777 | 0o600)
+            os.fchmod(self._file, masked_untrusted(mode) | 0o600)
             self._give_name()
         except FileExistsError as error:
             message = f"{self.name!r} is there already; overwrite=True replaces it"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from ..wire._hosted import add_code_folders, client_module, forget_installed_nam
 from ..wire._missing import set_place
 from ..wire._origins import adopt_origin, resolve
 from ..wire._shipped import CodeRoot, Shipped, open_shipped
+from ._folder import masked_untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,4 +143,4 @@ def _write(packed: PackedFile, folder: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(packed.content)
-    path.chmod(stat.S_IMODE(packed.mode) & 0o777 | 0o400)
+    path.chmod(masked_untrusted(packed.mode) | 0o400)

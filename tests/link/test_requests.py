@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from discoro_trio import PeerDisconnected
-from discoro_trio.link import Done, serve_endpoint
+from discoro_trio.link import Done, _requests, serve_endpoint
 from discoro_trio.wire import Control
 
 if TYPE_CHECKING:
@@ -54,3 +54,26 @@ async def test_a_request_that_nobody_answers_is_given_up(autojump_clock: trio.te
         with pytest.raises(PeerDisconnected, match="did not reply to QuestionOfTests within 2 s"):
             await link.request(QuestionOfTests(), timeout=TIMEOUT)
         assert trio.current_time() - begun == pytest.approx(TIMEOUT)
+
+
+@pytest.mark.fault("F16")
+async def test_one_peer_has_so_many_requests_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "MOST_ANSWERING", 3)
+
+    async def be_silent(_link: Link, _question: QuestionOfTests) -> Done:
+        await trio.sleep_forever()
+
+    async with serve_endpoint() as endpoint, trio.open_nursery() as nursery:
+        endpoint.services.on_request(QuestionOfTests, be_silent)
+        link = await endpoint.link_at(endpoint.location)
+
+        async def ask() -> None:
+            with pytest.raises(PeerDisconnected):
+                await link.request(QuestionOfTests(), timeout=None)
+
+        for _ in range(3):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not link.lost
+        await ask()
+        assert link.lost

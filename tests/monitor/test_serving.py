@@ -200,6 +200,21 @@ async def test_connections_that_come_and_break_leave_nothing_open() -> None:
                 await trio.sleep(0.02)
 
 
+@pytest.mark.fault("F25")
+async def test_so_many_connections_are_taken_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_serving, "MOST_CONNECTIONS", 2)
+    async with serve(small_model()) as served, looking_on(served), await trio.open_tcp_stream("127.0.0.1", served.port):
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await answer_to(served, HEALTH) == b""
+
+
+@pytest.mark.fault("F25")
+async def test_a_head_without_an_end_is_refused() -> None:
+    endless = f"GET /healthz HTTP/1.1\r\n{HOST}\r\nX-Long: ".encode() + b"x" * (40 * _serving.KIB)
+    async with serve(small_model()) as served:
+        assert (await answer_to(served, endless)).startswith(b"HTTP/1.1 4")
+
+
 @pytest.mark.fault("F24")
 async def test_a_port_in_use_and_an_unknown_host_are_named() -> None:
     async with serve(small_model()) as served:

@@ -8,7 +8,8 @@ import stat
 import subprocess
 import sys
 import textwrap
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -214,6 +215,66 @@ async def test_a_link_that_is_swapped_in_during_the_transfer_leads_nowhere(root:
     incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
     incoming.close()
     assert all_files(root) == ["working/moved/name"]
+
+
+@pytest.mark.fault("F19")
+def test_a_folder_that_is_swapped_for_a_link_all_the_time_leads_nowhere(root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    over = threading.Event()
+
+    def swap() -> None:
+        number = 0
+        while not over.is_set():
+            with suppress(FileExistsError):  # the receiver was quicker, and has made a folder
+                (root / "way").symlink_to(outside)
+            number += 1
+            (root / "way").rename(root / f"away {number}")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    arrived = refused = 0
+    try:
+        while swapping.is_alive() and (arrived < 50 or refused < 50):
+            try:
+                incoming = IncomingFile(root, "way", "name", 3, overwrite=True)
+            except FileTransferError:
+                refused += 1
+                continue
+            incoming.write(b"new")
+            incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+            incoming.close()
+            arrived += 1
+    finally:
+        over.set()
+        swapping.join()
+    assert (arrived, refused) >= (50, 50)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize(("given", "here"), [(0o6777, 0o755), (0o400, 0o600)])
+async def test_a_mode_lets_nobody_else_write_the_file_and_makes_nobody_somebody_else(
+    root: Path, source: Path, given: int, here: int
+) -> None:
+    os.chmod(source, given)  # noqa: PTH101 - one call that does not wait
+    async with open_pair(root) as (_, two):
+        await send_file(two.endpoint.location, source)
+    assert stat.S_IMODE((root / "data.bin").stat().st_mode) == here
+
+
+@pytest.mark.fault("F20")
+async def test_one_peer_has_so_many_files_on_the_way_and_no_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_INCOMING", 3)
+    async with open_pair(root) as (one, two):
+        link = await one.endpoint.link_at(two.endpoint.location)
+        begun = [await link.request(files.BeginFile("", f"file {number}", 1, overwrite=False)) for number in range(3)]
+        with pytest.raises(FileTransferError, match="3 files are on the way"):
+            await link.request(files.BeginFile("", "one more", 1, overwrite=False))
+        assert isinstance(begun[0], files.FileBegun)
+        link.notify(files.DropFile(begun[0].transfer))
+        await link.request(files.BeginFile("", "one more", 1, overwrite=False))
+    assert not all_files(root)
 
 
 @pytest.mark.fault("F20")

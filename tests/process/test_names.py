@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import trio
 
-from discoro_trio import PeerDisconnected
+from discoro_trio import DiscoroError, PeerDisconnected
 from discoro_trio._errors import NameTaken
-from discoro_trio.process import Coro, Process, locate, open_coro
+from discoro_trio.process import Coro, Process, _names, locate, open_coro
 from discoro_trio.wire import Credential
 
 from .computations import open_computation
@@ -218,3 +218,16 @@ async def test_a_server_that_lost_its_client_says_so() -> None:
             async with open_coro() as coro:
                 with pytest.raises(PeerDisconnected, match="the client of this computation"):
                     coro.register("anything")
+
+
+async def test_one_process_registers_so_many_names_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_names, "MOST_NAMES", 2)
+    async with open_computation(1) as (_, (server,)), trio.open_nursery() as nursery:
+        owner = spawn(nursery, server, register_all, ["one", "two", "three"])
+        with server.entered(), pytest.raises(DiscoroError, match="at most 2 names"):
+            await owner.result()
+
+
+async def register_all(names: list[str], *, coro: Coro[Any]) -> None:
+    for name in names:
+        await coro.register(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import random
+from collections import Counter
 
 import attrs
 import msgspec
@@ -242,6 +244,39 @@ def test_ten_thousand_wrong_handshakes_are_refused_in_few_words() -> None:
         texts.add(str(caught.value))
     assert len(texts) <= 4
     assert all(len(text) < 200 and text.isprintable() for text in texts)
+
+
+@pytest.mark.fault("F14")
+def test_a_refusal_takes_no_more_of_keys_than_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: Counter[str] = Counter()
+    digest = hmac.digest
+
+    def counted(key: bytes, message: bytes, kind: str) -> bytes:
+        taken[whose] += 1
+        return digest(key, message, kind)
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    whose = "attempt"
+    attempt = client_end(Credential(b"", b"x" * 32))
+    first = attempt.start()
+    whose = "junk"
+    for junk in (b"", b"?", first[:-1], first[:500], changed(first, realm=b"of nobody")):
+        with pytest.raises(DiscoroError):
+            server_end().received(junk)
+    whose = "challenge"
+    server = server_end()
+    challenge = server.received(first)
+    assert challenge is not None
+    whose = "attempt"
+    proof = attempt.received(challenge)
+    assert proof is not None
+    whose = "refusal"
+    with pytest.raises(AuthenticationError):
+        server.received(proof)
+    assert not taken["junk"]
+    assert not taken["challenge"]
+    # The log names the key that is here by its fingerprint, as the one who tried does with his.
+    assert taken["refusal"] <= taken["attempt"] + 2
 
 
 @pytest.mark.fault("F17")
