@@ -1,11 +1,11 @@
 """Distributed communicating processes in Trio's structured concurrency.
 
-The map of the package: every public name is imported here from the private module that owns it.
+The map of the package: every public name, and where it is imported from; most are when they are first asked for.
 """
 
 import typing
 
-from . import _migration
+from . import _lazy, _migration
 from ._config import config
 from ._errors import (
     AuthenticationError,
@@ -37,34 +37,34 @@ from ._values import (
     Status,
     StatusLagged,
 )
-from .client import (
-    Computation,
-    ComputationNursery,
-    ComputationStatistics,
-    ProcScheduler,
-    Supervisor,
-    open_supervisor,
-)
-from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
-from .process import (
-    RCI,
-    Channel,
-    Coro,
-    Nursery,
-    current_coro,
-    del_file,
-    locate,
-    locate_channel,
-    locate_rci,
-    open_channel,
-    open_coro,
-    open_endpoint,
-    open_nursery,
-    send_file,
-)
 
 if typing.TYPE_CHECKING:
+    from .client import (
+        Computation,
+        ComputationNursery,
+        ComputationStatistics,
+        ProcScheduler,
+        Supervisor,
+        open_supervisor,
+    )
+    from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
     from .monitor import HTTPServer, open_http_server
+    from .process import (
+        RCI,
+        Channel,
+        Coro,
+        Nursery,
+        current_coro,
+        del_file,
+        locate,
+        locate_channel,
+        locate_rci,
+        open_channel,
+        open_coro,
+        open_endpoint,
+        open_nursery,
+        send_file,
+    )
 
 __all__ = [
     "RCI",
@@ -124,13 +124,46 @@ __all__ = [
 ]
 
 
+_find = _lazy.importer(
+    __name__,
+    {
+        "client": (
+            "Computation",
+            "ComputationNursery",
+            "ComputationStatistics",
+            "ProcScheduler",
+            "Supervisor",
+            "open_supervisor",
+        ),
+        "cluster": ("Node", "Scheduler", "open_cluster", "open_node", "open_scheduler"),
+        "monitor": ("HTTPServer", "open_http_server"),
+        "process": (
+            "RCI",
+            "Channel",
+            "Coro",
+            "Nursery",
+            "current_coro",
+            "del_file",
+            "locate",
+            "locate_channel",
+            "locate_rci",
+            "open_channel",
+            "open_coro",
+            "open_endpoint",
+            "open_nursery",
+            "send_file",
+        ),
+    },
+)
+
+
 def __getattr__(name: str) -> typing.Any:
-    """Import the monitor when it is first asked for: it would cost every program a part of its start."""
+    """Import a name when it is first asked for; say of one of the old system what has taken its place."""
     if name in _migration.PACKAGE:
         raise AttributeError(_migration.replaced("discoro", name, _migration.PACKAGE[name]))
-    if name not in {"HTTPServer", "open_http_server"}:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from . import monitor  # noqa: PLC0415 - see above
+    return _find(name)
 
-    return getattr(monitor, name)
+
+def __dir__() -> list[str]:
+    """List the public names, also before they are imported."""
+    return sorted({*globals(), *__all__})

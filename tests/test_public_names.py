@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import discoro_trio
+import discoro_trio.cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,10 +109,37 @@ def test_every_public_name_has_documentation_of_its_own(name: str) -> None:
     assert not documentation.startswith(f"{name}("), "that is a signature, not a sentence"
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    program = f"import sys, discoro_trio; print([name for name in {HEAVY!r} if name in sys.modules])"
+LATER = tuple(
+    f"discoro_trio.{name}"
+    for name in ("client", "cluster._node", "cluster._open", "cluster._scheduler", "link", "monitor", "process", "wire")
+)
+"""What the start of a cluster loads while the servers' template starts, or never."""
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("from discoro_trio import open_cluster", (*HEAVY, *LATER)),
+        ("import discoro_trio.cluster._server", (*HEAVY, *LATER[:4], "discoro_trio.monitor")),
+    ],
+    ids=["a program that opens a cluster", "the template"],
+)
+def test_nothing_is_imported_that_the_start_would_wait_for(code: str, unwanted: tuple[str, ...]) -> None:
+    program = f"import discoro_trio, sys; {code}; print([name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_are_listed_before_they_are_imported() -> None:
+    program = "import discoro_trio; print(set(discoro_trio.__all__) <= set(dir(discoro_trio)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_a_name_that_there_is_not_is_refused_by_each_package() -> None:
+    for package in (discoro_trio, discoro_trio.cluster):
+        with pytest.raises(AttributeError, match=f"{package.__name__}.*no attribute 'nonsense'"):
+            _ = package.nonsense
 
 
 def public_functions() -> dict[str, Callable[..., object]]:

@@ -1,7 +1,7 @@
 """The node's side of the template process: start it, have servers forked, hear of their ends, end it.
 
-This module owns the template's life and the traffic with it. One server as the node sees it is
-`_fork_process`'s; the program on the other side is `_template`.
+This module owns the template's life and the traffic with it. How it is started is with `_starting`; one server as
+the node sees it is `_fork_process`'s; the program on the other side is `_template`.
 
     async with open_template() as template:
         server = await template.fork(spec, folder=folder)
@@ -19,25 +19,25 @@ import math
 import os
 import signal
 import socket
-import subprocess
 import sys
-import sysconfig
 from array import array
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from . import _fork_wire as wire
 from ._fork_process import Exit, ServerProcess
-from ._template import OWN_PYTHONPATH, SERVER_MODULE
+from ._starting import SERVER_MODULE, start_template
 from ._template_os import kill_left_group
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from ._fork_process import OnOutput
+    from ._starting import StartedTemplate
 
 __all__ = ["Exit", "ServerProcess", "Template", "open_template"]
 
@@ -46,10 +46,6 @@ CLOSE_SECONDS = 3.0
 GONE_SECONDS = 1.0
 """How long servers whose template is lost are waited for after they were killed."""
 POLL_SECONDS = 0.002
-_SECRET = "DISCORO_SECRET"  # noqa: S105 (the name of a variable)
-# Not `-m`: the servers' `__main__` stays empty, so that a pickle which names it finds nothing of ours by mistake.
-# Garbage is not looked for while modules are loaded; `_template` turns that on again.
-PROGRAM = f"import gc; gc.disable(); from {__name__.rpartition('.')[0]}._template import main; main()"
 
 _Posted = tuple[wire.Request, ServerProcess | None]
 """A request to be sent; with the server whose descriptors go with it, if it is a fork."""
@@ -238,7 +234,9 @@ class Template:
 
 @asynccontextmanager
 @trio.lowlevel.enable_ki_protection
-async def open_template(*, server_module: str = SERVER_MODULE, folder: Path | None = None) -> AsyncIterator[Template]:
+async def open_template(
+    *, server_module: str = SERVER_MODULE, folder: Path | None = None, started: StartedTemplate | None = None
+) -> AsyncIterator[Template]:
     """Run a template process.
 
     Leaving the block kills the servers with their process groups, and the template, and waits until all are
@@ -247,13 +245,14 @@ async def open_template(*, server_module: str = SERVER_MODULE, folder: Path | No
     Args:
         server_module: The module whose function `main(spec, link, tail_fd)` a server runs.
         folder: What the template removes should this process be killed.
+        started: One that was started already, to be used instead of another with these arguments.
 
     Raises:
         OSError: The program could not be started.
 
     Cancelling leaves the block in the same way; that takes milliseconds, and a few seconds at the very most.
     """
-    process, channel = _start(server_module, folder)
+    process, channel = started or start_template(server_module, folder)
     failure: BaseException | None = None
     with channel:
         async with trio.open_nursery() as nursery:
@@ -266,63 +265,6 @@ async def open_template(*, server_module: str = SERVER_MODULE, folder: Path | No
                 await template.close()
     if failure is not None:
         raise failure
-
-
-def _start(server_module: str, folder: Path | None) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    near, far = socket.socketpair()
-    arguments = [str(far.fileno()), server_module, str(os.getpid()), str(folder or "")]
-    command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, *arguments]
-    # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        # From this thread, which runs trio as long as the block lasts, because the template asks for a signal
-        # at its end. (`trio.lowlevel.open_process` starts programs from a worker thread.)
-        process = subprocess.Popen(  # noqa: S603 (every argument is our own)
-            command,
-            env=_environment(),
-            pass_fds=(far.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            # What a terminal does to the node's group, as to stop it, is not done to who watches the node.
-            process_group=0,
-        )
-    except BaseException:
-        near.close()
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        far.close()
-    return process, near
-
-
-def _interpreter_options() -> list[str]:
-    """Give the options this interpreter runs with; never the working folder in front of the path."""
-    options = ["-P", *["-O"] * sys.flags.optimize]
-    if sys.flags.dont_write_bytecode:
-        options.append("-B")
-    for warning in sys.warnoptions:
-        options += ["-W", warning]
-    for name, value in sys._xoptions.items():  # noqa: SLF001 (it is documented)
-        options += ["-X", name if value is True else f"{name}={value}"]
-    return options
-
-
-def _environment() -> dict[str, str]:
-    """Give the environment, in which the template finds this package wherever it lies here.
-
-    Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
-    what lies beside the client's program. The template puts PYTHONPATH back as it was. The cluster's secret is not for
-    the code that runs on servers.
-    """
-    environment = dict(os.environ)
-    environment.pop(_SECRET, None)
-    own = environment.get("PYTHONPATH")
-    if own is not None:
-        environment[OWN_PYTHONPATH] = own
-    root = str(Path(__file__).parents[2])
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, root]))
-    return environment
 
 
 async def _wait_gone(pid: int) -> None:

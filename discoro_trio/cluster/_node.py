@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,6 +25,7 @@ from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
 from ._server_groups import ServerGroups
 from ._stacks import NodeStacks
+from ._starting import working_folder
 from ._stopped import replace_stopped
 from ._telling import Telling
 from ._users import Users
@@ -34,15 +33,14 @@ from ._vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from ..link import Endpoint, Link
     from ._forks import Exit, Template
     from ._seat import Server
+    from ._starting import StartedNode, StartedTemplate
 
 logger = logging.getLogger(__name__)
-
-FOLDER_PREFIX = "discoro-"
-"""Before the process id in the name of the folder that a node works in."""
 
 _PASSABLE = 0o711
 """Others may go through to a folder of theirs, and see no names."""
@@ -65,6 +63,7 @@ class Node:
         *,
         users: Users,
         embedded: bool = False,
+        started: StartedTemplate | None = None,
     ) -> None:
         self.location: Location = endpoint.location
         self.name: str = endpoint.identity.name
@@ -81,6 +80,7 @@ class Node:
         NodeStacks(endpoint, self._listening)
         self._telling = Telling(Vitals(folder, self._listening), self._listening, checkups.blocked)
         self._template: Template | None = None
+        self._started = started
         self._leasing = Leasing(endpoint, nursery, self._seats, folder, users)
         services = endpoint.services
         services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
@@ -153,7 +153,9 @@ class Node:
         """Keep all seats taken until cancelled; a template that ends is started again."""
         try:
             while True:
-                async with open_template(folder=self._passing) as template, trio.open_nursery() as nursery:
+                block = open_template(folder=self._passing, started=self._started)
+                self._started = None
+                async with block as template, trio.open_nursery() as nursery:
                     self._template = template
                     for seat in self._seats:
                         nursery.start_soon(self._keep_seat, seat, template, name=f"server {seat.number}")
@@ -256,6 +258,7 @@ async def serve_node(
     embedded: bool = False,
     groups: ServerGroups | None = None,
     users: Users | None = None,
+    started: StartedNode | None = None,
 ) -> AsyncIterator[Node]:
     """Keep a node's servers while the block lasts; when it is left, they have ended.
 
@@ -267,15 +270,16 @@ async def serve_node(
             not take its silence for its end.
         groups: What each server may take, and what holds it to that.
         users: As whom servers run; by default as the node does.
+        started: Its folder and template, if they are there already.
     """
     users = users or Users()
-    prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
+    with nullcontext(started.folder) if started else working_folder(dest_path) as folder:
         if users.all:
             os.chmod(folder, _PASSABLE)  # noqa: PTH101 - one call that does not wait
         try:
             async with open_background() as nursery:
-                node = Node(endpoint, nursery, servers, Path(folder), users=users, embedded=embedded)
+                template = started.template if started else None
+                node = Node(endpoint, nursery, servers, folder, users=users, embedded=embedded, started=template)
                 node.leave_files_at(dest_path)
                 node.hold_servers(groups or ServerGroups())
                 await nursery.start(node.keep_servers)

@@ -1,8 +1,7 @@
-"""Opens schedulers and nodes for the programs and for clients."""
+"""Opens schedulers and nodes for the programs and for clients; of a cluster, what follows on `_open_cluster`."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -21,9 +20,11 @@ from ._options import check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from ._scheduler import Scheduler
 from ._server_groups import open_groups
+from ._starting import check_dest_path
 from ._users import check_users
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Sequence
 
     import trio
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from .._values import Location
     from ..link import Peers, Ports
     from ._node import Node
+    from ._starting import StartedNode
 
-_CPUS, _DEST_PATH, _SERVE, _TCP_PORTS = "cpus", "dest_path", "serve", "tcp_ports"  # the options
+_CPUS, _SERVE, _TCP_PORTS = "cpus", "serve", "tcp_ports"  # the options
 _MAX_FILE_SIZE = "max_file_size"
 
 
@@ -60,43 +62,20 @@ def current_scheduler() -> Scheduler | None:
 
 
 @asynccontextmanager
-async def open_cluster(
-    servers: int | None = None,
+async def run_cluster(
+    started: StartedNode,
+    servers: int | None,
     *,
-    nodes: Sequence[str | Location] = (),
-    discover: bool = False,
-    zombie_period: float | None = None,
-    pulse_interval: float | None = None,
-    dest_path: str | os.PathLike[str] | None = None,
-    max_file_size: int | None = None,
-    **endpoint_options: Unpack[EndpointKeywords],
+    nodes: Sequence[str | Location],
+    discover: bool,
+    zombie_period: float | None,
+    pulse_interval: float | None,
+    dest_path: Path | None,
+    max_file_size: int | None,
+    endpoint_options: EndpointKeywords,
 ) -> AsyncIterator[Scheduler]:
-    """Run servers on this machine, and a private scheduler for them, while the block lasts.
-
-    Args:
-        servers: How many; by default one a processor.
-        nodes: Addresses of further nodes, as for `open_scheduler`.
-        discover: Whether nodes on the network are found and used too; they are not by default.
-        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
-        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
-        dest_path: The folder for the working folders; by default the system's for temporary files.
-        max_file_size: The most bytes of a file that this program and its servers take from others; None for any.
-        endpoint_options: Those of `open_endpoint`. The secret lives in this program only, unless one is given or
-            nodes of the network are used.
-
-    Yields:
-        The scheduler; computations in the block find it by themselves.
-
-    Raises:
-        ValueError: An option cannot work; the text names it.
-
-    When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
-    """
-    if servers is not None and servers < 1:
-        message = f"servers must be 1 or more, not {servers!r}; leave it out for one a processor"
-        raise ValueError(message)
+    """Be what `open_cluster` opens, once the node is started; the other arguments are as there."""
     count = processors() if servers is None else servers
-    folder = check_dest_path(dest_path)
     private = not (nodes or discover)
     peers = await check_peers(nodes, discover=discover)
     options = _options(endpoint_options, everywhere=False)
@@ -105,8 +84,9 @@ async def open_cluster(
         process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
         token = _scheduler.set(scheduler)
+        block = serve_node(endpoint, servers=count, dest_path=dest_path, embedded=True, started=started)
         try:
-            async with serve_node(endpoint, servers=count, dest_path=folder, embedded=True) as node:
+            async with block as node:
                 await node.join(await endpoint.link_at(endpoint.location))
                 if not private:
                     presence = Presence(endpoint, Role.PRIVATE, Role.NODE)
@@ -300,25 +280,3 @@ def check_cpus(cpus: int) -> int:
     if not 0 < count <= there:
         raise OptionError(_CPUS, f"{cpus} does not fit the {there} processors that there are")
     return count
-
-
-def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
-    """Give a folder in which working folders can be made, and make it if it is missing.
-
-    Raises:
-        OptionError: It cannot be made or written.
-    """
-    if path is None:
-        return None
-    folder = Path(path).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(_DEST_PATH, f"{folder} cannot be made: {error.strerror}") from error
-    probe = folder / f".discoro-probe-{os.getpid()}"
-    try:
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        raise OptionError(_DEST_PATH, f"{folder} cannot be written: {error.strerror}") from error
-    return folder

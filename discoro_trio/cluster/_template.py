@@ -1,6 +1,7 @@
-"""The template process of a node, which `_forks` starts: its arguments are those of `main`.
+"""The template process of a node, which `_starting` starts: its arguments are those of `main`.
 
-It has the server's modules imported and forks servers from itself, which is quick and shares their memory.
+It has the server's modules imported and forks servers from itself, which is quick and shares their memory; the rest of
+the package, which jobs may use, it imports once it has time.
 This module owns its start, its loop and its end; `_fork_wire` has the messages, `_template_child` what a
 server does after the fork, `_template_watch` whom the node's silence ends, `_forks` the node's side.
 
@@ -25,19 +26,47 @@ import time
 from typing import TYPE_CHECKING
 
 from . import _fork_wire as wire
+from ._starting import OWN_PYTHONPATH
 from ._template_child import run_server
 from ._template_os import die_with_parent, kill_group, reap_one, set_process_name
 from ._template_watch import REASON, NodeWatch
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from ._template_child import ServerMain
 
-SERVER_MODULE = "discoro_trio.cluster._server"
-OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
-"""The environment variable that keeps the user's PYTHONPATH, while that holds the path of the node."""
 END_SECONDS = 2.0
 """How long servers that were killed are waited for, so that they can be reaped."""
 MAX_FDS = 16 * wire.FORK_FDS
+REST = "discoro_trio.client"
+"""What jobs may use of the package, and servers do not need to start."""
+REST_SECONDS = 1.0
+
+
+class Leisure:
+    """When there is time to import what the first servers start without: a second after they were forked, once."""
+
+    def __init__(self) -> None:
+        self._due = math.inf
+        self._known = False
+
+    def forked(self, now: float) -> None:
+        """Note that a server was forked."""
+        if not self._known:
+            self._known = True
+            self._due = now + REST_SECONDS
+
+    def due(self) -> float:
+        """Give the time; infinity for never."""
+        return self._due
+
+    def take(self, now: float) -> bool:
+        """Tell whether it is time; only once."""
+        if now < self._due:
+            return False
+        self._due = math.inf
+        return True
 
 
 class TemplateProgram:
@@ -55,6 +84,7 @@ class TemplateProgram:
         self._pid = os.getpid()
         self._wake_fd = _signal_fd()
         self._heard = True
+        self._leisure = Leisure()
 
     def run(self) -> None:
         """Serve until the node's socket ends or SIGTERM comes; then end every server."""
@@ -64,14 +94,16 @@ class TemplateProgram:
             poll.register(self._wake_fd, select.POLLIN)
             while self._take_ready([fd for fd, _event in poll.poll(self._milliseconds())]):
                 self._look(time.monotonic())
+                if self._leisure.take(time.monotonic()):
+                    import_frozen(REST)
         except ConnectionError:
             pass  # The node is gone.
         finally:
             self._end()
 
     def _milliseconds(self) -> float | None:
-        """Give the time until the node is to be asked; None if it is not."""
-        due = self._watch.due()
+        """Give the time until the node is to be asked, or the rest to be loaded; None if neither is."""
+        due = min(self._watch.due(), self._leisure.due())
         return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000
 
     def _look(self, now: float) -> None:
@@ -112,6 +144,7 @@ class TemplateProgram:
             self._signal(request)
 
     def _fork(self, request: wire.Fork) -> None:
+        self._leisure.forked(time.monotonic())
         fds, self._fds = self._fds[: wire.FORK_FDS], self._fds[wire.FORK_FDS :]
         try:
             pid = self._fork_process(request, fds)
@@ -194,6 +227,15 @@ def _read_signals(fd: int) -> bytes:
         return b""
 
 
+def import_frozen(name: str) -> ModuleType:
+    """Import a module, and keep what is there then out of all later collections of garbage; none happens meanwhile."""
+    gc.disable()
+    module = importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
+    return module
+
+
 def _restore_python_path() -> None:
     os.environ.pop("PYTHONPATH", None)
     own = os.environ.pop(OWN_PYTHONPATH, None)
@@ -219,9 +261,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     module, node, folder = sys.argv[2], int(sys.argv[3]), sys.argv[4]
     del sys.argv[1:]
-    server_main: ServerMain = importlib.import_module(module).main
-    gc.freeze()
-    gc.enable()
+    server_main: ServerMain = import_frozen(module).main
     TemplateProgram(channel, server_main).run()
     if folder and os.getppid() != node:
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio.cluster._forks import open_template
+from discoro_trio.cluster._template import Leisure
 from discoro_trio.cluster._template_watch import NodeWatch
 from tests.cli.programs import SECRET, free_udp_port, running
 
@@ -30,6 +31,31 @@ def looks(watch: NodeWatch, *, until: float, answers: bool) -> Iterator[tuple[fl
         if answers:
             watch.heard()
         now = watch.due()
+
+
+def test_the_rest_is_imported_a_second_after_the_first_server_and_once() -> None:
+    leisure = Leisure()
+    assert not leisure.take(100.0)
+    leisure.forked(100.0)
+    leisure.forked(100.9)
+    assert leisure.due() == 101.0
+    assert not leisure.take(100.9)
+    assert leisure.take(101.1)
+    leisure.forked(102.0)
+    assert not leisure.take(200.0)
+
+
+async def test_servers_that_are_forked_late_have_the_whole_package(discoro_cluster: discoro.Scheduler) -> None:
+    """The clients' part is imported by the template a second after it forked the first."""
+    with trio.fail_after(30):
+        while True:
+            async with discoro.Computation([has_client]).schedule() as computation:
+                if await computation.run_result(has_client):
+                    return
+
+
+async def has_client() -> bool:
+    return "discoro_trio.client" in sys.modules
 
 
 @pytest.mark.spec("S52")

@@ -1,0 +1,168 @@
+"""What a node needs before anything else: the folder that it works in, and its template process, which then starts.
+
+A template takes as long to start as all the rest of a node, so `open_cluster` starts one first and loads the rest
+meanwhile. So this module imports next to nothing. The traffic with a template is with `_forks`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER_PREFIX = "discoro-"
+"""Before the process id in the name of the folder that a node works in."""
+SERVER_MODULE = "discoro_trio.cluster._server"
+OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
+"""The environment variable that keeps the user's PYTHONPATH, while that holds the path of the node."""
+_DEST_PATH = "dest_path"  # the option
+_SECRET = "DISCORO_SECRET"  # noqa: S105 (the name of a variable)
+# Not `-m`: the servers' `__main__` stays empty, so that a pickle which names it finds nothing of ours by mistake.
+# Garbage is not looked for while modules are loaded; `_template` turns that on again.
+PROGRAM = f"import gc; gc.disable(); from {__name__.rpartition('.')[0]}._template import main; main()"
+
+
+class StartedTemplate(NamedTuple):
+    """A template process that has been started, and may not be ready yet."""
+
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+
+
+class StartedNode(NamedTuple):
+    """The first parts of a node."""
+
+    folder: Path
+    template: StartedTemplate
+
+
+@contextmanager
+def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
+    """Make the folder and start the template of a node; both are gone when the block is left.
+
+    Args:
+        dest_path: Where the folder is made; by default with the system's temporary files, and what is there goes even
+            if this process is killed.
+
+    Raises:
+        OSError: The program could not be started.
+    """
+    with working_folder(dest_path) as folder:
+        template = start_template(SERVER_MODULE, folder if dest_path is None else None)
+        try:
+            yield StartedNode(folder, template)
+        finally:
+            # Whoever has taken it has ended it.
+            template.channel.close()
+            if template.process.returncode is None:
+                template.process.kill()
+                template.process.wait()
+
+
+@contextmanager
+def working_folder(dest_path: Path | None) -> Iterator[Path]:
+    """Make the folder that a node works in, and remove it in the end."""
+    prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
+    """Give a folder in which working folders can be made, and make it if it is missing.
+
+    Raises:
+        OptionError: It cannot be made or written.
+    """
+    if path is None:
+        return None
+    folder = Path(path).absolute()
+    problem = _try_out(folder)
+    if problem is not None:
+        from ..link import OptionError  # noqa: PLC0415 - the template is not to wait for it
+
+        verb, error = problem
+        raise OptionError(_DEST_PATH, f"{folder} cannot be {verb}: {error.strerror}") from error
+    return folder
+
+
+def _try_out(folder: Path) -> tuple[str, OSError] | None:
+    """Make a folder and one in it; say what cannot be done, if something cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return "made", error
+    probe = folder / f".discoro-probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        return "written", error
+    return None
+
+
+def start_template(server_module: str, folder: Path | None) -> StartedTemplate:
+    """Start a template: what its servers run, and the folder that it removes should this process be killed."""
+    near, far = socket.socketpair()
+    arguments = [str(far.fileno()), server_module, str(os.getpid()), str(folder or "")]
+    command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, *arguments]
+    # Blocked, not ignored: a Ctrl-C before the template can ignore it must end neither it nor be lost here.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # From this thread, which runs trio as long as the block lasts, because the template asks for a signal
+        # at its end. (`trio.lowlevel.open_process` starts programs from a worker thread.)
+        process = subprocess.Popen(  # noqa: S603 (every argument is our own)
+            command,
+            env=_environment(),
+            pass_fds=(far.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # What a terminal does to the node's group, as to stop it, is not done to who watches the node.
+            process_group=0,
+        )
+    except BaseException:
+        near.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        far.close()
+    return StartedTemplate(process, near)
+
+
+def _interpreter_options() -> list[str]:
+    """Give the options this interpreter runs with; never the working folder in front of the path."""
+    options = ["-P", *["-O"] * sys.flags.optimize]
+    if sys.flags.dont_write_bytecode:
+        options.append("-B")
+    for warning in sys.warnoptions:
+        options += ["-W", warning]
+    for name, value in sys._xoptions.items():  # noqa: SLF001 (it is documented)
+        options += ["-X", name if value is True else f"{name}={value}"]
+    return options
+
+
+def _environment() -> dict[str, str]:
+    """Give the environment, in which the template finds this package wherever it lies here.
+
+    Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
+    what lies beside the client's program. The template puts PYTHONPATH back as it was. The cluster's secret is not for
+    the code that runs on servers.
+    """
+    environment = dict(os.environ)
+    environment.pop(_SECRET, None)
+    own = environment.get("PYTHONPATH")
+    if own is not None:
+        environment[OWN_PYTHONPATH] = own
+    root = str(Path(__file__).parents[2])
+    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, root]))
+    return environment
