@@ -78,6 +78,12 @@ def load_files(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) ->
     return _fingerprint(certificate)
 
 
+def chain_size(certfile: Path) -> int:
+    """Give the bytes of all certificates in a file that `load_files` has taken."""
+    found = x509.load_pem_x509_certificates(certfile.read_bytes())
+    return sum(len(one.public_bytes(Encoding.DER)) for one in found)
+
+
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
     """Give a file name for bytes that reach no disk, since contexts read keys from files only."""

@@ -10,6 +10,10 @@ neither accepts the other. The client therefore checks no signature of an author
 
 Both ends decide by the addresses of the connection alone, before the first byte, so that no byte of an attacker can
 talk them out of encryption.
+
+Before TLS the client sends `PREFACE`, always the same. A server answers the first message of TLS with its certificates,
+which are longer than that message; so whoever has not sent the preface gets no answer, and whoever has gets less than
+he sent. It says, too, that this is no scanner or browser that a key need be made for.
 """
 
 from __future__ import annotations
@@ -36,9 +40,20 @@ if TYPE_CHECKING:
 Wrapped = tuple[Transport, Binding]
 """A connection to shake hands over, and what the handshake has to bind."""
 
+PREFACE = b"discoro_trio under TLS 1.3\n".ljust(8192, b"\0")
+"""What a client sends before TLS begins."""
+
+LONGEST_CHAIN = 7000
+"""The most bytes of the certificates that a server presents; what it says besides takes less than 1,200."""
+
 _ServerSide = tuple[ssl.SSLContext, bytes]  # with the SHA-256 of the certificate that the context presents
 
-_KEYFILE, _CAFILE = "keyfile", "cafile"  # the options
+_CERTFILE, _KEYFILE, _CAFILE = "certfile", "keyfile", "cafile"  # the options
+
+_NO_TLS = (
+    "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
+    "is something between them that turns one kind of address into the other?"
+)
 
 
 class Tls:
@@ -82,8 +97,10 @@ class Tls:
         """
         if not self._leaves_machine(stream):
             return transport_over(stream), Binding()
+        below = transport_over(stream)
+        await _receive_preface_untrusted(below)
         context, fingerprint = self._server
-        transport = TlsTransport(transport_over(stream), context, server_side=True)
+        transport = TlsTransport(below, context, server_side=True)
         await _shake_hands(transport)
         return transport, Binding(tls=True, fingerprint=fingerprint)
 
@@ -99,7 +116,9 @@ class Tls:
         """
         if not self._leaves_machine(stream):
             return transport_over(stream), Binding()
-        transport = TlsTransport(transport_over(stream), self._client, server_side=False)
+        below = transport_over(stream)
+        await below.write([PREFACE])
+        transport = TlsTransport(below, self._client, server_side=False)
         await _shake_hands(transport)
         return transport, Binding(tls=True, fingerprint=hashlib.sha256(transport.certificate).digest())
 
@@ -149,6 +168,18 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
+async def _receive_preface_untrusted(below: Transport) -> None:
+    memory, count = memoryview(bytearray(len(PREFACE))), 0
+    while count < len(PREFACE):
+        more = await below.receive_into(memory[count:])
+        if not more:
+            message = "the peer closed the connection before TLS began"
+            raise trio.BrokenResourceError(message)
+        count += more
+        if memory[:count] != PREFACE[:count]:
+            raise ProtocolError(_NO_TLS)
+
+
 async def _shake_hands(transport: TlsTransport) -> None:
     try:
         await transport.shake_hands()
@@ -156,11 +187,7 @@ async def _shake_hands(transport: TlsTransport) -> None:
         message = f"no authority in cafile vouches for the peer's certificate: {error.verify_message}"
         raise AuthenticationError(message) from error
     except ssl.SSLError as error:
-        message = (
-            "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
-            "is something between them that turns one kind of address into the other?"
-        )
-        raise ProtocolError(message) from error
+        raise ProtocolError(_NO_TLS) from error
 
 
 def _context(protocol: ssl._SSLMethod) -> ssl.SSLContext:
@@ -176,7 +203,12 @@ def _server_side(certfile: Path | None = None, keyfile: Path | None = None) -> _
     context.num_tickets = 0  # connections live long; nobody resumes one
     if certfile is None:
         return context, _certificate.load_made_here(context)
-    return context, _certificate.load_files(context, certfile, keyfile)
+    fingerprint = _certificate.load_files(context, certfile, keyfile)
+    size = _certificate.chain_size(certfile)
+    if size > LONGEST_CHAIN:
+        problem = f"the certificates in {certfile} have {size} bytes; strangers are sent {LONGEST_CHAIN} at most"
+        raise OptionError(_CERTFILE, f"{problem}, so leave out the authorities that peers have in cafile")
+    return context, fingerprint
 
 
 def _load_authorities(context: ssl.SSLContext, file: Path) -> None:

@@ -19,7 +19,7 @@ from discoro_trio._errors import AuthenticationError, DiscoroError, ProtocolErro
 from discoro_trio._values import Location
 from discoro_trio.link._greeting import greet, welcome
 from discoro_trio.link._option_error import OptionError
-from discoro_trio.link._tls import Tls, is_local, is_loopback
+from discoro_trio.link._tls import PREFACE, Tls, is_local, is_loopback
 from discoro_trio.link._tls_transport import TlsTransport
 from discoro_trio.wire import Binding, Credential, FrameReader, Identity, Kind, encode_header
 
@@ -135,6 +135,7 @@ async def test_what_a_stream_in_general_cannot_write_at_once_is_kept() -> None:
 async def test_a_peer_that_ends_its_side_in_good_order_is_at_its_end() -> None:
     client, server = trio.testing.memory_stream_pair()
     ours = Tls(always=True)._client
+    await client.send_all(PREFACE)
     stream = trio.SSLStream(client, ours)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.do_handshake)
@@ -207,6 +208,7 @@ async def test_a_client_of_an_older_tls_is_refused() -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
+    await client.send_all(PREFACE)
     refused: list[Exception] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(attempt, refused, trio.SSLStream(client, context).do_handshake)
@@ -217,10 +219,11 @@ async def test_a_client_of_an_older_tls_is_refused() -> None:
 
 
 @pytest.mark.fault("F13")
+@pytest.mark.parametrize("before", [b"", PREFACE[:100], PREFACE])
 @pytest.mark.parametrize("first", [b"\x0d" + bytes(19), b"\x80\x05cos\nsystem\n.", b"GET / HTTP/1.1\r\n\r\n"])
-async def test_plain_bytes_are_no_way_in(first: bytes) -> None:
+async def test_plain_bytes_are_no_way_in(before: bytes, first: bytes) -> None:
     client, server = trio.testing.memory_stream_pair()
-    await client.send_all(first)
+    await client.send_all(before + first)
     with pytest.raises(ProtocolError, match=r"does not speak TLS 1\.3"):
         await Tls(always=True).wrap_server(server)
 
