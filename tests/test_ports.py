@@ -6,8 +6,11 @@ import os
 import pickle
 import secrets
 import socket
+import stat
 import sys
+import tempfile
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,12 +20,11 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import Location
+from discoro_trio.cluster import FOLDER_PREFIX
 from discoro_trio.wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
+    from collections.abc import AsyncIterator, Iterator
 SECONDS = 60
 UDP_PORT = 51377
 """Not that of a cluster that may be in use here."""
@@ -100,12 +102,32 @@ async def test_no_port_answers_a_stranger_with_more_than_he_sent() -> None:
             discoro.Computation([double]).schedule() as computation,
         ):
             assert await computation.run_result(double, 2) == 4
+            check_inside(node, scheduler, psutil.Process())
             found = set().union(*(ports(process) for process in (node, scheduler, psutil.Process())))
             measured = {(kind, port): await exchange(kind, port) for kind, port in sorted(found)}
     assert {kind for kind, _ in measured} == {socket.SOCK_STREAM, socket.SOCK_DGRAM}
     for pairs in measured.values():
         assert all(received <= sent for sent, received in pairs), measured
     assert any(received for pairs in measured.values() for _, received in pairs)  # a handshake is answered
+
+
+def check_inside(*processes: psutil.Process) -> None:
+    """Check that on this machine, too, there is nothing for others: no socket with a name, no folder that is open."""
+    for one in {each for process in processes for each in (process, *process.children(recursive=True))}:
+        assert {str(connection.laddr) for connection in one.net_connections("unix")} <= {""}
+        segments = [path.name for path in opened(one) if path.name.startswith("memfd:")]
+        assert all(name.startswith("memfd:discoro ") for name in segments)
+    folders = list(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"))
+    ours = [folder for folder in folders if any(f"-{one.pid}-" in folder.name for one in processes)]
+    assert ours
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in ours} == {0o700}
+
+
+def opened(process: psutil.Process) -> Iterator[Path]:
+    """Give what a process has open, by its names."""
+    for path in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield path.readlink()
 
 
 async def exchange(kind: int, port: int) -> list[tuple[int, int]]:

@@ -59,8 +59,11 @@ def save_config(ctx: click.Context, path: str) -> None:
         click.echo(text, nl=False)
         return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if os.path.isfile(path):  # noqa: PTH113 - of a pipe or a terminal nothing is kept
+                os.fchmod(descriptor, 0o600)  # of one that was there, before the secret is in it
+                os.ftruncate(descriptor, 0)
             file.write(text)
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}"

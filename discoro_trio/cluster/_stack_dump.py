@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _SIGNAL = signal.SIGQUIT
 _PATIENCE = 1.0
 """Seconds that a server has to write its stack; one that was stopped does not."""
+LONGEST = 1024 * 1024
+"""The most bytes of a stack that are read."""
 _POLL = 0.01
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
 _PROGRAM = "<string>"
@@ -48,8 +50,15 @@ async def dumped(server: Server) -> list[str]:
         with trio.move_on_after(_PATIENCE):
             while not _ALL_WRITTEN.search(text):
                 await trio.sleep(_POLL)  # there is no event
-                text = await file.read_text(encoding="utf-8", errors="backslashreplace")
+                text = await _read_untrusted(file)
         return users_frames(text)
+
+
+async def _read_untrusted(file: trio.Path) -> str:
+    """Read what a stack can be; a job could write more, and without end."""
+    async with await file.open("rb") as opened:
+        written: bytes = await opened.read(LONGEST)
+    return written.decode(errors="backslashreplace")
 
 
 def users_frames(text: str) -> list[str]:

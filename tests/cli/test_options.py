@@ -135,6 +135,18 @@ def test_every_option_is_saved_and_read_from_the_file(row: Row, capsys: Capsys, 
     assert read(program, capsys, "--config", str(file)) == {name: value}
 
 
+@pytest.mark.parametrize("program", [run_node, run_discoro])
+def test_a_file_that_others_could_read_is_closed_to_them_before_options_are_saved_in_it(
+    program: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("longer than what comes\n" * 9, encoding="ascii")
+    file.chmod(0o644)
+    assert status_of(program, "--secret", "of the test", "--save_config", str(file)) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text(encoding="ascii") == 'secret = "of the test"\n'
+
+
 @pytest.mark.fault("F24")
 @pytest.mark.parametrize(
     ("program", "name", "wrong"), [(program, name, wrong) for program, name, _, _, wrong in EVERY if wrong]
