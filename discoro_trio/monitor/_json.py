@@ -29,12 +29,20 @@ def refuse(status: int, text: str) -> Response:
     return answer({"error": text}, status)
 
 
+def object_untrusted(data: bytes | str) -> dict[str, Any]:
+    """Read a JSON object; ValueError if it is none."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise ValueError(message) from error
+
+
 async def body_untrusted() -> dict[str, Any] | Response:
     """Read the JSON object that a request carries; what is none gives the answer that says so."""
     if request.mimetype != JSON:
         return refuse(415, f"send {JSON}")
     try:
-        found = msgspec.json.decode(await request.get_data(), type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
+        return object_untrusted(await request.get_data())
+    except ValueError as error:
         return refuse(400, f"that is no JSON object: {error}")
-    return found

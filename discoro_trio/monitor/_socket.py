@@ -14,7 +14,7 @@ import trio
 from quart import websocket
 
 from ._hub import Browser
-from ._json import parts
+from ._json import object_untrusted, parts
 from ._query import QueryError, read_query_untrusted
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ async def _listen(socket: Any, browser: Browser) -> None:
     while True:
         text = await socket.receive()
         try:
-            asked = msgspec.json.decode(text, type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError):
+            asked = object_untrusted(text)
+        except ValueError:
             await socket.close(_POLICY_VIOLATION, "that is no JSON object")
             return
         _answer(asked, browser)

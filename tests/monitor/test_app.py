@@ -203,7 +203,20 @@ async def test_what_is_wrong_or_not_allowed_is_refused(
 
 @pytest.mark.fault("F25")
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"ids": "good"}', b'{"ids": []}', b'{"ids": [1]}', b"[" * 100_000, b"\xff"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"ids": "good"}',
+        b'{"ids": []}',
+        b'{"ids": [1]}',
+        b"[" * 100_000,
+        b"\xff",
+        b'{"ids": "\xff"}',
+        b'{"\xff": 1}',
+        b'{"a": ' + b"[" * 100_000,
+    ],
 )
 async def test_a_body_that_is_not_understood_is_refused(nursery: trio.Nursery, body: bytes) -> None:
     app, _, target = make(nursery)

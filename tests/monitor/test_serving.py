@@ -130,13 +130,14 @@ async def test_a_stream_asked_for_by_another_site_is_refused(headers: list[tuple
 
 
 @pytest.mark.fault("F25")
-async def test_what_a_browser_asks_wrongly_is_answered_and_what_is_no_json_ends_the_stream() -> None:
+@pytest.mark.parametrize("last", ["not json", b'{"watch": "\xff"}', '{"watch": ' + "[" * 10_000])
+async def test_what_a_browser_asks_wrongly_is_answered_and_what_is_no_json_ends_the_stream(last: str | bytes) -> None:
     async with serve(small_model()) as served, looking_on(served) as socket:
         for wrong in ({"watch": {"view": "x"}}, {"watch": 3}, {}, {"watch": {"page": "1e99"}}):
             await socket.send_message(json.dumps(wrong))
             assert (await next_message(socket))["type"] == "error"
         assert (await watch(socket, view="cluster"))["type"] == "full"
-        await socket.send_message("not json")
+        await socket.send_message(last)
         with pytest.raises(ConnectionClosed) as closed:
             while True:
                 await next_message(socket)
