@@ -7,7 +7,7 @@ Bytes become frames in `wire`; what frames mean is decided by the layers above, 
 from . import _secret as secret_file
 from ._bell import Bell
 from ._discovery import UDP_PORT, Discovery, pauses
-from ._endpoint import Endpoint, current, current_endpoint, make_identity, serve_endpoint
+from ._endpoint import Endpoint, current, current_endpoint, make_identity, peer_host, serve_endpoint
 from ._link import Link
 from ._listening import is_everywhere, main_address
 from ._losses import left as losses_left
@@ -25,6 +25,7 @@ from ._options import (
 from ._requests import Done
 from ._secret import SecretFile, load_secret, private_secret
 from ._services import ANY, FULL, Services, Trust, answered, control
+from ._strangers import Strangers
 from ._tls import Tls
 from ._transport import transport_over
 
@@ -43,6 +44,7 @@ __all__ = [
     "Ports",
     "SecretFile",
     "Services",
+    "Strangers",
     "Tls",
     "Trust",
     "answered",
@@ -58,6 +60,7 @@ __all__ = [
     "open_with",
     "parse_ports",
     "pauses",
+    "peer_host",
     "presence_of",
     "private_secret",
     "resolve_peers",

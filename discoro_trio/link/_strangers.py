@@ -6,6 +6,7 @@ proved itself is with `wire`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,9 +36,18 @@ class _Stranger:
 
 
 class Strangers:
-    """The connections to one endpoint that are shaking hands."""
+    """The connections to one endpoint that are shaking hands.
 
-    def __init__(self) -> None:
+    Args:
+        most: How many there may be at once.
+        most_of_address: Of these, how many of one address.
+        seconds: How long one may be a stranger; None for `SECONDS`, or `config.MsgTimeout` if that is less.
+    """
+
+    def __init__(self, most: int = MOST, most_of_address: int = MOST_OF_ADDRESS, seconds: float | None = None) -> None:
+        self._most = most
+        self._most_of_address = most_of_address
+        self._seconds = seconds
         self._present: dict[_Stranger, None] = {}  # the oldest first
 
     def __len__(self) -> int:
@@ -52,7 +62,8 @@ class Strangers:
         pushes out his own.
         """
         self._make_room(address)
-        with trio.move_on_after(min(SECONDS, config.MsgTimeout)) as scope:
+        seconds = min(SECONDS, config.MsgTimeout) if self._seconds is None else self._seconds
+        with trio.move_on_after(seconds) as scope:
             stranger = _Stranger(address, scope)
             self._present[stranger] = None
             try:
@@ -60,11 +71,17 @@ class Strangers:
             finally:
                 self._present.pop(stranger, None)
 
+    def know(self, scope: trio.CancelScope) -> None:
+        """Let a connection that `admit` gave a scope go on for as long as it likes: it has proved itself."""
+        for stranger in [one for one in self._present if one.scope is scope]:
+            del self._present[stranger]
+            scope.deadline = math.inf
+
     def _make_room(self, address: str) -> None:
         counts = Counter(stranger.address for stranger in self._present)
-        if counts[address] >= MOST_OF_ADDRESS:
+        if counts[address] >= self._most_of_address:
             self._push_out(address)
-        elif len(self._present) >= MOST:
+        elif len(self._present) >= self._most:
             most = max(counts.values())
             self._push_out(next(one.address for one in self._present if counts[one.address] == most))
 

@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from ._api import api
 from ._json import answer, parts, refuse
 from ._pages import INDEX, STATIC, read_pages, send
-from ._socket import stream
+from ._socket import WAY, stream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -135,7 +135,14 @@ async def _check_request() -> Response | None:
         return None
     if not own.guard.may_look(request.headers, request.cookies.get(own.cookie)):
         return refuse(401, "this needs the monitor's token")
+    _note_known(request.scope)
     return None
+
+
+def _note_known(scope: Any) -> None:
+    way = (scope.get("state") or {}).get(WAY)
+    if way is not None:  # not in tests without a connection
+        way.known()
 
 
 async def _check_websocket() -> Response | None:
@@ -146,6 +153,7 @@ async def _check_websocket() -> Response | None:
         return refused
     if not own.guard.may_look(websocket.headers, websocket.cookies.get(own.cookie)):
         return refuse(401, "this needs the monitor's token")
+    _note_known(websocket.scope)
     return None
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypercorn.trio.tcp_server import TCPServer
 
 PATIENCE = 30.0
@@ -91,9 +93,11 @@ class Way:
 
     Args:
         patient: The connection's socket, if it is not encrypted; None otherwise.
+        known: To be called when a request has shown that its sender may look.
     """
 
-    def __init__(self, patient: PatientStream | None) -> None:
+    def __init__(self, patient: PatientStream | None, known: Callable[[], None]) -> None:
+        self.known: Callable[[], None] = known
         self._patient = patient
         self._sending = False
         self.server: TCPServer | None = None

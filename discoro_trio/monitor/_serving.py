@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from ..link import OptionError
+from ..link import OptionError, Strangers, peer_host
 from ._connection import PatientStream, Way
 from ._socket import WAY
 
@@ -31,6 +32,11 @@ logger = logging.getLogger(__name__)
 
 KIB = 1024
 MOST_CONNECTIONS = 512
+MOST_STRANGERS = 256
+"""Of these, the ones that have not asked for anything that they may see; when there are more, the oldest goes."""
+MOST_STRANGERS_OF_ADDRESS = 64
+STRANGER_SECONDS = 20.0
+"""How long one may be a stranger; a browser that loads the pages and then has no token comes again."""
 PING_INTERVAL = 20.0
 """Seconds between two pings on a WebSocket, which every living peer answers by itself."""
 LONGEST_SILENCE = 50
@@ -96,6 +102,7 @@ class Serving:
         self._tls = tls
         self._context = WorkerContext(None)
         self._open = 0
+        self._strangers = Strangers(MOST_STRANGERS, MOST_STRANGERS_OF_ADDRESS, STRANGER_SECONDS)
 
     async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Serve until cancelled."""
@@ -109,18 +116,19 @@ class Serving:
             return
         self._open += 1
         try:
-            await self._serve(PatientStream(stream))
+            with self._strangers.admit(peer_host(stream)) as scope:
+                await self._serve(PatientStream(stream), partial(self._strangers.know, scope))
         except Exception as error:  # noqa: BLE001 - one connection's error is nobody else's
             logger.info("a connection to the monitor was ended by %s", _name(error))
         finally:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _serve(self, patient: PatientStream) -> None:
+    async def _serve(self, patient: PatientStream, known: Callable[[], None]) -> None:
         stream: Any = patient
         if self._tls is not None:
             stream = trio.SSLStream(patient, self._tls, server_side=True, https_compatible=True)
-        way = Way(patient if self._tls is None else None)
+        way = Way(patient if self._tls is None else None, known)
         way.server = TCPServer(self._app, self._config, self._context, ConnectionState({WAY: way}), stream)
         await way.server
 

@@ -210,6 +210,25 @@ async def test_so_many_connections_are_taken_and_no_more(monkeypatch: pytest.Mon
 
 
 @pytest.mark.fault("F25")
+async def test_who_shows_nothing_is_sent_away_for_the_next_and_after_a_while_and_who_looks_on_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_serving, "MOST_STRANGERS_OF_ADDRESS", 2)
+    monkeypatch.setattr(_serving, "STRANGER_SECONDS", 0.5)
+    async with serve(small_model()) as served, looking_on(served) as socket:
+        first, second, third = [await trio.open_tcp_stream("127.0.0.1", served.port) for _ in range(3)]
+        with trio.fail_after(5):
+            async with first, second, third:
+                assert await first.receive_some() == b""
+                await second.send_all(lines("GET / HTTP/1.1", HOST))  # pages are for everybody
+                assert (await second.receive_some()).startswith(b"HTTP/1.1 200")
+                assert await third.receive_some() == b""
+                while await second.receive_some():
+                    pass
+        assert (await watch(socket, view="cluster"))["type"] == "full"
+
+
+@pytest.mark.fault("F25")
 async def test_a_head_without_an_end_is_refused() -> None:
     endless = f"GET /healthz HTTP/1.1\r\n{HOST}\r\nX-Long: ".encode() + b"x" * (40 * _serving.KIB)
     async with serve(small_model()) as served:
