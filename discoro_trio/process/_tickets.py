@@ -105,10 +105,12 @@ class Tickets:
         """Tell whether the peer of a link may ask how a coroutine ends, or end it.
 
         With a ticket, code of another computation may ask of what has a public name, and of calls that it has made
-        itself; only the latter it may end.
+        itself; only the latter it may end. A program that has several computations does not end for one of them what
+        it has started for another.
         """
         if not self._admitted.get(link.realm):
-            return True
+            started = self._process.keeper.found(home, serial) if end and link.trust in _JOBS else None
+            return started is None or started.host is None or started.host.link.realm == link.realm
         if home != self._process.id:
             return False
         return self._process.rcis.calls(link, serial) or (
