@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import contextmanager
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
 import attrs
@@ -58,9 +59,10 @@ class Strangers:
     def admit(self, address: str) -> Iterator[trio.CancelScope]:
         """Let the block, in which a connection of an address shakes hands, take only so long.
 
-        When there are too many, the oldest of the address that has the most is cancelled: one who opens hundreds
+        One who has a network of IPv6 to himself, which is the least that anybody is given, counts as one address. When there are too many, the oldest of the address that has the most is cancelled: one who opens hundreds
         pushes out his own.
         """
+        address = _whose(address)
         self._make_room(address)
         seconds = min(SECONDS, config.MsgTimeout) if self._seconds is None else self._seconds
         with trio.move_on_after(seconds) as scope:
@@ -89,3 +91,15 @@ class Strangers:
         oldest = next(stranger for stranger in self._present if stranger.address == address)
         del self._present[oldest]
         oldest.scope.cancel()
+
+
+def _whose(address: str) -> str:
+    """Give what stands for all addresses of one host: of IPv6 the first 64 bits, by which networks are told apart."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    mapped = found.ipv4_mapped
+    return str(mapped) if mapped is not None else found.packed[:8].hex(":", 2)

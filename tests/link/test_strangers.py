@@ -54,6 +54,23 @@ async def test_of_too_many_from_one_address_the_oldest_of_that_address_goes(
 
 
 @pytest.mark.fault("F11")
+@pytest.mark.parametrize(
+    ("address", "counts_as_one"),
+    [("2001:db8::{:x}", True), ("fe80::{:x}%eth0", True), ("2001:db8:0:{:x}::1", False), ("::ffff:10.0.0.{}", False)],
+)
+async def test_a_network_of_ipv6_counts_as_one_address(
+    autojump_clock: trio.testing.MockClock, address: str, *, counts_as_one: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+        crowd = Crowd(nursery)
+        for number in range(MOST_OF_ADDRESS + 3):
+            await crowd.add(address.format(number + 1), str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        assert crowd.gone == (["0", "1", "2"] if counts_as_one else [])
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.fault("F11")
 async def test_who_opens_many_pushes_out_his_own_and_not_a_node(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery)
