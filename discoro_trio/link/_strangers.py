@@ -59,7 +59,8 @@ class Strangers:
     def admit(self, address: str) -> Iterator[trio.CancelScope]:
         """Let the block, in which a connection of an address shakes hands, take only so long.
 
-        One who has a network of IPv6 to himself, which is the least that anybody is given, counts as one address. When there are too many, the oldest of the address that has the most is cancelled: one who opens hundreds
+        One who has a network of IPv6 to himself, which is the least that anybody is given, counts as one address.
+        When there are too many, the oldest of the address that has the most is cancelled: one who opens hundreds
         pushes out his own.
         """
         address = _whose(address)
