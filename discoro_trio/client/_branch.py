@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import DiscoroError, PeerDisconnected
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._values import Location
 from ..cluster import Publisher, messages
 from ..link import ANY
@@ -55,6 +55,7 @@ class Branch(Session):
         super().__init__(process, nursery, set_up, Publisher(lambda: None), journals=[])
         self.members: BranchMembers = BranchMembers(self, process, nursery)
         self.owned = Owned(self)
+        self._of_client = process.tickets.of_client
         process.endpoint.services.on_notice(messages.Members, self._told, trust=ANY)
         nursery.start_soon(self._live, process, name="other servers of the computation")
 
@@ -98,6 +99,9 @@ class Branch(Session):
         self._told(client, members)
 
     def _told(self, link: Link, members: messages.Members) -> None:
+        if not self._of_client(link):
+            text = f"{link.peer_name} does not say which servers this computation has"
+            raise ProtocolError(text)
         self.set_up = attrs.evolve(
             self.set_up, name=members.name, grace_period=members.grace_period, pulse_interval=members.pulse_interval
         )

@@ -54,7 +54,7 @@ class Hub:
 
     def _of_member(self, link: Link, computation: bytes) -> Session:
         session = self.sessions.get(computation)
-        if session is None or link.peer.process_id not in session.servers:
+        if session is None or link.peer.process_id not in session.servers or link.realm != computation:
             message = "this process is no server of that computation"
             raise UnknownLocation(message)
         return session

@@ -18,7 +18,7 @@ from ..link import answered
 from ._addresses import Address
 from ._coro import Coro
 from ._current import current_process
-from ._hubs import AwaitDelivery, AwaitSubscribers, DeliveredTo, Hub, Published, Subscribe, Unsubscribe, mark
+from ._hubs import CHANNEL, AwaitDelivery, AwaitSubscribers, DeliveredTo, Hub, Published, Subscribe, Unsubscribe, mark
 from ._names import Entry
 from ._packed import Packed
 from ._subscription import Subscription
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from .._values import Location
     from ..link import Link
     from ._process import Process
-
-CHANNEL = "channel"
-"""The kind of name that channels have."""
 
 
 @final

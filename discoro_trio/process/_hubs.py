@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHANNEL = "channel"
+"""The kind of name that channels have."""
+
 MARK = struct.Struct("!8s16s")
 """The last buffer of a message whose publisher waits until it is delivered; pickles have no buffers so small."""
 
@@ -342,10 +345,14 @@ class Hubs:
             raise _ended()
         return hub
 
+    def _found(self, link: Link, serial: int) -> Hub:
+        self._process.tickets.check_public(link, CHANNEL, serial)
+        return self.find(serial)
+
     async def _asked_to_subscribe(self, link: Link, message: Subscribe) -> Done:
         # Who gave the request up before this point, and then says Unsubscribe, is not subscribed afterwards.
         await trio.lowlevel.checkpoint()
-        hub = self.find(message.channel)
+        hub = self._found(link, message.channel)
         if not link.lost:
             hub.subscribe(message.subscriber.coro(), ends=message.ends)
         return Done()
@@ -355,12 +362,12 @@ class Hubs:
         if hub is not None:
             hub.unsubscribe(message.subscriber.coro())
 
-    async def _asked_for_subscribers(self, _link: Link, message: AwaitSubscribers) -> Done:
-        await self.find(message.channel).until_subscribed(message.count)
+    async def _asked_for_subscribers(self, link: Link, message: AwaitSubscribers) -> Done:
+        await self._found(link, message.channel).until_subscribed(message.count)
         return Done()
 
-    async def _asked_for_delivery(self, _link: Link, message: AwaitDelivery) -> DeliveredTo:
-        return DeliveredTo(await self.find(message.channel).delivered(message.token))
+    async def _asked_for_delivery(self, link: Link, message: AwaitDelivery) -> DeliveredTo:
+        return DeliveredTo(await self._found(link, message.channel).delivered(message.token))
 
     @contextmanager
     def watched(self, link: Link | None, subscription: Subscription) -> Iterator[None]:

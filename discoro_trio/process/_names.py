@@ -92,9 +92,9 @@ class Entry:
 class PublicHere(set[Entry]):
     """The public names of what lives in one process: where there are none, jobs of others have no business."""
 
-    def names_coro(self, serial: int) -> bool:
-        """Tell whether a coroutine of the process has one."""
-        return any(entry.key[0] == CORO and entry.address.serial == serial for entry in self)
+    def names(self, kind: str, serial: int) -> bool:
+        """Tell whether a coroutine, a channel or an RCI of the process has one."""
+        return any(entry.key[0] == kind and entry.address.serial == serial for entry in self)
 
 
 class Registration:

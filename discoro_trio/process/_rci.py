@@ -16,7 +16,7 @@ from ._addresses import Address
 from ._callables import describe
 from ._current import current_process
 from ._names import Entry
-from ._rcis import Offer
+from ._rcis import KIND, Offer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from .._values import Location
     from ._coro import Coro
     from ._process import Process
-
-KIND = "RCI"
-"""The kind of name that RCIs have."""
 
 
 @final

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from ._process import Process
 
 
+KIND = "RCI"
+"""The kind of name that they have."""
+
+
 class BeginCall(Control, frozen=True):
     """Start a coroutine of a registered function; answered by `CallBegun`."""
 
@@ -135,6 +139,7 @@ class Rcis:
         return serial in self._calls.get(link, {})
 
     async def _asked_to_begin(self, link: Link, message: BeginCall) -> CallBegun:
+        self._process.tickets.check_public(link, KIND, message.rci)
         offer = self.offers.get(message.rci)
         if offer is None:
             text = "the function is not registered any more"

@@ -21,6 +21,7 @@ from .._errors import AuthenticationError
 from .._values import Location
 from ..link import ANY, Done, Trust, answered
 from ..wire import Control, Credential
+from ._names import CORO
 
 if TYPE_CHECKING:
     from ..link import Link
@@ -101,6 +102,18 @@ class Tickets:
         """Tell whether the peer of a link has come by a ticket: it may talk to what runs here, and no more."""
         return link.realm in self._admitted
 
+    def of_client(self, link: Link) -> bool:
+        """Tell whether a link leads to the client of this server's computation, as what that can prove says."""
+        process = self._process
+        proved = link.trust is Trust.KIN or link.realm == process.realm
+        return proved and link.peer.process_id == process.names.client
+
+    def check_public(self, link: Link, kind: str, serial: int) -> None:
+        """Raise AuthenticationError if code of another computation wants what has no public name here."""
+        if self._admitted.get(link.realm) and not self._process.names.public_here.names(kind, serial):
+            text = f"this {kind} is of another computation, which has not made it public"
+            raise AuthenticationError(text)
+
     def allows(self, link: Link, home: bytes, serial: int, *, end: bool) -> bool:
         """Tell whether the peer of a link may ask how a coroutine ends, or end it.
 
@@ -114,7 +127,7 @@ class Tickets:
         if home != self._process.id:
             return False
         return self._process.rcis.calls(link, serial) or (
-            not end and self._process.names.public_here.names_coro(serial)
+            not end and self._process.names.public_here.names(CORO, serial)
         )
 
     def check(self, link: Link, home: bytes, serial: int, *, end: bool) -> None:
@@ -173,8 +186,7 @@ class Tickets:
 
     async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
         process = self._process
-        of_client = link.peer.process_id == process.names.client and link.realm == process.realm
-        if link.trust is Trust.LEASE and not of_client:
+        if link.trust is Trust.LEASE and not self.of_client(link):
             text = "only who has the cluster's secret, or the client of the computation, introduces others"
             raise AuthenticationError(text)
         if message.by_job and not process.names.public_here:

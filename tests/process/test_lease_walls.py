@@ -12,10 +12,12 @@ import trio
 
 from discoro_trio import AuthenticationError, DiscoroError, FileTransferError, PeerDisconnected, config
 from discoro_trio.link import Trust
-from discoro_trio.process import _tickets, locate, send_file
+from discoro_trio.process import RCI, _tickets, locate, open_channel, send_file
 from discoro_trio.process._addresses import Address
+from discoro_trio.process._hubs import AwaitDelivery, AwaitSubscribers, Subscribe
 from discoro_trio.process._keeper import AskOutcome, Monitor, Terminate
 from discoro_trio.process._names import CORO, Register
+from discoro_trio.process._rcis import BeginCall
 from discoro_trio.process._tickets import Admit, Introduce
 from discoro_trio.wire import Credential, Kind, PeerIdentity
 
@@ -202,3 +204,34 @@ async def test_tickets_are_few_and_nothing_is_left_of_them(monkeypatch: pytest.M
         assert not tickets._admitted
         assert not world.hostile.endpoint.tickets
         nursery.cancel_scope.cancel()
+
+
+async def test_who_was_let_in_to_a_public_coroutine_gets_no_channel_and_no_call_that_is_not_public() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        spawn(nursery, world.server, be_public, "service")
+        spawn(nursery, world.server, offer)
+        await settle()
+        (channel,) = world.server.hubs.open
+        (rci,) = world.server.rcis.offers
+        with world.hostile.entered():
+            found = await locate("service")
+            link = await world.hostile.link_to(found)
+        asked = [
+            Subscribe(channel, Address.of(found), ends=False),
+            AwaitSubscribers(channel, 1),
+            AwaitDelivery(channel, bytes(16)),
+            BeginCall(rci, b"", []),
+        ]
+        for question in asked:
+            with pytest.raises(AuthenticationError, match="has not made it public"):
+                await link.request(question)
+        nursery.cancel_scope.cancel()
+
+
+async def offer() -> None:
+    async with open_channel("channel"), RCI(wait_for_ever).register():
+        await trio.sleep_forever()
+
+
+async def wait_for_ever() -> None:
+    await trio.sleep_forever()
