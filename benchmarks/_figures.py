@@ -50,6 +50,7 @@ FIGURES = (
     Figure("status_unread_ratio", "of 1", "lower", mark=Mark(1.05)),
     Figure("status_read_ratio", "of 1", "lower"),
     Figure("monitor_cost_percent", "%", "lower", mark=Mark(5)),
+    Figure("watched_jobs_ratio", "of 1", "higher"),
     Figure("fanout_per_s", "messages/s", "higher"),
     Figure("messages_tls_per_s", "messages/s", "higher"),
     Figure("bulk_tls_MBps", "MB/s", "higher"),

@@ -249,6 +249,7 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "placement_us",
         "placement_growth",
         "monitor_cost_percent",
+        "watched_jobs_ratio",
         "cancel_1000_s",
     }
     assert not any(figure.mark and figure.mark.of for figure in FIGURES if figure.name in only_here)

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from discoro_trio.cluster import Event
 
 
+READER = "reader of status"
+
+
 def measure(seconds: float) -> float:
-    """Return the processor time of a job with the subscriber as a part of that without."""
-    return ratio(_subscribe, seconds)
+    """Return the processor time of jobs with the subscriber as a part of that without."""
+    return ratio(_subscribe, seconds, READER)
 
 
 async def _subscribe(computation: discoro.Computation, stack: AsyncExitStack) -> None:
     events = await stack.enter_async_context(computation.subscribe())
     nursery = await stack.enter_async_context(trio.open_nursery())
-    nursery.start_soon(_read, events)
+    nursery.start_soon(_read, events, name=READER)
     stack.callback(nursery.cancel_scope.cancel)
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def measure(seconds: float) -> float:
-    """Return the processor time of a job with the subscriber as a part of that without."""
-    return ratio(_subscribe, seconds)
+    """Return the processor time of jobs with the subscriber as a part of that without."""
+    return ratio(_subscribe, seconds, "nobody reads")
 
 
 async def _subscribe(computation: discoro.Computation, stack: AsyncExitStack) -> None:
