@@ -5,7 +5,7 @@ The queues themselves are with `cluster`.
 
 from __future__ import annotations
 
-import time
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,7 +62,7 @@ def tell_created(server: Server, started: Started, call: Call) -> None:
     if status.full:
         return
     started.noted = noted = Noted(server, started.serial, started.name)
-    made_of = (4 + len(call.args), _created, noted, time.time(), call.kwargs or None) + call.args  # noqa: RUF005 - half the time
+    made_of = (4 + len(call.args), _created, noted, time(), call.kwargs or None) + call.args  # noqa: RUF005 - half the time
     for queue in status.queues:
         queue.extend(made_of)
     if status.waited_for:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST_QUEUE = 16
 """Messages that wait for one browser."""
-_SHARE = 0.015
+_SHARE = 0.01
 """The part of the time that may go into making views and sending them."""
 
 
