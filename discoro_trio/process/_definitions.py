@@ -93,7 +93,7 @@ class Definition:
 
     __slots__ = ("_body", "_buffers", "_described", "name")
 
-    def __init__(self, body: Buffer, buffers: Sequence[memoryview]) -> None:
+    def __init__(self, body: Buffer, buffers: Sequence[Buffer]) -> None:
         self._body = body
         self._buffers = buffers
         self._described: Described | None = None

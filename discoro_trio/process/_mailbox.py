@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..link import Link
+    from ..wire import Buffer
     from ._turns import Turns
 
 CREDIT = struct.Struct("!IQ")
@@ -103,7 +104,7 @@ class Mailbox:
         self._serial = serial
         self._limit = limit
         self._size = size
-        self._items: deque[tuple[_Sender | None, int, object, Sequence[memoryview]] | _Run] = deque()
+        self._items: deque[tuple[_Sender | None, int, object, Sequence[Buffer]] | _Run] = deque()
         self._begun: _Run | None = None  # the run of which messages are received now
         self.run: list[object] = []
         self._local = 0
@@ -117,7 +118,7 @@ class Mailbox:
 
     # --- filling
 
-    def arrived(self, link: Link, body: object, buffers: Sequence[memoryview], size: int) -> None:
+    def arrived(self, link: Link, body: object, buffers: Sequence[Buffer], size: int) -> None:
         """Take a message of another process; ProtocolError if it is over its window."""
         sender = self._senders.get(link) or self._new_sender(link)
         sender.window.arrived(size)

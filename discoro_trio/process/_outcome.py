@@ -56,7 +56,7 @@ class Arrived(Outcome, eq=False, gc=False):
 
     body: Buffer
     """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
-    buffers: Sequence[memoryview]
+    buffers: Sequence[Buffer]
     """Its out-of-band buffers."""
 
     def value(self) -> object:
@@ -84,7 +84,7 @@ class ArrivedError(Arrived, eq=False, gc=True):
         return self.opened
 
 
-def arrived(ending: Ending, body: Buffer, buffers: Sequence[memoryview]) -> Arrived:
+def arrived(ending: Ending, body: Buffer, buffers: Sequence[Buffer]) -> Arrived:
     """Make the outcome that another process told."""
     return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers)
 

@@ -181,7 +181,7 @@ class Runner:
     # --- running
 
     async def _run_in_scope(
-        self, guest: _Guest, local: Local, definition: Definition, body: Buffer, buffers: Sequence[memoryview]
+        self, guest: _Guest, local: Local, definition: Definition, body: Buffer, buffers: Sequence[Buffer]
     ) -> None:
         running = self._run_guest(guest, local, definition, body, buffers, None)
         del body, buffers  # see below
@@ -194,7 +194,7 @@ class Runner:
         local: Local,
         definition: Definition,
         body: Buffer,
-        buffers: Sequence[memoryview],
+        buffers: Sequence[Buffer],
         berth: trio.Nursery | None,
     ) -> None:
         current.set((local,))
@@ -212,7 +212,7 @@ class Runner:
         self._send_outcome(guest, local, ended)
 
     def _opened(
-        self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[memoryview]
+        self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
         described = definition.described()

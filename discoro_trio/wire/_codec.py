@@ -3,16 +3,16 @@
 Plain pickle comes first: an int or a tuple pays for nothing else. What plain pickle cannot take, or would name
 although the other side has not got it, goes through the careful pickler of `_by_value`.
 
-The body is a pickle of protocol 5, or, where it holds large bytes, PARTS:
+The body is a pickle of protocol 5, or, where it holds large bytes:
 
-    u8 0x00 | u32 number of parts, n | n × u64 offset | the pickle without its large parts
+    u8 0x00 | u32 number of them, n | n × (u32 index of the buffer, u8 what it is: one of `_BYTES` …) | the pickle
 
-The first n buffers are the large parts, each to be put in at its offset; the rest are the pickle's own out-of-band
-buffers. Pickles begin with 0x80, so the first byte tells the two apart.
+In that pickle each of them is fetched as pickle fetches its own out-of-band buffers, and all buffers come in the order
+of the pickle. Pickles begin with 0x80, so the first byte tells the two apart.
 
-Received: bytes as bytes, bytearray as bytearray, memoryview as bytes, each with one copy out of the received buffer;
-arrays over that buffer itself, without a copy. The sender copies none of them: bytes and arrays must keep
-their contents until they are written.
+Received: bytes as bytes, without a copy where they came as such over the connection and else with one; bytearray as
+bytearray, with one copy; memoryview as bytes; arrays over the received buffer itself, without a copy. The sender copies
+none of them: bytes and arrays must keep their contents until they are written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from .._errors import NotPicklable
+from ._memory import copied
 from ._origins import STACK_GLOBAL, globals_of, names_client_module, resolve
 from ._shipped import NATURAL, open_everywhere
 
@@ -45,6 +46,13 @@ _MAX_BUFFERS = 1 << 15
 _DEPTH = 3
 _WIDTH = 16
 _HEAD = struct.Struct("!BI")
+_ENTRY = struct.Struct("!IB")
+_BYTES, _BYTEARRAY, _TEXT = 0, 1, 2
+
+# How pickle begins what it hands over by itself: opcode, then the length in so many bytes. All of it may be replaced by
+# the one opcode that takes the next buffer as it is.
+_BEGINNINGS = ((b"B", 4, _BYTES), (b"\x8e", 8, _BYTES), (b"\x96", 8, _BYTEARRAY), (b"X", 4, _TEXT), (b"\x8d", 8, _TEXT))
+_NEXT_BUFFER = b"\x97"
 _ATOMS = frozenset({int, float, str, bool, type(None)})
 _SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
 
@@ -94,9 +102,8 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
     """
     if body[0]:
         return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
-    buffers = list(buffers)
-    file = _Joined(memoryview(body), buffers)
-    return pickle.Unpickler(file, buffers=buffers[len(file.parts) :]).load()  # noqa: S301 - as above
+    pickled, made = _restored(memoryview(body), list(buffers))
+    return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
 
 
 def dumps_components(components: Sequence[object], registry: Registry) -> tuple[bytes, list[Any]]:
@@ -167,92 +174,80 @@ def _knows_all(body: bytes, shipped: Registry | None) -> bool:
 
 
 class _Chunks:
-    """A file that keeps what is written to it as it is: pickle hands large bytes over uncopied."""
+    """A file and a list of buffers for a pickler, which hands large bytes over uncopied: those become buffers too."""
 
     def __init__(self) -> None:
-        self.chunks: list[Buffer] = []
-        self.write = self.chunks.append
+        self._small: list[bytes] = []
+        self._buffers: list[Any] = []
+        self._entries: list[tuple[int, int]] = []
+        self._take = _taker(self._buffers)
 
-    def packed(self, buffers: list[pickle.PickleBuffer]) -> tuple[bytes, Sequence[Any]]:
-        """Give body and buffers, with the large chunks among the buffers."""
-        raw = [buffer.raw() for buffer in buffers]
-        if len(self.chunks) == 1:
-            return bytes(self.chunks[0]), raw
-        small = bytearray()
-        offsets: list[int] = []
-        large: list[Buffer] = []
-        for chunk in self.chunks:
-            if len(chunk) < LARGE or len(large) >= _MAX_BUFFERS:
-                small += chunk
-            else:
-                offsets.append(len(small))
-                large.append(chunk)
-        if not large:
-            return bytes(small), raw
-        head = _HEAD.pack(0, len(large)) + struct.pack(f"!{len(large)}Q", *offsets)
-        return head + small, [*large, *raw]
+    def write(self, chunk: Buffer) -> None:
+        """Take what the pickler writes. What is large, it writes by itself, and its opcode just before."""
+        if len(chunk) >= LARGE and len(self._buffers) < _MAX_BUFFERS:
+            for opcode, width, kind in _BEGINNINGS:
+                beginning = opcode + len(chunk).to_bytes(8, "little")[:width]
+                if self._small[-1].endswith(beginning):
+                    self._small[-1] = self._small[-1].removesuffix(beginning) + _NEXT_BUFFER
+                    self._entries.append((len(self._buffers), kind))
+                    self._buffers.append(chunk)
+                    return
+        self._small.append(bytes(chunk))
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take an out-of-band buffer, or tell pickle to keep it."""
+        return self._take(buffer)
+
+    def packed(self) -> tuple[bytes, Sequence[Any]]:
+        """Give body and buffers."""
+        buffers = [one.raw() if isinstance(one, pickle.PickleBuffer) else one for one in self._buffers]
+        if not self._entries:
+            return b"".join(self._small), buffers
+        head = [_HEAD.pack(0, len(self._entries)), *[_ENTRY.pack(*entry) for entry in self._entries]]
+        return b"".join([*head, *self._small]), buffers
 
 
 def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
     file = _Chunks()
-    buffers: list[pickle.PickleBuffer] = []
     try:
-        pickle.Pickler(file, 5, buffer_callback=_taker(buffers)).dump(obj)
+        pickle.Pickler(file, 5, buffer_callback=file.take).dump(obj)
     except Exception:  # noqa: BLE001 - as in `dumps`
         return _dumps_with_care(obj, shipped)
-    body, all_buffers = file.packed(buffers)
+    body, buffers = file.packed()
     if names_client_module(body) and not _knows_all(body, shipped):
         return _dumps_with_care(obj, shipped)
-    return body, all_buffers
+    return body, buffers
 
 
 def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
     from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
 
     file = _Chunks()
-    buffers: list[pickle.PickleBuffer] = []
     registry = open_everywhere if shipped is None else shipped
     try:
-        ByValuePickler(file, registry, buffer_callback=_taker(buffers)).dump(obj)
+        ByValuePickler(file, registry, buffer_callback=file.take).dump(obj)
     except MemoryError:
         raise
     except Exception as error:
         from ._culprit import explain  # noqa: PLC0415 - seldom needed
 
         raise NotPicklable(explain(obj, error, registry)) from error
-    return file.packed(buffers)
+    return file.packed()
 
 
 # --- receiving
 
 
-class _Joined(io.RawIOBase):
-    """The pickle with its large parts in their places again, as a file."""
-
-    def __init__(self, body: memoryview, buffers: Sequence[Any]) -> None:
-        _, count = _HEAD.unpack_from(body)
-        start = _HEAD.size + 8 * count
-        offsets = struct.unpack_from(f"!{count}Q", body, _HEAD.size)
-        small = body[start:]
-        self.parts = [memoryview(part).cast("B") for part in buffers[:count]]
-        self._pieces: list[memoryview] = []
-        for begin, end, part in zip((0, *offsets), offsets, self.parts, strict=False):
-            self._pieces += [small[begin:end], part]
-        self._pieces.append(small[offsets[-1] :])
-        self._pieces.reverse()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        """Fill a buffer, from as many pieces as it takes."""
-        view = memoryview(target).cast("B")
-        done = 0
-        while done < len(view) and self._pieces:
-            piece = self._pieces.pop()
-            taken = min(len(piece), len(view) - done)
-            view[done : done + taken] = piece[:taken]
-            done += taken
-            if taken < len(piece):
-                self._pieces.append(piece[taken:])
-        return done
+def _restored(body: memoryview, buffers: list[Any]) -> tuple[memoryview, list[Any]]:
+    """Give the pickle in a body, and the buffers with bytes, bytearrays and text among them as such."""
+    _, count = _HEAD.unpack_from(body)
+    start = _HEAD.size + _ENTRY.size * count
+    for index, kind in _ENTRY.iter_unpack(body[_HEAD.size : start]):
+        buffer = buffers[index]
+        if kind == _TEXT:
+            buffers[index] = str(buffer, "utf-8", "surrogatepass")
+        elif kind == _BYTEARRAY:
+            buffers[index] = bytearray(buffer)
+        elif type(buffer) is not bytes:
+            buffers[index] = copied(memoryview(buffer).cast("B"))
+    return body[start:], buffers

@@ -1,17 +1,17 @@
 """Bytes to frames: the layout of a frame, and the reader that takes frames out of a stream.
 
-This module owns the wire's layout and the memory that arriving frames end in. Writing frames, and the order
-in which they go out, is with `_outbox`; what bodies mean is with `_control`, `_handshake` and `_codec`.
+This module owns the wire's layout. Writing frames, and the order in which they go out, is with `_outbox`; the memory
+that large ones are received into with `_memory`; what bodies mean with `_control`, `_handshake` and `_codec`.
 """
 
 from __future__ import annotations
 
 import enum
-import mmap
 import struct
 from typing import NamedTuple
 
 from .._errors import ProtocolError
+from ._memory import MAPPED, BytesMemory, allocate
 
 Buffer = bytes | bytearray | memoryview
 
@@ -22,7 +22,7 @@ Buffer = bytes | bytearray | memoryview
 #     u16  buffer count   n, the number of out-of-band buffers
 #     u64  body length    in bytes
 #     u64  target         what the frame is for: a coroutine's serial, a request's number ...
-#     u64  x n            the length of each buffer, in bytes
+#     u64  x n            the length of each buffer, in bytes; the highest bit says that it is received as `bytes`
 #     body, then the n buffers, without padding
 #
 # A large frame travels as BULK, whose target is the number of a stream and whose body is that frame's header
@@ -39,6 +39,9 @@ MOST_BUFFERS = 0xFFFF
 LARGE = 64 * 1024
 """Frames with this much content or more, in bytes, are received straight into their own memory."""
 
+_AS_BYTES = 1 << 63
+_LENGTH_BITS = _AS_BYTES - 1
+
 READ_SIZE = 256 * 1024
 """The bytes that one read takes at most, unless a large frame is under way."""
 
@@ -48,17 +51,7 @@ HELLO_LIMIT = 4096
 MOST_STREAMS = 16
 """The bulk streams that a peer may have open at once."""
 
-# From this size on memory is mapped instead of allocated. An anonymous page takes room only when it is
-# written, so that a frame of 4 GiB which is announced and never sent costs nothing, and `bytearray(n)` would
-# write every page. Below it the allocator is faster, and a mapping for each of thousands of buffers would
-# meet the kernel's limit.
-_MAPPED = 1024 * 1024
-
-# The kernel clears huge pages about five times as fast as small ones; a smaller mapping would seldom hold
-# one.
-_HUGE = 4 * 1024 * 1024
-
-_NO_BUFFERS: tuple[memoryview, ...] = ()
+_NO_BUFFERS: tuple[Buffer, ...] = ()
 
 
 class Kind(enum.IntEnum):
@@ -101,8 +94,8 @@ class Frame(NamedTuple):
     """What the frame is for."""
     body: Buffer
     """The content; `bytes` if the frame is small."""
-    buffers: tuple[memoryview, ...]
-    """The out-of-band buffers, each writable and in memory of its own."""
+    buffers: tuple[Buffer, ...]
+    """The out-of-band buffers, each in memory of its own: writable, or `bytes` where the sender had many of those."""
 
 
 def encode_header(kind: int, flags: int, target: int, body_length: int, lengths: tuple[int, ...] = ()) -> bytes:
@@ -113,11 +106,19 @@ def encode_header(kind: int, flags: int, target: int, body_length: int, lengths:
         flags: 0 to 255.
         target: 0 to 2**64 - 1.
         body_length: The bytes of the body.
-        lengths: The bytes of each out-of-band buffer, at most `MOST_BUFFERS` of them.
+        lengths: The `length_of` each out-of-band buffer, at most `MOST_BUFFERS` of them.
     """
     count = len(lengths)
     header = HEADER.pack(kind, flags, count, body_length, target)
     return header + struct.pack(f"!{count}Q", *lengths) if count else header
+
+
+def length_of(buffer: Buffer, size: int) -> int:
+    """Give the length of an out-of-band buffer of `size` bytes as it stands in a frame's header.
+
+    Many `bytes` are received as such: to make them of other memory takes as long as to receive them.
+    """
+    return size | _AS_BYTES if type(buffer) is bytes and size >= MAPPED else size
 
 
 def encode_hello(body: bytes) -> bytes:
@@ -246,11 +247,11 @@ class FrameReader:
             self._need = start - position
             return position
         lengths = struct.unpack_from(f"!{count}Q", data, table)
-        content: int = length + sum(lengths)
+        whole = _Assembly(kind, flags, target, (length, *lengths))
+        content = whole.left
         self._check_size(content + LENGTH.size * count)
         if kind == _PART:
             return self._part(data, start, self._stream(target, content, count), content, frames)
-        whole = _Assembly(kind, flags, target, (length, *lengths))
         if content >= LARGE:
             return self._part(data, start, whole, content, frames)
         if start + content > len(data):
@@ -368,14 +369,16 @@ class _Assembly:
     Memory for the body and for each buffer is taken when the first byte of it is about to arrive.
     """
 
-    __slots__ = ("_memory", "_offset", "flags", "kind", "left", "sizes", "stream", "target")
+    __slots__ = ("_bytes", "_lengths", "_memory", "_offset", "flags", "kind", "left", "sizes", "stream", "target")
 
-    def __init__(self, kind: int, flags: int, target: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, kind: int, flags: int, target: int, lengths: tuple[int, ...]) -> None:
         self.kind = kind
         self.flags = flags
         self.target = target
-        self.sizes = sizes
-        self.left = sum(sizes)
+        self.sizes = [lengths[0], *[length & _LENGTH_BITS for length in lengths[1:]]]
+        self.left = sum(self.sizes)
+        self._lengths = lengths
+        self._bytes: dict[int, BytesMemory] = {}
         self.stream: int | None = None
         self._memory: list[memoryview] = []
         self._offset = 0  # in the last of _memory
@@ -411,18 +414,29 @@ class _Assembly:
     def frame(self) -> Frame:
         """Give the frame, which is complete."""
         while len(self._memory) < len(self.sizes):
-            self._memory.append(_allocate(0))
-        body = self._memory[0]
+            self._memory.append(self._allocated(len(self._memory)))
+        body, *buffers = self._memory
+        pieces: list[Buffer] = [*buffers]
+        for index, memory in self._bytes.items():
+            pieces[index - 1] = memory.filled()
         small = len(body) < LARGE
-        return Frame(self.kind, self.flags, self.target, bytes(body) if small else body, tuple(self._memory[1:]))
+        return Frame(self.kind, self.flags, self.target, bytes(body) if small else body, tuple(pieces))
 
     def _current(self) -> memoryview:
         """Give the piece of memory that the next byte belongs into."""
         memory = self._memory
         while not memory or self._offset == len(memory[-1]):
-            memory.append(_allocate(self.sizes[len(memory)]))
+            memory.append(self._allocated(len(memory)))
             self._offset = 0
         return memory[-1]
+
+    def _allocated(self, index: int) -> memoryview:
+        """Take memory for the body or a buffer."""
+        size = self.sizes[index]
+        if not index or size == self._lengths[index]:
+            return allocate(size)
+        memory = self._bytes[index] = BytesMemory(size)
+        return memory.view
 
 
 def _unpack(data: bytes, position: int) -> tuple[int, int, int, int, int]:
@@ -440,27 +454,3 @@ def _announced_untrusted(body: bytes) -> _Assembly:
         message = f"a malformed announcement of a bulk stream with a frame of kind {kind}"
         raise ProtocolError(message)
     return _Assembly(kind, flags, target, (length, *struct.unpack_from(f"!{count}Q", body, HEADER.size)))
-
-
-def _allocate(size: int) -> memoryview:
-    """Take memory for `size` bytes; of many the kernel gives pages only as they are written."""
-    if size < _MAPPED:
-        return memoryview(bytearray(size))
-    # Private, or a forked server would write into its parent's; no swap is set aside, where the system lets
-    # one say.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    try:
-        memory = mmap.mmap(-1, size, flags=flags)
-    except (OSError, OverflowError) as error:
-        message = f"no memory for {size} bytes of a message: {error}"
-        raise ProtocolError(message) from error
-    if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        _advise(memory)
-    return memoryview(memory)
-
-
-def _advise(memory: mmap.mmap) -> None:
-    try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel built without huge pages; it is only slower
-        return

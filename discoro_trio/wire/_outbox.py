@@ -11,7 +11,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from ._batch import COST, encode_batches
-from ._frames import HEADER, LARGE, MOST_BUFFERS, Kind, encode_header
+from ._frames import HEADER, LARGE, MOST_BUFFERS, Kind, encode_header, length_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -177,7 +177,7 @@ class Outbox:
             raise ValueError(message)
         pieces = [memoryview(piece).cast("B") for piece in (body, *buffers)]
         sizes = [len(piece) for piece in pieces]
-        header = encode_header(kind, flags, target, sizes[0], tuple(sizes[1:]))
+        header = encode_header(kind, flags, target, sizes[0], tuple(map(length_of, buffers, sizes[1:])))
         content = sum(sizes)
         busy = self._busy
         if content >= PART_SIZE or (keys and not busy.keys().isdisjoint(keys)):

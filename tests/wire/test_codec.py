@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import NotPicklable
@@ -152,6 +152,31 @@ def test_large_bytes_leave_the_pickle_uncopied(kind: type, wrap: Any) -> None:
     back = there_and_back(value)
     assert back == value
     assert repr(type(large)) in repr([type(part) for part in flat(back)])
+
+
+@pytest.mark.spec("B17")
+def test_bytes_that_were_received_as_such_are_opened_without_a_copy() -> None:
+    first, second, array = b"1" * LARGE, bytearray(b"2" * LARGE), np.arange(OUT_OF_BAND)
+    body, buffers = dumps((array, first, second))
+    back = loads(body, [bytes(buffer) for buffer in buffers[:1]] + list(buffers[1:]))
+    assert back[1] is first
+    assert back[2] == second
+    assert back[2] is not second
+
+
+THINGS: list[Any] = [b"z" * LARGE, bytearray(b"y" * LARGE), "t" * LARGE, "ü" * LARGE, "u", b"v", 5, 2.5]
+
+
+@given(st.lists(st.integers(0, len(THINGS) - 1), max_size=10))
+@settings(deadline=None, max_examples=50)
+def test_large_and_small_things_keep_their_places(which: list[int]) -> None:
+    values = [THINGS[index] for index in which]
+    value = [values, tuple(values[::-1])]
+    body, buffers = dumps(value)
+    assert (there_and_back(value) == value) is True
+    if any(isinstance(part, (bytes, bytearray)) and len(part) >= LARGE for part in values):
+        assert len(body) < 10_000
+        assert len(buffers) == len({index for index in which if index < 4})
 
 
 def flat(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from discoro_trio.wire import Frame
 
 GIB = 1 << 30
+AS_BYTES = 1 << 63
 MAX = 4 * GIB
 Plain = tuple[int, int, int, bytes, tuple[bytes, ...]]
 
@@ -29,6 +31,13 @@ PLAIN_KINDS = sorted(set(Kind) - {Kind.BULK, Kind.PART, Kind.ABORT, Kind.HELLO})
 def encoded(kind: int, flags: int, target: int, body: bytes, buffers: Sequence[bytes] = ()) -> bytes:
     lengths = tuple(map(len, buffers))
     return encode_header(kind, flags, target, len(body), lengths) + body + b"".join(buffers)
+
+
+def encoded_bytes(target: int, buffers: Sequence[bytes]) -> bytes:
+    """Give a frame whose buffers are to be received as bytes."""
+    return encode_header(Kind.MESSAGE, 0, target, 0, tuple(AS_BYTES | len(buffer) for buffer in buffers)) + b"".join(
+        buffers
+    )
 
 
 def bulk(stream: int, frame: bytes, content: int, part_sizes: Iterable[int]) -> list[bytes]:
@@ -179,9 +188,36 @@ def test_a_small_body_is_bytes_and_its_buffers_are_writable_memory_of_their_own(
     data = encoded(Kind.MESSAGE, 0, 1, b"body", [b"one", b"two"])
     first, second = reader.feed(data + data)
     assert type(first.body) is bytes
-    first.buffers[0][:] = b"ONE"
+    memory = first.buffers[0]
+    assert isinstance(memory, memoryview)
+    memory[:] = b"ONE"
     assert [bytes(buffer) for buffer in first.buffers] == [b"ONE", b"two"]
     assert [bytes(buffer) for buffer in second.buffers] == [b"one", b"two"]
+
+
+@given(st.lists(edges, min_size=1, max_size=3), splits, st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_what_is_marked_as_bytes_arrives_as_those(buffers: list[bytes], sizes: Iterable[int], in_parts: bool) -> None:  # noqa: FBT001
+    frame = encoded_bytes(7, buffers)
+    content = sum(map(len, buffers))
+    if in_parts and content:
+        frame = b"".join(bulk(1, frame, content, itertools.repeat(LARGE)))
+    (got,) = fed_in_pieces(FrameReader(MAX), frame, sizes)
+    assert [type(buffer) for buffer in got.buffers] == [bytes] * len(buffers)
+    assert list(got.buffers) == buffers
+
+
+def test_bytes_are_received_where_they_stay() -> None:
+    reader = FrameReader(MAX)
+    reader.feed(encode_header(Kind.MESSAGE, 0, 1, 0, (AS_BYTES | 6 << 20,)))
+    memory = reader.buffer()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    memory[:] = bytes(range(256)) * (6 << 12)
+    count = len(memory)
+    del memory
+    (frame,) = reader.received(count)
+    assert frame.buffers[0] == bytes(range(256)) * (6 << 12)
+    assert id(frame.buffers[0]) + bytes.__basicsize__ - 1 == address
 
 
 @pytest.mark.parametrize("size", [LARGE, 4 * LARGE, 6 << 20])
@@ -252,6 +288,9 @@ def test_the_largest_message_is_taken_and_one_byte_more_is_refused() -> None:
         encode_header(Kind.MESSAGE, 0, 0, MAX + 1),
         encode_header(Kind.MESSAGE, 0, 0, 2**64 - 1),
         encode_header(Kind.MESSAGE, 0, 0, 0, (MAX, MAX)),
+        encode_header(Kind.MESSAGE, 0, 0, 0, (AS_BYTES | MAX,)),
+        encode_header(Kind.MESSAGE, 0, 0, AS_BYTES),
+        encoded(Kind.BULK, 0, 1, encode_header(Kind.MESSAGE, 0, 0, 1, (AS_BYTES | MAX,))),
         encoded(Kind.BULK, 0, 1, encode_header(Kind.MESSAGE, 0, 0, MAX + 1)),
         encode_header(Kind.BULK, 0, 1, MAX + 1),
     ],
@@ -273,6 +312,9 @@ def test_a_gibibyte_that_is_announced_and_not_sent_takes_no_memory() -> None:
     streams = FrameReader(MAX)
     for number in range(MOST_STREAMS):
         streams.feed(encoded(Kind.BULK, 0, number, encode_header(Kind.MESSAGE, 0, 0, GIB)))
+    values = FrameReader(MAX)
+    values.feed(encode_header(Kind.MESSAGE, 0, 0, 0, (AS_BYTES | GIB,)))
+    assert len(values.buffer()) == GIB
     assert resident() - before < 1 << 20
 
 
