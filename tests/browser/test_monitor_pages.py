@@ -377,3 +377,40 @@ async def test_a_page_whose_connection_is_cut_says_so_and_is_current_after_it_is
 
     async with serve(model, poll_sec=1) as served, open_fault_proxy(Location("127.0.0.1", served.port)) as proxy:
         await browse(partial(look, f"http://{proxy.location}/", proxy))
+
+
+@pytest.mark.spec("S83")
+async def test_after_half_a_minute_without_a_network_a_page_has_said_so_and_has_the_right_state_again() -> None:
+    model = make_model(time.time(), nodes=3, running=30)
+    cut_seconds = 30.0
+
+    def change() -> None:
+        model.node("10.0.0.11", name="meanwhile")
+        model.node_left("10.0.0.13", "disconnected")
+        for number in range(7):
+            model.created(Coroutine(f"new{number}", "new", "10.0.0.12:51350", time.time()))
+
+    def look(url: str, proxy: FaultProxy) -> None:
+        with chromium(url) as (context, strict):
+            strict.expected += ["ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "WebSocket connection"]
+            page = context.new_page()
+            page.goto(url)
+            page.wait_for_selector("td a")
+            running = int(figure(page, "Running"))
+            trio.from_thread.run_sync(proxy.stall)
+            began = time.monotonic()
+            trio.from_thread.run_sync(change)
+            page.wait_for_selector("text=The connection to the monitor is lost", timeout=1000 * cut_seconds)
+            page.wait_for_timeout(1000 * (began + cut_seconds - time.monotonic()))
+            assert cells(page, "Name")[0] == "node01", "what was last known stays in sight"
+            assert int(figure(page, "Running")) == running
+            assert page.locator("text=The connection to the monitor is lost").count() == 1
+            trio.from_thread.run_sync(proxy.heal)
+            assert within(20, lambda: "meanwhile" in cells(page, "Name"))
+            expected = trio.from_thread.run_sync(lambda: str(model.totals.counts.running))
+            assert within(2, lambda: figure(page, "Running") == expected)
+            assert expected != str(running)
+            assert page.locator("text=The connection to the monitor is lost").count() == 0
+
+    async with serve(model) as served, open_fault_proxy(Location("127.0.0.1", served.port)) as proxy:
+        await browse(partial(look, f"http://{proxy.location}/", proxy))
