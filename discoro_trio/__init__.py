@@ -1,44 +1,44 @@
 """Distributed communicating processes in Trio's structured concurrency.
 
-The map of the package: every public name, and where it is imported from; most are when they are first asked for.
+The map of the package: every public name, and where it is imported from when it is first asked for.
 """
 
 import typing
 
 from . import _lazy, _migration
-from ._config import config
-from ._errors import (
-    AuthenticationError,
-    ComputationClosed,
-    CoroCancelled,
-    DiscoroError,
-    FileTransferError,
-    MailboxClosed,
-    NameTaken,
-    NotPicklable,
-    PeerDisconnected,
-    ProtocolError,
-    RemoteError,
-    SchedulerNotFound,
-    ServerLost,
-    TooManyRestarts,
-    UnknownCoro,
-    UnknownLocation,
-    VersionMismatch,
-)
-from ._values import (
-    CoroInfo,
-    DiscoroStatus,
-    Failure,
-    Location,
-    MonitorException,
-    NodeAllocation,
-    NodeInfo,
-    Status,
-    StatusLagged,
-)
 
 if typing.TYPE_CHECKING:
+    from ._config import config
+    from ._errors import (
+        AuthenticationError,
+        ComputationClosed,
+        CoroCancelled,
+        DiscoroError,
+        FileTransferError,
+        MailboxClosed,
+        NameTaken,
+        NotPicklable,
+        PeerDisconnected,
+        ProtocolError,
+        RemoteError,
+        SchedulerNotFound,
+        ServerLost,
+        TooManyRestarts,
+        UnknownCoro,
+        UnknownLocation,
+        VersionMismatch,
+    )
+    from ._values import (
+        CoroInfo,
+        DiscoroStatus,
+        Failure,
+        Location,
+        MonitorException,
+        NodeAllocation,
+        NodeInfo,
+        Status,
+        StatusLagged,
+    )
     from .client import (
         Computation,
         ComputationNursery,
@@ -127,6 +127,37 @@ __all__ = [
 _find = _lazy.importer(
     __name__,
     {
+        "_config": ("config",),
+        "_errors": (
+            "AuthenticationError",
+            "ComputationClosed",
+            "CoroCancelled",
+            "DiscoroError",
+            "FileTransferError",
+            "MailboxClosed",
+            "NameTaken",
+            "NotPicklable",
+            "PeerDisconnected",
+            "ProtocolError",
+            "RemoteError",
+            "SchedulerNotFound",
+            "ServerLost",
+            "TooManyRestarts",
+            "UnknownCoro",
+            "UnknownLocation",
+            "VersionMismatch",
+        ),
+        "_values": (
+            "CoroInfo",
+            "DiscoroStatus",
+            "Failure",
+            "Location",
+            "MonitorException",
+            "NodeAllocation",
+            "NodeInfo",
+            "Status",
+            "StatusLagged",
+        ),
         "client": (
             "Computation",
             "ComputationNursery",

@@ -4,6 +4,6 @@ This layer owns options, configuration files, logs, signals and what a person se
 `cluster`.
 """
 
-from ._main import run_discoro, run_node, run_package
+from ._start import run_discoro, run_node, run_package
 
 __all__ = ["run_discoro", "run_node", "run_package"]

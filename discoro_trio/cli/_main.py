@@ -1,4 +1,4 @@
-"""Runs the programs, and says what is wrong with an option in one line.
+"""Runs a program, and says what is wrong with an option in one line.
 
 This module owns the exit status: 0 after an orderly end, 1 after a failure, 2 for an option that cannot work.
 """
@@ -17,30 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run_node(arguments: Sequence[str] | None = None) -> None:
-    """Be `discoronode`."""
-    from ._node import node  # noqa: PLC0415 - each program imports its own
+def run(command: click.Command, name: str, arguments: Sequence[str] | None) -> None:
+    """Run a program, and leave with its exit status.
 
-    _run(node, "discoronode", arguments)
-
-
-def run_discoro(arguments: Sequence[str] | None = None) -> None:
-    """Be `discoro`."""
-    from ._discoro import discoro  # noqa: PLC0415 - each program imports its own
-
-    _run(discoro, "discoro", arguments)
-
-
-def run_package(arguments: Sequence[str] | None = None) -> None:
-    """Be `python -m discoro_trio`: `node …` is `discoronode …`, all else is `discoro …`."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["node"]:
-        run_node(given[1:])
-    else:
-        run_discoro(given)
-
-
-def _run(command: click.Command, name: str, arguments: Sequence[str] | None) -> None:
+    Args:
+        command: The program.
+        name: Its name, for messages.
+        arguments: What follows the name; None for those of this process.
+    """
     try:
         status = command.main(None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
     except click.UsageError as error:
