@@ -317,6 +317,9 @@ class Names:
             text = f"one process registers at most {MOST_NAMES} names"
             raise DiscoroError(text)
         entry = Entry((message.kind, message.name), message.address, message.public)
+        if self._process.tickets.opened(link):
+            text = "a process of another computation registers no names here"
+            raise DiscoroError(text)
         if link.trust in Trust.LEASE | Trust.CHILD and message.address.home != link.peer.process_id:
             text = f"{link.peer_name} registers {message.name!r} for what is not of its own process"
             raise DiscoroError(text)
@@ -353,6 +356,8 @@ class Names:
             self._drop(scope, entry)
 
     async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
+        if self._process.tickets.opened(link):  # no names of this computation, and no question in its name
+            return Located(await self._public.wait(EVERYBODY, (message.kind, message.name)))
         inside = link.trust is not Trust.SECRET
         scope = _scope(link, message.scope)
         return Located(await self._find(scope, (message.kind, message.name), inside=inside))

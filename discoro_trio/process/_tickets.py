@@ -186,7 +186,7 @@ class Tickets:
 
     async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
         process = self._process
-        if link.trust is Trust.LEASE and not self.of_client(link):
+        if link.trust in _JOBS and not self.of_client(link):
             text = "only who has the cluster's secret, or the client of the computation, introduces others"
             raise AuthenticationError(text)
         if message.by_job and not process.names.public_here:

@@ -16,7 +16,7 @@ from discoro_trio.process import RCI, _tickets, locate, open_channel, send_file
 from discoro_trio.process._addresses import Address
 from discoro_trio.process._hubs import AwaitDelivery, AwaitSubscribers, Subscribe
 from discoro_trio.process._keeper import AskOutcome, Monitor, Terminate
-from discoro_trio.process._names import CORO, Register
+from discoro_trio.process._names import CORO, Locate, Register
 from discoro_trio.process._rcis import BeginCall
 from discoro_trio.process._tickets import Admit, Introduce
 from discoro_trio.wire import Credential, Kind, PeerIdentity
@@ -180,6 +180,16 @@ async def test_who_came_by_a_ticket_lets_nobody_else_in_though_it_says_that_it_i
         nursery.cancel_scope.cancel()
 
 
+async def test_a_job_lets_nobody_in_at_its_node_nor_at_its_client() -> None:
+    async with open_world() as world:
+        for through in (world.node, world.its_client):
+            for by_job in (False, True):
+                with pytest.raises(AuthenticationError, match="introduces others"):
+                    link = world.hostile.endpoint.links[through.id]
+                    await link.request(Admit(b"r" * 16, b"k" * 32, by_job=by_job))
+            assert b"r" * 16 not in through.endpoint.credentials
+
+
 async def test_tickets_are_few_and_nothing_is_left_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tickets, "MOST_OPEN", 3)
     async with open_world() as world, trio.open_nursery() as nursery:
@@ -235,3 +245,24 @@ async def offer() -> None:
 
 async def wait_for_ever() -> None:
     await trio.sleep_forever()
+
+
+async def test_who_was_let_in_neither_finds_names_that_are_not_public_nor_plants_any() -> None:
+    async with open_world() as world, trio.open_nursery() as nursery:
+        spawn(nursery, world.server, be_public, "service")
+        spawn(nursery, world.server, be_private, "inside")
+        own = spawn(nursery, world.hostile, wait_for_messages)
+        with world.hostile.entered():
+            link = await world.hostile.link_to(await locate("service"))
+        with trio.move_on_after(0.05) as waiting:
+            await link.request(Locate(CORO, "inside", world.server.realm))
+        assert waiting.cancelled_caught
+        for public in (False, True):
+            with pytest.raises(DiscoroError, match="registers no names here"):
+                await link.request(Register(CORO, "planted", Address.of(own), public, b""))
+        nursery.cancel_scope.cancel()
+
+
+async def be_private(name: str, *, coro: Coro[Any]) -> Any:
+    await coro.register(name)
+    return await coro.receive()
