@@ -96,6 +96,31 @@ def test_the_probe_shows_the_token_to_who_can_open_it() -> None:
         assert read_probe_untrusted(2**30, probe, probe) == b""
 
 
+def token_seen_by(user: int | None, probe: int, other: int) -> bool:
+    """Tell whether a process that runs as a user, or as this one's, can read the token in a probe of this process."""
+    child = os.fork()
+    if not child:
+        status = 2
+        try:
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+            status = int(read_probe_untrusted(os.getppid(), probe, other) == b"")
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in {0, 1}
+    return status == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be another user")
+def test_a_process_of_another_user_sees_no_segment() -> None:
+    with open_pool() as (_, probe), open_pool() as (_, other):
+        assert token_seen_by(None, probe, other)
+        assert not token_seen_by(64501, probe, other)
+
+
 def test_nothing_but_sealed_segments_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(MIB))

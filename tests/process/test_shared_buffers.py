@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from discoro_trio._config import MIB
-from discoro_trio.link import _shared
+from discoro_trio.link import _shared, _sharing
 from discoro_trio.link._shared import Pool
 from discoro_trio.process import Coro, Process, open_coro
 
@@ -118,6 +118,18 @@ async def test_what_finds_no_room_goes_over_the_connection(puts: list[Any], monk
 
 async def test_without_segments_all_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_shared, "AVAILABLE", False)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 2)
+        with one.entered():
+            await (await acquainted(one, receiver)).send(b"x" * 3 * MIB)
+        assert (await result_of(two, receiver))[1] == b"x" * 3 * MIB
+        assert not puts
+
+
+async def test_what_a_peer_may_not_open_goes_over_the_connection(
+    puts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sharing, "read_probe_untrusted", lambda *_: b"")  # as it is among different users
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, take, 2)
         with one.entered():
