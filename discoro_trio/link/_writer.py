@@ -6,7 +6,6 @@ decided by `wire.Outbox`.
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,13 +27,14 @@ It bounds what a stalled peer costs, and is large enough that a fast one is neve
 """
 
 # So many frames are written at once, without waiting for the writer's turn. The tasks that run before it may be
-# hundreds, and the peer would have nothing to do meanwhile. (Measured: jobs/s at 256 in flight are 1.4 times as many
-# with 16 to 32 as without.)
+# hundreds, and the peer would have nothing to do meanwhile. (Measured at 256 jobs in flight: with 16 to 100 there are
+# more jobs a second than without a bound; each call into the kernel costs as much as some jobs do.)
 _MOST_GATHERED = 24
 
-# A frame that comes after so many seconds without one is written at once, too: nothing is likely to follow that it
-# could go together with, and the peer has it a turn of the scheduler earlier.
-_QUIET = 100e-6
+# After a turn of the writer with no more frames than this the next one is written as it comes: nothing is likely to
+# follow that it could go together with, and the peer has it a turn earlier. A clock would not do: where calls into the
+# kernel are slow, frames come slowly because each is written alone.
+_FEW = 2
 
 # Credit is not waited for; it goes with what the receiver sends next.
 _CREDIT, _BATCH = int(Kind.CREDIT), int(Kind.BATCH)
@@ -53,7 +53,8 @@ class Writer:
         self._bell = Bell()
         self._idle = True
         self._gathered = 0
-        self._quiet_at = 0.0
+        self._earlier = 0  # the frames that were written since the writer's last turn
+        self._eager = True
         self._rest: list[Buffer] = []
         self._writing = False
         self._finish = False
@@ -80,11 +81,9 @@ class Writer:
     def _noted(self, kind: int) -> None:
         """See that what was added is written."""
         self._gathered = gathered = self._gathered + 1
-        if not self._writing and kind != _CREDIT and (gathered >= _MOST_GATHERED or perf_counter() >= self._quiet_at):
+        if not self._writing and kind != _CREDIT and (self._eager or gathered >= _MOST_GATHERED):
             self._write_now()
-            if not self._rest and not self.outbox.pending:
-                return
-        if self._idle:
+        if self._idle:  # also if all is written: at its turn the writer sees how much came
             self._idle = False
             self._bell.ring()
 
@@ -123,8 +122,9 @@ class Writer:
 
     def _write_now(self) -> None:
         """Write what the kernel takes at once; the writer's task sees to the rest, and to errors."""
+        self._earlier += self._gathered
         self._gathered = 0
-        self._quiet_at = perf_counter() + _QUIET
+        self._eager = False
         if not self._rest:
             self._rest = self.outbox.take()
             self._rest = self._transport.write_now(self._rest)
@@ -137,6 +137,8 @@ class Writer:
         """
         outbox, write, write_now = self.outbox, self._transport.write, self._transport.write_now
         while True:
+            self._eager = self._earlier + self._gathered <= _FEW
+            self._earlier = 0
             while self._rest or outbox.pending:
                 buffers, self._rest = self._rest or outbox.take(), []
                 self._gathered = 0
@@ -148,7 +150,6 @@ class Writer:
                 elif outbox.pending:
                     await trio.lowlevel.checkpoint()
                 self._writing = False
-                self._quiet_at = perf_counter() + _QUIET
                 if self._room is not None and outbox.queued_bytes <= HIGH_WATER:
                     room, self._room = self._room, None
                     room.set()
