@@ -8,44 +8,41 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from typing import Generic, TypeVar
 
 import attrs
 
-K = TypeVar("K")
 
+class _RankedNodes:
+    """Nodes with loads, the least loaded one first; of equals, the one that has its load for the longest.
 
-class _Loads(Generic[K]):
-    """Things with loads, the least loaded one first; of equals, the one that has its load for the longest.
-
-    Things of one load are together, in the order in which they came to it; a heap holds the loads that there are.
+    Nodes of one load are together, in the order in which they came to it; a heap holds the loads that there are.
     They are few: so a change and a look take the same time for ten things and for ten thousand.
     """
 
     def __init__(self) -> None:
-        self.loads: dict[K, float] = {}
+        self._loads: dict[bytes, float] = {}
         # A plain dict would search from its start for the first one that was not deleted.
-        self._levels: dict[float, OrderedDict[K, None]] = {}
+        self._levels: dict[float, OrderedDict[bytes, None]] = {}
         self._heap: list[float] = []
 
-    def set(self, key: K, load: float) -> None:
-        """Set the load of a thing, which may be new."""
-        old = self.loads.get(key)
+    def set(self, node: bytes, load: float) -> None:
+        """Set the load of a node, which may be new."""
+        old = self._loads.get(node)
         if old is not None:
-            del self._levels[old][key]
-        self.loads[key] = load
+            del self._levels[old][node]
+        self._loads[node] = load
         level = self._levels.get(load)
         if level is None:
             level = self._levels[load] = OrderedDict()
             heapq.heappush(self._heap, load)
-        level[key] = None
+        level[node] = None
 
-    def remove(self, key: K) -> None:
-        """Forget a thing."""
-        del self._levels[self.loads.pop(key)][key]
+    def remove(self, node: bytes) -> None:
+        """Forget a node."""
+        del self._levels[self._loads.pop(node)][node]
 
-    def least(self) -> K | None:
-        """Give the thing with the least load; None if there is none."""
+    def least(self) -> bytes | None:
+        """Give the node with the least load; None if there is none."""
         while self._heap:
             level = self._levels[self._heap[0]]
             if level:
@@ -56,10 +53,59 @@ class _Loads(Generic[K]):
 
 @attrs.define
 class _NodeLoads:
-    """The servers of one node."""
+    """The loads of one node's servers: whole numbers, so that the least one is found without a heap.
 
-    servers: _Loads[bytes] = attrs.Factory(_Loads)
-    total: float = 0
+    As with nodes, servers of one load are together; levels without a server are not kept.
+    """
+
+    node: bytes
+    loads: dict[bytes, int] = attrs.Factory(dict)
+    total: int = 0
+    _levels: dict[int, OrderedDict[bytes, None]] = attrs.Factory(dict)
+    _low: int = 0
+    """No server has less."""
+
+    def change(self, server: bytes, by: int) -> None:
+        """Add to the load of a server."""
+        load = self.loads[server]
+        self._leave(server, load)
+        self._enter(server, load + by)
+        self.total += by
+
+    def add(self, server: bytes) -> None:
+        """Add a server without load."""
+        self.remove(server)
+        self._enter(server, 0)
+
+    def remove(self, server: bytes) -> None:
+        """Remove a server with its load, if it is there."""
+        load = self.loads.pop(server, None)
+        if load is not None:
+            self._leave(server, load)
+            self.total -= load
+
+    def least(self) -> bytes | None:
+        """Give the server with the least load; None if there is none."""
+        if not self.loads:
+            return None
+        levels = self._levels
+        while self._low not in levels:
+            self._low += 1
+        return next(iter(levels[self._low]))
+
+    def _enter(self, server: bytes, load: int) -> None:
+        self.loads[server] = load
+        level = self._levels.get(load)
+        if level is None:
+            level = self._levels[load] = OrderedDict()
+            self._low = min(self._low, load)
+        level[server] = None
+
+    def _leave(self, server: bytes, load: int) -> None:
+        level = self._levels[load]
+        del level[server]
+        if not level:
+            del self._levels[load]
 
 
 _FEWEST_RANKED = 2
@@ -76,48 +122,46 @@ class Placement:
     def __init__(self) -> None:
         self.suspended: set[bytes] = set()
         self._nodes: dict[bytes, _NodeLoads] = {}
-        self._by_load: _Loads[bytes] = _Loads()
-        self._node_of: dict[bytes, bytes] = {}
+        self._by_load = _RankedNodes()
+        self._at: dict[bytes, _NodeLoads] = {}
 
     def add(self, node: bytes, server: bytes) -> None:
         """Add a server without load."""
-        loads = self._nodes.setdefault(node, _NodeLoads())
-        loads.servers.set(server, 0)
-        self._node_of[server] = node
-        self._rank(node, loads)
+        loads = self._nodes.get(node)
+        if loads is None:
+            loads = self._nodes[node] = _NodeLoads(node)
+        loads.add(server)
+        self._at[server] = loads
+        self._rank(loads)
         if len(self._nodes) == _FEWEST_RANKED:
-            for other, of_other in self._nodes.items():
-                self._rank(other, of_other)
+            for other in self._nodes.values():
+                self._rank(other)
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load."""
-        node = self._node_of.pop(server, None)
-        if node is None:
+        loads = self._at.pop(server, None)
+        if loads is None:
             return
-        loads = self._nodes[node]
-        loads.total -= loads.servers.loads[server]
-        loads.servers.remove(server)
-        if len(loads.servers.loads):
-            self._rank(node, loads)
+        loads.remove(server)
+        if loads.loads:
+            self._rank(loads)
         else:
-            del self._nodes[node]
-            if node not in self.suspended:
-                self._by_load.remove(node)
+            del self._nodes[loads.node]
+            if loads.node not in self.suspended:
+                self._by_load.remove(loads.node)
 
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server; nothing if it is gone."""
-        node = self._node_of.get(server)
-        if node is None:
+        loads = self._at.get(server)
+        if loads is None:
             return
-        loads = self._nodes[node]
-        loads.servers.set(server, loads.servers.loads[server] + by)
-        loads.total += by
+        loads.change(server, by)
         if len(self._nodes) >= _FEWEST_RANKED:
-            self._rank(node, loads)
+            self._rank(loads)
 
-    def _rank(self, node: bytes, loads: _NodeLoads) -> None:
-        if node not in self.suspended:
-            self._by_load.set(node, loads.total / len(loads.servers.loads))
+    def _rank(self, loads: _NodeLoads) -> None:
+        if loads.node not in self.suspended:
+            self._by_load.set(loads.node, loads.total / len(loads.loads))
 
     def suspend(self, node: bytes) -> None:
         """Give a node no more load, whatever servers it has or gets."""
@@ -131,7 +175,7 @@ class Placement:
         self.suspended.discard(node)
         loads = self._nodes.get(node)
         if loads is not None:
-            self._rank(node, loads)
+            self._rank(loads)
 
     def least(self, node: bytes | None = None) -> bytes | None:
         """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
@@ -139,16 +183,16 @@ class Placement:
         if node is None:
             where = self._by_load.least() if len(self._nodes) >= _FEWEST_RANKED else next(iter(self._nodes), None)
         loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
-        return loads.servers.least() if loads is not None else None
+        return loads.least() if loads is not None else None
 
     def takes(self, server: bytes) -> bool:
         """Tell whether a server is there and takes load."""
-        node = self._node_of.get(server)
-        return node is not None and node not in self.suspended
+        loads = self._at.get(server)
+        return loads is not None and loads.node not in self.suspended
 
     def load(self, server: bytes) -> float:
         """Give the load of a server."""
-        return self._nodes[self._node_of[server]].servers.loads[server]
+        return self._at[server].loads[server]
 
     def nodes(self) -> list[bytes]:
         """Give the nodes that have servers."""
@@ -157,9 +201,9 @@ class Placement:
     def servers(self, node: bytes | None = None) -> list[bytes]:
         """Give the servers of a node, or all."""
         if node is None:
-            return list(self._node_of)
+            return list(self._at)
         loads = self._nodes.get(node)
-        return list(loads.servers.loads) if loads is not None else []
+        return list(loads.loads) if loads is not None else []
 
     def total(self) -> float:
         """Give the load of all servers together."""

@@ -177,12 +177,12 @@ class Runs:
         await trio.lowlevel.checkpoint_if_cancelled()
         started = session.start_now(fn, call) or await session.start(fn, call)
         try:
-            await started.until_ended()
+            while (outcome := started.outcome) is None:
+                await started.moved()  # and not `until_ended`, which would be a coroutine more for each of many jobs
         except trio.Cancelled:
             await session.cancel_and_wait([started])
             raise
-        assert started.outcome is not None  # noqa: S101 - it has ended
-        return started.outcome.value()
+        return outcome.value()
 
     def open_nursery(self) -> AbstractAsyncContextManager[ComputationNursery]:
         """Open a nursery whose tasks run on the servers of the computation; leaving the block waits for them.

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 # Seconds that a goodbye waits for the peer to close its side, so that what was written is not reset away.
 GOODBYE_TIME = 1.0
 
+_BATCH, _CONTROL = int(Kind.BATCH), int(Kind.CONTROL)
+
 
 class Goodbye(Control, frozen=True):
     """The peer ends the connection in good order; nothing of it follows."""
@@ -70,6 +72,7 @@ class Link:
         self._transport = transport
         self._early = early
         self._writer = Writer(transport)
+        self._outbox = self._writer.outbox
         self.owed: Owed = Owed(self._writer.outbox)
         self._requests = Requests(self)
         self._nursery: trio.Nursery | None = None
@@ -101,7 +104,8 @@ class Link:
             raise self._disconnected()
         if buffers and self.shared is not None:
             kind, body, buffers = self.shared.pack(kind, body, buffers)
-        self._writer.put(kind, flags, target, body, buffers, keys)
+        self._outbox.put(kind, flags, target, body, buffers, keys)
+        self._writer.added(kind)
 
     def send_kept(  # noqa: PLR0917 - as `send`
         self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
@@ -119,7 +123,8 @@ class Link:
         """
         if self.lost:
             raise self._disconnected()
-        self._writer.gather(batch, value, keys)
+        self._outbox.gather(batch, value, keys)
+        self._writer.added(_BATCH)
 
     def notify(self, message: Control) -> None:
         """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""
@@ -235,7 +240,7 @@ class Link:
         while True:
             owed.begin()
             for frame in frames:
-                if frame[0] == Kind.CONTROL:
+                if frame[0] == _CONTROL:
                     self._received_control(frame, nursery)
                 else:
                     handlers[frame[0]](self, frame)

@@ -15,9 +15,7 @@ from ..wire import Kind, Outbox
 from ._bell import Bell
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-
-    from ..wire import Batch, Buffer
+    from ..wire import Buffer
     from ._transport import Transport
 
 HIGH_WATER = 8 * MIB
@@ -37,7 +35,7 @@ _MOST_GATHERED = 24
 _FEW = 2
 
 # Credit is not waited for; it goes with what the receiver sends next.
-_CREDIT, _BATCH = int(Kind.CREDIT), int(Kind.BATCH)
+_CREDIT = int(Kind.CREDIT)
 
 
 class Writer:
@@ -60,26 +58,8 @@ class Writer:
         self._finish = False
         self._room: trio.Event | None = None
 
-    def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
-        self,
-        kind: int,
-        flags: int,
-        target: int,
-        body: Buffer,
-        buffers: Sequence[Buffer] = (),
-        keys: tuple[Hashable, ...] = (),
-    ) -> None:
-        """Add a frame; never waits."""
-        self.outbox.put(kind, flags, target, body, buffers, keys)
-        self._noted(kind)
-
-    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
-        """Add a short value, as `Outbox.gather` does; never waits."""
-        self.outbox.gather(batch, value, keys)
-        self._noted(_BATCH)
-
-    def _noted(self, kind: int) -> None:
-        """See that what was added is written."""
+    def added(self, kind: int) -> None:
+        """See that a frame of this kind, which was just put into the outbox, is written; never waits."""
         self._gathered = gathered = self._gathered + 1
         if not self._writing and kind != _CREDIT and (self._eager or gathered >= _MOST_GATHERED):
             self._write_now()

@@ -66,7 +66,8 @@ def describe(function: Callable[..., Any]) -> Described:
 
 def checked_name(function: Callable[..., Any]) -> str:
     """Give the name of a callable for people, which is all that the one who starts it needs. Raises as `describe`."""
-    return _traits_of(function).name
+    known = _known.get(id(function))
+    return known[1].name if known is not None and known[0]() is function else _traits_of(function).name
 
 
 def _traits_of(function: Callable[..., Any]) -> _Traits:

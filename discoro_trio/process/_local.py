@@ -32,8 +32,8 @@ class Local:
     """A living coroutine of this process."""
 
     __slots__ = (
-        "_endings",
         "_handle",
+        "endings",
         "home",
         "link",
         "mailbox",
@@ -61,7 +61,8 @@ class Local:
         self.report: tuple[float, float | None, str] | None = None
         self.since: float = time()
         self.status: RemoteTaskStatus | None = None
-        self._endings: list[Callable[[], None]] | None = None
+        # What is called at its end.
+        self.endings: list[Callable[[], None]] | None = None
         self._handle: Coro[Any] | None = None
 
     @property
@@ -84,13 +85,13 @@ class Local:
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Call when it has ended."""
-        if self._endings is None:
-            self._endings = []
-        self._endings.append(call)
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(call)
 
     def ended(self) -> None:
         """Make the calls of `at_end`."""
-        for call in self._endings or ():
+        for call in self.endings or ():
             call()
 
     def cancel(self, reason: str | None) -> None:

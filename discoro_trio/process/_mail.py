@@ -36,6 +36,7 @@ REFUSED = 1
 ENDED = 2
 """The flags of an ACK frame: the target is a receipt's number, or for ENDED a coroutine's serial number."""
 
+_MESSAGE = int(Kind.MESSAGE)
 _NUMBER = struct.Struct("!Q")
 
 
@@ -97,7 +98,7 @@ class Mail:
         link = route.link
         if route.trouble or link is None or link.lost or not route.take(size, source):
             link = await self._pass(coro, route, size, source)
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     async def send_short(self, coro: Coro[Any], route: Route, value: object) -> None:
         """Send a short value (`is_short`); waits as `send` does, and lets nobody else run otherwise."""
@@ -110,7 +111,7 @@ class Mail:
         source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
         return link
 
     def try_packed(self, coro: Coro[Any], route: Route, packed: Packed) -> bool:
@@ -122,7 +123,7 @@ class Mail:
         link = route.link
         if link is None or not route.take(size_of(body, buffers), source):
             return False
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
         return True
 
     def met(self, coro: Coro[Any]) -> Route:
@@ -147,7 +148,7 @@ class Mail:
             raise trio.WouldBlock
         if not route.take(size_of(body, buffers), source):
             raise trio.WouldBlock
-        link.send(Kind.MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     async def deliver(self, coro: Coro[Any], route: Route, message: object) -> None:
         """Send to another process and wait until it is in the mailbox."""
@@ -165,7 +166,7 @@ class Mail:
         receipts = self._peer(link).receipts
         receipts[number] = receipt
         buffers = [*buffers, _NUMBER.pack(number)]
-        link.send(Kind.MESSAGE, coro.serial, body, RECEIPT, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, RECEIPT, buffers, (source, coro.serial))
         try:
             await receipt.done.wait()
         finally:

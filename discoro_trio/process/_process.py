@@ -101,7 +101,8 @@ class Process:
         self.locals.pop(local.serial, None)
         if local.mailbox is not None:
             tell_ended(local.mailbox.close(), local.serial)
-        local.ended()
+        if local.endings is not None:
+            local.ended()
 
     def new_local(self, name: str) -> tuple[Local, Started]:
         """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""

@@ -43,6 +43,7 @@ SIZE = struct.Struct("!Q")
 LANE_SHIFT = 40
 
 _VALUE = int(Ending.VALUE)
+_OUTCOME = int(Kind.OUTCOME)
 
 
 class Attach(Control, frozen=True):
@@ -266,7 +267,7 @@ class Runner:
             guest.ready[local.serial] = (flags, body, buffers)
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(~local.serial,))
         else:
-            link.send(Kind.OUTCOME, local.serial, body, flags, buffers, (~local.serial,))
+            link.send(_OUTCOME, local.serial, body, flags, buffers, (~local.serial,))
 
     def _packed(self, local: Local, ended: Here) -> tuple[int, bytes, Sequence[Any]]:
         if ended.ending is Ending.VALUE:

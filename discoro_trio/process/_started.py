@@ -89,14 +89,15 @@ class Started:
     async def until_exists(self) -> None:
         """Wait until its server has it, or it has ended."""
         while not self.acknowledged:
-            await self._wait()
+            await self.moved()
 
     async def until_ended(self) -> None:
         """Wait until it has ended."""
         while self.outcome is None:
-            await self._wait()
+            await self.moved()
 
-    def _wait(self) -> Awaitable[None]:
+    def moved(self) -> Awaitable[None]:
+        """Wait until more is known of it than now: that its server has it, or that it has ended."""
         task = trio.lowlevel.current_task()
         if self._waiting is None:
             self._waiting = [task]

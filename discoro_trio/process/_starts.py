@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ._process import Process
 
 
+_START = int(Kind.START)
+
 _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
 """The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
 
@@ -125,7 +127,7 @@ class Host:
         body = NUMBER.pack(self._functions.number(function)) + call.body
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
-        self.link.send(Kind.START, serial, body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
+        self.link.send(_START, serial, body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
         started = self.started[serial] = Started(self.link.peer.process_id, serial, call.name, self)
         return started
 
@@ -190,8 +192,7 @@ class Starts:
     def _host(self, link: Link, serial: int) -> Host:
         host = self.hosts.get(link)
         if host is None or serial >> LANE_SHIFT != host.lane:
-            text = f"{link.peer_name} spoke of a coroutine that was never started there"
-            raise ProtocolError(text)
+            raise _foreign(link)
         return host
 
     def _exists(self, link: Link, frame: Frame) -> None:
@@ -225,7 +226,9 @@ class Starts:
 
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        host = self._host(link, serial)
+        host = self.hosts.get(link)
+        if host is None or serial >> LANE_SHIFT != host.lane:
+            raise _foreign(link)
         if flags not in _ENDINGS:
             text = f"an outcome has the unknown ending {flags}"
             raise ProtocolError(text)
@@ -250,6 +253,10 @@ class Starts:
             host.owner.host_lost()
         else:
             lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
+
+
+def _foreign(link: Link) -> ProtocolError:
+    return ProtocolError(f"{link.peer_name} spoke of a coroutine that was never started there")
 
 
 def lose_all(host: Host, error: Exception) -> None:

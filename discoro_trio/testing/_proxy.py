@@ -42,7 +42,7 @@ class Damage(enum.Enum):
     DROP = "drop"
     """It does not come."""
     SWAP = "swap"
-    """It changes places with the next one."""
+    """It changes places with the next one; of a row of equal ones, the last does."""
 
 
 @attrs.define
@@ -152,8 +152,12 @@ class FaultProxy:
             if blow.left >= len(data):
                 blow.left -= len(data)
                 continue
+            struck = _struck(data, blow.left, blow.kind)
+            if struck == data:  # nothing there could change places: with what comes next, then
+                blow.left = 0
+                continue
             self._blows.remove(blow)
-            data = _struck(data, blow.left, blow.kind)
+            data = struck
         return data
 
 
@@ -165,7 +169,10 @@ def _struck(data: bytes, at: int, kind: Damage) -> bytes:
         return before + byte + byte + after
     if kind is Damage.DROP:
         return before + after
-    return before + after[:1] + byte + after[1:]
+    for place in range(at, len(data) - 1):
+        if data[place] != data[place + 1]:
+            return data[:place] + bytes([data[place + 1], data[place]]) + data[place + 2 :]
+    return data
 
 
 @asynccontextmanager

@@ -59,7 +59,7 @@ _SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
 _c_dumps = pickle.dumps
 
 
-def dumps(obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
+def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
     """Pickle an object.
 
     Args:
@@ -73,7 +73,7 @@ def dumps(obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence
         NotPicklable: It cannot be sent; the message says which part of it.
     """
     kind = type(obj)
-    if kind in _ATOMS:
+    if kind in _ATOMS or (kind is tuple and len(obj) <= _WIDTH and _ATOMS.issuperset(map(type, obj))):
         return _c_dumps(obj, 5), ()
     if kind in _SCANNED and _holds_large((obj,), _DEPTH):
         return _dumps_in_parts(obj, shipped)

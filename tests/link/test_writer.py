@@ -77,7 +77,8 @@ async def writer(recorder: Recorder) -> AsyncIterator[Writer]:
 def put(writer: Writer, *targets: int) -> None:
     """Add frames, all in one turn of the scheduler."""
     for target in targets:
-        writer.put(Kind.MESSAGE, 0, target, b"body")
+        writer.outbox.put(Kind.MESSAGE, 0, target, b"body")
+        writer.added(Kind.MESSAGE)
 
 
 async def test_a_frame_after_a_pause_is_written_before_its_sender_goes_on(writer: Writer, recorder: Recorder) -> None:
@@ -126,7 +127,8 @@ async def test_what_the_kernel_does_not_take_at_once_is_written_first(writer: Wr
 
 
 async def test_credit_goes_with_what_is_sent_next(writer: Writer, recorder: Recorder) -> None:
-    writer.put(Kind.CREDIT, 0, 7, b"")
+    writer.outbox.put(Kind.CREDIT, 0, 7, b"")
+    writer.added(Kind.CREDIT)
     assert recorder.writes == []
     put(writer, 8)
     assert recorder.writes == [2]

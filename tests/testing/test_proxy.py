@@ -78,6 +78,16 @@ async def test_one_byte_is_damaged(kind: Damage, expected: bytes, direction: Dir
         assert await exchanged(stream, b"abcde", 5) == b"abcde"
 
 
+@pytest.mark.parametrize("direction", Direction)
+async def test_bytes_that_are_equal_or_the_last_change_places_with_the_next_that_differ(direction: Direction) -> None:
+    async with proxied_echo() as proxy, await connect(proxy) as stream:
+        proxy.damage(Damage.SWAP, after=1, direction=direction)
+        assert await exchanged(stream, b"abbbc", 5) == b"abbcb"
+        proxy.damage(Damage.SWAP, after=2, direction=direction)
+        assert await exchanged(stream, b"abc", 3) == b"abc"
+        assert await exchanged(stream, b"de", 2) == b"ed"
+
+
 async def test_a_stalled_connection_is_silent_until_it_heals() -> None:
     async with proxied_echo() as proxy, await connect(proxy) as stream:
         assert await exchanged(stream, b"before", 6) == b"before"
