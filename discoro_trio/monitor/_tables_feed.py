@@ -50,7 +50,8 @@ class TablesFeed:
         for server in status.servers:
             known = self._model.servers.get(str(server.location))
             if known is not None and known.state not in GONE:
-                self._standing(server)
+                # For whom it works, its computation knows first; its coroutines would count for nobody meanwhile.
+                self._standing(server, known.computation or server.computation)
                 self._vitals(server)
                 self._progress(server)
         self.computations(status.computations, status.time)
@@ -85,14 +86,14 @@ class TablesFeed:
 
     def server(self, server: ServerStatus) -> None:
         """Take how a server stands."""
-        self._standing(server)
+        self._standing(server, server.computation)
         self.count(server)
 
     def own_server(self, server: ServerStatus, *, alone: bool) -> None:
         """Take how a server stands for its computation, of which a scheduler knows more unless it tells alone."""
         known = self._model.servers.get(str(server.location))
         if alone or known is None or known.state in GONE:
-            self._standing(server)
+            self._standing(server, server.computation)
         self.count(server)
 
     def count(self, server: ServerStatus) -> None:
@@ -111,10 +112,10 @@ class TablesFeed:
         self._model.server_left(key, state)
         self._counted.pop(key, None)
 
-    def _standing(self, server: ServerStatus) -> None:
+    def _standing(self, server: ServerStatus, computation: str) -> None:
         node = self._nodes.get(server.node_id, server.node)
         state = "unresponsive" if server.unresponsive else "ready"
-        self._model.server(str(server.location), node, name=server.name, state=state, computation=server.computation)
+        self._model.server(str(server.location), node, name=server.name, state=state, computation=computation)
 
     def _vitals(self, server: ServerStatus) -> None:
         vitals = server.vitals
