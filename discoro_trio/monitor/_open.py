@@ -157,6 +157,7 @@ async def open_http_server(
             "listeners": partial(_serve, serving, listeners),
         }
         nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only
+        await follower.begun.wait()
         if token is None:
             _announce(server.url, secret)
         yield server

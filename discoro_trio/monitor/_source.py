@@ -64,6 +64,7 @@ class Follower:
 
     Attributes:
         ready: Whether the model has the state of what is watched.
+        begun: Set once nothing that happens is missed.
     """
 
     def __init__(self, source: Computation | HasTables | None, model: Model, feed: Feed) -> None:
@@ -72,13 +73,16 @@ class Follower:
         self._feed = feed
         self._tables = TablesFeed(model, feed)
         self.ready: bool = source is None
+        self.begun: trio.Event = trio.Event()
 
     async def run(self) -> None:
         """Feed the model until what is watched has ended, or for ever."""
         with self._output():
             if isinstance(self._source, Computation):
                 await self._follow(self._source)
-            elif self._source is not None:
+                return
+            self.begun.set()
+            if self._source is not None:
                 await self._poll(self._source)
             else:
                 await self._complete_messages()
@@ -88,6 +92,7 @@ class Follower:
     async def _follow(self, computation: Computation) -> None:
         records = JournalFeed(self._model, self._tables)
         with computation._followed() as journal:  # noqa: SLF001 - users have `subscribe`, which hears errors
+            self.begun.set()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._complete, journal, records)
                 while True:

@@ -84,6 +84,15 @@ async def test_it_watches_a_computation_with_its_arguments_output_and_ends() -> 
         assert owners["rows"][0]["name"] == "naps"
 
 
+async def test_no_coroutine_of_its_block_is_missed_however_short() -> None:
+    async with (
+        discoro.open_cluster(servers=1),
+        discoro.Computation([nap]).schedule() as computation,
+        discoro.open_http_server(computation, port=0, token=TOKEN),
+    ):
+        assert len(computation._journals) == 1, "it takes notes from the first moment on"
+
+
 @pytest.mark.spec("S89", "B23", "B24")
 async def test_it_watches_a_scheduler_with_progress_and_the_queue() -> None:
     async with (
@@ -156,8 +165,10 @@ async def test_two_nodes_at_one_address_have_a_row_each() -> None:
         discoro.open_http_server(computation, port=0, token=TOKEN) as server,
     ):
         await computation.run_servers(nap, 60)
-        found = await until(server, "cluster", lambda page: page["total"] == 2)
-        assert {row["name"]: row["running"] for row in found["rows"]} == {"north": 2, "south": 1}
+        running = {"north": 2, "south": 1}
+        found = await until(
+            server, "cluster", lambda page: {row["name"]: row["running"] for row in page["rows"]} == running
+        )
         assert {row["name"]: row["servers"] for row in found["rows"]} == {
             name: len(locations) for name, locations in nodes.items()
         }
