@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import psutil
 
 CONFTEST = Path(__file__).with_name("conftest.py")
-SLEEP = ["sleep", "61.5"]
+SLEEP = ["sleep", f"61.{os.getpid()}"]
+"""Not what another run of these tests may have started."""
 
 
 def run_tests(folder: Path, source: str) -> tuple[int, str]:
@@ -53,14 +55,14 @@ def test_orphans_dead_children_and_threads_fail_the_run_and_the_living_are_ended
 import os, subprocess, threading, time
 
 def test_untidy():
-    subprocess.run(["sh", "-c", "sleep 61.5 >/dev/null 2>&1 &"], check=True)
+    subprocess.run(["sh", "-c", "SLEEP >/dev/null 2>&1 &"], check=True)
     subprocess.Popen(["true"], close_fds=True).returncode = 0  # nobody waits for it
     threading.Thread(target=time.sleep, args=(2,), name="untidy", daemon=True).start()
-"""
+""".replace("SLEEP", " ".join(SLEEP))
     status, output = run_tests(tmp_path, source)
     assert status == 1
     assert "left behind by the tests" in output
-    assert "sleep 61.5" in output
+    assert " ".join(SLEEP) in output
     assert "(zombie)" in output
     assert "thread untidy" in output
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == SLEEP]

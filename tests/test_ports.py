@@ -22,12 +22,13 @@ import discoro_trio as discoro
 from discoro_trio import Location
 from discoro_trio.cluster import FOLDER_PREFIX
 from discoro_trio.wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
+from tests.cli.programs import free_udp_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 SECONDS = 60
-UDP_PORT = 51377
-"""Not that of a cluster that may be in use here."""
+UDP_PORT = free_udp_port()
+"""Neither that of a cluster that may be in use here, nor that of another run of tests."""
 
 COMMON = ("--ip_addr", "127.0.0.1", "--udp_port", str(UDP_PORT), "--secret", "of the test, and long enough")
 SECRET = COMMON[-1]

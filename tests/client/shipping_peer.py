@@ -23,6 +23,8 @@ R = TypeVar("R")
 
 ROOT = str(Path(discoro_trio.__file__).parents[1])
 SERVER = str(Path(__file__).with_name("shipping_server.py"))
+PLACE = "server 127.0.0.1:5000"
+"""What the process calls itself."""
 
 
 class Peer:
@@ -42,7 +44,7 @@ class Peer:
         environment = {**os.environ, "SCRATCH": self._folder.name}
         environment.pop("PYTHONPATH", None)
         self._process = subprocess.Popen(
-            [sys.executable, SERVER, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, SERVER, ROOT, PLACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         open_shipped(self.packed.shipped)
         try:

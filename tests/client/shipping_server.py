@@ -1,6 +1,7 @@
 """A process that has nothing but what is shipped to it, for tests: calls what comes, sends back what came of it.
 
-It runs without the test suite on its path, in an empty folder, and speaks through its standard streams.
+Its arguments are where the package is, and what it calls itself; tests run it and do not import it. It runs without
+the test suite on its path, in an empty folder, and speaks through its standard streams.
 """
 
 import os
@@ -20,7 +21,7 @@ from discoro_trio.wire._codec import dumps, loads  # noqa: E402
 from discoro_trio.wire._package import decode_package_untrusted  # noqa: E402
 
 sys.path.remove(sys.argv[1])
-PLACE = "server 127.0.0.1:5000"
+PLACE = sys.argv[2]
 
 
 def read() -> tuple[bytearray, list[bytearray]] | None:

@@ -17,8 +17,7 @@ from discoro_trio import DiscoroError, NotPicklable
 from discoro_trio.client._components import check_components, pack
 
 from . import shipped_things as things
-from .shipping_peer import ROOT, Peer
-from .shipping_server import PLACE
+from .shipping_peer import PLACE, ROOT, Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

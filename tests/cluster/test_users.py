@@ -21,7 +21,7 @@ from discoro_trio.cluster._holding import Holding, Terms
 from discoro_trio.cluster._users import User, Users, check_users
 from discoro_trio.link import OptionError
 from tests.cli.programs import output
-from tests.cluster.users import ONE, TWO, running_node
+from tests.cluster.users import ONE, TWO, WHEEL, running_node
 from tests.test_ports import SECRET, UDP_PORT
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def test_servers_run_as_the_user_that_is_named_and_have_its_groups_home_an
             assert await computation.run_result(who) == {
                 "uids": (ONE, ONE, ONE),
                 "gids": (ONE, ONE, ONE),
-                "groups": [ONE, 64510],
+                "groups": [ONE, WHEEL],
                 "home": ("/home/one", "one", "one"),
                 "folder": (ONE, ONE, 0o700),
                 "shipped": "a component",

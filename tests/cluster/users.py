@@ -6,6 +6,7 @@ lies in the closed home folder of whoever runs the tests.
 
 from __future__ import annotations
 
+import os
 import pwd
 import stat
 import sys
@@ -21,8 +22,10 @@ from tests.test_ports import COMMON
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ONE, TWO = 64501, 64502
-"""The numbers of the users `one` and `two`."""
+ONE = 60_000 + 3 * (os.getpid() % 1000)
+TWO, WHEEL = ONE + 1, ONE + 2
+"""The numbers of the users `one` and `two` and of a group; not those of another run of tests, as all that a user runs
+is killed at the end of a lease."""
 
 _DATABASE = 'mount --bind "$1" /etc/passwd; mount --bind "$2" /etc/group; shift 2'
 _OPEN = """
@@ -43,7 +46,7 @@ def as_seen_by(folder: Path, command: list[str]) -> list[str]:
     passwd.write_text(
         f"root:x:0:0::{root.pw_dir}:/bin/sh\none:x:{ONE}:{ONE}::/home/one:/bin/sh\ntwo:x:{TWO}:{TWO}::/:/bin/sh\n"
     )
-    group.write_text(f"root:x:0:\none:x:{ONE}:\ntwo:x:{TWO}:\nwheel:x:64510:one\n")
+    group.write_text(f"root:x:0:\none:x:{ONE}:\ntwo:x:{TWO}:\nwheel:x:{WHEEL}:one\n")
     passwd.chmod(0o644)
     group.chmod(0o644)
     script, arguments = _DATABASE, [str(passwd), str(group)]
