@@ -106,12 +106,6 @@ async def test_the_log_is_json_if_wanted() -> None:
     assert line["level"] == "info"
 
 
-@pytest.mark.spec("S28")
-async def test_debug_logs_more() -> None:
-    async with running("node", "--no_discover", "-c", "1", "-d") as node:
-        assert "listens at" in await node.says("listens at")
-
-
 async def test_what_a_killed_node_left_is_removed(tmp_path: Path) -> None:
     arguments = ("node", "--no_discover", "-c", "1", "--dest_path", str(tmp_path))
     async with running(*arguments) as node:
