@@ -38,6 +38,9 @@ SESSIONS_BY_MARK = {
     "network": "networks",
     "program": "programs",
 }
+# Many tests wait more than they compute; what measures or holds a browser is alone. `-- -n0` runs one at a time.
+TWO_AT_ONCE = ("-n2", "--dist=worksteal")
+ALONE = ("browser", "fuzz", "soak")
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
@@ -70,11 +73,18 @@ def has_tests_marked(mark: str) -> bool:
     return any(f"mark.{mark}" in path.read_text(encoding="utf-8") for path in paths)
 
 
-def run_pytest(session: nox.Session, marks: str, *install_options: str, paths: tuple[str, ...] = ()) -> None:
+def run_pytest(
+    session: nox.Session,
+    marks: str,
+    *install_options: str,
+    paths: tuple[str, ...] = (),
+    share: tuple[str, ...] = TWO_AT_ONCE,
+) -> None:
     """Install the project with what its tests need and run those of some marks; `--` passes others than the paths."""
     session.install("-e", ".[test]", *install_options)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    session.run("pytest", f"--junitxml={REPORTS / session.name}.xml", "-m", marks, *(session.posargs or paths))
+    report = f"--junitxml={REPORTS / session.name}.xml"
+    session.run("pytest", report, *share, "-m", marks, *(session.posargs or paths))
 
 
 def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
@@ -85,7 +95,8 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
         if mark == "fuzz" and session.posargs[:1] and session.posargs[0].isdigit():
             session.env[FUZZ_SECONDS] = session.posargs.pop(0)  # `nox -s fuzz -- SECONDS`: other inputs, for so long
         earlier = takewhile(lambda other: other != mark, SESSIONS_BY_MARK) if mark in SESSIONS_BY_MARK else ()
-        run_pytest(session, " and not ".join([mark, *({"soak"} - {mark}), *earlier]))
+        marks = " and not ".join([mark, *({"soak"} - {mark}), *earlier])
+        run_pytest(session, marks, share=() if mark in ALONE else TWO_AT_ONCE)
 
     marked_tests.__doc__ = f"Run the tests that are marked {mark}."
 
