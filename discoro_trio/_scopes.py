@@ -45,11 +45,9 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    for error in group.exceptions:
-        inner = _first_error(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(inner, trio.Cancelled):
-            return inner
-    return group.exceptions[0]
+    """Give the first error of a group, and of the groups in it, that is no cancellation; else a cancellation."""
+    errors = [_first_error(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in errors if not isinstance(error, trio.Cancelled)), errors[0])
 
 
 def flatten(error: BaseException) -> list[BaseException]:
