@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ from .._config import MIB
 from .._errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
     from ..wire import Buffer
 
@@ -35,6 +36,9 @@ LEAST = MIB
 
 POOL_SIZE = 512 * MIB
 """The most bytes of all segments of a process together; what finds no room goes over the connection."""
+
+MOST_SEGMENTS = 128
+"""The most segments of a process: each takes two of its descriptors, of which it may have no more than 1,024."""
 
 TOKEN_SIZE = 16
 
@@ -124,10 +128,10 @@ class Pool:
                 return segment
         rounded = -(-size // MIB) * MIB
         while self._room < rounded:
-            unused = next((one for one in self._segments.values() if one.reader is None), None)
-            if unused is None:
+            if not self._drop_unused():
                 return None
-            self._drop(unused)
+        if len(self._segments) >= MOST_SEGMENTS and not self._drop_unused():
+            return None
         self._number += 1
         try:
             segment = Segment.make(self._number, rounded)
@@ -136,6 +140,12 @@ class Pool:
         self._segments[segment.number] = segment
         self._room -= rounded
         return segment
+
+    def _drop_unused(self) -> bool:
+        unused = next((one for one in self._segments.values() if one.reader is None), None)
+        if unused is not None:
+            self._drop(unused)
+        return unused is not None
 
     def _drop(self, segment: Segment) -> None:
         del self._segments[segment.number]
@@ -180,7 +190,7 @@ def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes
 
 
 def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> mmap.mmap:
-    """Map a segment of another process, to be read.
+    """Map a segment of another process, to be read; the mapping keeps a descriptor.
 
     Args:
         process: Its process number.
@@ -191,6 +201,21 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> m
     Raises:
         ProtocolError: It is no segment of that size that nobody can write to or make shorter.
     """
+    with _opened_place_untrusted(process, place, own_probe, largest) as descriptor:
+        return mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+
+
+def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytes:
+    """Copy what is in a segment of another process. Arguments and errors are as with `map_untrusted`."""
+    with (
+        _opened_place_untrusted(process, place, own_probe, largest) as descriptor,
+        mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED) as mapping,
+    ):
+        return bytes(mapping)
+
+
+@contextmanager
+def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest: int) -> Iterator[int]:
     if not 0 < place.size <= largest:
         message = f"a shared buffer of {place.size} bytes; config.max_message_size allows {largest}"
         raise ProtocolError(message)
@@ -200,7 +225,7 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> m
         message = f"a shared buffer cannot be opened: {error.strerror}"
         raise ProtocolError(message) from error
     try:
-        return mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -18,9 +18,10 @@ from .._config import config
 from .._errors import ProtocolError
 from ..wire import Control, Frame, Kind
 from ._services import ANY, Trust
-from ._shared import LEAST, Place, Pool, map_untrusted, read_probe_untrusted
+from ._shared import LEAST, Place, Pool, copy_untrusted, map_untrusted, read_probe_untrusted
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator, Sequence
 
     from ..wire import Buffer
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 # The frame's own buffers are the others, in order.
 _HEAD = struct.Struct("!BH")
 _PLACE = struct.Struct("!HQIQ")
+
+MOST_MAPPED = 4096
+"""The most segments of others that a process maps at once; the system bounds mappings too."""
 
 
 class SharedOffer(Control, frozen=True):
@@ -86,12 +90,21 @@ class Shared:
         return Kind.SHARED, b"".join((_HEAD.pack(kind, len(places)), table, body)), others
 
 
+def most_mapped() -> int:
+    """Give how many segments of others this process maps: each takes a descriptor, and no more than a quarter may."""
+    import resource  # noqa: PLC0415 - not on all systems
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_MAPPED if soft == resource.RLIM_INFINITY else min(soft // 4, MOST_MAPPED)
+
+
 class Sharing:
     """The shared memory of one endpoint, towards all its links."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._pool = Pool()
+        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._sources: dict[Link, int] = {}  # the process numbers of those that can be read from
         self._token = trio.lowlevel.current_trio_token()
         self._closed = False
@@ -146,7 +159,12 @@ class Sharing:
         if process is None or own is None:
             message = "a shared buffer, which was not agreed on"
             raise ProtocolError(message)
+        if len(self._mapped) >= most_mapped():
+            copy = copy_untrusted(process, place, own, config.max_message_size)
+            self._tell(weakref.ref(link), place.segment)
+            return memoryview(copy)
         mapping = map_untrusted(process, place, own, config.max_message_size)
+        self._mapped.add(mapping)
         # Called wherever the last reference goes, in any thread; not at the end of the program.
         weakref.finalize(mapping, self._unmapped, weakref.ref(link), place.segment).atexit = False
         return memoryview(mapping)

@@ -66,6 +66,17 @@ def test_a_segment_is_used_again_only_when_its_reader_has_released_it() -> None:
         assert third.segment == first.segment
 
 
+def test_segments_are_few_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_shared, "MOST_SEGMENTS", 2)
+    with open_pool() as (pool, _):
+        first = pool.put(bytes(MIB), READER)
+        assert first is not None
+        assert pool.put(bytes(MIB), READER) is not None
+        assert pool.put(bytes(MIB), READER) is None
+        pool.released(first.segment, READER)
+        assert pool.put(bytes(3 * MIB), READER) is not None
+
+
 def test_what_finds_no_room_is_refused_until_there_is_some() -> None:
     with open_pool(2 * MIB) as (pool, _):
         places = [pool.put(bytes(MIB), READER) for _ in range(3)]

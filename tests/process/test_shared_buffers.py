@@ -106,6 +106,22 @@ async def test_a_segment_is_used_again_when_nothing_refers_to_what_was_in_it(put
                 assert kept[0][0] == 2
 
 
+async def test_who_maps_many_segments_gets_copies_of_the_next(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sharing, "most_mapped", lambda: 2)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, take, 6)
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            for number in range(5):
+                await handle.deliver(np.full(MIB, number, dtype=np.uint8))
+        got = (await result_of(two, receiver))[1:]
+        assert [array[-1] for array in got] == list(range(5))
+        assert not any(array.flags.writeable for array in got)
+        await settle()
+        # The first two are mapped; the segment of the third is free again and serves the others.
+        assert [place.segment for place in puts] == [1, 2, 3, 3, 3]
+
+
 async def test_what_finds_no_room_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         monkeypatch.setattr(Pool, "_free", lambda *_: None)
