@@ -57,6 +57,21 @@ async def test_20_000_jobs_with_256_in_flight_have_each_its_value() -> None:
     assert found == {number: number + 1 for number in range(20_000)}
 
 
+async def test_256_jobs_right_after_the_schedule_all_end_in_each_of_many_computations() -> None:
+    async with discoro.open_cluster(servers=2):
+        for _ in range(10):
+            found: set[int] = set()
+
+            async def one(computation: discoro.Computation, number: int, found: set[int]) -> None:
+                found.add(await computation.run_result(add, number, 1))
+
+            with trio.fail_after(10):
+                async with discoro.Computation([add]).schedule() as computation, trio.open_nursery() as nursery:
+                    for number in range(256):
+                        nursery.start_soon(one, computation, number, found)
+            assert found == set(range(1, 257))
+
+
 async def test_a_result_of_200_MB_arrives_and_small_ones_beside_it() -> None:  # noqa: N802 (the unit)
     size = 200_000_000
     async with open_computation(servers=1) as computation, trio.open_nursery() as nursery:
