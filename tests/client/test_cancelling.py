@@ -53,6 +53,14 @@ async def note_and_wait(path: str) -> None:
             file.write("cleaned-up ")
 
 
+async def hold_the_server(begun: str, go: str) -> None:
+    """Let a server do nothing else until a file is there."""
+    with open(begun, "w"):  # noqa: ASYNC230, PTH123
+        pass
+    while not os.path.exists(go):  # noqa: ASYNC240, PTH110
+        time.sleep(0.01)  # noqa: ASYNC251 - that is what it is for
+
+
 async def never_receive(client: discoro.Coro[None], *, coro: discoro.Coro[int]) -> int:
     """Receive nothing until told to by another coroutine's message; then count what is there."""
     await client.send(coro)
@@ -111,13 +119,19 @@ def _held(go: Path) -> Callable[[], Awaitable[None]]:
 
 @pytest.mark.spec("B02")
 async def test_a_run_that_waits_for_the_word_of_its_server_has_cleaned_up_when_cancelled(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    async with open_computation([note_and_wait, running_here], servers=1) as computation:
+    mark, begun, go = tmp_path / "mark", tmp_path / "begun", tmp_path / "go"
+    components = [note_and_wait, running_here, hold_the_server]
+    async with open_computation(components, servers=1) as computation, trio.open_nursery() as nursery:
+        nursery.start_soon(computation.run_result, hold_the_server, str(begun), str(go))
+        while not begun.exists():  # noqa: ASYNC110 - of another process
+            await trio.sleep(0.005)
         with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(computation.run, note_and_wait, str(mark))
-                await trio.testing.wait_all_tasks_blocked(0)
+            async with trio.open_nursery() as runs:
+                runs.start_soon(computation.run, note_and_wait, str(mark))
+                while computation.statistics().submitted < 2:  # noqa: ASYNC110 - there is no event
+                    await trio.sleep(0.005)
                 scope.cancel()
+                go.touch()
         assert await computation.run_result(running_here) == []
         assert not mark.exists() or mark.read_text() == "began cleaned-up "
 
