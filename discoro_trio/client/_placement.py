@@ -51,11 +51,15 @@ class _RankedNodes:
         return None
 
 
+_MOST_EMPTY = 64
+"""Levels without a server that are kept."""
+
+
 @attrs.define
 class _NodeLoads:
     """The loads of one node's servers: whole numbers, so that the least one is found without a heap.
 
-    As with nodes, servers of one load are together; levels without a server are not kept.
+    As with nodes, servers of one load are together.
     """
 
     node: bytes
@@ -68,7 +72,7 @@ class _NodeLoads:
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server."""
         load = self.loads[server]
-        self._leave(server, load)
+        del self._levels[load][server]
         self._enter(server, load + by)
         self.total += by
 
@@ -81,7 +85,7 @@ class _NodeLoads:
         """Remove a server with its load, if it is there."""
         load = self.loads.pop(server, None)
         if load is not None:
-            self._leave(server, load)
+            del self._levels[load][server]
             self.total -= load
 
     def least(self) -> bytes | None:
@@ -89,23 +93,27 @@ class _NodeLoads:
         if not self.loads:
             return None
         levels = self._levels
-        while self._low not in levels:
+        level = levels.get(self._low)
+        while not level:
             self._low += 1
-        return next(iter(levels[self._low]))
+            level = levels.get(self._low)
+        return next(iter(level))
 
     def _enter(self, server: bytes, load: int) -> None:
         self.loads[server] = load
         level = self._levels.get(load)
         if level is None:
-            level = self._levels[load] = OrderedDict()
-            self._low = min(self._low, load)
+            level = self._new_level(load)
         level[server] = None
+        if load < self._low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
+            self._low = load
 
-    def _leave(self, server: bytes, load: int) -> None:
-        level = self._levels[load]
-        del level[server]
-        if not level:
-            del self._levels[load]
+    def _new_level(self, load: int) -> OrderedDict[bytes, None]:
+        # Loads go up and down by one, so a level that is empty now is soon wanted again.
+        if len(self._levels) > _MOST_EMPTY + 2 * len(self.loads):
+            self._levels = {kept: level for kept, level in self._levels.items() if level}
+        level = self._levels[load] = OrderedDict()
+        return level
 
 
 _FEWEST_RANKED = 2

@@ -27,12 +27,12 @@ It bounds what a stalled peer costs, and is large enough that a fast one is neve
 # So many frames are written at once, without waiting for the writer's turn. The tasks that run before it may be
 # hundreds, and the peer would have nothing to do meanwhile. (Measured at 256 jobs in flight: with 16 to 100 there are
 # more jobs a second than without a bound; each call into the kernel costs as much as some jobs do.)
-_MOST_GATHERED = 24
+_MOST_GATHERED = 64
 
-# After a turn of the writer with no more frames than this the next one is written as it comes: nothing is likely to
-# follow that it could go together with, and the peer has it a turn earlier. A clock would not do: where calls into the
-# kernel are slow, frames come slowly because each is written alone.
-_FEW = 2
+# After a turn of the writer with no more frames and short values than this the next frame is written as it comes:
+# nothing is likely to follow that it could go together with, and the peer has it a turn earlier. A clock would not do:
+# where calls into the kernel are slow, frames come slowly because each is written alone.
+_FEW = 4
 
 # Credit is not waited for; it goes with what the receiver sends next.
 _CREDIT = int(Kind.CREDIT)
@@ -51,7 +51,7 @@ class Writer:
         self._bell = Bell()
         self._idle = True
         self._gathered = 0
-        self._earlier = 0  # the frames that were written since the writer's last turn
+        self._earlier = 0  # the frames that were written since the writer last waited
         self._eager = True
         self._rest: list[Buffer] = []
         self._writing = False
@@ -116,11 +116,11 @@ class Writer:
             trio.BrokenResourceError: The peer is gone.
         """
         outbox, write, write_now = self.outbox, self._transport.write, self._transport.write_now
+        batched = 0
         while True:
-            self._eager = self._earlier + self._gathered <= _FEW
-            self._earlier = 0
             while self._rest or outbox.pending:
                 buffers, self._rest = self._rest or outbox.take(), []
+                self._earlier += self._gathered
                 self._gathered = 0
                 self._writing = True
                 # Trio's send passes through its scheduler once more, which takes about as long as writing does.
@@ -135,5 +135,7 @@ class Writer:
                     room.set()
             if self._finish:
                 return
+            self._eager = self._earlier + outbox.batched - batched <= _FEW
+            self._earlier, batched = 0, outbox.batched
             self._idle = True
             await self._bell.wait()

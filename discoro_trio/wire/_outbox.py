@@ -40,9 +40,13 @@ class Outbox:
     Short values gather in batches, one a target, which become frames of the small lane when the next frame is put
     or all is taken: they change places with no frame, and those for one target not with each other. No batch is open
     while bulk waits in the queue.
+
+    Attributes:
+        batched: How many short values ever went in batches.
     """
 
     def __init__(self) -> None:
+        self.batched: int = 0
         self._batches: list[Batch] = []  # the open ones, which come behind `_tail`
         self._tail = bytearray()  # the end of the small lane, still growing
         self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
@@ -201,6 +205,7 @@ class Outbox:
     def _close_batches(self) -> None:
         tail = self._tail
         for batch in self._batches:
+            self.batched += len(batch)
             for body in encode_batches(batch):
                 tail += HEADER.pack(_BATCH, 0, 0, len(body), batch.target)
                 tail += body

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from discoro_trio.link._writer import _FEW, _MOST_GATHERED, Writer
-from discoro_trio.wire import FrameReader, Kind
+from discoro_trio.wire import Batch, FrameReader, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -95,6 +95,27 @@ async def test_what_follows_in_the_same_turn_goes_together(writer: Writer, recor
     await trio.testing.wait_all_tasks_blocked()
     assert recorder.writes == [1, MANY - 1]
     assert recorder.targets == list(range(MANY))
+
+
+async def test_short_values_in_one_batch_are_as_many_frames(writer: Writer, recorder: Recorder) -> None:
+    batch = Batch(1)
+
+    def gather(count: int) -> None:
+        for number in range(count):
+            if batch:
+                batch.append(number)
+            else:
+                writer.outbox.gather(batch, number, (1,))
+                writer.added(Kind.BATCH)
+
+    gather(MANY)
+    await trio.testing.wait_all_tasks_blocked()
+    assert recorder.writes == [1, 1]  # the first value, and a frame of all others
+    gather(1)
+    assert recorder.writes == [1, 1]
+    await trio.testing.wait_all_tasks_blocked()
+    gather(1)
+    assert recorder.writes == [1, 1, 1, 1]
 
 
 async def test_after_a_turn_with_many_frames_the_next_one_waits_for_company(writer: Writer, recorder: Recorder) -> None:
