@@ -132,7 +132,7 @@ class LeaseEnds:
         """Tell the scheduler that answers for them; all others hear how many are free."""
         if lease.computation not in self._holding.leases:
             lease.remove()
-            del self._leases[lease.computation]
+            self._leases.pop(lease.computation, None)  # `close` may have been quicker
             self._users.give_back(lease.user)
             self.served += 1
             logger.info("the computation %s is over", lease.terms.name)

@@ -13,6 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 import discoro_trio as discoro
+from discoro_trio.cluster._lease_ends import LeaseEnds
 from discoro_trio.link import OptionError, current
 from discoro_trio.process._current import process_var
 
@@ -271,3 +272,25 @@ async def test_options_of_an_endpoint_are_refused_inside_one() -> None:
         with pytest.raises(RuntimeError, match="open_endpoint"):
             async with discoro.open_scheduler(secret="1" * 64):
                 pytest.fail("opened")
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def test_a_lease_that_ends_while_its_node_closes_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    freed, quicker = LeaseEnds._freed, []
+
+    def closed_before(self: LeaseEnds, *given: Any) -> None:
+        self.close()
+        quicker.append(self)
+        freed(self, *given)
+
+    monkeypatch.setattr(LeaseEnds, "_freed", closed_before)
+    with trio.fail_after(20):
+        async with discoro.open_cluster(servers=1), discoro.Computation([nothing]).schedule() as computation:
+            await computation.run_result(nothing)
+    assert quicker
+    assert not caplog.records  # an error there would be the answer to the client, who logs it
