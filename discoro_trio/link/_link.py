@@ -73,7 +73,7 @@ class Link:
         self._early = early
         self._writer = Writer(transport)
         self._outbox = self._writer.outbox
-        self.owed: Owed = Owed(self._writer.outbox)
+        self.owed: Owed = Owed(self._outbox)
         self._requests = Requests(self)
         self._nursery: trio.Nursery | None = None
 
@@ -111,9 +111,9 @@ class Link:
         self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
     ) -> None:
         """Send, in a handler, what this process holds anyway and the peer has asked for; as `send` does."""
-        before = self._writer.outbox.position
+        before = self._outbox.position
         self.send(kind, target, body, flags, buffers, keys)
-        self.owed.spare(self._writer.outbox.position - before)
+        self.owed.spare(self._outbox.position - before)
 
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
         """Add a short value to what goes to the target of its batch, as `Outbox.gather` does; never waits.

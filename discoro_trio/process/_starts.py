@@ -192,7 +192,8 @@ class Starts:
     def _host(self, link: Link, serial: int) -> Host:
         host = self.hosts.get(link)
         if host is None or serial >> LANE_SHIFT != host.lane:
-            raise _foreign(link)
+            text = f"{link.peer_name} spoke of a coroutine that was never started there"
+            raise ProtocolError(text)
         return host
 
     def _exists(self, link: Link, frame: Frame) -> None:
@@ -226,9 +227,7 @@ class Starts:
 
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        host = self.hosts.get(link)
-        if host is None or serial >> LANE_SHIFT != host.lane:
-            raise _foreign(link)
+        host = self._host(link, serial)
         if flags not in _ENDINGS:
             text = f"an outcome has the unknown ending {flags}"
             raise ProtocolError(text)
@@ -253,10 +252,6 @@ class Starts:
             host.owner.host_lost()
         else:
             lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
-
-
-def _foreign(link: Link) -> ProtocolError:
-    return ProtocolError(f"{link.peer_name} spoke of a coroutine that was never started there")
 
 
 def lose_all(host: Host, error: Exception) -> None:

@@ -44,12 +44,10 @@ def allocate(size: int) -> memoryview:
         memory = mmap.mmap(-1, size, flags=flags)
     except (OSError, OverflowError) as error:
         raise _no_memory(size) from error
-    if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel built without huge pages; it is only slower
-            return memoryview(memory)
-    return memoryview(memory)
+    view = memoryview(memory)
+    if size >= _HUGE:
+        _advise(view)
+    return view
 
 
 class BytesMemory:
