@@ -180,7 +180,7 @@ class _Chunks:
         self._small: list[bytes] = []
         self._buffers: list[Any] = []
         self._entries: list[tuple[int, int]] = []
-        self._take = _taker(self._buffers)
+        self.take = _taker(self._buffers)
 
     def write(self, chunk: Buffer) -> None:
         """Take what the pickler writes. What is large, it writes by itself, and its opcode just before."""
@@ -193,10 +193,6 @@ class _Chunks:
                     self._buffers.append(chunk)
                     return
         self._small.append(bytes(chunk))
-
-    def take(self, buffer: pickle.PickleBuffer) -> bool:
-        """Take an out-of-band buffer, or tell pickle to keep it."""
-        return self._take(buffer)
 
     def packed(self) -> tuple[bytes, Sequence[Any]]:
         """Give body and buffers."""
