@@ -1,10 +1,10 @@
 """Large buffers between processes of one machine, through memory that both map.
 
 The sender copies a buffer into a segment: a memfd, mapped once, whose size and writability are sealed for all others.
-The frame that refers to it goes over the connection in its place and order; the receiver opens the segment through
-the sender's `/proc` entry, and maps it to be read only. When nothing there refers to the mapping any more, the sender
-hears of it and uses the segment again. Linux only; wherever a step is not possible, buffers go over the connection as
-if this module did not exist. Which links use it is with `_sharing`.
+The frame that refers to it goes over the connection in its place and order. When nothing at the receiver refers to
+the buffer any more, the sender hears of it and uses the segment again; the receiver keeps it mapped until it hears that
+the sender has dropped it. Linux only; wherever a step is not possible, buffers go over the connection as if this module
+did not exist. The receiver's half is with `_mapped`, which links use both is with `_sharing`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,15 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
-import stat
 import sys
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import attrs
 
 from .._config import MIB
-from .._errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable
 
     from ..wire import Buffer
 
@@ -42,11 +38,14 @@ MOST_SEGMENTS = 128
 
 TOKEN_SIZE = 16
 
-# From linux/fcntl.h; the module fcntl lacks the last one before Python 3.13.
-_ADD_SEALS, _GET_SEALS = 1033, 1034
+ReaderT = TypeVar("ReaderT")
+
+# From linux/fcntl.h; the module fcntl lacks the last seal before Python 3.13.
+_ADD_SEALS = 1033
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_FUTURE_WRITE = 0x1, 0x2, 0x4, 0x10
 # The mapping that the sender has already can still be written to, new ones cannot.
-_SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
+SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
+"""What every segment has, so that its readers can neither be harmed nor do harm."""
 
 
 class Place(NamedTuple):
@@ -61,17 +60,19 @@ class Place(NamedTuple):
 
 
 @attrs.define(eq=False)
-class Segment:
+class Segment(Generic[ReaderT]):
     """Memory that others can map."""
 
     number: int
     descriptor: int
     memory: mmap.mmap
-    reader: Hashable = None
-    """Who maps it, or will as soon as a frame has arrived; None if it is free."""
+    reader: ReaderT | None = None
+    """Who refers to what is in it, or will as soon as a frame has arrived; None if it is free."""
+    known: set[ReaderT] = attrs.field(factory=set)
+    """Those who have read it and may keep it mapped."""
 
     @classmethod
-    def make(cls, number: int, size: int) -> Segment:
+    def make(cls, number: int, size: int) -> Segment[ReaderT]:
         """Make one of so many bytes; OSError if that is not possible."""
         import fcntl  # noqa: PLC0415 - not on all systems
 
@@ -79,7 +80,7 @@ class Segment:
         try:
             os.ftruncate(descriptor, size)
             memory = mmap.mmap(descriptor, size)
-            fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
+            fcntl.fcntl(descriptor, _ADD_SEALS, SEALS)
         except BaseException:
             os.close(descriptor)
             raise
@@ -91,14 +92,21 @@ class Segment:
         os.close(self.descriptor)
 
 
-class Pool:
-    """The segments of one process, and the token by which others see that they can open them."""
+class Pool(Generic[ReaderT]):
+    """The segments of one process, and the token by which others see that they can open them.
 
-    def __init__(self, size: int = POOL_SIZE) -> None:
+    Args:
+        dropped: Is called with each reader that may keep a segment mapped and the number of that segment when it will
+            not be used again.
+        size: The most bytes of all segments together.
+    """
+
+    def __init__(self, dropped: Callable[[ReaderT, int], None], size: int = POOL_SIZE) -> None:
         self.token: bytes = secrets.token_bytes(TOKEN_SIZE)
+        self._dropped = dropped
         self._room = size
-        self._segments: dict[int, Segment] = {}
-        self._probe: Segment | None = None
+        self._segments: dict[int, Segment[ReaderT]] = {}
+        self._probe: Segment[ReaderT] | None = None
         self._number = 0
 
     def probe(self) -> int | None:
@@ -111,21 +119,26 @@ class Pool:
             self._probe.memory[:] = self.token
         return None if self._probe is None else self._probe.descriptor
 
-    def put(self, buffer: Buffer, reader: Hashable) -> Place | None:
+    def put(self, buffer: Buffer, reader: ReaderT) -> Place | None:
         """Copy a buffer into a segment for a reader; None if there is no room."""
         view = memoryview(buffer).cast("B")
-        segment = self._free(view.nbytes)
+        segment = self._free(view.nbytes, reader)
         if segment is None:
             return None
         segment.memory[: view.nbytes] = view
         segment.reader = reader
+        segment.known.add(reader)
         return Place(segment.number, segment.descriptor, view.nbytes)
 
-    def _free(self, size: int) -> Segment | None:
+    def _free(self, size: int, reader: ReaderT) -> Segment[ReaderT] | None:
         # A segment of more than twice the size is kept for larger ones: written pages stay in use.
-        for segment in self._segments.values():
-            if segment.reader is None and size <= len(segment.memory) <= 2 * size:
-                return segment
+        segments = self._segments.values()
+        free = [one for one in segments if one.reader is None and size <= len(one.memory) <= 2 * size]
+        if free:
+            return next((one for one in free if reader in one.known), free[0])
+        return self._make(size)
+
+    def _make(self, size: int) -> Segment[ReaderT] | None:
         rounded = -(-size // MIB) * MIB
         while self._room < rounded:
             if not self._drop_unused():
@@ -134,7 +147,7 @@ class Pool:
             return None
         self._number += 1
         try:
-            segment = Segment.make(self._number, rounded)
+            segment: Segment[ReaderT] = Segment.make(self._number, rounded)
         except OSError:
             return None
         self._segments[segment.number] = segment
@@ -147,19 +160,23 @@ class Pool:
             self._drop(unused)
         return unused is not None
 
-    def _drop(self, segment: Segment) -> None:
+    def _drop(self, segment: Segment[ReaderT]) -> None:
         del self._segments[segment.number]
         self._room += len(segment.memory)
         segment.close()
+        for reader in segment.known:
+            self._dropped(reader, segment.number)
 
-    def released(self, number: int, reader: Hashable) -> None:
-        """Note that a reader maps a segment no more."""
+    def released(self, number: int, reader: ReaderT) -> None:
+        """Note that a reader refers to a segment no more."""
         segment = self._segments.get(number)
         if segment is not None and segment.reader is reader:
             segment.reader = None
 
-    def lost(self, reader: Hashable) -> None:
-        """Drop the segments of a reader of whom nothing will be heard any more; it may still map them."""
+    def lost(self, reader: ReaderT) -> None:
+        """Drop the segments of a reader of whom nothing will be heard any more; it may still refer to them."""
+        for segment in self._segments.values():
+            segment.known.discard(reader)
         for segment in [one for one in self._segments.values() if one.reader is reader]:
             self._drop(segment)
 
@@ -169,91 +186,3 @@ class Pool:
             segment.close()
         self._segments.clear()
         self._probe = None
-
-
-def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes:
-    """Read the token of another process's probe; b"" if it cannot be opened.
-
-    Args:
-        process: Its process number.
-        descriptor: The number of the descriptor there.
-        own_probe: That of this process's own, which lies in the same file system if both are segments.
-    """
-    try:
-        opened = _open_untrusted(process, descriptor, own_probe, TOKEN_SIZE)
-    except (OSError, ProtocolError):
-        return b""
-    try:
-        return os.pread(opened, TOKEN_SIZE, 0)
-    finally:
-        os.close(opened)
-
-
-def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> mmap.mmap:
-    """Map a segment of another process, to be read; the mapping keeps a descriptor.
-
-    Args:
-        process: Its process number.
-        place: The buffer.
-        own_probe: The descriptor of this process's own probe.
-        largest: The most bytes that a buffer may have.
-
-    Raises:
-        ProtocolError: It is no segment of that size that nobody can write to or make shorter.
-    """
-    with _opened_place_untrusted(process, place, own_probe, largest) as descriptor:
-        return mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
-
-
-def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytes:
-    """Copy what is in a segment of another process. Arguments and errors are as with `map_untrusted`."""
-    with (
-        _opened_place_untrusted(process, place, own_probe, largest) as descriptor,
-        mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED) as mapping,
-    ):
-        return bytes(mapping)
-
-
-@contextmanager
-def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest: int) -> Iterator[int]:
-    if not 0 < place.size <= largest:
-        message = f"a shared buffer of {place.size} bytes; config.max_message_size allows {largest}"
-        raise ProtocolError(message)
-    try:
-        descriptor = _open_untrusted(process, place.descriptor, own_probe, place.size)
-    except OSError as error:
-        message = f"a shared buffer cannot be opened: {error.strerror}"
-        raise ProtocolError(message) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _open_untrusted(process: int, descriptor: int, own_probe: int, size: int) -> int:
-    import fcntl  # noqa: PLC0415 - not on all systems
-
-    path = f"/proc/{process:d}/fd/{descriptor:d}"
-    # Looked at before it is opened: opening something else than a file could wait, or do something.
-    _check_untrusted(Path(path).stat(), own_probe, size)
-    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        _check_untrusted(os.fstat(opened), own_probe, size)
-        _check_seals_untrusted(fcntl.fcntl(opened, _GET_SEALS))
-    except BaseException:
-        os.close(opened)
-        raise
-    return opened
-
-
-def _check_seals_untrusted(seals: int) -> None:
-    if seals & _SEALS != _SEALS:
-        message = "a shared buffer that is not sealed"
-        raise ProtocolError(message)
-
-
-def _check_untrusted(found: os.stat_result, own_probe: int, size: int) -> None:
-    own = os.fstat(own_probe)
-    if not stat.S_ISREG(found.st_mode) or found.st_dev != own.st_dev or found.st_size < size:
-        message = "a shared buffer that is no segment, or too short"
-        raise ProtocolError(message)

@@ -1,7 +1,7 @@
 """Which links send large buffers through shared memory, and the frames that refer to it.
 
 Each end of a link between two processes of one machine offers its segments; the other tries to open one, and from
-then on gets buffers that way. The segments are with `_shared`.
+then on gets buffers that way. The segments are with `_shared`, those of others with `_mapped`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import trio
 from .._config import config
 from .._errors import ProtocolError
 from ..wire import Control, Frame, Kind
+from ._mapped import Mappings, check_size_untrusted, copy_untrusted, map_untrusted, read_probe_untrusted
 from ._services import ANY, Trust
-from ._shared import LEAST, Place, Pool, copy_untrusted, map_untrusted, read_probe_untrusted
+from ._shared import LEAST, Place, Pool
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Iterator, Sequence
 
     from ..wire import Buffer
     from ._endpoint import Endpoint
     from ._link import Link
+    from ._mapped import MappedSegment
 
 # The body of a SHARED frame, numbers in network byte order:
 #
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 # The frame's own buffers are the others, in order.
 _HEAD = struct.Struct("!BH")
 _PLACE = struct.Struct("!HQIQ")
-
-MOST_MAPPED = 4096
-"""The most segments of others that a process maps at once; the system bounds mappings too."""
 
 
 class SharedOffer(Control, frozen=True):
@@ -59,7 +57,13 @@ class SharedAccepted(Control, frozen=True):
 
 
 class SharedReleased(Control, frozen=True):
-    """The sender does not use a segment any more."""
+    """The sender refers to nothing in a segment any more."""
+
+    segment: int
+
+
+class SharedDropped(Control, frozen=True):
+    """The sender does not use a segment of its own again."""
 
     segment: int
 
@@ -69,7 +73,7 @@ class Shared:
 
     __slots__ = ("_link", "_pool")
 
-    def __init__(self, pool: Pool, link: Link) -> None:
+    def __init__(self, pool: Pool[Link], link: Link) -> None:
         self._pool = pool
         self._link = link
 
@@ -90,21 +94,13 @@ class Shared:
         return Kind.SHARED, b"".join((_HEAD.pack(kind, len(places)), table, body)), others
 
 
-def most_mapped() -> int:
-    """Give how many segments of others this process maps: each takes a descriptor, and no more than a quarter may."""
-    import resource  # noqa: PLC0415 - not on all systems
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_MAPPED if soft == resource.RLIM_INFINITY else min(soft // 4, MOST_MAPPED)
-
-
 class Sharing:
     """The shared memory of one endpoint, towards all its links."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._pool = Pool()
-        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        self._pool: Pool[Link] = Pool(self._drop)
+        self._mappings = Mappings()
         self._sources: dict[Link, int] = {}  # the process numbers of those that can be read from
         self._token = trio.lowlevel.current_trio_token()
         self._closed = False
@@ -113,6 +109,7 @@ class Sharing:
         services.on_notice(SharedOffer, self._offered, trust=ANY)
         services.on_notice(SharedAccepted, self._accepted, trust=ANY)
         services.on_notice(SharedReleased, self._released, trust=ANY)
+        services.on_notice(SharedDropped, self._dropped, trust=ANY)
         services.links_made.append(self._offer)
         services.links_lost.append(self._lost)
 
@@ -140,7 +137,12 @@ class Sharing:
 
     def _lost(self, link: Link) -> None:
         self._sources.pop(link, None)
+        self._mappings.lost(link)
         self._pool.lost(link)
+
+    @staticmethod
+    def _drop(link: Link, segment: int) -> None:
+        link.notify(SharedDropped(segment))
 
     # --- receiving
 
@@ -159,20 +161,30 @@ class Sharing:
         if process is None or own is None:
             message = "a shared buffer, which was not agreed on"
             raise ProtocolError(message)
-        if len(self._mapped) >= most_mapped():
+        check_size_untrusted(place, config.max_message_size)
+        mapped = self._mappings.find(link, place)
+        if mapped is None and self._mappings.room():
+            mapped = map_untrusted(process, place, own, config.max_message_size)
+            self._mappings.keep(link, place.segment, mapped)
+        if mapped is None:
             copy = copy_untrusted(process, place, own, config.max_message_size)
             self._tell(weakref.ref(link), place.segment)
             return memoryview(copy)
-        mapping = map_untrusted(process, place, own, config.max_message_size)
-        self._mapped.add(mapping)
-        # Called wherever the last reference goes, in any thread; not at the end of the program.
-        weakref.finalize(mapping, self._unmapped, weakref.ref(link), place.segment).atexit = False
-        return memoryview(mapping)
+        mapped.users += 1
+        return mapped.view(place.size, self._unused, weakref.ref(link), place.segment)
 
-    def _unmapped(self, link: weakref.ref[Link], segment: int) -> None:
+    def _dropped(self, link: Link, message: SharedDropped) -> None:
+        self._mappings.drop(link, message.segment)
+
+    def _unused(self, mapped: MappedSegment, link: weakref.ref[Link], segment: int) -> None:
+        # In whatever thread the last reference went.
         if not self._closed:
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._tell, link, segment)
+                self._token.run_sync_soon(self._release, mapped, link, segment)
+
+    def _release(self, mapped: MappedSegment, link: weakref.ref[Link], segment: int) -> None:
+        mapped.users -= 1
+        self._tell(link, segment)
 
     def _tell(self, reference: weakref.ref[Link], segment: int) -> None:
         link = reference()

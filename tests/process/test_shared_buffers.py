@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from discoro_trio._config import MIB
-from discoro_trio.link import _shared, _sharing
+from discoro_trio.link import _mapped, _shared, _sharing
 from discoro_trio.link._shared import Pool
 from discoro_trio.process import Coro, Process, open_coro
 
@@ -29,7 +30,7 @@ def puts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     places: list[Any] = []
     put = Pool.put
 
-    def noted(self: Pool, *args: Any) -> Any:
+    def noted(self: Pool[Any], *args: Any) -> Any:
         places.append(put(self, *args))
         return places[-1]
 
@@ -106,8 +107,63 @@ async def test_a_segment_is_used_again_when_nothing_refers_to_what_was_in_it(put
                 assert kept[0][0] == 2
 
 
+@pytest.fixture
+def maps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Give a list of what was mapped."""
+    segments: list[Any] = []
+
+    def noted(*args: Any) -> Any:
+        segments.append(weakref.ref(mapped := _mapped.map_untrusted(*args)))
+        return mapped
+
+    monkeypatch.setattr(_sharing, "map_untrusted", noted)
+    return segments
+
+
+async def test_a_segment_that_is_used_again_is_not_mapped_again(puts: list[Any], maps: list[Any]) -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, look_at, 5)
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            for number in range(5):
+                await handle.deliver(np.full(MIB, number, dtype=np.uint8))
+                await settle()
+        assert await result_of(two, receiver) == [0, 1, 2, 3, 4]
+        assert len(puts) == 5
+        assert len(maps) == len({place.segment for place in puts}) == 2, "one is looked at while the next one comes"
+
+
+async def look_at(count: int, *, coro: Coro[Any]) -> list[int]:
+    """Take arrays and keep none but the last one."""
+    looked = []
+    await coro.receive()
+    for _ in range(count):
+        array = await coro.receive()
+        looked.append(int(array[-1]))
+    return looked
+
+
+async def test_a_segment_stays_mapped_until_its_process_drops_it(
+    maps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shared, "MOST_SEGMENTS", 2)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, look_at, 3)
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            await handle.deliver(np.zeros(3 * MIB, dtype=np.uint8))
+            await handle.deliver(np.zeros(9 * MIB, dtype=np.uint8))
+            await settle()
+            assert [mapped() is not None for mapped in maps] == [True, True]
+            await handle.deliver(np.zeros(MIB, dtype=np.uint8))
+            await settle()
+            assert [mapped() is not None for mapped in maps] == [False, True, True]
+        await result_of(two, receiver)
+    assert [mapped() is not None for mapped in maps] == [False, False, False]
+
+
 async def test_who_maps_many_segments_gets_copies_of_the_next(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sharing, "most_mapped", lambda: 2)
+    monkeypatch.setattr(_mapped, "MOST_MAPPED", 2)
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, take, 6)
         with one.entered():
@@ -120,6 +176,19 @@ async def test_who_maps_many_segments_gets_copies_of_the_next(puts: list[Any], m
         await settle()
         # The first two are mapped; the segment of the third is free again and serves the others.
         assert [place.segment for place in puts] == [1, 2, 3, 3, 3]
+
+
+async def test_what_is_mapped_and_not_referred_to_makes_room(maps: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mapped, "MOST_MAPPED", 1)
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver = spawn(nursery, two, look_at, 3)
+        with one.entered():
+            handle = await acquainted(one, receiver)
+            for size in (3, 9, 1):  # the second one is copied, for the first one is still looked at when it comes
+                await handle.deliver(np.full(size * MIB, size, dtype=np.uint8))
+                await settle()
+            assert [mapped() is not None for mapped in maps] == [False, True]
+        assert await result_of(two, receiver) == [3, 9, 1]
 
 
 async def test_what_finds_no_room_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +223,7 @@ async def test_what_a_peer_may_not_open_goes_over_the_connection(
         assert not puts
 
 
-async def test_a_lost_link_takes_its_segments_along_and_a_new_one_has_others(puts: list[Any]) -> None:
+async def test_a_lost_link_takes_its_segments_along_and_a_new_one_has_others(puts: list[Any], maps: list[Any]) -> None:
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, take, 4)
         with one.entered():

@@ -102,7 +102,7 @@ async def test_a_peer_that_reads_after_all_gets_every_answer(monkeypatch: pytest
 async def test_the_word_that_shared_memory_is_free_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (_owed, _writer):
         monkeypatch.setattr(module, "HIGH_WATER", MOST)
-    pool = Pool()
+    pool: Pool[str] = Pool(lambda _reader, _number: None)
     try:
         probe = pool.probe()
         if probe is None:
