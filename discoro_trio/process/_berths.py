@@ -1,58 +1,126 @@
-"""Cancel scopes that serve one coroutine after the other.
+"""Tasks that run one coroutine after the other.
 
-Every coroutine can be cancelled alone, so each needs a scope of its own. To make, enter and leave one takes longer
-than everything else that happens to a short coroutine at its server. So nurseries are kept open, each for one
-coroutine at a time: their scopes are used again, as long as nobody cancels them.
+To make a task for a coroutine, with a scope of its own by which it can be cancelled alone, takes longer than
+everything else that happens to a short coroutine at its server. So the task and its scope serve the next one too,
+unless anything of the last one is left in them.
 
-This module owns those nurseries and which of them are free. The coroutines in them are with `_runner`.
+This module owns those tasks, and the coroutines that wait for one. What a coroutine is, is with `_runner`.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import deque
+from contextvars import Context, copy_context
+from functools import partial
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
 import trio
 
-MOST = 256
-"""Nurseries that are kept. A coroutine beyond that many at once, one of thousands that wait, gets a new scope."""
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger(__name__)
+
+MOST_IDLE = 256
+"""Tasks that are kept while they have nothing to do."""
+
+_LONGEST = 0.01
+"""Seconds after which a task that has run several coroutines lets all others of its process go on."""
+
+_MOST_CALLED = 64
+"""Tasks that are called at once."""
+
+IDLE = "idle berth"
+"""The name of a task that has nothing to do."""
 
 
 class Berths:
-    """The nurseries of one process that are kept open for its coroutines."""
+    """The tasks of one process that run coroutines.
 
-    __slots__ = ("_count", "_free")
+    What is to run is queued, and one task is called. It runs what is queued, one after the other, and calls others
+    before each, unless there are some on their way: if what it runs then waits, they take over. As long as they find
+    work they call twice as many the next time, so that a thousand coroutines that all wait soon have a task each.
+    """
 
-    def __init__(self) -> None:
-        self._free: list[trio.Nursery] = []
-        self._count = 0
+    __slots__ = ("_called", "_calls", "_idle", "_queue", "_run")
 
-    def take(self, nursery: trio.Nursery) -> trio.Nursery | None:
-        """Give a nursery for one coroutine, to be given back when that has ended.
+    def __init__(self, run: Callable[..., Awaitable[None]]) -> None:
+        """Take what runs.
 
         Args:
-            nursery: Where the task lives that holds a new one open.
-
-        Returns:
-            A nursery that has nothing in it and is not cancelled; None if there is none yet.
+            run: Runs a coroutine, and never raises. It gets its task, the task's cancel scope, and what `put` got.
         """
-        if self._free:
-            return self._free.pop()
-        if self._count < MOST:
-            self._count += 1
-            nursery.start_soon(self._hold, name="berth")
-        return None
+        self._run = run
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._idle: list[trio.lowlevel.Task] = []
+        self._called = 0  # those on their way
+        self._calls = 1  # how many are called next
 
-    def give_back(self, berth: trio.Nursery) -> None:
-        """Take back a nursery whose coroutine has ended; one that was cancelled closes by itself."""
-        if not berth.cancel_scope.cancel_called:
-            self._free.append(berth)
+    def put(self, nursery: trio.Nursery, *job: Any) -> None:
+        """Have something run soon, in the order of these calls.
 
-    async def _hold(self) -> None:
-        """Hold a nursery open until it is cancelled."""
-        async with trio.open_nursery() as berth:
-            self._free.append(berth)
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._count -= 1
-                # If not itself but what surrounds it is cancelled, it can be among the free ones.
-                if berth in self._free:
-                    self._free.remove(berth)
+        Args:
+            nursery: Where new tasks live. If it is cancelled, what has not begun by then never does.
+            job: What `run` gets.
+        """
+        self._queue.append(job)
+        if not self._called:
+            self._call(nursery, 1)
+
+    def _call(self, nursery: trio.Nursery, count: int) -> None:
+        self._called += count
+        for _ in range(count):
+            if self._idle:
+                trio.lowlevel.reschedule(self._idle.pop())
+            else:
+                # With nothing in its context: not even what is in that of the caller, which may be another coroutine.
+                Context().run(partial(nursery.start_soon, self._serve, nursery, name=IDLE))
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        try:
+            with trio.CancelScope() as scope:
+                await self._serve_in(scope, nursery)
+        except RuntimeError as error:
+            # Trio found it when the scope was left, and has put it right.
+            logger.warning("a coroutine has left a cancel scope open: %s", error)
+
+    async def _serve_in(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
+        task = trio.lowlevel.current_task()
+        queue, run = self._queue, self._run
+        while True:
+            self._called -= 1
+            if not queue:
+                self._calls = 1
+            rested = perf_counter()
+            while queue:
+                job = queue.popleft()
+                if queue and not self._called:
+                    self._call(nursery, min(self._calls, len(queue)))
+                    self._calls = min(2 * self._calls, _MOST_CALLED)
+                running = run(task, scope, *job)
+                del job  # it may be large, and may run long
+                await running
+                del running
+                if copy_context() or trio.current_effective_deadline() != inf or task.child_nurseries:
+                    if queue and not self._called:
+                        self._call(nursery, 1)
+                    return
+                if queue and perf_counter() - rested > _LONGEST:
+                    await trio.lowlevel.checkpoint()
+                    rested = perf_counter()
+            if len(self._idle) >= MOST_IDLE:
+                return
+            task.name = IDLE
+            await self._until_called(task)
+
+    async def _until_called(self, task: trio.lowlevel.Task) -> None:
+        self._idle.append(task)
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)

@@ -89,23 +89,24 @@ class Definition:
 
     Attributes:
         name: For the tasks that run it, as soon as it is known.
+        known: The function, once it was opened.
     """
 
-    __slots__ = ("_body", "_buffers", "_described", "name")
+    __slots__ = ("_body", "_buffers", "known", "name")
 
     def __init__(self, body: Buffer, buffers: Sequence[Buffer]) -> None:
         self._body = body
         self._buffers = buffers
-        self._described: Described | None = None
+        self.known: Described | None = None
         self.name: str = "coroutine"
 
     def described(self) -> Described:
         """Give the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
-        if self._described is None:
-            self._described = describe(loads(self._body, self._buffers))
+        if self.known is None:
+            self.known = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
-            self.name = self._described.name
-        return self._described
+            self.name = self.known.name
+        return self.known
 
 
 class Received:

@@ -29,10 +29,16 @@ NOBODY = ~0
 
 
 class Local:
-    """A living coroutine of this process."""
+    """A living coroutine of this process.
+
+    Attributes:
+        scope: By which it is cancelled; None before it begins.
+        cancelled: Whether its cancellation was asked for.
+    """
 
     __slots__ = (
         "_handle",
+        "cancelled",
         "endings",
         "home",
         "link",
@@ -48,14 +54,17 @@ class Local:
         "status",
     )
 
-    def __init__(self, serial: int, name: str, link: Link | None, process: Process, scope: trio.CancelScope) -> None:
+    def __init__(
+        self, serial: int, name: str, link: Link | None, process: Process, scope: trio.CancelScope | None
+    ) -> None:
         self.process: Process = process
         self.home: bytes = process.id
         self.serial: int = serial
         self.source: int = ~serial  # as the sender of messages; those that it gets have its serial as target
         self.name: str = name
         self.link: Link | None = link
-        self.scope: trio.CancelScope = scope
+        self.scope: trio.CancelScope | None = scope
+        self.cancelled: bool = False
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
@@ -96,9 +105,11 @@ class Local:
 
     def cancel(self, reason: str | None) -> None:
         """Ask for its cancellation; the first reason stands. Not once it has ended: its scope may be another's then."""
-        if not self.scope.cancel_called:
+        if not self.cancelled:
+            self.cancelled = True
             self.reason = reason
-            self.scope.cancel()
+            if self.scope is not None:
+                self.scope.cancel()
 
 
 current: ContextVar[tuple[Local, ...]] = ContextVar("discoro coroutines", default=())

@@ -89,7 +89,7 @@ class Runner:
         self._process = process
         self._guests: dict[Link, _Guest] = {}
         self._lane = 0
-        self._berths = Berths()
+        self._berths = Berths(self._run_guest)
         services = process.endpoint.services
         services.on_frame(Kind.DEFINE, self._define)
         services.on_frame(Kind.START, self._start)
@@ -137,7 +137,9 @@ class Runner:
 
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        guest = self._guest(link, serial)
+        guest = self._guests.get(link)
+        if guest is None or serial >> LANE_SHIFT != guest.lane:
+            guest = self._guest(link, serial)
         if self.closing:
             return
         self.submitted += 1
@@ -145,17 +147,12 @@ class Runner:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)
         definition = guest.functions.called(body)
-        berth = self._berths.take(self.nursery)
-        local = Local(serial, "", link, self._process, trio.CancelScope() if berth is None else berth.cancel_scope)
-        self._process.locals[serial] = guest.running[serial] = local
+        self._process.locals[serial] = guest.running[serial] = local = Local(serial, "", link, self._process, None)
         if flags & REPLY:
             link.send(Kind.STARTED, serial)
         elif flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
-        if berth is None:
-            self.nursery.start_soon(self._run_in_scope, guest, local, definition, body, buffers, name=definition.name)
-        else:
-            berth.start_soon(self._run_guest, guest, local, definition, body, buffers, berth, name=definition.name)
+        self._berths.put(self.nursery, guest, local, definition, body, buffers)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -181,45 +178,51 @@ class Runner:
 
     # --- running
 
-    async def _run_in_scope(
-        self, guest: _Guest, local: Local, definition: Definition, body: Buffer, buffers: Sequence[Buffer]
-    ) -> None:
-        running = self._run_guest(guest, local, definition, body, buffers, None)
-        del body, buffers  # see below
-        with local.scope:
-            await running
-
-    async def _run_guest(  # noqa: PLR0917 - started by position
+    async def _run_guest(  # noqa: PLR0917 - called by position
         self,
+        task: trio.lowlevel.Task,
+        scope: trio.CancelScope,
         guest: _Guest,
         local: Local,
         definition: Definition,
         body: Buffer,
         buffers: Sequence[Buffer],
-        berth: trio.Nursery | None,
     ) -> None:
-        current.set((local,))
-        try:
-            running = self._opened(definition, local, body, buffers)
-            # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
-            del body, buffers
-            ended = Here.returned(await running)
-        except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
-            ended = _failed(local, error)
+        serial = local.serial
+        value: object = None
+        ended: Here | None = None
+        if local.cancelled:
+            ended = Here.cancelled(local.reason)  # before it began
+        else:
+            task.name = definition.name
+            local.scope = scope
+            token = current.set((local,))
+            try:
+                running = self._opened(definition, local, body, buffers)
+                # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
+                del body, buffers
+                value = await running
+            except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
+                ended = _failed(local, error)
+            current.reset(token)
         self._process.end_local(local)
-        del guest.running[local.serial]
-        if berth is not None:
-            self._berths.give_back(berth)
-        self._send_outcome(guest, local, ended)
+        del guest.running[serial]
+        if ended is None:
+            self._send_value(guest, local, value)
+        else:
+            self._send_end(guest, local, ended)
 
     def _opened(
         self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
-        described = definition.described()
-        content = loads(memoryview(body)[NUMBER.size :], buffers)
+        described = definition.known or definition.described()
+        content = loads(body[NUMBER.size :], buffers)
         if type(content) is tuple:
             local.name = described.name
+            if described.is_async and not described.wants_coro and local.status is None:
+                awaitable: Awaitable[object] = described.function(*content)
+                return awaitable
             return self.called(described, local, content, {})
         args, kwargs, name = content
         local.name = name or described.name
@@ -246,6 +249,7 @@ class Runner:
             local: The coroutine.
             opened: Calls its function; what it gives is awaited.
         """
+        assert local.scope is not None  # noqa: S101 - what begins in this process has one from the start
         current.set((local,))
         try:
             with local.scope:
@@ -254,39 +258,49 @@ class Runner:
             return _failed(local, error)
         return Here.cancelled(local.reason)
 
-    def _send_outcome(self, guest: _Guest, local: Local, ended: Here) -> None:
+    def _send_value(self, guest: _Guest, local: Local, value: object) -> None:
         link = local.link
         assert link is not None  # noqa: S101 - guests come by links
         if link.lost:
             return
-        flags, body, buffers = self._packed(local, ended)
-        size = len(body)
-        if buffers:
-            size += sum(memoryview(buffer).nbytes for buffer in buffers)
-        if size > self.small:
-            guest.ready[local.serial] = (flags, body, buffers)
-            link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(~local.serial,))
+        try:
+            body, buffers = dumps(value)
+        except NotPicklable as unsendable:
+            # Where our own code found it tells nobody anything.
+            self._send_end(guest, local, Here.failed(unsendable.with_traceback(None)))
+            return
+        if buffers or len(body) > self.small:
+            self._send_outcome(guest, local, _VALUE, body, buffers)
         else:
-            link.send(_OUTCOME, local.serial, body, flags, buffers, (~local.serial,))
+            link.send(_OUTCOME, local.serial, body, _VALUE, (), (local.source,))
 
-    def _packed(self, local: Local, ended: Here) -> tuple[int, bytes, Sequence[Any]]:
-        if ended.ending is Ending.VALUE:
-            try:
-                return _VALUE, *dumps(ended.result)
-            except NotPicklable as unsendable:
-                # Where our own code found it tells nobody anything.
-                ended = Here.failed(unsendable.with_traceback(None))
+    def _send_end(self, guest: _Guest, local: Local, ended: Here) -> None:
+        """Send the outcome of a coroutine that has raised something."""
         error = ended.raised
-        assert error is not None  # noqa: S101 - all other endings carry one
+        assert error is not None  # noqa: S101 - it has
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
-            return Ending.CANCELLED, (error.reason or "").encode(), ()
-        where = f"{local.name} at {self._process.endpoint.location}"
-        return Ending.ERROR, *pack_error(error, where=where)
+            self._send_outcome(guest, local, Ending.CANCELLED, (error.reason or "").encode(), ())
+        else:
+            where = f"{local.name} at {self._process.endpoint.location}"
+            self._send_outcome(guest, local, Ending.ERROR, *pack_error(error, where=where))
+
+    def _send_outcome(self, guest: _Guest, local: Local, ending: int, body: bytes, buffers: Sequence[Any]) -> None:
+        """Send an outcome, or keep it and say that it can be fetched."""
+        link = local.link
+        assert link is not None  # noqa: S101 - guests come by links
+        if link.lost:
+            return
+        size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        if size > self.small:
+            guest.ready[local.serial] = (ending, body, buffers)
+            link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))
+        else:
+            link.send(_OUTCOME, local.serial, body, ending, buffers, (local.source,))
 
 
 def _failed(local: Local, error: BaseException) -> Here:
     """Say how a coroutine ended that raised something, as its scope does when that is left."""
-    cancelled = local.scope.cancel_called
+    cancelled = local.cancelled
     if cancelled and isinstance(error, BaseExceptionGroup):
         _, rest = error.split(trio.Cancelled)
         if rest is None:

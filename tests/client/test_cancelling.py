@@ -32,12 +32,13 @@ async def wait_for_file(path: str) -> None:
 async def running_here(*, coro: discoro.Coro[list[str]]) -> list[str]:
     """Name the coroutines of this server, but for this one, that still have a task."""
     from discoro_trio.process import current_process  # noqa: PLC0415 - at the server
+    from discoro_trio.process._berths import IDLE  # noqa: PLC0415
 
     runner = current_process().runner.nursery
     assert runner is not None
     nurseries = [runner, *(nursery for task in runner.child_tasks for nursery in task.child_nurseries)]
     tasks = {task for nursery in nurseries for task in nursery.child_tasks} - {trio.lowlevel.current_task()}
-    return [task.name for task in tasks if task.name != "berth"]
+    return [task.name for task in tasks if task.name != IDLE]
 
 
 async def note_and_wait(path: str) -> None:
