@@ -65,54 +65,54 @@ class _NodeLoads:
     node: bytes
     loads: dict[bytes, int] = attrs.Factory(dict)
     total: int = 0
-    _levels: dict[int, OrderedDict[bytes, None]] = attrs.Factory(dict)
-    _low: int = 0
+    levels: dict[int, OrderedDict[bytes, None]] = attrs.Factory(dict)
+    low: int = 0
     """No server has less."""
 
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server."""
-        load = self.loads[server]
-        del self._levels[load][server]
-        self._enter(server, load + by)
+        loads, levels = self.loads, self.levels
+        load = loads[server]
+        del levels[load][server]
         self.total += by
+        loads[server] = load = load + by
+        level = levels.get(load)
+        if level is None:
+            level = self._new_level(load)
+        level[server] = None
+        if load < self.low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
+            self.low = load
 
     def add(self, server: bytes) -> None:
         """Add a server without load."""
         self.remove(server)
-        self._enter(server, 0)
+        self.loads[server] = 0
+        self.levels.setdefault(0, OrderedDict())[server] = None
+        self.low = 0
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load, if it is there."""
         load = self.loads.pop(server, None)
         if load is not None:
-            del self._levels[load][server]
+            del self.levels[load][server]
             self.total -= load
 
     def least(self) -> bytes | None:
         """Give the server with the least load; None if there is none."""
         if not self.loads:
             return None
-        levels = self._levels
-        level = levels.get(self._low)
+        levels = self.levels
+        level = levels.get(self.low)
         while not level:
-            self._low += 1
-            level = levels.get(self._low)
+            self.low += 1
+            level = levels.get(self.low)
         return next(iter(level))
-
-    def _enter(self, server: bytes, load: int) -> None:
-        self.loads[server] = load
-        level = self._levels.get(load)
-        if level is None:
-            level = self._new_level(load)
-        level[server] = None
-        if load < self._low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
-            self._low = load
 
     def _new_level(self, load: int) -> OrderedDict[bytes, None]:
         # Loads go up and down by one, so a level that is empty now is soon wanted again.
-        if len(self._levels) > _MOST_EMPTY + 2 * len(self.loads):
-            self._levels = {kept: level for kept, level in self._levels.items() if level}
-        level = self._levels[load] = OrderedDict()
+        if len(self.levels) > _MOST_EMPTY + 2 * len(self.loads):
+            self.levels = {kept: level for kept, level in self.levels.items() if level}
+        level = self.levels[load] = OrderedDict()
         return level
 
 
@@ -191,7 +191,10 @@ class Placement:
         if node is None:
             where = self._by_load.least() if len(self._nodes) >= _FEWEST_RANKED else next(iter(self._nodes), None)
         loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
-        return loads.least() if loads is not None else None
+        if loads is None:
+            return None
+        level = loads.levels.get(loads.low)
+        return next(iter(level)) if level else loads.least()
 
     def takes(self, server: bytes) -> bool:
         """Tell whether a server is there and takes load."""

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
-from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +46,12 @@ class Berths:
 
     __slots__ = ("_called", "_calls", "_idle", "_queue", "_run")
 
-    def __init__(self, run: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, run: Callable[..., Awaitable[bool]]) -> None:
         """Take what runs.
 
         Args:
-            run: Runs a coroutine, and never raises. It gets its task, the task's cancel scope, and what `put` got.
+            run: Runs a coroutine, never raises, and tells whether the scope is as it was: not cancelled. It gets its
+                task, the task's cancel scope, and what `put` got.
         """
         self._run = run
         self._queue: deque[tuple[Any, ...]] = deque()
@@ -89,6 +89,7 @@ class Berths:
 
     async def _serve_in(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         task = trio.lowlevel.current_task()
+        scopes = _innermost(task)
         queue, run = self._queue, self._run
         while True:
             self._called -= 1
@@ -102,9 +103,9 @@ class Berths:
                     self._calls = min(2 * self._calls, _MOST_CALLED)
                 running = run(task, scope, *job)
                 del job  # it may be large, and may run long
-                await running
+                uncancelled = await running
                 del running
-                if copy_context() or trio.current_effective_deadline() != inf or task.child_nurseries:
+                if not uncancelled or copy_context() or _innermost(task) is not scopes:
                     if queue and not self._called:
                         self._call(nursery, 1)
                     return
@@ -124,3 +125,12 @@ class Berths:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def _innermost(task: trio.lowlevel.Task) -> object:
+    """Give what tells whether the innermost scope or nursery of a task is still the same one.
+
+    Trio's own words for this, as `current_effective_deadline`, ask each of the scopes around, which takes longer than
+    all else that is done for a coroutine here.
+    """
+    return task._cancel_status  # noqa: SLF001 - only compared; the tests tell if Trio changes it

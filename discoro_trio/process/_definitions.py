@@ -29,33 +29,37 @@ MOST_DEFINITIONS = 1024
 
 
 class Sent:
-    """The functions that this process has sent to another one."""
+    """The functions that this process has sent to another one.
 
-    __slots__ = ("_by_body", "_known", "_latest", "_link", "_shipped")
+    Attributes:
+        known: The heads (`head`) of those that cannot change, by identity; each with the function, which is kept so
+            that its id is not used again for another one.
+    """
+
+    __slots__ = ("_by_body", "_latest", "_link", "_shipped", "known")
 
     def __init__(self, link: Link, shipped: Shipped | None) -> None:
         self._link = link
         self._shipped = shipped
         self._latest = 0
-        # What cannot change is known by its identity; it is kept, so that the id is not used again for another one.
-        self._known: dict[int, tuple[int, object]] = {}
+        self.known: dict[int, tuple[bytes, object]] = {}
         self._by_body: dict[bytes, int] = {}
 
-    def number(self, function: Callable[..., Any]) -> int:
-        """Give the number of a function, sending it if the other side has not got it.
+    def head(self, function: Callable[..., Any]) -> bytes:
+        """Give what a START frame's body begins with to call a function, sending that if the other side lacks it.
 
         Raises:
             NotPicklable: It cannot be sent.
             PeerDisconnected: The other side is gone.
         """
-        known = self._known.get(id(function))
+        known = self.known.get(id(function))
         if known is not None:
             return known[0]
         body, buffers = dumps(function, self._shipped)
-        number = self._number_of(body, buffers)
+        head = NUMBER.pack(self._number_of(body, buffers))
         if _is_fixed(function):
-            self._known[id(function)] = (number, function)
-        return number
+            self.known[id(function)] = (head, function)
+        return head
 
     def _number_of(self, body: bytes, buffers: Sequence[Any]) -> int:
         digest = hashlib.blake2b(body, digest_size=16)
@@ -73,7 +77,8 @@ class Sent:
 
     def _forget_oldest(self) -> None:
         oldest = self._by_body.pop(next(iter(self._by_body)))
-        self._known = {key: known for key, known in self._known.items() if known[0] != oldest}
+        head = NUMBER.pack(oldest)
+        self.known = {key: known for key, known in self.known.items() if known[0] != head}
         self._link.send(Kind.DEFINE, oldest)
 
 

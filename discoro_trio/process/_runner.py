@@ -187,7 +187,7 @@ class Runner:
         definition: Definition,
         body: Buffer,
         buffers: Sequence[Buffer],
-    ) -> None:
+    ) -> bool:
         serial = local.serial
         value: object = None
         ended: Here | None = None
@@ -211,6 +211,7 @@ class Runner:
             self._send_value(guest, local, value)
         else:
             self._send_end(guest, local, ended)
+        return local.scope is None or not local.cancelled
 
     def _opened(
         self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[Buffer]

@@ -30,12 +30,13 @@ class Served:
         self.tasks: list[trio.lowlevel.Task] = []
         self.seen: list[str] = []
 
-    async def _run(self, task: trio.lowlevel.Task, scope: trio.CancelScope, job: Job) -> None:
+    async def _run(self, task: trio.lowlevel.Task, scope: trio.CancelScope, job: Job) -> bool:
         assert task is trio.lowlevel.current_task()
         task.name = "busy"
         self.tasks.append(task)
         self.seen.append(variable.get())
         await job(scope)
+        return not scope.cancel_called
 
     def put(self, job: Job) -> None:
         self.berths.put(self.nursery, job)

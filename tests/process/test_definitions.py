@@ -8,7 +8,7 @@ import pytest
 
 from discoro_trio import ProtocolError
 from discoro_trio.process import _definitions
-from discoro_trio.process._definitions import NUMBER, Received, Sent
+from discoro_trio.process._definitions import Received, Sent
 from discoro_trio.wire import Frame, Kind
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Line:
 
     def called(self, function: Callable[..., Any]) -> Any:
         """Send a function and call it at the other end, without arguments."""
-        definition = self.received.called(NUMBER.pack(self.sent.number(function)))
+        definition = self.received.called(self.sent.head(function))
         return definition.described().function()
 
 
@@ -71,12 +71,12 @@ def test_a_closure_that_changed_is_sent_again() -> None:
 def test_the_oldest_goes_when_there_are_too_many_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_definitions, "MOST_DEFINITIONS", 3)
     line = Line()
-    first = line.sent.number(adder(0))
-    before = line.received.called(NUMBER.pack(first))
+    first = line.sent.head(adder(0))
+    before = line.received.called(first)
     for amount in range(1, 4):
         assert line.called(adder(amount)) == amount + 1
     with pytest.raises(ProtocolError, match="not defined"):
-        line.received.called(NUMBER.pack(first))
+        line.received.called(first)
     assert before.described().function() == 1, "who was started with it still has it"
     assert line.called(adder(0)) == 1
 
