@@ -12,20 +12,13 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import ANY, current_endpoint, main_address
-from discoro_trio.link._sharing import SharedAccepted, SharedOffer
+from benchmarks.discoro._cluster import decline_shared_memory
+from discoro_trio.link import main_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from discoro_trio.link import Link
-    from discoro_trio.wire import Control
-
 PORTS = (51391, 51392)
-
-
-def _decline(_link: Link, _message: Control) -> None:
-    """Machines have no memory in common."""
 
 
 @asynccontextmanager
@@ -39,9 +32,7 @@ async def open_tls_computation(*functions: Callable[..., object]) -> AsyncIterat
         node = await nursery.start(run, command)
         places = [f"{address}:{PORTS[0]}"]
         async with discoro.open_scheduler(ip_addr=address, nodes=places, discover=False, secret=secret):
-            services = current_endpoint().services
-            for message in (SharedOffer, SharedAccepted):
-                services.on_notice(message, _decline, trust=ANY)
+            decline_shared_memory()
             async with discoro.Computation(functions).schedule() as computation:
                 yield computation
         node.terminate()
