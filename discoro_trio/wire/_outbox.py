@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from ._frames import Buffer
 
 PART_SIZE = 256 * 1024
-"""The most bytes in one part of a bulk stream, and what a frame must have to become one."""
+"""The bytes in a part of a bulk stream, and what a frame must have to become one."""
+
+LONGEST_PART = 1024 * 1024
+"""What parts grow to, each to twice the one before it, as long as no small frames come between them.
+
+Processes that pass nothing but bulk wake each other less often then; what is small and comes after all waits for one
+such part, and the next ones are short again.
+"""
 
 TAKE_SIZE = 512 * 1024
 """The bytes of small frames after which a take ends, so that a bulk stream has its turn."""
@@ -55,6 +62,7 @@ class Outbox:
         self._queue: deque[_Queued] = deque()
         self._queue_bytes = 0
         self._busy: Counter[Hashable] = Counter()  # the keys of _queue
+        self._part_size = PART_SIZE
         self._streams = 0  # the number of the latest bulk stream
 
     @property
@@ -143,6 +151,8 @@ class Outbox:
             return [tail]
         out: list[Buffer] = []
         self._take_small(out)
+        if out:
+            self._part_size = PART_SIZE
         if self._queue and self._queue[0].after <= self._taken:
             self._take_queued(out)
         return out
@@ -244,7 +254,8 @@ class Outbox:
             self._streams += 1
             entry.stream = self._streams
             head = encode_header(_BULK, 0, entry.stream, len(entry.header)) + entry.header
-        slices = entry.next_part()
+        slices = entry.next_part(self._part_size)
+        self._part_size = min(2 * self._part_size, LONGEST_PART)
         size = sum(map(len, slices))
         self._queue_bytes -= size
         _join([head, encode_header(_PART, 0, entry.stream, size), *slices], out)
@@ -293,9 +304,8 @@ class _Queued:
         self._piece = 0
         self._offset = 0
 
-    def next_part(self) -> list[memoryview]:
-        """Give the next bytes, at most `PART_SIZE` of them."""
-        room = PART_SIZE
+    def next_part(self, room: int) -> list[memoryview]:
+        """Give the next bytes, at most `room` of them."""
         slices: list[memoryview] = []
         while room and self.left:
             piece = self.pieces[self._piece]

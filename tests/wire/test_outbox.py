@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from discoro_trio.wire import Batch, FrameReader, Kind, Outbox, _outbox, decode_batch_untrusted
 from discoro_trio.wire._frames import HEADER, LARGE, MOST_BUFFERS
-from discoro_trio.wire._outbox import PART_SIZE, TAKE_SIZE
+from discoro_trio.wire._outbox import LONGEST_PART, PART_SIZE, TAKE_SIZE
 
 if TYPE_CHECKING:
     from discoro_trio.wire import Frame
@@ -93,6 +93,17 @@ def test_bulk_takes_turns_with_small_frames_and_goes_part_by_part(outbox: Outbox
     (frame,) = written(outbox, reader)
     assert (frame.target, frame.body) == (0, BIG)
     assert not outbox.pending
+
+
+def test_parts_grow_until_something_small_comes_between_them(outbox: Outbox) -> None:
+    put(outbox, 0, bytes(8 * LONGEST_PART))
+
+    def part() -> int:
+        return len(max(outbox.take(), key=len))
+
+    assert [part() for _ in range(4)] == [PART_SIZE, 2 * PART_SIZE, LONGEST_PART, LONGEST_PART]
+    put(outbox, 1)
+    assert [part() for _ in range(2)] == [PART_SIZE, 2 * PART_SIZE]
 
 
 def test_many_small_buffers_of_a_bulk_frame_make_few_pieces(outbox: Outbox, reader: FrameReader) -> None:
@@ -216,6 +227,7 @@ aborts = st.just("abort")
 def test_order_holds_for_each_key_whatever_is_mixed(steps: list[object]) -> None:
     with pytest.MonkeyPatch.context() as patch:  # small limits, so that small examples meet all of them
         patch.setattr(_outbox, "PART_SIZE", 64)
+        patch.setattr(_outbox, "LONGEST_PART", 200)
         patch.setattr(_outbox, "LARGE", 16)
         patch.setattr(_outbox, "TAKE_SIZE", 100)
         _check_order(steps)
