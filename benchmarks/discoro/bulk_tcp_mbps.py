@@ -1,4 +1,4 @@
-"""64 MiB to a coroutine on a server, and back, over the connection as among machines."""
+"""64 MiB to a coroutine on a server, and back, over TCP as among machines but without TLS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import trio
 import discoro_trio as discoro
 from benchmarks._load import median_seconds
 from benchmarks._scale import bulk_megabytes_per_second, bulk_payload
-from benchmarks.discoro._cluster import open_computation
+from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import echo
 
 
@@ -16,7 +16,7 @@ def measure(seconds: float) -> float:
 
     async def main() -> float:
         payload = bulk_payload()
-        async with open_computation(echo, servers=1, shared_memory=False) as computation, discoro.open_coro() as me:
+        async with open_distant_computation(echo, tls=False) as computation, discoro.open_coro() as me:
             server = await computation.run(echo, me)
 
             async def round_trip(_: int) -> None:

@@ -7,8 +7,8 @@ import trio
 import discoro_trio as discoro
 from benchmarks._load import median_seconds
 from benchmarks._scale import bulk_megabytes_per_second, bulk_payload
+from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import echo
-from benchmarks.discoro._tls import open_tls_computation
 
 
 def measure(seconds: float) -> float:
@@ -16,7 +16,7 @@ def measure(seconds: float) -> float:
 
     async def main() -> float:
         payload = bulk_payload()
-        async with open_tls_computation(echo) as computation, discoro.open_coro() as me:
+        async with open_distant_computation(echo) as computation, discoro.open_coro() as me:
             server = await computation.run(echo, me)
 
             async def round_trip(_: int) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from benchmarks._scale import WARM_UP
+from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import count
-from benchmarks.discoro._tls import open_tls_computation
 
 if TYPE_CHECKING:
     import discoro_trio as discoro
@@ -22,7 +22,7 @@ def measure(seconds: float) -> float:
     """Return messages per second, until the receiver has counted the last."""
 
     async def main() -> float:
-        async with open_tls_computation(count) as computation:
+        async with open_distant_computation(count) as computation:
             await _send(computation, seconds * WARM_UP)
             begun = perf_counter()
             counted = await _send(computation, seconds)

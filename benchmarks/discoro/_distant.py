@@ -1,4 +1,4 @@
-"""A computation whose client and server talk under TLS, as two machines do: over an address that is not loopback."""
+"""A computation at a node of its own: client and server talk over TCP as two machines do, under TLS or not."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
-from benchmarks.discoro._cluster import decline_shared_memory
-from discoro_trio.link import main_address
+from discoro_trio.link import ANY, current_endpoint, main_address
+from discoro_trio.link._sharing import SharedAccepted, SharedOffer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from discoro_trio.link import Link
+    from discoro_trio.wire import Control
+
 PORTS = (51391, 51392)
 
 
+def _decline(_link: Link, _message: Control) -> None:
+    """Machines have no memory in common."""
+
+
 @asynccontextmanager
-async def open_tls_computation(*functions: Callable[..., object]) -> AsyncIterator[discoro.Computation]:
+async def open_distant_computation(
+    *functions: Callable[..., object], tls: bool = True
+) -> AsyncIterator[discoro.Computation]:
     """Run a node with one server, and schedule a computation of the functions on it."""
-    address, secret = main_address(), secrets.token_hex(32)
+    # What does not leave the machine by its address is not encrypted.
+    address, secret = main_address() if tls else "127.0.0.1", secrets.token_hex(32)
     command = [sys.executable, "-m", "discoro_trio", "node", "--cpus", "1", "--ip_addr", address, "--no_discover"]
     command += ["--tcp_ports", f"{PORTS[0]}-{PORTS[1]}", "--secret", secret]
     run = partial(trio.run_process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -32,7 +42,9 @@ async def open_tls_computation(*functions: Callable[..., object]) -> AsyncIterat
         node = await nursery.start(run, command)
         places = [f"{address}:{PORTS[0]}"]
         async with discoro.open_scheduler(ip_addr=address, nodes=places, discover=False, secret=secret):
-            decline_shared_memory()
+            services = current_endpoint().services
+            for message in (SharedOffer, SharedAccepted):
+                services.on_notice(message, _decline, trust=ANY)
             async with discoro.Computation(functions).schedule() as computation:
                 yield computation
         node.terminate()
