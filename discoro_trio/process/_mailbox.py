@@ -217,11 +217,11 @@ class Mailbox:
 
     def asked(self, link: Link, messages: int, size: int) -> None:
         """Return credit to a sender that waits for so much as soon as it can be, and not only in large batches."""
-        sender = self._senders.get(link)
-        if sender is not None:
-            sender.wanted = messages, size
-            if sender.window.covers(messages, size):
-                sender.pay(self._serial)
+        # The word may come before the messages whose credit it is about: they may be behind another large one.
+        sender = self._senders.get(link) or self._new_sender(link)
+        sender.wanted = messages, size
+        if sender.window.covers(messages, size):
+            sender.pay(self._serial)
 
     async def wait(self) -> None:
         """Wait until there is a message."""

@@ -162,6 +162,20 @@ async def test_a_large_message_waits_only_until_the_mailbox_is_empty_not_until_i
         nursery.cancel_scope.cancel()
 
 
+async def test_a_large_message_goes_though_the_word_that_it_waits_comes_before_what_it_waits_for() -> None:
+    """Here a message to another coroutine holds up the short one, and the window is taken up by that."""
+    large = b"x" * (config.mailbox_bytes + 1)
+    messages = [0, large, 1]
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        other = spawn(nursery, two, take, 1)
+        receiver = spawn(nursery, two, take, len(messages), mailbox_size=4)
+        with one.entered():
+            await elsewhere(other).send(b"y" * 3_000_000)
+            for message in messages:
+                await elsewhere(receiver).send(message)
+        assert await result_of(two, receiver) == messages
+
+
 async def test_a_cancelled_send_was_not_sent_and_gives_its_turn_up() -> None:
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         gate = trio.Event()
