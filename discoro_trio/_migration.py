@@ -147,13 +147,30 @@ def without_timeout(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs and "timeout" in kwargs:
-            name = function.__qualname__
-            message = f"{name}() takes no timeout=; instead: 'with trio.fail_after({kwargs['timeout']!r}):' around it"
-            raise TypeError(message)
+        if kwargs:
+            _reject_timeout(function.__qualname__, kwargs)
         return function(*args, **kwargs)
 
     return called
+
+
+def bare_without_timeout(function: Callable[[T], R]) -> Callable[[T], R]:
+    """Do as `without_timeout` for a method without arguments that is called for each message: it costs half as much."""
+
+    @functools.wraps(function)
+    def called(self: T, **kwargs: Any) -> R:
+        if kwargs:
+            _reject_timeout(function.__qualname__, kwargs)
+            return function(self, **kwargs)
+        return function(self)
+
+    return called
+
+
+def _reject_timeout(name: str, kwargs: Mapping[str, object]) -> None:
+    if "timeout" in kwargs:
+        message = f"{name}() takes no timeout=; instead: 'with trio.fail_after({kwargs['timeout']!r}):' around it"
+        raise TypeError(message)
 
 
 class _Block(AbstractAsyncContextManager[T]):

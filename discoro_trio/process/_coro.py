@@ -13,10 +13,9 @@ from trio.lowlevel import checkpoint_if_cancelled
 
 from .. import _migration as migration
 from ..wire import is_short
-from ._current import current_process
+from ._current import current_process, process_var
 from ._handle import Handle, R_co
 from ._local import current
-from ._mail import source_here
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -51,7 +50,7 @@ class Coro(Handle[R_co]):
             MailboxClosed: The coroutine is known to have ended.
             PeerDisconnected: The connection is lost, or was since the last send.
         """
-        process = current_process()
+        process = process_var.get() or current_process()
         if self.home == process.id:
             await process.turns.take()
             await process.mailbox_of(self).put(message)
@@ -62,8 +61,10 @@ class Coro(Handle[R_co]):
                 await turns.rest()
             else:
                 await checkpoint_if_cancelled()
-            route = self._route_of(process)
-            if not route.gather(message, source_here()):
+            route = self._route
+            if route is None or route.mail is not process.mail:
+                route = self._route_of(process)
+            if not route.gather(message):
                 await process.mail.send_short(self, route, message)
         else:
             await process.mail.send(self, self._route_of(process), message)
@@ -101,7 +102,7 @@ class Coro(Handle[R_co]):
         else:
             await process.mail.deliver(self, self._route_of(process), message)
 
-    @migration.without_timeout
+    @migration.bare_without_timeout
     async def receive(self) -> Any:
         """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
 
@@ -112,13 +113,20 @@ class Coro(Handle[R_co]):
             RuntimeError: The calling task is not this coroutine.
             Exception: Whatever opening the message raised; the message is gone, the next ones are not.
         """
-        mailbox = self._own_mailbox()
+        # As `send`, with little for the many messages that come together.
+        locals_ = current.get()
+        mailbox = locals_[-1].mailbox if locals_ and locals_[-1].shown is self else None
+        if mailbox is None:
+            mailbox = self._own_mailbox()
         turns = mailbox.turns
         if turns.due():
             await turns.rest()
         else:
             await checkpoint_if_cancelled()
-        if not (mailbox.run or mailbox):
+        run = mailbox.run
+        if len(run) > 1:
+            return run.pop()
+        if not (run or mailbox):
             await mailbox.wait()
             turns.rested()
         return mailbox.get_nowait()

@@ -34,10 +34,10 @@ class Local:
     Attributes:
         scope: By which it is cancelled; None before it begins.
         cancelled: Whether its cancellation was asked for.
+        shown: Its handle, once there is one.
     """
 
     __slots__ = (
-        "_handle",
         "cancelled",
         "endings",
         "home",
@@ -49,6 +49,7 @@ class Local:
         "report",
         "scope",
         "serial",
+        "shown",
         "since",
         "source",
         "status",
@@ -72,14 +73,14 @@ class Local:
         self.status: RemoteTaskStatus | None = None
         # What is called at its end.
         self.endings: list[Callable[[], None]] | None = None
-        self._handle: Coro[Any] | None = None
+        self.shown: Coro[Any] | None = None
 
     @property
     def handle(self) -> Coro[Any]:
         """Its handle, made when first wanted."""
-        if self._handle is None:
-            self._handle = self.process.handle_of(self)
-        return self._handle
+        if self.shown is None:
+            self.shown = self.process.handle_of(self)
+        return self.shown
 
     def box(self) -> Mailbox:
         """Its mailbox, made when first wanted."""

@@ -137,7 +137,7 @@ class Mail:
         source = source_here()
         if route.trouble:
             route.check(source)
-        if is_short(message) and route.gather(message, source):
+        if is_short(message) and route.gather(message):
             return
         body, buffers = dumps(message)
         link = route.link

@@ -15,6 +15,7 @@ import trio
 from .._config import config
 from .._errors import MailboxClosed, PeerDisconnected
 from ..wire import COST, Batch, Kind, SendWindow
+from ._local import NOBODY, current
 from ._mailbox import ASKED, CREDIT
 
 if TYPE_CHECKING:
@@ -117,13 +118,20 @@ class Route:
         self._flying.append(source)
         return True
 
-    def gather(self, value: object, source: int) -> bool:
+    def gather(self, value: object) -> bool:
         """Send a short value (`wire.is_short`), if that can be done without waiting; tell whether it was."""
         if self.trouble or self._waiting:
             return False
-        batch, link = self.batch, self.link
-        if (not batch and (link is None or link.lost)) or not self._window.take(COST):
+        batch, link, window = self.batch, self.link, self._window
+        if not batch and (link is None or link.lost):
             return False
+        if window.messages > 0 and window.size >= COST:  # `take` written out
+            window.messages -= 1
+            window.size -= COST
+        elif not window.take(COST):
+            return False
+        locals_ = current.get()
+        source = locals_[-1].source if locals_ else NOBODY
         self._flying.append(source)
         if batch:
             batch.append(value)

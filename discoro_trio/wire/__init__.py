@@ -4,7 +4,7 @@ Nothing here reads or writes, knows the time, or knows Trio: bytes and events go
 out. Moving the bytes is with `link`.
 """
 
-from ._batch import COST, Batch, decode_batch_untrusted, is_short
+from ._batch import COST, MOST_VALUES, Batch, decode_batch_untrusted, is_short
 from ._beacon import Answerer, Found, Role, Seeker
 from ._codec import dumps, loads
 from ._control import Control, ControlCodec
@@ -26,6 +26,7 @@ from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
 
 __all__ = [
     "COST",
+    "MOST_VALUES",
     "NOTHING",
     "PROTOCOL_VERSION",
     "Answerer",

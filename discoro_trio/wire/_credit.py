@@ -21,33 +21,39 @@ class SendWindow:
     Args:
         messages: The window, in messages.
         size: The window, in bytes.
+
+    Attributes:
+        messages: What is free of it, in messages.
+        size: In bytes; below 0 while an oversized message is under way.
     """
 
-    __slots__ = ("_all_messages", "_all_size", "_messages", "_size")
+    __slots__ = ("_all_messages", "_all_size", "messages", "size")
 
     def __init__(self, messages: int, size: int) -> None:
-        self._all_messages = self._messages = messages
-        self._all_size = self._size = size
+        self._all_messages: int = messages
+        self._all_size: int = size
+        self.messages: int = messages
+        self.size: int = size
 
     @property
     def free(self) -> tuple[int, int]:
-        """The free messages and bytes; the bytes are below 0 while an oversized message is under way."""
-        return self._messages, self._size
+        """The free messages and bytes."""
+        return self.messages, self.size
 
     def take(self, size: int) -> bool:
         """Use credit for a message of `size` bytes, if it fits; tell whether it does."""
-        messages, free = self._messages, self._size
+        messages, free = self.messages, self.size
         if messages > 0 and (size <= free or messages == self._all_messages):
-            self._messages = messages - 1
-            self._size = free - size
+            self.messages = messages - 1
+            self.size = free - size
             return True
         return False
 
     def missing(self, size: int) -> tuple[int, int]:
         """Give the messages and bytes of credit that a message of `size` bytes has to wait for."""
         if size > self._all_size:
-            return self._all_messages - self._messages, self._all_size - self._size
-        return int(not self._messages), max(0, size - self._size)
+            return self._all_messages - self.messages, self._all_size - self.size
+        return int(not self.messages), max(0, size - self.size)
 
     def give(self, messages: int, size: int) -> None:
         """Take note of credit that the receiver returned.
@@ -55,12 +61,12 @@ class SendWindow:
         Raises:
             ProtocolError: It is more than was used.
         """
-        free_messages, free_size = self._messages + messages, self._size + size
+        free_messages, free_size = self.messages + messages, self.size + size
         within = free_messages <= self._all_messages and free_size <= self._all_size
         if messages < 0 or size < 0 or not within:
             text = f"a return of {messages} messages and {size} bytes of credit, more than was used"
             raise ProtocolError(text)
-        self._messages, self._size = free_messages, free_size
+        self.messages, self.size = free_messages, free_size
 
 
 class ReceiveWindow:

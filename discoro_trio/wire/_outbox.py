@@ -71,6 +71,11 @@ class Outbox:
         return bool(self._batches or self._tail or self._ready or self._queue)
 
     @property
+    def values(self) -> int:
+        """How many short values wait in open batches."""
+        return sum(map(len, self._batches)) if self._batches else 0
+
+    @property
     def queued_bytes(self) -> int:
         """The bytes not yet taken."""
         return COST * sum(map(len, self._batches)) + len(self._tail) + self._ready_bytes + self._queue_bytes

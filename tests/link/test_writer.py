@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from discoro_trio.link._writer import _FEW, _MOST_GATHERED, Writer
-from discoro_trio.wire import Batch, FrameReader, Kind
+from discoro_trio.wire import MOST_VALUES, Batch, FrameReader, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -162,3 +162,37 @@ async def test_credit_goes_with_what_is_sent_next(writer: Writer, recorder: Reco
     assert recorder.writes == [2]
     await trio.testing.wait_all_tasks_blocked()
     assert recorder.targets == [7, 8]
+
+
+async def test_of_a_flood_of_short_values_several_turns_go_together(writer: Writer, recorder: Recorder) -> None:
+    put(writer, *range(MANY))
+    await trio.testing.wait_all_tasks_blocked()
+    recorder.writes.clear()
+    batch = Batch(1)
+    for turn in range(6):
+        if not batch:
+            writer.outbox.gather(batch, turn, (1,))
+            note(writer, Kind.BATCH)
+        batch.extend(range(MOST_VALUES - len(batch) % MOST_VALUES))
+        await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked()
+    frames = recorder.writes
+    assert sum(frames) == 6
+    assert len(frames) <= 3
+
+
+async def test_what_comes_after_a_flood_of_short_values_is_not_held_up_by_it(
+    writer: Writer, recorder: Recorder
+) -> None:
+    put(writer, *range(MANY))
+    await trio.testing.wait_all_tasks_blocked()
+    recorder.targets.clear()
+    batch = Batch(1)
+    writer.outbox.gather(batch, 0, (1,))
+    note(writer, Kind.BATCH)
+    batch.extend(range(MOST_VALUES))
+    await trio.lowlevel.checkpoint()  # the writer waits for more of them now
+    put(writer, 77)
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    assert recorder.targets[-1] == 77
