@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import psutil
 import pytest
 import trio
@@ -141,7 +141,7 @@ async def exchange(kind: int, port: int) -> list[tuple[int, int]]:
     me = Identity(secrets.token_bytes(16), sys.version_info[:2], "x", Location("127.0.0.1", 9))
     hello = encode_hello(ClientHandshake(me, other, Binding()).start())
     short = encode_hello(b"\x83" + b"\xa4type\xa5hello" + b"\xa8protocol\x01" + b"\xa6python\x92\x00\x00")
-    strange = encode_hello(ClientHandshake(attrs.evolve(me, protocol=999), other, Binding()).start())
+    strange = encode_hello(ClientHandshake(msgspec.structs.replace(me, protocol=999), other, Binding()).start())
     return [
         await exchange_stream(port, said) for said in (b"", b"?", short, hello, hello + hello, strange, bytes(5000))
     ]

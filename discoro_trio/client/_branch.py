@@ -10,7 +10,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
@@ -102,7 +102,7 @@ class Branch(Session):
         if not self._of_client(link):
             text = f"{link.peer_name} does not say which servers this computation has"
             raise ProtocolError(text)
-        self.set_up = attrs.evolve(
+        self.set_up = msgspec.structs.replace(
             self.set_up, name=members.name, grace_period=members.grace_period, pulse_interval=members.pulse_interval
         )
         self.members.follow(link, members)

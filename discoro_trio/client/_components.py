@@ -16,9 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from .._errors import NotPicklable
+from .._records import Record
 from ..wire._codec import dumps_components
 from ..wire._origins import is_at, is_client_module, origin
 from ..wire._package import Package, PackedFile, sealed
@@ -31,8 +30,7 @@ _WANTED = "a component is a function, a class, a module, or the path of a file o
 _NOT_SHIPPED = {"__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 
-@attrs.frozen
-class Components:
+class Components(Record, frozen=True):
     """The components of a computation, by kind, as they were listed."""
 
     definitions: tuple[Any, ...]
@@ -43,8 +41,7 @@ class Components:
     """Files and folders, absolute."""
 
 
-@attrs.frozen
-class Packed:
+class Packed(Record, frozen=True):
     """Components ready to be sent."""
 
     package: Package

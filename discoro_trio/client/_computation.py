@@ -9,12 +9,12 @@ import secrets
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .. import _migration as migration
 from .._config import config
 from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
+from .._records import Record
 from .._scopes import open_background
 from .._values import Location, NodeAllocation, Status
 from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler, find_scheduler
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from ..wire import Package, Shipped
 
 
-@attrs.frozen(kw_only=True)
-class Options:
+class Options(Record, frozen=True, kw_only=True):
     """The options of a computation, checked."""
 
     timeout: float

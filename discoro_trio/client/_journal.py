@@ -11,8 +11,7 @@ from itertools import islice
 from time import time
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from .._records import Record
 from ..process import Ending
 from ._server import Server
 from ._snapshot import server_status, snapshot_of
@@ -48,8 +47,7 @@ class Handle:
         await coro.terminate()
 
 
-@attrs.frozen(kw_only=True)
-class Begun:
+class Begun(Record, frozen=True, kw_only=True):
     """A coroutine that was started."""
 
     key: str
@@ -67,8 +65,7 @@ class Begun:
     handle: Handle
 
 
-@attrs.frozen(kw_only=True)
-class Ended:
+class Ended(Record, frozen=True, kw_only=True):
     """A coroutine that has ended."""
 
     key: str
@@ -81,8 +78,7 @@ class Ended:
     """How it began, if nothing was told of it before."""
 
 
-@attrs.frozen(kw_only=True)
-class Look:
+class Look(Record, frozen=True, kw_only=True):
     """What a look finds."""
 
     closed: list[ClusterStatus]

@@ -11,10 +11,10 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 
 from .._errors import ProtocolError
+from .._records import Record
 from .._values import Location
 from ..cluster import messages
 from ..link import ANY, Done
@@ -35,8 +35,7 @@ _DESCRIPTORS = -1
 """Stands for the serial number of a coroutine where a server's descriptors were written to."""
 
 
-@attrs.frozen
-class Line:
+class Line(Record, frozen=True):
     """What is shown: one line that was printed, or one log record."""
 
     server: Location

@@ -9,7 +9,9 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 
-import attrs
+import msgspec
+
+from .._records import MutableRecord
 
 
 class _RankedNodes:
@@ -55,17 +57,16 @@ _MOST_EMPTY = 64
 """Levels without a server that are kept."""
 
 
-@attrs.define
-class _NodeLoads:
+class _NodeLoads(MutableRecord):
     """The loads of one node's servers: whole numbers, so that the least one is found without a heap.
 
     As with nodes, servers of one load are together.
     """
 
     node: bytes
-    loads: dict[bytes, int] = attrs.Factory(dict)
+    loads: dict[bytes, int] = msgspec.field(default_factory=dict)
     total: int = 0
-    levels: dict[int, OrderedDict[bytes, None]] = attrs.Factory(dict)
+    levels: dict[int, OrderedDict[bytes, None]] = msgspec.field(default_factory=dict)
     low: int = 0
     """No server has less."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
 from .._errors import DiscoroError, UnknownLocation
+from .._records import MutableRecord, Record
 from .._values import Location
 from ._placement import Placement
 
@@ -27,8 +28,7 @@ EACH_NODE, EACH_SERVER = "node", "server"
 """What `run_each` calls all nodes and all servers."""
 
 
-@attrs.frozen
-class SetUpFailure:
+class SetUpFailure(Record, frozen=True):
     """A server that is not used, as its set-up failed."""
 
     stage: str
@@ -49,8 +49,7 @@ class SetUpFailure:
         return refusal
 
 
-@attrs.define(eq=False)
-class Node:
+class Node(MutableRecord, eq=False):
     """A node whose servers the computation has."""
 
     node_id: bytes
@@ -59,9 +58,9 @@ class Node:
     link: Link
     seats: int | None = None
     """The servers that it sets up; None until it has said so."""
-    first: set[bytes] = attrs.Factory(set)
+    first: set[bytes] = msgspec.field(default_factory=set)
     """The servers whose set-up is over, well or not; kept until all seats had their first one."""
-    failures: dict[int, SetUpFailure] = attrs.Factory(dict)
+    failures: dict[int, SetUpFailure] = msgspec.field(default_factory=dict)
     """The seats whose server cannot be used."""
     spoilt: bool = False
     """Whether `node_setup` failed, so that none of its servers is used."""

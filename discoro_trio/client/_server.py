@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from .._errors import ServerLost
+from .._records import MutableRecord
 from ._status import tell_ended
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from ._session import Session
 
 
-@attrs.define(eq=False)
-class Server:
+class Server(MutableRecord, eq=False):
     """A server of the computation."""
 
     server_id: bytes
@@ -31,7 +31,7 @@ class Server:
     location: Location
     host: Host
     session: Session
-    gone: trio.Event = attrs.Factory(trio.Event)
+    gone: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set when its node has said how it ended."""
     word: messages.ServerGone | None = None
     """What the node said."""

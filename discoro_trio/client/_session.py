@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from .._errors import ComputationClosed, DiscoroError
+from .._records import Record
 from .._values import Status
 from ..cluster import NodeRests, messages
 from ..process import lose_all
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@attrs.frozen
-class SetUp:
+class SetUp(Record, frozen=True):
     """What every node of a computation is told."""
 
     computation: bytes

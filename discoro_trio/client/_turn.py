@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from .._errors import DiscoroError
+from .._records import Record
 from ..cluster import messages
 from ..link import answered
 from ..process import names_of
@@ -27,8 +28,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.1
 
 
-@attrs.frozen(kw_only=True)
-class Asked:
+class Asked(Record, frozen=True, kw_only=True):
     """What a computation asks its scheduler for."""
 
     name: str
@@ -81,7 +81,7 @@ class Turn:
         )
         queued = answered(queued, messages.Queued)
         self._ticket = (queued.epoch, queued.number)
-        session.set_up = attrs.evolve(session.set_up, pulse_interval=queued.pulse_interval)
+        session.set_up = msgspec.structs.replace(session.set_up, pulse_interval=queued.pulse_interval)
 
     async def _keep(self, link: Link) -> None:
         location = link.peer.location

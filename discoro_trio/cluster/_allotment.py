@@ -9,8 +9,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING
 
-import attrs
-
+from .._records import Record
 from .._values import Status
 from ._claims import Claim, Claims
 from ._effects import AskGrant, AskRevoke, ClaimOver, Happened, TellDiscarded, TellLeased, TellRests, TellTurn
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
     from ._nodes import NodeState
 
 
-@attrs.frozen(kw_only=True)
-class Rules:
+def _new_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+class Rules(Record, frozen=True, kw_only=True):
     """What holds for one scheduler."""
 
     epoch: int = 1
@@ -41,7 +43,7 @@ class Rules:
 
     That it was is known by such a report, or by a client that comes back; a first node without either ends the wait.
     """
-    make_key: Callable[[], bytes] = attrs.field(default=lambda: secrets.token_bytes(32))
+    make_key: Callable[[], bytes] = _new_key
     """Makes lease keys."""
 
 

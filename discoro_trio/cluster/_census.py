@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
+from .._records import MutableRecord
 from .._values import Location, NodeInfo
 from ..process import Coro
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from ._scheduling import Scheduling
 
 
-@attrs.define(eq=False)
-class _Server:
+class _Server(MutableRecord, eq=False):
     """What is known of one server."""
 
     seen: messages.ServerSeen
@@ -35,8 +35,8 @@ class _Server:
     computation: bytes = b""
     submitted: int = 0
     running: int = 0
-    coroutines: dict[int, messages.RunningCoro] = attrs.Factory(dict)
-    progress: dict[int, messages.CoroProgress] = attrs.Factory(dict)
+    coroutines: dict[int, messages.RunningCoro] = msgspec.field(default_factory=dict)
+    progress: dict[int, messages.CoroProgress] = msgspec.field(default_factory=dict)
     vitals: ServerVitals | None = None
 
     @property

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
+from .._records import MutableRecord
 from ._facts import Over
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from ._wishes import Wishes
 
 
-@attrs.define(eq=False)
-class Claim:
+class Claim(MutableRecord, eq=False):
     """A computation that waits or runs."""
 
     computation: bytes
@@ -38,11 +38,11 @@ class Claim:
     running: bool = False
     detached: bool = False
     """Whether its client cannot be reached; nodes, which see more of it, decide whether it is gone."""
-    nodes: set[bytes] = attrs.Factory(set)
+    nodes: set[bytes] = msgspec.field(default_factory=set)
     """The nodes at which it has servers, or has asked for some."""
-    wanted: dict[bytes, int] = attrs.Factory(dict)
+    wanted: dict[bytes, int] = msgspec.field(default_factory=dict)
     """The servers that it would take of each node."""
-    spent: dict[bytes, int] = attrs.Factory(dict)
+    spent: dict[bytes, int] = msgspec.field(default_factory=dict)
     """The servers of each node that it had and is through with."""
     bare_since: float | None = None
     """Since when it runs without any server; None if it has some or waits."""

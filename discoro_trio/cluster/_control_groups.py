@@ -15,8 +15,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import attrs
-
+from .._records import Record
 from ..link import OptionError
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ _MEMBERSHIPS, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
 _FIELD_ROOT, _FIELD_POINT = 3, 4  # of a line of the latter, before its dash
 
 
-@attrs.frozen
-class Hierarchy:
+class Hierarchy(Record, frozen=True):
     """A mounted tree of control groups."""
 
     point: Path
@@ -52,8 +50,7 @@ class Hierarchy:
         return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
 
 
-@attrs.frozen
-class Group:
+class Group(Record, frozen=True):
     """A control group that exists."""
 
     folder: Path

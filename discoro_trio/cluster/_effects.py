@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
+from .._records import Record
 
 if TYPE_CHECKING:
     from .._values import Status
     from ._facts import NodeFacts, Ticket
 
 
-@attrs.frozen
-class TellTurn:
+class TellTurn(Record, frozen=True):
     """Tell the client that its computation runs."""
 
     client_id: bytes
@@ -24,8 +23,7 @@ class TellTurn:
     """Seconds; 0 for never."""
 
 
-@attrs.frozen
-class AskGrant:
+class AskGrant(Record, frozen=True):
     """Ask the node to give servers to a computation."""
 
     node_id: bytes
@@ -39,16 +37,14 @@ class AskGrant:
     pulse_interval: float
 
 
-@attrs.frozen
-class AskRevoke:
+class AskRevoke(Record, frozen=True):
     """Ask the node to take the servers of a computation back."""
 
     node_id: bytes
     computation: bytes
 
 
-@attrs.frozen
-class TellLeased:
+class TellLeased(Record, frozen=True):
     """Tell the client that it has servers of a node."""
 
     client_id: bytes
@@ -57,8 +53,7 @@ class TellLeased:
     key: bytes
 
 
-@attrs.frozen
-class TellDiscarded:
+class TellDiscarded(Record, frozen=True):
     """Tell the client that its computation is over."""
 
     client_id: bytes
@@ -66,8 +61,7 @@ class TellDiscarded:
     reason: str
 
 
-@attrs.frozen
-class TellRests:
+class TellRests(Record, frozen=True):
     """Tell the client that a node takes no new coroutines, or takes them again."""
 
     client_id: bytes
@@ -76,8 +70,7 @@ class TellRests:
     rests: bool
 
 
-@attrs.frozen
-class ClaimOver:
+class ClaimOver(Record, frozen=True):
     """A computation is over, or gone from the queue."""
 
     client_id: bytes
@@ -86,15 +79,13 @@ class ClaimOver:
     """Whether its turn had come."""
 
 
-@attrs.frozen
-class DropNode:
+class DropNode(Record, frozen=True):
     """End the connection to a node that is taken for dead."""
 
     node_id: bytes
 
 
-@attrs.frozen
-class Happened:
+class Happened(Record, frozen=True):
     """Something that status messages tell of."""
 
     status: Status

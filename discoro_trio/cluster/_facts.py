@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import enum
 
-import attrs
+import msgspec
 
+from .._records import Record
 from ._wishes import Wishes
 
 PULSES = 5
 """Pulse intervals without a word after which a process is taken for dead."""
 
 
-@attrs.frozen(order=True)
-class Ticket:
+class Ticket(Record, frozen=True, order=True):
     """A place in the queue, which its holder shows to a scheduler that comes back."""
 
     epoch: int
@@ -25,8 +25,7 @@ class Ticket:
     """Counted from 1 in each epoch."""
 
 
-@attrs.frozen
-class NodeFacts:
+class NodeFacts(Record, frozen=True):
     """What a node says of itself when it joins."""
 
     node_id: bytes
@@ -38,22 +37,20 @@ class NodeFacts:
     platform: str
 
 
-@attrs.frozen
-class Resources:
+class Resources(Record, frozen=True):
     """What a node has to give besides servers, in bytes."""
 
     memory: int
     disk: int
 
 
-@attrs.frozen
-class Submission:
+class Submission(Record, frozen=True):
     """A computation, as its client hands it in."""
 
     computation: bytes
     client_id: bytes
     name: str
-    wishes: Wishes = attrs.Factory(Wishes)
+    wishes: Wishes = msgspec.field(default_factory=Wishes)
     zombie_period: float | None = None
     """Seconds after which an idle server is closed; 0 or None for never. A shared scheduler has its own."""
     pulse_interval: float = 10.0
@@ -66,8 +63,7 @@ class Submission:
     """The key of its leases, if it comes back and has some."""
 
 
-@attrs.frozen
-class Held:
+class Held(Record, frozen=True):
     """A lease that a node reports when it joins."""
 
     computation: bytes
@@ -97,8 +93,7 @@ class Over(enum.Enum):
     """The client is gone, or never came."""
 
 
-@attrs.frozen
-class Freed:
+class Freed(Record, frozen=True):
     """Servers of a lease that are fresh and nobody's again."""
 
     computation: bytes

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
+from .._records import Record
 from . import _fork_wire as wire
 from ._fork_output import OutputPipe, Tail
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 
 
-@attrs.frozen
-class Exit:
+class Exit(Record, frozen=True):
     """How a server process ended."""
 
     exitcode: int | None

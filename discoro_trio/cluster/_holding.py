@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
+from .._records import MutableRecord, Record
 from ._facts import PULSES, Held, Ticket
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from ._facts import Over
 
 
-@attrs.frozen
-class Terms:
+class Terms(Record, frozen=True):
     """What a scheduler asks a node for."""
 
     computation: bytes
@@ -38,23 +38,22 @@ class Terms:
     """Whether that scheduler is a shared one."""
 
 
-@attrs.define(eq=False)
-class Lease:
+class Lease(MutableRecord, eq=False):
     """Seats of this node, given to one computation."""
 
     terms: Terms
     scheduler_id: bytes
     """Who answers for it: the one that asked, or one that has taken over."""
-    seats: set[int] = attrs.Factory(set)
+    seats: set[int] = msgspec.field(default_factory=set)
     orphan: bool = False
     """Whether that scheduler is lost."""
     attended: bool = False
     """Whether its client has come."""
     over: Over | None = None
     """Why it is ending, if it is."""
-    busy: set[int] = attrs.Factory(set)
+    busy: set[int] = msgspec.field(default_factory=set)
     """The seats at which something runs, or which are being set up."""
-    idle_since: dict[int, float] = attrs.Factory(dict)
+    idle_since: dict[int, float] = msgspec.field(default_factory=dict)
     looked: int = 0
     """How often it was looked whether its client has come, once a pulse."""
     next_look: float = 0.0

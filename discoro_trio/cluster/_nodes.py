@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
+
+from .._records import MutableRecord
 
 if TYPE_CHECKING:
     from ._facts import NodeFacts, Resources
 
 
-@attrs.define
-class Lease:
+class Lease(MutableRecord):
     """The servers of one node that one computation has."""
 
     servers: int = 0
@@ -25,15 +26,14 @@ class Lease:
     """Whether they were asked back."""
 
 
-@attrs.define(eq=False)
-class NodeState:
+class NodeState(MutableRecord, eq=False):
     """One node of a scheduler."""
 
     facts: NodeFacts
     heard: float
     """When it last gave a sign of life."""
     resources: Resources | None = None
-    leases: dict[bytes, Lease] = attrs.Factory(dict)
+    leases: dict[bytes, Lease] = msgspec.field(default_factory=dict)
     """By computation."""
     foreign: int = 0
     """Servers that other schedulers have."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
+from .._records import MutableRecord
 from . import _messages as messages
 
 if TYPE_CHECKING:
@@ -58,16 +59,15 @@ class Reporter:
         return messages.Report(runner.submitted, len(running), started, list(gone), changed)
 
 
-@attrs.define
-class _Gathered:
+class _Gathered(MutableRecord):
     """What a scheduler was not told yet of one server."""
 
     computation: bytes
     submitted: int = 0
     running: int = 0
-    started: dict[int, messages.RunningCoro] = attrs.Factory(dict)
-    ended: set[int] = attrs.Factory(set)
-    progress: dict[int, messages.CoroProgress] = attrs.Factory(dict)
+    started: dict[int, messages.RunningCoro] = msgspec.field(default_factory=dict)
+    ended: set[int] = msgspec.field(default_factory=set)
+    progress: dict[int, messages.CoroProgress] = msgspec.field(default_factory=dict)
 
     def add(self, report: messages.Report) -> None:
         self.submitted, self.running = report.submitted, report.running

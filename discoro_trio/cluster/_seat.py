@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from .._config import config
+from .._records import MutableRecord
 from .._values import Location
 from ..link import EndpointOptions, Trust, is_everywhere
 from ..process import files_of
@@ -107,8 +108,7 @@ class Server:
         self.process.kill()
 
 
-@attrs.define
-class SeatEvents:
+class SeatEvents(MutableRecord):
     """What a seat tells its node."""
 
     up: Callable[[Seat], None]
@@ -220,7 +220,7 @@ class Seat:
         if self.server is not None:
             self.server.location = location
             # Whoever asks for a link to that place gets this one.
-            self.server.link.peer = attrs.evolve(self.server.link.peer, location=location)
+            self.server.link.peer = msgspec.structs.replace(self.server.link.peer, location=location)
             self.server.up.set()
             self._events.up(self)
 

@@ -17,10 +17,10 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 import trio
 
+from .._records import Record
 from ..link import OptionError
 from ._control_groups import CONTROLLERS, excess, groups_here, read_groups, settings
 from ._limits import Limits
@@ -49,8 +49,7 @@ def enter(folders: Collection[str]) -> None:
         _write(Path(folder) / _PROCS, "0")
 
 
-@attrs.frozen
-class ServerGroup:
+class ServerGroup(Record, frozen=True):
     """The groups of one server, one in each hierarchy that is used; none if none is."""
 
     limits: Limits

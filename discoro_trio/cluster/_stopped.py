@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .._config import config
+from .._records import Record
 from ._facts import PULSES
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ async def replace_stopped(seats: Iterable[Seat], pulse_interval: Callable[[Seat]
                 server.kill(f"it was stopped by a signal for {PULSES} pulses")
 
 
-@attrs.frozen
-class _Looks:
+class _Looks(Record, frozen=True):
     """How often a server was found stopped, without having run in between."""
 
     switches: int

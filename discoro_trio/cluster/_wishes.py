@@ -8,15 +8,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-import attrs
+from .._records import Record
 
 if TYPE_CHECKING:
     from .._values import NodeAllocation
     from ._facts import NodeFacts, Resources
 
 
-@attrs.frozen
-class Wishes:
+class Wishes(Record, frozen=True):
     """The node allocations of one computation; none of them means all servers of all nodes."""
 
     allocations: tuple[NodeAllocation, ...] = ()

@@ -16,10 +16,11 @@ import struct
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from .._config import config
+from .._records import MutableRecord
 from ..wire import Answerer, Seeker
 from ._interfaces import GROUP, THIS_MACHINE, ways_out
 from ._option_error import OptionError
@@ -46,8 +47,7 @@ _MAPPED = "::ffff:"  # how a socket for both protocols writes an IPv4 address
 _OPTION = "udp_port"
 
 
-@attrs.define(kw_only=True)
-class Discovery:
+class Discovery(MutableRecord, kw_only=True):
     """How one process finds others, and is found by them."""
 
     credential: Credential
@@ -58,7 +58,7 @@ class Discovery:
     """The port at which queries are answered, here and elsewhere."""
     loopback: bool = True
     """Whether only this machine takes part; nothing is then listened to or sent on any network."""
-    _users: list[Seeker | Answerer] = attrs.field(factory=list, init=False)
+    _users: list[Seeker | Answerer] = msgspec.field(default_factory=list)
 
     def use(self, credential: Credential) -> None:
         """Use another secret from now on."""

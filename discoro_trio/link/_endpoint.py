@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from .._config import config
 from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._records import MutableRecord
 from .._scopes import open_background
 from .._values import Location
 from ..wire import Credential, Crossed, Identity, PeerIdentity
@@ -45,13 +46,12 @@ Greeted = tuple[Transport, PeerIdentity, bytes]
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
 
-@attrs.define
-class _Dial:
+class _Dial(MutableRecord):
     """A connection that is being made, shared by all who want it."""
 
     ours: bool = True
     """Whether this process opens it, and not the peer."""
-    done: trio.Event = attrs.Factory(trio.Event)
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
     link: Link | None = None
     error: Exception | None = None
 

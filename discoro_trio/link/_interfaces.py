@@ -9,7 +9,7 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-import attrs
+from .._records import Record
 
 ANYBODY = "255.255.255.255"
 """Everybody on an interface's network, whatever its numbers are."""
@@ -27,8 +27,7 @@ Control = tuple[int, int, bytes]
 """What `sendmsg` is told beside the data: level, type, content."""
 
 
-@attrs.frozen
-class Way:
+class Way(Record, frozen=True):
     """A way to a network: out of one interface, from one address."""
 
     index: int

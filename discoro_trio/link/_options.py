@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from .._records import Record
 from .._values import MAX_PORT, Location
 from ..wire import Found, fingerprint
 from ._discovery import UDP_PORT, Discovery
@@ -154,8 +155,7 @@ def presence_of(endpoint: Endpoint, role: Role) -> Found:
     return Found(endpoint.id, role, endpoint.identity.name, location)
 
 
-@attrs.frozen
-class Peers:
+class Peers(Record, frozen=True):
     """Processes to contact, as a person has named them."""
 
     hosts: tuple[str, ...]

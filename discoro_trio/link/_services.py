@@ -9,9 +9,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
 from .._errors import ProtocolError
+from .._records import Record
 from ..wire import ControlCodec, Kind
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ FULL = Trust.SECRET | Trust.KIN
 ANY = Trust.SECRET | Trust.KIN | Trust.LEASE | Trust.CHILD
 
 
-@attrs.frozen
-class _Entry:
+class _Entry(Record, frozen=True):
     handler: Callable[[Link, Any], Any]
     trust: Trust
 

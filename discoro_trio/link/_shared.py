@@ -15,9 +15,10 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-import attrs
+import msgspec
 
 from .._config import MIB
+from .._records import MutableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +60,7 @@ class Place(NamedTuple):
     """The bytes of the buffer."""
 
 
-@attrs.define(eq=False)
-class Segment(Generic[ReaderT]):
+class Segment(MutableRecord, Generic[ReaderT], eq=False):
     """Memory that others can map."""
 
     number: int
@@ -68,7 +68,7 @@ class Segment(Generic[ReaderT]):
     memory: mmap.mmap
     reader: ReaderT | None = None
     """Who refers to what is in it, or will as soon as a frame has arrived; None if it is free."""
-    known: set[ReaderT] = attrs.field(factory=set)
+    known: set[ReaderT] = msgspec.field(default_factory=set)
     """Those who have read it and may keep it mapped."""
 
     @classmethod

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .._config import config
+from .._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,7 @@ SECONDS = 4.0
 """How long a handshake may take, if `config.MsgTimeout` does not say less; it takes three ways of the network."""
 
 
-@attrs.frozen(eq=False)
-class _Stranger:
+class _Stranger(Record, frozen=True, eq=False):
     address: str
     scope: trio.CancelScope
 

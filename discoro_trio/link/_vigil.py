@@ -17,11 +17,11 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .._config import config
 from .._errors import PeerDisconnected
+from .._records import MutableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +88,7 @@ class Vigil:
         return _bounded(max(asked, default=config.MinPulseInterval))
 
 
-@attrs.define
-class _Watched:
+class _Watched(MutableRecord):
     """The connection of a link."""
 
     sock: trio.socket.SocketType

@@ -14,14 +14,13 @@ import weakref
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-import attrs
+from .._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-@attrs.frozen
-class Described:
+class Described(Record, frozen=True):
     """A callable and how to call it."""
 
     function: Callable[..., Any]
@@ -34,8 +33,7 @@ class Described:
     """Whether it has a keyword-only parameter `coro`."""
 
 
-@attrs.frozen
-class _Traits:
+class _Traits(Record, frozen=True):
     """What is known of a callable, without the callable."""
 
     name: str

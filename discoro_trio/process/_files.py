@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from .._errors import FileTransferError
+from .._records import MutableRecord
 from ..link import ANY, Done, answered
 from ..wire import Control
 from ._folder import IncomingFile, OutgoingFile, delete
@@ -84,12 +85,11 @@ class DeleteFile(Control, frozen=True):
     name: str
 
 
-@attrs.define(eq=False)
-class _Incoming:
+class _Incoming(MutableRecord, eq=False):
     """A transfer to this process."""
 
     file: IncomingFile
-    moved: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    moved: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
     """Where parts wait for those before them."""
     users: int = 0
     """The requests that use the file just now."""

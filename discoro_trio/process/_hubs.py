@@ -12,10 +12,11 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from .._errors import DiscoroError, MailboxClosed, PeerDisconnected
+from .._records import Record
 from ..link import ANY, Done
 from ..wire import Control
 from ._addresses import Address
@@ -89,8 +90,7 @@ class ChannelEnd:
     """The last message of a channel to each subscription."""
 
 
-@attrs.frozen(eq=False)
-class Published:
+class Published(Record, frozen=True, eq=False):
     """A message of the channel's own process."""
 
     message: Any
@@ -274,7 +274,7 @@ class Hub:
         if self._transform is not None and published.message is None:
             return 0  # nothing was left of it
         if published.packed is None and any(one.route is not None for one in late):
-            published = attrs.evolve(published, packed=Packed.of(published.message))
+            published = msgspec.structs.replace(published, packed=Packed.of(published.message))
         reached = 0
         deliver = published.token is not None
         async with trio.open_nursery() as nursery:

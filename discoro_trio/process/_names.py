@@ -11,10 +11,10 @@ import logging
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected
+from .._records import Record
 from ..link import ANY, Done, Trust, answered
 from ..wire import Control
 from ._addresses import Address
@@ -72,8 +72,7 @@ class Located(Control, frozen=True):
     address: Address
 
 
-@attrs.frozen
-class Entry:
+class Entry(Record, frozen=True):
     """One name of one thing."""
 
     key: Key

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from .._records import Record
 from ..wire import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@attrs.frozen(eq=False)
-class Packed:
+class Packed(Record, frozen=True, eq=False):
     """A message as it crosses the network; whoever receives it opens it."""
 
     body: Any

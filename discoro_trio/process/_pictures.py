@@ -14,10 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import attrs
 import msgspec
 import trio
 
+from .._records import Record
 from ..wire import Control
 from ._coro import Coro
 from ._keeper import Keeper
@@ -174,8 +174,7 @@ class Pictures:
 _Block = tuple[str, "Callable[[], Iterable[Started]]"]
 
 
-@attrs.frozen
-class _Ahead:
+class _Ahead(Record, frozen=True):
     """A task that is to be looked at."""
 
     task: trio.lowlevel.Task

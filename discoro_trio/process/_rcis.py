@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from .._errors import DiscoroError, PeerDisconnected, UnknownCoro
+from .._records import Record
 from ..link import ANY, answered
 from ..wire import Control, dumps, loads
 from ._callables import reject_coro
@@ -53,8 +53,7 @@ class AwaitCall(Control, frozen=True):
     serial: int
 
 
-@attrs.frozen(eq=False)
-class Offer:
+class Offer(Record, frozen=True, eq=False):
     """A function that is registered."""
 
     described: Described
@@ -65,8 +64,7 @@ class Offer:
     """That of the block that has registered it."""
 
 
-@attrs.frozen(eq=False)
-class _Call:
+class _Call(Record, frozen=True, eq=False):
     """A coroutine that runs here for a caller, or whose outcome the caller has not fetched yet."""
 
     local: Local

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
+import msgspec
 
 from .._config import config
 from .._errors import PeerDisconnected, ProtocolError
+from .._records import MutableRecord
 from ..link import answered
 from ..wire import Kind, dumps
 from ._callables import checked_name, reject_coro
@@ -143,13 +144,12 @@ class Host:
             self.link.send(Kind.CANCEL, started.serial, (reason or "").encode())
 
 
-@attrs.define
-class _Budget:
+class _Budget(MutableRecord):
     """The bytes of large outcomes under way; whoever waits for room is served in order, one too large alone."""
 
     size: int
     used: int = 0
-    waiting: deque[tuple[int, Callable[[], bool]]] = attrs.Factory(deque)
+    waiting: deque[tuple[int, Callable[[], bool]]] = msgspec.field(default_factory=deque)
 
     def want(self, size: int, go: Callable[[], bool]) -> None:
         """Call `go` when there is room; it tells whether that is still wanted."""

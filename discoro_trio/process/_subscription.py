@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-import attrs
 import trio
 
 from .._errors import PeerDisconnected
+from .._records import Record
 from ._hubs import ChannelEnd
 
 if TYPE_CHECKING:
     from ._local import Local
 
 
-@attrs.frozen
-class _Lost:
+class _Lost(Record, frozen=True):
     """The last message of a subscription whose channel cannot be reached any more."""
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .._config import config
 from .._errors import AuthenticationError
+from .._records import Record
 from .._values import Location
 from ..link import ANY, Done, Trust, answered
 from ..wire import Control, Credential
@@ -71,8 +71,7 @@ _LONGEST_WAY = 4
 """The processes that a question may pass: server, client, scheduler, client, server."""
 
 
-@attrs.frozen
-class _Place:
+class _Place(Record, frozen=True):
     """A process that is to be reached."""
 
     home: bytes

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 import trio
 
 from .._errors import CoroCancelled, NotPicklable, RemoteError
+from .._records import MutableRecord
 from ..wire import dumps, loads
 from ._explained import explanation
 
@@ -263,13 +263,12 @@ def _frames(begin: TracebackType | None) -> tuple[_Frame, ...]:
     return tuple(frames)
 
 
-@attrs.define
-class _Unpacker:
+class _Unpacker(MutableRecord):
     """Makes exceptions of what was packed."""
 
     packed: _Errors
     buffers: list[Any]
-    _made: dict[int, BaseException] = attrs.field(factory=dict, init=False)
+    _made: dict[int, BaseException] = msgspec.field(default_factory=dict)
 
     def error(self) -> BaseException:
         """Give the exception with all that hangs on it."""

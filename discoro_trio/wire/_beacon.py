@@ -22,9 +22,9 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import msgspec
 
+from .._records import Record
 from .._values import MAX_PORT, Location
 from ._handshake import ID_SIZE
 from ._keys import Purpose, handshake_key
@@ -61,8 +61,7 @@ class Role(enum.IntFlag):
     """A client's own scheduler: only nodes look for it."""
 
 
-@attrs.frozen
-class Found:
+class Found(Record, frozen=True):
     """A process that answered."""
 
     process_id: bytes
@@ -75,8 +74,7 @@ class Found:
     """Where it listens for links."""
 
 
-@attrs.frozen
-class Datagram:
+class Datagram(Record, frozen=True):
     """Something to send."""
 
     body: bytes

@@ -8,7 +8,7 @@ import weakref
 from types import CodeType
 from typing import TYPE_CHECKING
 
-import attrs
+from .._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 _OF_GLOBALS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
-@attrs.frozen
-class _Known:
+class _Known(Record, frozen=True):
     """What is known of one code object."""
 
     code: weakref.ref[CodeType]

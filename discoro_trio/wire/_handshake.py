@@ -21,10 +21,10 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import msgspec
 
 from .._errors import AuthenticationError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._records import Record
 from .._values import MAX_PORT, Location
 from ._frames import HELLO_LIMIT
 from ._keys import Purpose, fingerprint, handshake_key
@@ -55,8 +55,7 @@ class Crossed(PeerDisconnected):
     """Both ends opened a connection at once, and this one gives way to the other."""
 
 
-@attrs.frozen
-class Identity:
+class Identity(Record, frozen=True):
     """Who this process says it is."""
 
     process_id: bytes
@@ -71,8 +70,7 @@ class Identity:
     """The version of the protocol that it speaks."""
 
 
-@attrs.frozen
-class PeerIdentity:
+class PeerIdentity(Record, frozen=True):
     """Who the peer is, as it proved."""
 
     process_id: bytes
@@ -90,8 +88,7 @@ class PeerIdentity:
         return cls(identity.process_id, identity.name, identity.location, realm)
 
 
-@attrs.frozen
-class Binding:
+class Binding(Record, frozen=True):
     """The connection that a handshake runs over, as both of its ends see it."""
 
     tls: bool = False

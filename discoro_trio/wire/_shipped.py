@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import attrs
+import msgspec
 
+from .._records import MutableRecord, Record
 from ._origins import is_at, resolve
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ Reference = tuple[str, int]
 """A package's digest and a position in its definitions, or NATURAL."""
 
 
-@attrs.frozen
-class CodeRoot:
+class CodeRoot(Record, frozen=True):
     """A folder whose modules the other side has too."""
 
     folder: str
@@ -34,8 +34,7 @@ class CodeRoot:
     """The dotted name of the package that it is, or empty for a folder that packages lie in."""
 
 
-@attrs.define
-class Shipped:
+class Shipped(MutableRecord):
     """The components that every peer of a computation has.
 
     It holds the objects themselves: a function that was defined anew after it was shipped is another one, and goes
@@ -48,9 +47,9 @@ class Shipped:
     """Names of modules and packages, with all that lies below them."""
     roots: tuple[CodeRoot, ...] = ()
     """Folders of code."""
-    components: tuple[object, ...] = attrs.field(default=(), init=False)
+    components: tuple[object, ...] = ()
     """The listed functions and classes."""
-    _objects: dict[int, tuple[object, Reference]] = attrs.field(factory=dict, init=False)
+    _objects: dict[int, tuple[object, Reference]] = msgspec.field(default_factory=dict)
 
     def add(self, objects: Sequence[object], along: Iterable[object] = ()) -> None:
         """Note the listed objects, in their order, and those that came along with them under their own names."""

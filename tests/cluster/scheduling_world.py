@@ -10,6 +10,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from discoro_trio.cluster._allotment import Rules
 from discoro_trio.cluster._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
@@ -228,7 +229,7 @@ class World:
 
     def come_back(self, client: Client) -> None:
         """A client finds the scheduler again and shows its ticket."""
-        again = attrs.evolve(client.submission, ticket=client.ticket, running=client.running)
+        again = msgspec.structs.replace(client.submission, ticket=client.ticket, running=client.running)
         client.running = False
         client.ticket, effects = self.state.submitted(self.now, again)
         self.act(effects)

@@ -6,7 +6,7 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import pytest
 import trio
 
@@ -174,7 +174,7 @@ async def test_who_came_by_a_ticket_lets_nobody_else_in_though_it_says_that_it_i
         with world.hostile.entered():
             link = await world.hostile.link_to(await locate("service"))
         here = world.server.endpoint.links[world.hostile.id]
-        here.peer = attrs.evolve(here.peer, process_id=world.client.id)
+        here.peer = msgspec.structs.replace(here.peer, process_id=world.client.id)
         with pytest.raises(AuthenticationError, match="introduces others"):
             await link.request(Admit(b"r" * 16, b"k" * 32, by_job=False))
         nursery.cancel_scope.cancel()

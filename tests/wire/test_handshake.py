@@ -6,7 +6,6 @@ import hmac
 import random
 from collections import Counter
 
-import attrs
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -283,8 +282,8 @@ def test_a_refusal_takes_no_more_of_keys_than_an_attempt(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (attrs.evolve(SERVER, protocol=PROTOCOL_VERSION + 1), "protocol 2 under Python 3.11"),
-        (attrs.evolve(SERVER, python=(3, 12)), "protocol 1 under Python 3.12"),
+        (msgspec.structs.replace(SERVER, protocol=PROTOCOL_VERSION + 1), "protocol 2 under Python 3.11"),
+        (msgspec.structs.replace(SERVER, python=(3, 12)), "protocol 1 under Python 3.12"),
     ],
 )
 def test_another_version_is_refused_with_both_versions_named_at_both_ends(other: Identity, named: str) -> None:
@@ -316,7 +315,7 @@ def test_a_server_of_another_version_that_does_not_refuse_is_refused_by_the_clie
 @pytest.mark.fault("F11")
 def test_who_says_less_than_an_answer_has_gets_none() -> None:
     assert len(client_end().start()) >= HELLO_LEAST
-    talkative = attrs.evolve(SERVER, name="n" * 300)
+    talkative = msgspec.structs.replace(SERVER, name="n" * 300)
     short = {"type": "hello", "protocol": 9, "python": (4, 0)}
     for said, error in (
         (msgspec.msgpack.encode(short), VersionMismatch),
