@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 # What msgspec raises for bytes that are not what was expected; deep nesting ends in RecursionError.
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+_LONGEST_NAME = 50  # that is shown of what a peer made up
 
-_classes: list[type[Control]] = []
+_classes: dict[str, type[Control]] = {}
 
 
 # As arrays, for they are half as long as maps; both ends run one version of the protocol, so that no field is
@@ -30,7 +31,19 @@ class Control(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unk
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _classes.append(cls)
+        if cls.__name__ in _classes:
+            message = f"there is a control message {cls.__name__} already"
+            raise TypeError(message)
+        _classes[cls.__name__] = cls
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """How every message begins; what follows is for the decoder of its class."""
+
+    name: str
+
+
+_head = msgspec.msgpack.Decoder(_Head)
 
 
 class ControlCodec:
@@ -41,10 +54,11 @@ class ControlCodec:
     """
 
     def __init__(self, types: Iterable[type[Control]] | None = None) -> None:
-        self._types = None if types is None else list(types)
+        self._types = _classes if types is None else {one.__name__: one for one in types}
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[Control] | None = None
-        self._known = 0
+        # One for each class, made when its first message comes: a decoder of all of them takes long to make, and a
+        # process gets few of them.
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Control]] = {}
 
     def encode(self, message: Control) -> bytes:
         """Give the bytes of a message."""
@@ -56,18 +70,18 @@ class ControlCodec:
         Raises:
             ProtocolError: The bytes are none of the messages that may come.
         """
-        decoder = self._decoder
-        if decoder is None or self._known != len(_classes):
-            decoder = self._make_decoder()
         try:
+            name = _head.decode(data).name
+            decoder = self._decoders.get(name) or self._make_decoder(name)
             return decoder.decode(data)
         except _MALFORMED as error:
             message = f"a malformed control message: {error}"
             raise ProtocolError(message) from error
 
-    def _make_decoder(self) -> msgspec.msgpack.Decoder[Control]:
-        types = self._types if self._types is not None else _classes
-        self._known = len(_classes)
-        decoder: msgspec.msgpack.Decoder[Control] = msgspec.msgpack.Decoder(Union[tuple(types)])  # noqa: UP007
-        self._decoder = decoder
+    def _make_decoder(self, name: str) -> msgspec.msgpack.Decoder[Control]:
+        kind = self._types.get(name)
+        if kind is None:
+            message = f"a malformed control message: none of the name {name[:_LONGEST_NAME]!r} may come here"
+            raise ProtocolError(message)
+        decoder = self._decoders[name] = msgspec.msgpack.Decoder(kind)
         return decoder

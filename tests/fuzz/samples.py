@@ -72,7 +72,7 @@ def datagrams() -> list[bytes]:
 
 def control_types() -> list[type[Control]]:
     """Give all types of control messages that the package has."""
-    return [kind for kind in _classes if kind.__module__.startswith("discoro_trio.")]
+    return [kind for kind in _classes.values() if kind.__module__.startswith("discoro_trio.")]
 
 
 def frames() -> list[bytes]:

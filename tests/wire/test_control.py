@@ -77,6 +77,22 @@ def test_a_codec_without_types_knows_all_that_any_layer_has_defined_even_later()
     assert codec.decode(codec.encode(WireTestLater("x"))) == WireTestLater("x")
 
 
+def test_a_name_belongs_to_one_message() -> None:
+    def define() -> None:
+        class WireTestTwin(Control, frozen=True):
+            pass
+
+    define()
+    with pytest.raises(TypeError, match="control message WireTestTwin already"):
+        define()
+
+
+def test_what_a_peer_made_up_is_told_in_few_words() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        CODEC.decode(msgspec.msgpack.encode(["x" * 100_000]))
+    assert len(str(caught.value)) < 200
+
+
 def test_messages_are_frozen() -> None:
     message = WireTestPing(3)
     with pytest.raises(AttributeError):
