@@ -130,6 +130,25 @@ def test_nothing_is_imported_that_the_start_would_wait_for(code: str, unwanted: 
     assert done.stdout.strip() == "[]"
 
 
+FIRST_JOB = """
+import subprocess, sys, trio, discoro_trio as discoro
+async def modules():
+    import sys
+    return set(sys.modules)
+async def main():
+    async with discoro.open_cluster(servers=1), discoro.Computation([modules]).schedule() as computation:
+        return await computation.run_result(modules)
+there = trio.run(main)
+code = "import discoro_trio.cluster._template, discoro_trio.cluster._server, sys; print(*sys.modules)"
+print(sorted(there - {*subprocess.check_output([sys.executable, "-c", code], text=True).split()}))
+"""
+
+
+def test_a_server_imports_nothing_before_its_first_job() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_JOB], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", "the template, from which all servers are forked, should have imported it"
+
+
 def test_names_are_listed_before_they_are_imported() -> None:
     program = "import discoro_trio; print(set(discoro_trio.__all__) <= set(dir(discoro_trio)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ from .._values import Location
 from ..wire import Credential, Crossed, Identity, PeerIdentity
 from ._greeting import greet, welcome
 from ._link import Link
-from ._listening import bound_to, is_everywhere, main_address, open_listeners
+from ._listening import bound_to, for_lookup, is_everywhere, main_address, open_listeners
 from ._reach import Reach
 from ._refusals import Refusals
 from ._services import Services, Trust
@@ -293,7 +293,7 @@ class Endpoint:
         if credential is None:
             message = f"no key here opens a connection to {location}"
             raise AuthenticationError(message)
-        stream = await trio.open_tcp_stream(location.addr, location.port)
+        stream = await trio.open_tcp_stream(for_lookup(location.addr), location.port)
         try:
             transport, binding = await self._tls.wrap_client(stream)
             return transport, *await greet(transport, self.identity, credential, expect, binding)

@@ -51,7 +51,7 @@ async def open_listeners(ip_addr: str, ports: Sequence[int] = (0,)) -> list[trio
 
 
 async def _listen(ip_addr: str, port: int) -> list[trio.SocketListener]:
-    return await trio.open_tcp_listeners(port, host=ip_addr or None)
+    return await trio.open_tcp_listeners(port, host=for_lookup(ip_addr) if ip_addr else None)
 
 
 async def _listen_anywhere(ip_addr: str) -> list[trio.SocketListener]:
@@ -69,6 +69,11 @@ async def _listen_anywhere(ip_addr: str) -> list[trio.SocketListener]:
             if error.errno != errno.EADDRINUSE:
                 raise
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def for_lookup(host: str) -> str | bytes:
+    """Give an address or host name as it is looked up soonest: for text, Python loads tables of all alphabets first."""
+    return host.encode() if host.isascii() else host
 
 
 def _describe(ports: Sequence[int]) -> str:
