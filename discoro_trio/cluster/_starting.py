@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
+import site
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +163,6 @@ def _environment() -> dict[str, str]:
     if own is not None:
         environment[OWN_PYTHONPATH] = own
     root = str(Path(__file__).parents[2])
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+    if root not in site.getsitepackages():
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, root]))
     return environment
