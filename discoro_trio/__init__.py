@@ -28,17 +28,8 @@ if typing.TYPE_CHECKING:
         UnknownLocation,
         VersionMismatch,
     )
-    from ._values import (
-        CoroInfo,
-        DiscoroStatus,
-        Failure,
-        Location,
-        MonitorException,
-        NodeAllocation,
-        NodeInfo,
-        Status,
-        StatusLagged,
-    )
+    from ._status import CoroInfo, DiscoroStatus, Failure, NodeAllocation, NodeInfo, Status, StatusLagged
+    from ._values import Location, MonitorException
     from .client import (
         Computation,
         ComputationNursery,
@@ -147,17 +138,8 @@ _find = _lazy.importer(
             "UnknownLocation",
             "VersionMismatch",
         ),
-        "_values": (
-            "CoroInfo",
-            "DiscoroStatus",
-            "Failure",
-            "Location",
-            "MonitorException",
-            "NodeAllocation",
-            "NodeInfo",
-            "Status",
-            "StatusLagged",
-        ),
+        "_status": ("CoroInfo", "DiscoroStatus", "Failure", "NodeAllocation", "NodeInfo", "Status", "StatusLagged"),
+        "_values": ("Location", "MonitorException"),
         "client": (
             "Computation",
             "ComputationNursery",

@@ -6,61 +6,48 @@ blocks (`open_endpoint`, `Computation`) stay with those.
 
 from __future__ import annotations
 
-from typing import Any
-
-import attrs
+import msgspec
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value > 0:
-        message = f"config.{attribute.name} must be more than 0, not {value!r}"
-        raise ValueError(message)
-
-
-def _setting(default: float) -> float:
-    field: float = attrs.field(default=default, validator=_positive)
-    return field
-
-
-def _size(default: int) -> int:
-    field: int = attrs.field(default=default, validator=_positive)
-    return field
-
-
-@attrs.define
-class Config:
+class Config(msgspec.Struct):
     """What may be set before anything is opened.
 
     The first three keep the spelling of the old system, whose programs set them.
     """
 
-    MsgTimeout: float = _setting(10.0)
+    MsgTimeout: float = 10.0
     """Seconds for connecting, a handshake, the reply to a request, or a transfer without progress."""
-    MinPulseInterval: float = _setting(10.0)
+    MinPulseInterval: float = 10.0
     """The shortest `pulse_interval` that a computation may ask for, in seconds, and its default."""
-    MaxPulseInterval: float = _setting(100.0)
+    MaxPulseInterval: float = 100.0
     """The longest `pulse_interval` that a computation may ask for, in seconds."""
-    ping_interval: float = _setting(30.0)
+    ping_interval: float = 30.0
     """The longest pause between two looks for others on the network, in seconds."""
-    mailbox_messages: int = _size(1024)
+    mailbox_messages: int = 1024
     """The window of a mailbox for each sending process, in messages."""
-    mailbox_bytes: int = _size(4 * MIB)
+    mailbox_bytes: int = 4 * MIB
     """The window of a mailbox for each sending process, in bytes; one larger message goes in when it is empty."""
-    max_message_size: int = _size(4 * GIB)
+    max_message_size: int = 4 * GIB
     """The largest frame that is taken, in bytes."""
-    small_result: int = _size(64 * KIB)
+    small_result: int = 64 * KIB
     """Results up to this many bytes come by themselves; larger ones are fetched within `result_budget`."""
-    result_budget: int = _size(256 * MIB)
+    result_budget: int = 256 * MIB
     """The bytes of large results of one computation that may be under way at once."""
-    output_backlog: int = _size(16 * MIB)
+    output_backlog: int = 16 * MIB
     """The bytes of output that a server keeps while the client does not take them; then what prints waits, or its
     lines are left out."""
-    status_backlog: int = _size(10_000)
+    status_backlog: int = 10_000
     """The events that a status subscriber may be behind before it gets `StatusLagged`."""
+
+    def __setattr__(self, name: str, value: float) -> None:
+        if not value > 0:
+            message = f"config.{name} must be more than 0, not {value!r}"
+            raise ValueError(message)
+        super().__setattr__(name, value)
 
 
 config: Config = Config()

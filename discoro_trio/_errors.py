@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from ._values import Failure, Location
+    from ._status import Failure
+    from ._values import Location
 
 
 class DiscoroError(Exception):

@@ -116,11 +116,14 @@ LATER = tuple(
 """What the start of a cluster loads while the servers' template starts, or never."""
 
 
+NOT_FOR_SERVERS = ("discoro_trio.monitor", "discoro_trio._status")
+
+
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [
         ("from discoro_trio import open_cluster", (*HEAVY, *LATER)),
-        ("import discoro_trio.cluster._server", (*HEAVY, *LATER[:4], "discoro_trio.monitor")),
+        ("import discoro_trio.cluster._template, discoro_trio.cluster._server", (*HEAVY, *LATER[:4], *NOT_FOR_SERVERS)),
     ],
     ids=["a program that opens a cluster", "the template"],
 )

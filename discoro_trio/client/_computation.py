@@ -16,7 +16,8 @@ from .._config import config
 from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
 from .._records import Record
 from .._scopes import open_background
-from .._values import Location, NodeAllocation, Status
+from .._status import NodeAllocation, Status
+from .._values import Location
 from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler, find_scheduler
 from ..link import EndpointOptions
 from ..process import Coro, describe, ensure_endpoint

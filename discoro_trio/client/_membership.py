@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._errors import DiscoroError, FileTransferError, PeerDisconnected
-from .._values import Location, Status
+from .._status import Status
+from .._values import Location
 from ..cluster import messages
 from ..link import answered
 from ..process import OfferFile, lose_all, unpack_error

@@ -13,7 +13,7 @@ import trio
 
 from .._errors import ComputationClosed, DiscoroError
 from .._records import Record
-from .._values import Status
+from .._status import Status
 from ..cluster import NodeRests, messages
 from ..process import lose_all
 from ._again import Again

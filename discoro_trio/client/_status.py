@@ -12,7 +12,8 @@ import msgspec
 import trio
 
 from .._errors import DiscoroError, NotPicklable
-from .._values import CoroInfo, DiscoroStatus, MonitorException, Status
+from .._status import CoroInfo, DiscoroStatus, Status
+from .._values import MonitorException
 from ..process import Started, ended_message
 
 if TYPE_CHECKING:

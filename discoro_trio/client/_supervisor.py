@@ -15,7 +15,7 @@ import trio
 
 from .._errors import TooManyRestarts
 from .._scopes import open_background
-from .._values import Failure
+from .._status import Failure
 from ..process import Call, describe
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ..link import answered
 from ..process import names_of
 
 if TYPE_CHECKING:
-    from .._values import NodeAllocation
+    from .._status import NodeAllocation
     from ..link import Endpoint, Link
     from ._session import Session
 

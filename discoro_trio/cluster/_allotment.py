@@ -10,7 +10,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from .._records import Record
-from .._values import Status
+from .._status import Status
 from ._claims import Claim, Claims
 from ._effects import AskGrant, AskRevoke, ClaimOver, Happened, TellDiscarded, TellLeased, TellRests, TellTurn
 from ._facts import Over

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .._records import MutableRecord
-from .._values import Location, NodeInfo
+from .._values import Location
 from ..process import Coro
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .._status import NodeInfo
     from . import _messages as messages
     from ._claims import Claim
     from ._nodes import NodeState

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._records import Record
 
 if TYPE_CHECKING:
-    from .._values import Status
+    from .._status import Status
     from ._facts import NodeFacts, Ticket
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._values import Location, Status
+from .._status import Status
+from .._values import Location
 from . import _messages as messages
 from ._census import Census
 from ._subscriptions import Publisher

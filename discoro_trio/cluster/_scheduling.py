@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .._values import Status
+from .._status import Status
 from ._allotment import Allotment, idle_reason
 from ._claims import Claim
 from ._effects import AskRevoke, DropNode, Happened

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 import trio
 
@@ -204,7 +203,7 @@ class Seat:
             limits=group.limits_of_process,
             groups=tuple(str(place) for _parent, place in group.folders),
             stack_file=str(_stack_file(folder)),
-            settings=attrs.asdict(config),
+            settings=msgspec.structs.asdict(config),
         )
 
     def belong_to(self, lease: Lease) -> None:

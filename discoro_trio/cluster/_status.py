@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
-    from .._values import Location, NodeInfo
+    from .._status import NodeInfo
+    from .._values import Location
     from ..process import Coro
 
 

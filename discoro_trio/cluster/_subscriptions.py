@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._config import config
-from .._values import DiscoroStatus, MonitorException, Status, StatusLagged
+from .._status import DiscoroStatus, Status, StatusLagged
+from .._values import MonitorException
 from ..process import Turns
 
 if TYPE_CHECKING:

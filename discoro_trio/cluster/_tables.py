@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .._values import Location, NodeInfo
+from .._status import NodeInfo
+from .._values import Location
 from ..process import Coro
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._config import config
-from .._values import NodeAllocation, NodeInfo
+from .._status import NodeAllocation, NodeInfo
 from . import _messages as messages
 from ._effects import TellDiscarded, TellLeased, TellRests, TellTurn
 from ._facts import Held, NodeFacts, Submission, Ticket

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._records import Record
 
 if TYPE_CHECKING:
-    from .._values import NodeAllocation
+    from .._status import NodeAllocation
     from ._facts import NodeFacts, Resources
 
 

@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from .._errors import CoroCancelled, ServerLost
-from .._values import CoroInfo, DiscoroStatus, Location, MonitorException, NodeInfo, Status, StatusLagged
+from .._status import CoroInfo, DiscoroStatus, NodeInfo, Status, StatusLagged
+from .._values import Location, MonitorException
 from ._places import GONE
 from ._rows import Coroutine
 from ._text import shown
