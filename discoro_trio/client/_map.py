@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._config import PULSES
 from .._errors import ServerLost
 from .._scopes import flatten, open_background
 from ..process import Call, Ending, describe
@@ -40,9 +41,6 @@ _PER_SERVER = 4
 
 _ALONE_AFTER = 2
 """Losses after which a job runs alone on its server: it may be what ends them."""
-
-_PULSES = 5
-"""Pulse intervals after which a server that nobody saw end has ended itself."""
 
 
 class Mapping:
@@ -213,7 +211,7 @@ class Mapping:
         try:
             if error.exitcode is None and error.signal is None:
                 # Nobody saw it end: it may be cut off and still run.
-                await trio.sleep(_PULSES * self._session.set_up.pulse_interval)
+                await trio.sleep(PULSES * self._session.set_up.pulse_interval)
             start = self._session.start if slot.losses < _ALONE_AFTER else partial(start_alone, self._session)
             started = await start(*slot.job)
         except Exception as failure:  # noqa: BLE001 - the map raises it

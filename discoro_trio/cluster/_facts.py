@@ -12,9 +12,6 @@ import msgspec
 from .._records import Record
 from ._wishes import Wishes
 
-PULSES = 5
-"""Pulse intervals without a word after which a process is taken for dead."""
-
 
 class Ticket(Record, frozen=True, order=True):
     """A place in the queue, which its holder shows to a scheduler that comes back."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .._config import PULSES
 from .._records import MutableRecord, Record
-from ._facts import PULSES, Held, Ticket
+from ._facts import Held, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

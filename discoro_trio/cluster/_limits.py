@@ -1,16 +1,24 @@
 """What one server may take of its machine, as its node says; the kernel holds it to that.
 
 This module owns the limits and their setting, in the server and before any code of users. What is beyond one process,
-such as the memory of all that a job starts, is for control groups: `_server_groups`.
+such as the memory of all that a job starts, is for control groups: the server enters those that `_server_groups` makes.
 """
 
 from __future__ import annotations
 
 import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..link import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PROCESSES = "cgroup.procs"
+"""The file of a control group that has its processes."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -40,6 +48,16 @@ class Limits(msgspec.Struct, frozen=True):
                 most = resource.getrlimit(kind)[1]
                 limit = value if most == resource.RLIM_INFINITY else min(value, most)
                 resource.setrlimit(kind, (limit, limit))
+
+
+def enter_groups(folders: Collection[str]) -> None:
+    """Put this process, before it has others, into the control groups that were made for it.
+
+    Raises:
+        OSError: The kernel refuses it.
+    """
+    for folder in folders:
+        (Path(folder) / PROCESSES).write_text("0", encoding="ascii")
 
 
 _LEAST = {"max_memory": 128 * 1024 * 1024, "max_files": 64, "max_processes": 16}

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from .. import _migration as migration
+from .._config import PULSES
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..link import Endpoint
 from . import _messages as messages
 from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
-from ._facts import PULSES, Freed, NodeFacts, Over, Resources
+from ._facts import Freed, NodeFacts, Over, Resources
 from ._options import check_period, check_pulse_interval
 from ._overview import Overview
 from ._scheduling import Scheduling

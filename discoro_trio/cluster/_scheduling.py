@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from .._config import PULSES
 from .._status import Status
 from ._allotment import Allotment, idle_reason
 from ._claims import Claim
 from ._effects import AskRevoke, DropNode, Happened
-from ._facts import PULSES, Over, Ticket
+from ._facts import Over, Ticket
 from ._nodes import NodeState
 
 if TYPE_CHECKING:

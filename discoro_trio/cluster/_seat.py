@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -22,8 +22,8 @@ from .._values import Location
 from ..link import EndpointOptions, Trust, is_everywhere
 from ..process import files_of
 from ..wire import PeerIdentity
-from ._limits import Limits
 from ._server_groups import ServerGroups
+from ._server_spec import ServerSpec
 
 if TYPE_CHECKING:
     import os
@@ -39,34 +39,6 @@ logger = logging.getLogger(__name__)
 
 # A server that ends this soon after its start is started again with a pause, which grows to the longest.
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
-
-
-class ServerSpec(msgspec.Struct, frozen=True):
-    """What a server is told at its start."""
-
-    process_id: bytes
-    node_id: bytes
-    node_name: str
-    node_addr: str
-    node_port: int
-    name: str
-    bind: str
-    ext_addr: str
-    ports: tuple[int, ...]
-    """The ports to listen at: the first that is free."""
-    certfile: str | None
-    keyfile: str | None
-    cafile: str | None
-    max_file_size: int | None
-    """The most bytes of a file that it takes."""
-    limits: Limits
-    """What the kernel holds it to."""
-    groups: tuple[str, ...]
-    """The folders of the control groups that it enters."""
-    stack_file: str
-    """Where it writes its stack when the node asks for that by a signal."""
-    settings: dict[str, Any]
-    """The node's `config`, by field name."""
 
 
 class Server:

@@ -20,9 +20,9 @@ from ..link import Done, Tls, Trust, serve_endpoint
 from ..process import Process, install_definitions, output, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
+from ._limits import enter_groups
 from ._reports import Reporter
-from ._seat import ServerSpec
-from ._server_groups import enter
+from ._server_spec import ServerSpec
 from ._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
 from ._stack_dump import prepare_dump
 from ._template_os import set_process_name
@@ -159,6 +159,6 @@ def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
     os.set_blocking(tail_fd, False)
     told = msgspec.msgpack.decode(spec, type=ServerSpec)
     prepare_dump(Path(told.stack_file))
-    enter(told.groups)
+    enter_groups(told.groups)
     told.limits.apply()
     trio.run(_serve, told, link, tail_fd)

@@ -1,7 +1,7 @@
 """The control groups of a node's servers: one for each, made before it runs and gone after it has.
 
-This module owns making, entering, emptying and removing them. Which groups they are made in, and what is written to
-them, is with `_control_groups`; when, with `_seat`.
+This module owns making, emptying and removing them; how a server enters its own is with `_limits`. Which groups they
+are made in, and what is written to them, is with `_control_groups`; when, with `_seat`.
 
 In version 2 a group has either processes or controlled groups below it. So a node moves into a group of its own, beside
 those of the servers, while it has some; then its servers need no more rights than it has.
@@ -23,7 +23,7 @@ import trio
 from .._records import Record
 from ..link import OptionError
 from ._control_groups import CONTROLLERS, excess, groups_here, read_groups, settings
-from ._limits import Limits
+from ._limits import PROCESSES, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -34,19 +34,9 @@ logger = logging.getLogger(__name__)
 
 _CGROUP = "cgroup"  # the option
 _PREFIX = "discoro-"
-_PROCS, _BELOW = "cgroup.procs", "cgroup.subtree_control"
+_BELOW = "cgroup.subtree_control"
 _GONE_SECONDS = 3.0
 _POLL_SECONDS = 0.005
-
-
-def enter(folders: Collection[str]) -> None:
-    """Put this process, before it has others, into the groups that were made for it.
-
-    Raises:
-        OSError: The kernel refuses it.
-    """
-    for folder in folders:
-        _write(Path(folder) / _PROCS, "0")
 
 
 class ServerGroup(Record, frozen=True):
@@ -161,7 +151,7 @@ def _moved_into(group: Group) -> Iterator[None]:
     leaf = group.folder / f"{_PREFIX}{os.getpid()}-node"
     leaf.mkdir()
     try:
-        _write(leaf / _PROCS, "0")
+        _write(leaf / PROCESSES, "0")
         try:
             _write(group.folder / _BELOW, _switch("+", group.controllers))
             yield
@@ -176,7 +166,7 @@ def _move_back(group: Group, home: Path | None) -> None:
         if home == group.folder:  # it takes processes again when nothing below it is controlled
             _write(group.folder / _BELOW, _switch("-", group.controllers))
         if home is not None:
-            _write(home / _PROCS, "0")
+            _write(home / PROCESSES, "0")
     except OSError as error:
         logger.warning("this process stays in the control group that it made in %s: %s", group.folder, error)
 
@@ -207,7 +197,7 @@ def _kill_all(group: Group, folder: Path) -> None:
         return
     if "pids" in group.controllers:
         _write(folder / "pids.max", "0")  # nothing is forked between the reading and the signals
-    for pid in (folder / _PROCS).read_text(encoding="ascii").split():
+    for pid in (folder / PROCESSES).read_text(encoding="ascii").split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._config import config
+from .._config import PULSES, config
 from .._records import Record
-from ._facts import PULSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ._facts import PULSES
+from .._config import PULSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._config import config
+from .._config import PULSES, config
 from .._errors import PeerDisconnected
 from .._records import MutableRecord
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from ._link import Link
     from ._transport import Transport
-
-PULSES = 5
-"""A peer whose kernel has acknowledged nothing for so many pulses is gone."""
 
 _LONGEST_IDLE = 32767
 """The most seconds between probes that the kernel takes."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from discoro_trio._config import PULSES
 from discoro_trio.cluster._allotment import Rules
 from discoro_trio.cluster._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
-from discoro_trio.cluster._facts import PULSES, Freed, NodeFacts, Over, Resources, Submission, Ticket
+from discoro_trio.cluster._facts import Freed, NodeFacts, Over, Resources, Submission, Ticket
 from discoro_trio.cluster._holding import Holding, Terms
 from discoro_trio.cluster._scheduling import Scheduling
 

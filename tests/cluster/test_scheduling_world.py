@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from discoro_trio import NodeAllocation
-from discoro_trio.cluster._facts import PULSES, Freed, Over, Submission
+from discoro_trio._config import PULSES
+from discoro_trio.cluster._facts import Freed, Over, Submission
 from discoro_trio.cluster._wishes import Wishes
 from tests.cluster.scheduling_world import PULSE, World
 

@@ -17,8 +17,8 @@ import trio
 import discoro_trio as discoro
 from discoro_trio.cluster import _server_groups
 from discoro_trio.cluster._control_groups import Group, groups_here, hierarchies, read_groups
-from discoro_trio.cluster._limits import Limits
-from discoro_trio.cluster._server_groups import ServerGroups, enter, open_groups
+from discoro_trio.cluster._limits import Limits, enter_groups
+from discoro_trio.cluster._server_groups import ServerGroups, open_groups
 from discoro_trio.link import OptionError
 from tests.client.clusters import until_gone
 from tests.test_ports import SECRET, UDP_PORT, running
@@ -67,7 +67,7 @@ async def test_a_server_has_a_group_with_its_limits_as_long_as_it_lives(tmp_path
         assert text(folders[1] / "pids.max") == "50"
         assert not (folders[0] / "memory.memsw.limit_in_bytes").exists()  # this kernel has none
         assert group.limits_of_process == Limits(max_memory=1000, max_files=70)
-        enter([str(folder) for folder in folders])
+        enter_groups([str(folder) for folder in folders])
         assert [text(folder / "cgroup.procs") for folder in folders] == ["0", "0"]
         (folders[1] / "pids.events").write_text("max 1\n", encoding="ascii")
         assert "max_processes=50" in group.excess
