@@ -14,23 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-def importer(package: str, owners: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
+def importer(
+    package: str, owners: Mapping[str, Iterable[str]], modules: Mapping[str, str] | None = None
+) -> Callable[[str], Any]:
     """Make the `__getattr__` of a package.
 
     Args:
         package: The package's name.
         owners: The names by the module, below the package, that they are imported from.
+        modules: Modules below the package that have a name of their own there: the module by that name.
 
     Returns:
         A function that imports a name, and keeps it in the package for the next time.
     """
     homes = {name: f"{package}.{module}" for module, names in owners.items() for name in names}
+    whole = {name: f"{package}.{module}" for name, module in (modules or {}).items()}
 
     def find(name: str) -> Any:
-        if name not in homes:
+        if name in whole:
+            value = importlib.import_module(whole[name])
+        elif name in homes:
+            value = getattr(importlib.import_module(homes[name]), name)
+        else:
             message = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(message)
-        value = getattr(importlib.import_module(homes[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import discoro_trio
-import discoro_trio.cluster
+from discoro_trio import cluster, link, process, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,21 @@ LATER = tuple(
 """What the start of a cluster loads while the servers' template starts, or never."""
 
 
-NOT_FOR_SERVERS = ("discoro_trio.monitor", "discoro_trio._status")
+NOT_FOR_SERVERS = tuple(
+    f"discoro_trio.{name}"
+    for name in (
+        "_status",
+        "cluster._control_groups",
+        "cluster._facts",
+        "cluster._seat",
+        "link._discovery",
+        "link._options",
+        "link._secret",
+        "monitor",
+        "process._open",
+        "wire._beacon",
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +173,7 @@ def test_names_are_listed_before_they_are_imported() -> None:
 
 
 def test_a_name_that_there_is_not_is_refused_by_each_package() -> None:
-    for package in (discoro_trio, discoro_trio.cluster):
+    for package in (discoro_trio, cluster, link, process, wire):
         with pytest.raises(AttributeError, match=f"{package.__name__}.*no attribute 'nonsense'"):
             _ = package.nonsense
 

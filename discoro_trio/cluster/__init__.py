@@ -3,12 +3,11 @@
 Who holds which server is decided here; what runs there is with `process`, who wants it with `client`.
 """
 
-import importlib
-import typing
+from typing import TYPE_CHECKING
 
 from .. import _lazy
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from . import _messages as messages
     from ._control_groups import find_groups
     from ._node import Node
@@ -60,37 +59,31 @@ __all__ = [
     "status_from_json",
 ]
 
-_find = _lazy.importer(
-    __name__,
-    {
-        "_control_groups": ("find_groups",),
-        "_node": ("Node",),
-        "_open": ("current_scheduler", "open_node", "open_scheduler"),
-        "_open_cluster": ("open_cluster",),
-        "_options": ("check_period", "check_pulse_interval"),
-        "_presence": ("find_scheduler",),
-        "_scheduler": ("Scheduler",),
-        "_stacks": ("AskStacks", "ProcessStacks", "StacksAre"),
-        "_starting": ("FOLDER_PREFIX",),
-        "_status": (
-            "ClusterStatus",
-            "ComputationStatus",
-            "CoroStatus",
-            "NodeStatus",
-            "Progress",
-            "ServerStatus",
-            "ServerVitals",
-        ),
-        "_steering": ("NodeRests", "Steer", "Steered", "Wish"),
-        "_subscriptions": ("Event", "Publisher", "Subscription"),
-        "_tables": ("printable", "status_as_json", "status_as_table", "status_from_json"),
-    },
-)
-
-
-def __getattr__(name: str) -> typing.Any:
-    """Import a name when it is first asked for."""
-    if name == "messages":
-        globals()[name] = importlib.import_module("._messages", __name__)
-        return globals()[name]
-    return _find(name)
+if not TYPE_CHECKING:  # who sees this takes any name for one of the package
+    __getattr__ = _lazy.importer(
+        __name__,
+        {
+            "_control_groups": ("find_groups",),
+            "_node": ("Node",),
+            "_open": ("current_scheduler", "open_node", "open_scheduler"),
+            "_open_cluster": ("open_cluster",),
+            "_options": ("check_period", "check_pulse_interval"),
+            "_presence": ("find_scheduler",),
+            "_scheduler": ("Scheduler",),
+            "_stacks": ("AskStacks", "ProcessStacks", "StacksAre"),
+            "_starting": ("FOLDER_PREFIX",),
+            "_status": (
+                "ClusterStatus",
+                "ComputationStatus",
+                "CoroStatus",
+                "NodeStatus",
+                "Progress",
+                "ServerStatus",
+                "ServerVitals",
+            ),
+            "_steering": ("NodeRests", "Steer", "Steered", "Wish"),
+            "_subscriptions": ("Event", "Publisher", "Subscription"),
+            "_tables": ("printable", "status_as_json", "status_as_table", "status_from_json"),
+        },
+        modules={"messages": "_messages"},
+    )

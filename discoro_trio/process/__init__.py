@@ -3,6 +3,9 @@
 Bytes and connections are with `link`; which process runs what is decided by `cluster` and `client`.
 """
 
+from typing import TYPE_CHECKING
+
+from .. import _lazy
 from . import _output as output
 from . import _signatures as signatures
 from ._callables import Described, describe
@@ -15,7 +18,6 @@ from ._keeper import Keeper, ended_message
 from ._locate import locate
 from ._names import names_of
 from ._nursery import Nursery, open_nursery
-from ._open import ensure_endpoint, open_endpoint
 from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
 from ._pictures import (
@@ -40,6 +42,9 @@ from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
 from ._turns import Turns
 from ._typed import Typed
+
+if TYPE_CHECKING:
+    from ._open import ensure_endpoint, open_endpoint
 
 __all__ = [
     "END",
@@ -96,3 +101,6 @@ __all__ = [
     "unpack_error",
     "write_tree",
 ]
+
+if not TYPE_CHECKING:  # who sees this takes any name for one of the package
+    __getattr__ = _lazy.importer(__name__, {"_open": ("ensure_endpoint", "open_endpoint")})  # not for servers

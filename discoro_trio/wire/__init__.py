@@ -4,8 +4,10 @@ Nothing here reads or writes, knows the time, or knows Trio: bytes and events go
 out. Moving the bytes is with `link`.
 """
 
+from typing import TYPE_CHECKING
+
+from .. import _lazy
 from ._batch import COST, MOST_VALUES, Batch, decode_batch_untrusted, is_short
-from ._beacon import Answerer, Found, Role, Seeker
 from ._codec import dumps, loads
 from ._control import Control, ControlCodec
 from ._credit import ReceiveWindow, SendWindow
@@ -23,6 +25,9 @@ from ._keys import Credential, Purpose, fingerprint, handshake_key, key_of_secre
 from ._outbox import Outbox
 from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
 from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
+
+if TYPE_CHECKING:
+    from ._beacon import Answerer, Found, Role, Seeker
 
 __all__ = [
     "COST",
@@ -70,3 +75,6 @@ __all__ = [
     "open_shipped",
     "without_files",
 ]
+
+if not TYPE_CHECKING:  # who sees this takes any name for one of the package
+    __getattr__ = _lazy.importer(__name__, {"_beacon": ("Answerer", "Found", "Role", "Seeker")})  # not for servers
