@@ -17,7 +17,7 @@ import trio
 from .._config import config
 from .._values import Location
 from ..link import Done, Tls, Trust, serve_endpoint
-from ..process import Process, install_definitions, output, place_files
+from ..process import Process, holds_files, install_definitions, output, place_files
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
 from ._limits import enter_groups
@@ -87,7 +87,8 @@ class Server:
 
     async def _install(self, begin: messages.Begin) -> None:
         folder = Path(begin.folder)
-        await trio.to_thread.run_sync(place_files, folder, Path.cwd())
+        if holds_files(folder):
+            await trio.to_thread.run_sync(place_files, folder, Path.cwd())
         self._process.shipped = install_definitions(
             decode_package(begin.package), folder, place=str(self._endpoint.location)
         )

@@ -13,7 +13,7 @@ from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
 from ._files import Files, OfferFile, files_of
-from ._installed import install_definitions, place_files, write_tree
+from ._installed import holds_files, install_definitions, place_files, write_tree
 from ._keeper import Keeper, ended_message
 from ._locate import locate
 from ._names import names_of
@@ -81,6 +81,7 @@ __all__ = [
     "ended_message",
     "ensure_endpoint",
     "files_of",
+    "holds_files",
     "install_definitions",
     "is_users",
     "locate",

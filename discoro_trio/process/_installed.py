@@ -48,6 +48,11 @@ def write_tree(package: Package, folder: Path) -> None:
             _write(packed, folder / name)
 
 
+def holds_files(folder: Path) -> bool:
+    """Tell whether `write_tree` wrote files for the working folders; a server need not start a thread for none."""
+    return any((folder / FILES).iterdir())
+
+
 def place_files(folder: Path, working_folder: Path) -> None:
     """Copy the files that `write_tree` wrote into a server's working folder.
 

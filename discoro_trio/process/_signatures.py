@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, TypeVarTupl
 if TYPE_CHECKING:
     from .._values import Location
     from ._coro import Coro
-    from ._typed import Fn0, Fn1, Fn2, Fn3, Fn4, Fn5, Fn6
+    from ._wanting_coro import Fn0, Fn1, Fn2, Fn3, Fn4, Fn5, Fn6
 
 P = ParamSpec("P")
 R = TypeVar("R")
