@@ -100,7 +100,6 @@ class _Errors(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Errors)
 
 
 def pack_error(error: BaseException, *, where: str, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
@@ -123,7 +122,7 @@ def pack_error(error: BaseException, *, where: str, shipped: Registry | None = N
 def unpack_error(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> BaseException:
     """Give an error that was packed, with the remote traceback in a note. This never raises."""
     try:
-        return _Unpacker(_decoder.decode(body), list(buffers)).error()
+        return _Unpacker(msgspec.msgpack.decode(body, type=_Errors), list(buffers)).error()
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
         return RemoteError(f"an error came whose form is wrong: {type(error).__name__}: {error}")
 
