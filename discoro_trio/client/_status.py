@@ -38,6 +38,8 @@ class Noted(msgspec.Struct, eq=False, gc=False):
     """Its name."""
     outcome: Outcome | None = None
     """How it has ended."""
+    failed: Started | None = None
+    """Its record if it has failed: who owns it must know whether that was heard."""
 
     def event(self) -> Event:
         """Tell of its end."""
@@ -48,6 +50,8 @@ class Noted(msgspec.Struct, eq=False, gc=False):
 
     def record(self) -> Started:
         """Give its record, or make that again if nobody has kept it."""
+        if self.failed is not None:
+            return self.failed
         server = self.server
         record = server.host.started.get(self.serial) or server.session.records.found(server.server_id, self.serial)
         return record or Started.over(server.server_id, self.serial, self.name, server.host, self.outcome)
@@ -83,6 +87,8 @@ def tell_ended(server: Server, started: Started) -> None:
     if noted is None:
         noted = Noted(server, started.serial, started.name)
     noted.outcome = started.outcome
+    if started.failed:
+        noted.failed = started
     for queue in status.queues:
         queue.append(noted)
     if status.waited_for:

@@ -103,6 +103,18 @@ async def test_a_status_coroutine_gets_everything_to_the_close_and_its_errors_co
     assert {Status.ServerInitialized, Status.CoroCreated, Status.ServerClosed} <= set(statuses(events))
 
 
+async def test_an_error_that_a_status_coroutine_gets_counts_as_heard_however_late_it_gets_it() -> None:
+    with trio.fail_after(30):
+        async with discoro.open_cluster(servers=1), discoro.open_coro("status", mailbox_size=1) as status:
+            async with discoro.Computation([fail], status_coro=status).schedule() as computation:
+                for _ in range(5):  # all but the first events wait for room in the mailbox
+                    await (await computation.run(fail)).wait()
+                gc.collect()
+                heard = 0
+                while heard < 5:
+                    heard += isinstance(await status.receive(), MonitorException)
+
+
 @pytest.mark.spec("S49")
 def test_a_status_coroutine_that_is_none_is_an_error_at_construction() -> None:
     with pytest.raises(TypeError, match="status_coro must be a Coro"):
