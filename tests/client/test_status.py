@@ -13,6 +13,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio import DiscoroStatus, MonitorException, Status, StatusLagged
 from discoro_trio.cluster import ClusterStatus, ComputationStatus, status_as_json, status_as_table, status_from_json
+from discoro_trio.process import Call
 
 from .clusters import open_computation, until_servers
 
@@ -103,16 +104,16 @@ async def test_a_status_coroutine_gets_everything_to_the_close_and_its_errors_co
     assert {Status.ServerInitialized, Status.CoroCreated, Status.ServerClosed} <= set(statuses(events))
 
 
-async def test_an_error_that_a_status_coroutine_gets_counts_as_heard_however_late_it_gets_it() -> None:
-    with trio.fail_after(30):
-        async with discoro.open_cluster(servers=1), discoro.open_coro("status", mailbox_size=1) as status:
-            async with discoro.Computation([fail], status_coro=status).schedule() as computation:
-                for _ in range(5):  # all but the first events wait for room in the mailbox
-                    await (await computation.run(fail)).wait()
-                gc.collect()
-                heard = 0
-                while heard < 5:
-                    heard += isinstance(await status.receive(), MonitorException)
+async def test_an_error_that_is_told_before_there_is_a_handle_counts_as_heard() -> None:
+    async with open_computation([fail]) as computation, computation.subscribe() as channel:
+        session = computation._session
+        assert session is not None
+        started = await session.start(fail, Call(fail, (), {}, session.set_up.shipped))
+        await started.until_ended()
+        assert not started.heard
+        while not isinstance(await channel.receive(), MonitorException):
+            pass
+        assert started.heard
 
 
 @pytest.mark.spec("S49")
