@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._scope_state import innermost
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -89,7 +91,7 @@ class Berths:
 
     async def _serve_in(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         task = trio.lowlevel.current_task()
-        scopes = _innermost(task)
+        scopes = innermost(task)
         queue, run = self._queue, self._run
         while True:
             self._called -= 1
@@ -105,7 +107,7 @@ class Berths:
                 del job  # it may be large, and may run long
                 uncancelled = await running
                 del running
-                if not uncancelled or copy_context() or _innermost(task) is not scopes:
+                if not uncancelled or copy_context() or innermost(task) is not scopes:
                     if queue and not self._called:
                         self._call(nursery, 1)
                     return
@@ -125,12 +127,3 @@ class Berths:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
-
-
-def _innermost(task: trio.lowlevel.Task) -> object:
-    """Give what tells whether the innermost scope or nursery of a task is still the same one.
-
-    Trio's own words for this, as `current_effective_deadline`, ask each of the scopes around, which takes longer than
-    all else that is done for a coroutine here.
-    """
-    return task._cancel_status  # noqa: SLF001 - only compared; the tests tell if Trio changes it

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
 
 from .. import _migration as migration
 from ..wire import is_short
@@ -59,8 +58,6 @@ class Coro(Handle[R_co]):
             turns = process.turns
             if turns.due():
                 await turns.rest()
-            else:
-                await checkpoint_if_cancelled()
             route = self._route
             if route is None or route.mail is not process.mail:
                 route = self._route_of(process)
@@ -121,8 +118,6 @@ class Coro(Handle[R_co]):
         turns = mailbox.turns
         if turns.due():
             await turns.rest()
-        else:
-            await checkpoint_if_cancelled()
         run = mailbox.run
         if len(run) > 1:
             return run.pop()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
 
 from .._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
 from ..wire import COST, Kind, decode_batch_untrusted, dumps, is_short
@@ -93,8 +92,6 @@ class Mail:
         turns = self._process.turns
         if turns.due():
             await turns.rest()
-        else:
-            await checkpoint_if_cancelled()
         link = route.link
         if route.trouble or link is None or link.lost or not route.take(size, source):
             link = await self._pass(coro, route, size, source)

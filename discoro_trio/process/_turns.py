@@ -10,6 +10,8 @@ from time import perf_counter
 
 import trio
 
+from ._scope_state import cancelled
+
 _MOST_MESSAGES = 64
 _LONGEST = 0.001  # seconds
 
@@ -24,16 +26,14 @@ class Turns:
         self._since = 0.0
 
     def due(self) -> bool:
-        """Count one more message; tell whether it is the others' turn (`rest`)."""
+        """Count one more message; tell whether it is the others' turn, or the task is cancelled: then `rest`."""
         self._count += 1
-        return self._count >= _MOST_MESSAGES or perf_counter() - self._since >= _LONGEST
+        return self._count >= _MOST_MESSAGES or perf_counter() - self._since >= _LONGEST or cancelled()
 
     async def take(self) -> None:
         """Be a cancellation point, and let others run when it is their turn."""
         if self.due():
             await self.rest()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def rest(self) -> None:
         """Let others run."""
