@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import trio
-
-import discoro_trio as discoro
-from benchmarks._load import median_seconds
-from benchmarks._scale import bulk_megabytes_per_second, bulk_payload
+from benchmarks.discoro._bulk import measure_bulk
 from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import echo
 
 
 def measure(seconds: float) -> float:
     """Return megabytes per second, both directions counted."""
-
-    async def main() -> float:
-        payload = bulk_payload()
-        async with open_distant_computation(echo) as computation, discoro.open_coro() as me:
-            server = await computation.run(echo, me)
-
-            async def round_trip(_: int) -> None:
-                await server.send(payload)
-                await me.receive()
-
-            median = await median_seconds(round_trip, seconds=seconds)
-            await server.terminate()
-            return bulk_megabytes_per_second(median)
-
-    return trio.run(main)
+    return measure_bulk(open_distant_computation(echo), seconds)

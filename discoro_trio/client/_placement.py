@@ -66,13 +66,13 @@ class _NodeLoads(MutableRecord):
     node: bytes
     loads: dict[bytes, int] = msgspec.field(default_factory=dict)
     total: int = 0
-    levels: dict[int, OrderedDict[bytes, None]] = msgspec.field(default_factory=dict)
-    low: int = 0
+    _levels: dict[int, OrderedDict[bytes, None]] = msgspec.field(default_factory=dict)
+    _low: int = 0
     """No server has less."""
 
     def change(self, server: bytes, by: int) -> None:
         """Add to the load of a server."""
-        loads, levels = self.loads, self.levels
+        loads, levels = self.loads, self._levels
         load = loads[server]
         del levels[load][server]
         self.total += by
@@ -81,39 +81,39 @@ class _NodeLoads(MutableRecord):
         if level is None:
             level = self._new_level(load)
         level[server] = None
-        if load < self.low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
-            self.low = load
+        if load < self._low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
+            self._low = load
 
     def add(self, server: bytes) -> None:
         """Add a server without load."""
         self.remove(server)
         self.loads[server] = 0
-        self.levels.setdefault(0, OrderedDict())[server] = None
-        self.low = 0
+        self._levels.setdefault(0, OrderedDict())[server] = None
+        self._low = 0
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load, if it is there."""
         load = self.loads.pop(server, None)
         if load is not None:
-            del self.levels[load][server]
+            del self._levels[load][server]
             self.total -= load
 
     def least(self) -> bytes | None:
         """Give the server with the least load; None if there is none."""
         if not self.loads:
             return None
-        levels = self.levels
-        level = levels.get(self.low)
+        levels = self._levels
+        level = levels.get(self._low)
         while not level:
-            self.low += 1
-            level = levels.get(self.low)
+            self._low += 1
+            level = levels.get(self._low)
         return next(iter(level))
 
     def _new_level(self, load: int) -> OrderedDict[bytes, None]:
         # Loads go up and down by one, so a level that is empty now is soon wanted again.
-        if len(self.levels) > _MOST_EMPTY + 2 * len(self.loads):
-            self.levels = {kept: level for kept, level in self.levels.items() if level}
-        level = self.levels[load] = OrderedDict()
+        if len(self._levels) > _MOST_EMPTY + 2 * len(self.loads):
+            self._levels = {kept: level for kept, level in self._levels.items() if level}
+        level = self._levels[load] = OrderedDict()
         return level
 
 
@@ -192,10 +192,7 @@ class Placement:
         if node is None:
             where = self._by_load.least() if len(self._nodes) >= _FEWEST_RANKED else next(iter(self._nodes), None)
         loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
-        if loads is None:
-            return None
-        level = loads.levels.get(loads.low)
-        return next(iter(level)) if level else loads.least()
+        return loads.least() if loads is not None else None
 
     def takes(self, server: bytes) -> bool:
         """Tell whether a server is there and takes load."""

@@ -172,9 +172,7 @@ class Runs:
 
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
-        session = self._session
-        if session is None or session.closed:
-            session = self._running()
+        session = self._running()
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint_if_cancelled()
         started = session.start_now(fn, call) or await session.start(fn, call)

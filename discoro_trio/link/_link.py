@@ -105,10 +105,7 @@ class Link:
         if buffers and self.shared is not None:
             kind, body, buffers = self.shared.pack(kind, body, buffers)
         self._outbox.put(kind, flags, target, body, buffers, keys)
-        writer = self._writer
-        writer.gathered += 1
-        if writer.gathered >= writer.due:
-            writer.added(kind)
+        self._writer.added(kind)
 
     def send_kept(  # noqa: PLR0917 - as `send`
         self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
@@ -127,10 +124,7 @@ class Link:
         if self.lost:
             raise self._disconnected()
         self._outbox.gather(batch, value, keys)
-        writer = self._writer
-        writer.gathered += 1
-        if writer.gathered >= writer.due:
-            writer.added(_BATCH)
+        self._writer.added(_BATCH)
 
     def notify(self, message: Control) -> None:
         """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""

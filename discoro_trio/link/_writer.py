@@ -47,8 +47,6 @@ class Writer:
 
     Attributes:
         outbox: What is still to be written.
-        gathered: How many frames were put into it since it was last written; whoever puts one counts it here.
-        due: With so many of them `added` is to be called.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -56,8 +54,7 @@ class Writer:
         self.outbox: Outbox = Outbox()
         self._bell = Bell()
         self._idle = True
-        self.gathered: int = 0
-        self.due: int = 0
+        self._gathered = 0
         self._earlier = 0  # the frames that were written since the writer last waited
         self._eager = True
         self._rest: list[Buffer] = []
@@ -67,12 +64,12 @@ class Writer:
 
     def added(self, kind: int) -> None:
         """See that a frame of this kind, which was just put into the outbox, is written; never waits."""
-        if not self._writing and kind != _CREDIT and (self._eager or self.gathered >= _MOST_GATHERED):
+        self._gathered += 1
+        if not self._writing and kind != _CREDIT and (self._eager or self._gathered >= _MOST_GATHERED):
             self._write_now()
         if self._idle:  # also if all is written: at its turn the writer sees how much came
             self._idle = False
             self._bell.ring()
-        self.due = 0 if self._eager else _MOST_GATHERED
 
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
@@ -109,8 +106,8 @@ class Writer:
 
     def _write_now(self) -> None:
         """Write what the kernel takes at once; the writer's task sees to the rest, and to errors."""
-        self._earlier += self.gathered
-        self.gathered = 0
+        self._earlier += self._gathered
+        self._gathered = 0
         self._eager = False
         if not self._rest:
             self._rest = self.outbox.take()
@@ -137,8 +134,8 @@ class Writer:
                 if not self._rest and outbox.values >= MOST_VALUES:
                     await self._more_values()
                 buffers, self._rest = self._rest or outbox.take(), []
-                self._earlier += self.gathered
-                self.gathered = 0
+                self._earlier += self._gathered
+                self._gathered = 0
                 self._writing = True
                 # Trio's send passes through its scheduler once more, which takes about as long as writing does.
                 rest = write_now(buffers)
@@ -155,5 +152,4 @@ class Writer:
             self._eager = self._earlier + outbox.batched - batched <= _FEW
             self._earlier, batched = 0, outbox.batched
             self._idle = True
-            self.due = 0
             await self._bell.wait()

@@ -29,20 +29,17 @@ MOST_DEFINITIONS = 1024
 
 
 class Sent:
-    """The functions that this process has sent to another one.
+    """The functions that this process has sent to another one."""
 
-    Attributes:
-        known: The heads (`head`) of those that cannot change, by identity; each with the function, which is kept so
-            that its id is not used again for another one.
-    """
-
-    __slots__ = ("_by_body", "_latest", "_link", "_shipped", "known")
+    __slots__ = ("_by_body", "_known", "_latest", "_link", "_shipped")
 
     def __init__(self, link: Link, shipped: Shipped | None) -> None:
         self._link = link
         self._shipped = shipped
         self._latest = 0
-        self.known: dict[int, tuple[bytes, object]] = {}
+        # The heads of those that cannot change, by identity; each with the function, which is kept so that its id is
+        # not used again for another one.
+        self._known: dict[int, tuple[bytes, object]] = {}
         self._by_body: dict[bytes, int] = {}
 
     def head(self, function: Callable[..., Any]) -> bytes:
@@ -52,13 +49,13 @@ class Sent:
             NotPicklable: It cannot be sent.
             PeerDisconnected: The other side is gone.
         """
-        known = self.known.get(id(function))
+        known = self._known.get(id(function))
         if known is not None:
             return known[0]
         body, buffers = dumps(function, self._shipped)
         head = NUMBER.pack(self._number_of(body, buffers))
         if _is_fixed(function):
-            self.known[id(function)] = (head, function)
+            self._known[id(function)] = (head, function)
         return head
 
     def _number_of(self, body: bytes, buffers: Sequence[Any]) -> int:
@@ -78,7 +75,7 @@ class Sent:
     def _forget_oldest(self) -> None:
         oldest = self._by_body.pop(next(iter(self._by_body)))
         head = NUMBER.pack(oldest)
-        self.known = {key: known for key, known in self.known.items() if known[0] != head}
+        self._known = {key: known for key, known in self._known.items() if known[0] != head}
         self._link.send(Kind.DEFINE, oldest)
 
 
@@ -94,24 +91,23 @@ class Definition:
 
     Attributes:
         name: For the tasks that run it, as soon as it is known.
-        known: The function, once it was opened.
     """
 
-    __slots__ = ("_body", "_buffers", "known", "name")
+    __slots__ = ("_body", "_buffers", "_described", "name")
 
     def __init__(self, body: Buffer, buffers: Sequence[Buffer]) -> None:
         self._body = body
         self._buffers = buffers
-        self.known: Described | None = None
+        self._described: Described | None = None
         self.name: str = "coroutine"
 
     def described(self) -> Described:
         """Give the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
-        if self.known is None:
-            self.known = describe(loads(self._body, self._buffers))
+        if self._described is None:
+            self._described = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
-            self.name = self.known.name
-        return self.known
+            self.name = self._described.name
+        return self._described
 
 
 class Received:

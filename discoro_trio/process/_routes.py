@@ -125,7 +125,8 @@ class Route:
         batch, link, window = self.batch, self.link, self._window
         if not batch and (link is None or link.lost):
             return False
-        if window.messages > 0 and window.size >= COST:  # `take` written out
+        # `take`, and `source_here` below, are written out: this is done for each message.
+        if window.messages > 0 and window.size >= COST:
             window.messages -= 1
             window.size -= COST
         elif not window.take(COST):

@@ -137,9 +137,7 @@ class Runner:
 
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        guest = self._guests.get(link)
-        if guest is None or serial >> LANE_SHIFT != guest.lane:
-            guest = self._guest(link, serial)
+        guest = self._guest(link, serial)
         if self.closing:
             return
         self.submitted += 1
@@ -189,8 +187,6 @@ class Runner:
         buffers: Sequence[Buffer],
     ) -> bool:
         serial = local.serial
-        value: object = None
-        ended: Here | None = None
         if local.cancelled:
             ended = Here.cancelled(local.reason)  # before it began
         else:
@@ -201,29 +197,26 @@ class Runner:
                 running = self._opened(definition, local, body, buffers)
                 # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
                 del body, buffers
-                value = await running
+                ended = Here.returned(await running)
             except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
                 ended = _failed(local, error)
             current.reset(token)
         self._process.end_local(local)
         del guest.running[serial]
-        if ended is None:
-            self._send_value(guest, local, value)
-        else:
-            self._send_end(guest, local, ended)
+        link = local.link
+        assert link is not None  # noqa: S101 - guests come by links
+        if not link.lost:
+            self._send_outcome(link, guest, local, *self._packed(local, ended))
         return local.scope is None or not local.cancelled
 
     def _opened(
         self, definition: Definition, local: Local, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
-        described = definition.known or definition.described()
+        described = definition.described()
         content = loads(body[NUMBER.size :], buffers)
         if type(content) is tuple:
             local.name = described.name
-            if described.is_async and not described.wants_coro and local.status is None:
-                awaitable: Awaitable[object] = described.function(*content)
-                return awaitable
             return self.called(described, local, content, {})
         args, kwargs, name = content
         local.name = name or described.name
@@ -259,39 +252,27 @@ class Runner:
             return _failed(local, error)
         return Here.cancelled(local.reason)
 
-    def _send_value(self, guest: _Guest, local: Local, value: object) -> None:
-        link = local.link
-        assert link is not None  # noqa: S101 - guests come by links
-        if link.lost:
-            return
-        try:
-            body, buffers = dumps(value)
-        except NotPicklable as unsendable:
-            # Where our own code found it tells nobody anything.
-            self._send_end(guest, local, Here.failed(unsendable.with_traceback(None)))
-            return
-        if buffers or len(body) > self.small:
-            self._send_outcome(guest, local, _VALUE, body, buffers)
-        else:
-            link.send(_OUTCOME, local.serial, body, _VALUE, (), (local.source,))
-
-    def _send_end(self, guest: _Guest, local: Local, ended: Here) -> None:
-        """Send the outcome of a coroutine that has raised something."""
+    def _packed(self, local: Local, ended: Here) -> tuple[int, bytes, Sequence[Any]]:
+        if ended.ending is Ending.VALUE:
+            try:
+                return _VALUE, *dumps(ended.result)
+            except NotPicklable as unsendable:
+                # Where our own code found it tells nobody anything.
+                ended = Here.failed(unsendable.with_traceback(None))
         error = ended.raised
-        assert error is not None  # noqa: S101 - it has
+        assert error is not None  # noqa: S101 - all other endings carry one
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
-            self._send_outcome(guest, local, Ending.CANCELLED, (error.reason or "").encode(), ())
-        else:
-            where = f"{local.name} at {self._process.endpoint.location}"
-            self._send_outcome(guest, local, Ending.ERROR, *pack_error(error, where=where))
+            return Ending.CANCELLED, (error.reason or "").encode(), ()
+        where = f"{local.name} at {self._process.endpoint.location}"
+        return Ending.ERROR, *pack_error(error, where=where)
 
-    def _send_outcome(self, guest: _Guest, local: Local, ending: int, body: bytes, buffers: Sequence[Any]) -> None:
+    def _send_outcome(  # noqa: PLR0917 - by position, as `_packed` gives it
+        self, link: Link, guest: _Guest, local: Local, ending: int, body: bytes, buffers: Sequence[Any]
+    ) -> None:
         """Send an outcome, or keep it and say that it can be fetched."""
-        link = local.link
-        assert link is not None  # noqa: S101 - guests come by links
-        if link.lost:
-            return
-        size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        size = len(body)
+        if buffers:
+            size += sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self.small:
             guest.ready[local.serial] = (ending, body, buffers)
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))

@@ -69,9 +69,7 @@ class Started:
     def exists(self) -> None:
         """Note that its server has it."""
         self.acknowledged = True
-        waiting, self._waiting = self._waiting, None
-        for task in waiting or ():
-            trio.lowlevel.reschedule(task)
+        self._wake()
 
     def end(self, outcome: Outcome) -> None:
         """Note how it ended. The first word stands: every coroutine has exactly one outcome."""
@@ -81,11 +79,8 @@ class Started:
         self.acknowledged = True
         if self.host is not None and self.host.owner is not None:
             self.host.owner.ended(self)
-        waiting = self._waiting
-        if waiting is not None:
-            self._waiting = None
-            for task in waiting:
-                trio.lowlevel.reschedule(task)
+        if self._waiting is not None:
+            self._wake()
         calls, self._then = self._then, None
         if calls is not None:
             for call in calls:
@@ -115,6 +110,11 @@ class Started:
             return trio.lowlevel.Abort.SUCCEEDED
 
         return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it, one frame the less
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for task in waiting or ():
+            trio.lowlevel.reschedule(task)
 
     @classmethod
     def over(cls, home: bytes, serial: int, name: str, host: Host, outcome: Outcome | None) -> Started:

@@ -18,7 +18,7 @@ from ..link import answered
 from ..wire import Kind, dumps
 from ._callables import checked_name, reject_coro
 from ._definitions import Sent
-from ._outcome import Arrived, ArrivedError, Ending, Here
+from ._outcome import Ending, Here, arrived
 from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
 from ._started import Started
 from ._task_status import WITH_VALUE
@@ -125,8 +125,7 @@ class Host:
             NotPicklable: The function cannot be sent; nothing was.
             PeerDisconnected: The host is gone.
         """
-        known = self._functions.known.get(id(function))
-        head = known[0] if known is not None else self._functions.head(function)
+        head = self._functions.head(function)
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
         self.link.send(_START, serial, head + call.body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
@@ -201,7 +200,7 @@ class Starts:
         started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
             if frame.flags & WITH_VALUE:
-                started.ready = Arrived(Ending.VALUE, frame.body, frame.buffers)
+                started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
             started.exists()
 
     def _ready(self, link: Link, frame: Frame) -> None:
@@ -228,9 +227,7 @@ class Starts:
 
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
-        host = self.hosts.get(link)
-        if host is None or serial >> LANE_SHIFT != host.lane:
-            host = self._host(link, serial)
+        host = self._host(link, serial)
         ending = _ENDINGS.get(flags)
         if ending is None:
             text = f"an outcome has the unknown ending {flags}"
@@ -239,7 +236,7 @@ class Starts:
             self._fetched(link, serial)
         started = host.started.pop(serial, None)
         if started is not None:
-            started.end((Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers))
+            started.end(arrived(ending, body, buffers))
 
     def _fetched(self, link: Link, serial: int) -> None:
         size = self._fetching.pop((link, serial), None)

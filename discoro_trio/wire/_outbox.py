@@ -73,7 +73,7 @@ class Outbox:
     @property
     def values(self) -> int:
         """How many short values wait in open batches."""
-        return sum(map(len, self._batches)) if self._batches else 0
+        return sum(map(len, self._batches))
 
     @property
     def queued_bytes(self) -> int:

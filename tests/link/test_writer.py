@@ -74,18 +74,11 @@ async def writer(recorder: Recorder) -> AsyncIterator[Writer]:
         writer.finish()
 
 
-def note(writer: Writer, kind: Kind) -> None:
-    """Tell the writer of a frame, as a link does."""
-    writer.gathered += 1
-    if writer.gathered >= writer.due:
-        writer.added(kind)
-
-
 def put(writer: Writer, *targets: int) -> None:
     """Add frames, all in one turn of the scheduler."""
     for target in targets:
         writer.outbox.put(Kind.MESSAGE, 0, target, b"body")
-        note(writer, Kind.MESSAGE)
+        writer.added(Kind.MESSAGE)
 
 
 async def test_a_frame_after_a_pause_is_written_before_its_sender_goes_on(writer: Writer, recorder: Recorder) -> None:
@@ -113,7 +106,7 @@ async def test_short_values_in_one_batch_are_as_many_frames(writer: Writer, reco
                 batch.append(number)
             else:
                 writer.outbox.gather(batch, number, (1,))
-                note(writer, Kind.BATCH)
+                writer.added(Kind.BATCH)
 
     gather(MANY)
     await trio.testing.wait_all_tasks_blocked()
@@ -156,7 +149,7 @@ async def test_what_the_kernel_does_not_take_at_once_is_written_first(writer: Wr
 
 async def test_credit_goes_with_what_is_sent_next(writer: Writer, recorder: Recorder) -> None:
     writer.outbox.put(Kind.CREDIT, 0, 7, b"")
-    note(writer, Kind.CREDIT)
+    writer.added(Kind.CREDIT)
     assert recorder.writes == []
     put(writer, 8)
     assert recorder.writes == [2]
@@ -172,7 +165,7 @@ async def test_of_a_flood_of_short_values_several_turns_go_together(writer: Writ
     for turn in range(6):
         if not batch:
             writer.outbox.gather(batch, turn, (1,))
-            note(writer, Kind.BATCH)
+            writer.added(Kind.BATCH)
         batch.extend(range(MOST_VALUES - len(batch) % MOST_VALUES))
         await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
@@ -189,7 +182,7 @@ async def test_what_comes_after_a_flood_of_short_values_is_not_held_up_by_it(
     recorder.targets.clear()
     batch = Batch(1)
     writer.outbox.gather(batch, 0, (1,))
-    note(writer, Kind.BATCH)
+    writer.added(Kind.BATCH)
     batch.extend(range(MOST_VALUES))
     await trio.lowlevel.checkpoint()  # the writer waits for more of them now
     put(writer, 77)
