@@ -45,6 +45,8 @@ class ComputationNursery:
     def start_soon(self, fn: Callable[..., Any], /, *args: Any, name: str | None = None) -> None:
         """Start a coroutine at the least loaded server; returns at once, also while there is no server.
 
+        If the nursery is cancelled before the coroutine has begun there, it never begins.
+
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.

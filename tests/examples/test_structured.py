@@ -19,10 +19,12 @@ pytestmark = [pytest.mark.example, pytest.mark.skipif(sys.platform != "linux", r
 @pytest.mark.spec("B01", "B02")
 def test_all_searches_have_ended_when_one_has_found_something(tmp_path: Path) -> None:
     text = run_example("nursery.py", tmp_path, "--servers", "2", "--zeros", "3", "--searches", "4")
-    (digest,) = re.findall(r"The digest of \d+ is (\w+)…", text)
+    ((found, digest),) = re.findall(r"The digest of (\d+) is (\w+)…", text)
     assert digest.startswith("000")
     assert "Searches that still run: 0\n" in text
-    assert re.findall(r"search (\d) ends after \d+ numbers", text) == ["0", "1", "2", "3"]
+    ends = re.findall(r"search (\d) ends after \d+ numbers", text)
+    assert str(int(found) % 4) in ends  # others may have been cancelled before they began
+    assert ends == sorted(set(ends) & set("0123"))
 
 
 @pytest.mark.fault("F01")
