@@ -12,7 +12,7 @@ import click
 import psutil
 import trio
 
-from ..cluster import FOLDER_PREFIX, open_node
+from ..cluster import FOLDER_PREFIX, node_lives, open_node
 from ._common import (
     endpoint_options,
     file_options,
@@ -181,6 +181,8 @@ def clean(folder: Path) -> None:
     """Remove the working folders of nodes that do not run any more."""
     for left in folder.glob(f"{FOLDER_PREFIX}*-*"):
         process = left.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
-        if left.is_dir() and not left.is_symlink() and process.isdigit() and not psutil.pid_exists(int(process)):
+        if not left.is_dir() or left.is_symlink() or not process.isdigit() or psutil.pid_exists(int(process)):
+            continue
+        if not node_lives(left):  # in a container that shares the folder it may, and have that process id there
             shutil.rmtree(left, ignore_errors=True)
             logger.info("removed %s, which a node left", left)

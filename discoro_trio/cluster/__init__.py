@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
     from ._steering import NodeRests, Steer, Steered, Wish
     from ._subscriptions import Event, Publisher, Subscription
+    from ._sweeping import node_lives
     from ._tables import printable, status_as_json, status_as_table, status_from_json
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "find_groups",
     "find_scheduler",
     "messages",
+    "node_lives",
     "open_cluster",
     "open_node",
     "open_scheduler",
@@ -83,6 +85,7 @@ if not TYPE_CHECKING:  # who sees this takes any name for one of the package
             ),
             "_steering": ("NodeRests", "Steer", "Steered", "Wish"),
             "_subscriptions": ("Event", "Publisher", "Subscription"),
+            "_sweeping": ("node_lives",),
             "_tables": ("printable", "status_as_json", "status_as_table", "status_from_json"),
         },
         modules={"messages": "_messages"},

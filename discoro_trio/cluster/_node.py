@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from ._leasing import Leasing
 from ._seat import Seat, SeatEvents
 from ._server_groups import ServerGroups
 from ._stacks import NodeStacks
-from ._starting import working_folder
+from ._starting import remove_folder, working_folder
 from ._stopped import replace_stopped
 from ._telling import Telling
 from ._users import Users
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SWEEP_SECONDS = 5.0
+"""After the start: what killed nodes left is looked for when the first jobs do not wait for this one any more."""
 _PASSABLE = 0o711
 """Others may go through to a folder of theirs, and see no names."""
 
@@ -147,7 +148,7 @@ class Node:
         """End all servers and remove their folders without waiting, for a program that must end at once."""
         if self._template is not None:
             self._template.end_now()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats taken until cancelled; a template that ends is started again."""
@@ -283,7 +284,17 @@ async def serve_node(
                 node.leave_files_at(dest_path)
                 node.hold_servers(groups or ServerGroups())
                 await nursery.start(node.keep_servers)
+                if dest_path is None:
+                    nursery.start_soon(_sweep_later, folder.parent, name="sweep of what killed nodes left")
                 yield node
         finally:
             with trio.CancelScope(shield=True):
                 await users.tidy_all()
+
+
+async def _sweep_later(parent: Path) -> None:
+    await trio.sleep(SWEEP_SECONDS)
+    from ._sweeping import sweep  # noqa: PLC0415 - no start waits for it
+
+    # Abandoned, it goes on by itself until it is through or this process ends; either leaves nothing half known.
+    await trio.to_thread.run_sync(sweep, parent, abandon_on_cancel=True)

@@ -6,14 +6,16 @@ meanwhile. So this module imports next to nothing. The traffic with a template i
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import site
 import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "discoro-"
 """Before the process id in the name of the folder that a node works in."""
+LOCK_FILE = ".lock"
+"""In that folder: locked as long as its node lives. Whose nodes may remove the folder is written when it is locked."""
+_KERNEL_ID = Path("/proc/sys/kernel/random/boot_id")
 SERVER_MODULE = "discoro_trio.cluster._server"
 OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
 """The environment variable that keeps the user's PYTHONPATH, while that holds the path of the node."""
@@ -57,9 +62,10 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
     Raises:
         OSError: The program could not be started.
     """
-    with working_folder(dest_path) as folder:
+    with ExitStack() as held, _made_folder(dest_path) as folder:
         template = start_template(SERVER_MODULE, folder if dest_path is None else None)
         try:
+            held.callback(os.close, _hold(folder, dest_path))  # while the template starts, which takes longer
             yield StartedNode(folder, template)
         finally:
             # Whoever has taken it has ended it.
@@ -71,10 +77,70 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
 
 @contextmanager
 def working_folder(dest_path: Path | None) -> Iterator[Path]:
-    """Make the folder that a node works in, and remove it in the end."""
+    """Make the folder that a node works in, and remove it in the end.
+
+    It is held meanwhile. If this process and its template are killed, other nodes of this machine remove the folder
+    (`_sweeping`), unless it is below `dest_path`.
+    """
+    with ExitStack() as held, _made_folder(dest_path) as folder:
+        held.callback(os.close, _hold(folder, dest_path))
+        yield folder
+
+
+@contextmanager
+def _made_folder(dest_path: Path | None) -> Iterator[Path]:
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as name:
+        try:
+            yield Path(name)
+        finally:
+            remove_folder(Path(name))  # in an order that a kill may interrupt; what it cannot, may be forced after it
+
+
+def _hold(folder: Path, dest_path: Path | None) -> int:
+    """Lock the lock file of a folder, then write in it whose nodes may remove it, if any; give the descriptor."""
+    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # Where files cannot be locked, nothing is written.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(lock, b"" if dest_path else this_kernel())
+    return lock
+
+
+def this_kernel() -> bytes:
+    """Name the running kernel: the locks of two that share a file system may be unknown to each other."""
+    try:
+        return _KERNEL_ID.read_bytes()
+    except OSError:  # not on Linux, or no /proc
+        return os.uname().nodename.encode()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the working folder of a node, as far as that goes."""
+    with suppress(OSError):
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            remove_held(folder, place)
+        finally:
+            os.close(place)
+
+
+def remove_held(folder: Path, place: int) -> None:
+    """Remove a folder that is open; the lock file last, so that what a kill interrupts is finished by others.
+
+    Raises:
+        OSError: Something could not be removed; all else was, but for the lock file.
+    """
+    with os.scandir(place) as entries:
+        names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries if entry.name != LOCK_FILE}
+    for name, is_folder in names.items():
+        if is_folder:
+            shutil.rmtree(name, ignore_errors=True, dir_fd=place)
+        else:
+            with suppress(OSError):  # it has gone, or the end says that something is left
+                os.unlink(name, dir_fd=place)
+    if os.listdir(place) == [LOCK_FILE]:
+        os.unlink(LOCK_FILE, dir_fd=place)
+    folder.rmdir()
 
 
 def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:

@@ -18,15 +18,15 @@ import importlib
 import math
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _fork_wire as wire
-from ._starting import OWN_PYTHONPATH
+from ._starting import OWN_PYTHONPATH, remove_folder
 from ._template_child import run_server
 from ._template_os import die_with_parent, kill_group, reap_one, set_process_name
 from ._template_watch import REASON, NodeWatch
@@ -264,5 +264,5 @@ def main() -> None:
     server_main: ServerMain = import_frozen(module).main
     TemplateProgram(channel, server_main).run()
     if folder and os.getppid() != node:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(Path(folder))
     os._exit(0)
