@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,15 +33,15 @@ from ._template_os import die_with_parent, kill_group, reap_one, set_process_nam
 from ._template_watch import REASON, NodeWatch
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Iterable, Iterator
 
     from ._template_child import ServerMain
 
 END_SECONDS = 2.0
 """How long servers that were killed are waited for, so that they can be reaped."""
 MAX_FDS = 16 * wire.FORK_FDS
-REST = "discoro_trio.client"
-"""What jobs may use of the package, and servers do not need to start."""
+REST = "discoro_trio.client", "discoro_trio.process"
+"""Where what jobs may use is, and servers do not need to start."""
 REST_SECONDS = 1.0
 
 
@@ -95,7 +96,8 @@ class TemplateProgram:
             while self._take_ready([fd for fd, _event in poll.poll(self._milliseconds())]):
                 self._look(time.monotonic())
                 if self._leisure.take(time.monotonic()):
-                    import_frozen(REST)
+                    with _frozen():
+                        _import_all(REST)
         except ConnectionError:
             pass  # The node is gone.
         finally:
@@ -227,13 +229,20 @@ def _read_signals(fd: int) -> bytes:
         return b""
 
 
-def import_frozen(name: str) -> ModuleType:
-    """Import a module, and keep what is there then out of all later collections of garbage; none happens meanwhile."""
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Keep what is there at the end of the block out of all later collections of garbage; none happens meanwhile."""
     gc.disable()
-    module = importlib.import_module(name)
+    yield
     gc.freeze()
     gc.enable()
-    return module
+
+
+def _import_all(packages: Iterable[str]) -> None:
+    """Import packages, and what they only import when it is asked for."""
+    for package in map(importlib.import_module, packages):
+        for name in package.__all__:
+            getattr(package, name)
 
 
 def _restore_python_path() -> None:
@@ -261,7 +270,8 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     module, node, folder = sys.argv[2], int(sys.argv[3]), sys.argv[4]
     del sys.argv[1:]
-    server_main: ServerMain = import_frozen(module).main
+    with _frozen():
+        server_main: ServerMain = importlib.import_module(module).main
     TemplateProgram(channel, server_main).run()
     if folder and os.getppid() != node:
         remove_folder(Path(folder))

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 
 from .. import _lazy
 from . import _output as output
-from . import _signatures as signatures
 from ._callables import Described, describe
-from ._channel import Channel, locate_channel, open_channel
 from ._coro import Coro
 from ._current import current_coro, current_process
 from ._files import Files, OfferFile, files_of
 from ._installed import holds_files, install_definitions, place_files, write_tree
 from ._keeper import Keeper, ended_message
-from ._locate import locate
 from ._names import names_of
-from ._nursery import Nursery, open_nursery
-from ._open_coro import open_coro
 from ._outcome import Ending, Here, Outcome
 from ._pictures import (
     END,
@@ -34,17 +29,22 @@ from ._pictures import (
     is_users,
 )
 from ._process import Process
-from ._rci import RCI, locate_rci
-from ._send_file import del_file, send_file
-from ._split import split_mailbox
 from ._started import Started
 from ._starts import Call, Host, lose_all
 from ._transported import pack_error, unpack_error
 from ._turns import Turns
-from ._typed import Typed
 
 if TYPE_CHECKING:
+    from . import _signatures as signatures
+    from ._channel import Channel, locate_channel, open_channel
+    from ._locate import locate
+    from ._nursery import Nursery, open_nursery
     from ._open import ensure_endpoint, open_endpoint
+    from ._open_coro import open_coro
+    from ._rci import RCI, locate_rci
+    from ._send_file import del_file, send_file
+    from ._split import split_mailbox
+    from ._typed import Typed
 
 __all__ = [
     "END",
@@ -104,4 +104,19 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # who sees this takes any name for one of the package
-    __getattr__ = _lazy.importer(__name__, {"_open": ("ensure_endpoint", "open_endpoint")})  # not for servers
+    # What jobs may use, and servers do not need to start.
+    __getattr__ = _lazy.importer(
+        __name__,
+        {
+            "_channel": ("Channel", "locate_channel", "open_channel"),
+            "_locate": ("locate",),
+            "_nursery": ("Nursery", "open_nursery"),
+            "_open": ("ensure_endpoint", "open_endpoint"),
+            "_open_coro": ("open_coro",),
+            "_rci": ("RCI", "locate_rci"),
+            "_send_file": ("del_file", "send_file"),
+            "_split": ("split_mailbox",),
+            "_typed": ("Typed",),
+        },
+        {"signatures": "_signatures"},
+    )

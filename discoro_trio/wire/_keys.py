@@ -10,7 +10,7 @@ import enum
 import hashlib
 import hmac
 
-import attrs
+from .._records import Record
 
 KEY_SIZE = 32
 """The bytes of a secret that is used as it is, and of every key."""
@@ -34,18 +34,25 @@ class Purpose(enum.StrEnum):
     FINGERPRINT = "fingerprint"
 
 
-@attrs.frozen
-class Credential:
+class Credential(Record, frozen=True):
     """What opens a link: a key, and the name under which the peer finds its own copy."""
 
     realm: bytes
     """b"" for the cluster's secret, otherwise the id of a lease or ticket; at most 64 bytes."""
-    key: bytes = attrs.field(repr=False, validator=attrs.validators.min_len(KEY_SIZE))
+    key: bytes
     """The key, at least 32 bytes."""
-    accepted: tuple[bytes, ...] = attrs.field(
-        default=(), repr=False, validator=attrs.validators.deep_iterable(attrs.validators.min_len(KEY_SIZE))
-    )
+    accepted: tuple[bytes, ...] = ()
     """Further keys that a peer may prove to know instead, while the secret is being changed."""
+
+    def __post_init__(self) -> None:
+        for field, keys in (("key", (self.key,)), ("accepted", self.accepted)):
+            if any(len(key) < KEY_SIZE for key in keys):
+                message = f"{field}: a key has {KEY_SIZE} bytes or more"
+                raise ValueError(message)
+
+    def __repr__(self) -> str:
+        """Show no key."""
+        return f"Credential(realm={self.realm!r})"
 
 
 def key_of_secret(secret: str | bytes) -> bytes:
