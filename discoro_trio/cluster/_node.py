@@ -77,6 +77,8 @@ class Node:
         self._seats = [Seat(number, endpoint, folder, events) for number in range(1, servers + 1)]
         for seat in self._seats:
             seat.watches_node = not embedded
+        for seat in self._seats[1:]:
+            seat.after = self._seats[0].started
         checkups = Checkups(self._listening)
         NodeStacks(endpoint, self._listening)
         self._telling = Telling(Vitals(folder, self._listening), self._listening, checkups.blocked)

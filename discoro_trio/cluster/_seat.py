@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A server that ends this soon after its start is started again with a pause, which grows to the longest.
+# Seconds. A server that ends this soon after its start is started again with a pause, which grows to the longest.
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
+_LONGEST_START = 1.0
+"""Seconds after which the other servers of a node wait no more for its first one."""
 
 
 class Server:
@@ -102,6 +104,10 @@ class Seat:
         """Where working folders are left that a computation wants to keep; None for nowhere."""
         self.groups = ServerGroups()
         """Makes the control groups of its servers."""
+        self.started = trio.Event()
+        """Set once its first server listens, or has ended."""
+        self.after: trio.Event | None = None
+        """What its first server waits for, so that another one has the processors for its start."""
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
@@ -109,6 +115,9 @@ class Seat:
 
     async def keep(self, template: Template) -> None:
         """Keep a server running until cancelled, or until the template ends."""
+        if self.after is not None:
+            with trio.move_on_after(_LONGEST_START):
+                await self.after.wait()
         while True:
             born = trio.current_time()
             await self._live(template)
@@ -121,6 +130,7 @@ class Seat:
             async with self.groups.open() as group:
                 await self._run_server(template, folder, group)
         finally:
+            self.started.set()
             keeps, self.server = self.server is not None and self.server.keeps_files, None
             self._leave(folder, keeps=keeps)
 
@@ -193,6 +203,7 @@ class Seat:
             # Whoever asks for a link to that place gets this one.
             self.server.link.peer = msgspec.structs.replace(self.server.link.peer, location=location)
             self.server.up.set()
+            self.started.set()
             self._events.up(self)
 
 

@@ -13,7 +13,9 @@ import trio.lowlevel
 import trio.testing
 
 import discoro_trio as discoro
+from discoro_trio.cluster._forks import Template
 from discoro_trio.cluster._lease_ends import LeaseEnds
+from discoro_trio.cluster._seat import Seat
 from discoro_trio.link import OptionError, current
 from discoro_trio.process._current import process_var
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from discoro_trio.cluster._forks import ServerProcess
 
 LOCAL: dict[str, Any] = {"ip_addr": "127.0.0.1", "secret": "0" * 64}
 """On this machine only, under a secret of its own."""
@@ -80,6 +84,42 @@ async def used_by(scheduler: Any = None) -> discoro.Location:
     with trio.fail_after(15):
         async with discoro.Computation([where]).schedule(scheduler) as computation:
             return await computation.run_result(where)
+
+
+async def test_the_first_server_of_a_node_starts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fork, listens = Template.fork, Seat.listens
+
+    async def forks(*args: Any, **kwargs: Any) -> ServerProcess:
+        events.append("fork")
+        return await fork(*args, **kwargs)
+
+    def listening(seat: Seat, location: discoro.Location) -> None:
+        events.append("listens")
+        listens(seat, location)
+
+    monkeypatch.setattr(Template, "fork", forks)
+    monkeypatch.setattr(Seat, "listens", listening)
+    with trio.fail_after(20):
+        async with discoro.open_cluster(servers=3), discoro.Computation([where]).schedule() as computation:
+            while len(await computation.servers()) < 3:
+                await trio.testing.wait_all_tasks_blocked()
+    assert events[:4] == ["fork", "listens", "fork", "fork"]
+
+
+async def test_the_others_do_not_wait_for_a_first_server_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, forks = Template.fork, 0
+
+    async def second(*args: Any, **kwargs: Any) -> ServerProcess:
+        nonlocal forks
+        forks += 1
+        if forks == 1:
+            await trio.sleep_forever()
+        return await fork(*args, **kwargs)
+
+    monkeypatch.setattr(Template, "fork", second)
+    async with discoro.open_cluster(servers=2):
+        await used_by()
 
 
 @pytest.mark.spec("S35", "S36")
