@@ -32,7 +32,11 @@ import sys, trio, psutil, discoro_trio as discoro
 from pathlib import Path
 
 async def main():
-    async with discoro.open_cluster(servers=1, dest_path=sys.argv[1] or None), discoro.Computation([]).schedule():
+    async with (
+        discoro.open_cluster(servers=1, dest_path=sys.argv[1] or None),
+        discoro.Computation([]).schedule() as computation,
+    ):
+        await computation.run_result(int)
         print(*[child.pid for child in psutil.Process().children()], flush=True)
         await trio.sleep_forever()
 
