@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 END_SECONDS = 2.0
 """How long servers that were killed are waited for, so that they can be reaped."""
+DYING_SECONDS = 1.0
+"""How long the end of a node may take that was killed."""
 MAX_FDS = 16 * wire.FORK_FDS
 REST = "discoro_trio.client", "discoro_trio.process"
 """Where what jobs may use is, and servers do not need to start."""
@@ -85,6 +87,7 @@ class TemplateProgram:
         self._pid = os.getpid()
         self._wake_fd = _signal_fd()
         self._heard = True
+        self._signalled = False
         self._leisure = Leisure()
 
     def run(self) -> None:
@@ -102,6 +105,20 @@ class TemplateProgram:
             pass  # The node is gone.
         finally:
             self._end()
+
+    def node_is_gone(self, node: int) -> bool:
+        """Tell, once `run` has returned, whether that was because the node has died.
+
+        It dies thread by thread: the signal comes when the thread ends that started this program, and only with the
+        last one is the node's end of the socket closed. A node that closes in order has only said that no more comes.
+
+        Args:
+            node: Its process id.
+        """
+        poll = select.poll()
+        poll.register(self._channel, 0)
+        hung_up = bool(poll.poll(DYING_SECONDS * 1000 if self._signalled else 0))
+        return hung_up or os.getppid() != node  # the socket stays open while a process that it forked has a copy
 
     def _milliseconds(self) -> float | None:
         """Give the time until the node is to be asked, or the rest to be loaded; None if neither is."""
@@ -122,6 +139,7 @@ class TemplateProgram:
             signals = _read_signals(self._wake_fd)
             self._reap()
             if signal.SIGTERM in signals:
+                self._signalled = True
                 return False
         return self._channel.fileno() not in ready or self._take_requests()
 
@@ -262,7 +280,8 @@ def main() -> None:
     # The node started this program with SIGINT blocked, so none has ended it on the way here.
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # A SIGTERM waits until all is loaded, so that the folder of a node that is killed early goes, too.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
     # The socket's end says that the node is gone, but not while a process that it forked has a copy of it.
     die_with_parent(signal.SIGTERM)
     set_process_name("discoro-template")
@@ -272,7 +291,9 @@ def main() -> None:
     del sys.argv[1:]
     with _frozen():
         server_main: ServerMain = importlib.import_module(module).main
-    TemplateProgram(channel, server_main).run()
-    if folder and os.getppid() != node:
+    program = TemplateProgram(channel, server_main)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    program.run()
+    if folder and program.node_is_gone(node):
         remove_folder(Path(folder))
     os._exit(0)

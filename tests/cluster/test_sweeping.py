@@ -36,7 +36,8 @@ async def main():
         discoro.open_cluster(servers=1, dest_path=sys.argv[1] or None),
         discoro.Computation([]).schedule() as computation,
     ):
-        await computation.run_result(int)
+        if sys.argv[2]:
+            await computation.run_result(int)
         print(*[child.pid for child in psutil.Process().children()], flush=True)
         await trio.sleep_forever()
 
@@ -52,10 +53,12 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @asynccontextmanager
-async def node_program(parent: Path, dest_path: str = "") -> AsyncIterator[tuple[trio.Process, int]]:
-    """Run a cluster as a program of its own; give it and the process id of its template."""
+async def node_program(
+    parent: Path, dest_path: str = "", *, loaded: bool = True
+) -> AsyncIterator[tuple[trio.Process, int]]:
+    """Run a cluster as a program of its own; give it and the process id of its template, which may still load."""
     node = await trio.lowlevel.open_process(
-        [sys.executable, "-c", NODE, dest_path],
+        [sys.executable, "-c", NODE, dest_path, "loaded" * loaded],
         stdout=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(parent), "PYTHONPATH": str(ROOT)},
     )
@@ -111,8 +114,12 @@ async def test_what_a_node_left_that_was_killed_with_its_template_goes_when_the_
 
 
 @pytest.mark.fault("F02")
-async def test_the_template_of_a_killed_node_removes_its_folder(parent: Path) -> None:
-    async with node_program(parent) as (node, template):
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_the_template_of_a_killed_node_removes_its_folder(
+    parent: Path,
+    loaded: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    async with node_program(parent, loaded=loaded) as (node, template):
         folder = the_folder(parent)
         end = os.pidfd_open(template)
         node.kill()
