@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
             [sys.executable, str(EXAMPLES / f"{name}.py"), *options],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             cwd=tmp_path,
             env=environment,
