@@ -14,7 +14,7 @@ import trio
 from .._scopes import open_background, raise_flat
 from ..process import Call, Typed, describe, signatures
 from ._children import NURSERY_CANCELLED, Children
-from ._starting import check_sendable, check_where, start_at, start_now_at, until_exists
+from ._starting import check_sendable, check_where, start_at, start_now_at, until_begun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -81,7 +81,7 @@ class ComputationNursery:
 
     @Typed[signatures.RunsOne]
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine at the least loaded server and give its handle, once it exists.
+        """Start a coroutine at the least loaded server and give its handle, once it has begun.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
@@ -101,7 +101,7 @@ class ComputationNursery:
 
     @Typed[signatures.RunsOneAt]
     async def run_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine at a node or server and give its handle, once it exists.
+        """Start a coroutine at a node or server and give its handle, once it has begun.
 
         Args:
             where: The address or name of a node, or the Location of a server.
@@ -145,7 +145,7 @@ class ComputationNursery:
         await trio.lowlevel.checkpoint()
         with self._children.one_more():
             started = await start_at(self._session, None, fn, call)
-            await until_exists(self._session, started)
+            await until_begun(self._session, started)
             if started.ready is None:
                 assert started.outcome is not None  # noqa: S101 - it has ended instead
                 started.outcome.value()
@@ -194,7 +194,7 @@ class ComputationNursery:
         await trio.lowlevel.checkpoint()
         with self._children.one_more():
             started = await start_at(self._session, where, fn, call, acknowledge=True)
-            await until_exists(self._session, started)
+            await until_begun(self._session, started)
             await self._take_in(started)
         return self._session.handle(started)
 

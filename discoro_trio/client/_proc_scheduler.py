@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import trio
 
 from ..process import Call, Ending, Typed, signatures
-from ._starting import check_where, start_at, until_exists
+from ._starting import check_where, start_at, until_begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class ProcScheduler:
             kwargs: Its keyword arguments.
 
         Returns:
-            Its handle, once it exists. It belongs to the block, which waits for it.
+            Its handle, once it has begun. It belongs to the block, which waits for it.
 
         Raises:
             RuntimeError: The block has been left.
@@ -87,7 +87,7 @@ class ProcScheduler:
             while True:
                 started, server = await self._start(fn, call, acknowledge=True)
                 try:
-                    await until_exists(self._open(), started)
+                    await until_begun(self._open(), started)
                 except Exception:
                     if _refused(started, server):
                         continue

@@ -15,7 +15,7 @@ from ..wire import NOTHING
 from ._map import Mapping
 from ._nursery import ComputationNursery
 from ._places import EACH_NODE, EACH_SERVER
-from ._starting import check_where, start_at, start_each, until_exists, until_spread
+from ._starting import check_where, start_at, start_each, until_begun, until_spread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -53,7 +53,7 @@ class Runs:
             kwargs: Its keyword arguments.
 
         Returns:
-            The coroutine's handle, once it exists; while there is no server, this waits.
+            The coroutine's handle, once it has begun; while there is no server, this waits.
 
         Raises:
             TypeError: The function cannot be run; the message says what to write instead.
@@ -78,7 +78,7 @@ class Runs:
             kwargs: Its keyword arguments.
 
         Returns:
-            The coroutine's handle, once it exists; while there is no server, or the node is suspended, this waits.
+            The coroutine's handle, once it has begun; while there is no server, or the node is suspended, this waits.
 
         Raises:
             UnknownLocation: Nothing is known by that place; the message lists what is.
@@ -141,7 +141,7 @@ class Runs:
         if where is None:
             await until_spread(session)
         started = await start_at(session, where, fn, call, acknowledge=True)
-        await until_exists(session, started)
+        await until_begun(session, started)
         return owned.add(started)
 
     async def _run_each(

@@ -1,4 +1,4 @@
-"""Starts at a place, at many places, and the wait until what was started exists.
+"""Starts at a place, at many places, and the wait until what was started has begun.
 
 Whoever calls these owns what they give; when they raise or are cancelled, nothing that they started survives.
 """
@@ -84,8 +84,8 @@ async def start_at(
     return started
 
 
-async def until_exists(session: Session, *all_started: Started) -> None:
-    """Wait until all of them exist, or are ready if that was asked for; all or none survive.
+async def until_begun(session: Session, *all_started: Started) -> None:
+    """Wait until all of them have begun, or are ready if that was asked for; all or none survive.
 
     Raises:
         ServerLost: The server of one was lost before.
@@ -93,7 +93,7 @@ async def until_exists(session: Session, *all_started: Started) -> None:
     """
     try:
         for started in all_started:
-            await started.until_exists()
+            await started.until_begun()
             if started.outcome is not None and started.outcome.ending is Ending.LOST:
                 started.outcome.value()
     except BaseException:
@@ -122,5 +122,5 @@ async def start_each(session: Session, where: Location | str, fn: Callable[..., 
         # Those that were started before the one that failed are known only from the list.
         await session.cancel_and_wait(all_started, _GIVEN_UP)
         raise
-    await until_exists(session, *all_started)
+    await until_begun(session, *all_started)
     return all_started

@@ -123,7 +123,7 @@ class RCI:
             kwargs: Its keyword arguments.
 
         Returns:
-            Its handle, once it exists.
+            Its handle, once it has begun.
 
         Raises:
             UnknownCoro, PeerDisconnected, NotPicklable: As for `run`.

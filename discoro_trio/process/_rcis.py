@@ -93,7 +93,7 @@ class Rcis:
     # --- calls of this process
 
     async def begin(self, rci: Placed, serial: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Coro[Any]:
-        """Call a function of some process; give the coroutine once it exists.
+        """Call a function of some process; give the coroutine once it has begun.
 
         When cancelled, what it started is cancelled, and has ended when this returns.
         """

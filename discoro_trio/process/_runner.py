@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._process import Process
 
 REPLY = 1
-"""The flag of a START frame whose sender waits for STARTED."""
+"""The flag of a START frame whose sender waits for STARTED, which says that the coroutine has begun."""
 
 STATUS = 2
 """The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
@@ -146,11 +146,9 @@ class Runner:
             raise ProtocolError(text)
         definition = guest.functions.called(body)
         self._process.locals[serial] = guest.running[serial] = local = Local(serial, "", link, self._process, None)
-        if flags & REPLY:
-            link.send(Kind.STARTED, serial)
-        elif flags & STATUS:
+        if flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
-        self._berths.put(self.nursery, guest, local, definition, body, buffers)
+        self._berths.put(self.nursery, guest, local, definition, body, buffers, flags & REPLY)
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -185,13 +183,17 @@ class Runner:
         definition: Definition,
         body: Buffer,
         buffers: Sequence[Buffer],
+        reply: int,
     ) -> bool:
-        serial = local.serial
+        serial, link = local.serial, local.link
+        assert link is not None  # noqa: S101 - guests come by links
         if local.cancelled:
             ended = Here.cancelled(local.reason)  # before it began
         else:
             task.name = definition.name
             local.scope = scope
+            if reply:  # not before: who knows that it has started may count on its clean-up
+                link.send(Kind.STARTED, serial)
             token = current.set((local,))
             try:
                 running = self._opened(definition, local, body, buffers)
@@ -203,8 +205,6 @@ class Runner:
             current.reset(token)
         self._process.end_local(local)
         del guest.running[serial]
-        link = local.link
-        assert link is not None  # noqa: S101 - guests come by links
         if not link.lost:
             self._send_outcome(link, guest, local, *self._packed(local, ended))
         return local.scope is None or not local.cancelled

@@ -1,4 +1,4 @@
-"""What a process knows of the coroutines that it started, here or elsewhere: whether they exist, how they ended.
+"""What a process knows of the coroutines that it started, here or elsewhere: whether they have begun, how they ended.
 
 A record is held by whoever owns the coroutine (a nursery, a map, the computation) until it ends, and by the handles
 to it for as long as there are any: outcomes are kept no longer than somebody can ask for them.
@@ -66,8 +66,8 @@ class Started:
         if self._then is not None and call in self._then:
             self._then.remove(call)
 
-    def exists(self) -> None:
-        """Note that its server has it."""
+    def begun(self) -> None:
+        """Note that it has begun at its server."""
         self.acknowledged = True
         self._wake()
 
@@ -86,8 +86,8 @@ class Started:
             for call in calls:
                 call(self)
 
-    async def until_exists(self) -> None:
-        """Wait until its server has it, or it has ended."""
+    async def until_begun(self) -> None:
+        """Wait until it has begun at its server, or has ended."""
         while not self.acknowledged:
             await self.moved()
 
@@ -97,7 +97,7 @@ class Started:
             await self.moved()
 
     def moved(self) -> Awaitable[None]:
-        """Wait until more is known of it than now: that its server has it, or that it has ended."""
+        """Wait until more is known of it than now: that it has begun, or that it has ended."""
         task = trio.lowlevel.current_task()
         if self._waiting is None:
             self._waiting = [task]

@@ -60,7 +60,7 @@ class Call:
             kwargs: Its keyword arguments.
             shipped: What goes by name.
             name: The coroutine's name; by default the function's.
-            status: Whether it is given a `task_status`, by which it says when it is ready (`Started.until_exists`).
+            status: Whether it is given a `task_status`, by which it says when it is ready (`Started.until_begun`).
 
         Raises:
             TypeError: The function cannot be run, or an argument is one that it gets there.
@@ -119,7 +119,7 @@ class Host:
         Args:
             function: What to call.
             call: With what.
-            acknowledge: Whether the host says when it has the coroutine (`Started.until_exists`).
+            acknowledge: Whether the host says when the coroutine has begun (`Started.until_begun`).
 
         Raises:
             NotPicklable: The function cannot be sent; nothing was.
@@ -175,7 +175,7 @@ class Starts:
         # The sizes of outcomes that are on their way; None for those that were announced and wait for room.
         self._fetching: dict[tuple[Link, int], int | None] = {}
         services = process.endpoint.services
-        services.on_frame(Kind.STARTED, self._exists)
+        services.on_frame(Kind.STARTED, self._begun)
         services.on_frame(Kind.OUTCOME, self._ended)
         services.on_frame(Kind.READY, self._ready)
         services.links_lost.append(self._lost)
@@ -196,12 +196,12 @@ class Starts:
             raise ProtocolError(text)
         return host
 
-    def _exists(self, link: Link, frame: Frame) -> None:
+    def _begun(self, link: Link, frame: Frame) -> None:
         started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
             if frame.flags & WITH_VALUE:
                 started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
-            started.exists()
+            started.begun()
 
     def _ready(self, link: Link, frame: Frame) -> None:
         serial = frame.target

@@ -241,6 +241,23 @@ async def _stubborn(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> 
             await coro.receive()
 
 
+async def _say_how_it_ends(client: discoro.Coro[None]) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await client.deliver("cleaned up")
+
+
+@pytest.mark.spec("B02")
+async def test_a_coroutine_whose_handle_was_given_has_begun_and_cleans_up() -> None:
+    async with open_computation([_say_how_it_ends], servers=1) as computation, discoro.open_coro() as client:
+        for _ in range(400):
+            (await computation.run(_say_how_it_ends, client)).cancel()
+            with trio.fail_after(10):
+                assert await client.receive() == "cleaned up"
+
+
 @pytest.mark.spec("B02")
 async def test_a_cancel_reaches_no_coroutine_that_runs_after_the_cancelled_one() -> None:
     async with (
