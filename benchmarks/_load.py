@@ -24,7 +24,7 @@ async def calls_per_second(call: Callable[[int], Awaitable[object]], *, in_fligh
     Args:
         call: What to await; it gets the number of the call in its task.
         in_flight: How many calls are under way at once.
-        seconds: How long new calls are begun.
+        seconds: How long new calls are begun; each task begins one at least.
 
     Returns:
         Calls per second, until the last one that was begun has ended.
@@ -41,7 +41,7 @@ async def _counted(call: Callable[[int], Awaitable[object]], in_flight: int, sec
 
     async def caller() -> None:
         count = 0
-        while perf_counter() < deadline:
+        while not count or perf_counter() < deadline:
             await call(count)
             count += 1
         counts.append(count)

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds. A server that ends this soon after its start is started again with a pause, which grows to the longest.
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
-_LONGEST_START = 1.0
+LONGEST_START = 5.0
 """Seconds after which the other servers of a node wait no more for its first one."""
 
 
@@ -116,7 +116,7 @@ class Seat:
     async def keep(self, template: Template) -> None:
         """Keep a server running until cancelled, or until the template ends."""
         if self.after is not None:
-            with trio.move_on_after(_LONGEST_START):
+            with trio.move_on_after(LONGEST_START):
                 await self.after.wait()
         while True:
             born = trio.current_time()

@@ -13,6 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 import discoro_trio as discoro
+from discoro_trio.cluster import _seat
 from discoro_trio.cluster._forks import Template
 from discoro_trio.cluster._lease_ends import LeaseEnds
 from discoro_trio.cluster._seat import Seat
@@ -100,7 +101,8 @@ async def test_the_first_server_of_a_node_starts_alone(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Template, "fork", forks)
     monkeypatch.setattr(Seat, "listens", listening)
-    with trio.fail_after(20):
+    monkeypatch.setattr(_seat, "LONGEST_START", 60)
+    with trio.fail_after(60):
         async with discoro.open_cluster(servers=3), discoro.Computation([where]).schedule() as computation:
             while len(await computation.servers()) < 3:
                 await trio.testing.wait_all_tasks_blocked()
@@ -118,6 +120,7 @@ async def test_the_others_do_not_wait_for_a_first_server_that_does_not_come(monk
         return await fork(*args, **kwargs)
 
     monkeypatch.setattr(Template, "fork", second)
+    monkeypatch.setattr(_seat, "LONGEST_START", 0.1)
     async with discoro.open_cluster(servers=2):
         await used_by()
 
