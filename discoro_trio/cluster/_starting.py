@@ -62,10 +62,9 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
     Raises:
         OSError: The program could not be started.
     """
-    with ExitStack() as held, _made_folder(dest_path) as folder:
+    with working_folder(dest_path) as folder:
         template = start_template(SERVER_MODULE, folder if dest_path is None else None)
         try:
-            held.callback(os.close, _hold(folder, dest_path))  # while the template starts, which takes longer
             yield StartedNode(folder, template)
         finally:
             # Whoever has taken it has ended it.
@@ -82,19 +81,15 @@ def working_folder(dest_path: Path | None) -> Iterator[Path]:
     It is held meanwhile. If this process and its template are killed, other nodes of this machine remove the folder
     (`_sweeping`), unless it is below `dest_path`.
     """
-    with ExitStack() as held, _made_folder(dest_path) as folder:
-        held.callback(os.close, _hold(folder, dest_path))
-        yield folder
-
-
-@contextmanager
-def _made_folder(dest_path: Path | None) -> Iterator[Path]:
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True) as name:
+    made = tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True)
+    with ExitStack() as held, made as name:
+        folder = Path(name)
         try:
-            yield Path(name)
+            held.callback(os.close, _hold(folder, dest_path))  # until it is removed
+            yield folder
         finally:
-            remove_folder(Path(name))  # in an order that a kill may interrupt; what it cannot, may be forced after it
+            remove_folder(folder)  # in an order that a kill may interrupt; what it cannot, may be forced after it
 
 
 def _hold(folder: Path, dest_path: Path | None) -> int:
@@ -114,14 +109,24 @@ def this_kernel() -> bytes:
         return os.uname().nodename.encode()
 
 
+@contextmanager
+def open_folder(folder: Path) -> Iterator[int]:
+    """Open a folder, and no link to one; give the descriptor.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield place
+    finally:
+        os.close(place)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove the working folder of a node, as far as that goes."""
-    with suppress(OSError):
-        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            remove_held(folder, place)
-        finally:
-            os.close(place)
+    with suppress(OSError), open_folder(folder) as place:
+        remove_held(folder, place)
 
 
 def remove_held(folder: Path, place: int) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ._starting import FOLDER_PREFIX, LOCK_FILE, remove_held, this_kernel
+from ._starting import FOLDER_PREFIX, LOCK_FILE, open_folder, remove_held, this_kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What others may have put there under that name is not waited for.
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -37,27 +37,29 @@ def sweep(parent: Path) -> None:
 
 def node_lives(folder: Path) -> bool:
     """Tell whether the node that works in a folder is known to live."""
-    with ExitStack() as stack:
-        try:
-            _lock(folder / LOCK_FILE, stack)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
+    try:
+        with _locked(folder / LOCK_FILE):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
         return False
 
 
-def _lock(path: Path | str, stack: ExitStack, place: int | None = None) -> int:
-    """Lock a lock file until the stack is left.
+@contextmanager
+def _locked(path: Path | str, place: int | None = None) -> Iterator[int]:
+    """Hold the lock of a lock file; give its descriptor.
 
     Raises:
         BlockingIOError: Its node lives.
         OSError: There is none that could be locked.
     """
     lock = os.open(path, _LOCK, dir_fd=place)
-    stack.callback(os.close, lock)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def _remove_left(folder: Path) -> bool:
@@ -65,15 +67,13 @@ def _remove_left(folder: Path) -> bool:
 
     Everything is looked at through descriptors, as a name may mean something else a moment later.
     """
-    with ExitStack() as stack:
-        place = os.open(folder, _FOLDER)
-        stack.callback(os.close, place)
+    with open_folder(folder) as place:
         if os.fstat(place).st_uid != os.geteuid():
             return False
-        lock = _lock(LOCK_FILE, stack, place)
-        kernel = this_kernel()
-        # It is written under the lock: a node that only makes its folder has not got so far.
-        if os.read(lock, len(kernel) + 1) != kernel:
-            return False
-        remove_held(folder, place)
-        return True
+        with _locked(LOCK_FILE, place) as lock:
+            kernel = this_kernel()
+            # It is written under the lock: a node that only makes its folder has not got so far.
+            if os.read(lock, len(kernel) + 1) != kernel:
+                return False
+            remove_held(folder, place)
+            return True
