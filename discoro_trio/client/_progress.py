@@ -1,22 +1,51 @@
-"""A progress bar on a terminal, and nothing elsewhere.
+"""The progress of a map: a bar on a terminal, a line in a notebook's cell, a line now and then elsewhere.
 
-rich is imported when there is a bar to show. It draws when it is told to: there is no thread that would outlive
-anything.
+rich and IPython are imported when they are needed. Drawing happens when an item ends: there is no thread that would
+outlive anything.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-
-    from rich.progress import Progress, TaskID
 
 _INTERVAL = 0.1
 """Seconds between two drawings."""
+
+_LOG_INTERVAL = 10.0
+"""Seconds between two lines where there is neither a terminal nor a notebook."""
+
+
+class Counts:
+    """How many items are done, have failed, and are done in a second.
+
+    Args:
+        name: What is done, for people.
+        total: How many items there are; None if that is not known.
+        started: The time of the start.
+    """
+
+    def __init__(self, name: str, total: int | None, started: float) -> None:
+        self.name = name
+        self.total = total
+        self.done = 0
+        self.failed = 0
+        self._started = started
+
+    def text(self, now: float) -> str:
+        """Give all that on one line."""
+        of = f"/{self.total} ({100 * self.done // self.total}%)" if self.total else ""
+        passed = now - self._started
+        rate = self.done / passed if passed > 0 else 0.0
+        left = ""
+        if self.total and rate and self.done < self.total:
+            left = f", {(self.total - self.done) / rate:.0f} s left"
+        return f"{self.name}: {self.done}{of} done, {self.failed} failed, {rate:.1f}/s{left}"
 
 
 class Bar:
@@ -25,43 +54,95 @@ class Bar:
     Args:
         name: What is done, for people.
         total: How many items there are; None if that is not known.
-        wanted: Whether a bar is wanted at all.
+        wanted: Whether anything is shown at all.
     """
 
     def __init__(self, name: str, total: int | None, *, wanted: bool) -> None:
-        self._name = name
-        self._total = total
-        self._shown = wanted and sys.stderr.isatty()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._wanted = wanted
+        self._counts = Counts(name, total, time.monotonic())
+        self._draw: Callable[[Counts, float, bool], None] | None = None
+        self._interval = _INTERVAL
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
         """Show it."""
-        if self._shown:
-            from rich.console import Console  # noqa: PLC0415 - see above
-            from rich.progress import Progress  # noqa: PLC0415
-
-            self._progress = Progress(
-                console=Console(stderr=True), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-            )
-            self._task = self._progress.add_task(self._name, total=self._total)
-            self._progress.start()
+        if self._wanted:
+            self._drawn = time.monotonic()
+            if in_notebook():
+                self._draw = _cell_line()
+            elif sys.stderr.isatty():
+                self._draw = _terminal_bar(self._counts)
+            else:
+                self._draw = _log_line
+                self._interval = _LOG_INTERVAL
         return self
 
-    def advance(self, count: int) -> None:
-        """Note that so many more items are done."""
-        if self._progress is None or self._task is None:
+    def advance(self, count: int, failed: int = 0) -> None:
+        """Note that so many more items are done, and how many of them have failed."""
+        if self._draw is None:
             return
-        self._progress.advance(self._task, count)
+        self._counts.done += count
+        self._counts.failed += failed
         now = time.monotonic()
-        if now - self._drawn >= _INTERVAL:
+        if now - self._drawn >= self._interval:
             self._drawn = now
-            self._progress.refresh()
+            self._draw(self._counts, now, False)  # noqa: FBT003 - see its type
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Draw it a last time."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._draw is not None:
+            self._draw(self._counts, time.monotonic(), True)  # noqa: FBT003 - see its type
+
+
+def in_notebook() -> bool:
+    """Tell whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython.core.getipython")
+    found: Any = shell.get_ipython() if shell is not None else None
+    return found is not None and hasattr(found, "kernel")
+
+
+def _terminal_bar(counts: Counts) -> Callable[[Counts, float, bool], None]:
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    progress = Progress(
+        BarColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = progress.add_task(counts.text(0), total=counts.total)
+    progress.start()
+
+    def draw(counts: Counts, now: float, last: bool) -> None:  # noqa: FBT001 - see Bar
+        progress.update(task, completed=counts.done, description=counts.text(now))
+        progress.refresh()
+        if last:
+            progress.stop()
+
+    return draw
+
+
+def _cell_line() -> Callable[[Counts, float, bool], None]:
+    from IPython import display as shown  # noqa: PLC0415 - see above
+
+    ipython: Any = shown  # without types
+    handle: Any = None
+
+    def draw(counts: Counts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
+        nonlocal handle
+        line = ipython.Pretty(counts.text(now))
+        if handle is None:
+            handle = ipython.display(line, display_id=True)
+        else:
+            handle.update(line)
+
+    return draw
+
+
+def _log_line(counts: Counts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
+    print(counts.text(now), file=sys.stderr, flush=True)  # noqa: T201 - that is what was asked for

@@ -6,24 +6,25 @@ Each method checks what it is given and says who owns what it starts. Placing is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
 from ..process import Call, Typed, signatures
 from ..wire import NOTHING
-from ._map import Mapping
+from ._map import MapOptions, Mapping
 from ._nursery import ComputationNursery
 from ._places import EACH_NODE, EACH_SERVER
 from ._starting import check_where, start_at, start_each, until_begun, until_spread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
     from .._values import Location
     from ..process import Coro
     from ..wire import Shipped
+    from ._map import MapResults
     from ._owned import Owned
     from ._session import Session
 
@@ -223,31 +224,50 @@ class Runs:
         iterable: Any,
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: type[BaseException] | Collection[type[BaseException]] = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+    ) -> AbstractAsyncContextManager[MapResults[Any, Any]]:
         """Run a function for each item, a bounded number at a time; give the results as they come.
 
         Args:
             fn: A function of one argument.
             iterable: The items, an iterable or async iterable; read in one task as room appears.
             ordered: Whether results come in the order of the items.
+            errors: What the error of a job does: `"raise"` cancels the rest, and the block raises it; `"collect"` gives
+                it in place of the value; `"skip"` leaves the item out.
             limit: The items that are read and whose results are not yet taken; by default 4 x servers x chunksize.
-            retries: How often a job is run again that was lost with its server. After two losses it runs alone on its
-                server; errors of the job itself are not retried.
+            retries: How often a job is run again that was lost with its server, or raised one of `retry_on`. After two
+                losses it runs alone on its server.
+            retry_on: Types of errors of a job after which it is run again: up to `retries` times, 3 if that is 0;
+                0.1 seconds later at first, twice as long each time, at most 10 seconds.
             chunksize: Items that go to a server as one job.
-            progress: Whether a bar shows on a terminal what is done; elsewhere there is none.
+            progress: Whether standard error, or the cell of a notebook, shows how many items are done, how many have
+                failed, and the rate.
+
+        Yields:
+            The results, to be iterated over; `results.with_items()` gives pairs of an item and its value instead.
 
         Raises:
-            ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled.
+            ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled. A note of a
+                job's error says which item failed and where.
+            KeyboardInterrupt: As it is, not in a group.
 
         Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
         """
-        return Mapping(self._running(), self._shipped, fn, iterable, star=False).opened(
-            ordered=ordered, limit=limit, retries=retries, chunksize=chunksize, progress=progress
+        options = MapOptions.checked(
+            ordered=ordered,
+            limit=limit,
+            retries=retries,
+            retry_on=retry_on,
+            chunksize=chunksize,
+            errors=errors,
+            progress=progress,
         )
+        return Mapping(self._running(), self._shipped, fn, iterable, options, star=False)
 
     @Typed[signatures.StarMaps]
     def starmap(
@@ -256,12 +276,21 @@ class Runs:
         iterable: Any,
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: type[BaseException] | Collection[type[BaseException]] = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+    ) -> AbstractAsyncContextManager[MapResults[Any, Any]]:
         """Spread each item over the arguments of the function. Everything else is as with `map`."""
-        return Mapping(self._running(), self._shipped, fn, iterable, star=True).opened(
-            ordered=ordered, limit=limit, retries=retries, chunksize=chunksize, progress=progress
+        options = MapOptions.checked(
+            ordered=ordered,
+            limit=limit,
+            retries=retries,
+            retry_on=retry_on,
+            chunksize=chunksize,
+            errors=errors,
+            progress=progress,
         )
+        return Mapping(self._running(), self._shipped, fn, iterable, options, star=True)

@@ -15,6 +15,7 @@ from ._installed import holds_files, install_definitions, place_files, write_tre
 from ._keeper import Keeper, ended_message
 from ._names import names_of
 from ._outcome import Ending, Here, Outcome
+from ._packed import Packed
 from ._pictures import (
     END,
     MESSAGE,
@@ -65,6 +66,7 @@ __all__ = [
     "Nursery",
     "OfferFile",
     "Outcome",
+    "Packed",
     "Picture",
     "Pictures",
     "Process",

@@ -6,9 +6,9 @@ parameters; a plain function. What the methods do is with the classes that have 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
     from .._values import Location
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A_co = TypeVar("A_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 A = TypeVar("A")
 B = TypeVar("B")
@@ -331,7 +333,20 @@ class Starts(Protocol):
     async def __call__(self, fn: Callable[..., object], /, *args: object, name: str | None = None) -> Any: ...
 
 
-Results = AbstractAsyncContextManager[AsyncIterator[R]]
+RetryOn = type[BaseException] | Collection[type[BaseException]]
+
+
+class MapResults(Protocol[A_co, R_co]):
+    """The results of a map."""
+
+    def __aiter__(self) -> AsyncIterator[R_co]: ...
+
+    async def __anext__(self) -> R_co: ...
+
+    def with_items(self) -> AsyncIterator[tuple[A_co, R_co]]: ...
+
+
+Results = AbstractAsyncContextManager[MapResults[A, R]]
 
 
 class Maps(Protocol):
@@ -344,11 +359,13 @@ class Maps(Protocol):
         iterable: Iterable[A] | AsyncIterable[A],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[A, R]: ...
 
     @overload
     def __call__(
@@ -357,11 +374,13 @@ class Maps(Protocol):
         iterable: Iterable[A] | AsyncIterable[A],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[A, R]: ...
 
     @overload
     def __call__(
@@ -370,11 +389,13 @@ class Maps(Protocol):
         iterable: Iterable[A] | AsyncIterable[A],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[A, R]: ...
 
 
 class StarMaps(Protocol):
@@ -387,11 +408,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[*Ts], R]: ...
 
     @overload
     def __call__(
@@ -400,11 +423,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A]] | AsyncIterable[tuple[A]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A], R]: ...
 
     @overload
     def __call__(
@@ -413,11 +438,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A, B]] | AsyncIterable[tuple[A, B]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A, B], R]: ...
 
     @overload
     def __call__(
@@ -426,11 +453,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A, B, C]] | AsyncIterable[tuple[A, B, C]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A, B, C], R]: ...
 
     @overload
     def __call__(
@@ -439,11 +468,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A, B, C, D]] | AsyncIterable[tuple[A, B, C, D]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A, B, C, D], R]: ...
 
     @overload
     def __call__(
@@ -452,11 +483,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A, B, C, D, E]] | AsyncIterable[tuple[A, B, C, D, E]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A, B, C, D, E], R]: ...
 
     @overload
     def __call__(
@@ -465,11 +498,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[A, B, C, D, E, F]] | AsyncIterable[tuple[A, B, C, D, E, F]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[A, B, C, D, E, F], R]: ...
 
     @overload
     def __call__(
@@ -478,11 +513,13 @@ class StarMaps(Protocol):
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
         *,
         ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
         limit: int | None = None,
         retries: int = 0,
+        retry_on: RetryOn = (),
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Results[R]: ...
+    ) -> Results[tuple[*Ts], R]: ...
 
 
 class GivesResults(Protocol):
