@@ -80,7 +80,7 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """Template to node: the server is reaped, and what was left of its process group is killed."""
+    """Template to node: the server is reaped, and what it left running has ended."""
 
     number: int
     code: int
@@ -93,8 +93,16 @@ class AskNode(msgspec.Struct, frozen=True, tag="ask"):
     """Template to node: are you there? Answered by `NodeIsThere`."""
 
 
-Request = Fork | Signal | Kill | Watch | NodeIsThere
-Report = Forked | ForkFailed | Ended | AskNode
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Node to template: are you there? Answered by `Pong`."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """Template to node: the answer to `Ping`."""
+
+
+Request = Fork | Signal | Kill | Watch | NodeIsThere | Ping
+Report = Forked | ForkFailed | Ended | AskNode | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 

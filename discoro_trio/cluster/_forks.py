@@ -15,6 +15,7 @@ the template has ended. They are protected from Ctrl-C, which is for the program
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import signal
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._config import PULSES, config
 from . import _fork_wire as wire
 from ._fork_process import Exit, ServerProcess
 from ._starting import SERVER_MODULE, start_template
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from ._fork_process import OnOutput
     from ._starting import StartedTemplate
 
+logger = logging.getLogger(__name__)
+
 __all__ = ["Exit", "ServerProcess", "Template", "open_template"]
 
 CLOSE_SECONDS = 3.0
@@ -46,6 +50,10 @@ CLOSE_SECONDS = 3.0
 GONE_SECONDS = 1.0
 """How long servers whose template is lost are waited for after they were killed."""
 POLL_SECONDS = 0.002
+START_SECONDS = 60.0
+"""How long the template may take to load."""
+LEAST_SILENCE = 5.0
+"""How long the template may not answer once it has loaded, if five heartbeats take less time."""
 
 _Posted = tuple[wire.Request, ServerProcess | None]
 """A request to be sent; with the server whose descriptors go with it, if it is a fork."""
@@ -66,9 +74,15 @@ class Template:
         self._numbers = itertools.count(1)
         self._servers: dict[int, ServerProcess] = {}
         self._over = False
+        self._loaded = False
+        self._answers = True
+        """Whether it has answered the last heartbeat."""
+        self._failure = ""
+        """Why it was ended, if this process ended it."""
         self._outbox, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         nursery.start_soon(self._write)
         nursery.start_soon(self._read)
+        nursery.start_soon(self._beat)
 
     @property
     def pid(self) -> int:
@@ -163,6 +177,33 @@ class Template:
             await self._lose_servers()
             self.ended.set()
 
+    @trio.lowlevel.enable_ki_protection
+    async def _beat(self) -> None:
+        """Send heartbeats to the template; continue it if it was stopped, and end it if it does not answer at all."""
+        missed = 0
+        with trio.CancelScope(shield=True):
+            while not await self._ends_within(config.MinPulseInterval):
+                if self._answers:
+                    missed = 0
+                    self._answers = False
+                    self._post(wire.Ping())
+                    continue
+                # Counted, not timed: a node that could not read an answer does not hold that against the template.
+                missed += 1
+                silence = missed * config.MinPulseInterval
+                self._process.send_signal(signal.SIGCONT)
+                longest = max(PULSES * config.MinPulseInterval, LEAST_SILENCE) if self._loaded else START_SECONDS
+                if silence >= longest:
+                    self._failure = f"the fork server {self.pid} did not answer for {silence:.0f} s and was ended"
+                    logger.warning(self._failure)
+                    self._process.kill()
+                    return
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await self.ended.wait()
+        return self.ended.is_set()
+
     async def _receive(self) -> bytes:
         try:
             return await self._channel.recv(wire.READ_SIZE)
@@ -172,6 +213,9 @@ class Template:
     def _take(self, report: wire.Report) -> None:
         if isinstance(report, wire.AskNode):
             self._post(wire.NodeIsThere())
+            return
+        if isinstance(report, wire.Pong):
+            self._loaded = self._answers = True
             return
         if isinstance(report, wire.Forked):
             self._servers[report.number].settle(report.pid)
@@ -209,7 +253,7 @@ class Template:
             if server.forked_pid is None:
                 server.settle(None, self._broken())
             else:
-                server.end(-signal.SIGKILL)
+                server.end(-signal.SIGKILL, self._failure)
 
     def end_now(self) -> None:
         """Kill the template, also while it starts, and the process groups of its servers, without waiting."""

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds. A server that ends this soon after its start is started again with a pause, which grows to the longest.
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
+DETACHED_SECONDS = 1.0
+"""How long a server process may live on without its connection to the node before it is ended."""
 LONGEST_START = 5.0
 """Seconds after which the other servers of a node wait no more for its first one."""
 
@@ -151,6 +153,7 @@ class Seat:
         async with trio.open_nursery() as nursery:
             link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
             server = self.server = Server(spec.process_id, process, link, folder)
+            nursery.start_soon(_end_detached, server, name=f"watch the connection of {spec.name}")
             try:
                 ended = await process.wait()
             except BaseException:
@@ -205,6 +208,13 @@ class Seat:
             self.server.up.set()
             self.started.set()
             self._events.up(self)
+
+
+async def _end_detached(server: Server) -> None:
+    """End a process that is no server any more: its connection has ended, as after `os.execv`, and it lives on."""
+    await server.link.ended.wait()
+    await trio.sleep(DETACHED_SECONDS)
+    server.kill("it closed its connection to its node, as a process does that executes another program")
 
 
 def _stack_file(folder: Path) -> Path:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _fork_wire as wire
+from ._orphans import Orphans
 from ._starting import OWN_PYTHONPATH, remove_folder
 from ._template_child import run_server
 from ._template_os import die_with_parent, kill_group, reap_one, set_process_name
@@ -41,6 +42,8 @@ END_SECONDS = 2.0
 """How long servers that were killed are waited for, so that they can be reaped."""
 DYING_SECONDS = 1.0
 """How long the end of a node may take that was killed."""
+ORPHANS_SECONDS = 1.0
+"""How long the end of a server is not reported because a process that it left has not ended."""
 MAX_FDS = 16 * wire.FORK_FDS
 REST = "discoro_trio.client", "discoro_trio.process"
 """Where what jobs may use is, and servers do not need to start."""
@@ -89,6 +92,9 @@ class TemplateProgram:
         self._heard = True
         self._signalled = False
         self._leisure = Leisure()
+        self._orphans = Orphans()
+        self._ended: dict[int, tuple[wire.Ended, float]] = {}
+        """The servers whose end is not reported yet, with the time when it is at the latest."""
 
     def run(self) -> None:
         """Serve until the node's socket ends or SIGTERM comes; then end every server."""
@@ -98,6 +104,7 @@ class TemplateProgram:
             poll.register(self._wake_fd, select.POLLIN)
             while self._take_ready([fd for fd, _event in poll.poll(self._milliseconds())]):
                 self._look(time.monotonic())
+                self._report_ended()
                 if self._leisure.take(time.monotonic()):
                     with _frozen():
                         _import_all(REST)
@@ -122,7 +129,8 @@ class TemplateProgram:
 
     def _milliseconds(self) -> float | None:
         """Give the time until the node is to be asked, or the rest to be loaded; None if neither is."""
-        due = min(self._watch.due(), self._leisure.due())
+        ended = (latest for _report, latest in self._ended.values())
+        due = min(self._watch.due(), self._leisure.due(), *ended)
         return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000
 
     def _look(self, now: float) -> None:
@@ -160,6 +168,8 @@ class TemplateProgram:
         elif isinstance(request, wire.Watch):
             if request.number in self._pids:
                 self._watch.add(request.number, request.pulse_interval)
+        elif isinstance(request, wire.Ping):
+            self._report(wire.Pong())
         elif isinstance(request, wire.Signal | wire.Kill) and request.number in self._pids:
             self._signal(request)
 
@@ -187,6 +197,7 @@ class TemplateProgram:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 self._channel.detach()
+                self._orphans.mark(request.number)
                 run_server(self._server_main, request, fds, self._pid)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -200,12 +211,26 @@ class TemplateProgram:
             os.kill(pid, request.signum)
 
     def _reap(self) -> None:
-        while (ended := reap_one()) is not None:
+        now = time.monotonic()
+        while (ended := reap_one(self._numbers)) is not None:
             pid, code = ended
-            number = self._numbers.pop(pid)
-            del self._pids[number]
-            self._watch.forget(number)
-            self._report(wire.Ended(number, code, self._reasons.pop(number, "")))
+            if pid in self._numbers:
+                number = self._numbers.pop(pid)
+                del self._pids[number]
+                self._watch.forget(number)
+                report = wire.Ended(number, code, self._reasons.pop(number, ""))
+                self._ended[number] = report, now + ORPHANS_SECONDS
+        self._report_ended()
+
+    def _report_ended(self) -> None:
+        """Report the servers that have ended with all that they started."""
+        if not self._ended:
+            return
+        now, left = time.monotonic(), self._orphans.kill(self._numbers, self._pids)
+        for number, (report, latest) in list(self._ended.items()):
+            if number not in left or now >= latest:
+                del self._ended[number]
+                self._report(report)
 
     def _report(self, report: wire.Report) -> None:
         if self._heard:
@@ -217,15 +242,17 @@ class TemplateProgram:
         for pid in self._numbers:
             kill_group(pid)
         deadline = time.monotonic() + END_SECONDS
-        while self._numbers and time.monotonic() < deadline:
+        while self._orphans.kill(self._numbers, ()) or self._numbers or self._ended:
             try:
                 self._reap()
             except OSError:
                 # Others may have ended, too, whose signal was read together with this one's.
                 self._heard = False
                 continue
-            if self._numbers:
-                select.select([self._wake_fd], [], [], END_SECONDS)
+            if time.monotonic() >= deadline:
+                break
+            if self._numbers or self._ended:
+                select.select([self._wake_fd], [], [], END_SECONDS / 10)
                 _read_signals(self._wake_fd)
 
 

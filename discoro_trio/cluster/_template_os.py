@@ -25,6 +25,7 @@ STANDARD_FDS = 3
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
 # The fields of /proc/self/stat, counted from the one after the name, that say where the kernel reads the arguments.
 ARG_START, ARG_END = 45, 46
 
@@ -33,6 +34,12 @@ def die_with_parent(signum: int) -> None:
     """Have the kernel signal this process when the thread that made it ends; does nothing on macOS."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
+
+
+def become_subreaper() -> None:
+    """Let processes below this one whose parents end become children of this one; does nothing on macOS."""
+    if sys.platform == "linux":
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def be_inspectable() -> None:
@@ -96,8 +103,11 @@ def kill_left_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def reap_one() -> tuple[int, int] | None:
-    """Reap one child that has ended, and kill what is left of its process group.
+def reap_one(servers: Collection[int]) -> tuple[int, int] | None:
+    """Reap one child that has ended; if it was a server, kill what is left of its process group.
+
+    Args:
+        servers: The process ids of the servers; another child is a process that a server left.
 
     Returns:
         Its pid and its exit status (minus the signal's number if one ended it), or None if there is none.
@@ -108,7 +118,8 @@ def reap_one() -> tuple[int, int] | None:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:
                 return None
-            kill_group(found.si_pid)
+            if found.si_pid in servers:
+                kill_group(found.si_pid)
             pid, status = os.waitpid(found.si_pid, 0)
         else:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -62,11 +62,33 @@ def live_on(name: str, link: socket.socket) -> None:
             link.sendall(str(sleeper.pid).encode())
             if name == "leave-daemon":
                 os._exit(0)
+        case "orphans" | "leave-orphans":
+            link.sendall(b" ".join(str(leave_orphan(program=program)).encode() for program in (True, False)))
+            if name == "leave-orphans":
+                os._exit(0)
         case _:
             pass
     link.sendall(b"ready")
     while data := link.recv(65536):
         link.sendall(data)
+
+
+def leave_orphan(*, program: bool) -> int:
+    """Start a process as daemons are: in a session of its own, its parent ended, with nothing of its start left."""
+    read_fd, write_fd = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.chdir("/")
+            os.write(write_fd, str(os.getpid()).encode())
+            os.closerange(0, 64)
+            if program:
+                os.execve("/bin/sleep", ["sleep", "600"], {})
+            signal.pause()
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int(os.read(read_fd, 64))
 
 
 def flood(lines: int) -> None:
@@ -121,14 +143,20 @@ async def run_node(folder: Path) -> None:
         await trio.sleep_forever()
 
 
-async def read_pid(server: ServerProcess) -> int:
-    """Read what `grandchild` and `leave-daemon` say of the process they started."""
+async def read_pids(server: ServerProcess) -> list[int]:
+    """Read what a server tells of the processes that it started, until it is ready or its connection ends."""
     text = b""
     async for data in server.link:
         text += data
         if text.endswith(b"ready"):
             break
-    return int(text.removesuffix(b"ready"))
+    return [int(pid) for pid in text.removesuffix(b"ready").split()]
+
+
+async def read_pid(server: ServerProcess) -> int:
+    """Read what `grandchild` and `leave-daemon` say of the process they started."""
+    (pid,) = await read_pids(server)
+    return pid
 
 
 def main_of_node() -> None:

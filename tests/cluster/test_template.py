@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from discoro_trio._config import config
 from discoro_trio.cluster import _fork_wire as wire
 from discoro_trio.cluster import _forks
 from discoro_trio.cluster._fork_output import TAIL_BYTES, TAIL_LINES, Tail
 from discoro_trio.cluster._forks import Exit, ServerProcess, Template
 
-from .template_servers import MODULE, read_pid
+from .template_servers import MODULE, read_pid, read_pids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 ROOT = Path(__file__).parents[2]
+encode = wire.encode
 
 
 @asynccontextmanager
@@ -239,15 +241,54 @@ async def test_what_a_killed_server_started_ends_with_it(tmp_path: Path) -> None
             await grandchild.wait_gone(1)
 
 
-async def test_wait_returns_while_a_daemon_holds_the_output_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [b"leave-daemon", b"leave-orphans"])
+async def test_what_a_server_left_in_sessions_of_its_own_has_ended_when_its_end_is_reported(
+    spec: bytes, tmp_path: Path
+) -> None:
     async with open_template() as template:
-        server = await template.fork(b"leave-daemon", folder=tmp_path)
-        daemon = int(await read_all(server))
-        try:
-            assert await server.wait() == Exit(0, None, "")
-            assert exists(daemon)
-        finally:
-            os.kill(daemon, signal.SIGKILL)
+        other = await template.fork(b"orphans", folder=tmp_path)
+        others = await read_pids(other)
+        server = await template.fork(spec, folder=tmp_path)
+        left = await read_pids(server)
+        assert await server.wait() == Exit(0, None, "")
+        assert [pid for pid in left if exists(pid)] == []
+        # Orphans of a server that runs are no less its own.
+        assert all(exists(pid) for pid in others)
+        watch = Watch(*others)
+        await other.link.aclose()
+        await other.wait()
+        await watch.wait_gone(1)
+        await server.link.aclose()
+
+
+async def test_leaving_the_block_ends_orphans_too(tmp_path: Path) -> None:
+    async with open_template() as template:
+        server = await template.fork(b"orphans", folder=tmp_path)
+        watch = Watch(*await read_pids(server))
+    await watch.wait_gone(1)
+    await server.link.aclose()
+
+
+async def test_a_stopped_template_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MinPulseInterval", 0.1)
+    async with open_template() as template:
+        await (await fork_ready(template, b"echo", tmp_path)).link.aclose()
+        os.kill(template.pid, signal.SIGSTOP)
+        await (await fork_ready(template, b"echo", tmp_path)).link.aclose()
+        assert not template.ended.is_set()
+
+
+@pytest.mark.fault("F27")
+async def test_a_template_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MinPulseInterval", 0.1)
+    monkeypatch.setattr(_forks, "LEAST_SILENCE", 0.5)
+    monkeypatch.setattr(wire, "encode", lambda message: b"" if isinstance(message, wire.Ping) else encode(message))
+    async with open_template() as template:
+        server = await fork_ready(template, b"echo", tmp_path)
+        monkeypatch.setattr(_forks, "START_SECONDS", 0.5)
+        async with server.link:
+            await template.wait_ended()
+            assert "did not answer" in (await server.wait()).stderr_tail
 
 
 @pytest.mark.fault("F27")

@@ -1,0 +1,75 @@
+"""Jobs that stop being what their node takes them for: none keeps a server slot, and nothing of them is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+from tests.client.clusters import open_computation
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def execute(program: str) -> None:
+    os.execv(program, [program, "600"])  # noqa: S606 - that is what is tested
+
+
+def close_descriptors() -> None:
+    os.closerange(3, 256)
+
+
+async def pid_of_server() -> int:
+    return os.getpid()
+
+
+def start_daemon() -> int:
+    """Start a process as daemons are: in a session of its own, and its parent has ended."""
+    read_fd, write_fd = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(write_fd, str(os.getpid()).encode())
+            os.execv("/bin/sleep", ["sleep", "600"])  # noqa: S606
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int(os.read(read_fd, 64))
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_a_server_that_executes_another_program_is_replaced() -> None:
+    with trio.fail_after(30):
+        async with open_computation([execute, pid_of_server], servers=1) as computation:
+            pid = await computation.run_result(pid_of_server)
+            with pytest.raises(discoro.ServerLost, match="closed its connection to its node"):
+                await computation.run_result(execute, "/bin/sleep")
+            assert await computation.run_result(pid_of_server) != pid
+            assert not exists(pid)
+
+
+async def test_a_server_that_closes_its_descriptors_is_replaced() -> None:
+    with trio.fail_after(30):
+        async with open_computation([close_descriptors, pid_of_server], servers=1) as computation:
+            pid = await computation.run_result(pid_of_server)
+            with pytest.raises(discoro.ServerLost):
+                await computation.run_result(close_descriptors)
+            assert await computation.run_result(pid_of_server) != pid
+
+
+async def test_a_daemon_that_a_job_started_ends_with_its_computation() -> None:
+    with trio.fail_after(30):
+        async with discoro.open_cluster(servers=2):
+            async with discoro.Computation([start_daemon]).schedule() as computation:
+                daemon = await computation.run_result(start_daemon)
+                assert exists(daemon)
+            with trio.fail_after(5):
+                while exists(daemon):  # noqa: ASYNC110 - there is no event
+                    await trio.sleep(0.01)
