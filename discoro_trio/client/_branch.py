@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from .._config import config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._values import Location
 from ..cluster import Publisher, messages
@@ -52,7 +53,7 @@ class Branch(Session):
             node_setup=[],
             server_setup=[],
         )
-        super().__init__(process, nursery, set_up, Publisher(lambda: None), journals=[])
+        super().__init__(process, nursery, set_up, Publisher(lambda: None), journals=[], timeout=config.MsgTimeout)
         self.members: BranchMembers = BranchMembers(self, process, nursery)
         self.owned = Owned(self)
         self._of_client = process.tickets.of_client

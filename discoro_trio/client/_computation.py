@@ -13,12 +13,11 @@ import trio
 
 from .. import _migration as migration
 from .._config import config
-from .._errors import ComputationClosed, PeerDisconnected, SchedulerNotFound
+from .._errors import ComputationClosed
 from .._records import Record
 from .._scopes import open_background
 from .._status import NodeAllocation, Status
-from .._values import Location
-from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler, find_scheduler
+from ..cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler
 from ..link import EndpointOptions
 from ..process import Coro, describe, ensure_endpoint
 from ..wire import close_shipped, dumps, encode_package, open_shipped
@@ -29,6 +28,7 @@ from ._hub import Hub
 from ._journal import Journal
 from ._owned import Owned
 from ._runs import Runs
+from ._scheduler_path import SchedulerPath
 from ._session import Session, SetUp
 from ._snapshot import snapshot_of
 from ._statistics import ComputationStatistics, statistics_of
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
+    from .._values import Location
     from ..cluster import ClusterStatus, Subscription
-    from ..link import Link
-    from ..process import Process
     from ..wire import Package, Shipped
 
 
@@ -152,7 +151,9 @@ class Computation(Runs):
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
         async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
-            session = self._session = Session(process, nursery, self._set_up(), self._status, self._journals)
+            session = self._session = Session(
+                process, nursery, self._set_up(), self._status, self._journals, timeout=self.options.timeout
+            )
             for journal in self._journals:
                 journal.open(session)
             self._owned = Owned(session)
@@ -163,9 +164,9 @@ class Computation(Runs):
             self._status.begin()
             relay = Relay(self._status, self._status_coro, nursery) if self._status_coro is not None else None
             try:
-                turn = Turn(session, process.endpoint, self._asked())
-                link = await _scheduler_link(process, scheduler, self.options.timeout)
-                await turn.take(link, nursery)
+                wanted = current_scheduler() if scheduler is None else scheduler
+                path = SchedulerPath(process.endpoint, wanted, self.options.timeout)
+                await Turn(session, process.endpoint, self._asked(), path).take(nursery)
                 self._status.tell(Status.ComputationScheduled, process.endpoint.location)
                 with (
                     process.names.kept_at(lambda: session.scheduler),
@@ -342,24 +343,6 @@ class Computation(Runs):
         """
         await trio.lowlevel.checkpoint()
         resume_node(self._running(), addr)
-
-
-async def _scheduler_link(process: Process, scheduler: Scheduler | Location | str | None, seconds: float) -> Link:
-    if scheduler is None:
-        scheduler = current_scheduler()
-    if scheduler is None:
-        return await find_scheduler(process.endpoint, seconds)
-    if isinstance(scheduler, Scheduler):
-        return await process.endpoint.link_at(scheduler.location)
-    try:
-        location = Location.parse(scheduler) if isinstance(scheduler, str) else scheduler
-    except ValueError:
-        return await find_scheduler(process.endpoint, seconds, host=str(scheduler))
-    try:
-        return await process.endpoint.link_at(location)
-    except PeerDisconnected as error:
-        message = f"no scheduler answered: {error}"
-        raise SchedulerNotFound(message) from error
 
 
 def _checked(function: Callable[[], object] | None) -> Callable[[], object] | None:

@@ -90,7 +90,9 @@ class Membership:
         nodes: list[bytes] = []
         try:
             if session.scheduler is not None:
-                reply = await session.scheduler.request(messages.AskNodes(session.set_up.computation))
+                reply = await session.scheduler.request(
+                    messages.AskNodes(session.set_up.computation), timeout=session.timeout
+                )
                 reply = answered(reply, messages.NodesAre)
                 nodes = reply.nodes
         except DiscoroError as error:
@@ -103,14 +105,16 @@ class Membership:
         location = Location(leased.addr, leased.port)
         self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
         try:
-            link = await self._process.endpoint.reach.link_to(leased.node_id, location, b"", via=session.scheduler)
+            link = await self._process.endpoint.reach.link_to(
+                leased.node_id, location, b"", via=session.scheduler, timeout=session.timeout
+            )
             node = session.nodes.get(leased.node_id)
             if node is None or node.link is not link:
                 node = Node(leased.node_id, leased.node_name, location, link)
                 session.places.came(node)
             if not await self._takes_files(node):
                 return
-            prepared = await link.request(set_up.prepare())
+            prepared = await link.request(set_up.prepare(), timeout=session.timeout)
             prepared = answered(prepared, messages.Prepared)
             node.seats = prepared.servers
             node.had_first()
@@ -127,7 +131,7 @@ class Membership:
         if not size:
             return True
         try:
-            await node.link.request(OfferFile(name, size))
+            await node.link.request(OfferFile(name, size), timeout=self._session.timeout)
         except FileTransferError as error:
             failure = SetUpFailure(COMPONENTS, node.name, error)
             node.refuse(failure)
@@ -160,8 +164,10 @@ class Membership:
         via = None if node is None else node.link
         reach = self._process.endpoint.reach
         try:
-            link = await reach.link_to(ready.server_id, location, session.set_up.computation, via=via)
-            host = await self._process.starts.host(link, session.set_up.shipped)
+            link = await reach.link_to(
+                ready.server_id, location, session.set_up.computation, via=via, timeout=session.timeout
+            )
+            host = await self._process.starts.host(link, session.set_up.shipped, timeout=session.timeout)
         except DiscoroError as error:
             await self._unreachable(ready, location, error)
         else:

@@ -87,6 +87,7 @@ class Session:
 
     Attributes:
         set_up: What its nodes are told.
+        timeout: Seconds for connecting, a handshake, or the reply to a request.
         places: Its nodes and servers.
         members: How they come and go.
         display: Shows what they write.
@@ -104,9 +105,17 @@ class Session:
     """
 
     def __init__(
-        self, process: Process, nursery: trio.Nursery, set_up: SetUp, status: Publisher, journals: list[Journal]
+        self,
+        process: Process,
+        nursery: trio.Nursery,
+        set_up: SetUp,
+        status: Publisher,
+        journals: list[Journal],
+        *,
+        timeout: float,
     ) -> None:
         self.set_up = set_up
+        self.timeout = timeout
         self.places: Places = Places()
         self.placement: Placement = self.places.placement
         self.nodes: dict[bytes, Node] = self.places.nodes
@@ -269,7 +278,7 @@ class Session:
         if node is None:
             return
         try:
-            await node.link.request(messages.Replace(self.set_up.computation, server_id, reason))
+            await node.link.request(messages.Replace(self.set_up.computation, server_id, reason), timeout=self.timeout)
         except DiscoroError as error:
             logger.warning("a server at %s was not replaced: %s", node.location, error)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import DiscoroError, SchedulerNotFound
+from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
 from .._scopes import open_background
 from .._values import Location
-from ..link import Done, OptionError, answered, pauses, presence_of, resolve_peers
-from ..wire import Control, Found, Role
+from ..link import ConnectionRefused, Done, OptionError, answered, pauses, presence_of, resolve_peers
+from ..wire import Control, Found, ProcessEnded, Role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +32,8 @@ SCHEDULERS = Role.SCHEDULER | Role.PRIVATE
 # Seconds for which a process that was found, and not named by anyone, is tried again after it vanished; then it has to
 # be found again.
 _FORGET_AFTER = 1800.0
+# Seconds for which one is tried again at whose place no process listens.
+_FORGET_REFUSED = 30.0
 # Seconds for which a node listens for the answers of its network when it is asked who is there.
 _AROUND = 1.5
 
@@ -145,7 +147,13 @@ class Presence:
 
         async def dial(attempt: int) -> Link:
             place = places[attempt % len(places)]
-            return await self._endpoint.reach.link_to(process_id, place, b"", via=via)
+            try:
+                return await self._endpoint.reach.link_to(process_id, place, b"", via=via)
+            except ProcessEnded as error:
+                if len(places) == 1:
+                    raise
+                places.remove(place)  # an address of a network that is another one here
+                raise PeerDisconnected(str(error)) from error
 
         try:
             await self._keep(dial, far=far, named=False)
@@ -163,13 +171,18 @@ class Presence:
 
     async def _keep(self, dial: Callable[[int], Awaitable[Link]], *, far: bool, named: bool) -> None:
         waits, last, attempt = pauses(), trio.current_time(), 0
-        while named or trio.current_time() < last + _FORGET_AFTER:
+        longest = _FORGET_AFTER
+        while named or trio.current_time() < last + longest:
             try:
                 link = await dial(attempt)
                 await self._meet(link, far=far)
             except DiscoroError as error:
                 logger.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", error)
                 attempt += 1
+                if not named and isinstance(error, ProcessEnded):
+                    return
+                # The kernel of its host answers, so the process has ended, or a firewall answers in its place.
+                longest = _FORGET_REFUSED if isinstance(error, ConnectionRefused) else _FORGET_AFTER
             else:
                 await link.ended.wait()
                 if link.orderly and not named:
@@ -239,13 +252,16 @@ class Presence:
         )
 
 
-async def find_scheduler(endpoint: Endpoint, seconds: float, *, host: str | None = None) -> Link:
+async def find_scheduler(
+    endpoint: Endpoint, seconds: float, *, host: str | None = None, accept: Callable[[Found], bool] | None = None
+) -> Link:
     """Give a link to a shared scheduler.
 
     Args:
         endpoint: Who looks.
         seconds: How long to look.
         host: The machine on which it is; None for any on this network.
+        accept: Whether one that was found is wanted; by default each is.
 
     Raises:
         SchedulerNotFound: None answered in time.
@@ -262,14 +278,14 @@ async def find_scheduler(endpoint: Endpoint, seconds: float, *, host: str | None
 
             async def dial(one: Found) -> None:
                 try:
-                    links.append(await endpoint.link_to(one.process_id, one.location, b""))
+                    links.append(await endpoint.link_to(one.process_id, one.location, b"", timeout=seconds))
                 except DiscoroError as error:
                     failed.append(error)
                 else:
                     nursery.cancel_scope.cancel()
 
             def report(one: Found) -> None:
-                if one.location not in seen:
+                if one.location not in seen and (accept is None or accept(one)):
                     seen.add(one.location)
                     nursery.start_soon(dial, one)
 

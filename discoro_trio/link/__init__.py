@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import _lazy
 from ._bell import Bell
+from ._dial_errors import ConnectionRefused
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, peer_host, serve_endpoint
 from ._link import Link
 from ._listening import is_everywhere, main_address
@@ -39,6 +40,7 @@ __all__ = [
     "FULL",
     "UDP_PORT",
     "Bell",
+    "ConnectionRefused",
     "Discovery",
     "Done",
     "Endpoint",

@@ -6,6 +6,7 @@ the links goes to the handlers in its `Services`.
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import sys
@@ -22,6 +23,7 @@ from .._records import MutableRecord
 from .._scopes import open_background
 from .._values import Location
 from ..wire import Credential, Crossed, Identity, PeerIdentity
+from ._dial_errors import unreachable
 from ._greeting import greet, welcome
 from ._link import Link
 from ._listening import bound_to, for_lookup, is_everywhere, main_address, open_listeners
@@ -51,6 +53,8 @@ class _Dial(MutableRecord):
 
     ours: bool = True
     """Whether this process opens it, and not the peer."""
+    scope: trio.CancelScope = msgspec.field(default_factory=lambda: trio.CancelScope(deadline=-math.inf))
+    """Bounds its time: by the most patient of all who want it."""
     done: trio.Event = msgspec.field(default_factory=trio.Event)
     link: Link | None = None
     error: Exception | None = None
@@ -214,16 +218,26 @@ class Endpoint:
         await (nursery or self.nursery).start(link.run)
         return link
 
-    async def link_to(self, process_id: bytes, location: Location, realm: bytes) -> Link:
+    async def link_to(
+        self,
+        process_id: bytes,
+        location: Location,
+        realm: bytes,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the bound is the protocol's, and not that of the caller alone
+    ) -> Link:
         """Give the link to a process, opening it if there is none.
 
         Args:
             process_id: The process's id; any other that answers there is refused.
             location: Where it listens.
             realm: Which key to use.
+            timeout: Seconds for connecting and the handshake; `config.MsgTimeout` by default.
 
         Raises:
             PeerDisconnected: It could not be reached in time.
+            ConnectionRefused: The host's kernel answered that no process listens there.
+            ProcessEnded: Another process listens there.
             AuthenticationError: One of the two did not prove what it had to.
         """
         link = self.links.get(process_id)
@@ -231,24 +245,39 @@ class Endpoint:
             return link
         if process_id == self.id:
             return await self._link_to_self()
-        return await self._dial(process_id, location, realm, expect=process_id)
+        return await self._dial(process_id, location, realm, expect=process_id, timeout=timeout)
 
-    async def link_at(self, location: Location, realm: bytes = b"") -> Link:
-        """Give a link to whoever listens at a place, opening it if there is none. Raises as `link_to` does."""
+    async def link_at(self, location: Location, realm: bytes = b"", *, timeout: float | None = None) -> Link:  # noqa: ASYNC109 - as for `link_to`
+        """Give a link to the process that listens at a place. Everything else is as with `link_to`."""
         if location == self.location:
             return await self._link_to_self()
         for link in self.links.values():
             if link.peer.location == location and not link.lost:
                 return link
-        return await self._dial(location, location, realm, expect=None)
+        return await self._dial(location, location, realm, expect=None, timeout=timeout)
 
-    async def _dial(self, key: bytes | Location, location: Location, realm: bytes, *, expect: bytes | None) -> Link:
+    async def _dial(
+        self,
+        key: bytes | Location,
+        location: Location,
+        realm: bytes,
+        *,
+        expect: bytes | None,
+        timeout: float | None,  # noqa: ASYNC109 - as for `link_to`
+    ) -> Link:
+        seconds = config.MsgTimeout if timeout is None else timeout
+        deadline = trio.current_time() + seconds
         while True:
             dial = self._dials.get(key)
             if dial is None:
                 dial = self._dials[key] = _Dial()
                 self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
-            await dial.done.wait()
+            dial.scope.deadline = max(dial.scope.deadline, deadline)
+            with trio.move_on_at(deadline):
+                await dial.done.wait()
+            if not dial.done.is_set():  # others, who have more patience, still wait for it
+                message = f"{location} did not answer within {seconds:g} s"
+                raise PeerDisconnected(message)
             if dial.error is not None:
                 raise type(dial.error)(*dial.error.args) from dial.error
             if dial.link is not None:
@@ -256,20 +285,25 @@ class Endpoint:
             # The peer's own connection, which was under way, did not come about.
 
     async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
+        began = trio.current_time()
+        greeted: Greeted | None = None
         try:
-            with trio.fail_after(config.MsgTimeout):
-                transport, peer, rest = await self._open(location, realm, expect)
+            with dial.scope:
+                greeted = await self._open(location, realm, expect)
         except Crossed:
             await self._await_crossed(dial, location)
             return
-        except trio.TooSlowError:
-            dial.error = PeerDisconnected(f"{location} did not answer within {config.MsgTimeout:g} s")
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
             # Peers say where others listen: the host may be no host name, the port no port.
-            dial.error = PeerDisconnected(f"{location} cannot be reached: {error}")
+            dial.error = unreachable(location, error)
         except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
             dial.error = error
         else:
+            if greeted is None:
+                dial.error = PeerDisconnected(f"{location} did not answer within {trio.current_time() - began:.3g} s")
+                self._give_up(dial)
+                return
+            transport, peer, rest = greeted
             if dial.done.is_set():  # the peer's own connection came first
                 await transport.aclose()
                 return

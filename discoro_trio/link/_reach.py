@@ -59,7 +59,15 @@ class Reach:
         services.on_notice(Dial, self._told, trust=FULL)
         services.links_made.append(self._made)
 
-    async def link_to(self, process_id: bytes, location: Location, realm: bytes, *, via: Link | None) -> Link:
+    async def link_to(
+        self,
+        process_id: bytes,
+        location: Location,
+        realm: bytes,
+        *,
+        via: Link | None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as for `Endpoint.link_to`
+    ) -> Link:
         """Give the link to a process; if it cannot be dialled, it is asked to dial.
 
         Args:
@@ -67,20 +75,21 @@ class Reach:
             location: Where it listens.
             realm: Which key to use.
             via: A process that can reach both; None to dial only.
+            timeout: Seconds for connecting and the handshake; `config.MsgTimeout` by default.
 
         Raises:
             PeerDisconnected: Neither end reached the other in time.
             AuthenticationError, VersionMismatch: As for `Endpoint.link_to`.
         """
         if via is None or via.lost:
-            return await self._endpoint.link_to(process_id, location, realm)
+            return await self._endpoint.link_to(process_id, location, realm, timeout=timeout)
         found: list[Link] = []
         failed: list[DiscoroError] = []
         async with trio.open_nursery() as nursery:
 
             async def dial() -> None:
                 try:
-                    found.append(await self._endpoint.link_to(process_id, location, realm))
+                    found.append(await self._endpoint.link_to(process_id, location, realm, timeout=timeout))
                 except PeerDisconnected as error:
                     failed.append(error)
                     given_up.set()
@@ -93,7 +102,9 @@ class Reach:
             async def be_dialled() -> None:
                 with trio.move_on_after(_ALONE):
                     await given_up.wait()
-                link = await self._be_dialled(process_id, location, realm, via)
+                with trio.move_on_after(config.MsgTimeout if timeout is None else timeout):
+                    await self._be_dialled(process_id, location, realm, via)
+                link = self._endpoint.links.get(process_id)
                 if link is not None:
                     found.append(link)
                     nursery.cancel_scope.cancel()
@@ -105,18 +116,16 @@ class Reach:
             return found[0]
         raise failed[0] if failed else PeerDisconnected(f"{location} cannot be reached")
 
-    async def _be_dialled(self, process_id: bytes, location: Location, realm: bytes, via: Link) -> Link | None:
+    async def _be_dialled(self, process_id: bytes, location: Location, realm: bytes, via: Link) -> None:
         here = self._endpoint.location
         made = self._waiting.setdefault(process_id, trio.Event())
         logger.debug("%s is asked through %s to dial", location, via.peer_name)
         via.notify(AskToDial(process_id, location.addr, location.port, realm, here.addr, here.port))
         try:
-            with trio.move_on_after(config.MsgTimeout):
-                await made.wait()
+            await made.wait()
         finally:
             if self._waiting.get(process_id) is made:
                 del self._waiting[process_id]
-        return self._endpoint.links.get(process_id)
 
     def _made(self, link: Link) -> None:
         event = self._waiting.get(link.peer.process_id)

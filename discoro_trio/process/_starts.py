@@ -180,11 +180,17 @@ class Starts:
         services.on_frame(Kind.READY, self._ready)
         services.links_lost.append(self._lost)
 
-    async def host(self, link: Link, shipped: Shipped | None = None) -> Host:
-        """Make sure that coroutines can be started over a link."""
+    async def host(
+        self,
+        link: Link,
+        shipped: Shipped | None = None,
+        *,
+        timeout: float | None = -1.0,  # noqa: ASYNC109 - as for `Link.request`
+    ) -> Host:
+        """Make sure that coroutines can be started over a link; `timeout` is that of `Link.request`."""
         host = self.hosts.get(link)
         if host is None:
-            reply = await link.request(Attach())
+            reply = await link.request(Attach(), timeout=timeout)
             reply = answered(reply, Attached)
             host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
         return host

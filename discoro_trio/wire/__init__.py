@@ -19,6 +19,7 @@ from ._handshake import (
     Crossed,
     Identity,
     PeerIdentity,
+    ProcessEnded,
     ServerHandshake,
 )
 from ._keys import Credential, Purpose, fingerprint, handshake_key, key_of_secret
@@ -52,6 +53,7 @@ __all__ = [
     "Outbox",
     "Package",
     "PeerIdentity",
+    "ProcessEnded",
     "Purpose",
     "ReceiveWindow",
     "Role",

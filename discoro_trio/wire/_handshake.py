@@ -55,6 +55,10 @@ class Crossed(PeerDisconnected):
     """Both ends opened a connection at once, and this one gives way to the other."""
 
 
+class ProcessEnded(PeerDisconnected):
+    """Another process listens where the wanted one did, so the wanted one has ended."""
+
+
 class Identity(Record, frozen=True):
     """Who this process says it is."""
 
@@ -438,8 +442,8 @@ def _mismatch(own: Identity, peer: _Versions | _Party | Refused) -> VersionMisma
     )
 
 
-def _another_process() -> PeerDisconnected:
-    return PeerDisconnected("another process than the wanted one listens there; the wanted one has ended")
+def _another_process() -> ProcessEnded:
+    return ProcessEnded("another process than the wanted one listens there; the wanted one has ended")
 
 
 def _name_of_realm(realm: bytes) -> str:

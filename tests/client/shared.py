@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,10 @@ class Cluster:
         )
         return found
 
-    async def node(self, name: str, *schedulers: discoro.Scheduler, servers: int = 1) -> discoro.Node:
-        """Open a node that joins schedulers."""
+    async def node(
+        self, name: str, *schedulers: discoro.Scheduler, servers: int = 1, discover: bool = False, **options: Any
+    ) -> discoro.Node:
+        """Open a node that joins schedulers; one that discovers others is given the address of none."""
         found: discoro.Node = await self.open(
             name,
             lambda: discoro.open_node(
@@ -60,11 +63,20 @@ class Cluster:
                 secret=SECRET,
                 name=name,
                 cpus=servers,
-                discover=False,
-                nodes=[scheduler.location for scheduler in schedulers],
+                discover=discover,
+                nodes=[] if discover else [scheduler.location for scheduler in schedulers],
+                **options,
             ),
         )
         return found
+
+
+def free_udp_port() -> int:
+    """Give a port for discovery that no other program of this machine uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -13,7 +13,7 @@ import trio.testing
 import discoro_trio as discoro
 
 from .clusters import until_servers
-from .shared import SECRET, client, open_shared
+from .shared import SECRET, client, free_udp_port, open_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,3 +243,53 @@ async def test_a_computation_outlives_its_scheduler_and_the_queue_is_back_in_its
             done["b"].set()
             done["c"].set()
     assert order == ["a", "b", "c"]
+
+
+@pytest.mark.spec("B19")
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize("found_by", ["discovery", "name", "address"])
+async def test_a_scheduler_that_comes_back_at_another_port_is_found_in_the_way_it_was_found(
+    found_by: str, short_pulses: None
+) -> None:
+    udp_port = free_udp_port()
+    order: list[str] = []
+    done = trio.Event()
+
+    async def work(name: str, scheduler: discoro.Scheduler) -> None:
+        wanted = {"discovery": None, "name": "localhost", "address": str(scheduler.location)}[found_by]
+        computation = discoro.Computation([where])
+        async with discoro.open_endpoint(secret=SECRET, udp_port=udp_port), computation.schedule(wanted):
+            order.append(name)
+            await computation.run_result(where)
+            await done.wait()
+            await computation.run_result(where)
+
+    async with open_shared() as cluster:
+        options: dict[str, Any] = {"shared": True, "discover": True, "udp_port": udp_port}
+        scheduler = await cluster.scheduler(**options)
+        await cluster.node("node", scheduler, discover=True, udp_port=udp_port)
+        async with trio.open_nursery() as nursery:
+            for count, name in enumerate("abc"):
+                nursery.start_soon(work, name, scheduler)
+                await until_rows(scheduler, ["running", *["waiting"] * count])
+            old = scheduler.location
+            cluster.close("scheduler")
+            scheduler = await cluster.scheduler("again", **options)
+            assert scheduler.location != old
+            await until_rows(scheduler, ["running", "waiting", "waiting"])
+            assert order == ["a"]
+            done.set()
+    assert order == ["a", "b", "c"]
+
+
+@pytest.mark.spec("S50")
+async def test_the_timeout_of_a_computation_bounds_the_connection_to_a_peer_that_never_answers() -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    async with listener:
+        silent = discoro.Location("127.0.0.1", listener.socket.getsockname()[1])
+        computation = discoro.Computation([where], timeout=0.5)
+        began = trio.current_time()
+        with pytest.raises(discoro.SchedulerNotFound, match=r"did not answer within 0\.5"):
+            async with discoro.open_endpoint(secret=SECRET), computation.schedule(silent):
+                pytest.fail("it runs without a word of the scheduler")
+        assert 0.4 < trio.current_time() - began < 3
