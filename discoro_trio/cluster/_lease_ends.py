@@ -198,8 +198,7 @@ class LeaseEnds:
                 self._look_again()
                 return
             server.idle = True
-            server.kill(_REASONS[Over.IDLE])
-            await server.process.wait()
+            await self._end_server(lease, server, _REASONS[Over.IDLE])
         held = self._holding.holder(seat.number)
         if held is not None and lease.ending is None:
             self._holding.vacated(seat.number)

@@ -17,7 +17,15 @@ import trio
 from .._config import config
 from .._values import Location
 from ..link import Done, Tls, Trust, serve_endpoint
-from ..process import Process, holds_files, install_definitions, output, place_files
+from ..process import (
+    Process,
+    guard_forks,
+    holds_files,
+    install_definitions,
+    output,
+    place_files,
+    run_exit_handlers,
+)
 from ..wire import Credential, PeerIdentity, decode_package
 from . import _messages as messages
 from ._limits import enter_groups
@@ -104,6 +112,7 @@ class Server:
         self._process.runner.open = False
         self._scope.cancel()
         await self._idle.wait()
+        run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
         if self._output is not None:
             await self._output.finish()
         return Done()
@@ -136,6 +145,7 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 server = Server(here, process, nursery, tail_fd)
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
+                guard_forks(here)
                 nursery.start_soon(Reporter(process).run, link, name="reports")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()

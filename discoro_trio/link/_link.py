@@ -86,6 +86,11 @@ class Link:
         """The peer, for people."""
         return f"{self.peer.name} at {self.peer.location}"
 
+    def fileno(self) -> int:
+        """Give the descriptor of its socket; -1 if it has none."""
+        below = self._transport.socket
+        return -1 if below is None else below.fileno()
+
     def send(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
         self,
         kind: int,

@@ -10,7 +10,9 @@ from . import _output as output
 from ._callables import Described, describe
 from ._coro import Coro
 from ._current import current_coro, current_process
+from ._exit_handlers import run_exit_handlers
 from ._files import Files, OfferFile, files_of
+from ._forked import guard_forks
 from ._installed import holds_files, install_definitions, place_files, write_tree
 from ._keeper import Keeper, ended_message
 from ._names import names_of
@@ -83,6 +85,7 @@ __all__ = [
     "ended_message",
     "ensure_endpoint",
     "files_of",
+    "guard_forks",
     "holds_files",
     "install_definitions",
     "is_users",
@@ -98,6 +101,7 @@ __all__ = [
     "output",
     "pack_error",
     "place_files",
+    "run_exit_handlers",
     "send_file",
     "signatures",
     "split_mailbox",

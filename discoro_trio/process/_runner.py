@@ -17,6 +17,8 @@ from ..link import ANY, Trust
 from ..wire import Control, Kind, dumps, loads
 from ._berths import Berths
 from ._definitions import NUMBER, Received
+from ._forked import call_in_thread, end_copy
+from ._forked import state as process_state
 from ._local import Local, current
 from ._outcome import Ending, Here
 from ._task_status import RemoteTaskStatus
@@ -202,6 +204,8 @@ class Runner:
                 ended = Here.returned(await running)
             except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
                 ended = _failed(local, error)
+            if process_state.forked:
+                end_copy(ended.raised)
             current.reset(token)
         self._process.end_local(local)
         del guest.running[serial]
@@ -233,7 +237,7 @@ class Runner:
         if described.is_async:
             awaitable: Awaitable[object] = described.function(*args, **kwargs)
             return awaitable
-        function = partial(described.function, *args, **kwargs)
+        function = partial(call_in_thread, partial(described.function, *args, **kwargs))
         return trio.to_thread.run_sync(function, limiter=self.threads, thread_name=local.name)
 
     async def outcome(self, local: Local, opened: Callable[[], Awaitable[object]]) -> Here:
