@@ -5,9 +5,19 @@ The map of the package: every public name, and where it is imported from when it
 
 import typing
 
-from . import _lazy, _migration
+from . import _lazy
+from ._compat import _old_programs
 
 if typing.TYPE_CHECKING:
+    from ._client import (
+        Computation,
+        ComputationNursery,
+        ComputationStatistics,
+        ProcScheduler,
+        Supervisor,
+        open_supervisor,
+    )
+    from ._cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
     from ._config import config
     from ._errors import (
         AuthenticationError,
@@ -28,19 +38,8 @@ if typing.TYPE_CHECKING:
         UnknownLocation,
         VersionMismatch,
     )
-    from ._status import CoroInfo, DiscoroStatus, Failure, NodeAllocation, NodeInfo, Status, StatusLagged
-    from ._values import Location, MonitorException
-    from .client import (
-        Computation,
-        ComputationNursery,
-        ComputationStatistics,
-        ProcScheduler,
-        Supervisor,
-        open_supervisor,
-    )
-    from .cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
-    from .monitor import HTTPServer, open_http_server
-    from .process import (
+    from ._monitor import HTTPServer, open_http_server
+    from ._process import (
         RCI,
         Channel,
         Coro,
@@ -56,6 +55,8 @@ if typing.TYPE_CHECKING:
         open_nursery,
         send_file,
     )
+    from ._status import CoroInfo, DiscoroStatus, Failure, NodeAllocation, NodeInfo, Status, StatusLagged
+    from ._values import Location, MonitorException
 
 __all__ = [
     "RCI",
@@ -140,7 +141,7 @@ _find = _lazy.importer(
         ),
         "_status": ("CoroInfo", "DiscoroStatus", "Failure", "NodeAllocation", "NodeInfo", "Status", "StatusLagged"),
         "_values": ("Location", "MonitorException"),
-        "client": (
+        "_client": (
             "Computation",
             "ComputationNursery",
             "ComputationStatistics",
@@ -148,9 +149,9 @@ _find = _lazy.importer(
             "Supervisor",
             "open_supervisor",
         ),
-        "cluster": ("Node", "Scheduler", "open_cluster", "open_node", "open_scheduler"),
-        "monitor": ("HTTPServer", "open_http_server"),
-        "process": (
+        "_cluster": ("Node", "Scheduler", "open_cluster", "open_node", "open_scheduler"),
+        "_monitor": ("HTTPServer", "open_http_server"),
+        "_process": (
             "RCI",
             "Channel",
             "Coro",
@@ -172,8 +173,8 @@ _find = _lazy.importer(
 
 def __getattr__(name: str) -> typing.Any:
     """Import a name when it is first asked for; say of one of the old system what has taken its place."""
-    if name in _migration.PACKAGE:
-        raise AttributeError(_migration.replaced("discoro", name, _migration.PACKAGE[name]))
+    if name in _old_programs.PACKAGE:
+        raise AttributeError(_old_programs.replaced("discoro", name, _old_programs.PACKAGE[name]))
     return _find(name)
 
 

@@ -1,6 +1,6 @@
 """`python -m discoro_trio`: the programs, where their scripts are not on the path."""
 
-from .cli import run_package
+from ._cli import run_package
 
 if __name__ == "__main__":
     run_package()

@@ -1,6 +1,6 @@
 """Names of a package that are imported when they are first asked for.
 
-A program waits for nothing that it does not use. The servers' template waits for less still: a server needs neither
+A program waits for nothing that it does not use. The servers' fork server waits for less still: a server needs neither
 the client nor the scheduler, and the start of a cluster is the time in which these are loaded on both sides.
 """
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from ._process import Coro
     from ._values import Location
-    from .process import Coro
 
 
 class Status(enum.Enum):

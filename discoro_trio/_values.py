@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
-    from .process import Coro
+    from ._process import Coro
 
 MAX_PORT = 65535
 

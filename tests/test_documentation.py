@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from discoro_trio.cli._discoro import discoro
-from discoro_trio.cli._node import node
+from discoro_trio._cli._discoro import discoro
+from discoro_trio._cli._node import node
 
 pytestmark = pytest.mark.example
 

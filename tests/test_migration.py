@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import discoro_trio as discoro
-from discoro_trio import _migration as migration
+from discoro_trio._compat import _old_programs as migration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -20,8 +20,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import Location
-from discoro_trio.cluster import FOLDER_PREFIX
-from discoro_trio.wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
+from discoro_trio._cluster import FOLDER_PREFIX
+from discoro_trio._wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
 from tests.cli.programs import free_udp_port
 
 if TYPE_CHECKING:

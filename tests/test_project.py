@@ -114,7 +114,7 @@ def test_imports_are_counted_by_layer_however_they_are_written(tmp_path: Path) -
         tmp_path,
         "discoro_trio/link/_link.py",
         "from ..wire import Frame\nfrom .. import wire\nfrom .._values import Location\n"
-        "from ._other import x\nimport discoro_trio.wire._frames\n",
+        "from ._other import x\nimport discoro_trio._wire._frames\n",
     )
     counts = structure.imports_by_layer(structure.read_sources(tmp_path))
     assert counts == {"leaves": {}, "link": {"wire": 3, "leaves": 1}}

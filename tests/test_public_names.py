@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import discoro_trio
-from discoro_trio import cluster, link, process, wire
+from discoro_trio import _cluster, _link, _process, _wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,24 +111,33 @@ def test_every_public_name_has_documentation_of_its_own(name: str) -> None:
 
 LATER = tuple(
     f"discoro_trio.{name}"
-    for name in ("client", "cluster._node", "cluster._open", "cluster._scheduler", "link", "monitor", "process", "wire")
+    for name in (
+        "client",
+        "_cluster._node",
+        "_cluster._open",
+        "_cluster._scheduler",
+        "_link",
+        "monitor",
+        "_process",
+        "_wire",
+    )
 )
-"""What the start of a cluster loads while the servers' template starts, or never."""
+"""What the start of a cluster loads while the servers' fork server starts, or never."""
 
 
 NOT_FOR_SERVERS = tuple(
     f"discoro_trio.{name}"
     for name in (
         "_status",
-        "cluster._control_groups",
-        "cluster._facts",
-        "cluster._seat",
-        "link._discovery",
-        "link._options",
-        "link._secret",
+        "_cluster._control_groups",
+        "_cluster._facts",
+        "_cluster._slot",
+        "_link._discovery",
+        "_link._options",
+        "_link._secret",
         "monitor",
-        "process._open",
-        "wire._beacon",
+        "_process._open",
+        "_wire._beacon",
     )
 )
 
@@ -137,9 +146,12 @@ NOT_FOR_SERVERS = tuple(
     ("code", "unwanted"),
     [
         ("from discoro_trio import open_cluster", (*HEAVY, *LATER)),
-        ("import discoro_trio.cluster._template, discoro_trio.cluster._server", (*HEAVY, *LATER[:4], *NOT_FOR_SERVERS)),
+        (
+            "import discoro_trio._cluster.fork_server._fork_server, discoro_trio._cluster.server._server",
+            (*HEAVY, *LATER[:4], *NOT_FOR_SERVERS),
+        ),
     ],
-    ids=["a program that opens a cluster", "the template"],
+    ids=["a program that opens a cluster", "the fork server"],
 )
 def test_nothing_is_imported_that_the_start_would_wait_for(code: str, unwanted: tuple[str, ...]) -> None:
     program = f"import discoro_trio, sys; {code}; print([name for name in {unwanted!r} if name in sys.modules])"
@@ -156,14 +168,14 @@ async def main():
     async with discoro.open_cluster(servers=1), discoro.Computation([modules]).schedule() as computation:
         return await computation.run_result(modules)
 there = trio.run(main)
-code = "import discoro_trio.cluster._template, discoro_trio.cluster._server, sys; print(*sys.modules)"
+code = "import discoro_trio._cluster._fork_server, discoro_trio._cluster.server._server, sys; print(*sys.modules)"
 print(sorted(there - {*subprocess.check_output([sys.executable, "-c", code], text=True).split()}))
 """
 
 
 def test_a_server_imports_nothing_before_its_first_job() -> None:
     done = subprocess.run([sys.executable, "-c", FIRST_JOB], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]", "the template, from which all servers are forked, should have imported it"
+    assert done.stdout.strip() == "[]", "the fork server, from which all servers are forked, should have imported it"
 
 
 def test_names_are_listed_before_they_are_imported() -> None:
@@ -173,7 +185,7 @@ def test_names_are_listed_before_they_are_imported() -> None:
 
 
 def test_a_name_that_there_is_not_is_refused_by_each_package() -> None:
-    for package in (discoro_trio, cluster, link, process, wire):
+    for package in (discoro_trio, _cluster, _link, _process, _wire):
         with pytest.raises(AttributeError, match=f"{package.__name__}.*no attribute 'nonsense'"):
             _ = package.nonsense
 

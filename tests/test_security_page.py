@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from discoro_trio import config
-from discoro_trio.cli._discoro import discoro
-from discoro_trio.cli._node import node
+from discoro_trio._cli._discoro import discoro
+from discoro_trio._cli._node import node
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

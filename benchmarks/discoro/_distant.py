@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import ANY, current_endpoint, main_address
-from discoro_trio.link._sharing import SharedAccepted, SharedOffer
+from discoro_trio._link import ANY, current_endpoint, main_address
+from discoro_trio._link.shared_memory._sharing import SharedAccepted, SharedOffer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from discoro_trio.link import Link
-    from discoro_trio.wire import Control
+    from discoro_trio._link import Link
+    from discoro_trio._wire import Control
 
 PORTS = (51391, 51392)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from discoro_trio.client._placement import Placement
+from discoro_trio._client._load_balancer import LoadBalancer
 
 SERVERS_A_NODE = 10
 JOBS_A_SERVER = 2
@@ -14,7 +14,7 @@ ROUND = 1000
 
 def seconds_a_job(servers: int, *, seconds: float) -> float:
     """Return the seconds of placing one coroutine and of noting the end of the oldest one."""
-    placement = Placement()
+    placement = LoadBalancer()
     for number in range(servers):
         placement.add(b"node %d" % (number // SERVERS_A_NODE), b"server %d" % number)
     running: deque[bytes] = deque()
@@ -29,7 +29,7 @@ def seconds_a_job(servers: int, *, seconds: float) -> float:
     return passed / count
 
 
-def _place(placement: Placement) -> bytes:
+def _place(placement: LoadBalancer) -> bytes:
     server = placement.least()
     assert server is not None
     placement.change(server, 1)

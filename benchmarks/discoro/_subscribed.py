@@ -11,7 +11,7 @@ import trio
 from benchmarks._scale import WARM_UP
 from benchmarks.discoro._account import Account
 from benchmarks.discoro._endless import open_jobs
-from discoro_trio.client import _server, _session
+from discoro_trio._client import _server, _session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,7 +9,7 @@ import trio
 from benchmarks.discoro._account import Account
 from benchmarks.discoro._endless import open_jobs
 from benchmarks.discoro._watched import open_browsers
-from discoro_trio.client._journal import Journal
+from discoro_trio._client._journal import Journal
 
 LONGER = 4
 """It goes on so many times as long as other figures do: most of what it costs comes four times a second."""
@@ -24,7 +24,7 @@ def measure(seconds: float) -> float:
     """
 
     async def main() -> float:
-        account = Account("discoro_trio.monitor")
+        account = Account("discoro_trio._monitor")
         async with open_jobs() as jobs, open_browsers() as browsers:
             with account.charging((Journal, "begin"), (Journal, "end")):
                 async with browsers.watching(jobs.computation):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     import discoro_trio as discoro
-    from discoro_trio.cluster import Event
+    from discoro_trio._cluster import Event
 
 
 READER = "reader of status"

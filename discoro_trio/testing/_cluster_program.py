@@ -9,8 +9,8 @@ import sys
 
 import trio
 
-from ..cluster import open_cluster
-from ..process import open_endpoint
+from .._cluster import open_cluster
+from .._process import open_endpoint
 
 
 async def _serve(servers: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..link import losses_left
+from .._link import losses_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ def lose_messages(**counts: int) -> Iterator[dict[str, int]]:
     """Lose the first requests or replies of some kinds that this process sends while the block lasts.
 
     Args:
-        counts: How many of each, by the names of the messages in `discoro_trio.cluster.messages` and elsewhere.
+        counts: How many of each, by the names of the messages in `discoro_trio._cluster.messages` and elsewhere.
 
     Yields:
         How many of each are still to be lost.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..process import open_endpoint
+from .._process import open_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

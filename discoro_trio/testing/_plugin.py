@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .._cluster import open_cluster
 from .._values import Location
-from ..cluster import open_cluster
 from ._module_cluster import ModuleCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from ..cluster import Scheduler
+    from .._cluster import Scheduler
 
 _OPTION = "discoro_servers"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from discoro_trio.monitor._rows import SAMPLE_SECONDS, Coroutine
+from discoro_trio._monitor._rows import SAMPLE_SECONDS, CoroutineRow
 from tests.browser.driver import chromium
 from tests.monitor.made_up import NAMES, make_model
 from tests.monitor.served import TOKEN, serve
@@ -22,7 +22,7 @@ from tests.monitor.served import TOKEN, serve
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from discoro_trio.monitor._model import Model
+    from discoro_trio._monitor._model import Model
 
 FOLDER = Path(__file__).parents[1] / "_static" / "monitor"
 VIEWS = {
@@ -85,7 +85,7 @@ async def work_on(model: Model) -> None:
     for number, name, server in zip(count(), cycle(NAMES[:5]), cycle(servers), strict=False):
         now = time.time()
         model.finished(f"short{number - len(servers)}", "done", now)
-        model.created(Coroutine(f"short{number}", name, server, now, args=(number,), handle=Target()))
+        model.created(CoroutineRow(f"short{number}", name, server, now, args=(number,), handle=Target()))
         await trio.sleep(PAUSE)
 
 

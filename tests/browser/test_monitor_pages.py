@@ -12,8 +12,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import Location
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._rows import Coroutine
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._rows import CoroutineRow
 from discoro_trio.testing import open_fault_proxy
 from tests.monitor.made_up import NAMES, add_nodes, coroutines, make_model
 from tests.monitor.served import TOKEN, Served, serve
@@ -93,7 +93,7 @@ async def test_two_browsers_agree_within_a_second() -> None:
 
     def add() -> None:
         for number in range(7):
-            model.created(Coroutine(f"new{number}", "new", "10.0.0.11:51350", time.time()))
+            model.created(CoroutineRow(f"new{number}", "new", "10.0.0.11:51350", time.time()))
 
     def look() -> None:
         with chromium(served.url) as (context, _):
@@ -173,7 +173,7 @@ async def test_links_lead_from_the_cluster_to_a_node_to_a_server_and_back() -> N
 async def test_hostile_names_are_shown_as_text() -> None:
     model = make_model(time.time(), nodes=2, running=5)
     now = time.time()
-    model.created(Coroutine("h", HOSTILE, "10.0.0.11:51350", now, args=(HOSTILE,)))
+    model.created(CoroutineRow("h", HOSTILE, "10.0.0.11:51350", now, args=(HOSTILE,)))
     model.node("10.0.0.11", name=HOSTILE, platform=HOSTILE)
     model.output(now, "10.0.0.11:51350", "print", HOSTILE)
     model.computation("h", name=HOSTILE, owner=HOSTILE, state="running")
@@ -388,7 +388,7 @@ async def test_after_half_a_minute_without_a_network_a_page_has_said_so_and_has_
         model.node("10.0.0.11", name="meanwhile")
         model.node_left("10.0.0.13", "disconnected")
         for number in range(7):
-            model.created(Coroutine(f"new{number}", "new", "10.0.0.12:51350", time.time()))
+            model.created(CoroutineRow(f"new{number}", "new", "10.0.0.12:51350", time.time()))
 
     def look(url: str, proxy: FaultProxy) -> None:
         with chromium(url) as (context, strict):

@@ -6,7 +6,7 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from discoro_trio.cli._doctor import (
+from discoro_trio._cli._doctor import (
     BAD,
     GOOD,
     WARNING,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from discoro_trio.cli._discoro import discoro
-from discoro_trio.cli._node import node
+from discoro_trio._cli._discoro import discoro
+from discoro_trio._cli._node import node
 
 PAGE = Path(__file__).parents[2] / "docs" / "programs.md"
 OF_OTHERS = {"--now", "--no-deps", "--rm", "--network", "--user", "--memory", "--pids-limit", "--help"}

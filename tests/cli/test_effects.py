@@ -121,7 +121,7 @@ def test_a_shell_is_given_the_names_that_begin_with_what_was_typed(
     name: str, function: str, typed: str, offered: str
 ) -> None:
     asked = {f"_{name.upper()}_COMPLETE": "bash_complete", "COMP_WORDS": f"{name} {typed}", "COMP_CWORD": "1"}
-    program = f"from discoro_trio.cli import {function}; {function}()"
+    program = f"from discoro_trio._cli import {function}; {function}()"
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment(**asked)
     )

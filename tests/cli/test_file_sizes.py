@@ -9,13 +9,13 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.client._session import SetUp
+from discoro_trio._client._session import SetUp
 from tests.cli.programs import SECRET, free_udp_port, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.cluster import messages
+    from discoro_trio._cluster import messages
     from tests.cli.programs import Program
 
 pytestmark = pytest.mark.program

@@ -26,7 +26,7 @@ class Interrupted:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupted())
-from discoro_trio.cli import run_package
+from discoro_trio._cli import run_package
 run_package(sys.argv[2:])
 """
 
@@ -44,7 +44,7 @@ def interrupted(folder: Path, module: str, *arguments: str) -> subprocess.Comple
 
 
 @pytest.mark.fault("F23")
-@pytest.mark.parametrize("module", ["attr", "trio", "click", "discoro_trio.cli._main"])
+@pytest.mark.parametrize("module", ["attr", "trio", "click", "discoro_trio._cli._main"])
 @pytest.mark.parametrize("arguments", [("node",), ("monitor", "127.0.0.1:1")], ids=" ".join)
 def test_ctrl_c_during_the_imports_of_a_program_ends_it_without_a_word(
     arguments: tuple[str, ...], module: str, tmp_path: Path

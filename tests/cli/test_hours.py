@@ -23,7 +23,7 @@ NODE = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from discoro_trio.cli import _hours, _node, run_node
+from discoro_trio._cli import _hours, _node, run_node
 
 clock = Path(sys.argv[1])
 _hours.now = _node.now = lambda: datetime.fromisoformat(clock.read_text()).astimezone()

@@ -46,7 +46,7 @@ async def test_an_idle_node_with_two_servers_and_a_scheduler_use_less_than_a_hun
         assert [row["servers"] for row in json.loads((await output("status", place, "--json")).stdout)["nodes"]] == [2]
         own = [psutil.Process(program.process.pid) for program in (scheduler, node)]
         processes = own + own[1].children(recursive=True)
-        assert len(processes) == 5  # with the template
+        assert len(processes) == 5  # with the fork server
         memory, began, used = [], trio.current_time(), seconds_used(processes)
         for _ in range(MINUTES):
             await trio.sleep(60)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from discoro_trio import config
-from discoro_trio.cli import run_discoro, run_node, run_package
-from discoro_trio.cli._discoro import discoro
-from discoro_trio.cli._hours import Hours
-from discoro_trio.cli._node import node
-from discoro_trio.link import pauses
+from discoro_trio._cli import run_discoro, run_node, run_package
+from discoro_trio._cli._discoro import discoro
+from discoro_trio._cli._hours import Hours
+from discoro_trio._cli._node import node
+from discoro_trio._link import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ import trio
 import trustme
 
 import discoro_trio as discoro
-from discoro_trio.wire import PROTOCOL_VERSION
+from discoro_trio._wire import PROTOCOL_VERSION
 from tests.cli.programs import SECRET, environment, free_udp_port, output, running
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ CLIENT = """
 import sys, time, trio
 from types import SimpleNamespace
 import discoro_trio as discoro
-import discoro_trio.link._endpoint as endpoint
-import discoro_trio.wire._handshake as handshake
+import discoro_trio._link._endpoint as endpoint
+import discoro_trio._wire._handshake as handshake
 
 CHANGE
 
@@ -421,10 +421,10 @@ async def test_the_servers_of_a_node_that_is_stopped_end_themselves_and_others_c
 
 
 async def servers_of(node: Program) -> list[psutil.Process]:
-    """Wait until a node has servers, which its template has started, and give them."""
+    """Wait until a node has servers, which its fork server has started, and give them."""
     while True:
-        templates = psutil.Process(node.process.pid).children()
-        servers = [server for template in templates for server in template.children() if lives(server)]
+        fork_servers = psutil.Process(node.process.pid).children()
+        servers = [server for fork_server in fork_servers for server in fork_server.children() if lives(server)]
         if servers:
             return servers
         await trio.sleep(0.02)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import secret_file as files
+from discoro_trio._link import secret_file as files
 from tests.cli.programs import free_udp_port, output, running
 
 if TYPE_CHECKING:

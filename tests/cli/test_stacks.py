@@ -10,9 +10,9 @@ import trio
 from rich.console import Console
 
 import discoro_trio as discoro
-from discoro_trio.cli._tree import stuck, tree_of
-from discoro_trio.cluster import ProcessStacks
-from discoro_trio.process import MESSAGE, ROOM, Picture, TaskPicture, ThreadPicture
+from discoro_trio._cli._tree import stuck, tree_of
+from discoro_trio._cluster import ProcessStacks
+from discoro_trio._process import MESSAGE, ROOM, ProcessDump, TaskDump, ThreadDump
 from tests.cli.programs import SECRET, free_udp_port, output, running
 
 pytestmark = pytest.mark.program
@@ -57,8 +57,8 @@ async def test_without_a_scheduler_the_command_says_so() -> None:
     assert shown.stderr.count(b"\n") == 1
 
 
-def task(name: str, target: str = "", waits: str = ROOM) -> TaskPicture:
-    return TaskPicture(-1, "nursery 1", name, name, True, [], waits, target, target)  # noqa: FBT003 - a field
+def task(name: str, target: str = "", waits: str = ROOM) -> TaskDump:
+    return TaskDump(-1, "nursery 1", name, name, True, [], waits, target, target)  # noqa: FBT003 - a field
 
 
 def test_a_circle_and_those_who_wait_for_it_are_stuck_and_a_row_that_ends_at_one_who_receives_is_not() -> None:
@@ -72,11 +72,11 @@ def test_a_circle_and_those_who_wait_for_it_are_stuck_and_a_row_that_ends_at_one
 
 def test_the_tree_shows_nurseries_threads_silent_servers_and_no_control_characters() -> None:
     tasks = [
-        TaskPicture(-1, "nursery 1", "[red]top\x1b[2J", "id-1", begins=True, stack=["a.py:1 in f"]),
-        TaskPicture(0, "nursery 1", "below", "id-1", begins=False, stack=["a.py:2 in g"]),
-        TaskPicture(7, "nursery 1", "astray", "", begins=False, stack=[]),
+        TaskDump(-1, "nursery 1", "[red]top\x1b[2J", "id-1", begins=True, stack=["a.py:1 in f"]),
+        TaskDump(0, "nursery 1", "below", "id-1", begins=False, stack=["a.py:2 in g"]),
+        TaskDump(7, "nursery 1", "astray", "", begins=False, stack=[]),
     ]
-    picture = Picture(5, "python x.py", tasks, 3, [ThreadPicture("plain", ["b.py:1 in h"])])
+    picture = ProcessDump(5, "python x.py", tasks, 3, [ThreadDump("plain", ["b.py:1 in h"])])
     client = ProcessStacks(b"c", b"", ["client"], "host", "h:1", picture, [], [])
     silent = ProcessStacks(b"s", b"n", ["server"], "host server 1", "h:2", None, ["c.py:3 in busy"], ["work"])
     console = Console(width=200, file=io.StringIO())

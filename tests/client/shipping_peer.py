@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import discoro_trio
-from discoro_trio.client._components import pack
-from discoro_trio.process._transported import unpack_error
-from discoro_trio.wire._codec import dumps, loads
-from discoro_trio.wire._package import encode_package
-from discoro_trio.wire._shipped import close_shipped, open_shipped
+from discoro_trio._shipping._codec import dumps, loads
+from discoro_trio._shipping._components import pack
+from discoro_trio._shipping._errors_in_transit import unpack_error
+from discoro_trio._shipping._package import encode_package
+from discoro_trio._shipping._shipped import close_shipped, open_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,10 +15,10 @@ from typing import Any
 del sys.path[0]
 sys.path.insert(0, sys.argv[1])
 
-from discoro_trio.process._installed import install_definitions, place_files, write_tree  # noqa: E402
-from discoro_trio.process._transported import pack_error  # noqa: E402
-from discoro_trio.wire._codec import dumps, loads  # noqa: E402
-from discoro_trio.wire._package import decode_package_untrusted  # noqa: E402
+from discoro_trio._shipping._codec import dumps, loads  # noqa: E402
+from discoro_trio._shipping._errors_in_transit import pack_error  # noqa: E402
+from discoro_trio._shipping._installation import install_definitions, place_files, write_tree  # noqa: E402
+from discoro_trio._shipping._package import decode_package_untrusted  # noqa: E402
 
 sys.path.remove(sys.argv[1])
 PLACE = sys.argv[2]

@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from discoro_trio.client._again import Again
-from discoro_trio.client._placement import Placement
-from discoro_trio.process import Call, Ending, Here, Started
+from discoro_trio._client._load_balancer import LoadBalancer
+from discoro_trio._client._refused_starts import RefusedStarts
+from discoro_trio._process import Call, Ending, LocalOutcome, Submission
 
 
 def job(value: int) -> int:
@@ -25,12 +25,12 @@ class Host:
         self.name = name
         self.link = SimpleNamespace(lost=False)
         self.owner: Any = None
-        self.started: dict[int, Started] = {}
+        self.started: dict[int, Submission] = {}
 
-    def start(self, _function: object, call: Call, **_: bool) -> Started:
+    def start(self, _function: object, call: Call, **_: bool) -> Submission:
         serial = len(self.started) + 1
         host: Any = self
-        started = self.started[serial] = Started(self.name, serial, call.name, host)
+        started = self.started[serial] = Submission(self.name, serial, call.name, host)
         return started
 
 
@@ -38,7 +38,7 @@ class Session:
     """As much of a session as is needed."""
 
     def __init__(self) -> None:
-        self.placement = Placement()
+        self.load_balancer = LoadBalancer()
         self.records = SimpleNamespace(keep=lambda _: None)
         self.servers: dict[bytes, Any] = {}
         self._changed = trio.lowlevel.ParkingLot()
@@ -46,7 +46,7 @@ class Session:
     def add(self, name: bytes) -> Host:
         host = Host(name)
         self.servers[name] = SimpleNamespace(server_id=name, host=host)
-        self.placement.add(b"node", name)
+        self.load_balancer.add(b"node", name)
         self._changed.unpark_all()
         return host
 
@@ -61,7 +61,7 @@ class Session:
 async def test_the_record_moves_to_another_server_and_gets_its_outcome_from_there() -> None:
     async with trio.open_nursery() as nursery:
         session: Any = Session()
-        again = Again(session, nursery)
+        again = RefusedStarts(session, nursery)
         closed: Any = Host(b"closed")
         call = Call(job, (1,), {}, None)
         started = closed.start(job, call, acknowledge=False)
@@ -73,8 +73,8 @@ async def test_the_record_moves_to_another_server_and_gets_its_outcome_from_ther
         await trio.testing.wait_all_tasks_blocked()
         assert (before, closed.started) == (None, {})
         assert other.started == {1: started}
-        assert (started.home, started.serial, session.placement.load(b"other")) == (b"other", 1, 1)
-        started.end(Here.returned(1))
+        assert (started.home, started.serial, session.load_balancer.load(b"other")) == (b"other", 1, 1)
+        started.end(LocalOutcome.returned(1))
         again.cancelled(started, "too late")
         assert started.outcome is not None
         assert started.outcome.ending is Ending.VALUE
@@ -83,7 +83,7 @@ async def test_the_record_moves_to_another_server_and_gets_its_outcome_from_ther
 async def test_one_that_is_cancelled_between_two_servers_ends_there() -> None:
     async with trio.open_nursery() as nursery:
         session: Any = Session()
-        again = Again(session, nursery)
+        again = RefusedStarts(session, nursery)
         closed: Any = Host(b"closed")
         call = Call(job, (1,), {}, None)
         started = closed.start(job, call, acknowledge=False)

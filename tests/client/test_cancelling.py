@@ -31,8 +31,8 @@ async def wait_for_file(path: str) -> None:
 
 async def running_here(*, coro: discoro.Coro[list[str]]) -> list[str]:
     """Name the coroutines of this server, but for this one, that still have a task."""
-    from discoro_trio.process import current_process  # noqa: PLC0415 - at the server
-    from discoro_trio.process._berths import IDLE  # noqa: PLC0415
+    from discoro_trio._process import current_process  # noqa: PLC0415 - at the server
+    from discoro_trio._process.execution._task_pool import IDLE  # noqa: PLC0415
 
     runner = current_process().runner.nursery
     assert runner is not None

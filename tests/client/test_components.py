@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from discoro_trio import DiscoroError, NotPicklable
-from discoro_trio.client._components import check_components, pack
+from discoro_trio._shipping._components import check_components, pack
 
 from . import shipped_things as things
 from .shipping_peer import PLACE, ROOT, Peer

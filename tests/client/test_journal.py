@@ -9,13 +9,13 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.client._journal import MOST_SHORT
-from discoro_trio.process import Ending
+from discoro_trio._client._journal import MOST_SHORT
+from discoro_trio._process import Ending
 
 from .clusters import open_computation
 
 if TYPE_CHECKING:
-    from discoro_trio.client import Look
+    from discoro_trio._client import Look
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 

@@ -1,4 +1,4 @@
-"""Servers, templates and nodes that die under a computation."""
+"""Servers, fork servers and nodes that die under a computation."""
 
 from __future__ import annotations
 
@@ -94,15 +94,15 @@ async def test_a_send_to_a_lost_coroutine_raises() -> None:
 
 
 @pytest.mark.fault("F27")
-async def test_after_the_template_is_killed_there_are_new_servers_within_3_s() -> None:
+async def test_after_the_fork_server_is_killed_there_are_new_servers_within_3_s() -> None:
     async with open_computation([write_and_wait]) as computation, discoro.open_coro() as client:
         victim = await computation.run(write_and_wait, client)
         server = psutil.Process(await client.receive())
-        template = server.parent()
-        assert template is not None
-        assert template.ppid() == os.getpid()
-        siblings = template.children()
-        template.kill()
+        fork_server = server.parent()
+        assert fork_server is not None
+        assert fork_server.ppid() == os.getpid()
+        siblings = fork_server.children()
+        fork_server.kill()
         with trio.fail_after(3):
             with pytest.raises(discoro.ServerLost) as caught:
                 await victim.result()

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import discoro_trio as discoro
-from discoro_trio.client import _starting
+from discoro_trio._client import _starting
 
 from .clusters import open_computation, run_script
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import discoro_trio as discoro
-from discoro_trio.client._map import shortened
-from discoro_trio.client._progress import Counts
+from discoro_trio._client._map import shortened
+from discoro_trio._client._progress import Counts
 
 from .clusters import Program, environment, open_computation
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from discoro_trio.client import ComputationNursery
+    from discoro_trio._client import ComputationNursery
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"),

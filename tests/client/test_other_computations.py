@@ -9,10 +9,10 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import Trust
-from discoro_trio.process import current_process
-from discoro_trio.process._tickets import Introduce
-from discoro_trio.wire import Credential
+from discoro_trio._link import Trust
+from discoro_trio._process import current_process
+from discoro_trio._process.naming._introductions import Introduce
+from discoro_trio._wire import Credential
 
 SECONDS = 30
 

@@ -14,14 +14,14 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.client._output import Display
-from discoro_trio.link import Link
-from discoro_trio.process import current_process
+from discoro_trio._client._output import Display
+from discoro_trio._link import Link
+from discoro_trio._process import current_process
 
 from .clusters import open_computation
 
 if TYPE_CHECKING:
-    from discoro_trio.client._output import Line
+    from discoro_trio._client._output import Line
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"),

@@ -30,15 +30,15 @@ def shown_by_ps(pid: int, column: str) -> str:
     return done.stdout.strip()
 
 
-async def test_servers_and_their_template_are_shown_with_what_they_are() -> None:
+async def test_servers_and_their_fork_server_are_shown_with_what_they_are() -> None:
     async with open_computation([of_main_thread], servers=2) as computation:
         for rcoro in await computation.run_servers(of_main_thread):
             pid, thread = await rcoro.result()
             assert thread.endswith(f"at {rcoro.location}")
             assert shown_by_ps(pid, "comm") == "discoro-server"
             assert shown_by_ps(pid, "args") == f"discoro-server {thread}"
-            template = psutil.Process(pid).ppid()
-            assert shown_by_ps(template, "args") == "discoro-template"
+            fork_server = psutil.Process(pid).ppid()
+            assert shown_by_ps(fork_server, "args") == "discoro-template"
 
 
 async def test_the_thread_of_a_plain_function_has_the_name_of_its_coroutine() -> None:

@@ -13,19 +13,19 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cli._tree import stuck
-from discoro_trio.cluster import AskStacks, StacksAre
-from discoro_trio.cluster._stack_dump import users_frames
-from discoro_trio.cluster._stacks import AskServers
-from discoro_trio.link import answered, current_endpoint
-from discoro_trio.process import END, MESSAGE, THREAD, AskPicture, TaskPicture, Wanted, current_process
+from discoro_trio._cli._tree import stuck
+from discoro_trio._cluster import AskStacks, StacksAre
+from discoro_trio._cluster.scheduler._stacks import AskServers
+from discoro_trio._cluster.server._stack_dump import users_frames
+from discoro_trio._link import answered, current_endpoint
+from discoro_trio._process import END, MESSAGE, THREAD, AskDump, TaskDump, Wanted, current_process
 from tests.client.clusters import until_servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from discoro_trio.cluster import ProcessStacks
+    from discoro_trio._cluster import ProcessStacks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
@@ -77,7 +77,7 @@ async def pid_of_server() -> int:
 async def ask_the_others(node_id: bytes, client_id: bytes) -> list[str]:
     """Ask node and client for what only those may see who know the secret."""
     refusals = []
-    for process_id, question in ((node_id, AskServers(Wanted())), (client_id, AskPicture(Wanted()))):
+    for process_id, question in ((node_id, AskServers(Wanted())), (client_id, AskDump(Wanted()))):
         try:
             await current_process().endpoint.links[process_id].request(question)
         except discoro.ProtocolError as error:
@@ -115,7 +115,7 @@ async def until_all_answer(**wanted: Any) -> list[ProcessStacks]:
     return found
 
 
-async def tasks_until(name: str, waits: str, **wanted: Any) -> list[TaskPicture]:
+async def tasks_until(name: str, waits: str, **wanted: Any) -> list[TaskDump]:
     """Look until some coroutine of a name waits for something; give all tasks."""
     while True:
         tasks = tasks_of(await stacks(**wanted))
@@ -124,7 +124,7 @@ async def tasks_until(name: str, waits: str, **wanted: Any) -> list[TaskPicture]
         await trio.sleep(0.01)
 
 
-def tasks_of(processes: list[ProcessStacks]) -> list[TaskPicture]:
+def tasks_of(processes: list[ProcessStacks]) -> list[TaskDump]:
     return [task for one in processes if one.picture is not None for task in one.picture.tasks]
 
 

@@ -12,15 +12,15 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import DiscoroStatus, MonitorException, Status, StatusLagged
-from discoro_trio.cluster import ClusterStatus, ComputationStatus, status_as_json, status_as_table, status_from_json
-from discoro_trio.process import Call
+from discoro_trio._cluster import ClusterStatus, ComputationStatus, status_as_json, status_as_table, status_from_json
+from discoro_trio._process import Call
 
 from .clusters import open_computation, until_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from discoro_trio.cluster import Event
+    from discoro_trio._cluster import Event
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 

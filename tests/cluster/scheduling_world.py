@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from discoro_trio._cluster._facts import ComputationRequest, Freed, NodeFacts, Over, QueueEntry, Resources
+from discoro_trio._cluster.node._holding import Holding, Terms
+from discoro_trio._cluster.scheduler._allotment import Rules
+from discoro_trio._cluster.scheduler._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
+from discoro_trio._cluster.scheduler._scheduling import Scheduling
 from discoro_trio._config import PULSES
-from discoro_trio.cluster._allotment import Rules
-from discoro_trio.cluster._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
-from discoro_trio.cluster._facts import Freed, NodeFacts, Over, Resources, Submission, Ticket
-from discoro_trio.cluster._holding import Holding, Terms
-from discoro_trio.cluster._scheduling import Scheduling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from discoro_trio.cluster._effects import Effect
+    from discoro_trio._cluster.scheduler._effects import Effect
 
 PULSE = 10.0
 
@@ -40,14 +40,14 @@ class Node:
     @property
     def facts(self) -> NodeFacts:
         return NodeFacts(
-            self.node_id, self.node_id.decode(), self.node_id.decode(), 1, len(self.holding.seats), "Linux"
+            self.node_id, self.node_id.decode(), self.node_id.decode(), 1, len(self.holding.slots), "Linux"
         )
 
 
 @attrs.define(eq=False)
 class Client:
-    submission: Submission
-    ticket: Ticket
+    submission: ComputationRequest
+    queue_entry: QueueEntry
     running: bool = False
     over: bool = False
     discarded: bool = False
@@ -122,7 +122,7 @@ class World:
     def _check_that_nobody_is_overtaken(self, client: Client) -> None:
         waiting = {claim.computation for claim in self.state.claims if not claim.running}
         for other in self.clients.values():
-            if other.submission.computation in waiting and other.ticket < client.ticket:
+            if other.submission.computation in waiting and other.queue_entry < client.queue_entry:
                 assert not self.overlap(other, client), "one that waits was overtaken"
 
     def overlap(self, one: Client, other: Client) -> bool:
@@ -145,7 +145,7 @@ class World:
             effect.computation,
             effect.client_id,
             effect.name,
-            effect.ticket,
+            effect.queue_entry,
             effect.key,
             effect.servers,
             effect.zombie_period,
@@ -213,26 +213,26 @@ class World:
         holding = node.holding
         for computation in holding.unattended(self.now):
             self.end_lease(node, computation, Over.CLIENT)
-        for seat in holding.idle(self.now):
-            lease = holding.holder(seat)
+        for slot in holding.idle(self.now):
+            lease = holding.holder(slot)
             assert lease is not None
-            holding.vacated(seat)
+            holding.vacated(slot)
             freed = Freed(lease.terms.computation, 1, Over.IDLE, holding.free)
             self._say(node, lambda freed=freed: self.state.freed(self.now, node.node_id, freed))  # type: ignore[misc]
 
     # --- clients
 
-    def submit(self, submission: Submission) -> Client:
-        client = self.clients[submission.computation] = Client(submission, Ticket(2**60, 0))
-        client.ticket, effects = self.state.submitted(self.now, submission)
+    def submit(self, submission: ComputationRequest) -> Client:
+        client = self.clients[submission.computation] = Client(submission, QueueEntry(2**60, 0))
+        client.queue_entry, effects = self.state.submitted(self.now, submission)
         self.act(effects)
         return client
 
     def come_back(self, client: Client) -> None:
         """A client finds the scheduler again and shows its ticket."""
-        again = msgspec.structs.replace(client.submission, ticket=client.ticket, running=client.running)
+        again = msgspec.structs.replace(client.submission, queue_entry=client.queue_entry, running=client.running)
         client.running = False
-        client.ticket, effects = self.state.submitted(self.now, again)
+        client.queue_entry, effects = self.state.submitted(self.now, again)
         self.act(effects)
 
     def attend(self, client: Client) -> None:
@@ -241,8 +241,8 @@ class World:
             lease = node.holding.leases.get(client.submission.computation)
             if lease is not None and node.node_id in client.leased and not lease.attended:
                 lease.attended = True
-                for seat in lease.seats:
-                    node.holding.activity(self.now, seat, busy=False)
+                for slot in lease.slots:
+                    node.holding.activity(self.now, slot, busy=False)
 
     def close(self, client: Client) -> None:
         """A client closes its computation: first at the nodes, then at the scheduler."""

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from discoro_trio import PeerDisconnected, config
-from discoro_trio.cluster._blocked import Checkups
-from discoro_trio.link import Done
+from discoro_trio._cluster.node._unresponsive import Checkups
+from discoro_trio._link import Done
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discoro_trio.cluster._control_groups import (
+from discoro_trio._cluster.isolation._control_groups import (
     Group,
     excess,
     groups_here,
@@ -16,8 +16,8 @@ from discoro_trio.cluster._control_groups import (
     settings,
     usable_groups,
 )
-from discoro_trio.cluster._limits import Limits
-from discoro_trio.link import OptionError
+from discoro_trio._cluster.isolation._limits import Limits
+from discoro_trio._link import OptionError
 
 BOTH = frozenset({"memory", "pids"})
 LIMITS = Limits(max_memory=1000, max_processes=50)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from discoro_trio.cluster._fork_output import OutputPipe
+from discoro_trio._cluster.fork_server._server_output import OutputPipe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from discoro_trio.cluster._facts import Ticket
-from discoro_trio.cluster._holding import Holding, Terms
+from discoro_trio._cluster._facts import QueueEntry
+from discoro_trio._cluster.node._holding import Holding, Terms
 
 TERMS = Terms(
     computation=b"computation",
     client_id=b"client",
     name="lease",
-    ticket=Ticket(1, 1),
+    queue_entry=QueueEntry(1, 1),
     key=b"key",
     servers=1,
     zombie_period=0.0,

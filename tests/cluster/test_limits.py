@@ -9,8 +9,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cluster._limits import Limits, check_limits
-from discoro_trio.link import OptionError
+from discoro_trio._cluster.isolation._limits import Limits, check_limits
+from discoro_trio._link import OptionError
 from tests.test_ports import SECRET, UDP_PORT, running
 
 if TYPE_CHECKING:

@@ -13,19 +13,19 @@ import trio.lowlevel
 import trio.testing
 
 import discoro_trio as discoro
-from discoro_trio.cluster import _seat
-from discoro_trio.cluster._forks import Template
-from discoro_trio.cluster._lease_ends import LeaseEnds
-from discoro_trio.cluster._seat import Seat
-from discoro_trio.link import OptionError, current
-from discoro_trio.process._current import process_var
+from discoro_trio._cluster.fork_server._client import ForkServer
+from discoro_trio._cluster.node import _server_slot
+from discoro_trio._cluster.node._lease_ends import LeaseEnds
+from discoro_trio._cluster.node._server_slot import ServerSlot
+from discoro_trio._link import OptionError, current
+from discoro_trio._process._current import process_var
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from discoro_trio.cluster._forks import ServerProcess
+    from discoro_trio._cluster.fork_server._client import ServerProcess
 
 LOCAL: dict[str, Any] = {"ip_addr": "127.0.0.1", "secret": "0" * 64}
 """On this machine only, under a secret of its own."""
@@ -89,19 +89,19 @@ async def used_by(scheduler: Any = None) -> discoro.Location:
 
 async def test_the_first_server_of_a_node_starts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    fork, listens = Template.fork, Seat.listens
+    fork, listens = ForkServer.fork, ServerSlot.listens
 
     async def forks(*args: Any, **kwargs: Any) -> ServerProcess:
         events.append("fork")
         return await fork(*args, **kwargs)
 
-    def listening(seat: Seat, location: discoro.Location) -> None:
+    def listening(slot: ServerSlot, location: discoro.Location) -> None:
         events.append("listens")
-        listens(seat, location)
+        listens(slot, location)
 
-    monkeypatch.setattr(Template, "fork", forks)
-    monkeypatch.setattr(Seat, "listens", listening)
-    monkeypatch.setattr(_seat, "LONGEST_START", 60)
+    monkeypatch.setattr(ForkServer, "fork", forks)
+    monkeypatch.setattr(ServerSlot, "listens", listening)
+    monkeypatch.setattr(_server_slot, "LONGEST_START", 60)
     with trio.fail_after(60):
         async with discoro.open_cluster(servers=3), discoro.Computation([where]).schedule() as computation:
             while len(await computation.servers()) < 3:
@@ -110,7 +110,7 @@ async def test_the_first_server_of_a_node_starts_alone(monkeypatch: pytest.Monke
 
 
 async def test_the_others_do_not_wait_for_a_first_server_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    fork, forks = Template.fork, 0
+    fork, forks = ForkServer.fork, 0
 
     async def second(*args: Any, **kwargs: Any) -> ServerProcess:
         nonlocal forks
@@ -119,8 +119,8 @@ async def test_the_others_do_not_wait_for_a_first_server_that_does_not_come(monk
             await trio.sleep_forever()
         return await fork(*args, **kwargs)
 
-    monkeypatch.setattr(Template, "fork", second)
-    monkeypatch.setattr(_seat, "LONGEST_START", 0.1)
+    monkeypatch.setattr(ForkServer, "fork", second)
+    monkeypatch.setattr(_server_slot, "LONGEST_START", 0.1)
     async with discoro.open_cluster(servers=2):
         await used_by()
 

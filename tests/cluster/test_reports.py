@@ -8,14 +8,14 @@ import trio
 import trio.testing
 
 from discoro_trio import Location, NodeInfo
-from discoro_trio.cluster import messages
-from discoro_trio.cluster._census import Census
-from discoro_trio.cluster._facts import NodeFacts
-from discoro_trio.cluster._reports import Outlet
-from discoro_trio.cluster._scheduling import Scheduling
+from discoro_trio._cluster import messages
+from discoro_trio._cluster._facts import NodeFacts
+from discoro_trio._cluster.scheduler._observed_state import ObservedState
+from discoro_trio._cluster.scheduler._scheduling import Scheduling
+from discoro_trio._cluster.server._reports import Outlet
 
 if TYPE_CHECKING:
-    from discoro_trio.cluster import ServerStatus
+    from discoro_trio._cluster import ServerStatus
 
 
 def pulse(blocked: dict[bytes, float], used: dict[bytes, tuple[int, float, int]] | None = None) -> messages.Pulse:
@@ -62,54 +62,54 @@ async def test_reports_to_a_slow_scheduler_become_one_a_server_and_short_jobs_a_
     assert (two.submitted, two.running, two.ended) == (1, 0, [7])
 
 
-def tables(census: Census, state: Scheduling) -> tuple[ServerStatus, ...]:
-    return census.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2)).servers
+def tables(observed_state: ObservedState, state: Scheduling) -> tuple[ServerStatus, ...]:
+    return observed_state.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2)).servers
 
 
 def test_the_census_follows_reports_and_forgets_servers_with_their_node() -> None:
-    census, state = Census(), Scheduling()
+    observed_state, state = ObservedState(), Scheduling()
     state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
-    census.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
+    observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
     progress = [messages.CoroProgress(1, 3, 4, "on")]
-    census.reported(4, messages.ServerReport(b"c", b"s", 9, 1, [coro(1)], [], progress))
-    (server,) = tables(census, state)
+    observed_state.reported(4, messages.ServerReport(b"c", b"s", 9, 1, [coro(1)], [], progress))
+    (server,) = tables(observed_state, state)
     assert (server.node, server.submitted, server.done, server.running) == ("10.0.0.1", 9, 8, 1)
     assert server.reported == 6
     (running,) = server.coroutines
     assert (running.name, running.age, running.coro.serial) == ("job 1", 10, 1)
     assert running.progress is not None
     assert running.progress.text == "on"
-    census.reported(5, messages.ServerReport(b"c", b"s", 9, 0, [], [1], []))
-    assert tables(census, state)[0].coroutines == ()
-    census.reported(5, messages.ServerReport(b"c", b"unknown", 9, 0, [], [1], []))
-    assert census.node_left(b"n") == [Location("10.0.0.1", 5)]
-    assert tables(census, state) == ()
+    observed_state.reported(5, messages.ServerReport(b"c", b"s", 9, 0, [], [1], []))
+    assert tables(observed_state, state)[0].coroutines == ()
+    observed_state.reported(5, messages.ServerReport(b"c", b"unknown", 9, 0, [], [1], []))
+    assert observed_state.node_left(b"n") == [Location("10.0.0.1", 5)]
+    assert tables(observed_state, state) == ()
 
 
 def test_a_node_s_counts_keep_those_of_servers_that_were_replaced() -> None:
-    census, state = Census(), Scheduling()
+    observed_state, state = ObservedState(), Scheduling()
     state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
-    census.seen(0, b"n", messages.ServerSeen(b"old", "n server 1", "10.0.0.1", 5))
-    census.reported(1, messages.ServerReport(b"c", b"old", 9, 2, [], [], []))
-    assert census.left(b"old") == Location("10.0.0.1", 5)
-    census.seen(2, b"n", messages.ServerSeen(b"new", "n server 1", "10.0.0.1", 5))
-    census.reported(3, messages.ServerReport(b"c", b"new", 3, 1, [], [], []))
-    status = census.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2))
+    observed_state.seen(0, b"n", messages.ServerSeen(b"old", "n server 1", "10.0.0.1", 5))
+    observed_state.reported(1, messages.ServerReport(b"c", b"old", 9, 2, [], [], []))
+    assert observed_state.left(b"old") == Location("10.0.0.1", 5)
+    observed_state.seen(2, b"n", messages.ServerSeen(b"new", "n server 1", "10.0.0.1", 5))
+    observed_state.reported(3, messages.ServerReport(b"c", b"new", 3, 1, [], [], []))
+    status = observed_state.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2))
     (node,) = status.nodes
     assert (node.submitted, node.done, node.running) == (12, 11, 1)
     assert (status.submitted, status.done, status.running) == (12, 11, 1)
 
 
 def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report() -> None:
-    census, state = Census(), Scheduling()
+    observed_state, state = ObservedState(), Scheduling()
     info = NodeInfo("10.0.0.1", "n", "Linux", 1, 0.0, 1, 1, 1, 1)
     for name in (b"s", b"t"):
-        census.seen(0, b"n", messages.ServerSeen(name, "n server", "10.0.0.1", 5))
-    census.pulsed(4, b"n", info, pulse({b"s": 3.0}))
-    assert [row.unresponsive for row in tables(census, state)] == [9, 0]
-    census.pulsed(5, b"another", info, pulse({}))
-    assert [row.unresponsive for row in tables(census, state)] == [9, 0]
-    census.pulsed(6, b"n", info, pulse({b"t": 1.0}))
-    assert [row.unresponsive for row in tables(census, state)] == [0, 5]
-    census.reported(7, messages.ServerReport(b"c", b"t", 1, 0, [], [], []))
-    assert [row.unresponsive for row in tables(census, state)] == [0, 0]
+        observed_state.seen(0, b"n", messages.ServerSeen(name, "n server", "10.0.0.1", 5))
+    observed_state.pulsed(4, b"n", info, pulse({b"s": 3.0}))
+    assert [row.unresponsive for row in tables(observed_state, state)] == [9, 0]
+    observed_state.pulsed(5, b"another", info, pulse({}))
+    assert [row.unresponsive for row in tables(observed_state, state)] == [9, 0]
+    observed_state.pulsed(6, b"n", info, pulse({b"t": 1.0}))
+    assert [row.unresponsive for row in tables(observed_state, state)] == [0, 5]
+    observed_state.reported(7, messages.ServerReport(b"c", b"t", 1, 0, [], [], []))
+    assert [row.unresponsive for row in tables(observed_state, state)] == [0, 0]

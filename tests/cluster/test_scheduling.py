@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from discoro_trio import NodeAllocation, Status
-from discoro_trio.cluster._allotment import Rules
-from discoro_trio.cluster._effects import (
+from discoro_trio._cluster._allocations import Allocations
+from discoro_trio._cluster._facts import ComputationRequest, Freed, Held, NodeFacts, Over, QueueEntry, Resources
+from discoro_trio._cluster.scheduler._allotment import Rules
+from discoro_trio._cluster.scheduler._effects import (
     AskGrant,
     AskRevoke,
     ClaimOver,
@@ -19,21 +21,19 @@ from discoro_trio.cluster._effects import (
     TellLeased,
     TellTurn,
 )
-from discoro_trio.cluster._facts import Freed, Held, NodeFacts, Over, Resources, Submission, Ticket
-from discoro_trio.cluster._scheduling import Scheduling
-from discoro_trio.cluster._wishes import Wishes
+from discoro_trio._cluster.scheduler._scheduling import Scheduling
 from tests.cluster.scheduling_world import PULSE, World
 
 if TYPE_CHECKING:
-    from discoro_trio.cluster._effects import Effect
+    from discoro_trio._cluster.scheduler._effects import Effect
 
 
 def facts(name: str, servers: int = 2, platform: str = "Linux-x86_64") -> NodeFacts:
     return NodeFacts(name.encode(), name, f"10.0.0.{name[-1]}", 4000, servers, platform)
 
 
-def submission(name: str, *allocations: NodeAllocation) -> Submission:
-    return Submission(name.encode(), f"client of {name}".encode(), name, Wishes(allocations), None, PULSE)
+def submission(name: str, *allocations: NodeAllocation) -> ComputationRequest:
+    return ComputationRequest(name.encode(), f"client of {name}".encode(), name, Allocations(allocations), None, PULSE)
 
 
 def in_world(world: World, name: str, *allocations: NodeAllocation) -> None:
@@ -175,7 +175,7 @@ def test_servers_idle_for_the_zombie_period_of_a_shared_scheduler_are_closed_and
 )
 def test_whose_zombie_period_rules(*, shared: bool, own: float | None, asked: float | None, expected: float) -> None:
     state = Scheduling(Rules(shared=shared, zombie_period=own))
-    _, effects = state.submitted(0, Submission(b"a", b"c", "a", zombie_period=asked))
+    _, effects = state.submitted(0, ComputationRequest(b"a", b"c", "a", zombie_period=asked))
     assert [effect.zombie_period for effect in effects if isinstance(effect, TellTurn)] == [expected]
 
 
@@ -207,9 +207,9 @@ def test_at_a_node_the_most_patient_of_its_computations_says_what_five_pulses_ar
     state.node_joined(0, facts("n1"), 2, [])
     state.node_joined(0, facts("n2"), 2, [])
     for name, interval in (("a", 3 * PULSE), ("b", 2 * PULSE)):
-        wishes = Wishes((NodeAllocation("10.0.0.1", cpus=1),))
+        wishes = Allocations((NodeAllocation("10.0.0.1", cpus=1),))
         key = name.encode()
-        state.submitted(0, Submission(key, b"client of " + key, name, wishes, None, interval))
+        state.submitted(0, ComputationRequest(key, b"client of " + key, name, wishes, None, interval))
         state.granted(0, b"n1", key, 1, 1)
     assert state.pulse_interval_with(b"client of b") == 2 * PULSE
     assert state.pulse_interval_with(b"n1") == 3 * PULSE
@@ -249,15 +249,15 @@ def test_nobody_but_its_client_withdraws_a_computation_or_submits_it_again() -> 
     state.submitted(0, submission("a"))
     assert state.withdrawn(1, b"a", b"somebody") == []
     with pytest.raises(ValueError, match="another client"):
-        state.submitted(1, Submission(b"a", b"somebody", "a"))
+        state.submitted(1, ComputationRequest(b"a", b"somebody", "a"))
 
 
 def test_a_forged_ticket_of_the_future_or_one_that_is_held_is_worth_nothing() -> None:
     state = Scheduling(Rules(epoch=5))
     first, _ = state.submitted(0, submission("a"))
-    forged, _ = state.submitted(0, Submission(b"b", b"x", "b", ticket=Ticket(9, 1)))
-    doubled, _ = state.submitted(0, Submission(b"c", b"y", "c", ticket=first))
-    assert [first, forged, doubled] == [Ticket(5, 1), Ticket(5, 2), Ticket(5, 3)]
+    forged, _ = state.submitted(0, ComputationRequest(b"b", b"x", "b", queue_entry=QueueEntry(9, 1)))
+    doubled, _ = state.submitted(0, ComputationRequest(b"c", b"y", "c", queue_entry=first))
+    assert [first, forged, doubled] == [QueueEntry(5, 1), QueueEntry(5, 2), QueueEntry(5, 3)]
 
 
 @pytest.mark.spec("B19")
@@ -296,7 +296,7 @@ def test_a_scheduler_that_is_new_grants_as_soon_as_a_node_has_joined() -> None:
 
 @pytest.mark.spec("B19")
 def test_leases_of_private_schedulers_are_not_taken_over() -> None:
-    held = Held(b"a", b"client", "a", Ticket(1, 1), b"key", 2, b"old scheduler", shared=False, orphan=True)
+    held = Held(b"a", b"client", "a", QueueEntry(1, 1), b"key", 2, b"old scheduler", shared=False, orphan=True)
     for shared in (False, True):
         state = Scheduling(Rules(shared=shared))
         adopted, _ = state.node_joined(0, facts("n1"), 0, [held])

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from discoro_trio import NodeAllocation
+from discoro_trio._cluster._allocations import Allocations
+from discoro_trio._cluster._facts import ComputationRequest, Freed, Over
 from discoro_trio._config import PULSES
-from discoro_trio.cluster._facts import Freed, Over, Submission
-from discoro_trio.cluster._wishes import Wishes
 from tests.cluster.scheduling_world import PULSE, World
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Scheduled(RuleBasedStateMachine):
     def a_client_submits(self, allocations: tuple[NodeAllocation, ...]) -> None:
         world = self.world
         name = world.fresh("c")
-        world.submit(Submission(name, name + b"!", name.decode(), Wishes(allocations), None, PULSE))
+        world.submit(ComputationRequest(name, name + b"!", name.decode(), Allocations(allocations), None, PULSE))
 
     @precondition(has_clients)
     @rule(data=st.data())
@@ -161,8 +161,8 @@ class Scheduled(RuleBasedStateMachine):
     @invariant()
     def no_server_has_two_computations(self) -> None:
         for node in getattr(self, "world", World()).nodes.values():
-            seats = [seat for lease in node.holding.leases.values() for seat in lease.seats]
-            assert len(seats) == len(set(seats)) == len(node.holding.seats) - node.holding.free
+            slots = [slot for lease in node.holding.leases.values() for slot in lease.slots]
+            assert len(slots) == len(set(slots)) == len(node.holding.slots) - node.holding.free
 
     @invariant()
     def the_scheduler_never_counts_on_more_servers_than_there_are(self) -> None:
@@ -205,12 +205,12 @@ class Scheduled(RuleBasedStateMachine):
         assert not list(world.state.claims)
         for node in world.nodes.values():
             assert not node.holding.leases
-            assert node.holding.free == len(node.holding.seats)
+            assert node.holding.free == len(node.holding.slots)
 
     def check_order(self, turns: list[bytes], clients: list[Client]) -> None:
         by_name = {client.submission.computation: client for client in clients}
-        tickets = [by_name[name].ticket for name in turns if name in by_name]
-        assert tickets == sorted(tickets)
+        queue_entries = [by_name[name].queue_entry for name in turns if name in by_name]
+        assert queue_entries == sorted(queue_entries)
 
 
 Scheduled.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

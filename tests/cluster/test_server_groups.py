@@ -15,11 +15,11 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cluster import _server_groups
-from discoro_trio.cluster._control_groups import Group, groups_here, hierarchies, read_groups
-from discoro_trio.cluster._limits import Limits, enter_groups
-from discoro_trio.cluster._server_groups import ServerGroups, open_groups
-from discoro_trio.link import OptionError
+from discoro_trio._cluster.isolation import _server_groups
+from discoro_trio._cluster.isolation._control_groups import Group, groups_here, hierarchies, read_groups
+from discoro_trio._cluster.isolation._limits import Limits, enter_groups
+from discoro_trio._cluster.isolation._server_groups import ServerGroups, open_groups
+from discoro_trio._link import OptionError
 from tests.client.clusters import until_gone
 from tests.test_ports import SECRET, UDP_PORT, running
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from discoro_trio.cluster import _stack_dump
+from discoro_trio._cluster.server import _stack_dump
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,12 @@ import trio.testing
 
 import discoro_trio as discoro
 from discoro_trio import DiscoroStatus, Status, StatusLagged
-from discoro_trio.cluster import Publisher
+from discoro_trio._cluster import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from discoro_trio.cluster import Event
+    from discoro_trio._cluster import Event
 
 
 @pytest.fixture

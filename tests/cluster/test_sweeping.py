@@ -1,4 +1,4 @@
-"""The folders of nodes that were killed together with their templates, and those that look like them."""
+"""The folders of nodes that were killed together with their fork servers, and those that look like them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cli import _node as cli
-from discoro_trio.cluster import _node, _starting
-from discoro_trio.cluster._starting import LOCK_FILE, remove_folder, working_folder
-from discoro_trio.cluster._sweeping import sweep
+from discoro_trio._cli import _node as cli
+from discoro_trio._cluster.node import _node, _startup
+from discoro_trio._cluster.node._stale_folders import sweep
+from discoro_trio._cluster.node._startup import LOCK_FILE, remove_folder, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,7 +56,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def node_program(
     parent: Path, dest_path: str = "", *, loaded: bool = True
 ) -> AsyncIterator[tuple[trio.Process, int]]:
-    """Run a cluster as a program of its own; give it and the process id of its template, which may still load."""
+    """Run a cluster as a program of its own; give it and the process id of its fork server, which may still load."""
     node = await trio.lowlevel.open_process(
         [sys.executable, "-c", NODE, dest_path, "loaded" * loaded],
         stdout=subprocess.PIPE,
@@ -65,8 +65,8 @@ async def node_program(
     assert node.stdout is not None
     try:
         with trio.fail_after(30):
-            (template,) = (await node.stdout.receive_some()).split()
-        yield node, int(template)
+            (fork_server,) = (await node.stdout.receive_some()).split()
+        yield node, int(fork_server)
     finally:
         node.kill()
         await node.wait()
@@ -74,12 +74,12 @@ async def node_program(
 
 
 async def leave(parent: Path, dest_path: str = "") -> Path:
-    """Kill a node and its template, which has no time to remove anything; give the folder."""
-    async with node_program(parent, dest_path) as (node, template):
-        end = os.pidfd_open(template)
-        os.kill(template, signal.SIGSTOP)
+    """Kill a node and its fork server, which has no time to remove anything; give the folder."""
+    async with node_program(parent, dest_path) as (node, fork_server):
+        end = os.pidfd_open(fork_server)
+        os.kill(fork_server, signal.SIGSTOP)
         node.kill()
-        os.kill(template, signal.SIGKILL)
+        os.kill(fork_server, signal.SIGKILL)
         await trio.lowlevel.wait_readable(end)
         os.close(end)
     return the_folder(Path(dest_path or parent))
@@ -95,12 +95,12 @@ def dead_folder(parent: Path, name: str = "dead") -> Path:
     """Make what a dead node of this kernel has left."""
     folder = parent / f"discoro-1-{name}"
     (folder / "server-1-x").mkdir(parents=True)
-    (folder / LOCK_FILE).write_bytes(_starting.this_kernel())
+    (folder / LOCK_FILE).write_bytes(_startup.this_kernel())
     return folder
 
 
 @pytest.mark.fault("F02")
-async def test_what_a_node_left_that_was_killed_with_its_template_goes_when_the_next_one_works(
+async def test_what_a_node_left_that_was_killed_with_its_fork_server_goes_when_the_next_one_works(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = await leave(parent)
@@ -115,13 +115,13 @@ async def test_what_a_node_left_that_was_killed_with_its_template_goes_when_the_
 
 @pytest.mark.fault("F02")
 @pytest.mark.parametrize("loaded", [True, False])
-async def test_the_template_of_a_killed_node_removes_its_folder(
+async def test_the_fork_server_of_a_killed_node_removes_its_folder(
     parent: Path,
     loaded: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    async with node_program(parent, loaded=loaded) as (node, template):
+    async with node_program(parent, loaded=loaded) as (node, fork_server):
         folder = the_folder(parent)
-        end = os.pidfd_open(template)
+        end = os.pidfd_open(fork_server)
         node.kill()
         with trio.fail_after(10):
             await trio.lowlevel.wait_readable(end)
@@ -130,7 +130,7 @@ async def test_the_template_of_a_killed_node_removes_its_folder(
 
 
 async def test_the_folder_of_a_living_node_stays_whatever_its_name_says(parent: Path) -> None:
-    async with node_program(parent) as (node, _template):
+    async with node_program(parent) as (node, _fork_server):
         named = the_folder(parent).rename(parent / "discoro-99999999-dead")  # as seen from another container
         sweep(parent)
         cli.clean(parent)
@@ -169,7 +169,7 @@ def test_a_node_that_just_makes_its_folder_keeps_it(parent: Path, monkeypatch: p
     look_before(fcntl, "flock")
     with working_folder(None) as folder:
         sweep(parent)
-        assert (folder / LOCK_FILE).read_bytes() == _starting.this_kernel()
+        assert (folder / LOCK_FILE).read_bytes() == _startup.this_kernel()
     assert not folder.exists()
     assert set(looks) == {"flock", "write"}
 
@@ -177,7 +177,7 @@ def test_a_node_that_just_makes_its_folder_keeps_it(parent: Path, monkeypatch: p
 def test_a_folder_without_a_lock_or_of_another_kernel_stays(parent: Path) -> None:
     unlocked, other = dead_folder(parent, "unlocked"), dead_folder(parent, "other")
     (unlocked / LOCK_FILE).unlink()
-    (other / LOCK_FILE).write_bytes(_starting.this_kernel() + b"more")
+    (other / LOCK_FILE).write_bytes(_startup.this_kernel() + b"more")
     gone = dead_folder(parent)
     sweep(parent)
     assert sorted(parent.iterdir()) == sorted([unlocked, other])

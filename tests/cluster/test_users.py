@@ -15,11 +15,11 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cluster import _users
-from discoro_trio.cluster._facts import Ticket
-from discoro_trio.cluster._holding import Holding, Terms
-from discoro_trio.cluster._users import User, Users, check_users
-from discoro_trio.link import OptionError
+from discoro_trio._cluster._facts import QueueEntry
+from discoro_trio._cluster.isolation import _users
+from discoro_trio._cluster.isolation._users import User, Users, check_users
+from discoro_trio._cluster.node._holding import Holding, Terms
+from discoro_trio._link import OptionError
 from tests.cli.programs import output
 from tests.cluster.users import ONE, TWO, WHEEL, running_node
 from tests.test_ports import SECRET, UDP_PORT
@@ -94,13 +94,13 @@ async def test_servers_run_as_the_user_that_is_named_and_have_its_groups_home_an
 
 def attempts(secret: str) -> dict[str, str]:
     """Try, on a server, what only root may do."""
-    template = os.getppid()
+    fork_server = os.getppid()
     said: dict[str, str] = {}
     tries: dict[str, Callable[[], object]] = {
         "secret": lambda: Path(secret).read_bytes(),
-        "memory": lambda: Path(f"/proc/{template}/maps").read_bytes(),
-        "environment": lambda: Path(f"/proc/{template}/environ").read_bytes(),
-        "signal": lambda: os.kill(template, signal.SIGTERM),
+        "memory": lambda: Path(f"/proc/{fork_server}/maps").read_bytes(),
+        "environment": lambda: Path(f"/proc/{fork_server}/environ").read_bytes(),
+        "signal": lambda: os.kill(fork_server, signal.SIGTERM),
         "root": lambda: os.setuid(0),
         "others": lambda: list(Path.cwd().parent.iterdir()),
     }
@@ -117,7 +117,7 @@ def attempts(secret: str) -> dict[str, str]:
 @as_root
 @pytest.mark.slow
 @pytest.mark.spec("B07", "S106")
-async def test_a_job_of_another_user_can_neither_read_the_secret_nor_touch_node_and_template(folder: Path) -> None:
+async def test_a_job_of_another_user_can_neither_read_the_secret_nor_touch_node_and_fork_server(folder: Path) -> None:
     secret = folder / "secret"
     secret.write_text(SECRET, encoding="ascii")
     secret.chmod(0o600)
@@ -302,7 +302,7 @@ def test_a_user_must_get_to_the_interpreter_and_to_the_working_folders(
 
 
 def terms(computation: bytes) -> Terms:
-    return Terms(computation, b"client", "name", Ticket(1, 1), b"key", 1, 0.0, 10.0, b"scheduler", shared=False)
+    return Terms(computation, b"client", "name", QueueEntry(1, 1), b"key", 1, 0.0, 10.0, b"scheduler", shared=False)
 
 
 def test_a_node_offers_nothing_while_all_its_users_are_in_use() -> None:

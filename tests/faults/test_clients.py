@@ -11,9 +11,9 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import serve_endpoint
+from discoro_trio._link import serve_endpoint
+from discoro_trio._wire import Credential
 from discoro_trio.testing import check_leaks
-from discoro_trio.wire import Credential
 from tests.client.clusters import open_computation
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")

@@ -27,8 +27,8 @@ ENDPOINT = """
     import sys, time, trio
     from discoro_trio._config import config
     from discoro_trio._values import Location
-    from discoro_trio.link import Done, serve_endpoint
-    from discoro_trio.wire import Control, Credential
+    from discoro_trio._link import Done, serve_endpoint
+    from discoro_trio._wire import Control, Credential
 
     config.MinPulseInterval = 1.0
     here, *there = sys.argv[1:]

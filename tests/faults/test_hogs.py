@@ -12,8 +12,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cli import _doctor
-from discoro_trio.cluster._control_groups import Group
+from discoro_trio._cli import _doctor
+from discoro_trio._cluster.isolation._control_groups import Group
 from tests.client.clusters import open_computation, until_gone, until_servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link._losses import parse_losses
+from discoro_trio._link._fault_injection import parse_losses
 from discoro_trio.testing import lose_messages
 from tests.client.shared import client, open_shared
 

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cluster import messages, status_from_json
-from discoro_trio.link import current_endpoint
+from discoro_trio._cluster import messages, status_from_json
+from discoro_trio._link import current_endpoint
 from tests.client.clusters import until_gone, until_servers
 
 from .programs import HEAD, PULSE, SECRET, client, open_programs

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.cluster import status_as_table
+from discoro_trio._cluster import status_as_table
 from tests.client.clusters import open_computation, until_servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from discoro_trio._link import control
 from discoro_trio._values import Location
-from discoro_trio.link import control
-from discoro_trio.wire import (
+from discoro_trio._wire import (
     Answerer,
     Binding,
     ClientHandshake,
@@ -29,8 +29,8 @@ from discoro_trio.wire import (
     encode_header,
     encode_hello,
 )
-from discoro_trio.wire._batch import encode_batches
-from discoro_trio.wire._control import _classes
+from discoro_trio._wire._batch import encode_batches
+from discoro_trio._wire._control import _classes
 
 CORPUS = Path(__file__).parent / "corpus"
 KEY = Credential(b"", b"k" * 32)

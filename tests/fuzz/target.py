@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.link import Link, Trust, transport_over
-from discoro_trio.link._endpoint import Endpoint, current_endpoint
-from discoro_trio.wire import PeerIdentity
+from discoro_trio._link import Link, Trust, transport_over
+from discoro_trio._link._endpoint import Endpoint, current_endpoint
+from discoro_trio._wire import PeerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,8 +11,8 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from discoro_trio.link import Trust, control
-from discoro_trio.wire import Control, Kind, encode_header
+from discoro_trio._link import Trust, control
+from discoro_trio._wire import Control, Kind, encode_header
 from tests._memory import resident_bytes
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.samples import any_message, frames, kept

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from discoro_trio import DiscoroError, Location
-from discoro_trio.link import serve_endpoint
-from discoro_trio.wire import Answerer, Binding, Found, HelloReader, Role, ServerHandshake
+from discoro_trio._link import serve_endpoint
+from discoro_trio._wire import Answerer, Binding, Found, HelloReader, Role, ServerHandshake
 from tests._memory import resident_bytes
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.samples import KEY, datagrams, hellos, identity, kept

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 from discoro_trio import ProtocolError
-from discoro_trio.link import control
-from discoro_trio.link._sharing import _HEAD, _PLACE, _unpacked_untrusted
-from discoro_trio.monitor._json import object_untrusted
-from discoro_trio.monitor._query import QueryError, read_query_untrusted
-from discoro_trio.process import output, pack_error, unpack_error
-from discoro_trio.wire import FrameReader, Kind, decode_batch_untrusted, decode_package_untrusted, encode_package
-from discoro_trio.wire._batch import encode_batches
-from discoro_trio.wire._package import Package, PackedFile, sealed
+from discoro_trio._link import control
+from discoro_trio._link.shared_memory._sharing import _HEAD, _PLACE, _unpacked_untrusted
+from discoro_trio._monitor._json import object_untrusted
+from discoro_trio._monitor._query import QueryError, read_query_untrusted
+from discoro_trio._process import output
+from discoro_trio._shipping import decode_package_untrusted, encode_package, pack_error, unpack_error
+from discoro_trio._shipping._package import Package, PackedFile, sealed
+from discoro_trio._wire import FrameReader, Kind, decode_batch_untrusted
+from discoro_trio._wire._batch import encode_batches
 from tests._memory import resident_bytes
 from tests.fuzz.mutator import Mutator
 from tests.fuzz.samples import control_types, frames, kept, plain

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discoro_trio._config import MIB
-from discoro_trio.link._shared import Pool
+from discoro_trio._link.shared_memory._pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from discoro_trio.link._mapped import MappedSegment
+    from discoro_trio._link.shared_memory._mapping import MappedSegment
 
 Dropped = list[tuple[str, int]]
 """What readers were told: who, and which segment."""

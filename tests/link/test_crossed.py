@@ -12,11 +12,11 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro_trio.link import Done, serve_endpoint
-from discoro_trio.wire import Control, Credential
+from discoro_trio._link import Done, serve_endpoint
+from discoro_trio._wire import Control, Credential
 
 if TYPE_CHECKING:
-    from discoro_trio.link import Endpoint, Link
+    from discoro_trio._link import Endpoint, Link
 
 KEY = Credential(b"", b"k" * 32)
 

@@ -13,21 +13,21 @@ import psutil
 import pytest
 import trio
 
+from discoro_trio._link._option_error import OptionError
+from discoro_trio._link.discovery import _discovery
+from discoro_trio._link.discovery._discovery import Discovery, pauses
+from discoro_trio._link.discovery._interfaces import ANYBODY, GROUP, THIS_MACHINE, ways_out
 from discoro_trio._values import Location
-from discoro_trio.link import _discovery
-from discoro_trio.link._discovery import Discovery, pauses
-from discoro_trio.link._interfaces import ANYBODY, GROUP, THIS_MACHINE, ways_out
-from discoro_trio.link._option_error import OptionError
-from discoro_trio.wire import Credential
-from discoro_trio.wire._beacon import QUERY_SIZE, Answerer, Found, Role, Seeker
+from discoro_trio._wire import Credential
+from discoro_trio._wire._beacon import QUERY_SIZE, Answerer, Found, Role, Seeker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
-    from discoro_trio.link._interfaces import Control
-    from discoro_trio.wire._beacon import Address
+    from discoro_trio._link.discovery._interfaces import Control
+    from discoro_trio._wire._beacon import Address
 
 SECRET, OTHER_SECRET = Credential(b"", bytes(32)), Credential(b"", b"\1" * 32)
 

@@ -12,12 +12,11 @@ import pytest
 import trio
 
 from discoro_trio import AuthenticationError, DiscoroError, Location, config
-from discoro_trio.link import Tls, serve_endpoint, transport_over
-from discoro_trio.link._greeting import greet
-from discoro_trio.link._refusals import MOST_LINES
-from discoro_trio.process import Process
-from discoro_trio.testing import Damage, Direction, open_fault_proxy
-from discoro_trio.wire import (
+from discoro_trio._link import Tls, serve_endpoint, transport_over
+from discoro_trio._link._handshake_io import greet
+from discoro_trio._link._refusal_log import MOST_LINES
+from discoro_trio._process import Process
+from discoro_trio._wire import (
     Binding,
     ClientHandshake,
     Credential,
@@ -27,6 +26,7 @@ from discoro_trio.wire import (
     encode_header,
     encode_hello,
 )
+from discoro_trio.testing import Damage, Direction, open_fault_proxy
 from tests._memory import resident_bytes
 from tests.process.worlds import KEY, elsewhere, settle, spawn
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from discoro_trio import Coro
-    from discoro_trio.link import Endpoint
+    from discoro_trio._link import Endpoint
 
 TRIES = 10_000
 OTHER_KEY = Credential(b"", b"x" * 32)

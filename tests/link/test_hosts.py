@@ -33,9 +33,9 @@ def network() -> Iterator[Network]:
 ANSWER = """
     import secrets, sys, trio
     from discoro_trio._values import Location
-    from discoro_trio.link._discovery import Discovery
-    from discoro_trio.link._secret import load_secret
-    from discoro_trio.wire._beacon import Found, Role
+    from discoro_trio._link.discovery._discovery import Discovery
+    from discoro_trio._link.secret._secret_file import load_secret
+    from discoro_trio._wire._beacon import Found, Role
 
     name, secret, addr, loopback = sys.argv[1:]
 
@@ -50,9 +50,9 @@ ANSWER = """
 
 FIND = """
     import secrets, sys, trio
-    from discoro_trio.link._discovery import Discovery
-    from discoro_trio.link._secret import load_secret
-    from discoro_trio.wire._beacon import Role
+    from discoro_trio._link.discovery._discovery import Discovery
+    from discoro_trio._link.secret._secret_file import load_secret
+    from discoro_trio._wire._beacon import Role
 
     secret, count, loopback, *hosts = sys.argv[1:]
 
@@ -211,11 +211,11 @@ ENDS = """
     import secrets, sys, trio
     from discoro_trio._errors import DiscoroError
     from discoro_trio._values import Location
-    from discoro_trio.link._greeting import greet, welcome
-    from discoro_trio.link._secret import load_secret
-    from discoro_trio.link._tls import Tls
-    from discoro_trio.link._transport import transport_over
-    from discoro_trio.wire import Binding, Identity
+    from discoro_trio._link._handshake_io import greet, welcome
+    from discoro_trio._link.secret._secret_file import load_secret
+    from discoro_trio._link.tls._tls import Tls
+    from discoro_trio._link._transport import transport_over
+    from discoro_trio._wire import Binding, Identity
 
     role, secret, tls, address, marker = sys.argv[1:]
     credential = load_secret(secret)
@@ -272,7 +272,7 @@ ENDS = """
 
 MIDDLE = """
     import sys, trio
-    from discoro_trio.link._tls import Tls
+    from discoro_trio._link.tls._tls import Tls
 
     async def pump(source, sink):
         memory = memoryview(bytearray(100_000))

@@ -9,13 +9,13 @@ import pytest
 import trio
 
 from discoro_trio import AuthenticationError, DiscoroError, PeerDisconnected
-from discoro_trio.link import Trust, serve_endpoint
-from discoro_trio.wire import Credential, PeerIdentity
+from discoro_trio._link import Trust, serve_endpoint
+from discoro_trio._wire import Credential, PeerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.link import Endpoint
+    from discoro_trio._link import Endpoint
 
 SECRET = Credential(b"", b"s" * 32)
 LEASE = Credential(b"l" * 16, b"l" * 32)
@@ -31,7 +31,7 @@ async def open_target() -> AsyncIterator[Endpoint]:
         async with serve_endpoint() as target:
             for one in (SECRET, LEASE, TICKET, OTHER_TICKET):
                 target.credentials[one.realm] = one
-            target.tickets = {TICKET.realm, OTHER_TICKET.realm}
+            target.introductions = {TICKET.realm, OTHER_TICKET.realm}
             yield target
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from discoro_trio import ProtocolError
 from discoro_trio._config import MIB
-from discoro_trio.link import _mapped
-from discoro_trio.link._mapped import MappedSegment, Mappings, map_untrusted, read_probe_untrusted
-from discoro_trio.link._shared import Place
+from discoro_trio._link.shared_memory import _mapping
+from discoro_trio._link.shared_memory._mapping import MappedSegment, Mappings, map_untrusted, read_probe_untrusted
+from discoro_trio._link.shared_memory._pool import Place
 
 from .pools import ME, READER, SOMEBODY, content, mapped_here, open_descriptors, open_pool
 
@@ -183,7 +183,7 @@ def test_a_buffer_that_a_mapping_does_not_hold_is_not_found_in_it() -> None:
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch, segment: MappedSegment) -> Iterator[tuple[Mappings, Place]]:
     """Give room for two mappings, which are taken, and where a third may be found."""
-    monkeypatch.setattr(_mapped, "MOST_MAPPED", 2)
+    monkeypatch.setattr(_mapping, "MOST_MAPPED", 2)
     mappings = Mappings()
     with open_pool() as (pool, probe):
         place = pool.put(bytes(MIB), READER)

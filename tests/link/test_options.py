@@ -9,9 +9,9 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import Location
-from discoro_trio.link import EndpointOptions, OptionError, open_with, parse_ports, presence_of, resolve_peers
-from discoro_trio.link._listening import main_address, open_listeners
-from discoro_trio.wire import Found, Role
+from discoro_trio._link import EndpointOptions, OptionError, open_with, parse_ports, presence_of, resolve_peers
+from discoro_trio._link._listening import main_address, open_listeners
+from discoro_trio._wire import Found, Role
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,13 +5,13 @@ import logging
 import pytest
 
 from discoro_trio import AuthenticationError
-from discoro_trio.link._refusals import MOST_LINES, PERIOD, Refusals
+from discoro_trio._link._refusal_log import MOST_LINES, PERIOD, RefusalLog
 
 
 @pytest.mark.fault("F14")
 def test_of_thousands_of_refusals_a_few_are_told_and_the_others_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    refusals = Refusals()
+    refusals = RefusalLog()
     for number in range(10_000):
         refusals.add(number / 10_000, "10.0.0.9", AuthenticationError("it does not know the secret"))
     assert len(caplog.records) == MOST_LINES
@@ -25,7 +25,7 @@ def test_of_thousands_of_refusals_a_few_are_told_and_the_others_counted(caplog: 
 
 def test_few_refusals_are_all_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    refusals = Refusals()
+    refusals = RefusalLog()
     for now in (0.0, 1.0, PERIOD + 2):
         refusals.add(now, "10.0.0.9", AuthenticationError("no"))
     assert len(caplog.records) == 3

@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from discoro_trio import PeerDisconnected
-from discoro_trio.link import Done, _requests, serve_endpoint
-from discoro_trio.wire import Control
+from discoro_trio._link import Done, _requests, serve_endpoint
+from discoro_trio._wire import Control
 
 if TYPE_CHECKING:
-    from discoro_trio.link import Link
+    from discoro_trio._link import Link
 
 TIMEOUT = 2.0
 

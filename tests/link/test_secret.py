@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from discoro_trio._errors import AuthenticationError
-from discoro_trio._values import Location
-from discoro_trio.link._option_error import OptionError
-from discoro_trio.link._secret import (
+from discoro_trio._link._option_error import OptionError
+from discoro_trio._link.secret._secret_file import (
     SecretFile,
     default_path,
     drop,
@@ -23,13 +22,14 @@ from discoro_trio.link._secret import (
     stage,
     switch,
 )
-from discoro_trio.wire import Binding, ClientHandshake, Identity, ServerHandshake, key_of_secret
+from discoro_trio._values import Location
+from discoro_trio._wire import Binding, ClientHandshake, Identity, ServerHandshake, key_of_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from discoro_trio.wire import Credential
+    from discoro_trio._wire import Credential
 
 KEY = bytes(range(32))
 

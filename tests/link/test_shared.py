@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from discoro_trio._config import MIB
-from discoro_trio.link import _shared
-from discoro_trio.link._mapped import map_untrusted
-from discoro_trio.link._shared import Pool
+from discoro_trio._link.shared_memory import _pool
+from discoro_trio._link.shared_memory._mapping import map_untrusted
+from discoro_trio._link.shared_memory._pool import Pool
 
 from .pools import ME, READER, SOMEBODY, Dropped, content, open_pool
 
@@ -55,7 +55,7 @@ def test_a_segment_is_used_again_only_when_its_reader_has_released_it() -> None:
 
 
 def test_segments_are_few_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shared, "MOST_SEGMENTS", 2)
+    monkeypatch.setattr(_pool, "MOST_SEGMENTS", 2)
     with open_pool() as (pool, _):
         first = pool.put(bytes(MIB), READER)
         assert first is not None
@@ -122,5 +122,5 @@ def test_a_reader_gets_the_segment_that_it_maps_already() -> None:
 
 
 def test_where_there_are_no_segments_there_is_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shared, "AVAILABLE", False)
+    monkeypatch.setattr(_pool, "AVAILABLE", False)
     assert Pool[str](lambda _reader, _number: None).probe() is None

@@ -4,14 +4,14 @@ import pytest
 import trio
 
 from discoro_trio._config import config
-from discoro_trio.link._strangers import MOST, MOST_OF_ADDRESS, SECONDS, Strangers
+from discoro_trio._link._handshake_limits import MOST, MOST_OF_ADDRESS, SECONDS, HandshakeLimits
 
 
 class Crowd:
     """Connections that shake hands for ever."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.strangers = Strangers()
+        self.handshake_limits = HandshakeLimits()
         self.gone: list[str] = []
         self._nursery = nursery
 
@@ -21,7 +21,7 @@ class Crowd:
     async def _shake_hands(
         self, address: str, name: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with self.strangers.admit(address):
+        with self.handshake_limits.admit(address):
             task_status.started()
             await trio.Event().wait()
         self.gone.append(name)
@@ -35,7 +35,7 @@ async def test_of_too_many_the_oldest_goes(autojump_clock: trio.testing.MockCloc
             await crowd.add(f"10.0.0.{number}", str(number))
         await trio.testing.wait_all_tasks_blocked()
         assert crowd.gone == ["0", "1", "2"]
-        assert len(crowd.strangers) == MOST
+        assert len(crowd.handshake_limits) == MOST
         nursery.cancel_scope.cancel()
 
 
@@ -79,7 +79,7 @@ async def test_who_opens_many_pushes_out_his_own_and_not_a_node(autojump_clock: 
             await crowd.add(f"10.0.0.{100 + number % 10}", str(number))
         await trio.testing.wait_all_tasks_blocked()
         assert "node" not in crowd.gone
-        assert len(crowd.strangers) == MOST
+        assert len(crowd.handshake_limits) == MOST
         nursery.cancel_scope.cancel()
 
 
@@ -90,7 +90,7 @@ async def test_a_handshake_takes_a_few_seconds_at_most(
 ) -> None:
     monkeypatch.setattr(config, "MsgTimeout", seconds)
     began = trio.current_time()
-    with Strangers().admit("10.0.0.1") as scope:
+    with HandshakeLimits().admit("10.0.0.1") as scope:
         await trio.Event().wait()
     assert scope.cancelled_caught
     assert trio.current_time() - began == pytest.approx(min(seconds, SECONDS))

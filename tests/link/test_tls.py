@@ -16,20 +16,20 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from discoro_trio._errors import AuthenticationError, DiscoroError, ProtocolError
+from discoro_trio._link._handshake_io import greet, welcome
+from discoro_trio._link._option_error import OptionError
+from discoro_trio._link.tls._tls import PREFACE, Tls, is_local, is_loopback
+from discoro_trio._link.tls._transport import TlsTransport
 from discoro_trio._values import Location
-from discoro_trio.link._greeting import greet, welcome
-from discoro_trio.link._option_error import OptionError
-from discoro_trio.link._tls import PREFACE, Tls, is_local, is_loopback
-from discoro_trio.link._tls_transport import TlsTransport
-from discoro_trio.wire import Binding, Credential, FrameReader, Identity, Kind, encode_header
+from discoro_trio._wire import Binding, Credential, FrameReader, Identity, Kind, encode_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from discoro_trio.link._tls import Wrapped
-    from discoro_trio.link._transport import Transport
-    from discoro_trio.wire import Buffer
+    from discoro_trio._link._transport import Transport
+    from discoro_trio._link.tls._tls import Wrapped
+    from discoro_trio._wire import Buffer
 
 CREDENTIAL = Credential(b"", bytes(32))
 FRAME = encode_header(Kind.MESSAGE, 0, 7, 1000) + b"x" * 1000
@@ -469,5 +469,5 @@ def encrypted(files: Files, keyfile: Path) -> Path:
 
 
 def test_nothing_slow_is_imported_before_a_connection_leaves_the_machine() -> None:
-    source = "import sys, discoro_trio.link._tls as t; t.Tls(); assert 'cryptography' not in sys.modules"
+    source = "import sys, discoro_trio._link.tls._tls as t; t.Tls(); assert 'cryptography' not in sys.modules"
     subprocess.run([sys.executable, "-c", source], check=True)

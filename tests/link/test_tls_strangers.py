@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from discoro_trio.link._certificate import chain_size
-from discoro_trio.link._option_error import OptionError
-from discoro_trio.link._tls import LONGEST_CHAIN, PREFACE, Tls
+from discoro_trio._link._option_error import OptionError
+from discoro_trio._link.tls._certificate import chain_size
+from discoro_trio._link.tls._tls import LONGEST_CHAIN, PREFACE, Tls
 
 from .test_tls import Files, attempt
 

@@ -13,24 +13,24 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import Location, PeerDisconnected, ProtocolError
-from discoro_trio.cluster import messages
-from discoro_trio.cluster._users import Become, User
-from discoro_trio.link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
-from discoro_trio.link._reach import AskToDial, Dial
-from discoro_trio.link._requests import REQUEST
-from discoro_trio.link._services import control
-from discoro_trio.link._sharing import SharedOffer
-from discoro_trio.link._writer import HIGH_WATER
-from discoro_trio.process import current_process
-from discoro_trio.process._keeper import AskOutcome
-from discoro_trio.process._runner import Attach
-from discoro_trio.wire import Credential, Kind, PeerIdentity, encode_header
+from discoro_trio._cluster import messages
+from discoro_trio._cluster.isolation._users import Become, User
+from discoro_trio._link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
+from discoro_trio._link._dial_back import AskToDial, Dial
+from discoro_trio._link._requests import REQUEST
+from discoro_trio._link._services import control
+from discoro_trio._link._writer import HIGH_WATER
+from discoro_trio._link.shared_memory._sharing import SharedOffer
+from discoro_trio._process import current_process
+from discoro_trio._process.execution._outcome_store import AskOutcome
+from discoro_trio._process.execution._runner import Attach
+from discoro_trio._wire import Credential, Kind, PeerIdentity, encode_header
 from tests.process.worlds import open_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.wire import Control
+    from discoro_trio._wire import Control
 
 ID = b"i" * 16
 LEASE = Credential(ID, b"l" * 32)

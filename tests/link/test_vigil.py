@@ -10,12 +10,12 @@ import trio
 import trio.testing
 
 from discoro_trio import config
-from discoro_trio.link import _vigil, serve_endpoint, transport_over
-from discoro_trio.link._vigil import Vigil, _silence
-from discoro_trio.wire import Credential
+from discoro_trio._link import _keepalive, serve_endpoint, transport_over
+from discoro_trio._link._keepalive import Keepalive, _silence
+from discoro_trio._wire import Credential
 
 if TYPE_CHECKING:
-    from discoro_trio.link import Link
+    from discoro_trio._link import Link
 
 KEY = Credential(b"", b"k" * 32)
 
@@ -51,12 +51,12 @@ async def test_a_connection_that_is_gone_is_not_judged() -> None:
 async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
     seconds: float, *, dead: bool, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_vigil, "_silence", lambda _sock: seconds)
-    vigil, link = Vigil(), MadeUpLink()
+    monkeypatch.setattr(_keepalive, "_silence", lambda _sock: seconds)
+    keepalive, link = Keepalive(), MadeUpLink()
     with trio.socket.socket() as sock:
-        vigil.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
+        keepalive.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
         with trio.move_on_after(config.MinPulseInterval + 1):
-            await vigil.run()
+            await keepalive.run()
     assert (link.error is not None) == dead
 
 
@@ -65,30 +65,30 @@ async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
 async def test_each_link_is_judged_by_the_interval_of_the_most_patient_use_of_it(
     silent: float, ended: int, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_vigil, "_silence", lambda _sock: silent)
-    vigil, quick, patient = Vigil(), MadeUpLink(), MadeUpLink()
+    monkeypatch.setattr(_keepalive, "_silence", lambda _sock: silent)
+    keepalive, quick, patient = Keepalive(), MadeUpLink(), MadeUpLink()
     wanted: list[dict[object, float]] = [{}, {}]
-    vigil.pulse_intervals += [uses.get for uses in wanted]
+    keepalive.pulse_intervals += [uses.get for uses in wanted]
     with trio.socket.socket() as one, trio.socket.socket() as two:
         for link, sock in ((quick, one), (patient, two)):
-            vigil.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
+            keepalive.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
         wanted[0] |= {quick: 1.0, patient: 3.0}
         wanted[1] |= {quick: 0.5, patient: 40.0}
         with trio.move_on_after(config.MinPulseInterval):
-            await vigil.run()
+            await keepalive.run()
         assert [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) for sock in (one, two)] == [1, 40]
     assert [link.error is not None for link in (quick, patient)] == [ended > 0, ended > 1]
 
 
 async def test_links_are_probed_while_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     watched: list[trio.socket.SocketType] = []
-    probe = _vigil._probe_when_idle
+    probe = _keepalive._probe_when_idle
 
     def note(sock: trio.socket.SocketType, interval: float) -> None:
         probe(sock, interval)
         watched.append(sock)
 
-    monkeypatch.setattr(_vigil, "_probe_when_idle", note)
+    monkeypatch.setattr(_keepalive, "_probe_when_idle", note)
     async with serve_endpoint() as one, serve_endpoint() as two:
         one.credentials[b""] = two.credentials[b""] = KEY
         await one.link_to(two.id, two.location, b"")

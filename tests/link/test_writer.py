@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from discoro_trio.link._writer import _FEW, _MOST_GATHERED, Writer
-from discoro_trio.wire import MOST_VALUES, Batch, FrameReader, Kind
+from discoro_trio._link._writer import _FEW, _MOST_GATHERED, Writer
+from discoro_trio._wire import MOST_VALUES, Batch, FrameReader, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from discoro_trio.wire import Buffer
+    from discoro_trio._wire import Buffer
 
 MANY = 10
 assert _FEW < MANY < _MOST_GATHERED

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._rows import SAMPLE_SECONDS, SAMPLES, Coroutine
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._rows import SAMPLE_SECONDS, SAMPLES, CoroutineRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +43,14 @@ def add_nodes(model: Model, nodes: int, servers: int = 4, *, seed: int = 1) -> l
     return keys
 
 
-def coroutines(servers: list[str], count: int, now: float, *, seed: int = 2) -> Iterator[Coroutine]:
+def coroutines(servers: list[str], count: int, now: float, *, seed: int = 2) -> Iterator[CoroutineRow]:
     """Give running coroutines, spread over servers."""
     chance = random.Random(seed)
     for number in range(count):
         name = chance.choice(NAMES)
         args = (number, f"data/part-{number:05}.npz", {"steps": 200})
         start = now - chance.uniform(0.2, 50)
-        yield Coroutine(f"c{number:06}", name, servers[number % len(servers)], start, args=args[: number % 3 + 1])
+        yield CoroutineRow(f"c{number:06}", name, servers[number % len(servers)], start, args=args[: number % 3 + 1])
 
 
 def add_history(model: Model, servers: list[str], now: float, *, seed: int = 3) -> None:
@@ -64,7 +64,7 @@ def add_history(model: Model, servers: list[str], now: float, *, seed: int = 3) 
             while begin < at:
                 long = chance.uniform(0.4, 3.0)
                 number += 1
-                model.created(Coroutine(f"e{number:06}", chance.choice(NAMES[:4]), server, begin))
+                model.created(CoroutineRow(f"e{number:06}", chance.choice(NAMES[:4]), server, begin))
                 state, error = _outcome(chance)
                 model.finished(f"e{number:06}", state, min(begin + long, at), error)
                 begin += long

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from discoro_trio.monitor._actions import Actions
-from discoro_trio.monitor._app import Parts, make_app
-from discoro_trio.monitor._guard import make_guard
-from discoro_trio.monitor._hub import Hub
-from discoro_trio.monitor._serving import Serving, open_listeners
+from discoro_trio._monitor._actions import Actions
+from discoro_trio._monitor._app import Parts, make_app
+from discoro_trio._monitor._broadcast import Broadcast
+from discoro_trio._monitor._guard import make_guard
+from discoro_trio._monitor._serving import Serving, open_listeners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.monitor._model import Model
+    from discoro_trio._monitor._model import Model
 
 TOKEN = "a-token-for-tests"
 
@@ -28,7 +28,7 @@ class Served:
 
     url: str
     port: int
-    hub: Hub
+    hub: Broadcast
     model: Model
 
 
@@ -43,7 +43,9 @@ def make_parts(
 ) -> Parts:
     """Put the parts of a monitor together."""
     guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
-    return Parts(Hub(model, poll_sec=poll_sec), guard, Actions(model, target, nursery), "discoro_test", lambda: True)
+    return Parts(
+        Broadcast(model, poll_sec=poll_sec), guard, Actions(model, target, nursery), "discoro_test", lambda: True
+    )
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from discoro_trio.monitor._app import make_app
-from discoro_trio.monitor._pages import STATIC
-from discoro_trio.monitor._rows import Coroutine
+from discoro_trio._monitor._app import make_app
+from discoro_trio._monitor._pages import STATIC
+from discoro_trio._monitor._rows import CoroutineRow
 
 from .made_up import make_model
 from .served import TOKEN, make_parts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from discoro_trio import Location
-    from discoro_trio.monitor._app import Parts
+    from discoro_trio._monitor._app import Parts
 
 NOW = 1_000_000.0
 BEARER = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
@@ -67,8 +67,8 @@ async def nursery() -> AsyncIterator[trio.Nursery]:
 def make(nursery: trio.Nursery, **options: Any) -> tuple[QuartTrio, Parts, Target]:
     model = make_model(NOW, nodes=3, running=0)
     target = Target()
-    model.created(Coroutine("good", "good", SERVER, NOW, handle=target))
-    model.created(Coroutine("bad", "<img src=x onerror=alert(1)>", SERVER, NOW, handle=Refusing()))
+    model.created(CoroutineRow("good", "good", SERVER, NOW, handle=target))
+    model.created(CoroutineRow("bad", "<img src=x onerror=alert(1)>", SERVER, NOW, handle=Refusing()))
     parts = make_parts(model, nursery, target=target, **options)
     return make_app(parts), parts, target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import Headers
 
-from discoro_trio.monitor._guard import Guard, is_loopback, make_guard
+from discoro_trio._monitor._guard import Guard, is_loopback, make_guard
 
 TOKEN = "a-token-for-tests"
 HOST = "127.0.0.1:8181"

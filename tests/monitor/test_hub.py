@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from discoro_trio.monitor._hub import LONGEST_QUEUE, Browser, Hub
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._query import Query
-from discoro_trio.monitor._views import render
+from discoro_trio._monitor._broadcast import LONGEST_QUEUE, Broadcast, Browser
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._query import Query
+from discoro_trio._monitor._views import render
 
 from .made_up import add_nodes
 
@@ -29,13 +29,13 @@ class NoWay:
         return False
 
 
-def make(poll_sec: float = 10) -> tuple[Hub, Model]:
+def make(poll_sec: float = 10) -> tuple[Broadcast, Model]:
     model = Model()
     add_nodes(model, 2, 1)
-    return Hub(model, poll_sec=poll_sec, clock=lambda: 1_000.0), model
+    return Broadcast(model, poll_sec=poll_sec, clock=lambda: 1_000.0), model
 
 
-async def message(hub: Hub, browser: Browser) -> dict[str, Any]:
+async def message(hub: Broadcast, browser: Browser) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(await hub.next_message(browser))
     return found
 
@@ -69,7 +69,7 @@ async def test_a_view_is_made_once_for_all_and_at_most_four_times_a_second(
         made.append(trio.current_time())
         return render(model, query, now)
 
-    monkeypatch.setattr("discoro_trio.monitor._hub.render", counted)
+    monkeypatch.setattr("discoro_trio._monitor._broadcast.render", counted)
     hub, model = make()
     for _ in range(50):
         hub.look(Browser(NoWay()), Query())

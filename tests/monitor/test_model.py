@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from discoro_trio.monitor import _model, _places
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._rows import SAMPLES, Coroutine
+from discoro_trio._monitor import _model, _topology_rows
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._rows import SAMPLES, CoroutineRow
 
 SERVER = "10.0.0.1:51350"
 
@@ -18,8 +18,8 @@ def make() -> Model:
     return model
 
 
-def start(model: Model, key: str = "c1") -> Coroutine:
-    coroutine = Coroutine(key, "work", SERVER, 100.0, args=(1,), handle=object())
+def start(model: Model, key: str = "c1") -> CoroutineRow:
+    coroutine = CoroutineRow(key, "work", SERVER, 100.0, args=(1,), handle=object())
     model.created(coroutine)
     return coroutine
 
@@ -114,14 +114,14 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(_model.KEPT_LINES + 5):
         model.output(1.0, SERVER, "print", str(number))
     assert len(model.lines) == _model.KEPT_LINES
-    for number in range(_places.KEPT_GONE + 5):
+    for number in range(_topology_rows.KEPT_GONE + 5):
         model.server(f"10.0.0.2:{number}", "10.0.0.2", state="ready")
         model.server_left(f"10.0.0.2:{number}", "closed")
         model.node(f"10.1.0.1:{number}", state="ready")
         model.node_left(f"10.1.0.1:{number}", "closed")
-    assert len(model.servers) <= _places.KEPT_GONE + 1
-    assert len(model.nodes) <= _places.KEPT_GONE + 2
-    assert len(model.nodes["10.0.0.2"].servers) == _places.KEPT_GONE
+    assert len(model.servers) <= _topology_rows.KEPT_GONE + 1
+    assert len(model.nodes) <= _topology_rows.KEPT_GONE + 2
+    assert len(model.nodes["10.0.0.2"].servers) == _topology_rows.KEPT_GONE
     for number in range(SAMPLES + 5):
         model.sample(float(number))
     assert len(model.totals.times) == SAMPLES

@@ -19,9 +19,9 @@ import trio
 import trustme
 
 import discoro_trio as discoro
-from discoro_trio.link import OptionError
-from discoro_trio.monitor import _open
-from discoro_trio.monitor._hub import Hub
+from discoro_trio._link import OptionError
+from discoro_trio._monitor import _open
+from discoro_trio._monitor._broadcast import Broadcast
 
 from ..client.clusters import ROOT, environment
 from ..client.test_two_nodes import open_two_nodes
@@ -272,13 +272,13 @@ async def test_a_part_that_fails_is_started_again_and_the_block_is_not_disturbed
     monkeypatch.setattr(_open, "_PAUSE", 0.01)
     begun = []
 
-    async def fail_once(hub: Hub) -> None:
+    async def fail_once(hub: Broadcast) -> None:
         begun.append(hub)
         if len(begun) == 1:
             raise RuntimeError
         await trio.sleep_forever()
 
-    monkeypatch.setattr(Hub, "run", fail_once)
+    monkeypatch.setattr(Broadcast, "run", fail_once)
     async with discoro.open_http_server(port=0, token=TOKEN) as server:
         with trio.fail_after(5):
             while len(begun) < 2:  # noqa: ASYNC110 - the part under test is replaced

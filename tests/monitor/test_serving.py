@@ -14,10 +14,10 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from discoro_trio.link import OptionError
-from discoro_trio.monitor import _connection, _serving
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._serving import open_listeners, tls_context
+from discoro_trio._link import OptionError
+from discoro_trio._monitor import _connection, _serving
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._serving import open_listeners, tls_context
 
 from .made_up import add_nodes
 from .served import Served, serve

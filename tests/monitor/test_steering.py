@@ -14,8 +14,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio.monitor import RemoteScheduler
-from discoro_trio.process import current_process
+from discoro_trio._monitor import RemoteScheduler
+from discoro_trio._process import current_process
 
 from .test_open_http_server import TOKEN, until
 

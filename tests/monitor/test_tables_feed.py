@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 
 from discoro_trio import Location
-from discoro_trio.cluster import ClusterStatus, ComputationStatus, NodeStatus, ServerStatus
-from discoro_trio.monitor._feed import Feed
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._tables_feed import TablesFeed
+from discoro_trio._cluster import ClusterStatus, ComputationStatus, NodeStatus, ServerStatus
+from discoro_trio._monitor._feed import Feed
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._tables_feed import TablesFeed
 
 WHERE = Location("10.0.0.1", 4001)
 SERVER = ServerStatus(

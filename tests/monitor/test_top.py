@@ -21,13 +21,13 @@ from rich.console import Console
 from trio_websocket import wrap_client_stream
 
 from discoro_trio import AuthenticationError, Location, PeerDisconnected
-from discoro_trio.monitor import Top, _top
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._query import read_query_untrusted
-from discoro_trio.monitor._screen import COLUMNS, Screen, draw, duration
-from discoro_trio.monitor._seen import Seen
-from discoro_trio.monitor._views import render
-from discoro_trio.monitor._watch import Watch
+from discoro_trio._monitor import Top, _top
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._query import read_query_untrusted
+from discoro_trio._monitor._received_view import ReceivedView
+from discoro_trio._monitor._screen import COLUMNS, Screen, draw, duration
+from discoro_trio._monitor._views import render
+from discoro_trio._monitor._watched_view import WatchedView
 from discoro_trio.testing import open_fault_proxy
 
 from ..client.clusters import environment
@@ -41,17 +41,17 @@ NOW = 1_000_000.0
 HOSTILE = "[red]\x1b[2J[link=x]"
 
 
-def seen_of(screen: Screen) -> Seen:
+def seen_of(screen: Screen) -> ReceivedView:
     model = make_model(NOW, nodes=30, running=30)
     model.node("10.0.0.11", name=HOSTILE, state=HOSTILE)
-    watch = Watch(read_query_untrusted(screen.query()))
+    watch = WatchedView(read_query_untrusted(screen.query()))
     watch.change(render(model, watch.query, NOW), NOW)
-    seen = Seen()
+    seen = ReceivedView()
     assert seen.take(watch.full(NOW))
     return seen
 
 
-def drawn(screen: Screen, seen: Seen) -> list[str]:
+def drawn(screen: Screen, seen: ReceivedView) -> list[str]:
     file = io.StringIO()
     Console(file=file, width=80, height=24, force_terminal=False).print(
         draw(screen, seen, url="http://x", state="live")
@@ -123,7 +123,7 @@ def test_every_order_that_keys_can_choose_is_understood(view: str) -> None:
 
 
 def test_a_missed_change_is_noticed() -> None:
-    seen = Seen()
+    seen = ReceivedView()
     assert seen.take({"type": "full", "seq": 4, "now": 1.0, "head": {}, "rows": [{"id": "a", "n": 1}], "total": 1})
     assert seen.take({"type": "change", "seq": 5, "now": 2.0, "rows": {"a": {"n": 2}}})
     assert seen.rows == [{"id": "a", "n": 2}]

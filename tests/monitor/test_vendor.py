@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from discoro_trio import monitor
+from discoro_trio import _monitor
 
-FOLDERS = [Path(monitor.__file__).parent / "static" / "vendor", Path(__file__).parents[1] / "browser" / "vendor"]
+FOLDERS = [Path(_monitor.__file__).parent / "static" / "vendor", Path(__file__).parents[1] / "browser" / "vendor"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "tests"])

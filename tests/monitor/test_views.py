@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from discoro_trio.monitor._columns import sortable
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._query import QueryError, read_query_untrusted
-from discoro_trio.monitor._rows import Coroutine
-from discoro_trio.monitor._views import Page, render
+from discoro_trio._monitor._columns import sortable
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._query import QueryError, read_query_untrusted
+from discoro_trio._monitor._rows import CoroutineRow
+from discoro_trio._monitor._views import Page, render
 
 from .made_up import add_nodes, coroutines, make_model
 
@@ -94,7 +94,7 @@ def test_a_node_is_found_by_its_address_where_no_other_has_it() -> None:
 def test_a_node_shows_its_servers_and_a_server_its_running_coroutines() -> None:
     model = Model()
     add_nodes(model, 2, 2)
-    model.created(Coroutine("c1", "work", "10.0.0.11:51350", NOW, args=(1, "two"), kwargs={"three": 3}))
+    model.created(CoroutineRow("c1", "work", "10.0.0.11:51350", NOW, args=(1, "two"), kwargs={"three": 3}))
     node = show(model, view="node", key="10.0.0.11")
     assert column(node, "location") == ["10.0.0.11:51350", "10.0.0.11:51351"]
     assert column(node, "running") == [1, 0]
@@ -109,9 +109,9 @@ def test_the_timeline_has_what_was_alive_in_its_window() -> None:
     model = Model()
     (server,) = add_nodes(model, 1, 1)
     for key, begin, end in (("old", 10.0, 20.0), ("across", 90.0, 110.0), ("late", 130.0, 140.0)):
-        model.created(Coroutine(key, key, server, begin))
+        model.created(CoroutineRow(key, key, server, begin))
         model.finished(key, "done", end)
-    model.created(Coroutine("running", "running", server, 95.0))
+    model.created(CoroutineRow("running", "running", server, 95.0))
     page = show(model, view="timeline", span=10, end=115)
     assert set(column(page, "id")) == {"across", "running"}
     assert page.head["lanes"] == [server]

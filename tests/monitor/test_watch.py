@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from discoro_trio.monitor._model import Model
-from discoro_trio.monitor._query import read_query_untrusted
-from discoro_trio.monitor._rows import Coroutine
-from discoro_trio.monitor._views import render
-from discoro_trio.monitor._watch import Watch
+from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._query import read_query_untrusted
+from discoro_trio._monitor._rows import CoroutineRow
+from discoro_trio._monitor._views import render
+from discoro_trio._monitor._watched_view import WatchedView
 
 from .made_up import add_nodes
 
@@ -41,7 +41,7 @@ def shake(model: Model, servers: list[str], chance: random.Random, step: int) ->
     elif kind == 2:
         model.output(float(step), chance.choice(servers), "print", "line")
     else:
-        model.created(Coroutine(f"c{step}", "work", chance.choice(servers), float(step)))
+        model.created(CoroutineRow(f"c{step}", "work", chance.choice(servers), float(step)))
 
 
 @pytest.mark.spec("S88")
@@ -49,7 +49,7 @@ def shake(model: Model, servers: list[str], chance: random.Random, step: int) ->
 def test_changes_applied_to_a_full_state_give_the_next_full_state(view: str) -> None:
     model = Model()
     servers = add_nodes(model, 4, 2)
-    watch = Watch(read_query_untrusted({"view": view, "size": 7, "key": "10.0.0.11"}))
+    watch = WatchedView(read_query_untrusted({"view": view, "size": 7, "key": "10.0.0.11"}))
     watch.change(render(model, watch.query, 0.0), 0.0)
     state = watch.full(0.0)
     chance = random.Random(4)
@@ -66,7 +66,7 @@ def test_changes_applied_to_a_full_state_give_the_next_full_state(view: str) -> 
 def test_only_what_differs_is_sent() -> None:
     model = Model()
     add_nodes(model, 3, 1)
-    watch = Watch(read_query_untrusted({}))
+    watch = WatchedView(read_query_untrusted({}))
     watch.change(render(model, watch.query, 0.0), 0.0)
     assert watch.change(render(model, watch.query, 1.0), 1.0) is None
     model.node("10.0.0.12", name="renamed")

@@ -24,14 +24,14 @@ MARKER = "NOBODYMAYREADTHIS"
 NODE = """
     import os, sys
     os.environ["DISCORO_SECRET"] = "NOBODYMAYREADTHIS"
-    from discoro_trio.cli import run_node
+    from discoro_trio._cli import run_node
     run_node(["-c", "1", "--min_pulse_interval", "1", *sys.argv[1:]])
 """
 
 SCHEDULER = """
     import os, sys
     os.environ["DISCORO_SECRET"] = "NOBODYMAYREADTHIS"
-    from discoro_trio.cli import run_discoro
+    from discoro_trio._cli import run_discoro
     run_discoro(sys.argv[1:])
 """
 

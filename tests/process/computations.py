@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from discoro_trio.wire import Credential
+from discoro_trio._wire import Credential
 
 from .worlds import open_process, open_processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.process import Process
+    from discoro_trio._process import Process
 
 LEASE = Credential(b"L" * 16, b"l" * 32)
 

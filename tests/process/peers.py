@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from discoro_trio import Location
-from discoro_trio.link import Link, Trust, control, transport_over
-from discoro_trio.link._requests import REQUEST
-from discoro_trio.process._runner import Attach
-from discoro_trio.wire import FrameReader, Kind, PeerIdentity, encode_header
+from discoro_trio._link import Link, Trust, control, transport_over
+from discoro_trio._link._requests import REQUEST
+from discoro_trio._process.execution._runner import Attach
+from discoro_trio._wire import FrameReader, Kind, PeerIdentity, encode_header
 
 from .worlds import open_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.process import Process
-    from discoro_trio.wire import Frame
+    from discoro_trio._process import Process
+    from discoro_trio._wire import Frame
 
 LANE = 1 << 40
 """The first number of those that the first peer gives to its coroutines."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from discoro_trio.process import _berths
-from discoro_trio.process._berths import IDLE, Berths
+from discoro_trio._process.execution import _task_pool
+from discoro_trio._process.execution._task_pool import IDLE, TaskPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ class Served:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
-        self.berths = Berths(self._run)
+        self.task_pool = TaskPool(self._run)
         self.tasks: list[trio.lowlevel.Task] = []
         self.seen: list[str] = []
 
@@ -39,7 +39,7 @@ class Served:
         return not scope.cancel_called
 
     def put(self, job: Job) -> None:
-        self.berths.put(self.nursery, job)
+        self.task_pool.put(self.nursery, job)
 
     async def run(self, *jobs: Job) -> None:
         """Run one after the other, each when the one before is long over."""
@@ -153,7 +153,7 @@ async def test_a_scope_that_was_left_open_ends_nobody_else(
 
 
 async def test_others_go_on_between_two_that_are_long(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_berths, "_LONGEST", -1)
+    monkeypatch.setattr(_task_pool, "_LONGEST", -1)
     served = Served(nursery)
     for _ in range(5):
         served.put(nothing)
@@ -175,7 +175,7 @@ async def test_none_is_idle_once_what_surrounds_them_is_cancelled(nursery: trio.
 
 
 async def test_only_so_many_are_kept(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_berths, "MOST_IDLE", 2)
+    monkeypatch.setattr(_task_pool, "MOST_IDLE", 2)
     served = Served(nursery)
     go = trio.Event()
     for _ in range(5):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from discoro_trio.process import _callables
-from discoro_trio.process._callables import describe, display_name, reject_coro
+from discoro_trio._process.execution import _callables
+from discoro_trio._process.execution._callables import describe, display_name, reject_coro
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -8,7 +8,7 @@ import trio
 
 from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected
 from discoro_trio._errors import NameTaken
-from discoro_trio.process import Channel, Coro, Process, locate_channel, open_channel, open_coro
+from discoro_trio._process import Channel, Coro, Process, locate_channel, open_channel, open_coro
 
 from .computations import open_computation
 from .worlds import cut, elsewhere, open_processes, settle, spawn

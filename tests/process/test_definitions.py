@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from discoro_trio import ProtocolError
-from discoro_trio.process import _definitions
-from discoro_trio.process._definitions import Received, Sent
-from discoro_trio.wire import Frame, Kind
+from discoro_trio._process.execution import _definitions
+from discoro_trio._process.execution._definitions import Received, Sent
+from discoro_trio._wire import Frame, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

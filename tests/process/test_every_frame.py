@@ -10,19 +10,20 @@ import pytest
 import trio
 
 from discoro_trio import ProtocolError, config
-from discoro_trio.client import _output
-from discoro_trio.link import Done, control
-from discoro_trio.link._requests import REPLY as REPLIED
-from discoro_trio.link._requests import REQUEST
-from discoro_trio.link._sharing import _HEAD, _PLACE
-from discoro_trio.process import Call, Ending, output
-from discoro_trio.process._definitions import MOST_DEFINITIONS, NUMBER
-from discoro_trio.process._mail import DELIVERED, ENDED, RECEIPT
-from discoro_trio.process._mailbox import ASKED, CREDIT
-from discoro_trio.process._runner import LANE_SHIFT, SIZE, Attach, Attached
-from discoro_trio.wire import Kind, dumps
-from discoro_trio.wire._batch import MOST_VALUES, encode_batches
-from discoro_trio.wire._frames import HEADER, MOST_STREAMS, encode_header
+from discoro_trio._client import _output
+from discoro_trio._link import Done, control
+from discoro_trio._link._requests import REPLY as REPLIED
+from discoro_trio._link._requests import REQUEST
+from discoro_trio._link.shared_memory._sharing import _HEAD, _PLACE
+from discoro_trio._process import Call, Ending, output
+from discoro_trio._process.execution._definitions import MOST_DEFINITIONS, NUMBER
+from discoro_trio._process.execution._runner import LANE_SHIFT, SIZE, Attach, Attached
+from discoro_trio._process.messaging._mail import DELIVERED, ENDED, RECEIPT
+from discoro_trio._process.messaging._mailbox import ASKED, CREDIT
+from discoro_trio._shipping import dumps
+from discoro_trio._wire import Kind
+from discoro_trio._wire._batch import MOST_VALUES, encode_batches
+from discoro_trio._wire._frames import HEADER, MOST_STREAMS, encode_header
 
 from .peers import LANE, frame, open_peer
 from .worlds import settle, spawn
@@ -30,7 +31,7 @@ from .worlds import settle, spawn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.process import Coro, Started
+    from discoro_trio._process import Coro, Submission
 
     from .peers import Peer
 
@@ -226,7 +227,7 @@ HOSTED = LANE | 1
 
 
 @asynccontextmanager
-async def open_host() -> AsyncIterator[tuple[Peer, Started, Coro[None]]]:
+async def open_host() -> AsyncIterator[tuple[Peer, Submission, Coro[None]]]:
     """Give a peer at which this process has started a coroutine, its record, and its handle."""
     async with open_peer() as peer, trio.open_nursery() as nursery:
         process = peer.process

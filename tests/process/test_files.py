@@ -16,9 +16,10 @@ import pytest
 import trio
 
 from discoro_trio import FileTransferError, Location
-from discoro_trio.process import Process, _folder, del_file, send_file
-from discoro_trio.process import _files as files
-from discoro_trio.process._folder import IncomingFile, OutgoingFile
+from discoro_trio._process import Process, del_file, send_file
+from discoro_trio._process.files import _folder
+from discoro_trio._process.files import _transfers as files
+from discoro_trio._process.files._folder import IncomingFile, OutgoingFile
 
 from .worlds import cut, open_processes, settle
 
@@ -91,7 +92,7 @@ def test_of_a_file_whose_receiver_is_killed_nothing_is_left(root: Path) -> None:
     program = """
         import os, signal, sys
         from pathlib import Path
-        from discoro_trio.process._folder import IncomingFile
+        from discoro_trio._process.files._folder import IncomingFile
 
         IncomingFile(Path(sys.argv[1]), "", "name", 100, overwrite=False).write(b"begun")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -6,14 +6,8 @@ import msgspec
 import pytest
 
 from discoro_trio._errors import ProtocolError
-from discoro_trio.process._installed import place_files, write_tree
-from discoro_trio.wire._package import (
-    Package,
-    PackedFile,
-    decode_package_untrusted,
-    encode_package,
-    sealed,
-)
+from discoro_trio._shipping._installation import place_files, write_tree
+from discoro_trio._shipping._package import Package, PackedFile, decode_package_untrusted, encode_package, sealed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,15 +11,16 @@ import pytest
 import trio
 
 from discoro_trio import AuthenticationError, DiscoroError, FileTransferError, PeerDisconnected, config
-from discoro_trio.link import Trust
-from discoro_trio.process import RCI, _tickets, locate, open_channel, send_file
-from discoro_trio.process._addresses import Address
-from discoro_trio.process._hubs import AwaitDelivery, AwaitSubscribers, Subscribe
-from discoro_trio.process._keeper import AskOutcome, Monitor, Terminate
-from discoro_trio.process._names import CORO, Locate, Register
-from discoro_trio.process._rcis import BeginCall
-from discoro_trio.process._tickets import Admit, Introduce
-from discoro_trio.wire import Credential, Kind, PeerIdentity
+from discoro_trio._link import Trust
+from discoro_trio._process import RCI, locate, open_channel, send_file
+from discoro_trio._process.channels._open_channels import AwaitDelivery, AwaitSubscribers, Subscribe
+from discoro_trio._process.execution._outcome_store import AskOutcome, Monitor, Terminate
+from discoro_trio._process.naming import _introductions
+from discoro_trio._process.naming._addresses import Address
+from discoro_trio._process.naming._introductions import Admit, Introduce
+from discoro_trio._process.naming._name_registry import CORO, Locate, Register
+from discoro_trio._process.rpc._offered_functions import BeginCall
+from discoro_trio._wire import Credential, Kind, PeerIdentity
 
 from .computations import open_computation
 from .worlds import elsewhere, open_process, settle, spawn
@@ -27,8 +28,8 @@ from .worlds import elsewhere, open_process, settle, spawn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.link import Endpoint, Link
-    from discoro_trio.process import Coro, Process
+    from discoro_trio._link import Endpoint, Link
+    from discoro_trio._process import Coro, Process
 
 OTHER = Credential(b"M" * 16, b"m" * 32)
 
@@ -191,10 +192,10 @@ async def test_a_job_lets_nobody_in_at_its_node_nor_at_its_client() -> None:
 
 
 async def test_tickets_are_few_and_nothing_is_left_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tickets, "MOST_OPEN", 3)
+    monkeypatch.setattr(_introductions, "MOST_OPEN", 3)
     async with open_world() as world, trio.open_nursery() as nursery:
         spawn(nursery, world.server, be_public, "service")
-        tickets, endpoint = world.server.tickets, world.server.endpoint
+        introductions, endpoint = world.server.introductions, world.server.endpoint
         with world.hostile.entered():
             found = await locate("service")
             await world.hostile.link_to(found)
@@ -203,16 +204,16 @@ async def test_tickets_are_few_and_nothing_is_left_of_them(monkeypatch: pytest.M
                 await through.request(introduce(found))
             with pytest.raises(AuthenticationError, match="3 tickets wait to be used"):
                 await through.request(introduce(found))
-        assert len(tickets._admitted) == len(endpoint.tickets) == 3
+        assert len(introductions._admitted) == len(endpoint.introductions) == 3
         monkeypatch.setattr(config, "MsgTimeout", 0.001)
-        for realm in list(tickets._admitted):
-            await tickets._expire(realm)
-        assert endpoint.tickets == {endpoint.links[world.hostile.id].realm}
+        for realm in list(introductions._admitted):
+            await introductions._expire(realm)
+        assert endpoint.introductions == {endpoint.links[world.hostile.id].realm}
         endpoint.links[world.hostile.id].close("the test is over")
         await settle()
-        assert not endpoint.tickets
-        assert not tickets._admitted
-        assert not world.hostile.endpoint.tickets
+        assert not endpoint.introductions
+        assert not introductions._admitted
+        assert not world.hostile.endpoint.introductions
         nursery.cancel_scope.cancel()
 
 
@@ -221,8 +222,8 @@ async def test_who_was_let_in_to_a_public_coroutine_gets_no_channel_and_no_call_
         spawn(nursery, world.server, be_public, "service")
         spawn(nursery, world.server, offer)
         await settle()
-        (channel,) = world.server.hubs.open
-        (rci,) = world.server.rcis.offers
+        (channel,) = world.server.open_channels.open
+        (rci,) = world.server.offered_functions.offers
         with world.hostile.entered():
             found = await locate("service")
             link = await world.hostile.link_to(found)

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import MailboxClosed
-from discoro_trio.process._local import current
+from discoro_trio._process.execution._local_coro import current
 
 from .worlds import elsewhere, open_processes, spawn
 
 if TYPE_CHECKING:
-    from discoro_trio.process import Coro, Process
+    from discoro_trio._process import Coro, Process
 
 
 PROCESSES = 3

@@ -7,8 +7,9 @@ import trio
 
 from discoro_trio import DiscoroError, PeerDisconnected
 from discoro_trio._errors import NameTaken
-from discoro_trio.process import Coro, Process, _names, locate, open_coro
-from discoro_trio.wire import Credential
+from discoro_trio._process import Coro, Process, locate, open_coro
+from discoro_trio._process.naming import _name_registry
+from discoro_trio._wire import Credential
 
 from .computations import open_computation
 from .worlds import cut, open_process, open_processes, settle, spawn
@@ -221,7 +222,7 @@ async def test_a_server_that_lost_its_client_says_so() -> None:
 
 
 async def test_one_process_registers_so_many_names_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_names, "MOST_NAMES", 2)
+    monkeypatch.setattr(_name_registry, "MOST_NAMES", 2)
     async with open_computation(1) as (_, (server,)), trio.open_nursery() as nursery:
         owner = spawn(nursery, server, register_all, ["one", "two", "three"])
         with server.entered(), pytest.raises(DiscoroError, match="at most 2 names"):

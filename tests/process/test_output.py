@@ -17,13 +17,13 @@ import trio
 import trio.testing
 
 from discoro_trio import config
-from discoro_trio.process import output
+from discoro_trio._process import output
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.link import Link
-    from discoro_trio.process import Process
+    from discoro_trio._link import Link
+    from discoro_trio._process import Process
 
 CLIENT = b"c" * 16
 

@@ -8,7 +8,7 @@ import trio
 
 from discoro_trio import CoroCancelled, NotPicklable, PeerDisconnected, UnknownCoro, current_coro
 from discoro_trio._errors import NameTaken
-from discoro_trio.process import RCI, Coro, Process, locate_rci
+from discoro_trio._process import RCI, Coro, Process, locate_rci
 
 from .computations import open_computation
 from .worlds import cut, open_processes, settle

@@ -6,13 +6,13 @@ import trio
 import trio.testing
 
 from discoro_trio import config
-from discoro_trio.process._mailbox import ASKED, CREDIT
-from discoro_trio.process._routes import Route
-from discoro_trio.wire import Kind
+from discoro_trio._process.messaging._mailbox import ASKED, CREDIT
+from discoro_trio._process.messaging._message_sender import MessageSender
+from discoro_trio._wire import Kind
 
 if TYPE_CHECKING:
-    from discoro_trio.link import Link
-    from discoro_trio.process._mail import Mail
+    from discoro_trio._link import Link
+    from discoro_trio._process.messaging._mail import Mail
 
 MAIL = cast("Mail", None)
 SERIAL = 7
@@ -33,8 +33,8 @@ class FakeLink:
 LINK = cast("Link", FakeLink())
 
 
-def make_route(messages: int, link: Link = LINK) -> Route:
-    route = Route(MAIL, "the receiver", SERIAL, messages)
+def make_route(messages: int, link: Link = LINK) -> MessageSender:
+    route = MessageSender(MAIL, "the receiver", SERIAL, messages)
     route.opened(link)
     return route
 

@@ -6,9 +6,10 @@ from contextvars import ContextVar
 
 import trio
 
-from discoro_trio.process import Ending
-from discoro_trio.process._definitions import NUMBER
-from discoro_trio.wire import Kind, dumps, loads
+from discoro_trio._process import Ending
+from discoro_trio._process.execution._definitions import NUMBER
+from discoro_trio._shipping import dumps, loads
+from discoro_trio._wire import Kind
 
 from .peers import LANE, frame, open_peer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 from trio.lowlevel import current_task
 
-from discoro_trio.process import _scope_state
-from discoro_trio.process._scope_state import cancelled, innermost
+from discoro_trio._process.execution import _scope_state
+from discoro_trio._process.execution._scope_state import cancelled, innermost
 
 
 async def test_a_task_is_cancelled_by_any_scope_around_it_that_is_not_shielded_off() -> None:

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from discoro_trio._config import MIB
-from discoro_trio.link import _mapped, _shared, _sharing
-from discoro_trio.link._shared import Pool
-from discoro_trio.process import Coro, Process, open_coro
+from discoro_trio._link.shared_memory import _mapping, _pool, _sharing
+from discoro_trio._link.shared_memory._pool import Pool
+from discoro_trio._process import Coro, Process, open_coro
 
 from .worlds import cut, elsewhere, open_processes, settle, spawn
 
@@ -113,7 +113,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     segments: list[Any] = []
 
     def noted(*args: Any) -> Any:
-        segments.append(weakref.ref(mapped := _mapped.map_untrusted(*args)))
+        segments.append(weakref.ref(mapped := _mapping.map_untrusted(*args)))
         return mapped
 
     monkeypatch.setattr(_sharing, "map_untrusted", noted)
@@ -146,7 +146,7 @@ async def look_at(count: int, *, coro: Coro[Any]) -> list[int]:
 async def test_a_segment_stays_mapped_until_its_process_drops_it(
     maps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_shared, "MOST_SEGMENTS", 2)
+    monkeypatch.setattr(_pool, "MOST_SEGMENTS", 2)
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, look_at, 3)
         with one.entered():
@@ -163,7 +163,7 @@ async def test_a_segment_stays_mapped_until_its_process_drops_it(
 
 
 async def test_who_maps_many_segments_gets_copies_of_the_next(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_mapped, "MOST_MAPPED", 2)
+    monkeypatch.setattr(_mapping, "MOST_MAPPED", 2)
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, take, 6)
         with one.entered():
@@ -179,7 +179,7 @@ async def test_who_maps_many_segments_gets_copies_of_the_next(puts: list[Any], m
 
 
 async def test_what_is_mapped_and_not_referred_to_makes_room(maps: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_mapped, "MOST_MAPPED", 1)
+    monkeypatch.setattr(_mapping, "MOST_MAPPED", 1)
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, look_at, 3)
         with one.entered():
@@ -202,7 +202,7 @@ async def test_what_finds_no_room_goes_over_the_connection(puts: list[Any], monk
 
 
 async def test_without_segments_all_goes_over_the_connection(puts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shared, "AVAILABLE", False)
+    monkeypatch.setattr(_pool, "AVAILABLE", False)
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         receiver = spawn(nursery, two, take, 2)
         with one.entered():

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from discoro_trio.process import open_channel
+from discoro_trio._process import open_channel
 
 from .test_mail import result_of, take
 from .worlds import elsewhere, open_processes, spawn
 
 if TYPE_CHECKING:
-    from discoro_trio.process import Coro
+    from discoro_trio._process import Coro
 
 
 async def test_short_values_arrive_as_what_they_were_between_others() -> None:

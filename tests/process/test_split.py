@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from discoro_trio.process import Coro, open_coro, split_mailbox
+from discoro_trio._process import Coro, open_coro, split_mailbox
 
 from .worlds import elsewhere, open_processes, settle, spawn
 

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from discoro_trio import AuthenticationError, FileTransferError, ProtocolError
-from discoro_trio.process import Coro, Process, del_file, locate, send_file
-from discoro_trio.process._tickets import Admit
-from discoro_trio.wire import Credential
+from discoro_trio._process import Coro, Process, del_file, locate, send_file
+from discoro_trio._process.naming._introductions import Admit
+from discoro_trio._wire import Credential
 
 from .computations import open_computation
 from .worlds import cut, elsewhere, open_process, open_processes, settle, spawn
@@ -20,7 +20,7 @@ from .worlds import cut, elsewhere, open_process, open_processes, settle, spawn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from discoro_trio.link import Link
+    from discoro_trio._link import Link
 
 
 def echo(link: Link) -> Link:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio import CoroCancelled, DiscoroError, RemoteError, ServerLost
-from discoro_trio.process._transported import MAX_TEXT, _encoder, _Error, _Errors, pack_error, unpack_error
+from discoro_trio._shipping._errors_in_transit import MAX_TEXT, _encoder, _Error, _Errors, pack_error, unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,13 +7,14 @@ import os
 import pytest
 import trio
 
-from discoro_trio.link import _owed, _writer, control
-from discoro_trio.link._shared import Pool
-from discoro_trio.link._sharing import _HEAD, _PLACE, SharedOffer
-from discoro_trio.process._definitions import NUMBER
-from discoro_trio.process._mail import RECEIPT
-from discoro_trio.wire import Kind, dumps
-from discoro_trio.wire._batch import encode_batches
+from discoro_trio._link import _reply_backlog, _writer, control
+from discoro_trio._link.shared_memory._pool import Pool
+from discoro_trio._link.shared_memory._sharing import _HEAD, _PLACE, SharedOffer
+from discoro_trio._process.execution._definitions import NUMBER
+from discoro_trio._process.messaging._mail import RECEIPT
+from discoro_trio._shipping import dumps
+from discoro_trio._wire import Kind
+from discoro_trio._wire._batch import encode_batches
 
 from .peers import LANE, frame, open_peer
 from .worlds import settle
@@ -38,7 +39,7 @@ ASKING = {
 async def test_what_a_peers_frames_are_answered_with_is_bounded_if_it_does_not_read(
     asking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (_owed, _writer):
+    for module in (_reply_backlog, _writer):
         monkeypatch.setattr(module, "HIGH_WATER", MOST)
     async with open_peer() as peer:
         await peer.send(ASKING[asking] * COUNT)
@@ -89,7 +90,7 @@ async def test_fetched_outcomes_keep_nobody_from_reading() -> None:
 
 
 async def test_a_peer_that_reads_after_all_gets_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_owed, _writer):
+    for module in (_reply_backlog, _writer):
         monkeypatch.setattr(module, "HIGH_WATER", MOST)
     async with open_peer() as peer, trio.open_nursery() as nursery:
         nursery.start_soon(peer.send, ASKING["a message to nobody"] * COUNT)
@@ -100,7 +101,7 @@ async def test_a_peer_that_reads_after_all_gets_every_answer(monkeypatch: pytest
 
 
 async def test_the_word_that_shared_memory_is_free_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_owed, _writer):
+    for module in (_reply_backlog, _writer):
         monkeypatch.setattr(module, "HIGH_WATER", MOST)
     pool: Pool[str] = Pool(lambda _reader, _number: None)
     try:

@@ -10,15 +10,15 @@ import trio
 import trio.testing
 
 from discoro_trio import PeerDisconnected, config
-from discoro_trio.link import serve_endpoint
-from discoro_trio.process import Process
-from discoro_trio.process._mailbox import Mailbox
-from discoro_trio.wire import Credential
+from discoro_trio._link import serve_endpoint
+from discoro_trio._process import Process
+from discoro_trio._process.messaging._mailbox import Mailbox
+from discoro_trio._wire import Credential
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from discoro_trio.process import Coro
+    from discoro_trio._process import Coro
 
 T = TypeVar("T")
 

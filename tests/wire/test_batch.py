@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio import ProtocolError
-from discoro_trio.wire import COST, decode_batch_untrusted, is_short
-from discoro_trio.wire._batch import MOST_VALUES, encode_batches
+from discoro_trio._wire import COST, decode_batch_untrusted, is_short
+from discoro_trio._wire._batch import MOST_VALUES, encode_batches
 
 VALUES = st.one_of(
     st.none(),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio._values import Location
-from discoro_trio.wire import Credential, Purpose, handshake_key
-from discoro_trio.wire._beacon import QUERY_SIZE, Answerer, Datagram, Found, Role, Seeker
+from discoro_trio._wire import Credential, Purpose, handshake_key
+from discoro_trio._wire._beacon import QUERY_SIZE, Answerer, Datagram, Found, Role, Seeker
 
 if TYPE_CHECKING:
     from pathlib import Path

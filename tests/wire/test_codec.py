@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import NotPicklable
-from discoro_trio.wire._codec import LARGE, OUT_OF_BAND, dumps, loads
-from discoro_trio.wire._shipped import NOTHING, Shipped
+from discoro_trio._shipping._codec import LARGE, OUT_OF_BAND, dumps, loads
+from discoro_trio._shipping._shipped import NOTHING, Shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def test_plain_data_is_plain_pickle(value: Any) -> None:
 
 def test_plain_data_does_not_load_cloudpickle() -> None:
     code = (
-        "import sys; from discoro_trio.wire._codec import dumps, loads\n"
+        "import sys; from discoro_trio._shipping._codec import dumps, loads\n"
         "loads(*dumps((1, [2.0, 'x'], {'a': b''})))\n"
         "assert 'cloudpickle' not in sys.modules"
     )
@@ -222,7 +222,7 @@ def test_large_bytes_beside_code_of_the_client() -> None:
 
 
 def test_more_buffers_than_a_frame_takes_stay_in_the_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discoro_trio.wire._codec._MAX_BUFFERS", 3)
+    monkeypatch.setattr("discoro_trio._shipping._codec._MAX_BUFFERS", 3)
     arrays = [np.full(OUT_OF_BAND, n, dtype=np.uint8) for n in range(5)]
     assert len(dumps(arrays)[1]) == 3
     assert [back[0] for back in there_and_back(arrays)] == [0, 1, 2, 3, 4]

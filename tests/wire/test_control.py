@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import Location, ProtocolError
-from discoro_trio.wire import Control, ControlCodec
+from discoro_trio._wire import Control, ControlCodec
 
 
 class WireTestPing(Control, frozen=True):

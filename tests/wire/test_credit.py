@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import ProtocolError
-from discoro_trio.wire import ReceiveWindow, SendWindow
+from discoro_trio._wire import ReceiveWindow, SendWindow
 
 pytestmark = pytest.mark.spec("B06")
 

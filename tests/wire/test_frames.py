@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discoro_trio import ProtocolError
-from discoro_trio.wire import FrameReader, HelloReader, Kind, encode_header, encode_hello
-from discoro_trio.wire._frames import HEADER, HELLO_LIMIT, LARGE, MOST_BUFFERS, MOST_STREAMS
+from discoro_trio._wire import FrameReader, HelloReader, Kind, encode_header, encode_hello
+from discoro_trio._wire._frames import HEADER, HELLO_LIMIT, LARGE, MOST_BUFFERS, MOST_STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from discoro_trio.wire import Frame
+    from discoro_trio._wire import Frame
 
 GIB = 1 << 30
 AS_BYTES = 1 << 63

@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro_trio import (
-    AuthenticationError,
-    DiscoroError,
-    Location,
-    PeerDisconnected,
-    ProtocolError,
-    VersionMismatch,
-)
-from discoro_trio.wire import (
+from discoro_trio import AuthenticationError, DiscoroError, Location, PeerDisconnected, ProtocolError, VersionMismatch
+from discoro_trio._wire import (
     PROTOCOL_VERSION,
     Binding,
     ClientHandshake,
@@ -30,8 +23,8 @@ from discoro_trio.wire import (
     ServerHandshake,
     fingerprint,
 )
-from discoro_trio.wire._frames import HELLO_LIMIT
-from discoro_trio.wire._handshake import HELLO_LEAST
+from discoro_trio._wire._frames import HELLO_LIMIT
+from discoro_trio._wire._handshake import HELLO_LEAST
 
 pytestmark = pytest.mark.spec("B07")
 

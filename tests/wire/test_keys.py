@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from discoro_trio.wire import Credential, Purpose, fingerprint, handshake_key, key_of_secret
-from discoro_trio.wire._keys import hkdf
+from discoro_trio._wire import Credential, Purpose, fingerprint, handshake_key, key_of_secret
+from discoro_trio._wire._keys import hkdf
 
 SECRET = bytes(range(32))
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from discoro_trio import ProtocolError
-from discoro_trio.wire import _memory
-from discoro_trio.wire._memory import MAPPED, BytesMemory, allocate, copied
+from discoro_trio._wire import _memory
+from discoro_trio._wire._memory import MAPPED, BytesMemory, allocate, copied
 
 from .._memory import resident_bytes
 

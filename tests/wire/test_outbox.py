@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro_trio.wire import Batch, FrameReader, Kind, Outbox, _outbox, decode_batch_untrusted
-from discoro_trio.wire._frames import HEADER, LARGE, MOST_BUFFERS
-from discoro_trio.wire._outbox import LONGEST_PART, PART_SIZE, TAKE_SIZE
+from discoro_trio._wire import Batch, FrameReader, Kind, Outbox, _outbox, decode_batch_untrusted
+from discoro_trio._wire._frames import HEADER, LARGE, MOST_BUFFERS
+from discoro_trio._wire._outbox import LONGEST_PART, PART_SIZE, TAKE_SIZE
 
 if TYPE_CHECKING:
-    from discoro_trio.wire import Frame
+    from discoro_trio._wire import Frame
 
 BIG = bytes(range(256)) * (3 * PART_SIZE // 256) + b"end"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from discoro_trio.wire._origins import globals_of, is_client_module
-from discoro_trio.wire._shipped import NATURAL, CodeRoot, Shipped, _Open
+from discoro_trio._shipping._module_origins import globals_of, is_client_module
+from discoro_trio._shipping._shipped import NATURAL, CodeRoot, Shipped, _Open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,48 @@
+"""Asks a scheduler one question, for the commands that show what it answers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._cluster import find_scheduler
+from .._config import config
+from .._errors import PeerDisconnected, SchedulerNotFound
+from .._link import EndpointOptions, answered, open_with
+from .._values import Location
+from .._wire import Control
+from ._common import endpoint_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._link import Endpoint, Link
+
+M = TypeVar("M", bound=Control)
+
+
+async def ask_scheduler(scheduler: str | None, options: Mapping[str, Any], question: Control, kind: type[M]) -> M:
+    """Connect to a scheduler, and ask.
+
+    Args:
+        scheduler: Where it is: address:port, or a host; None for the one on this network.
+        options: What the command was given.
+        question: The request.
+        kind: What the reply must be.
+
+    Raises:
+        SchedulerNotFound: There is none.
+    """
+    async with open_with(EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})) as endpoint:
+        try:
+            link = await _link(endpoint, scheduler)
+        except PeerDisconnected as error:
+            raise SchedulerNotFound(str(error)) from error
+        return answered(await link.request(question), kind)
+
+
+async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
+    with suppress(ValueError):  # it is a host, which is asked
+        if scheduler:
+            return await endpoint.link_at(Location.parse(scheduler))
+    return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)

@@ -1,0 +1,269 @@
+"""The options that `discoronode` and `discoro` share, and what they do before anything is opened.
+
+This module owns their names and groups. What becomes of the endpoint's options is with `_link`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import get_completion_class
+
+from .._config import config
+from .._link import UDP_PORT
+from ._config_file import read_config, save_config
+from ._logs import set_up_logs
+from ._options import PORT, SECONDS, Ports, Size, option, several
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_NETWORK, _SECURITY, _FILES, _TIMES = "Network", "Security", "Files", "Times"
+_OUTPUT, _CONFIGURATION = "Output", "Configuration"
+
+ENDPOINT = (
+    "ip_addr",
+    "ext_ip_addr",
+    "tcp_ports",
+    "udp_port",
+    "name",
+    "secret",
+    "secret_file",
+    "certfile",
+    "keyfile",
+    "cafile",
+)
+"""The options that are those of `open_endpoint`."""
+
+
+def network_options() -> Callable[[Any], Any]:
+    """Declare where a program listens."""
+    return several(
+        option("-i", "--ip_addr", group=_NETWORK, help="Address or host name of this machine to use. [default: all]"),
+        option("--ext_ip_addr", group=_NETWORK, help="Address that peers are told, where this machine is behind NAT."),
+        option(
+            "--tcp_ports",
+            type=Ports(),
+            group=_NETWORK,
+            help="TCP ports to listen at, such as 51351-51360,52000; the first that is free. [default: any]",
+        ),
+        option(
+            "-u",
+            "--udp_port",
+            type=PORT,
+            default=UDP_PORT,
+            show_default=True,
+            group=_NETWORK,
+            help="UDP port of discovery, the same in the whole cluster.",
+        ),
+        option(
+            "--no_discover",
+            is_flag=True,
+            group=_NETWORK,
+            help="Neither look for others on the network nor be found there; only addresses that are given are used.",
+        ),
+        option("-n", "--name", group=_NETWORK, help="Name for people. [default: that of the host]"),
+    )
+
+
+def security_options() -> Callable[[Any], Any]:
+    """Declare by what a program proves that it belongs to the cluster."""
+    return several(
+        option(
+            "-s",
+            "--secret",
+            envvar=None,
+            group=_SECURITY,
+            help="The cluster's secret: a passphrase, or 64 hexadecimal digits. Others can read it on the "
+            "command line; the environment variable DISCORO_SECRET or a file is better.",
+        ),
+        option("--secret_file", group=_SECURITY, help="File with the secret. [default: made in the config folder]"),
+        option("--certfile", group=_SECURITY, help="Certificate for TLS, in PEM form; may hold the key too."),
+        option("--keyfile", group=_SECURITY, help="Private key of the certificate."),
+        option("--cafile", group=_SECURITY, help="Authorities that must have signed the certificates of peers."),
+    )
+
+
+def file_options() -> Callable[[Any], Any]:
+    """Declare where files are kept and how large they may be."""
+    return several(
+        option("--dest_path", group=_FILES, help="Folder in which working folders are made. [default: the system's]"),
+        option(
+            "--max_file_size",
+            type=Size(),
+            group=_FILES,
+            help="Largest file that is taken, such as 100M. [default: any]",
+        ),
+    )
+
+
+def time_options() -> Callable[[Any], Any]:
+    """Declare how long is waited for what."""
+    return several(
+        option(
+            "--ping_interval",
+            type=SECONDS,
+            group=_TIMES,
+            help="Longest pause between two looks for others on the network, in seconds. [default: 30]",
+        ),
+        option(
+            "--min_pulse_interval",
+            type=SECONDS,
+            group=_TIMES,
+            help=f"Least seconds between signs of life that may be asked for. [default: {config.MinPulseInterval:g}]",
+        ),
+        option(
+            "--max_pulse_interval",
+            type=SECONDS,
+            group=_TIMES,
+            help=f"Most seconds between signs of life that may be asked for. [default: {config.MaxPulseInterval:g}]",
+        ),
+        option(
+            "--msg_timeout",
+            type=SECONDS,
+            group=_TIMES,
+            help=f"Seconds for connecting, or for the reply to a request. [default: {config.MsgTimeout:g}]",
+        ),
+    )
+
+
+def output_options() -> Callable[[Any], Any]:
+    """Declare what a program shows, and where its options come from."""
+    return several(
+        option("-d", "--debug", is_flag=True, group=_OUTPUT, help="Log what happens in detail."),
+        option(
+            "--log_format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            group=_OUTPUT,
+            help="Lines for people, or a JSON object a line.",
+        ),
+        option("--daemon", is_flag=True, group=_OUTPUT, help="Show nothing but the log, also in a terminal."),
+        option(
+            "--config",
+            is_eager=True,
+            expose_value=False,
+            callback=read_config,
+            envvar="DISCORO_CONFIG",
+            group=_CONFIGURATION,
+            help="TOML file with options, spelt as here.",
+        ),
+        option(
+            "--save_config",
+            envvar=None,
+            group=_CONFIGURATION,
+            help="Write the options that are given to a TOML file (- for standard output), and exit.",
+        ),
+        option(
+            "--version",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            envvar=None,
+            group=_OUTPUT,
+            help="Print the version, and exit.",
+        ),
+        option(
+            "--show_completion",
+            type=click.Choice(["bash", "zsh", "fish"]),
+            is_eager=True,
+            expose_value=False,
+            callback=_show_completion,
+            envvar=None,
+            group=_CONFIGURATION,
+            help="Print what makes this shell complete the options, and exit.",
+        ),
+    )
+
+
+def printed_file(name: str, file: str, what: str) -> Callable[[Any], Any]:
+    """Declare an option that prints a file of the package and ends the program."""
+
+    def show(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - as click calls it
+        if wanted and not ctx.resilient_parsing:
+            click.echo((importlib.resources.files(__package__) / "files" / file).read_text(encoding="utf-8"), nl=False)
+            ctx.exit()
+
+    return option(
+        name,
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        envvar=None,
+        group="Service",
+        help=f"Print {what}, and exit.",
+    )
+
+
+def _show_completion(ctx: click.Context, _parameter: click.Parameter, shell: str | None) -> None:
+    if shell is None or ctx.resilient_parsing:
+        return
+    name = ctx.find_root().info_name or ""
+    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - it is one of the choices
+    click.echo(kind(ctx.command, {}, name, variable).source())
+    ctx.exit()
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - as above
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"{ctx.find_root().info_name} {version_of('discoro_trio')}")
+        ctx.exit()
+
+
+def version_of(distribution: str) -> str:
+    """Give the version of what is installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def prepare(ctx: click.Context, options: Mapping[str, Any]) -> None:
+    """Do what comes before a program opens anything: save the options or set up logs, settings and warnings.
+
+    Raises:
+        click.UsageError: Two options do not fit together.
+    """
+    if options["save_config"] is not None:
+        save_config(ctx, options["save_config"])
+        ctx.exit()
+    set_up_logs(debug=options["debug"], log_format=options["log_format"])
+    if ctx.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
+        click.echo(
+            f"{ctx.find_root().info_name}: warning: every user of this machine can read the secret on the command "
+            "line; use --secret_file or DISCORO_SECRET",
+            err=True,
+        )
+    _set_times(options)
+
+
+def _set_times(options: Mapping[str, Any]) -> None:
+    low = options["min_pulse_interval"] or config.MinPulseInterval
+    high = options["max_pulse_interval"] or config.MaxPulseInterval
+    if low > high:
+        message = f"--min_pulse_interval: {low:g} s is more than --max_pulse_interval, {high:g} s"
+        raise click.UsageError(message)
+    config.MinPulseInterval, config.MaxPulseInterval = low, high
+    config.MsgTimeout = options["msg_timeout"] or config.MsgTimeout
+    config.ping_interval = options["ping_interval"] or config.ping_interval
+
+
+def endpoint_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give those of the options that are the endpoint's, where they are given."""
+    return {name: options[name] for name in ENDPOINT if options[name] is not None}
+
+
+def shows_itself(options: Mapping[str, Any]) -> bool:
+    """Tell whether a person looks on."""
+    return sys.stdout.isatty() and not options["daemon"] and os.environ.get("TERM") != "dumb"

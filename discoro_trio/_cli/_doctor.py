@@ -1,0 +1,188 @@
+"""`discoro doctor`: looks at what the programs need, and says what to do where it is missing.
+
+This module owns the checks and their advice. It changes nothing but a secret that is not there yet, which is made as
+any program would make it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+import trio
+
+from .._cluster import find_groups
+from .._errors import DiscoroError
+from .._link import UDP_PORT, EndpointOptions, OptionError, Ports, fingerprint_of, open_with, parse_ports, resolve_peers
+from .._wire import Found, Role
+from ._common import network_options, security_options, version_of
+from ._options import GroupedCommand, option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .._link import Endpoint
+
+GOOD, WARNING, BAD = "ok", "warning", "problem"
+_COLOURS = {GOOD: "green", WARNING: "yellow", BAD: "red"}
+_LOOK_SECONDS = 2.0
+_FEW_FILES = 4096
+_LITTLE_SPACE = 512 * 1024**2
+_HELD = {"memory": "memory", "pids": "processes"}
+
+
+@attrs.frozen
+class Check:
+    """What was looked at, and what was found."""
+
+    level: str
+    """`ok`, `warning` or `problem`."""
+    text: str
+    """What was found."""
+    advice: str = ""
+    """What to do about it."""
+
+
+@click.command(cls=GroupedCommand)
+@option("--peer", multiple=True, metavar="HOST[:PORT]", group="Network", help="Machine to reach; may be repeated.")
+@option("--dest_path", group="Files", help="Folder in which working folders will be made.")
+@option("--cgroup", multiple=True, metavar="FOLDER", group="Servers", help="Control group made for the node.")
+@network_options()
+@security_options()
+@click.pass_context
+def doctor(ctx: click.Context, /, **options: Any) -> None:
+    """Check ports, secret, limits, what can be reached, and versions; say what to do.
+
+    Give it the options that the program will have. It ends with status 1 if something will not work.
+    """
+    found = [*check_versions(), *check_limits(), check_groups(options["cgroup"])]
+    found += [*check_folder(options["dest_path"]), *check_ports(options)]
+    found += trio.run(check_network, options)
+    for check in found:
+        click.echo(f"{click.style(f'{check.level:<8}', fg=_COLOURS[check.level])} {check.text}")
+        if check.advice:
+            click.echo(f"{'':<8} → {check.advice}")
+    ctx.exit(int(any(check.level == BAD for check in found)))
+
+
+def check_versions() -> Iterator[Check]:
+    """Name what runs here; client and servers need the same minor version of Python."""
+    names = ", ".join(f"{name} {version_of(name)}" for name in ("discoro_trio", "trio", "msgspec", "cloudpickle"))
+    yield Check(GOOD, f"Python {platform.python_version()} ({sys.executable}), {names}")
+    yield Check(GOOD, f"{platform.platform(terse=True)}, {os.cpu_count()} processors")
+
+
+def check_limits() -> Iterator[Check]:
+    """Look at the limits of this user and of the kernel."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FEW_FILES:
+        advice = f"ulimit -n {min(hard, 65536) if hard > 0 else 65536}, or LimitNOFILE= in the unit of systemd"
+        yield Check(WARNING, f"{soft} open files at most: that limits the connections", advice)
+    else:
+        yield Check(GOOD, f"{soft} open files at most")
+
+
+def check_groups(named: Sequence[str]) -> Check:
+    """See what would hold the memory and the processes of servers."""
+    try:
+        groups = find_groups(named)
+    except OptionError as error:
+        return Check(BAD, str(error), "give another --cgroup")
+    there = {name for group in groups for name in group.controllers}
+    places = ", ".join(f"{group.folder} (version {group.version})" for group in groups)
+    missing = " and ".join(text for name, text in _HELD.items() if name not in there)
+    if not missing:
+        return Check(GOOD, f"--max_memory and --max_processes are held by control groups in {places}")
+    text = f"{missing} of servers are held by rlimits, not by control groups: what a job starts may take it all"
+    advice = (
+        "run the node by the unit of `discoronode --print_systemd`, make a group for it and name that with --cgroup, "
+        "or use a container with limits"
+    )
+    return Check(WARNING, text, advice)
+
+
+def check_folder(dest_path: str | None) -> Iterator[Check]:
+    """Look at the folder for working folders."""
+    folder = Path(dest_path or tempfile.gettempdir())
+    if not folder.is_dir():
+        yield Check(WARNING, f"{folder} is not there yet", "discoronode makes it, if it may")
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Check(BAD, f"{folder} cannot be written", "choose another with --dest_path, or change its owner or mode")
+        return
+    free = shutil.disk_usage(folder).free
+    text = f"{free // 1024**2:,} MiB free in {folder}"
+    advice = "free some, or choose another folder with --dest_path"
+    yield Check(GOOD, text) if free > _LITTLE_SPACE else Check(WARNING, text, advice)
+
+
+def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
+    """See whether the ports can be listened at."""
+    taken = []
+    for port in _ports(options["tcp_ports"]):
+        with ExitStack() as stack:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("", port))
+            except OSError as error:
+                taken.append(f"{port} ({error.strerror})")
+    if taken:
+        advice = "end what listens there (`ss -ltnp` shows it), or give other --tcp_ports"
+        yield Check(WARNING, f"TCP ports that cannot be had: {', '.join(taken)}", advice)
+
+
+def _ports(ports: Ports) -> tuple[int, ...]:
+    return tuple(port for port in parse_ports(ports) if port)
+
+
+async def check_network(options: Mapping[str, Any]) -> list[Check]:
+    """Open an endpoint, look who is there, and shake hands with each."""
+    names = ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")
+    given = {name: options[name] for name in names if options[name] is not None}
+    found: list[Check] = []
+    try:
+        peers = await resolve_peers("peer", options["peer"])
+        async with open_with(EndpointOptions(**{"ip_addr": "", **given})) as endpoint:
+            found.append(Check(GOOD, f"listens at {endpoint.location}"))
+            found.append(Check(GOOD, f"the secret has the fingerprint {fingerprint_of(endpoint)}"))
+            found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
+            for location in peers.locations:
+                found.append(await _check_peer(endpoint, Found(b"", Role(0), "it", location), named=True))
+    except OptionError as error:
+        found.append(Check(BAD, str(error), f"give another --{error.option}"))
+    return found
+
+
+async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port: int = UDP_PORT) -> list[Check]:
+    assert endpoint.discovery is not None  # noqa: S101 - it was opened with options
+    everyone = Role.NODE | Role.SCHEDULER | Role.PRIVATE
+    answered = await endpoint.discovery.find(everyone, _LOOK_SECONDS, hosts=hosts)
+    if not answered:
+        advice = (
+            f"start them, with the same secret and --udp_port; let UDP port {udp_port} and the TCP ports through "
+            "firewalls; name those in other networks with --peer"
+        )
+        return [Check(WARNING, "no node and no scheduler has answered", advice)]
+    return [await _check_peer(endpoint, one) for one in answered]
+
+
+async def _check_peer(endpoint: Endpoint, one: Found, *, named: bool = False) -> Check:
+    what = " and ".join(str(role.name).lower() for role in one.role) or "process"
+    text = f"{what} {one.name} at {one.location}"
+    try:
+        link = await endpoint.link_at(one.location)
+    except DiscoroError as error:
+        advice = "let its TCP ports through, or start it with the --ext_ip_addr by which this machine reaches it"
+        return Check(BAD, f"{text} cannot be reached: {error}", advice)
+    return Check(GOOD, f"{link.peer.name if named else text} can be reached" + (f" at {one.location}" if named else ""))

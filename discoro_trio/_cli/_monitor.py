@@ -1,0 +1,114 @@
+"""`discoro monitor`, and the options by which `discoro` serves the same pages itself.
+
+What the monitor is and shows is with the package `_monitor`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+from .._link import EndpointOptions, OptionError
+from .._process import ensure_endpoint
+from ._common import endpoint_options, network_options, security_options
+from ._options import SECONDS, GroupedCommand, option, several
+from ._signals import run_until_signal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from .._cluster import Scheduler
+    from .._monitor import HTTPServer, RemoteScheduler
+    from ._signals import Shutdown
+
+_PAGES = "Monitor"
+_HTTPS_CERTFILE = "https_certfile"  # an option
+_ANY_PORT = click.IntRange(0, 65535)
+_OPTIONS = {
+    "http_host": "host",
+    "http_port": "port",
+    "http_token": "token",
+    "poll_sec": "poll_sec",
+    "document_root": "document_root",
+    "https_certfile": "certfile",
+    "https_keyfile": "keyfile",
+    "read_only": "read_only",
+}
+"""The options of the programs, and those of `open_http_server`."""
+
+
+def monitor_options(port: int | None) -> Callable[[Any], Any]:
+    """Declare where the pages are and who may see them.
+
+    Args:
+        port: The default; None for no pages.
+    """
+    shown = {} if port is None else {"default": port, "show_default": True}
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return several(
+        option("--http_port", type=_ANY_PORT, group=_PAGES, help="TCP port of the web monitor; 0 for any.", **shown),
+        option("--http_host", group=_PAGES, help="Where it listens; anywhere but at loopback it needs a token."),
+        option(
+            "--http_token", group=_PAGES, help="What actions need, and looking from elsewhere. [default: a new one]"
+        ),
+        option("--poll_sec", type=SECONDS, group=_PAGES, help="Longest time between two updates. [default: 10 s]"),
+        option(
+            "--document_root",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            group=_PAGES,
+            help="Another folder for the pages.",
+        ),
+        option("--https_certfile", type=file, group=_PAGES, help="Certificate for https; it may hold the key too."),
+        option("--https_keyfile", type=file, group=_PAGES, help="The certificate's key."),
+        option("--read_only", is_flag=True, group=_PAGES, help="Refuse all actions."),
+    )
+
+
+@asynccontextmanager
+async def open_monitor(source: Scheduler | RemoteScheduler, options: Mapping[str, Any]) -> AsyncIterator[HTTPServer]:
+    """Serve the pages about a scheduler as the options say.
+
+    Raises:
+        OptionError: One of them cannot work; it has the name that it has in the programs.
+    """
+    from .. import open_http_server  # noqa: PLC0415 - the web server is imported where it is wanted
+
+    if options["https_keyfile"] is not None and options["https_certfile"] is None:
+        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is the key of this, which is not given")
+    given = {_OPTIONS[name]: options[name] for name in _OPTIONS if options[name] is not None}
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(open_http_server(source, **given))
+        except OptionError as error:
+            names = {name: option for option, name in _OPTIONS.items()}
+            raise OptionError(names[error.option], error.problem) from error
+        yield server
+
+
+@click.command("monitor", cls=GroupedCommand)
+@click.argument("scheduler", required=False)
+@monitor_options(8181)
+@network_options()
+@security_options()
+def monitor(scheduler: str | None, **options: Any) -> None:
+    """Serve the web monitor of a scheduler that runs elsewhere.
+
+    SCHEDULER is where it is: address:port, or a host; without it, the one on this network.
+    """
+
+    async def program(_ending: Shutdown) -> None:
+        from .._monitor import RemoteScheduler  # noqa: PLC0415 - as above
+
+        endpoint = EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})
+        async with ensure_endpoint(endpoint, private=False) as process:
+            source = RemoteScheduler(process.endpoint, scheduler)
+            await source.status()  # nobody there is said at once
+            async with open_monitor(source, options) as server:
+                click.echo(f"look at {server.url}")
+                await trio.sleep_forever()
+
+    trio.run(run_until_signal, program)

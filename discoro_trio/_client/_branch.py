@@ -1,0 +1,187 @@
+"""A computation as its servers see it: coroutines there start others on the servers of the same computation.
+
+Work goes from server to server directly; which servers there are is told by the client, who also has those replaced
+that do not end what was cancelled. All else is as in the client's own session.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from .._cluster import Publisher, messages
+from .._config import config
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from .._link import ANY
+from .._process import current_process
+from .._values import Location
+from ._membership import Membership
+from ._owned import Owned
+from ._runs import Runs
+from ._server import LeasedServer
+from ._session import Session, SetUp
+from ._topology import LeasedNode
+
+if TYPE_CHECKING:
+    from .._link import Link
+    from .._process import Process
+
+logger = logging.getLogger(__name__)
+
+# Seconds that the client has to tell how a server ended, to which the connection is lost.
+_LAST_WORD = 1.0
+
+
+class Branch(Session):
+    """A session that was scheduled by another process, whose server this one is."""
+
+    def __init__(self, process: Process, nursery: trio.Nursery) -> None:
+        set_up = SetUp(
+            computation=process.realm,
+            name="",
+            package=b"",
+            shipped=process.shipped,
+            grace_period=0.0,
+            pulse_interval=0.0,
+            threads=0,
+            forward_output=False,
+            cleanup=False,
+            node_setup=[],
+            server_setup=[],
+        )
+        super().__init__(process, nursery, set_up, Publisher(lambda: None), journals=[], timeout=config.MsgTimeout)
+        self.members: BranchMembers = BranchMembers(self, process, nursery)
+        self.owned = Owned(self)
+        self._of_client = process.introductions.of_client
+        process.endpoint.services.on_notice(messages.Members, self._told, trust=ANY)
+        nursery.start_soon(self._live, process, name="other servers of the computation")
+
+    @classmethod
+    def of(cls, process: Process, computation: bytes) -> Branch:
+        """Give the branch of the computation whose server this process is.
+
+        Raises:
+            RuntimeError: It is no server of that computation.
+        """
+        nursery = process.runner.nursery
+        if nursery is None or process.realm != computation:
+            message = "a computation that was sent can be used at its own servers only"
+            raise RuntimeError(message)
+        branch: Branch | None = process.endpoint.parts.get(cls)
+        if branch is None:
+            branch = process.endpoint.parts[cls] = cls(process, nursery)
+        return branch
+
+    async def _live(self, process: Process) -> None:
+        """Find out which servers there are; at the end, log the errors that nobody has heard of."""
+        await self._watch(process)
+        try:
+            await trio.sleep_forever()
+        finally:
+            for error in self.owned.unheard():
+                logger.error("a coroutine that was run from here failed, and nobody asked how", exc_info=error)
+
+    async def _watch(self, process: Process) -> None:
+        client = process.endpoint.links.get(process.names.client or b"")
+        try:
+            if client is None:
+                message = "the client is gone"
+                raise PeerDisconnected(message)
+            members = await client.request(messages.WatchMembers(self.set_up.computation))
+        except DiscoroError as error:
+            self._end(f"the client did not say which servers there are ({error})")
+            return
+        assert isinstance(members, messages.Members)  # noqa: S101 - the only reply there is
+        self.scheduler = client
+        self._told(client, members)
+
+    def _told(self, link: Link, members: messages.Members) -> None:
+        if not self._of_client(link):
+            text = f"{link.peer_name} does not say which servers this computation has"
+            raise ProtocolError(text)
+        self.set_up = msgspec.structs.replace(
+            self.set_up, name=members.name, grace_period=members.grace_period, pulse_interval=members.pulse_interval
+        )
+        self.members.follow(link, members)
+
+    async def replace(self, server_id: bytes, reason: str) -> None:
+        """Have a server ended by force."""
+        try:
+            if self.scheduler is not None:
+                await self.scheduler.request(messages.ReplaceMember(self.set_up.computation, server_id, reason))
+        except DiscoroError as error:
+            logger.warning("a server was not replaced: %s", error)
+
+
+class BranchMembers(Membership):
+    """The nodes and servers of a branch, as the client tells of them."""
+
+    def follow(self, client: Link, members: messages.Members) -> None:
+        """Bring what is known here to what the client says."""
+        session, topology = self._session, self._session.topology
+        for one in members.nodes:
+            if one.node_id not in topology.nodes:
+                topology.came(LeasedNode(one.node_id, one.name, Location(one.addr, one.port), client, settled=True))
+        for node_id in set(topology.nodes) - {one.node_id for one in members.nodes}:
+            topology.left(node_id)
+        there = {one.server_id for one in members.servers}
+        for server in list(session.servers.values()):
+            if server.server_id not in there:
+                topology.withdraw(server)
+                server.gone.set()
+        new = [one for one in members.servers if one.server_id not in session.servers]
+        # Branches know nothing of each other's loads: if all began with the same server, that would be the busy one.
+        random.shuffle(new)
+        self._nursery.start_soon(self._attach_all, new, name="attach to other servers")
+
+    async def _attach_all(self, new: list[messages.MemberServer]) -> None:
+        async with trio.open_nursery() as nursery:
+            for one in new:
+                nursery.start_soon(self._attach_to, one)
+        self._session.topology.told([])
+        self._session.changed()
+
+    async def _attach_to(self, one: messages.MemberServer) -> None:
+        session, location = self._session, Location(one.addr, one.port)
+        try:
+            link = await self._process.endpoint.link_to(one.server_id, location, session.set_up.computation)
+            host = await self._process.starts.host(link, session.set_up.shipped)
+        except DiscoroError as error:
+            logger.warning("the server at %s cannot be used from here: %s", location, error)
+            return
+        if one.server_id not in session.servers:
+            server = LeasedServer(one.server_id, one.node_id, one.slot, location, host, session)
+            host.owner = server
+            session.topology.add(server)
+            session.changed()
+
+    async def _bury(self, server: LeasedServer) -> None:
+        with trio.move_on_after(_LAST_WORD):
+            await server.gone.wait()
+        self._forget(server)
+
+
+class ComputationHandle(Runs):
+    """A computation that was sent to one of its servers: all ways to run something in it.
+
+    What `run` and its like start belongs to the computation.
+    """
+
+    def __init__(self, computation: bytes) -> None:
+        super().__init__()
+        self._computation = computation
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what names it."""
+        return ComputationHandle, (self._computation,)
+
+    def _running(self) -> Session:
+        branch = Branch.of(current_process(), self._computation)
+        branch.check_open()
+        self._shipped = branch.set_up.shipped
+        self._owned = branch.owned
+        return branch

@@ -1,0 +1,377 @@
+"""What users hold: a computation, its options, its life from the queue to the close.
+
+The ways to run something in it are with `Runs`; the running computation behind it is a `Session`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler
+from .._compat import _old_programs as migration
+from .._config import config
+from .._errors import ComputationClosed
+from .._link import EndpointOptions
+from .._process import Coro, describe, ensure_endpoint
+from .._records import Record
+from .._scopes import open_background
+from .._shipping import close_shipped, dumps, encode_package, open_shipped
+from .._shipping._components import check_components, pack
+from .._status import NodeAllocation, Status
+from ._branch import ComputationHandle
+from ._checks import at_least_one, not_negative
+from ._journal import Journal
+from ._maintenance import restart_server, resume_node, suspend_node
+from ._owned import Owned
+from ._queueing import Asked, Queueing
+from ._runs import Runs
+from ._scheduler_messages import SchedulerMessages
+from ._scheduler_path import SchedulerPath
+from ._session import Session, SetUp
+from ._snapshot import snapshot_of
+from ._statistics import ComputationStatistics, statistics_of
+from ._status import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any
+
+    from .._cluster import ClusterStatus, StatusSubscription
+    from .._shipping import Package, Shipped
+    from .._values import Location
+
+
+class Options(Record, frozen=True, kw_only=True):
+    """The options of a computation, checked."""
+
+    timeout: float
+    pulse_interval: float
+    grace_period: float
+    cleanup: bool
+    forward_output: bool
+    threads: int
+    name: str
+    zombie_period: float | None
+    allocations: tuple[NodeAllocation, ...]
+
+
+@migration.answers_for(migration.COMPUTATION)
+class Computation(Runs):
+    """Functions, classes, modules and files that are shipped to servers, and what is run there.
+
+    Args:
+        components: Functions, classes, modules, packages, and paths of files and folders.
+        status_coro: Is sent status messages, and a `MonitorException` when a coroutine ends.
+        timeout: Seconds for connecting, a handshake, the reply to a request, or a transfer without progress;
+            `config.MsgTimeout` by default.
+        pulse_interval: Seconds between signs of life; `config.MinPulseInterval` by default.
+        grace_period: Seconds that cancelled coroutines have for their clean-up before their server is replaced.
+        zombie_period: Seconds after which an idle server is closed, and the computation with its last one; 0 or None
+            for never. A shared scheduler has a period of its own, which rules.
+        node_setup: A function, async or plain, that is run once on each node, at one of its servers, before the
+            others are set up. If it fails, none of them is used.
+        server_setup: A function that is run once on each server, and on each that replaces one, before its first
+            job. If it fails, that server is not used.
+        node_allocations: The parts of the cluster that it asks for; by default all servers of all nodes. Of a node,
+            the first one that admits it decides how many.
+        cleanup: Whether the working folders are removed at the end.
+        forward_output: Whether what coroutines print and log shows here.
+        threads: Plain functions that run at once on a server, each in a thread.
+        name: For people; by default that of the first component.
+
+    Raises:
+        TypeError: A component is none of these, a set-up function cannot be run, or `status_coro` is no Coro.
+        ValueError: An option is out of its range; the message says which setting bounds it.
+    """
+
+    def __init__(
+        self,
+        components: Iterable[object] = (),
+        *,
+        status_coro: Coro[Any] | None = None,
+        timeout: float | None = None,
+        pulse_interval: float | None = None,
+        grace_period: float = 5.0,
+        zombie_period: float | None = None,
+        node_setup: Callable[[], object] | None = None,
+        server_setup: Callable[[], object] | None = None,
+        node_allocations: Iterable[NodeAllocation] = (),
+        cleanup: bool = True,
+        forward_output: bool = True,
+        threads: int = 40,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        migration.check_settings()
+        self._components = check_components(components)
+        self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
+        self.options: Options = Options(
+            timeout=config.MsgTimeout if timeout is None else timeout,
+            pulse_interval=check_pulse_interval(pulse_interval),
+            grace_period=not_negative("grace_period", grace_period),
+            cleanup=cleanup,
+            forward_output=forward_output,
+            threads=at_least_one("threads", threads),
+            name=name or "computation",
+            zombie_period=check_period("zombie_period", zombie_period),
+            allocations=tuple(_allocation(one) for one in node_allocations),
+        )
+        self._status_coro = _coro(status_coro)
+        self._status = Publisher(self._snapshot)
+        self._journals: list[Journal] = []
+        self._was_closed = False
+
+    # --- its life
+
+    @migration.without_timeout
+    @migration.to_be_entered
+    @asynccontextmanager
+    async def schedule(self, scheduler: Scheduler | Location | str | None = None) -> AsyncIterator[Computation]:
+        """Queue the computation, wait for its turn, and close it when the block is left.
+
+        Args:
+            scheduler: Where; by default the innermost enclosing one, else one that discovery finds.
+
+        Yields:
+            The computation, which runs what it is given now.
+
+        Raises:
+            SchedulerNotFound: No scheduler answered within `timeout`.
+            RuntimeError: The computation is scheduled already.
+            ExceptionGroup: The errors of coroutines that nobody heard of, if the block raised nothing else.
+
+        Cancelling while it waits takes it out of the queue.
+        """
+        if self._session is not None:
+            message = "this computation is scheduled already; make a second Computation to schedule twice"
+            raise RuntimeError(message)
+        async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
+            session = self._session = Session(
+                process, nursery, self._set_up(), self._status, self._journals, timeout=self.options.timeout
+            )
+            for journal in self._journals:
+                journal.open(session)
+            self._owned = Owned(session)
+            self._was_closed = False
+            hub = SchedulerMessages.of(process.endpoint)
+            hub.sessions[session.set_up.computation] = session
+            open_shipped(session.set_up.shipped)
+            self._status.begin()
+            relay = Relay(self._status, self._status_coro, nursery) if self._status_coro is not None else None
+            try:
+                wanted = current_scheduler() if scheduler is None else scheduler
+                path = SchedulerPath(process.endpoint, wanted, self.options.timeout)
+                await Queueing(session, process.endpoint, self._asked(), path).take(nursery)
+                self._status.tell(Status.ComputationScheduled, process.endpoint.location)
+                with (
+                    process.names.kept_at(lambda: session.scheduler),
+                    process.task_dumps.block(f"run in {session.set_up.name}", self._owned.running),
+                ):
+                    yield self
+            finally:
+                await self.close()
+                self._status.tell(Status.ComputationClosed, process.endpoint.location)
+                self._status.end()
+                if relay is not None:
+                    await relay.finish()
+                close_shipped(session.set_up.shipped)
+                del hub.sessions[session.set_up.computation]
+                unheard = self._owned.unheard()
+                self._session = self._owned = None
+        if unheard:
+            message = "coroutines failed and nobody asked how they ended"
+            raise BaseExceptionGroup(message, unheard)
+
+    def _set_up(self) -> SetUp:
+        options = self.options
+        # Not in a worker thread: the modules that the components come from must not change while they are looked at.
+        packed = pack(self._components)
+        self._shipped = packed.shipped
+        node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
+        return SetUp(
+            computation=secrets.token_bytes(16),
+            name=options.name,
+            package=encode_package(packed.package),
+            shipped=packed.shipped,
+            grace_period=options.grace_period,
+            pulse_interval=options.pulse_interval,
+            threads=options.threads,
+            forward_output=options.forward_output,
+            cleanup=options.cleanup,
+            node_setup=node_setup,
+            server_setup=server_setup,
+            largest=_largest(packed.package),
+        )
+
+    def _asked(self) -> Asked:
+        options = self.options
+        return Asked(
+            name=options.name,
+            allocations=options.allocations,
+            zombie_period=options.zombie_period,
+            pulse_interval=options.pulse_interval,
+        )
+
+    async def close(self) -> None:
+        """Close it early: cancel its coroutines, wait for their clean-up and for the end of its servers."""
+        self._was_closed = True
+        session = self._session
+        if session is not None:
+            if self._owned is not None:
+                self._owned.close()
+            await session.close()
+
+    def _running(self) -> Session:
+        if self._session is None:
+            if self._was_closed:
+                message = "the computation is closed; it runs nothing more"
+                raise ComputationClosed(message)
+            message = "the computation is not scheduled; run it inside 'async with computation.schedule():'"
+            raise RuntimeError(message)
+        self._session.check_open()
+        return self._session
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it for its servers, whose coroutines can run others in it; they get a `ComputationHandle`."""
+        return ComputationHandle, (self._running().set_up.computation,)
+
+    # --- what it has
+
+    async def nodes(self) -> list[str]:
+        """Give the addresses of the nodes in use; cancelling it changes nothing."""
+        await trio.lowlevel.checkpoint()
+        session = self._running()
+        used = {server.node_id for server in session.servers.values()}
+        return [node.location.addr for node in session.nodes.values() if node.node_id in used]
+
+    async def servers(self) -> list[Location]:
+        """Give the Locations of the servers in use; cancelling it changes nothing."""
+        await trio.lowlevel.checkpoint()
+        return [server.location for server in self._running().servers.values()]
+
+    def statistics(self) -> ComputationStatistics:
+        """Count what it has, has done and has to do.
+
+        Returns:
+            The counts at this moment.
+
+        Raises:
+            RuntimeError, ComputationClosed: As for `run`.
+        """
+        return statistics_of(self._running())
+
+    def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
+        """Subscribe to what happens to it: status messages, ends of coroutines.
+
+        Yields:
+            A receive channel of `DiscoroStatus`, `MonitorException` and, for a subscriber that is
+            `config.status_backlog` events behind, `StatusLagged`. It ends after the computation's block.
+        """
+        return self._status.subscribed()
+
+    @property
+    def _id(self) -> str:
+        return self._session.set_up.computation.hex() if self._session is not None else ""
+
+    def _snapshot(self) -> ClusterStatus | None:
+        return snapshot_of(self._session) if self._session is not None else None
+
+    @contextmanager
+    def _followed(self) -> Iterator[Journal]:
+        """Keep a journal of what happens, for one who looks while the block lasts."""
+        journal = Journal()
+        if self._session is not None and not self._session.closed:
+            journal.open(self._session)
+        self._journals.append(journal)
+        try:
+            yield journal
+        finally:
+            self._journals.remove(journal)
+
+    # --- what is changed while it runs
+
+    async def restart_server(self, location: Location) -> Location:
+        """Give a server a fresh process, and wait until that is set up.
+
+        Its coroutines are cancelled and have the grace period for their clean-up.
+
+        Args:
+            location: Where the server is.
+
+        Returns:
+            Where the new one is.
+
+        Raises:
+            UnknownLocation: No server of the computation is there; the message lists those that are.
+            ServerLost: Its node is gone.
+            DiscoroError: The new server could not be set up.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        Cancelling it, the server is restarted all the same.
+        """
+        await trio.lowlevel.checkpoint()
+        return await restart_server(self._running(), location)
+
+    async def suspend_node(self, addr: str) -> None:
+        """Start no more coroutines at a node; those that run there go on.
+
+        Who wants one there by `run_at` waits until it is resumed. When cancelled, nothing is done.
+
+        Args:
+            addr: The address, name or Location (`addr:port`) of the node.
+
+        Raises:
+            UnknownLocation: The computation has no such node; the message lists those that it has.
+            RuntimeError, ComputationClosed: As for `run`.
+        """
+        await trio.lowlevel.checkpoint()
+        suspend_node(self._running(), addr)
+
+    async def resume_node(self, addr: str) -> None:
+        """Start coroutines at a suspended node again; nothing if it is not suspended, or if this is cancelled.
+
+        Args:
+            addr: The address, name or Location (`addr:port`) of the node.
+
+        Raises:
+            UnknownLocation, RuntimeError, ComputationClosed: As for `suspend_node`.
+        """
+        await trio.lowlevel.checkpoint()
+        resume_node(self._running(), addr)
+
+
+def _checked(function: Callable[[], object] | None) -> Callable[[], object] | None:
+    if function is not None:
+        describe(function)
+    return function
+
+
+def _largest(package: Package) -> tuple[str, int]:
+    sizes = ((file.path, len(file.content)) for file in package.files)
+    return max(sizes, key=lambda one: one[1], default=("", 0))
+
+
+def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[bytes]:
+    if function is None:
+        return []
+    body, buffers = dumps(function, shipped)
+    return [body, *(bytes(buffer) for buffer in buffers)]
+
+
+def _coro(status_coro: object) -> Coro[Any] | None:
+    if status_coro is not None and not isinstance(status_coro, Coro):
+        message = f"status_coro must be a Coro, as open_coro() and run() give them, not {status_coro!r}"
+        raise TypeError(message)
+    return status_coro
+
+
+def _allocation(allocation: object) -> NodeAllocation:
+    if not isinstance(allocation, NodeAllocation):
+        message = f"node_allocations must be NodeAllocation objects, not {allocation!r}"
+        raise TypeError(message)
+    return allocation

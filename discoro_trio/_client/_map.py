@@ -1,0 +1,527 @@
+"""`map`: a limited number of jobs in flight, their results as they come or in order, and what a failed item does.
+
+This module owns the reading of the input, the jobs of one map and their results. Starting and cancelling is with the
+session.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import reprlib
+from collections import deque
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from functools import partial
+from itertools import islice
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+import trio
+
+from .._config import PULSES
+from .._errors import ComputationClosed, NotPicklable, ServerLost
+from .._process import Call, Ending, ForwardedMessage, current_coro, describe
+from .._records import Record
+from .._scopes import flatten, open_background
+from .._shipping import dumps, pack_error, unpack_error
+from ._checks import at_least_one, not_negative
+from ._progress import Bar
+from ._quarantine import start_alone
+from ._starting import check_sendable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from .._process import Outcome, Submission
+    from .._shipping import Shipped
+    from ._session import Session
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+RAISE, COLLECT, SKIP = "raise", "collect", "skip"
+
+_TURN = 64
+"""Results after which the iterator lets others run, as `receive` does."""
+
+_PER_SERVER = 4
+"""Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
+
+_ALONE_AFTER = 2
+"""Losses after which a job runs alone on its server: it may be what ends them."""
+
+_RETRIES = 3
+"""How often a job is tried again if `retry_on` is given and `retries` is not."""
+
+_BACK_OFF = 0.1
+"""Seconds before a job that raised is tried again; doubled each time."""
+
+_LONGEST_BACK_OFF = 10.0
+"""Seconds between two tries at most."""
+
+
+class MapOptions(Record, frozen=True, kw_only=True):
+    """The options of one map, checked."""
+
+    ordered: bool = True
+    limit: int | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = ()
+    chunksize: int = 1
+    errors: str = RAISE
+    progress: bool = False
+
+    @classmethod
+    def checked(
+        cls, *, limit: int | None, retries: int, retry_on: Any, chunksize: int, errors: str, **others: Any
+    ) -> MapOptions:
+        """Make them of what a user gave.
+
+        Raises:
+            ValueError: A number is out of range, or `errors` is no word for what to do with them.
+            TypeError: `retry_on` holds something that is no exception type.
+        """
+        types = tuple(retry_on) if isinstance(retry_on, (tuple, list, set, frozenset)) else (retry_on,)
+        for one in types:
+            if not (isinstance(one, type) and issubclass(one, BaseException)):
+                message = f"retry_on must be an exception type, or several in a tuple, not {retry_on!r}"
+                raise TypeError(message)
+        if errors not in {RAISE, COLLECT, SKIP}:
+            message = f'errors must be "raise", "collect" or "skip", not {errors!r}'
+            raise ValueError(message)
+        return cls(
+            limit=limit if limit is None else at_least_one("limit", limit),
+            retries=not_negative("retries", retries) or (_RETRIES if types else 0),
+            retry_on=types,
+            chunksize=at_least_one("chunksize", chunksize),
+            errors=errors,
+            **others,
+        )
+
+
+class MapResults(Generic[A, R]):
+    """The results of one map: an async iterator of values, or of items with their values."""
+
+    def __init__(self, mapping: Mapping[A, R]) -> None:
+        self._mapping = mapping
+        self._opened: list[AsyncGenerator[Any]] = []
+        self._values: AsyncGenerator[R] | None = None
+
+    def __aiter__(self) -> AsyncIterator[R]:
+        """Iterate over the values."""
+        if self._values is None:
+            self._values = self._open(items=False)
+        return self._values
+
+    async def __anext__(self) -> R:
+        """Give the next value."""
+        return await anext(self.__aiter__())
+
+    def with_items(self) -> AsyncIterator[tuple[A, R]]:
+        """Iterate over pairs: an item of the input and its value, or its error with `errors="collect"`."""
+        return self._open(items=True)
+
+    def _open(self, *, items: bool) -> AsyncGenerator[Any]:
+        opened = self._mapping.iterate(items=items)
+        self._opened.append(opened)
+        return opened
+
+    async def aclose(self) -> None:
+        """End all iterations."""
+        for opened in self._opened:
+            await opened.aclose()
+
+
+class Mapping(Generic[A, R]):
+    """One `map` or `starmap`: an async context manager that yields its results."""
+
+    def __init__(
+        self,
+        session: Session,
+        shipped: Shipped,
+        function: Callable[..., Any],
+        source: Any,
+        options: MapOptions,
+        *,
+        star: bool,
+    ) -> None:
+        self._session = session
+        self._shipped = shipped
+        self._function = function
+        self._source = source
+        self._options = options
+        self._star = star
+        self._described = describe(function)
+        self._nursery: trio.Nursery | None = None
+        total = length_hint(source, 0) or None
+        self._bar = Bar(self._described.name, total, wanted=options.progress)
+        self._out = 0
+        self._read_all = False
+        self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
+        self._to_retry = 0
+        """Retries that have not started yet."""
+        self._slots: deque[_Slot] = deque()
+        self._results: deque[_Slot] = deque()
+        # The reader waits until so many items are out; -1 if it does not wait.
+        self._wake_at: float = -1
+        self._failure: BaseException | None = None
+        self._leaving = False
+        self._scope = trio.CancelScope()
+        self._moved = trio.lowlevel.ParkingLot()
+        self._block: AbstractAsyncContextManager[MapResults[A, R]] = self._opened()
+
+    async def __aenter__(self) -> MapResults[A, R]:
+        """Start to read the input."""
+        return await self._block.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Cancel what still runs and wait for its clean-up."""
+        try:
+            return await self._block.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group is error:
+                raise
+            # The frames of this package and the cancellation of the body would hide the job's own error.
+            raise group.with_traceback(None) from None
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[MapResults[A, R]]:
+        failure: BaseException | None = None
+        try:
+            name = f"map in {self._session.set_up.name}"
+            with self._bar, self._session.task_dumps.block(name, lambda: self._running):
+                async with open_background() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._feed_safely)
+                    async with aclosing(MapResults[A, R](self)) as results:
+                        with self._scope:
+                            yield results
+        except BaseException as error:  # noqa: BLE001 - raised below, when all jobs have ended
+            failure = error
+        self._leaving = True
+        await self._session.cancel_and_wait(list(self._running))
+        if failure is not None and self._failure is None and isinstance(failure, (trio.Cancelled, KeyboardInterrupt)):
+            raise failure
+        errors = [error for error in (failure, self._failure) if error is not None]
+        if errors:
+            message = "a map failed"
+            raise BaseExceptionGroup(message, [leaf for error in errors for leaf in flatten(error)])
+
+    # --- results
+
+    async def iterate(self, *, items: bool) -> AsyncGenerator[Any]:
+        """Give the results as they come; with `items` as pairs of an item and its value."""
+        await trio.lowlevel.checkpoint()
+        yielded = 0
+        while True:
+            while not self._results:
+                if self._read_all and not self._running and not self._slots and not self._to_retry:
+                    return
+                await self._moved.park()
+            slot = self._results.popleft()
+            for item, value in zip(slot.items, slot.values, strict=True):
+                self._out -= 1
+                if self._out <= self._wake_at:
+                    self._moved.unpark_all()
+                if value is _LEFT_OUT:
+                    continue
+                yielded += 1
+                if yielded % _TURN == 0:
+                    await trio.lowlevel.checkpoint()
+                yield (item, value) if items else value
+
+    def _ended(self, started: Submission) -> None:
+        slot, positions = self._running.pop(started)
+        outcome = started.outcome
+        assert outcome is not None  # noqa: S101 - called at its end
+        if self._leaving and outcome.ending in (Ending.CANCELLED, Ending.LOST):
+            return  # that is what leaving the block has asked for
+        if outcome.ending is Ending.LOST and self._retry_lost(slot, positions, outcome):
+            return
+        self._take(slot, positions, self._unpacked(outcome, len(positions)), started)
+
+    def _unpacked(self, outcome: Outcome, count: int) -> list[Any]:
+        """Give the values of a job that has ended, one for each of its items; of one that failed, a `_Failed`."""
+        try:
+            value: Any = outcome.value()
+        except BaseException as error:  # noqa: BLE001 - what a job raised belongs to its items
+            return [_Failed(error.with_traceback(None))] * count
+        if self._options.chunksize == 1:
+            return [value]
+        if type(value) is ForwardedMessage:
+            value = value.open()
+        return [_Failed(one.opened()) if type(one) is FailedItem else one for one in value]
+
+    def _take(self, slot: _Slot, positions: list[int], values: list[Any], started: Submission | None) -> None:
+        """Store the values of some items of a slot; try those again that failed and may be tried again."""
+        again: list[int] = []
+        failures = 0
+        for position, value in zip(positions, values, strict=False):
+            if type(value) is not _Failed:
+                slot.values[position] = value
+                continue
+            if self._may_retry(slot, value.error):
+                again.append(position)
+                continue
+            if self._options.errors == RAISE or isinstance(value.error, ComputationClosed):
+                self._fail(self._noted(value.error, slot, position, started))
+                return
+            failures += 1
+            error = self._noted(value.error, slot, position, started)
+            slot.values[position] = error if self._options.errors == COLLECT else _LEFT_OUT
+        slot.missing -= len(positions) - len(again)
+        self._bar.advance(len(positions) - len(again), failures)
+        if again:
+            slot.tries += 1
+            self._retry(slot, again, min(_BACK_OFF * 2 ** (slot.tries - 1), _LONGEST_BACK_OFF))
+        if slot.missing:
+            return
+        if not self._options.ordered:
+            self._results.append(slot)
+        while self._slots and not self._slots[0].missing:
+            self._results.append(self._slots.popleft())
+        self._moved.unpark_all()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._scope.cancel()
+
+    def _noted(self, error: BaseException, slot: _Slot, position: int, started: Submission | None) -> BaseException:
+        """Add a note that says which item failed, and where."""
+        if self._options.errors != RAISE and isinstance(error, ServerLost):
+            return error  # the same object for all jobs of that server
+        server = self._session.servers.get(started.home) if started is not None else None
+        where = f", {self._described.name} at {server.location}" if server is not None else ""
+        note = f"Item {slot.index + position} of the map: {shortened(slot.items[position])}{where}"
+        error.__notes__ = [note, *getattr(error, "__notes__", ())]
+        return error
+
+    # --- jobs
+
+    async def _feed_safely(self) -> None:
+        try:
+            await self._feed()
+        except Exception as error:  # noqa: BLE001 - the map raises it
+            self._fail(error)
+
+    async def _feed(self) -> None:
+        if self._options.chunksize > 1 and self._options.errors != RAISE:
+            check_sendable(self._session, self._function)  # it goes with the items; `_submit` takes it for sendable
+        index = 0
+        async with aclosing(_chunks(self._source, self._options.chunksize)) as chunks:
+            async for chunk in chunks:
+                slot = _Slot(index, chunk)
+                index += len(chunk)
+                self._out += len(chunk)
+                if self._options.ordered:
+                    self._slots.append(slot)
+                await self._submit(slot, list(range(len(chunk))))
+                await self._room()
+        self._read_all = True
+        self._moved.unpark_all()
+
+    async def _room(self) -> None:
+        """Wait until another chunk may be read."""
+        while True:
+            most = max(self._most() - self._options.chunksize, 0)
+            if self._out <= most:
+                break
+            self._wake_at = most
+            await self._moved.park()
+        self._wake_at = -1
+
+    def _most(self) -> float:
+        if self._options.limit is not None:
+            return self._options.limit
+        servers = len(self._session.servers)
+        return _PER_SERVER * servers * self._options.chunksize if servers else math.inf
+
+    async def _submit(self, slot: _Slot, positions: list[int], *, alone: bool = False) -> None:
+        function, args = self._job([slot.items[position] for position in positions])
+        try:
+            call = Call(function, args, {}, self._shipped, self._described.name)
+        except NotPicklable as error:
+            if len(positions) > 1 and self._options.errors != RAISE:  # only some of the items cannot be sent
+                for position in positions:
+                    await self._submit(slot, [position], alone=alone)
+            else:
+                self._take(slot, positions, [_Failed(error)], None)
+            return
+        started = await (start_alone(self._session, function, call) if alone else self._session.start(function, call))
+        self._running[started] = slot, positions
+        started.then(self._ended)
+
+    def _job(self, items: list[Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self._options.chunksize > 1:
+            run = run_chunk if self._described.is_async else run_plain_chunk
+            stop = self._options.errors == RAISE and not self._options.retry_on
+            return run, (self._function, items, self._star, stop)
+        (item,) = items
+        return self._function, tuple(item) if self._star else (item,)
+
+    # --- jobs that are run again
+
+    def _may_retry(self, slot: _Slot, error: BaseException) -> bool:
+        return isinstance(error, self._options.retry_on) and slot.tries < self._options.retries and not self._leaving
+
+    def _retry_lost(self, slot: _Slot, positions: list[int], outcome: Outcome) -> bool:
+        """Run a job again that was lost with its server, if that may be; tell whether it is."""
+        error = outcome.error()
+        if not isinstance(error, ServerLost) or slot.tries >= self._options.retries:
+            return False
+        slot.tries += 1
+        slot.losses += 1
+        # If nobody saw it end, it may be cut off and still run.
+        unseen = error.exitcode is None and error.signal is None
+        self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval if unseen else 0)
+        return True
+
+    def _retry(self, slot: _Slot, positions: list[int], delay: float) -> None:
+        assert self._nursery is not None  # noqa: S101 - jobs start in the block
+        self._to_retry += 1
+        self._nursery.start_soon(self._try_again, slot, positions, delay, name=f"try {self._described.name} again")
+
+    async def _try_again(self, slot: _Slot, positions: list[int], delay: float) -> None:
+        try:
+            if delay:
+                await trio.sleep(delay)
+            await self._submit(slot, positions, alone=slot.losses >= _ALONE_AFTER)
+        except Exception as failure:  # noqa: BLE001 - the map raises it
+            self._fail(failure)
+        finally:
+            self._to_retry -= 1
+
+
+class _Slot:
+    """One chunk of the input, and the place of its values among the results."""
+
+    __slots__ = ("index", "items", "losses", "missing", "tries", "values")
+
+    def __init__(self, index: int, items: list[Any]) -> None:
+        self.index = index
+        self.items = items
+        self.values: list[Any] = [None] * len(items)
+        self.missing = len(items)
+        self.tries = 0
+        self.losses = 0
+
+
+class _Failed:
+    """What stands in place of the value of an item that failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_LEFT_OUT = object()
+"""Stands in place of a value that the results leave out."""
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def shortened(value: object) -> str:
+    """Give a value's text on one line, for an error."""
+    return " ".join(_short.repr(value).split())
+
+
+class FailedItem(msgspec.Struct, frozen=True):
+    """The error of one item of a chunk on its way to the client."""
+
+    body: bytes
+    buffers: list[bytes]
+
+    def opened(self) -> BaseException:
+        """Give the error."""
+        return unpack_error(self.body, self.buffers)
+
+    @classmethod
+    def of(cls, error: BaseException, name: str) -> FailedItem:
+        """Pack an error; `name` is that of the function."""
+        body, buffers = pack_error(error, where=f"{name} at {current_coro().location}")
+        return cls(body, [bytes(buffer) for buffer in buffers])
+
+
+async def run_chunk(function: Callable[..., Any], chunk: list[Any], star: bool, stop: bool) -> object:  # noqa: FBT001
+    """Call an async function for each item of a chunk, one after the other, at a server.
+
+    Args:
+        function: The function.
+        chunk: The items.
+        star: Whether each is spread over the arguments.
+        stop: Whether the first error ends it.
+
+    Returns:
+        For each item the value or a `FailedItem`.
+    """
+    described = describe(function)
+    call = partial(described.function, coro=current_coro()) if described.wants_coro else described.function
+    results: list[Any] = []
+    for item in chunk:
+        try:
+            results.append(await (call(*item) if star else call(item)))
+        except Exception as error:  # noqa: BLE001 - it belongs to its item
+            results.append(FailedItem.of(error, described.name))
+            if stop:
+                break
+    return results if stop else _sendable(results, described.name)
+
+
+def run_plain_chunk(function: Callable[..., Any], chunk: list[Any], star: bool, stop: bool) -> object:  # noqa: FBT001
+    """Call a plain function for each item of a chunk, in a worker thread of a server; else as `run_chunk`."""
+    described = describe(function)
+    call = partial(function, coro=current_coro()) if described.wants_coro else function
+    results: list[Any] = []
+    for item in chunk:
+        try:
+            results.append(call(*item) if star else call(item))
+        except Exception as error:  # noqa: BLE001 - it belongs to its item
+            results.append(FailedItem.of(error, described.name))
+            if stop:
+                break
+    return results if stop else _sendable(results, described.name)
+
+
+def _sendable(results: list[Any], name: str) -> ForwardedMessage:
+    """Pack results, and put an error in place of those that cannot be sent."""
+    try:
+        return ForwardedMessage.of(results)
+    except NotPicklable:
+        return ForwardedMessage.of([_sendable_item(result, name) for result in results])
+
+
+def _sendable_item(result: object, name: str) -> object:
+    try:
+        dumps(result)
+    except NotPicklable as error:
+        return FailedItem.of(error.with_traceback(None), name)
+    return result
+
+
+async def _chunks(source: Any, size: int) -> AsyncGenerator[list[Any]]:
+    """Read items, so many at a time; no more of them than that is asked for."""
+    if not hasattr(source, "__aiter__"):
+        iterator: Iterator[Any] = iter(source)
+        while chunk := list(islice(iterator, size)):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            yield chunk
+        return
+    # Nobody else can tell when a generator is read no more; left to the garbage collector, it could not clean up.
+    closing: AbstractAsyncContextManager[Any] = aclosing(source) if inspect.isasyncgen(source) else nullcontext()
+    async with closing:
+        chunk = []
+        async for item in source:
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk

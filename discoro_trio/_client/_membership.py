@@ -1,0 +1,252 @@
+"""How nodes and servers come to a computation and leave it.
+
+This module owns the tasks that set nodes up, open the links to servers and bury those that end. Which of the servers
+is used for what is with `Places`; what runs there, with the session.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._cluster import messages
+from .._errors import DiscoroError, FileTransferError, PeerDisconnected
+from .._link import answered
+from .._process import OfferFile, lose_all
+from .._shipping import unpack_error
+from .._status import Status
+from .._values import Location
+from .._wire import Credential
+from ._server import LeasedServer
+from ._topology import COMPONENTS, LeasedNode, SetUpFailure
+
+if TYPE_CHECKING:
+    from .._link import Link
+    from .._process import Process
+    from .._wire import Control
+    from ._session import Session
+
+logger = logging.getLogger(__name__)
+
+# Seconds for the last bytes of a server that its node reports as ended.
+_LAST_BYTES = 1.0
+
+
+class Membership:
+    """The comings and goings of one session's nodes and servers."""
+
+    def __init__(self, session: Session, process: Process, nursery: trio.Nursery) -> None:
+        self._session = session
+        self._process = process
+        self._nursery = nursery
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Start no more tasks: the session is over."""
+        self._stopped = True
+
+    def heard(self, link: Link, message: Control) -> None:
+        """Act on what a node, or the scheduler about a node, says."""
+        if isinstance(message, messages.Leased):
+            self._nursery.start_soon(self._prepare, message, name=f"set up {message.node_name}")
+        elif isinstance(message, messages.ServerReady):
+            self._nursery.start_soon(self._attach, message, name="attach to a server")
+        elif isinstance(message, messages.ServerGone):
+            self._gone(link, message)
+        elif isinstance(message, messages.ServerFailed):
+            self._failed(message)
+        elif isinstance(message, messages.News):
+            self._news(message)
+
+    def _news(self, news: messages.News) -> None:
+        """Pass on what the scheduler says, but for what this process sees by itself."""
+        status, nodes = Status(news.status), self._session.nodes
+        if status is Status.NodeDisconnected and any(node.location.addr == news.addr for node in nodes.values()):
+            return
+        if status is Status.NodeClosed:
+            for node in [node for node in nodes.values() if node.location.addr == news.addr]:
+                self._session.topology.left(node.node_id)
+        self._session.status.tell(status, Location(news.addr, news.port) if news.port else news.addr)
+
+    def link_lost(self, link: Link) -> None:
+        """Note that a node cannot be reached any more."""
+        nodes = self._session.nodes
+        for node in list(nodes.values()):
+            if node.link is link:
+                self._session.topology.left(node.node_id)
+                self._session.status.tell(Status.NodeDisconnected, node.location.addr)
+                self._session.changed()
+
+    # --- nodes
+
+    def turn_came(self) -> None:
+        """Find out which nodes are to be awaited."""
+        self._nursery.start_soon(self._ask_nodes, name="ask for the nodes")
+
+    async def _ask_nodes(self) -> None:
+        session = self._session
+        nodes: list[bytes] = []
+        try:
+            if session.scheduler is not None:
+                reply = await session.scheduler.request(
+                    messages.AskNodes(session.set_up.computation), timeout=session.timeout
+                )
+                reply = answered(reply, messages.NodesAre)
+                nodes = reply.nodes
+        except DiscoroError as error:
+            logger.debug("the scheduler did not say which nodes it gives: %s", error)
+        session.topology.told(nodes)
+        session.changed()
+
+    async def _prepare(self, leased: messages.Leased) -> None:
+        session, set_up = self._session, self._session.set_up
+        location = Location(leased.addr, leased.port)
+        self._process.endpoint.credentials[set_up.computation] = Credential(set_up.computation, leased.key)
+        try:
+            link = await self._process.endpoint.reach.link_to(
+                leased.node_id, location, b"", via=session.scheduler, timeout=session.timeout
+            )
+            node = session.nodes.get(leased.node_id)
+            if node is None or node.link is not link:
+                node = LeasedNode(leased.node_id, leased.node_name, location, link)
+                session.topology.came(node)
+            if not await self._takes_files(node):
+                return
+            prepared = await link.request(set_up.prepare(), timeout=session.timeout)
+            prepared = answered(prepared, messages.Prepared)
+            node.slots = prepared.servers
+            node.had_first()
+            session.status.tell(Status.NodeInitialized, location.addr)
+        except DiscoroError as error:
+            if not session.closed:
+                logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
+            session.topology.left(leased.node_id)
+        session.changed()
+
+    async def _takes_files(self, node: LeasedNode) -> bool:
+        """Ask a node whether it takes the largest file, before any is sent; give its servers back if it does not."""
+        name, size = self._session.set_up.largest
+        if not size:
+            return True
+        try:
+            await node.link.request(OfferFile(name, size), timeout=self._session.timeout)
+        except FileTransferError as error:
+            failure = SetUpFailure(COMPONENTS, node.name, error)
+            node.refuse(failure)
+            logger.error("%s; none of the servers of this node is used", failure)  # noqa: TRY400 - it says it all
+            self._session.status.tell(Status.NodeIgnore, node.location.addr)
+            self._session.changed()
+            await node.link.request(messages.Release(self._session.set_up.computation))
+            return False
+        return True
+
+    def _failed(self, message: messages.ServerFailed) -> None:
+        """Leave a server, or its whole node, unused."""
+        node = self._session.nodes.get(message.node_id)
+        if node is None:
+            return
+        body, *buffers = message.error
+        self._session.status.tell(Status.ServerIgnore, Location(message.addr, message.port))
+        place = f"{message.name} ({Location(message.addr, message.port)})"
+        failure = SetUpFailure(message.stage, place, unpack_error(body, buffers))
+        logger.error("%s; %s", failure, node.fail(message.slot, message.server_id, failure), exc_info=failure.error)
+        self._session.changed()
+
+    # --- servers that come
+
+    async def _attach(self, ready: messages.ServerReady) -> None:
+        session = self._session
+        location = Location(ready.addr, ready.port)
+        session.status.tell(Status.ServerDiscovered, location)
+        node = session.nodes.get(ready.node_id)
+        via = None if node is None else node.link
+        reach = self._process.endpoint.reach
+        try:
+            link = await reach.link_to(
+                ready.server_id, location, session.set_up.computation, via=via, timeout=session.timeout
+            )
+            host = await self._process.starts.host(link, session.set_up.shipped, timeout=session.timeout)
+        except DiscoroError as error:
+            await self._unreachable(ready, location, error)
+        else:
+            server = LeasedServer(ready.server_id, ready.node_id, ready.slot, location, host, session)
+            host.owner = server
+            session.topology.add(server)
+            session.status.tell(Status.ServerInitialized, location)
+            if session.set_up.forward_output:
+                session.display.add(server.server_id, location, link)
+        session.changed()
+
+    async def _unreachable(self, ready: messages.ServerReady, location: Location, error: DiscoroError) -> None:
+        """Leave a server unused, and have its node replace it, not in haste: the next one may be out of reach, too."""
+        session = self._session
+        if session.closed:
+            return
+        logger.warning("the server at %s cannot be used: %s", location, error)
+        node = session.nodes.get(ready.node_id)
+        if node is None:
+            return
+        node.had_first(ready.server_id)
+        session.changed()
+        await trio.sleep(session.set_up.pulse_interval)
+        with suppress(DiscoroError):
+            await node.link.request(
+                messages.Replace(session.set_up.computation, ready.server_id, "its client could not reach it")
+            )
+
+    # --- servers that end
+
+    def _gone(self, link: Link, word: messages.ServerGone) -> None:
+        server = self._session.servers.get(word.server_id)
+        if server is not None:
+            server.word = word
+            server.gone.set()
+            self._nursery.start_soon(self._await_last_bytes, server)
+            return
+        for node in self._session.nodes.values():
+            if node.link is link:
+                node.had_first(word.server_id)
+                self._session.changed()
+
+    async def _await_last_bytes(self, server: LeasedServer) -> None:
+        # What the server sent before its end may still be on the way: it counts.
+        with trio.move_on_after(_LAST_BYTES):
+            await server.host.link.ended.wait()
+        server.host.link.fail(PeerDisconnected("its node says that it has ended"))
+
+    def lost(self, server: LeasedServer) -> None:
+        """Note that the connection to a server is lost; its node says how it ended."""
+        self._session.topology.withdraw(server)
+        if self._stopped:
+            return  # the computation is closed, and nobody waits for what ran there
+        self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
+
+    async def _bury(self, server: LeasedServer) -> None:
+        session = self._session
+        node = session.nodes.get(server.node_id)
+        with trio.move_on_after(5 * session.set_up.pulse_interval):
+            if node is not None:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
+                    nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
+        if server.closed_idle:
+            session.again.refused(server.host)
+        wanted = server.word is not None and server.word.reason
+        session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
+        self._forget(server)
+
+    def _forget(self, server: LeasedServer) -> None:
+        self._session.topology.remove(server)
+        self._session.display.remove(server.server_id)
+        lose_all(server.host, server.loss())
+        for journal in self._session.journals:
+            journal.server_gone(server)
+        self._session.changed()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

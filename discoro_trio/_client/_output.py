@@ -1,0 +1,197 @@
+"""Shows what the servers of computations print and log, with the names of server and coroutine.
+
+What code prints comes from its server, line by line and in order with its outcome; what goes past Python to the
+descriptors (C code, other programs) comes from the node. Lines are put together here. They are written to this
+program's own `sys.stdout` and `sys.stderr`, and log records go to its own loggers, as far as those want them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .._cluster import messages
+from .._errors import ProtocolError
+from .._link import ANY, Done
+from .._process import output
+from .._records import Record
+from .._values import Location
+from .._wire import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._link import Endpoint, Link
+    from .._wire import Frame
+
+logger = logging.getLogger(__name__)
+
+_LONGEST = 64 * 1024
+"""A line that has not ended after so many bytes is shown as it is."""
+_DESCRIPTORS = -1
+"""Stands for the serial number of a coroutine where a server's descriptors were written to."""
+
+
+class Line(Record, frozen=True):
+    """What is shown: one line that was printed, or one log record."""
+
+    server: Location
+    coro: str
+    """The name of the coroutine; empty if none wrote it, or that is not known."""
+    stream: int
+    """`STDOUT`, `STDERR` or `LOG`."""
+    text: str
+    """Without its end."""
+    level: str
+    """`print`, `stderr`, or the name of the log record's level in small letters."""
+
+    @property
+    def prefix(self) -> str:
+        """Say where it comes from."""
+        return f"[server {self.server} {self.coro}]" if self.coro else f"[server {self.server}]"
+
+
+class Display:
+    """The output of all computations of one endpoint.
+
+    Attributes:
+        watchers: Get every line as well.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.watchers: list[Callable[[Line], None]] = []
+        self._servers: dict[bytes, Location] = {}
+        self._partial: dict[tuple[bytes, int, int], tuple[str, bytes]] = {}
+        self._written = msgspec.msgpack.Decoder(output.Written)
+        self._logged = msgspec.msgpack.Decoder(output.Logged)
+        self._broken = False
+        services = endpoint.services
+        services.on_frame(Kind.OUTPUT, self._frame)
+        services.on_notice(messages.ServerWrote, self._wrote)
+        services.on_request(output.OutputEnds, self._ends, trust=ANY)
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Display:
+        """Give the endpoint's display."""
+        display: Display | None = endpoint.parts.get(cls)
+        if display is None:
+            display = endpoint.parts[cls] = cls(endpoint)
+        return display
+
+    def add(self, server_id: bytes, location: Location, link: Link) -> None:
+        """Show what a server writes from now on."""
+        self._servers[server_id] = location
+        link.notify(output.ShowOutput(_levels()))
+
+    def remove(self, server_id: bytes) -> None:
+        """Show what is left of a server that has ended."""
+        location = self._servers.pop(server_id, None)
+        if location is not None:
+            self._end_lines(server_id, location)
+
+    # --- what comes
+
+    def _frame(self, link: Link, frame: Frame) -> None:
+        server_id = link.peer.process_id
+        location = self._servers.get(server_id)
+        if location is None:
+            return  # its computation is closed
+        _, stream, serial, body, _ = frame
+        try:
+            if stream == output.LOG:
+                self._log(location, self._logged.decode(body))
+                return
+            written = self._written.decode(body)
+        except (ValueError, RecursionError) as error:  # of msgspec's all, and of text that is none
+            message = f"malformed output: {error}"
+            raise ProtocolError(message) from error
+        self._take((server_id, serial, stream), location, written.coro, written.data)
+
+    def _wrote(self, _link: Link, wrote: messages.ServerWrote) -> None:
+        location = Location(wrote.addr, wrote.port)
+        self._take((wrote.server_id, _DESCRIPTORS, wrote.stream), location, "", wrote.data)
+        if wrote.server_id not in self._servers:
+            self._end_lines(wrote.server_id, location)
+
+    async def _ends(self, link: Link, _ends: output.OutputEnds) -> Done:
+        # Frames of a link are handled in order: all that came before is shown.
+        location = self._servers.get(link.peer.process_id)
+        if location is not None:
+            self._end_lines(link.peer.process_id, location)
+        return Done()
+
+    # --- lines
+
+    def _take(self, key: tuple[bytes, int, int], location: Location, coro: str, data: bytes) -> None:
+        if key in self._partial:
+            data = self._partial.pop(key)[1] + data
+        *lines, rest = data.split(b"\n")
+        if len(rest) > _LONGEST:
+            lines.append(rest)
+        elif rest:
+            self._partial[key] = coro, rest
+        if lines:
+            self._show([_line(location, coro, key[2], line) for line in lines])
+
+    def _end_lines(self, server_id: bytes, location: Location) -> None:
+        for key in [key for key in self._partial if key[0] == server_id]:
+            coro, rest = self._partial.pop(key)
+            self._show([_line(location, coro, key[2], rest)])
+
+    def _show(self, lines: list[Line]) -> None:
+        """Show lines of one stream of one coroutine."""
+        for watcher in self.watchers:
+            for line in lines:
+                watcher(line)
+        stream = sys.stdout if lines[0].stream == output.STDOUT else sys.stderr
+        if stream is None or self._broken:
+            return
+        text = "".join(f"{line.prefix} {line.text}\n" for line in lines)
+        try:
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                encoding = stream.encoding or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError) as error:  # a pipe whose reader is gone, a stream that was closed
+            self._broken = True
+            logger.warning("what servers print cannot be shown any more: %s", error)
+
+    def _log(self, location: Location, logged: output.Logged) -> None:
+        level = logging.getLevelName(logged.level).lower()
+        line = Line(location, logged.coro, output.LOG, logged.text, level)
+        for watcher in self.watchers:
+            watcher(line)
+        there = logging.getLogger(logged.logger)
+        if not there.isEnabledFor(logged.level):
+            return
+        record = {
+            "name": logged.logger,
+            "levelno": logged.level,
+            "levelname": logging.getLevelName(logged.level),
+            "msg": f"{line.prefix} {logged.text}",
+            "exc_text": logged.trace or None,
+            "created": logged.created,
+            "msecs": logged.created % 1 * 1000,
+            "pathname": logged.file,
+            "lineno": logged.line,
+            "funcName": logged.function,
+            "server": str(location),
+            "coro": logged.coro,
+        }
+        there.handle(logging.makeLogRecord(record))
+
+
+def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:
+    text = data.removesuffix(b"\r").decode(errors="backslashreplace")
+    return Line(location, coro, stream, text, "print" if stream == output.STDOUT else "stderr")
+
+
+def _levels() -> dict[str, int]:
+    """Give the levels that this program has set, so that servers send no more than is wanted."""
+    root = logging.getLogger()
+    loggers = {name: found for name, found in root.manager.loggerDict.items() if isinstance(found, logging.Logger)}
+    return {"": root.level, **{name: found.level for name, found in loggers.items() if found.level}}

@@ -1,0 +1,51 @@
+"""The coroutines that belong to a computation: those that `run` and its like gave handles to.
+
+This module owns which of them still run and which failed without anybody hearing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._process import Coro, Submission
+    from ._session import Session
+
+# Errors of so many coroutines are kept for the end; more than that is a flood, and the first ones tell why.
+MOST_UNHEARD = 1000
+
+
+class Owned:
+    """What a computation's block waits for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._running: set[Submission] = set()
+        self._failed: list[Submission] = []
+        self._closing = False
+
+    def running(self) -> set[Submission]:
+        """Give the coroutines that have not ended."""
+        return self._running
+
+    def add(self, started: Submission) -> Coro[Any]:
+        """Own a coroutine; give a handle to it."""
+        self._running.add(started)
+        handle = self._session.handle(started)
+        started.then(self._ended)
+        return handle
+
+    def _ended(self, started: Submission) -> None:
+        self._running.discard(started)
+        if started.failed and not started.heard and not self._closing and len(self._failed) < MOST_UNHEARD:
+            self._failed.append(started)
+
+    def close(self) -> None:
+        """Hold the errors that follow from closing against nobody."""
+        self._closing = True
+
+    def unheard(self) -> list[BaseException]:
+        """Give the errors that nobody heard."""
+        failed = [started for started in self._failed if not started.heard]
+        errors = [started.outcome.error() for started in failed if started.outcome is not None]
+        return [error for error in errors if error is not None]

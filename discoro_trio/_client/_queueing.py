@@ -1,0 +1,133 @@
+"""A computation's place in its scheduler's queue: handing it in, and coming back to it.
+
+A scheduler that is lost closes nothing: the computation tries to reach it again, with growing pauses, and shows the
+ticket of its place. What it runs meanwhile is with the session.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from .._cluster import messages
+from .._config import PULSES
+from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
+from .._link import answered
+from .._process import names_of
+from .._records import Record
+
+if TYPE_CHECKING:
+    from .._link import Endpoint, Link
+    from .._status import NodeAllocation
+    from .._values import Location
+    from ._scheduler_path import SchedulerPath
+    from ._session import Session
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.1
+
+
+class Asked(Record, frozen=True, kw_only=True):
+    """What a computation asks its scheduler for."""
+
+    name: str
+    allocations: tuple[NodeAllocation, ...]
+    zombie_period: float | None
+    """Seconds."""
+    pulse_interval: float
+    """Seconds."""
+
+    def wishes(self) -> list[messages.Allocation]:
+        """Give the allocations as they are sent."""
+        return [messages.Allocation(one.node, one.platform, one.cpus, one.memory, one.disk) for one in self.allocations]
+
+
+class Queueing:
+    """The place of one session in the queue."""
+
+    def __init__(self, session: Session, endpoint: Endpoint, asked: Asked, path: SchedulerPath) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._asked = asked
+        self._path = path
+        self._queue_entry: tuple[int, int] | None = None
+
+    async def take(self, nursery: trio.Nursery) -> None:
+        """Hand the computation in and wait for its turn; keep its place as long as the nursery lives.
+
+        Raises:
+            SchedulerNotFound: No scheduler answered in time.
+        """
+        link = await self._hand_in()
+        nursery.start_soon(self._keep, link, name="keep the place in the queue")
+        await self._session.turn.wait()
+
+    async def _hand_in(self) -> Link:
+        """Find the scheduler and queue the computation; one that ends meanwhile may be started again in time."""
+        latest = trio.current_time() + self._session.timeout
+        while True:
+            link = await self._path.find()
+            try:
+                await self._submit(link)
+            except PeerDisconnected as error:
+                if trio.current_time() + _FIRST_PAUSE >= latest:
+                    message = f"the scheduler at {link.peer.location} did not answer: {error}"
+                    raise SchedulerNotFound(message) from error
+                await trio.sleep(_FIRST_PAUSE)
+            else:
+                return link
+
+    async def _submit(self, link: Link) -> None:
+        session, asked = self._session, self._asked
+        computation = session.set_up.computation
+        known = self._endpoint.credentials.get(computation)
+        session.scheduler = link
+        queued = await link.request(
+            messages.Submit(
+                computation,
+                asked.name,
+                asked.wishes(),
+                asked.zombie_period,
+                asked.pulse_interval,
+                self._queue_entry,
+                session.turn.is_set(),
+                known.key if known is not None else b"",
+            ),
+            timeout=session.timeout,
+        )
+        queued = answered(queued, messages.Queued)
+        self._queue_entry = (queued.epoch, queued.number)
+        session.set_up = msgspec.structs.replace(session.set_up, pulse_interval=queued.pulse_interval)
+
+    async def _keep(self, link: Link) -> None:
+        while True:
+            await link.ended.wait()
+            if self._session.closed:
+                return
+            last = link.peer.location
+            logger.info("the scheduler at %s is lost; the computation goes on, and tries to find it again", last)
+            link = await self._come_back(last)
+            logger.info("the computation is back at the scheduler at %s", link.peer.location)
+            names_of(self._endpoint).rejoined()
+
+    async def _come_back(self, last: Location) -> Link:
+        """Find the scheduler again and return to the place in its queue, however long that takes."""
+        lost_at, interval = trio.current_time(), self._asked.pulse_interval
+        pause = _FIRST_PAUSE
+        while True:
+            # One of another host may be another user's, so one that is started again where it was comes first.
+            elsewhere = trio.current_time() - lost_at >= PULSES * interval
+            try:
+                link = await self._path.find_again(last, interval, elsewhere=elsewhere)
+                await self._submit(link)
+            except DiscoroError as error:
+                # One that was just started may listen already, and not yet know what a computation is.
+                logger.debug("the scheduler cannot be reached yet: %s", error)
+                await trio.sleep(pause)
+                pause = min(2 * pause, interval)
+            else:
+                return link

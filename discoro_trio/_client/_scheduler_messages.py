@@ -1,0 +1,81 @@
+"""Brings what schedulers and nodes say of computations to the sessions they are about.
+
+There is one hub for each endpoint; sessions enter and leave it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._cluster import NodeRests, messages
+from .._errors import UnknownLocation
+from .._link import ANY, Done
+
+if TYPE_CHECKING:
+    from .._link import Endpoint, Link
+    from ._session import Session
+
+_About = (
+    messages.TurnCame
+    | messages.Discarded
+    | messages.News
+    | messages.Leased
+    | messages.ServerReady
+    | messages.ServerFailed
+    | messages.ServerGone
+    | NodeRests
+)
+
+
+class SchedulerMessages:
+    """The sessions of one endpoint, by the id of their computation."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.sessions: dict[bytes, Session] = {}
+        for message in _About.__args__:
+            endpoint.services.on_notice(message, self._bring)
+        endpoint.services.on_request(messages.WatchMembers, self._watch, trust=ANY)
+        endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
+        endpoint.services.links_lost.append(self._lost)
+        endpoint.keepalive.pulse_intervals.append(self._pulse_interval_with)
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> SchedulerMessages:
+        """Give the endpoint's hub."""
+        hub = endpoint.parts.get(cls)
+        if hub is None:
+            hub = endpoint.parts[cls] = cls(endpoint)
+        return hub
+
+    def _bring(self, link: Link, message: _About) -> None:
+        session = self.sessions.get(message.computation)
+        if session is not None:
+            session.heard(link, message)
+
+    def _of_member(self, link: Link, computation: bytes) -> Session:
+        session = self.sessions.get(computation)
+        if session is None or link.peer.process_id not in session.servers or link.realm != computation:
+            message = "this process is no server of that computation"
+            raise UnknownLocation(message)
+        return session
+
+    async def _watch(self, link: Link, watch: messages.WatchMembers) -> messages.Members:
+        return self._of_member(link, watch.computation).watchers.add(link)
+
+    async def _replace(self, link: Link, replace: messages.ReplaceMember) -> Done:
+        await self._of_member(link, replace.computation).replace(replace.server_id, replace.reason)
+        return Done()
+
+    def _pulse_interval_with(self, link: Link) -> float | None:
+        """Give the interval in force with a scheduler, a node or a server; None for others."""
+        intervals = [session.set_up.pulse_interval for session in self.sessions.values() if _uses(session, link)]
+        return max(intervals, default=None)
+
+    def _lost(self, link: Link) -> None:
+        for session in list(self.sessions.values()):
+            session.link_lost(link)
+
+
+def _uses(session: Session, link: Link) -> bool:
+    peer = link.peer.process_id
+    return link is session.scheduler or peer in session.nodes or peer in session.servers

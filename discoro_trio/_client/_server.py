@@ -1,0 +1,76 @@
+"""A server of a computation, as its client knows it.
+
+What is started there tells it of its end; what follows from that is with the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from .._errors import ServerLost
+from .._records import MutableRecord
+from ._status import tell_ended
+
+if TYPE_CHECKING:
+    from .._cluster import messages
+    from .._process import Host, Submission
+    from .._values import Location
+    from ._session import Session
+
+
+class LeasedServer(MutableRecord, eq=False):
+    """A server of the computation."""
+
+    server_id: bytes
+    node_id: bytes
+    slot: int
+    """Its number at its node; a replacement has the same."""
+    location: Location
+    host: Host
+    session: Session
+    gone: trio.Event = msgspec.field(default_factory=trio.Event)
+    """Set when its node has said how it ended."""
+    word: messages.ServerGone | None = None
+    """What the node said."""
+
+    def ended(self, started: Submission) -> None:
+        """One of its coroutines has ended."""
+        session = self.session
+        session.load_balancer.change(self.server_id, -1)
+        if session.status.active:
+            tell_ended(self, started)
+        for journal in session.journals:
+            journal.end(started)
+
+    @property
+    def closed_idle(self) -> bool:
+        """Whether it closed because nothing ran there, so that what was on its way has not begun."""
+        return self.word is not None and self.word.idle
+
+    def host_lost(self) -> None:
+        """The connection to it is lost."""
+        self.session.members.lost(self)
+
+    async def force(self, started: Submission, grace_period: float | None) -> None:
+        """End a cancelled coroutine by force after its grace period."""
+        await self.session.force(started, grace_period)
+
+    def loss(self) -> ServerLost:
+        """Say how it ended."""
+        word = self.word
+        if word is None:
+            message = f"the server at {self.location} cannot be reached any more, nor its node"
+            return ServerLost(message, location=self.location)
+        how = f"by signal {word.signal}" if word.signal is not None else f"with exit status {word.exitcode}"
+        why = f" ({word.reason})" if word.reason else ""
+        tail = f"; it wrote last:\n{word.stderr_tail}" if word.stderr_tail else ""
+        return ServerLost(
+            f"the server at {self.location} ended {how}{why}{tail}",
+            location=self.location,
+            exitcode=word.exitcode,
+            signal=word.signal,
+            stderr_tail=word.stderr_tail,
+        )

@@ -1,0 +1,62 @@
+"""The servers of a computation that want to know of each other, since their coroutines start some there.
+
+This module owns who they are at the client, and tells them. What they make of it is with `Branch`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._cluster import messages
+
+if TYPE_CHECKING:
+    from .._link import Link
+    from ._session import Session
+
+
+class ServerDirectory:
+    """Who is told of the nodes and servers of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._links: list[Link] = []
+        self._last: messages.Members | None = None
+
+    def add(self, link: Link) -> messages.Members:
+        """Tell a server from now on; give what there is now."""
+        if link not in self._links:
+            self._links.append(link)
+        self._last = self._members()
+        return self._last
+
+    def tell(self) -> None:
+        """Tell all of them what there is now, if that has changed."""
+        self._links = [link for link in self._links if not link.lost]
+        if not self._links:
+            return
+        members = self._members()
+        if members != self._last:
+            self._last = members
+            for link in self._links:
+                link.notify(members)
+
+    def _members(self) -> messages.Members:
+        session, set_up = self._session, self._session.set_up
+        taking = set(session.load_balancer.servers())
+        return messages.Members(
+            set_up.computation,
+            set_up.name,
+            set_up.grace_period,
+            set_up.pulse_interval,
+            [
+                messages.MemberNode(node.node_id, node.name, node.location.addr, node.location.port)
+                for node in session.nodes.values()
+            ],
+            [
+                messages.MemberServer(
+                    server.server_id, server.node_id, server.slot, server.location.addr, server.location.port
+                )
+                for server in session.servers.values()
+                if server.server_id in taking
+            ],
+        )

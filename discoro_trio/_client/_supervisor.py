@@ -1,0 +1,203 @@
+"""Supervision: coroutines on servers that are started again when they fail or are lost.
+
+This module owns which children there are, what a failure means for the others, and when there were too many. Starting,
+cancelling and waiting for clean-up are with the session. The strategies and the bound of so many restarts in such a
+time are those of Erlang's `supervisor` behaviour.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import trio
+
+from .._errors import TooManyRestarts
+from .._process import Call, describe
+from .._scopes import open_background
+from .._status import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .._process import Submission
+    from ._computation import Computation
+    from ._session import Session
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+
+_STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
+
+
+class _Child:
+    """One coroutine that is kept running."""
+
+    def __init__(self, function: Callable[..., Any], call: Call) -> None:
+        self.function = function
+        self.call = call
+        self.started: Submission | None = None
+        self.wanted = True
+
+
+class Supervisor:
+    """Keeps coroutines running on the servers of a computation; `open_supervisor` gives it."""
+
+    def __init__(self, session: Session, strategy: Strategy, *, max_restarts: int, within: float) -> None:
+        self._session = session
+        self._strategy = strategy
+        self._max_restarts = max_restarts
+        self._within = within
+        self._children: list[_Child] = []
+        self._failures: deque[Failure] = deque()
+        self._to_start: deque[_Child] = deque()
+        self._failed: deque[_Child] = deque()
+        self._moved = trio.lowlevel.ParkingLot()
+
+    def start_soon(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> None:
+        """Start a child at the least loaded server, and again whenever it fails or its server is lost.
+
+        A child that returns, or that somebody else cancels, has ended for good.
+
+        Args:
+            fn: An async function, or a plain one, which runs in a thread there.
+            args: Its arguments; they are pickled once, and the same for every start.
+            name: For people; by default that of the function.
+
+        Raises:
+            TypeError: The function cannot be run.
+            NotPicklable: An argument cannot be sent.
+        """
+        describe(fn)
+        child = _Child(fn, Call(fn, args, {}, self._session.set_up.shipped, name))
+        self._children.append(child)
+        self._to_start.append(child)
+        self._moved.unpark_all()
+
+    # --- its task
+
+    async def run(self) -> None:
+        """Start children and act on their ends, until cancelled.
+
+        Raises:
+            TooManyRestarts: They failed more often than allowed.
+        """
+        while True:
+            if self._failed:
+                await self._restart(self._failed.popleft())
+            elif self._to_start:
+                await self._start(self._to_start.popleft())
+            else:
+                await self._moved.park()
+
+    async def _start(self, child: _Child) -> None:
+        if not child.wanted:
+            return
+        child.started = await self._session.start(child.function, child.call)
+        child.started.then(lambda started: self._ended(child, started))
+
+    def _ended(self, child: _Child, started: Submission) -> None:
+        if child.started is not started or child not in self._children:
+            return  # it was cancelled, to be started again or not
+        if started.failed:
+            self._failed.append(child)
+        else:
+            child.wanted = False
+            self._children.remove(child)
+        self._moved.unpark_all()
+
+    async def _restart(self, failed: _Child) -> None:
+        started = failed.started
+        if started is None or started.outcome is None or failed not in self._children:
+            return  # it was restarted together with another one
+        self._note(failed, started)
+        affected = self._affected(failed)
+        running = [child.started for child in affected if child.started is not None]
+        for child in affected:
+            child.started = None
+        await self._session.cancel_and_wait(running, "a coroutine under the same supervisor failed")
+        self._to_start.extend(affected)
+
+    def _affected(self, failed: _Child) -> list[_Child]:
+        if self._strategy == "one_for_one":
+            return [failed]
+        if self._strategy == "one_for_all":
+            return list(self._children)
+        return self._children[self._children.index(failed) :]
+
+    def _note(self, child: _Child, started: Submission) -> None:
+        """Count a failure; raise if there are too many."""
+        now = trio.current_time()
+        assert started.outcome is not None  # noqa: S101 - it has failed
+        error = started.outcome.error()
+        assert error is not None  # noqa: S101 - as above
+        self._failures.append(Failure(child.call.name, now, error))
+        while self._failures[0].time < now - self._within:
+            self._failures.popleft()
+        if len(self._failures) > self._max_restarts:
+            message = (
+                f"{child.call.name} failed; that is failure {len(self._failures)} within {self._within:g} s, "
+                f"and max_restarts={self._max_restarts}"
+            )
+            raise TooManyRestarts(message, tuple(self._failures)) from error
+
+    # --- its block
+
+    async def until_all_ended(self) -> None:
+        """Wait until all children have ended for good."""
+        while self._children:
+            await self._moved.park()
+
+    def running(self) -> list[Submission]:
+        """Give the coroutines that the children are now."""
+        return [child.started for child in self._children if child.started is not None]
+
+    async def cancel(self) -> None:
+        """Cancel all children and wait, shielded, for their clean-up."""
+        running = self.running()
+        self._children.clear()
+        await self._session.cancel_and_wait(running, "its supervisor's block was left")
+
+
+@asynccontextmanager
+async def open_supervisor(
+    computation: Computation, *, strategy: Strategy = "one_for_one", max_restarts: int = 3, within: float = 60.0
+) -> AsyncIterator[Supervisor]:
+    """Keep coroutines running on servers: a child that fails, or whose server is lost, is started again.
+
+    Leaving the block waits until all children have ended for good; leaving it by an exception cancels them and waits
+    for their clean-up.
+
+    Args:
+        computation: Where they run; it is scheduled.
+        strategy: What is started again: `"one_for_one"` the one that failed, `"one_for_all"` all of them,
+            `"rest_for_one"` it and those that were started after it. The others are cancelled first.
+        max_restarts: The failures that are put right, at most so many within the time.
+        within: Seconds.
+
+    Yields:
+        The supervisor, whose `start_soon` starts children. Others find one that was started again by the name that it
+        registers.
+
+    Raises:
+        TooManyRestarts: They failed more often; its `history` tells how. The others were cancelled.
+        ValueError: There is no such strategy, or a number is out of its range.
+
+    Cancelling it cancels the children and waits for their clean-up.
+    """
+    if strategy not in _STRATEGIES:
+        message = f"strategy must be one of {', '.join(_STRATEGIES)}, not {strategy!r}"
+        raise ValueError(message)
+    if max_restarts < 0 or not within > 0:
+        message = f"max_restarts must be 0 or more and within more than 0 s, not {max_restarts!r} and {within!r}"
+        raise ValueError(message)
+    session = computation._running()  # noqa: SLF001 - supervisors are a part of the client as much as its methods
+    supervisor = Supervisor(session, strategy, max_restarts=max_restarts, within=within)
+    try:
+        async with open_background() as nursery:
+            nursery.start_soon(supervisor.run)
+            with session.task_dumps.block(f"supervisor in {session.set_up.name}", supervisor.running):
+                yield supervisor
+                await supervisor.until_all_ended()
+    finally:
+        await supervisor.cancel()

@@ -1,0 +1,265 @@
+"""The places of a computation: its nodes, its servers, and which of them a `where` means.
+
+This module decides, without any I/O. Loads are with `LoadBalancer`; how nodes and servers come and go is with
+`Membership`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .._errors import DiscoroError, UnknownLocation
+from .._records import MutableRecord, Record
+from .._values import Location
+from ._load_balancer import LoadBalancer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._link import Link
+    from ._server import LeasedServer
+
+COMPONENTS, NODE_SETUP = "components", "node_setup"
+"""The stages of a set-up in which a node as a whole can fail."""
+
+EACH_NODE, EACH_SERVER = "node", "server"
+"""What `run_each` calls all nodes and all servers."""
+
+
+class SetUpFailure(Record, frozen=True):
+    """A server that is not used, as its set-up failed."""
+
+    stage: str
+    """What failed: `components`, `node_setup` or `server_setup`."""
+    place: str
+    """The server's name and Location."""
+    error: BaseException
+    """What it raised."""
+
+    def __str__(self) -> str:
+        """Say where what failed."""
+        return f"{self.stage} failed at {self.place}: {type(self.error).__name__}: {self.error}"
+
+    def refusal(self) -> DiscoroError:
+        """Make the error for those who wait for a server that will not come."""
+        refusal = DiscoroError(f"no server can be used: {self}")
+        refusal.__cause__ = self.error
+        return refusal
+
+
+class LeasedNode(MutableRecord, eq=False):
+    """A node whose servers the computation has."""
+
+    node_id: bytes
+    name: str
+    location: Location
+    link: Link
+    slots: int | None = None
+    """The servers that it sets up; None until it has said so."""
+    first: set[bytes] = msgspec.field(default_factory=set)
+    """The servers whose set-up is over, well or not; kept until all server slots had their first one."""
+    failures: dict[int, SetUpFailure] = msgspec.field(default_factory=dict)
+    """The server slots whose server cannot be used."""
+    spoilt: bool = False
+    """Whether `node_setup` failed, so that none of its servers is used."""
+    settled: bool = False
+    """Whether the first servers of all server slots are there, or known not to come."""
+
+    def had_first(self, server_id: bytes | None = None) -> None:
+        """Note that the set-up of a server is over."""
+        if server_id is not None and not self.settled:
+            self.first.add(server_id)
+        if self.slots is not None and (self.spoilt or len(self.first) >= self.slots):
+            self.settled = True
+
+    def fail(self, slot: int, server_id: bytes, failure: SetUpFailure) -> str:
+        """Leave a server unused, or the whole node if that is what failed; say what follows."""
+        whole = failure.stage == NODE_SETUP
+        self.failures[0 if whole else slot] = failure
+        self.spoilt = self.spoilt or whole
+        self.had_first(server_id)
+        return "none of the servers of this node is used" if whole else "this server is not used"
+
+    def refuse(self, failure: SetUpFailure) -> None:
+        """Note that it does not set up any server."""
+        self.slots = 0
+        self.failures[0] = failure
+        self.spoilt = self.settled = True
+
+    @property
+    def failure(self) -> SetUpFailure | None:
+        """Why none of its servers can be used; None if one can, or may come."""
+        if self.slots is None or not (self.spoilt or len(self.failures) >= self.slots):
+            return None
+        return next(iter(self.failures.values()), None)
+
+    def named(self, where: str) -> bool:
+        """Whether `where` means this node."""
+        return where in {self.location.addr, self.name, str(self.location)}
+
+
+class Topology:
+    """The nodes and servers that a computation has now.
+
+    Attributes:
+        nodes: By id.
+        servers: By id; also those that are lost and not yet buried.
+        placement: The loads of the servers that take coroutines.
+        servers_lost: How many servers there were before.
+        submitted_before: The coroutines that were started at those.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[bytes, LeasedNode] = {}
+        self.servers: dict[bytes, LeasedServer] = {}
+        self.load_balancer: LoadBalancer = LoadBalancer()
+        self._told = False
+        self._unseen: set[bytes] = set()
+        self._left: set[bytes] = set()
+        self.servers_lost: int = 0
+        self.submitted_before: int = 0
+        self._at: dict[Location, LeasedServer] = {}
+
+    def told(self, node_ids: Iterable[bytes]) -> None:
+        """Note which nodes the scheduler has given when the computation's turn came: all of them are awaited."""
+        self._told = True
+        self._unseen = set(node_ids) - self.nodes.keys() - self._left
+
+    def came(self, node: LeasedNode) -> None:
+        """Note a node that sets its servers up."""
+        self.nodes[node.node_id] = node
+        self._unseen.discard(node.node_id)
+
+    def left(self, node_id: bytes) -> None:
+        """Note that a node is gone, or did not come."""
+        self.nodes.pop(node_id, None)
+        self._unseen.discard(node_id)
+        self._left.add(node_id)
+
+    def add(self, server: LeasedServer) -> None:
+        """Let a server take coroutines."""
+        self.servers[server.server_id] = server
+        self._at[server.location] = server
+        self.load_balancer.add(server.node_id, server.server_id)
+        node = self.nodes.get(server.node_id)
+        if node is not None:
+            node.failures.pop(server.slot, None)
+            node.had_first(server.server_id)
+
+    def withdraw(self, server: LeasedServer) -> None:
+        """Let a server take no more coroutines."""
+        self.load_balancer.remove(server.server_id)
+        if self._at.get(server.location) is server:
+            del self._at[server.location]
+
+    def remove(self, server: LeasedServer) -> None:
+        """Forget a server that has ended."""
+        if self.servers.pop(server.server_id, None) is not None:
+            self.servers_lost += 1
+            self.submitted_before += server.host.submitted
+
+    # --- what a `where` means
+
+    def pick(self, where: Location | str) -> LeasedServer | None:
+        """Give the server for a coroutine at a place; None if there is none at the moment.
+
+        Args:
+            where: A server's Location, or the address or name of a node, whose least loaded server is meant.
+
+        Raises:
+            UnknownLocation: There are servers, and nothing is known by that place.
+            DiscoroError: The set-up failed at all servers there.
+        """
+        if isinstance(where, Location):
+            if not self._at or (where not in self._at and self._more_to_come):
+                return None
+            server = self.server_at(where)
+            return server if server.node_id not in self.load_balancer.suspended else None
+        least = [self.load_balancer.least(node.node_id) for node in self._named(where)]
+        servers = [server_id for server_id in least if server_id is not None]
+        return self.servers[min(servers, key=self.load_balancer.load)] if servers else None
+
+    def server_at(self, location: Location) -> LeasedServer:
+        """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
+        server = self._at.get(location)
+        if server is None:
+            raise self.unknown(location)
+        return server
+
+    def each(self, where: Location | str) -> list[LeasedServer]:
+        """Give one server of each node, all servers, or all servers of a node; none if they are not all there yet.
+
+        Args:
+            where: `"node"`, `"server"`, the address or name of a node, or a server's Location.
+
+        Raises:
+            UnknownLocation, DiscoroError: As for `pick`.
+        """
+        if isinstance(where, Location):
+            server = self.pick(where)
+            return [server] if server is not None else []
+        every = where in {EACH_NODE, EACH_SERVER}
+        nodes = list(self.nodes.values()) if every else self._named(where)
+        if (every and self._more_to_come) or not all(node.settled for node in nodes):
+            return []
+        ids = self.load_balancer.nodes() if every else [node.node_id for node in nodes]
+        if where == EACH_NODE:
+            return self._of(self.load_balancer.least(node_id) for node_id in ids)
+        ids = [node_id for node_id in ids if node_id not in self.load_balancer.suspended]
+        return self._of(server_id for node_id in ids for server_id in self.load_balancer.servers(node_id))
+
+    @property
+    def filling(self) -> bool:
+        """Whether all servers have work, while others are still being set up for the first time."""
+        least = self.load_balancer.least()
+        if least is None or not self.load_balancer.load(least):
+            return False
+        return self._more_to_come or not all(node.settled for node in self.nodes.values())
+
+    @property
+    def _more_to_come(self) -> bool:
+        return not self._told or bool(self._unseen)
+
+    def _of(self, server_ids: Iterable[bytes | None]) -> list[LeasedServer]:
+        return [self.servers[server_id] for server_id in server_ids if server_id is not None]
+
+    def _named(self, where: str) -> list[LeasedNode]:
+        named = self.named(where)
+        if not named and self._at and not self._more_to_come:
+            raise self.unknown(where)
+        failures = [node.failure for node in named]
+        if failures and failures[0] is not None and all(failures):
+            raise failures[0].refusal()
+        return named
+
+    def named(self, where: str) -> list[LeasedNode]:
+        """Give the nodes of an address or name."""
+        return [node for node in self.nodes.values() if node.named(where)]
+
+    def known(self, where: str) -> list[LeasedNode]:
+        """Give the nodes of an address or name; UnknownLocation if there are none."""
+        named = self.named(where)
+        if not named:
+            raise self.unknown(where)
+        return named
+
+    def unknown(self, where: Location | str) -> UnknownLocation:
+        """Make the error that lists the known places."""
+        known = [
+            f"{node.location.addr} ({node.name}): {', '.join(sorted(map(str, self._locations(node)))) or 'no server'}"
+            for node in self.nodes.values()
+        ]
+        listed = "; ".join(sorted(known)) or "none"
+        return UnknownLocation(f"the computation has nothing at {where}; its nodes and their servers are: {listed}")
+
+    def _locations(self, node: LeasedNode) -> list[Location]:
+        return [server.location for server in self._at.values() if server.node_id == node.node_id]
+
+    # --- what will not come
+
+    def failure(self) -> SetUpFailure | None:
+        """Tell why no server will come, if that is known."""
+        failures = [node.failure for node in self.nodes.values()]
+        return failures[0] if failures and not self._at and all(failures) else None

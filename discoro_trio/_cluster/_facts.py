@@ -1,0 +1,102 @@
+"""What scheduler and nodes know of each other and of computations: values without behaviour.
+
+What follows from them is decided in `_scheduling` (at the scheduler) and `_holding` (at each node).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from .._records import Record
+from ._allocations import Allocations
+
+
+class QueueEntry(Record, frozen=True, order=True):
+    """A place in the queue, which its holder shows to a scheduler that comes back."""
+
+    epoch: int
+    """The incarnation of the scheduler that gave it; a later one is greater."""
+    number: int
+    """Counted from 1 in each epoch."""
+
+
+class NodeFacts(Record, frozen=True):
+    """What a node says of itself when it joins."""
+
+    node_id: bytes
+    name: str
+    addr: str
+    port: int
+    servers: int
+    """Its server slots, each for one server at a time."""
+    platform: str
+
+
+class Resources(Record, frozen=True):
+    """What a node has to give besides servers, in bytes."""
+
+    memory: int
+    disk: int
+
+
+class ComputationRequest(Record, frozen=True):
+    """A computation, as its client hands it in."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    wishes: Allocations = msgspec.field(default_factory=Allocations)
+    zombie_period: float | None = None
+    """Seconds after which an idle server is closed; 0 or None for never. A shared scheduler has its own."""
+    pulse_interval: float = 10.0
+    """Seconds."""
+    queue_entry: QueueEntry | None = None
+    """Its place, if it comes back."""
+    running: bool = False
+    """Whether its turn had come already, if it comes back."""
+    key: bytes = b""
+    """The key of its leases, if it comes back and has some."""
+
+
+class Held(Record, frozen=True):
+    """A lease that a node reports when it joins."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    queue_entry: QueueEntry
+    key: bytes
+    servers: int
+    scheduler_id: bytes
+    """Who asked for it."""
+    shared: bool
+    """Whether that was a shared scheduler."""
+    orphan: bool
+    """Whether the node has lost that scheduler."""
+
+
+class Over(enum.Enum):
+    """Why servers of a lease are free again."""
+
+    RELEASED = "released"
+    """The client is through with them."""
+    IDLE = "idle"
+    """They were idle for the zombie period."""
+    REVOKED = "revoked"
+    """The scheduler took them back."""
+    CLIENT = "client"
+    """The client is gone, or never came."""
+
+
+class Freed(Record, frozen=True):
+    """Servers of a lease that are fresh and nobody's again."""
+
+    computation: bytes
+    servers: int
+    """How many; with the last of them the lease has ended."""
+    over: Over
+    """Why."""
+    free: int
+    """All that are free at the node now."""

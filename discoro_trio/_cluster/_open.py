@@ -1,0 +1,282 @@
+"""Opens schedulers and nodes for the programs and for clients; of a cluster, what follows on `_open_cluster`."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from .._config import config
+from .._link import EndpointOptions, OptionError, current
+from .._process import ensure_endpoint
+from .._scopes import open_background
+from .._wire import Role
+from ._options import check_pulse_interval
+from ._presence import SCHEDULERS, Presence, check_peers
+from .isolation._control_groups import find_groups
+from .isolation._limits import Limits, check_limits
+from .isolation._server_groups import open_groups
+from .isolation._users import check_users
+from .node._node import processors, serve_node
+from .node._startup import check_dest_path
+from .scheduler._scheduler import Scheduler
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Sequence
+
+    import trio
+
+    from .._link import Peers, Ports
+    from .._values import Location
+    from .node._node import Node
+    from .node._startup import StartedNode
+
+_CPUS, _SERVE, _TCP_PORTS = "cpus", "serve", "tcp_ports"  # the options
+_MAX_FILE_SIZE = "max_file_size"
+
+
+class EndpointKeywords(TypedDict, total=False):
+    """The options of `open_endpoint`."""
+
+    ip_addr: str
+    ext_ip_addr: str | None
+    tcp_ports: Ports
+    udp_port: int
+    name: str | None
+    secret: str | bytes | None
+    secret_file: str | os.PathLike[str] | None
+    certfile: str | os.PathLike[str] | None
+    keyfile: str | os.PathLike[str] | None
+    cafile: str | os.PathLike[str] | None
+
+
+_scheduler: ContextVar[Scheduler | None] = ContextVar("discoro scheduler", default=None)
+
+
+def current_scheduler() -> Scheduler | None:
+    """Give the innermost scheduler that encloses the calling task."""
+    return _scheduler.get()
+
+
+@asynccontextmanager
+async def run_cluster(
+    started: StartedNode,
+    servers: int | None,
+    *,
+    nodes: Sequence[str | Location],
+    discover: bool,
+    zombie_period: float | None,
+    pulse_interval: float | None,
+    dest_path: Path | None,
+    max_file_size: int | None,
+    endpoint_options: EndpointKeywords,
+) -> AsyncIterator[Scheduler]:
+    """Be what `open_cluster` opens, once the node is started; the other arguments are as there."""
+    count = processors() if servers is None else servers
+    private = not (nodes or discover)
+    peers = await check_peers(nodes, discover=discover)
+    options = _options(endpoint_options, everywhere=False)
+    async with ensure_endpoint(options, private=private) as process, open_background() as nursery:
+        endpoint = process.endpoint
+        process.files.max_file_size = check_max_file_size(max_file_size)
+        scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
+        token = _scheduler.set(scheduler)
+        block = serve_node(endpoint, servers=count, dest_path=dest_path, embedded=True, started=started)
+        try:
+            async with block as node:
+                await node.join(await endpoint.link_at(endpoint.location))
+                if not private:
+                    presence = Presence(endpoint, Role.PRIVATE, Role.NODE)
+                    await nursery.start(_find, presence, peers, discover)
+                yield scheduler
+        finally:
+            _scheduler.reset(token)
+
+
+@asynccontextmanager
+async def open_scheduler(
+    *,
+    nodes: Sequence[str | Location] = (),
+    discover: bool = True,
+    shared: bool = False,
+    settle: bool = True,
+    zombie_period: float | None = None,
+    pulse_interval: float | None = None,
+    dest_path: str | os.PathLike[str] | None = None,
+    max_file_size: int | None = None,
+    **endpoint_options: Unpack[EndpointKeywords],
+) -> AsyncIterator[Scheduler]:
+    """Run a scheduler that finds nodes and uses them, while the block lasts.
+
+    Args:
+        nodes: Nodes in other networks: addresses or host names, with a TCP port where it is known. One in each
+            network is enough; the others there are found through it.
+        discover: Whether nodes are found by themselves; otherwise only those of `nodes` with a port are used.
+        shared: Whether clients find it by themselves, as they find the `discoro` program.
+        settle: Whether a shared one gives no servers for five pulses, until nodes have told what an earlier one gave
+            that did not end in order.
+        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
+        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
+        dest_path: The folder for files that others send to this program; by default the current one.
+        max_file_size: The most bytes of such a file; None for any.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+
+    Yields:
+        The scheduler; computations in the block find it by themselves.
+
+    Raises:
+        ValueError: An option cannot work; the text names it.
+
+    Leaving the block takes the servers back from all computations.
+    """
+    folder = check_dest_path(dest_path)
+    peers = await check_peers(nodes, discover=discover)
+    options = _options(endpoint_options, everywhere=True)
+    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+        endpoint = process.endpoint
+        process.files.folder = folder
+        process.files.max_file_size = check_max_file_size(max_file_size)
+        scheduler = Scheduler(
+            endpoint,
+            nursery,
+            shared=shared,
+            settle=settle,
+            zombie_period=zombie_period,
+            pulse_interval=pulse_interval,
+        )
+        presence = Presence(endpoint, Role.SCHEDULER if shared else Role.PRIVATE, Role.NODE)
+        await nursery.start(_find, presence, peers, discover)
+        token = _scheduler.set(scheduler)
+        try:
+            yield scheduler
+        finally:
+            _scheduler.reset(token)
+
+
+@asynccontextmanager
+async def open_node(
+    *,
+    cpus: int = 0,
+    nodes: Sequence[str | Location] = (),
+    discover: bool = True,
+    dest_path: str | os.PathLike[str] | None = None,
+    max_file_size: int | None = None,
+    serve: int | None = None,
+    max_memory: int | None = None,
+    max_files: int | None = None,
+    max_processes: int | None = None,
+    cgroup: Sequence[str | os.PathLike[str]] = (),
+    user: str | None = None,
+    users: Sequence[str] = (),
+    pulse_interval: float | None = None,
+    **endpoint_options: Unpack[EndpointKeywords],
+) -> AsyncIterator[Node]:
+    """Run the servers of this machine for schedulers, private and shared ones, while the block lasts.
+
+    Args:
+        cpus: How many servers: so many, all processors but so many if it is negative, or one a processor for 0.
+        nodes: Addresses of schedulers, or of nodes in networks that have some, with a TCP port where it is known.
+        discover: Whether schedulers are found by themselves.
+        dest_path: The folder for the working folders; by default the system's for temporary files.
+        max_file_size: The most bytes of a file that the servers take from others; None for any.
+        pulse_interval: The most seconds between its signs of life; a scheduler may ask for fewer, and for no more than
+            `config.MaxPulseInterval`, which is the default.
+        serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
+        max_memory: The most bytes of memory that one server may take; None for any.
+        max_files: The most files and connections that one server may have open; None for as many as the node.
+        max_processes: The most processes and threads of one server where a control group holds it, and otherwise of
+            the servers' user; None for any.
+        cgroup: Folders of control groups that were made for this node, one in each hierarchy, in which it makes one for
+            each server; by default the one that systemd has delegated to it, if it did and there are such limits.
+        user: The user, by name or number, as whom the servers run; only root can give one. By default the node's own.
+        users: Users of whom each lease gets one, so that no lease can read another's files; a computation waits while
+            all are in use. They are to run nothing else: what a lease leaves running is killed.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+
+    Yields:
+        The node, with its `location` and `servers`.
+
+    Raises:
+        ValueError: An option cannot work; the text names it.
+
+    When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
+    """
+    if serve is not None and serve < 1:
+        raise OptionError(_SERVE, f"expected a number of computations, 1 or more, not {serve}")
+    count = check_cpus(cpus)
+    longest = config.MaxPulseInterval if pulse_interval is None else check_pulse_interval(pulse_interval)
+    options = _options(endpoint_options, everywhere=True)
+    if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
+        needed = f"{count + 1} ports are needed, for the node and its servers"
+        raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
+    folder = check_dest_path(dest_path)
+    limit = check_max_file_size(max_file_size)
+    limits = check_limits(Limits(max_memory, max_files, max_processes))
+    found = find_groups(cgroup) if cgroup or limits.need_groups else []
+    run_as = check_users(user, users, folder or Path(tempfile.gettempdir()))
+    peers = await check_peers(nodes, discover=discover)
+    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+        process.files.max_file_size = limit
+        with open_groups(found, limits, named=bool(cgroup)) as groups:
+            block = serve_node(process.endpoint, servers=count, dest_path=folder, groups=groups, users=run_as)
+            async with block as node:
+                node.longest_pulse_interval = longest
+                # Not where the program runs: jobs can send files here, too.
+                process.files.folder = node.folder / "received"
+                process.files.folder.mkdir(mode=0o700)
+                if serve is not None:
+                    node.rest(after=serve)
+                presence = Presence(process.endpoint, Role.NODE, SCHEDULERS, node=node)
+                await nursery.start(_find, presence, peers, discover)
+                yield node
+
+
+def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:
+    """Check the options of an endpoint.
+
+    Raises:
+        OptionError: One cannot work.
+        RuntimeError: There are some, and an enclosing endpoint already, whose they would have to be.
+    """
+    if given and current.get() is not None:
+        where = "the endpoint is open already; give these to the enclosing open_endpoint() or other block"
+        message = f"{', '.join(given)}: {where}"
+        raise RuntimeError(message)
+    return EndpointOptions(**({"ip_addr": ""} if everywhere else {}) | given)
+
+
+async def _find(
+    presence: Presence,
+    peers: Peers,
+    discover: bool,  # noqa: FBT001 - started in a nursery
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    await presence.run(peers, discover=discover, task_status=task_status)
+
+
+def check_max_file_size(size: int | None) -> int | None:
+    """Give the limit that an option stands for.
+
+    Raises:
+        OptionError: It is no number of bytes.
+    """
+    if size is not None and size < 0:
+        raise OptionError(_MAX_FILE_SIZE, f"expected a number of bytes, 0 or more, not {size}")
+    return size
+
+
+def check_cpus(cpus: int) -> int:
+    """Give the number of servers that an option stands for.
+
+    Raises:
+        OptionError: There are not that many processors.
+    """
+    there = processors()
+    count = cpus if cpus > 0 else there + cpus
+    if not 0 < count <= there:
+        raise OptionError(_CPUS, f"{cpus} does not fit the {there} processors that there are")
+    return count

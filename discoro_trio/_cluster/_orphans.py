@@ -1,0 +1,81 @@
+"""Processes that a server started and that outlive it: the fork server finds and kills them.
+
+The fork server is a child subreaper, so a process whose parent has ended becomes a child of the fork server, whatever session
+or process group it has made. Which server it came from is in its soft limit RLIMIT_RTTIME: each server gets a value of
+its own, and everything that it starts inherits the value, through fork, exec and setsid. The limit concerns only
+processes with a real-time schedule, and each value allows such a process many years of processor time.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .fork_server._os import become_subreaper
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_LEAST_MARK = 2**61
+_RANDOM_BITS, _NUMBER_BITS = 24, 32
+"""A random part, as a job may run a node, whose servers have marks of another fork server."""
+
+
+class Orphans:
+    """The children of this process that are not its servers; made by the fork server."""
+
+    def __init__(self) -> None:
+        self._base = _LEAST_MARK + (secrets.randbits(_RANDOM_BITS) << _NUMBER_BITS)
+        become_subreaper()
+
+    def mark(self, number: int) -> None:
+        """Mark this process, a server that was just forked, and all that it will start."""
+        if sys.platform == "linux":
+            hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+            if hard == resource.RLIM_INFINITY:
+                resource.setrlimit(resource.RLIMIT_RTTIME, (self._base + number, hard))
+
+    def kill(self, servers: Collection[int], numbers: Collection[int]) -> set[int]:
+        """Kill the orphans of servers that have ended.
+
+        A killed orphan's own children become children of this process only then, so this is called again after each
+        SIGCHLD, until nothing is left.
+
+        Args:
+            servers: The process ids of the servers.
+            numbers: The numbers of the servers, which name them in `mark`.
+
+        Returns:
+            The numbers of the servers whose orphans have not yet ended; negative ones for processes without a mark.
+        """
+        left = set()
+        for pid in _children():
+            number = self._number_of(pid)
+            if pid not in servers and number not in numbers:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                left.add(number)
+        return left
+
+    def _number_of(self, pid: int) -> int:
+        if sys.platform != "linux":
+            return -1
+        try:
+            return resource.prlimit(pid, resource.RLIMIT_RTTIME)[0] - self._base
+        except OSError:  # it has gone, or runs as another user
+            return -1
+
+
+def _children() -> list[int]:
+    """Give the children of this process, which has one thread."""
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    except OSError:  # no such system, or no /proc
+        return []
+    return [int(pid) for pid in text.split()]

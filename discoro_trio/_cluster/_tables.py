@@ -1,0 +1,120 @@
+"""The status of a cluster as JSON, and as a table for people.
+
+What it says is with `_status`. JSON is also how it crosses the network.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .._process import Coro
+from .._status import NodeInfo
+from .._values import Location
+from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MIB = 1024 * 1024
+
+
+def status_as_json(status: ClusterStatus, *, indent: int | None = None) -> str:
+    """Give a status as JSON; Locations as text, coroutines with what names them."""
+    return json.dumps(_plain(status), indent=indent)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Location):
+        return str(value)
+    if isinstance(value, Coro):
+        return [value.home.hex(), value.serial, value.starter.hex(), value.realm.hex(), str(value.location)]
+    kind: Any = type(value)
+    if attrs.has(kind):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(kind)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def status_from_json(text: str | bytes) -> ClusterStatus:
+    """Read what `status_as_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is something else.
+    """
+    found = json.loads(text)
+    return ClusterStatus(
+        time=found["time"],
+        scheduler=Location.parse(found["scheduler"]) if found["scheduler"] is not None else None,
+        nodes=tuple(_node(row) for row in found["nodes"]),
+        servers=tuple(_server(row) for row in found["servers"]),
+        computations=tuple(
+            ComputationStatus(**{**row, "client": Location.parse(row["client"])}) for row in found["computations"]
+        ),
+    )
+
+
+def _node(row: dict[str, Any]) -> NodeStatus:
+    info = NodeInfo(**row["info"]) if row["info"] is not None else None
+    return NodeStatus(**{**row, "location": Location.parse(row["location"]), "info": info})
+
+
+def _server(row: dict[str, Any]) -> ServerStatus:
+    coroutines = tuple(_coro(one) for one in row["coroutines"])
+    vitals = ServerVitals(**row["vitals"]) if row["vitals"] is not None else None
+    location = Location.parse(row["location"])
+    return ServerStatus(**{**row, "location": location, "coroutines": coroutines, "vitals": vitals})
+
+
+def _coro(row: dict[str, Any]) -> CoroStatus:
+    home, serial, starter, realm, location = row["coro"]
+    ids = [bytes.fromhex(text) for text in (home, starter, realm)]
+    coro: Coro[Any] = Coro(ids[0], serial, ids[1], ids[2], row["name"], Location.parse(location))
+    progress = Progress(**row["progress"]) if row["progress"] is not None else None
+    return CoroStatus(**{**row, "coro": coro, "progress": progress})
+
+
+def status_as_table(status: ClusterStatus) -> str:
+    """Give a status as text: nodes, servers, and computations with the queue."""
+    counts = ("submitted", "done", "running")
+    parts = [
+        _table("NODES", ("address", "name", "servers", "free", *counts, "cpu", "memory"), _nodes(status)),
+        _table("SERVERS", ("location", "node", *counts, "state"), _servers(status)),
+        _table("COMPUTATIONS", ("place", "name", "client", "state", "nodes", "servers"), _computations(status)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _nodes(status: ClusterStatus) -> Iterable[Sequence[object]]:
+    for node in status.nodes:
+        info = node.info
+        cpu = f"{info.cpu_percent:.0f} %" if info is not None else ""
+        memory = f"{info.memory_available // _MIB} of {info.memory_total // _MIB} MiB free" if info is not None else ""
+        yield node.addr, node.name, node.servers, node.free, node.submitted, node.done, node.running, cpu, memory
+
+
+def _servers(status: ClusterStatus) -> Iterable[Sequence[object]]:
+    for one in status.servers:
+        state = f"unresponsive for {one.unresponsive:.0f} s" if one.unresponsive else ""
+        yield one.location, one.node, one.submitted, one.done, one.running, state
+
+
+def _computations(status: ClusterStatus) -> Iterable[Sequence[object]]:
+    return (
+        (one.place or "runs", one.name, one.client, one.state, one.nodes, one.servers) for one in status.computations
+    )
+
+
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [tuple(head), *(tuple(printable(str(cell)) for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([title, *texts] if len(lines) > 1 else [title, "none"])
+
+
+def printable(text: str) -> str:
+    """Names are made by others: what a terminal would obey is shown instead."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,0 +1,107 @@
+"""The first and last steps of a forked server: from a copy of the fork server to a process of its own; its exit.
+
+This module owns what lies between the fork and the server's main function, and the exit status after it. The
+main function is `_server`'s.
+
+The module `random` seeds itself anew after a fork. Handlers of `atexit` do not run in a server.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from ._os import close_other_fds, die_with_parent, set_process_name
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Sequence
+
+    from ._protocol import Fork
+
+    ServerMain = Callable[[bytes, socket.socket, int], None]
+
+STDOUT, STDERR = 1, 2
+
+
+def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid: int) -> NoReturn:
+    """Be the server, from the fork to the end of the process.
+
+    Args:
+        main: Called with the spec, the link and the tail's descriptor.
+        fork: The request.
+        fds: Its descriptors: link, standard output, standard error, tail.
+        fork_server_pid: The process that forked this one.
+    """
+    status = 1
+    try:
+        link_fd, out_fd, err_fd, tail_fd = fds
+        os.setsid()
+        _die_with_fork_server(fork_server_pid)
+        os.dup2(out_fd, STDOUT)
+        os.dup2(err_fd, STDERR)
+        close_other_fds((link_fd, tail_fd))
+        os.set_inheritable(link_fd, False)  # noqa: FBT003 (the standard library's signature)
+        os.set_inheritable(tail_fd, False)  # noqa: FBT003
+        _restore_signals()
+        _prepare_interpreter()
+        os.chdir(fork.folder)
+        status = _call(main, fork.spec, socket.socket(fileno=link_fd), tail_fd)
+    except BaseException:  # noqa: BLE001 (nothing may get back into the fork server's loop)
+        traceback.print_exc()
+    finally:
+        _exit(status)
+
+
+def _die_with_fork_server(fork_server_pid: int) -> None:
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != fork_server_pid:  # It died before it was asked for.
+        os._exit(1)
+
+
+def _restore_signals() -> None:
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _prepare_interpreter() -> None:
+    set_process_name("discoro-server")
+    # What the fork server imported stays frozen: a collection that went over it would copy its pages.
+    gc.enable()
+    for fd, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+        stream = _open_text(fd)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    faulthandler.enable(STDERR)
+
+
+def _open_text(fd: int) -> io.TextIOWrapper:
+    # Line by line: what is written before a crash is to be seen.
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _call(main: ServerMain, spec: bytes, link: socket.socket, tail_fd: int) -> int:
+    try:
+        main(spec, link, tail_fd)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201 (as the interpreter does)
+        return 1
+    return 0
+
+
+def _exit(status: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)

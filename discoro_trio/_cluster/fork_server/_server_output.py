@@ -1,0 +1,88 @@
+"""What a server writes: its pipes, read as it comes, and the last of it, for the error that reports its end.
+
+This module owns the node's ends of a server's pipes. Which pipe feeds what is left to `_client`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TAIL_BYTES = 8192
+TAIL_LINES = 40
+READ_SIZE = 65536
+DRAIN_SIZE = 1024 * 1024
+"""The most a pipe can hold (Linux's pipe-max-size), so what is read of it once its server is gone."""
+
+
+class Tail:
+    """The last `TAIL_LINES` lines, or `TAIL_BYTES` bytes if those are less."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take what was written."""
+        self._data += data
+        del self._data[:-TAIL_BYTES]
+
+    def text(self) -> str:
+        """Give it as text; bytes that are not UTF-8 are given as backslash escapes."""
+        lines = self._data.decode(errors="backslashreplace").splitlines(keepends=True)
+        return "".join(lines[-TAIL_LINES:])
+
+
+class OutputPipe:
+    """A pipe that a server writes to."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        self._flows = trio.Event()
+        self._flows.set()
+
+    async def read(self) -> None:
+        """Hand on what comes, until every writer has closed. Cancelling loses nothing."""
+        while True:
+            await self._flows.wait()
+            await trio.lowlevel.wait_readable(self._read_fd)
+            if not self._read_some():
+                return
+
+    def hold(self) -> None:
+        """Read no more until `release`: the pipe fills, and then its writers wait."""
+        if self._flows.is_set():
+            self._flows = trio.Event()
+
+    def release(self) -> None:
+        """Read again."""
+        self._flows.set()
+
+    def drain(self) -> None:
+        """Hand on what is there now, and wait for no more: a grandchild may hold the pipe open."""
+        left = DRAIN_SIZE
+        try:
+            while left > 0 and (size := self._read_some()):
+                left -= size
+        except BlockingIOError:
+            pass
+
+    def close_read(self) -> None:
+        """Close the end that is read here."""
+        os.close(self._read_fd)
+
+    def close_write(self) -> None:
+        """Close the server's end here."""
+        os.close(self.write_fd)
+
+    def _read_some(self) -> int:
+        data = os.read(self._read_fd, READ_SIZE)
+        if data:
+            self._take(data)
+        return len(data)

@@ -1,0 +1,1 @@
+"""What keeps servers apart: control groups, limits, users of the machine."""

@@ -1,0 +1,225 @@
+"""Which control groups of the kernel there are for the servers of a node, and what is written to them.
+
+This module owns what can be told from the kernel's texts and folders: where this process is, which groups were made for
+it, what holds a group to limits and what says that one was reached. `_server_groups` makes and removes the groups.
+
+A group is used only if somebody meant it for the node: systemd, which marks a group that it delegates, or a person who
+named it. Version 1 has no such mark, and a folder for each controller.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..._link import OptionError
+from ..._records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ._limits import Limits
+
+CONTROLLERS = frozenset({"memory", "pids"})
+"""The controllers that hold what servers take."""
+
+_CGROUP = "cgroup"  # the option
+_MARKS = ("user.delegate", "trusted.delegate")
+_MEMBERSHIPS, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
+_FIELD_ROOT, _FIELD_POINT = 3, 4  # of a line of the latter, before its dash
+
+
+class Hierarchy(Record, frozen=True):
+    """A mounted tree of control groups."""
+
+    point: Path
+    """Where it is mounted."""
+    root: PurePosixPath
+    """Which of its groups is to be seen there."""
+    version: int
+    """1 or 2."""
+    controllers: frozenset[str]
+    """Those that are bound to it, in version 1."""
+
+    def folder_of(self, group: str) -> Path | None:
+        """Give the folder of a group; None if it lies outside of what is mounted."""
+        path = PurePosixPath(group)
+        return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
+
+
+class Group(Record, frozen=True):
+    """A control group that exists."""
+
+    folder: Path
+    version: int
+    """1 or 2."""
+    controllers: frozenset[str]
+    """Those of `CONTROLLERS` that can limit groups below it."""
+
+
+def hierarchies(mounts: str) -> list[Hierarchy]:
+    """Give the trees of control groups.
+
+    Args:
+        mounts: What `/proc/self/mountinfo` holds.
+    """
+    found = []
+    for line in mounts.splitlines():
+        place, _dash, what = line.partition(" - ")
+        kind, _source, options = what.split(" ", 2)
+        if kind in ("cgroup", "cgroup2"):
+            fields = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), one) for one in place.split(" ")]
+            bound = CONTROLLERS & set(options.split(",")) if kind == "cgroup" else frozenset[str]()
+            point, root = Path(fields[_FIELD_POINT]), PurePosixPath(fields[_FIELD_ROOT])
+            found.append(Hierarchy(point, root, 1 if kind == "cgroup" else 2, frozenset(bound)))
+    return found
+
+
+def groups_here(memberships: str, mounts: str) -> list[Group]:
+    """Give the groups that this process is in, of those that can be seen; in version 1 for `CONTROLLERS` only.
+
+    Args:
+        memberships: What `/proc/self/cgroup` holds.
+        mounts: What `/proc/self/mountinfo` holds.
+    """
+    found = []
+    for line in memberships.splitlines():
+        _number, names, path = line.split(":", 2)
+        for one in hierarchies(mounts):
+            mine = one.version != 1 if not names else bool(one.controllers & set(names.split(",")))
+            folder = one.folder_of(path) if mine else None
+            if folder is not None:
+                found.append(_group_at(folder, one))
+                break
+    return found
+
+
+def _group_at(folder: Path, hierarchy: Hierarchy) -> Group:
+    controllers = hierarchy.controllers
+    if hierarchy.version != 1:
+        try:
+            controllers = CONTROLLERS & set((folder / "cgroup.controllers").read_text(encoding="ascii").split())
+        except OSError:
+            controllers = frozenset()
+    return Group(folder, hierarchy.version, controllers)
+
+
+def usable_groups(named: Sequence[str | os.PathLike[str]], memberships: str, mounts: str) -> list[Group]:
+    """Give the groups in which a node may make one for each server.
+
+    Args:
+        named: Folders of groups that were made for the node.
+        memberships: What `/proc/self/cgroup` holds.
+        mounts: What `/proc/self/mountinfo` holds.
+
+    Returns:
+        Those that are named; otherwise the one that systemd has delegated to this process, if it did.
+
+    Raises:
+        OptionError: One that is named cannot be used.
+    """
+    if named:
+        return [_named(Path(folder).absolute(), hierarchies(mounts)) for folder in named]
+    return [
+        group
+        for group in groups_here(memberships, mounts)
+        if group.version != 1 and _is_delegated(group.folder) and _lacks(group) is None
+    ]
+
+
+def _named(folder: Path, trees: Iterable[Hierarchy]) -> Group:
+    containing = [one for one in trees if folder.is_relative_to(one.point)]
+    if not containing or not folder.is_dir():
+        raise OptionError(_CGROUP, f"{folder} is no control group; give the folder of one that was made for this node")
+    group = _group_at(folder, max(containing, key=lambda one: len(one.point.parts)))
+    problem = _lacks(group)
+    if problem is not None:
+        raise OptionError(_CGROUP, f"{folder} cannot be used: {problem}")
+    return group
+
+
+def _lacks(group: Group) -> str | None:
+    """Say what a group lacks; None if groups for servers can be made in it."""
+    if not group.controllers:
+        return "it has neither the controller memory nor pids"
+    needed = [group.folder, group.folder / "cgroup.procs"]
+    if group.version != 1:
+        needed.append(group.folder / "cgroup.subtree_control")
+    closed = next((path for path in needed if not os.access(path, os.W_OK)), None)
+    return None if closed is None else f"this user cannot write {closed}"
+
+
+def _is_delegated(folder: Path) -> bool:
+    return any(_has_mark(folder, mark) for mark in _MARKS)
+
+
+def _has_mark(folder: Path, mark: str) -> bool:
+    if sys.platform != "linux":
+        return False
+    try:
+        return os.getxattr(folder, mark) == b"1"
+    except OSError:
+        return False
+
+
+def find_groups(named: Sequence[str | os.PathLike[str]] = ()) -> list[Group]:
+    """Give the groups in which a node may make one for each server, of those of this machine.
+
+    Raises:
+        OptionError: One that is named cannot be used.
+    """
+    return usable_groups(named, *read_groups())
+
+
+def read_groups() -> tuple[str, str]:
+    """Give the kernel's texts on the groups of this process and on what is mounted; empty where there are none."""
+    try:
+        return _MEMBERSHIPS.read_text(encoding="utf-8"), _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return "", ""
+
+
+def settings(group: Group, limits: Limits) -> Iterator[tuple[str, str, bool]]:
+    """Say what is written to the files of a server's group.
+
+    Returns:
+        The file's name, the text, and whether there is no limit without it; a kernel may lack the others.
+    """
+    memory = limits.max_memory if "memory" in group.controllers else None
+    if memory is not None and group.version == 1:
+        yield "memory.limit_in_bytes", str(memory), True
+        yield "memory.memsw.limit_in_bytes", str(memory), False
+    elif memory is not None:
+        yield "memory.max", str(memory), True
+        yield "memory.swap.max", "0", False
+        yield "memory.oom.group", "1", False  # all of the server ends, not the one process that the kernel picks
+    if limits.max_processes is not None and "pids" in group.controllers:
+        yield "pids.max", str(limits.max_processes), True
+
+
+def excess(group: Group, folder: Path, limits: Limits) -> Iterator[str]:
+    """Say of what the processes in a server's group wanted more than they may.
+
+    Args:
+        group: In which it is.
+        folder: The server's group.
+        limits: What it was held to.
+    """
+    if limits.max_memory is not None and "memory" in group.controllers:
+        name = "memory.oom_control" if group.version == 1 else "memory.events"
+        if _count(folder / name, "oom_kill"):
+            yield f"it took more memory than max_memory={limits.max_memory}"
+    if limits.max_processes is not None and "pids" in group.controllers and _count(folder / "pids.events", "max"):
+        yield f"it wanted more processes than max_processes={limits.max_processes}"
+
+
+def _count(file: Path, name: str) -> int:
+    """Read one of the numbers that a file gives, each in a line after its name; 0 where it is not told."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(value) for key, _space, value in (line.partition(" ") for line in lines) if key == name)

@@ -1,0 +1,1 @@
+"""The node: the servers of one machine, and the leases on them."""

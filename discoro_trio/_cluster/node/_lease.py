@@ -1,0 +1,109 @@
+"""One lease of a node, with what its computation has shipped there.
+
+A lease keeps the components, unopened, so that every server, a replacement too, is set up like the first. Which server slots
+belong to it is with `_holding`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._errors import DiscoroError, FileTransferError, PeerDisconnected
+from ..._shipping import decode_package_untrusted, encode_package, without_files, write_tree
+from .. import _messages as messages
+from ..isolation._users import Become
+from ._set_up import COMPONENTS, NodeSetUp, failed
+
+if TYPE_CHECKING:
+    from ..._link import Link
+    from ..._process import Files
+    from ..._wire import Control
+    from ..isolation._users import User
+    from ._holding import Terms
+    from ._server_slot import NodeServer
+
+
+class Lease:
+    """Servers of a node, given to one computation.
+
+    Attributes:
+        user: As whom its servers run; None for the node's own user.
+    """
+
+    def __init__(self, terms: Terms, user: User | None = None) -> None:
+        self.terms = terms
+        self.user = user
+        self.prepared: messages.Prepare | None = None
+        self.folder: Path | None = None
+        self.package = b""
+        self.client: Link | None = None
+        self.ending: trio.Event | None = None
+        self.node_set_up = NodeSetUp(wanted=False)
+
+    @property
+    def computation(self) -> bytes:
+        """Whose it is."""
+        return self.terms.computation
+
+    async def install(self, prepare: messages.Prepare, parent: Path, files: Files) -> None:
+        """Write the files of the components, once for all servers of the node.
+
+        Raises:
+            FileTransferError: One is larger than the node takes, or they could not be written.
+            ProtocolError: They are malformed.
+        """
+        package = decode_package_untrusted(prepare.package)
+        for file in package.files:
+            files.check_size(file.path, len(file.content))
+        self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
+        try:
+            await trio.to_thread.run_sync(write_tree, package, self.folder)
+            if self.user is not None:
+                await trio.to_thread.run_sync(self.user.own, self.folder)
+        except OSError as error:
+            message = f"the files of the computation could not be written: {error}"
+            raise FileTransferError(message) from error
+        self.package = encode_package(without_files(package))
+        self.node_set_up = NodeSetUp(wanted=bool(prepare.node_setup))
+        self.prepared = prepare
+
+    def remove(self) -> None:
+        """Remove the files again."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def begin(self, server: NodeServer) -> Control | None:
+        """Set a server up; give what it replied, None if it is not to be used or has ended."""
+        prepared = self.prepared
+        if prepared is None:
+            return None
+
+        async def begin(with_node: bool) -> Control:  # noqa: FBT001 - a callback's only argument
+            begin = messages.Begin(
+                self.computation,
+                self.terms.client_id,
+                self.terms.key,
+                self.package,
+                str(self.folder),
+                prepared.node_setup if with_node else [],
+                prepared.server_setup,
+                prepared.threads,
+                prepared.forward_output,
+                self.terms.pulse_interval,
+            )
+            return await server.request(begin)
+
+        try:
+            if self.user is not None:
+                self.user.own(server.folder)
+                await server.request(Become(self.user))
+            return await self.node_set_up.begin_at(begin)
+        except PeerDisconnected:
+            return None  # it has ended, and the server slot says so
+        except DiscoroError as error:
+            return failed(COMPONENTS, error, where=server.link.peer.name)

@@ -1,0 +1,302 @@
+"""The node: the servers of one machine.
+
+A node owns its fork server and its server slots. Who has which of its servers is with `_leasing`, which it asks and tells.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._config import config
+from ..._errors import PeerDisconnected
+from ..._link import Trust
+from ..._scopes import open_background
+from ..._values import Location
+from .. import _messages as messages
+from ..fork_server._client import open_fork_server
+from ..isolation._server_groups import ServerGroups
+from ..isolation._users import Users
+from ..scheduler._stacks import NodeStacks
+from ._leasing import Leasing
+from ._reports import NodeReports
+from ._resource_usage import Vitals
+from ._server_slot import ServerSlot, SlotEvents
+from ._startup import remove_folder, working_folder
+from ._stopped_servers import replace_stopped
+from ._unresponsive import Checkups
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from ..._link import Endpoint, Link
+    from ..fork_server._client import Exit, ForkServer
+    from ._server_slot import NodeServer
+    from ._startup import StartedForkServer, StartedNode
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
+"""After the start: what killed nodes left is looked for when the first jobs do not wait for this one any more."""
+_PASSABLE = 0o711
+"""Others may go through to a folder of theirs, and see no names."""
+
+
+class Node:
+    """The servers of this machine.
+
+    Attributes:
+        location: Where the node listens.
+        longest_pulse_interval: The most seconds between two signs of life to a scheduler, whatever that asks for.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        nursery: trio.Nursery,
+        servers: int,
+        folder: Path,
+        *,
+        users: Users,
+        embedded: bool = False,
+        started: StartedForkServer | None = None,
+    ) -> None:
+        self.location: Location = endpoint.location
+        self.name: str = endpoint.identity.name
+        self.longest_pulse_interval: float = config.MaxPulseInterval
+        self._endpoint = endpoint
+        self._nursery = nursery
+        self._folder = folder
+        self._passing: Path | None = folder  # what goes even if this process is killed
+        events = SlotEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
+        self._slots = [ServerSlot(number, endpoint, folder, events) for number in range(1, servers + 1)]
+        for slot in self._slots:
+            slot.watches_node = not embedded
+        for slot in self._slots[1:]:
+            slot.after = self._slots[0].started
+        checkups = Checkups(self._listening)
+        NodeStacks(endpoint, self._listening)
+        self._telling = NodeReports(Vitals(folder, self._listening), self._listening, checkups.blocked)
+        self._fork_server: ForkServer | None = None
+        self._started = started
+        self._leasing = Leasing(endpoint, nursery, self._slots, folder, users)
+        services = endpoint.services
+        services.on_notice(messages.ServerUp, self._listens, trust=Trust.CHILD)
+        services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
+        services.on_notice(messages.PulseSeen, _alive)
+        nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
+        nursery.start_soon(checkups.run, name="check of the servers")
+        nursery.start_soon(replace_stopped, self._slots, self._leasing.pulse_interval, name="watch for stopped servers")
+
+    def hold_servers(self, groups: ServerGroups) -> None:
+        """Hold the servers that start from now on to limits, in groups of their own."""
+        for slot in self._slots:
+            slot.groups = groups
+
+    def leave_files_at(self, dest_path: Path | None) -> None:
+        """Keep the working folders of computations that want it; without a place for them, none are kept."""
+        for slot in self._slots:
+            slot.dest_path = dest_path
+        self._passing = self._folder if dest_path is None else None
+
+    @property
+    def servers(self) -> list[Location]:
+        """Where its servers listen."""
+        return [server.location for server in self._listening()]
+
+    def _listening(self) -> list[NodeServer]:
+        return [slot.server for slot in self._slots if slot.server is not None and slot.server.up.is_set()]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its place on the network."""
+        return self._endpoint
+
+    @property
+    def size(self) -> int:
+        """How many servers it keeps."""
+        return len(self._slots)
+
+    @property
+    def served(self) -> int:
+        """How many computations had servers here, and are over."""
+        return self._leasing.served
+
+    @property
+    def folder(self) -> Path:
+        """Where the working folders are."""
+        return self._folder
+
+    def rest(self, *, after: int | None = None) -> None:
+        """Give servers to no further computation; those that have some keep them.
+
+        Args:
+            after: Only once so many computations have had some; None for now.
+        """
+        if after is None:
+            self._leasing.rest()
+        self._leasing.serve = after
+
+    async def until_free(self) -> None:
+        """Wait until it rests and no computation has servers any more; cancelling the wait changes nothing."""
+        await self._leasing.until_free()
+
+    def end_now(self) -> None:
+        """End all servers and remove their folders without waiting, for a program that must end at once."""
+        if self._fork_server is not None:
+            self._fork_server.end_now()
+        remove_folder(self._folder)
+
+    async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep all server slots taken until cancelled; a fork server that ends is started again."""
+        try:
+            while True:
+                block = open_fork_server(folder=self._passing, started=self._started)
+                self._started = None
+                async with block as fork_server, trio.open_nursery() as nursery:
+                    self._fork_server = fork_server
+                    for slot in self._slots:
+                        nursery.start_soon(self._keep_slot, slot, fork_server, name=f"server {slot.number}")
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await fork_server.wait_ended()
+                    logger.warning("the fork server of the servers ended; another one is started")
+        finally:
+            self._leasing.close()
+
+    async def _keep_slot(self, slot: ServerSlot, fork_server: ForkServer) -> None:
+        try:
+            await slot.keep(fork_server)
+        except trio.BrokenResourceError:
+            await fork_server.wait_ended()
+
+    async def join(self, scheduler: Link) -> None:
+        """Offer the servers to a scheduler, and give it signs of life until the connection ends.
+
+        Raises:
+            PeerDisconnected: It did not answer.
+        """
+        welcome = await self._leasing.join(scheduler, self.name)
+        interval = min(welcome.pulse_interval, self.longest_pulse_interval)
+        self._nursery.start_soon(self._telling.tell, scheduler, interval, name="tell a scheduler")
+
+    # --- servers
+
+    def _listens(self, link: Link, message: messages.ServerUp) -> None:
+        for slot in self._slots:
+            if slot.server is not None and slot.server.link is link:
+                slot.listens(Location(message.addr, message.port))
+
+    def _server_up(self, slot: ServerSlot) -> None:
+        if slot.server is not None:
+            self._telling.up(slot.server)
+        self._leasing.begin(slot)
+
+    def _reported(self, link: Link, report: messages.Report) -> None:
+        for slot in self._slots:
+            server = slot.server
+            if server is not None and server.link is link and server.lease is not None:
+                scheduler_id = self._leasing.active(slot, busy=report.running > 0)
+                self._telling.reported(scheduler_id, server.lease.computation, server, report)
+
+    def _server_gone(self, _slot: ServerSlot, server: NodeServer, ended: Exit) -> None:
+        self._telling.gone(server)
+        lease = server.lease
+        if lease is None or lease.client is None:
+            return
+        lease.client.notify(
+            messages.ServerGone(
+                lease.computation,
+                server.process_id,
+                server.location.addr,
+                server.location.port,
+                ended.exitcode,
+                ended.signal,
+                ended.stderr_tail,
+                "; ".join(filter(None, (server.reason, server.excess))),
+                server.idle,
+            )
+        )
+
+    def _server_wrote(self, slot: ServerSlot, stream: int, data: bytes) -> None:
+        server = slot.server
+        lease = server.lease if server is not None else None
+        if server is None or lease is None or lease.client is None or lease.prepared is None:
+            return
+        if not lease.prepared.forward_output or lease.client.lost:
+            return
+        addr, port = server.location.addr, server.location.port
+        lease.client.notify(messages.ServerWrote(lease.computation, server.process_id, addr, port, stream, data))
+        if lease.client.full:
+            server.process.hold_output()
+            self._nursery.start_soon(_release_output, server, lease.client)
+
+
+async def _release_output(server: NodeServer, client: Link) -> None:
+    with suppress(PeerDisconnected):
+        await client.room()
+    server.process.release_output()
+
+
+def _alive(_link: Link, _seen: messages.PulseSeen) -> None:
+    """A scheduler has answered a pulse: that the link carried it is all there is to know."""
+
+
+def processors() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@asynccontextmanager
+async def serve_node(
+    endpoint: Endpoint,
+    *,
+    servers: int,
+    dest_path: Path | None = None,
+    embedded: bool = False,
+    groups: ServerGroups | None = None,
+    users: Users | None = None,
+    started: StartedNode | None = None,
+) -> AsyncIterator[Node]:
+    """Keep a node's servers while the block lasts; when it is left, they have ended.
+
+    Args:
+        endpoint: Its place on the network.
+        servers: How many.
+        dest_path: The folder for its working folder, and for those of servers whose computations keep their files.
+        embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
+            not take its silence for its end.
+        groups: What each server may take, and what holds it to that.
+        users: As whom servers run; by default as the node does.
+        started: Its folder and fork server, if they are there already.
+    """
+    users = users or Users()
+    with nullcontext(started.folder) if started else working_folder(dest_path) as folder:
+        if users.all:
+            os.chmod(folder, _PASSABLE)  # noqa: PTH101 - one call that does not wait
+        try:
+            async with open_background() as nursery:
+                fork_server = started.fork_server if started else None
+                node = Node(endpoint, nursery, servers, folder, users=users, embedded=embedded, started=fork_server)
+                node.leave_files_at(dest_path)
+                node.hold_servers(groups or ServerGroups())
+                await nursery.start(node.keep_servers)
+                if dest_path is None:
+                    nursery.start_soon(_sweep_later, folder.parent, name="sweep of what killed nodes left")
+                yield node
+        finally:
+            with trio.CancelScope(shield=True):
+                await users.tidy_all()
+
+
+async def _sweep_later(parent: Path) -> None:
+    await trio.sleep(SWEEP_SECONDS)
+    from ._stale_folders import sweep  # noqa: PLC0415 - no start waits for it
+
+    # Abandoned, it goes on by itself until it is through or this process ends; either leaves nothing half known.
+    await trio.to_thread.run_sync(sweep, parent, abandon_on_cancel=True)

@@ -1,0 +1,226 @@
+"""One server of a node, and the one that takes its place when it ends.
+
+A server slot owns a server process from the fork to its end, its working folder and its link; it always has one running
+server or one on the way. To which computation it belongs is with the node.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from ..._config import config
+from ..._link import EndpointOptions, Trust, is_everywhere
+from ..._process import files_of
+from ..._records import MutableRecord
+from ..._values import Location
+from ..._wire import PeerIdentity
+from ..isolation._server_groups import ServerGroups
+from ._server_spec import ServerSpec
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from ..._link import Endpoint, Link
+    from ..._wire import Control
+    from ..fork_server._client import Exit, ForkServer, ServerProcess
+    from ..isolation._server_groups import ServerGroup
+    from ._lease import Lease
+
+logger = logging.getLogger(__name__)
+
+# Seconds. A server that ends this soon after its start is started again with a pause, which grows to the longest.
+_SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
+DETACHED_SECONDS = 1.0
+"""How long a server process may live on without its connection to the node before it is ended."""
+LONGEST_START = 5.0
+"""Seconds after which the other servers of a node wait no more for its first one."""
+
+
+class NodeServer:
+    """One server process of a server slot."""
+
+    def __init__(self, process_id: bytes, process: ServerProcess, link: Link, folder: Path) -> None:
+        self.process_id = process_id
+        self.process = process
+        self.link = link
+        self.folder = folder
+        self.stack_file = _stack_file(folder)
+        self.dumping = trio.Lock()
+        """Held while its stack is written."""
+        self.location = Location("", 0)
+        self.up = trio.Event()
+        self.lease: Lease | None = None
+        """Whom it has been set up for; a server serves one lease in its life."""
+        self.idle = False
+        """Whether it closed because nothing ran there."""
+        self.reason = ""
+        """Why it was ended, if somebody wanted that."""
+        self.excess = ""
+        """Of what it wanted more than it may, as far as its control groups say."""
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether its computation wants its files to stay."""
+        prepared = self.lease.prepared if self.lease is not None else None
+        return prepared is not None and not prepared.cleanup
+
+    async def request(self, message: Control) -> Control:
+        """Ask the server something; user code may run before it answers, so there is no time limit."""
+        return await self.link.request(message, timeout=None)
+
+    def kill(self, reason: str) -> None:
+        """End it at once, with all processes that it started."""
+        self.reason = self.reason or reason
+        self.process.kill()
+
+
+class SlotEvents(MutableRecord):
+    """What a server slot tells its node."""
+
+    up: Callable[[ServerSlot], None]
+    """A fresh server listens."""
+    gone: Callable[[ServerSlot, NodeServer, Exit], None]
+    """The server has ended."""
+    wrote: Callable[[ServerSlot, int, bytes], None]
+    """The server has written to its standard output (1) or standard error (2)."""
+
+
+class ServerSlot:
+    """A place for one server."""
+
+    def __init__(self, number: int, endpoint: Endpoint, parent: Path, events: SlotEvents) -> None:
+        self.number = number
+        self.server: NodeServer | None = None
+        self.watches_node = True
+        """Whether servers end when this node is silent; not where that is the client itself, whose thread may block."""
+        self.dest_path: Path | None = None
+        """Where working folders are left that a computation wants to keep; None for nowhere."""
+        self.groups = ServerGroups()
+        """Makes the control groups of its servers."""
+        self.started = trio.Event()
+        """Set once its first server listens, or has ended."""
+        self.after: trio.Event | None = None
+        """What its first server waits for, so that another one has the processors for its start."""
+        self._endpoint = endpoint
+        self._parent = parent
+        self._events = events
+        self._pause = 0.0
+
+    async def keep(self, fork_server: ForkServer) -> None:
+        """Keep a server running until cancelled, or until the fork server ends."""
+        if self.after is not None:
+            with trio.move_on_after(LONGEST_START):
+                await self.after.wait()
+        while True:
+            born = trio.current_time()
+            await self._live(fork_server)
+            if trio.current_time() - born < _SHORT_LIFE and self._pause:
+                await trio.sleep(self._pause)
+
+    async def _live(self, fork_server: ForkServer) -> None:
+        folder = Path(tempfile.mkdtemp(prefix=f"server-{self.number}-", dir=self._parent))
+        try:
+            async with self.groups.open() as group:
+                await self._run_server(fork_server, folder, group)
+        finally:
+            self.started.set()
+            keeps, self.server = self.server is not None and self.server.keeps_files, None
+            self._leave(folder, keeps=keeps)
+
+    def _leave(self, folder: Path, *, keeps: bool) -> None:
+        """Remove a working folder, or put it where what is kept goes."""
+        _stack_file(folder).unlink(missing_ok=True)
+        if keeps and self.dest_path is not None:
+            folder.rename(self.dest_path / folder.name)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _run_server(self, fork_server: ForkServer, folder: Path, group: ServerGroup) -> None:
+        spec = self._spec(folder, group)
+        interval = config.MinPulseInterval if self.watches_node else 0.0
+        told = msgspec.msgpack.encode(spec)
+        process = await fork_server.fork(told, folder=folder, on_output=self._wrote, pulse_interval=interval)
+        peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
+        async with trio.open_nursery() as nursery:
+            link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
+            server = self.server = NodeServer(spec.process_id, process, link, folder)
+            nursery.start_soon(_end_detached, server, name=f"watch the connection of {spec.name}")
+            try:
+                ended = await process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            nursery.cancel_scope.cancel()
+        server.excess = group.excess
+        wanted = bool(server.reason)
+        self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+        self._events.gone(self, server, ended)
+
+    def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
+        self._events.wrote(self, stream, data)
+
+    def _spec(self, folder: Path, group: ServerGroup) -> ServerSpec:
+        identity = self._endpoint.identity
+        options = self._endpoint.options or EndpointOptions()
+        return ServerSpec(
+            process_id=secrets.token_bytes(16),
+            node_id=identity.process_id,
+            node_name=identity.name,
+            node_addr=identity.location.addr,
+            node_port=identity.location.port,
+            name=f"{identity.name} server {self.number}",
+            bind="" if is_everywhere(self._endpoint.bound) else self._endpoint.bound,
+            ext_addr=identity.location.addr,
+            ports=options.tcp_ports,
+            certfile=_text(options.certfile),
+            keyfile=_text(options.keyfile),
+            cafile=_text(options.cafile),
+            max_file_size=files_of(self._endpoint).max_file_size,
+            limits=group.limits_of_process,
+            groups=tuple(str(place) for _parent, place in group.folders),
+            stack_file=str(_stack_file(folder)),
+            settings=msgspec.structs.asdict(config),
+        )
+
+    def belong_to(self, lease: Lease) -> None:
+        """Note that the server serves a lease from now on, and lives by its pulses."""
+        if self.server is not None:
+            self.server.lease = lease
+            self.server.link.realm = lease.computation  # what the code that runs there may ask for in its name
+            if self.watches_node:
+                self.server.process.live_by(lease.terms.pulse_interval)
+
+    def listens(self, location: Location) -> None:
+        """Note that the server listens."""
+        if self.server is not None:
+            self.server.location = location
+            # Whoever asks for a link to that place gets this one.
+            self.server.link.peer = msgspec.structs.replace(self.server.link.peer, location=location)
+            self.server.up.set()
+            self.started.set()
+            self._events.up(self)
+
+
+async def _end_detached(server: NodeServer) -> None:
+    """End a process that is no server any more: its connection has ended, as after `os.execv`, and it lives on."""
+    await server.link.ended.wait()
+    await trio.sleep(DETACHED_SECONDS)
+    server.kill("it closed its connection to its node, as a process does that executes another program")
+
+
+def _stack_file(folder: Path) -> Path:
+    """Give the file for the stack of the server that works in a folder; beside it, as the folder is the users'."""
+    return Path(f"{folder}.stack")
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())

@@ -1,0 +1,79 @@
+"""Removes the working folders that are left when a node is killed together with its fork server.
+
+Only a lock says for certain that a node is dead: process ids are used again, and mean nothing in another container that
+shares the folder. `_startup` takes the lock and removes folders in the ordinary course.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ._startup import FOLDER_PREFIX, LOCK_FILE, open_folder, remove_held, this_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# What others may have put there under that name is not waited for.
+_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def sweep(parent: Path) -> None:
+    """Remove in a folder what dead nodes of this user and this kernel left there; it may be everybody's folder."""
+    for folder in parent.glob(f"{FOLDER_PREFIX}*-*"):
+        try:
+            if _remove_left(folder):
+                logger.info("removed %s, which a node left", folder)
+        except OSError as error:
+            # Its node lives, or somebody else removes it too, or it is another user's.
+            logger.debug("%s stays: %s", folder, error)
+
+
+def node_lives(folder: Path) -> bool:
+    """Tell whether the node that works in a folder is known to live."""
+    try:
+        with _locked(folder / LOCK_FILE):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def _locked(path: Path | str, place: int | None = None) -> Iterator[int]:
+    """Hold the lock of a lock file; give its descriptor.
+
+    Raises:
+        BlockingIOError: Its node lives.
+        OSError: There is none that could be locked.
+    """
+    lock = os.open(path, _LOCK, dir_fd=place)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _remove_left(folder: Path) -> bool:
+    """Remove a folder if it was left by a dead node of this user and this kernel.
+
+    Everything is looked at through descriptors, as a name may mean something else a moment later.
+    """
+    with open_folder(folder) as place:
+        if os.fstat(place).st_uid != os.geteuid():
+            return False
+        with _locked(LOCK_FILE, place) as lock:
+            kernel = this_kernel()
+            # It is written under the lock: a node that only makes its folder has not got so far.
+            if os.read(lock, len(kernel) + 1) != kernel:
+                return False
+            remove_held(folder, place)
+            return True

@@ -1,0 +1,187 @@
+"""What people want of a scheduler: a server restarted, a node to rest, a computation closed.
+
+This module owns the messages of it and whom they are passed on to. What follows from them for leases is decided by
+`_allotment`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._errors import DiscoroError, UnknownLocation
+from ..._link import Done, answered
+from ..._values import Location
+from ..._wire import Control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..._link import Endpoint, Link
+    from ._effects import Effect
+    from ._node_state import NodeState
+    from ._observed_state import ObservedState
+    from ._scheduling import Scheduling
+
+
+class AdminAction(enum.Enum):
+    """What can be wanted."""
+
+    RESTART = "restart"
+    """Of a server: a fresh process; what is named is its Location."""
+    SUSPEND = "suspend"
+    """Of a node: no new coroutines; what is named is its address, name or Location, as for `RESUME`."""
+    RESUME = "resume"
+    CLOSE = "close"
+    """Of a computation: its end; what is named is its id."""
+
+
+class AdminRequest(Control, frozen=True):
+    """Somebody wants something of a scheduler; answered by `Done`."""
+
+    wish: AdminAction
+    what: str
+
+
+class RestartServer(Control, frozen=True):
+    """A scheduler wants a fresh process in the place of a server; answered by `Done` when the old one has ended."""
+
+    server_id: bytes
+
+
+class NodeRests(Control, frozen=True):
+    """A client is to start no new coroutines at a node, or may again."""
+
+    computation: bytes
+    node_id: bytes
+    rests: bool
+
+
+class AdminReply:
+    """What people can want of a scheduler, wherever it runs."""
+
+    async def restart_server(self, location: Location) -> None:
+        """Give a server a fresh process; what runs there is lost. Returns when the old one has ended.
+
+        Args:
+            location: Where the server is.
+
+        Raises:
+            UnknownLocation: The scheduler knows no server there.
+            DiscoroError: Its node does not answer.
+
+        Cancelling it, the server is restarted all the same.
+        """
+        await self._steer(AdminAction.RESTART, str(location))
+
+    async def suspend_node(self, addr: str) -> None:
+        """Give servers of a node to nobody, and let no computation start coroutines there; those that run go on.
+
+        Args:
+            addr: The address, name or Location (`addr:port`) of the node.
+
+        Raises:
+            UnknownLocation: The scheduler has no such node; the message lists those that it has.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._steer(AdminAction.SUSPEND, addr)
+
+    async def resume_node(self, addr: str) -> None:
+        """Use a suspended node again; nothing if it is not suspended.
+
+        Args:
+            addr: The address, name or Location (`addr:port`) of the node.
+
+        Raises:
+            UnknownLocation: As for `suspend_node`.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._steer(AdminAction.RESUME, addr)
+
+    async def close_computation(self, computation: str) -> None:
+        """End a computation that runs or waits; its client is told.
+
+        Args:
+            computation: Its id, as in `status()`.
+
+        Raises:
+            DiscoroError: There is none.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._steer(AdminAction.CLOSE, computation)
+
+    async def _steer(self, wish: AdminAction, what: str) -> None:
+        raise NotImplementedError
+
+
+class AdminRequests:
+    """Does what people want of a scheduler."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        state: Scheduling,
+        observed_state: ObservedState,
+        carry_out: Callable[[Iterable[Effect]], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._state = state
+        self._observed_state = observed_state
+        self._carry_out = carry_out
+        endpoint.services.on_request(AdminRequest, self._asked)
+
+    async def _asked(self, _link: Link, steer: AdminRequest) -> Done:
+        await self.do(steer.wish, steer.what)
+        return Done()
+
+    async def do(self, wish: AdminAction, what: str) -> None:
+        """Do it.
+
+        Raises:
+            UnknownLocation: There is no such node, server or computation.
+            DiscoroError: The node did not do it.
+        """
+        if wish is AdminAction.RESTART:
+            await self._restart(what)
+        elif wish is AdminAction.CLOSE:
+            self._close(what)
+        else:
+            for node in self._nodes(what):
+                self._carry_out(
+                    self._state.rest(trio.current_time(), node.facts.node_id, rests=wish is AdminAction.SUSPEND)
+                )
+
+    def _nodes(self, what: str) -> list[NodeState]:
+        nodes = self._state.nodes.values()
+        found = [node for node in nodes if what in _names(node)]
+        if not found:
+            known = ", ".join(sorted(str(_location(node)) for node in nodes)) or "none"
+            message = f"the scheduler has no node {what}; its nodes are: {known}"
+            raise UnknownLocation(message)
+        return found
+
+    async def _restart(self, where: str) -> None:
+        found = self._observed_state.server_at(where)
+        link = None if found is None else self._endpoint.links.get(found[0])
+        if found is None or link is None:
+            message = f"the scheduler has no server at {where}"
+            raise UnknownLocation(message)
+        answered(await link.request(RestartServer(found[1])), Done)
+
+    def _close(self, computation: str) -> None:
+        claim = next((claim for claim in self._state.claims if claim.computation.hex() == computation), None)
+        if claim is None:
+            message = f"the scheduler has no computation {computation}"
+            raise DiscoroError(message)
+        reason = "somebody closed it by way of the scheduler"
+        self._carry_out(self._state.discarded(trio.current_time(), claim, reason))
+
+
+def _location(node: NodeState) -> Location:
+    return Location(node.facts.addr, node.facts.port)
+
+
+def _names(node: NodeState) -> set[str]:
+    return {node.facts.addr, node.facts.name, str(_location(node))}

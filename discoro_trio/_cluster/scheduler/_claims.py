@@ -1,0 +1,149 @@
+"""The computations of a scheduler: those that run, and those that wait, by their tickets.
+
+This module owns whose turn comes. Which servers a computation gets then is with `_scheduling`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..._records import MutableRecord
+from .._facts import Over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .._allocations import Allocations
+    from .._facts import ComputationRequest, NodeFacts, QueueEntry
+
+
+class Claim(MutableRecord, eq=False):
+    """A computation that waits or runs."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    queue_entry: QueueEntry
+    key: bytes
+    """One for all its servers, so that they can talk to each other."""
+    wishes: Allocations | None
+    """None until the client of a computation that a node reported has come back."""
+    zombie_period: float
+    """Seconds; 0 for never."""
+    pulse_interval: float
+    """Seconds."""
+    running: bool = False
+    detached: bool = False
+    """Whether its client cannot be reached; nodes, which see more of it, decide whether it is gone."""
+    nodes: set[bytes] = msgspec.field(default_factory=set)
+    """The nodes at which it has servers, or has asked for some."""
+    wanted: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """The servers that it would take of each node."""
+    spent: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """The servers of each node that it had and is through with."""
+    bare_since: float | None = None
+    """Since when it runs without any server; None if it has some or waits."""
+
+    @classmethod
+    def of(cls, submission: ComputationRequest, queue_entry: QueueEntry, key: bytes, zombie_period: float) -> Claim:
+        """Make the claim of a computation that a client has handed in."""
+        return cls(
+            submission.computation,
+            submission.client_id,
+            submission.name,
+            queue_entry,
+            key,
+            submission.wishes,
+            zombie_period,
+            submission.pulse_interval,
+        )
+
+    def note(self, facts: NodeFacts) -> None:
+        """Note what it would take of a node."""
+        wanted = self.wishes.most(facts) if self.wishes is not None else 0
+        if wanted:
+            self.wanted[facts.node_id] = wanted
+        else:
+            self.wanted.pop(facts.node_id, None)
+
+    def lost_node(self, now: float, node_id: bytes) -> None:
+        """Note that it has no servers at a node any more."""
+        self.nodes.discard(node_id)
+        if self.running and not self.nodes and self.bare_since is None:
+            self.bare_since = now
+
+    def through_with(self, node_id: bytes, servers: int, over: Over) -> None:
+        """Note that it does not want servers of a node again, if it gave them back or left them idle."""
+        if over in {Over.RELEASED, Over.IDLE}:
+            self.spent[node_id] = self.spent.get(node_id, 0) + servers
+
+    def demands(self) -> Iterator[tuple[bytes, int]]:
+        """Give the servers of each node that it still counts on."""
+        for node_id, wanted in self.wanted.items():
+            left = wanted - self.spent.get(node_id, 0)
+            if left > 0:
+                yield node_id, left
+
+
+class Claims:
+    """All computations of a scheduler, in the order of their tickets."""
+
+    def __init__(self) -> None:
+        self._claims: dict[bytes, Claim] = {}
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(sorted(self._claims.values(), key=lambda claim: claim.queue_entry))
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def get(self, computation: bytes) -> Claim | None:
+        """Find a computation."""
+        return self._claims.get(computation)
+
+    def add(self, claim: Claim) -> None:
+        """Add a computation."""
+        self._claims[claim.computation] = claim
+
+    def remove(self, computation: bytes) -> Claim | None:
+        """Take a computation out, running or waiting."""
+        return self._claims.pop(computation, None)
+
+    def of_client(self, client_id: bytes) -> list[Claim]:
+        """Give the computations of one client."""
+        return [claim for claim in self._claims.values() if claim.client_id == client_id]
+
+    def running(self) -> list[Claim]:
+        """Give the computations whose turn has come."""
+        return [claim for claim in self if claim.running]
+
+    def holds(self, queue_entry: QueueEntry) -> bool:
+        """Tell whether somebody holds a ticket."""
+        return any(claim.queue_entry == queue_entry for claim in self._claims.values())
+
+    def due(self, slots: dict[bytes, int]) -> list[Claim]:
+        """Give the waiting computations whose turn it is: nobody before them wants what they want.
+
+        Args:
+            slots: The number of servers of each node.
+        """
+        taken: Counter[bytes] = Counter()
+        everything = False
+        found = []
+        for claim in _running_first(self):
+            whole = claim.wishes is None or claim.wishes.everything
+            demands = list(claim.demands())
+            fits = all(taken[node_id] + count <= slots.get(node_id, 0) for node_id, count in demands)
+            if not claim.running and fits and not (whole and everything):
+                found.append(claim)
+            # Whoever must wait keeps its place: what it wants is not given to those behind it.
+            taken.update(dict(demands))
+            everything = everything or whole
+        return found
+
+
+def _running_first(claims: Iterable[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda claim: not claim.running)

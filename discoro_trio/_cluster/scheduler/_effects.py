@@ -1,0 +1,100 @@
+"""What the scheduler's decisions ask its shell to do: one value for each kind of effect.
+
+`_scheduling` makes them, `_scheduler` carries them out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._records import Record
+
+if TYPE_CHECKING:
+    from ..._status import Status
+    from .._facts import NodeFacts, QueueEntry
+
+
+class TellTurn(Record, frozen=True):
+    """Tell the client that its computation runs."""
+
+    client_id: bytes
+    computation: bytes
+    zombie_period: float
+    """Seconds; 0 for never."""
+
+
+class AskGrant(Record, frozen=True):
+    """Ask the node to give servers to a computation."""
+
+    node_id: bytes
+    computation: bytes
+    client_id: bytes
+    name: str
+    queue_entry: QueueEntry
+    key: bytes
+    servers: int
+    zombie_period: float
+    pulse_interval: float
+
+
+class AskRevoke(Record, frozen=True):
+    """Ask the node to take the servers of a computation back."""
+
+    node_id: bytes
+    computation: bytes
+
+
+class TellLeased(Record, frozen=True):
+    """Tell the client that it has servers of a node."""
+
+    client_id: bytes
+    computation: bytes
+    facts: NodeFacts
+    key: bytes
+
+
+class TellDiscarded(Record, frozen=True):
+    """Tell the client that its computation is over."""
+
+    client_id: bytes
+    computation: bytes
+    reason: str
+
+
+class TellRests(Record, frozen=True):
+    """Tell the client that a node takes no new coroutines, or takes them again."""
+
+    client_id: bytes
+    computation: bytes
+    node_id: bytes
+    rests: bool
+
+
+class ClaimOver(Record, frozen=True):
+    """A computation is over, or gone from the queue."""
+
+    client_id: bytes
+    computation: bytes
+    ran: bool
+    """Whether its turn had come."""
+
+
+class DropNode(Record, frozen=True):
+    """End the connection to a node that is taken for dead."""
+
+    node_id: bytes
+
+
+class Happened(Record, frozen=True):
+    """Something that status messages tell of."""
+
+    status: Status
+    addr: str
+    port: int
+    """0 where the status is about a node."""
+    computation: bytes | None
+    """Whose business it is; None for everybody's."""
+    client_id: bytes | None
+
+
+Effect = TellTurn | AskGrant | AskRevoke | TellLeased | TellDiscarded | TellRests | ClaimOver | DropNode | Happened

@@ -1,0 +1,111 @@
+"""What a scheduler shows of itself: tables, and events for subscribers.
+
+It is told what happens, and decides nothing. Nodes report to it directly.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._status import Status
+from ..._values import Location
+from .. import _messages as messages
+from .._status_events import Publisher
+from .._tables import status_as_json
+from ._observed_state import ObservedState
+from ._translation import info
+
+if TYPE_CHECKING:
+    from ..._link import Endpoint, Link
+    from .._status import ClusterStatus
+    from ._effects import ClaimOver, TellTurn
+    from ._scheduling import Scheduling
+
+_UNKNOWN = Location("unknown", 0)
+
+
+class Overview:
+    """What is known of a scheduler's nodes, servers and clients.
+
+    Attributes:
+        publisher: The subscribers.
+        observed state: What is known of servers.
+    """
+
+    def __init__(self, endpoint: Endpoint, state: Scheduling) -> None:
+        self.publisher = Publisher(self.tables)
+        self._location = endpoint.location
+        self._state = state
+        self.observed_state = ObservedState()
+        self._clients: dict[bytes, Location] = {}
+        services = endpoint.services
+        services.on_notice(messages.ServerSeen, self._server_seen)
+        services.on_notice(messages.ServerLeft, self._server_left)
+        services.on_notice(messages.ServerReport, self._reported)
+        services.on_request(messages.AskStatus, self._asked)
+
+    @property
+    def clients(self) -> list[bytes]:
+        """The ids of the clients that have computations here."""
+        return list(self._clients)
+
+    @property
+    def nodes(self) -> list[bytes]:
+        """The ids of the nodes."""
+        return list(self._state.nodes)
+
+    def tables(self) -> ClusterStatus:
+        """Give the tables, as they are at this moment."""
+        now, wall = trio.current_time(), time.time()
+        return self.observed_state.status(
+            self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN)
+        )
+
+    async def _asked(self, _link: Link, _ask: messages.AskStatus) -> messages.StatusIs:
+        return messages.StatusIs(status_as_json(self.tables()).encode())
+
+    # --- what nodes tell
+
+    def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
+        self.observed_state.seen(trio.current_time(), link.peer.process_id, seen)
+        self.publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
+
+    def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
+        location = self.observed_state.left(left.server_id)
+        if location is not None:
+            self.publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
+
+    def _reported(self, _link: Link, report: messages.ServerReport) -> None:
+        self.observed_state.reported(trio.current_time(), report)
+
+    # --- what the scheduler tells
+
+    def node_pulsed(self, link: Link, pulse: messages.Pulse) -> None:
+        """Note what a node has."""
+        node = self._state.nodes.get(link.peer.process_id)
+        if node is not None:
+            self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
+
+    def node_lost(self, node_id: bytes) -> None:
+        """Forget the servers of a node."""
+        for location in self.observed_state.node_left(node_id):
+            self.publisher.tell(Status.ServerDisconnected, location)
+
+    def client_is(self, link: Link) -> None:
+        """Note where a client listens."""
+        self._clients[link.peer.process_id] = link.peer.location
+
+    def turn(self, turn: TellTurn) -> None:
+        """Tell that the turn of a computation has come."""
+        self.publisher.tell(Status.ComputationScheduled, self._clients.get(turn.client_id, _UNKNOWN))
+
+    def over(self, over: ClaimOver) -> None:
+        """Tell that a computation is over."""
+        location = self._clients.get(over.client_id, _UNKNOWN)
+        if not self._state.claims.of_client(over.client_id):
+            self._clients.pop(over.client_id, None)
+        if over.ran:
+            self.publisher.tell(Status.ComputationClosed, location)

@@ -1,0 +1,256 @@
+"""The scheduler: it queues computations, knows the nodes, and hands out leases.
+
+This module carries out what `_scheduling` decides. It is not on the path of a job, a message or a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._compat import _old_programs as migration
+from ..._config import PULSES
+from ..._errors import DiscoroError, PeerDisconnected, ProtocolError
+from ..._link import Endpoint
+from .. import _messages as messages
+from .._facts import Freed, NodeFacts, Over, Resources
+from .._options import check_period, check_pulse_interval
+from ._admin_requests import AdminAction, AdminReply, AdminRequests
+from ._allotment import Rules
+from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
+from ._overview import Overview
+from ._scheduling import Scheduling
+from ._stacks import ClusterStacks
+from ._translation import held, submission, to_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from ..._link import Link
+    from ..._values import Location
+    from ..._wire import Control
+    from .._status import ClusterStatus
+    from .._status_events import StatusSubscription
+    from ._effects import Effect
+
+logger = logging.getLogger(__name__)
+
+
+@migration.made_by("async with open_scheduler(), or open_cluster() for this machine alone", Endpoint)
+@migration.answers_for(migration.SCHEDULER)
+class Scheduler(AdminReply):
+    """A scheduler, private to this program or shared.
+
+    Attributes:
+        location: Where it listens.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        nursery: trio.Nursery,
+        *,
+        shared: bool = False,
+        settle: bool = True,
+        zombie_period: float | None = None,
+        pulse_interval: float | None = None,
+    ) -> None:
+        self.location: Location = endpoint.location
+        self._endpoint = endpoint
+        self._nursery = nursery
+        pulse = check_pulse_interval(pulse_interval)
+        # A shared scheduler may be one that was started again: nodes must have the time to report their leases.
+        settled_at = trio.current_time() + PULSES * pulse if shared and settle else trio.current_time()
+        self._rules = Rules(
+            epoch=time.time_ns(),
+            shared=shared,
+            zombie_period=check_period("zombie_period", zombie_period),
+            pulse_interval=pulse,
+            settled_at=settled_at,
+        )
+        self._state = Scheduling(self._rules)
+        self._answered = trio.lowlevel.ParkingLot()
+        self._overview = Overview(endpoint, self._state)
+        ClusterStacks(endpoint, self._overview)
+        services = endpoint.services
+        services.on_request(messages.Submit, self._submit)
+        services.on_request(messages.AskNodes, self._ask_nodes)
+        services.on_notice(messages.Withdraw, self._withdraw)
+        services.on_request(messages.NodeIs, self._node_is)
+        services.on_notice(messages.Pulse, self._pulsed)
+        services.on_notice(messages.ServersFreed, self._freed)
+        services.on_notice(messages.Room, self._room)
+        services.links_lost.append(self._lost)
+        self._admin_requests = AdminRequests(endpoint, self._state, self._overview.observed_state, self._carry_out)
+        endpoint.keepalive.pulse_intervals.append(lambda link: self._state.pulse_interval_with(link.peer.process_id))
+        nursery.start_soon(self._keep_time, name="scheduler's clock")
+
+    # --- status
+
+    @property
+    def idle(self) -> bool:
+        """Whether no computation runs or waits."""
+        return not self._state.claims
+
+    async def status(self) -> ClusterStatus:
+        """Give the tables of nodes, servers and computations, as they are now; cancelling it changes nothing."""
+        await trio.lowlevel.checkpoint()
+        return self._overview.tables()
+
+    def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
+        """Subscribe to what happens to nodes, servers and computations.
+
+        Yields:
+            A receive channel of `DiscoroStatus` and, for a subscriber that is `config.status_backlog` events behind,
+            `StatusLagged`.
+        """
+        return self._overview.publisher.subscribed()
+
+    async def _steer(self, wish: AdminAction, what: str) -> None:
+        await self._admin_requests.do(wish, what)
+
+    # --- events
+
+    async def _submit(self, link: Link, message: messages.Submit) -> messages.Queued:
+        try:
+            self._overview.client_is(link)
+            handed_in = submission(link, message, self._rules.pulse_interval)
+            queue_entry, effects = self._state.submitted(trio.current_time(), handed_in)
+        except ValueError as error:
+            raise DiscoroError(str(error)) from error
+        self._carry_out(effects)
+        return messages.Queued(queue_entry.epoch, queue_entry.number, handed_in.pulse_interval)
+
+    def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
+        self._carry_out(self._state.withdrawn(trio.current_time(), message.computation, link.peer.process_id))
+
+    async def _node_is(self, link: Link, message: messages.NodeIs) -> messages.Welcome:
+        facts = NodeFacts(
+            link.peer.process_id, message.name, message.addr, message.port, max(message.servers, 0), message.platform
+        )
+        leases = [held(one) for one in message.held]
+        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, leases)
+        self._carry_out(effects)
+        return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
+
+    def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
+        self._overview.node_pulsed(link, pulse)
+        resources = Resources(pulse.memory_available, pulse.disk_available)
+        self._carry_out(self._state.pulsed(trio.current_time(), link.peer.process_id, resources))
+        link.notify(messages.PulseSeen())
+
+    def _freed(self, link: Link, message: messages.ServersFreed) -> None:
+        try:
+            over = Over(message.over)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        freed = Freed(message.computation, message.servers, over, message.free)
+        self._carry_out(self._state.freed(trio.current_time(), link.peer.process_id, freed))
+
+    def _room(self, link: Link, message: messages.Room) -> None:
+        self._carry_out(self._state.room(trio.current_time(), link.peer.process_id, message.free))
+
+    def _lost(self, link: Link) -> None:
+        if self._ends():
+            return
+        peer = link.peer.process_id
+        newer = self._endpoint.links.get(peer)
+        if newer is not None and newer is not link:
+            return
+        now = trio.current_time()
+        self._overview.node_lost(peer)
+        self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
+        self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
+
+    def _ends(self) -> bool:
+        """Tell whether it is this scheduler that ends, and not its peer: nobody's turn comes by that."""
+        return self._nursery.cancel_scope.cancel_called or trio.current_effective_deadline() == -math.inf
+
+    async def _keep_time(self) -> None:
+        """Tell the state the time, when something can follow from it."""
+        while True:
+            now = trio.current_time()
+            due = min(max(self._state.next_tick(), now), now + self._rules.pulse_interval)
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            if now - due > self._rules.pulse_interval / 2:
+                self._state.stalled(now)
+            self._carry_out(self._state.tick(now))
+
+    async def _ask_nodes(self, _link: Link, ask: messages.AskNodes) -> messages.NodesAre:
+        givers = self._state.givers(ask.computation)
+        while givers is None:
+            await self._answered.park()
+            givers = self._state.givers(ask.computation)
+        return messages.NodesAre(givers)
+
+    # --- effects
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        self._answered.unpark_all()
+        for effect in effects:
+            if isinstance(effect, AskGrant):
+                self._nursery.start_soon(self._ask_grant, effect, name="ask a node for its servers")
+            elif isinstance(effect, AskRevoke):
+                self._tell(effect.node_id, messages.Revoke(effect.computation))
+            elif isinstance(effect, DropNode):
+                self._drop(effect.node_id, f"it gave no sign of life for {PULSES} pulses")
+            elif isinstance(effect, Happened):
+                self._happened(effect)
+            elif isinstance(effect, ClaimOver):
+                self._overview.over(effect)
+            else:
+                if isinstance(effect, TellTurn):
+                    self._overview.turn(effect)
+                self._tell(effect.client_id, to_client(effect))
+
+    def _happened(self, effect: Happened) -> None:
+        if effect.computation is not None and effect.client_id is not None:
+            news = messages.News(effect.computation, effect.status.value, effect.addr, effect.port)
+            self._tell(effect.client_id, news)
+        else:
+            self._overview.publisher.tell(effect.status, effect.addr)
+
+    def _tell(self, process_id: bytes, message: Control) -> None:
+        link = self._endpoint.links.get(process_id)
+        if link is not None:
+            link.notify(message)
+
+    def _drop(self, process_id: bytes, reason: str) -> None:
+        link = self._endpoint.links.get(process_id)
+        if link is not None:
+            logger.warning("the connection to %s is ended: %s", link.peer_name, reason)
+            link.fail(PeerDisconnected(reason))
+
+    async def _ask_grant(self, ask: AskGrant) -> None:
+        link = self._endpoint.links.get(ask.node_id)
+        if link is None:
+            return  # its loss is told by itself
+        grant = messages.Grant(
+            ask.computation,
+            ask.client_id,
+            ask.name,
+            ask.queue_entry.epoch,
+            ask.queue_entry.number,
+            ask.key,
+            ask.servers,
+            ask.zombie_period,
+            ask.pulse_interval,
+            self._rules.shared,
+        )
+        try:
+            reply = await link.request(grant)
+        except DiscoroError as error:
+            # Whether it has given them is not known: when it joins again, it says what it holds.
+            self._drop(ask.node_id, f"it did not answer whether it gives its servers: {error}")
+            return
+        now = trio.current_time()
+        if isinstance(reply, messages.Granted):
+            self._carry_out(self._state.granted(now, ask.node_id, ask.computation, reply.servers, reply.free))
+        elif isinstance(reply, messages.NotGranted):
+            self._carry_out(self._state.refused(now, ask.node_id, ask.computation, reply.held))

@@ -1,0 +1,255 @@
+"""Which computation runs, and which servers it has: the scheduler's decisions, without I/O and without a clock.
+
+Events go in as method calls with the time, effects come out as a list; `_scheduler` carries them out. The node is
+the authority for its servers: a grant is asked for here and counts when the node has given it. Nothing that a node or
+a client says is taken for more than its own word: counts are bounded, and what was not asked for is ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..._config import PULSES
+from ..._status import Status
+from .._facts import Over, QueueEntry
+from ._allotment import Allotment, idle_reason
+from ._claims import Claim
+from ._effects import AskRevoke, DropNode, Happened
+from ._node_state import NodeState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._facts import ComputationRequest, Freed, Held, NodeFacts, Resources
+    from ._effects import Effect
+
+
+class Scheduling(Allotment):
+    """What happens to the scheduler's state: the events of clients, of nodes, and of the clock."""
+
+    # --- clients
+
+    def submitted(self, now: float, submission: ComputationRequest) -> tuple[QueueEntry, list[Effect]]:
+        """Queue a computation, or let one come back to its place.
+
+        Raises:
+            ValueError: It is another client's.
+        """
+        claim = self.claims.get(submission.computation)
+        if claim is not None:
+            return claim.queue_entry, self._came_back(now, claim, submission)
+        key = submission.key or self.rules.make_key()
+        claim = Claim.of(submission, self._queue_entry(submission), key, self._zombie_period(submission))
+        claim.running = submission.running and not self._settled
+        self._restarted = self._restarted or submission.queue_entry is not None
+        self.claims.add(claim)
+        for node in self.nodes.values():
+            claim.note(node.facts)
+        return claim.queue_entry, [*self._turn(claim), *self._advance(now)]
+
+    def _queue_entry(self, submission: ComputationRequest) -> QueueEntry:
+        old = submission.queue_entry
+        own = QueueEntry(self.rules.epoch, self._number)
+        if old is not None and old <= own and not self.claims.holds(old):
+            return old
+        self._number += 1
+        return QueueEntry(self.rules.epoch, self._number)
+
+    def _zombie_period(self, submission: ComputationRequest) -> float:
+        rules = self.rules
+        own = None if rules.shared else submission.zombie_period
+        return (rules.zombie_period if own is None else own) or 0.0
+
+    def _came_back(self, now: float, claim: Claim, submission: ComputationRequest) -> list[Effect]:
+        if claim.client_id != submission.client_id:
+            message = "this computation is another client's"
+            raise ValueError(message)
+        claim.detached = False
+        claim.wishes = submission.wishes
+        claim.zombie_period = self._zombie_period(submission)
+        claim.pulse_interval = submission.pulse_interval
+        for node in self.nodes.values():
+            claim.note(node.facts)
+        effects = self._turn(claim)
+        if claim.running:
+            effects += [self._leased(claim, self.nodes[node_id]) for node_id in claim.nodes if node_id in self.nodes]
+        return effects + self._advance(now)
+
+    def withdrawn(self, now: float, computation: bytes, client_id: bytes) -> list[Effect]:
+        """A client closes its computation, or does not want to wait any more."""
+        claim = self.claims.get(computation)
+        if claim is None or claim.client_id != client_id:
+            return []
+        return self._end(claim) + self._advance(now)
+
+    def client_left(self, now: float, client_id: bytes, *, orderly: bool) -> list[Effect]:
+        """A client said goodbye, or its connection is lost.
+
+        What waits is out of the queue; a client that comes back shows its ticket. What runs is over at once after a
+        goodbye; after a loss it is so when the nodes, which see the client too, have freed its servers.
+        """
+        effects: list[Effect] = []
+        for claim in self.claims.of_client(client_id):
+            if claim.running and claim.nodes and not orderly:
+                claim.detached = True
+            else:
+                effects += self._end(claim)
+        return effects + self._advance(now)
+
+    # --- nodes
+
+    def node_joined(
+        self, now: float, facts: NodeFacts, free: int, held: Iterable[Held]
+    ) -> tuple[list[bytes], list[Effect]]:
+        """A node offers its servers; give the computations whose leases there are this scheduler's, too."""
+        again = facts.node_id in self.nodes
+        rests = again and self.nodes[facts.node_id].suspended
+        effects = self._gone(now, facts.node_id) if again else []
+        node = self.nodes[facts.node_id] = NodeState(facts, now)
+        adopted = [one.computation for one in held if self._adopt(node, one)]
+        self._restarted = self._restarted or bool(adopted)
+        node.told_free(free)
+        node.suspended = rests
+        for claim in self.claims:
+            claim.note(facts)
+        effects += self._discovered(node, None)
+        for claim in self.claims.running():
+            effects += self._discovered(node, claim)
+        quick = self._settled and not again
+        return adopted, effects + (self._serve(node) if quick else self._advance(now, node))
+
+    def node_left(self, now: float, node_id: bytes, *, orderly: bool) -> list[Effect]:
+        """A node is gone. Its clients judge by their own connections whether its servers are, too."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return []
+        status = Status.NodeClosed if orderly else Status.NodeDisconnected
+        effects: list[Effect] = [Happened(status, node.facts.addr, 0, None, None)]
+        for computation in node.leases:
+            claim = self.claims.get(computation)
+            if claim is not None:
+                effects.append(Happened(status, node.facts.addr, 0, computation, claim.client_id))
+        return effects + self._gone(now, node_id) + self._advance(now)
+
+    def pulsed(self, now: float, node_id: bytes, resources: Resources) -> list[Effect]:
+        """A node is alive, and says what it has."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return []
+        node.heard = now
+        first = node.resources is None
+        node.resources = resources
+        wanted = any(claim.wishes is not None and claim.wishes.frugal for claim in self.claims.running())
+        return self._serve(node) if wanted or first else []
+
+    def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:  # noqa: ARG002 - all events come with the time
+        """A node has given servers, perhaps fewer than it was asked for."""
+        node = self.nodes.get(node_id)
+        if node is None or not node.grant_lease(computation, servers):
+            return []
+        node.told_free(free)
+        claim = self.claims.get(computation)
+        if claim is None:  # it was withdrawn meanwhile
+            node.end_lease(computation)
+            return [AskRevoke(node_id, computation)]
+        claim.bare_since = None
+        return [self._leased(claim, node), *self._serve(node)]
+
+    def refused(self, now: float, node_id: bytes, computation: bytes, held: Iterable[tuple[str, int]]) -> list[Effect]:
+        """A node has given nothing: another scheduler has its servers. It will say when that is over."""
+        node = self.nodes.get(node_id)
+        if node is None or not node.refuse_lease(computation):
+            return []
+        claim = self.claims.get(computation)
+        if claim is None:
+            return []
+        effects: list[Effect] = [
+            Happened(Status.ServerIgnore, addr, port, computation, claim.client_id) for addr, port in held
+        ]
+        if computation not in node.leases:
+            claim.lost_node(now, node_id)
+            if claim.detached and not claim.nodes:
+                effects += self._end(claim) + self._advance(now)
+        return effects
+
+    def room(self, now: float, node_id: bytes, free: int) -> list[Effect]:  # noqa: ARG002 - as above
+        """A node has free servers again, or fewer than before."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return []
+        node.told_free(free)
+        return self._serve(node)
+
+    def freed(self, now: float, node_id: bytes, freed: Freed) -> list[Effect]:
+        """Servers of a lease are free again; with the last of them it has ended."""
+        node = self.nodes.get(node_id)
+        computation, over = freed.computation, freed.over
+        if node is None:
+            return []
+        known = node.free_lease(computation, freed.servers)
+        node.told_free(freed.free)
+        if not known:  # it ended at the node while the node was out of reach, and was not taken over
+            return self._advance(now, node)
+        claim = self.claims.get(computation)
+        effects: list[Effect] = []
+        if claim is not None:
+            claim.through_with(node_id, node.facts.servers if over is Over.RELEASED else freed.servers, over)
+            if computation not in node.leases:
+                claim.lost_node(now, node_id)
+                effects += self._lease_over(claim, node, over)
+        return effects + self._advance(now, node)
+
+    def givers(self, computation: bytes) -> list[bytes] | None:
+        """Give the nodes that have given servers to a computation; None while one that was asked has not answered."""
+        leases = {node_id: node.leases.get(computation) for node_id, node in self.nodes.items()}
+        if any(lease is not None and lease.asked for lease in leases.values()):
+            return None
+        return [node_id for node_id, lease in leases.items() if lease is not None and lease.servers]
+
+    # --- the clock
+
+    def tick(self, now: float) -> list[Effect]:
+        """Act on the time: nodes that were silent too long, computations without servers, the end of settling."""
+        effects: list[Effect] = []
+        for node in [node for node in self.nodes.values() if now >= self._dead_at(node)]:
+            effects += [DropNode(node.facts.node_id), *self.node_left(now, node.facts.node_id, orderly=False)]
+        for claim in self.claims.running():
+            since = claim.bare_since
+            if claim.zombie_period and since is not None and now - since >= claim.zombie_period:
+                effects += self._discard(claim, idle_reason(claim))
+        return effects + self._advance(now)
+
+    def stalled(self, now: float) -> None:
+        """This process has not run for a while: what nodes sent meanwhile is still to be read, within a pulse."""
+        for node in self.nodes.values():
+            node.heard = max(node.heard, now - (PULSES - 1) * self._pulse_interval(node))
+
+    def next_tick(self) -> float:
+        """Give the time of the next `tick` that can have an effect."""
+        times = [self._dead_at(node) for node in self.nodes.values()]
+        times += [
+            claim.bare_since + claim.zombie_period
+            for claim in self.claims
+            if claim.bare_since is not None and claim.zombie_period
+        ]
+        if not self._settled:
+            times.append(self.rules.settled_at)
+        return min(times, default=math.inf)
+
+    def _dead_at(self, node: NodeState) -> float:
+        return node.heard + PULSES * self._pulse_interval(node)
+
+    def _pulse_interval(self, node: NodeState) -> float:
+        """Give the interval in force at a node: of the computations there, the most patient one counts."""
+        claims = (self.claims.get(computation) for computation in node.leases)
+        intervals = [claim.pulse_interval for claim in claims if claim is not None]
+        return max(intervals, default=self.rules.pulse_interval)
+
+    def pulse_interval_with(self, process_id: bytes) -> float | None:
+        """Give the interval in force with a node or a client; None for another process."""
+        intervals = [claim.pulse_interval for claim in self.claims.of_client(process_id)]
+        node = self.nodes.get(process_id)
+        if node is not None:
+            intervals.append(self._pulse_interval(node))
+        return max(intervals, default=None)

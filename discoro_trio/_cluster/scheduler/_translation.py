@@ -1,0 +1,85 @@
+"""What the scheduler's decisions are made of, out of what messages carry, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._config import config
+from ..._status import NodeAllocation, NodeInfo
+from .. import _messages as messages
+from .._allocations import Allocations
+from .._facts import ComputationRequest, Held, NodeFacts, QueueEntry
+from ._admin_requests import NodeRests
+from ._effects import TellDiscarded, TellLeased, TellRests, TellTurn
+
+if TYPE_CHECKING:
+    from ..._link import Link
+    from ..._wire import Control
+
+
+def submission(link: Link, message: messages.Submit, least: float) -> ComputationRequest:
+    """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here.
+
+    Args:
+        link: To the client.
+        message: What it says.
+        least: The seconds between the pulses of nodes; a computation has no fewer.
+    """
+    queue_entry = QueueEntry(*message.queue_entry) if message.queue_entry is not None else None
+    return ComputationRequest(
+        message.computation,
+        link.peer.process_id,
+        message.name,
+        Allocations(tuple(_allocation(wish) for wish in message.wishes)),
+        message.zombie_period,
+        min(max(message.pulse_interval, least), config.MaxPulseInterval),
+        queue_entry,
+        message.running,
+        message.key,
+    )
+
+
+def info(facts: NodeFacts, pulse: messages.Pulse) -> NodeInfo:
+    """Give what a node has, for status."""
+    return NodeInfo(
+        facts.addr,
+        facts.name,
+        facts.platform,
+        pulse.cpus,
+        pulse.cpu_percent,
+        pulse.memory_total,
+        pulse.memory_available,
+        pulse.disk_total,
+        pulse.disk_available,
+    )
+
+
+def _allocation(wish: messages.Allocation) -> NodeAllocation:
+    return NodeAllocation(wish.node, platform=wish.platform, cpus=wish.cpus, memory=wish.memory, disk=wish.disk)
+
+
+def held(held: messages.HeldLease) -> Held:
+    """Read a lease that a node reports."""
+    return Held(
+        held.computation,
+        held.client_id,
+        held.name,
+        QueueEntry(held.epoch, held.number),
+        held.key,
+        held.servers,
+        held.scheduler_id,
+        held.shared,
+        held.orphan,
+    )
+
+
+def to_client(effect: TellTurn | TellLeased | TellDiscarded | TellRests) -> Control:
+    """Make the message that tells a client."""
+    if isinstance(effect, TellTurn):
+        return messages.TurnCame(effect.computation, effect.zombie_period)
+    if isinstance(effect, TellDiscarded):
+        return messages.Discarded(effect.computation, effect.reason)
+    if isinstance(effect, TellRests):
+        return NodeRests(effect.computation, effect.node_id, effect.rests)
+    facts = effect.facts
+    return messages.Leased(effect.computation, facts.node_id, facts.name, facts.addr, facts.port, effect.key)

@@ -1,0 +1,1 @@
+"""The server: a process that runs the coroutines of one computation."""

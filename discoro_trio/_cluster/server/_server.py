@@ -1,0 +1,168 @@
+"""The program of a server process: it runs the coroutines of one computation, and then ends.
+
+It is forked from the fork server with a socket to its node. It never holds the cluster's secret: it takes links under
+the key of its lease only.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from ..._config import config
+from ..._link import Done, Tls, Trust, serve_endpoint
+from ..._process import Process, guard_forks, output, run_exit_handlers
+from ..._shipping import decode_package, holds_files, install_definitions, place_files
+from ..._values import Location
+from ..._wire import Credential, PeerIdentity
+from .. import _messages as messages
+from ..fork_server._os import set_process_name
+from ..isolation._limits import enter_groups
+from ..isolation._users import Become, become
+from ..node._server_spec import ServerSpec
+from ..node._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
+from ._reports import Reporter
+from ._stack_dump import prepare_dump
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..._link import Endpoint, Link
+
+
+class ServerProgram:
+    """The one server that this process is."""
+
+    def __init__(self, endpoint: Endpoint, process: Process, nursery: trio.Nursery, tail_fd: int) -> None:
+        self._endpoint = endpoint
+        self._process = process
+        self._nursery = nursery
+        self._tail_fd = tail_fd
+        self.pulse_interval = config.MinPulseInterval
+        self._output: output.Output | None = None
+        self._scope = trio.CancelScope()
+        self._idle = trio.Event()
+        endpoint.keepalive.pulse_intervals.append(lambda _link: self.pulse_interval)
+        services = endpoint.services
+        services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
+        services.on_request(Become, become, trust=Trust.KIN)
+        services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
+        services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
+        services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)
+
+    async def run(self) -> None:
+        """Hold the nursery of all coroutines until it is cancelled."""
+        runner = self._process.runner
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    runner.nursery = nursery
+                    await trio.sleep_forever()
+        finally:
+            runner.nursery = None
+            self._idle.set()
+
+    async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
+        self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
+        self._process.realm = begin.computation
+        self._process.names.client = begin.client_id
+        self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        self.pulse_interval = begin.pulse_interval
+        if begin.forward_output:
+            self._output = output.Output(self._process, begin.client_id, self._tail_fd)
+            self._nursery.start_soon(self._output.run, name="output")
+        stage = COMPONENTS
+        try:
+            await self._install(begin)
+            for stage, packed in ((NODE_SETUP, begin.node_setup), (SERVER_SETUP, begin.server_setup)):
+                await run_set_up(self._process, packed, stage)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            return failed(stage, error, where=self._endpoint.identity.name)
+        self._process.runner.open = True
+        return Done()
+
+    async def _install(self, begin: messages.Begin) -> None:
+        folder = Path(begin.folder)
+        if holds_files(folder):
+            await trio.to_thread.run_sync(place_files, folder, Path.cwd())
+        self._process.shipped = install_definitions(
+            decode_package(begin.package), folder, place=str(self._endpoint.location)
+        )
+
+    async def _close_if_idle(self, _link: Link, _close: messages.CloseIfIdle) -> Done | messages.StillBusy:
+        if self._process.runner.busy:
+            return messages.StillBusy()
+        self._process.runner.open = False
+        self._process.runner.closing = True
+        return Done()
+
+    async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
+        self._process.runner.open = False
+        self._scope.cancel()
+        await self._idle.wait()
+        run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
+        if self._output is not None:
+            await self._output.finish()
+        return Done()
+
+
+async def _say_so(_link: Link, _question: messages.AreYouThere) -> Done:
+    return Done()
+
+
+async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> None:
+    for name, value in spec.settings.items():
+        setattr(config, name, value)
+    node = PeerIdentity(spec.node_id, spec.node_name, Location(spec.node_addr, spec.node_port), b"")
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(link_socket))
+    tls = Tls(certfile=spec.certfile, keyfile=spec.keyfile, cafile=spec.cafile)
+    async with serve_endpoint(
+        bind=spec.bind,
+        ports=spec.ports,
+        ext_addr=spec.ext_addr,
+        name=spec.name,
+        process_id=spec.process_id,
+        tls=tls,
+    ) as here:
+        _show_name(f"{spec.name} at {here.location}")
+        process = Process(here)
+        process.files.folder = Path.cwd()
+        process.files.max_file_size = spec.max_file_size
+        with process.entered():
+            async with trio.open_nursery() as nursery:
+                server = ServerProgram(here, process, nursery, tail_fd)
+                nursery.start_soon(server.run)
+                link = await here.adopt(stream, node)
+                guard_forks(here)
+                nursery.start_soon(Reporter(process).run, link, name="reports")
+                link.notify(messages.ServerUp(here.location.addr, here.location.port))
+                await link.ended.wait()
+                # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.
+                os._exit(1)
+
+
+def _show_name(name: str) -> None:
+    """Let `ps` and debuggers show which server this is."""
+    threading.current_thread().name = name
+    set_process_name("discoro-server", name)  # last: a newer Python names the process as its first thread
+
+
+def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
+    """Be a server until the node's end of the link is closed. This does not return.
+
+    Args:
+        spec: A `ServerSpec`, as msgpack.
+        link: The connection to the node.
+        tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
+    """
+    os.set_blocking(tail_fd, False)
+    told = msgspec.msgpack.decode(spec, type=ServerSpec)
+    prepare_dump(Path(told.stack_file))
+    enter_groups(told.groups)
+    told.limits.apply()
+    trio.run(_serve, told, link, tail_fd)

@@ -1,0 +1,1 @@
+"""What programs written for the old system are told."""

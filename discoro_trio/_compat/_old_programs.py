@@ -1,0 +1,223 @@
+"""What a program for the old system meets here: errors that name the new way.
+
+This module owns the old names and what replaces each; `docs/migration.md` tells people the same. What is checked
+costs nothing where nothing old is used: names are looked up when they are missing, arguments when a call has any by
+keyword.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_SETTINGS = ("MsgTimeout", "MinPulseInterval", "MaxPulseInterval")
+
+PACKAGE: dict[str, str] = {
+    **{name: f"discoro.config.{name}" for name in _SETTINGS},
+    "AsynCoro": "async with discoro.open_cluster(), open_scheduler() or open_endpoint()",
+    "AsynCoroSocket": "trio.SocketStream",
+    "AsyncSocket": "trio.SocketStream",
+    "AsyncThreadPool": "a plain function, which runs in a thread of the server",
+    "AsyncDBCursor": "a plain function, which runs in a thread of the server",
+    "Lock": "trio.Lock",
+    "RLock": "trio.Lock",
+    "Event": "trio.Event",
+    "Condition": "trio.Condition",
+    "Semaphore": "trio.Semaphore",
+    "HotSwapException": "discoro.open_supervisor, which starts coroutines again",
+    "CategorizeMessages": "discoro_trio._process.split_mailbox",
+    "SysCoro": "discoro.Coro",
+    "PeerStatus": "async with scheduler.subscribe()",
+    "serialize": "pickle.dumps",
+    "deserialize": "pickle.loads",
+    "unserialize": "pickle.loads",
+    "logger": "logging.getLogger('discoro_trio')",
+    "Logger": "logging.getLogger",
+    "DiscoroCoroInfo": "discoro.CoroInfo",
+    "DiscoroNodeInfo": "discoro.NodeInfo",
+    "DiscoroNodeAvailInfo": "discoro.NodeInfo",
+    "DiscoroNodeAllocate": "discoro.NodeAllocation",
+    "discoro": "import discoro_trio as discoro",
+    "discoro_schedulers": "discoro.ProcScheduler",
+    "httpd": "async with discoro.open_http_server(computation)",
+}
+"""Names of the old modules."""
+
+CORO: dict[str, str] = {
+    "locate": "await discoro.locate(name)",
+    "unregister": "nothing: a name ends with its coroutine",
+    "scheduler": "nothing: trio.run runs the program",
+    "set_daemon": "computation.run, whose coroutines belong to the computation's block",
+    "sleep": "await trio.sleep(seconds)",
+    "suspend": "await coro.receive()",
+    "resume": "await coro.send(message)",
+    "throw": "coro.cancel(reason)",
+    "value": "await coro.result()",
+    "finish": "await coro.result()",
+    "hot_swappable": "discoro.open_supervisor, which starts coroutines again",
+    "hot_swap": "discoro.open_supervisor, which starts coroutines again",
+    "notify": "await coro.monitor(observer)",
+    "is_alive": "await coro.wait()",
+}
+CHANNEL: dict[str, str] = {
+    "locate": "await discoro.locate_channel(name)",
+    "register": "async with discoro.open_channel(name, public=True)",
+    "unregister": "the end of the block of open_channel",
+    "unsubscribe": "the end of the block of subscribe_coro",
+    "set_transform": "discoro.open_channel(name, transform=function)",
+    "close": "the end of the block of open_channel",
+}
+RCI: dict[str, str] = {
+    "locate": "await discoro.locate_rci(name)",
+    "unregister": "the end of the block of rci.register()",
+}
+COMPUTATION: dict[str, str] = {
+    "run_async": "await computation.run(function, ...)",
+    "run_async_at": "await computation.run_at(where, function, ...)",
+    "run_result_at": "await (await computation.run_at(where, function, ...)).result()",
+    "enable_node": "Computation(..., node_setup=function)",
+    "enable_server": "Computation(..., server_setup=function)",
+}
+SCHEDULER: dict[str, str] = {
+    "print_status": "print(await scheduler.status())",
+    "close": "the end of the block of open_scheduler",
+}
+
+
+class _Gone:
+    """An old name of a class: who asks for it hears what to write instead."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(self._text)
+
+
+def replaced(owner: str, name: str, instead: str) -> str:
+    """Say what to write instead of an old name."""
+    return f"{owner}.{name} is gone; instead: {instead}"
+
+
+def answers_for(old: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Give a class errors for its old names."""
+
+    def with_errors(kind: type[T]) -> type[T]:
+        for name, instead in old.items():
+            setattr(kind, name, _Gone(replaced(kind.__name__, name, instead)))
+        return kind
+
+    return with_errors
+
+
+def made_by(instead: str, first: type) -> Callable[[type[T]], type[T]]:
+    """Have a class that users once made themselves refuse that.
+
+    Args:
+        instead: What gives them its objects.
+        first: The type of the first argument when the package makes one.
+    """
+
+    def with_error(kind: type[T]) -> type[T]:
+        def new(cls: type[T], *args: object, **_kwargs: object) -> T:
+            if not args or not isinstance(args[0], first):
+                message = f"{kind.__name__}(...) is not for programs; instead: {instead}"
+                raise TypeError(message)
+            return object.__new__(cls)
+
+        kind.__new__ = new  # type: ignore[method-assign,assignment]
+        return kind
+
+    return with_error
+
+
+def without_timeout(function: Callable[P, R]) -> Callable[P, R]:
+    """Have who passes the `timeout=` of the old system to a function hear what to write instead."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        if kwargs:
+            _reject_timeout(function.__qualname__, kwargs)
+        return function(*args, **kwargs)
+
+    return called
+
+
+def bare_without_timeout(function: Callable[[T], R]) -> Callable[[T], R]:
+    """Do as `without_timeout` for a method without arguments that is called for each message: it costs half as much."""
+
+    @functools.wraps(function)
+    def called(self: T, **kwargs: Any) -> R:
+        if kwargs:
+            _reject_timeout(function.__qualname__, kwargs)
+            return function(self, **kwargs)
+        return function(self)
+
+    return called
+
+
+def _reject_timeout(name: str, kwargs: Mapping[str, object]) -> None:
+    if "timeout" in kwargs:
+        message = f"{name}() takes no timeout=; instead: 'with trio.fail_after({kwargs['timeout']!r}):' around it"
+        raise TypeError(message)
+
+
+class _Block(AbstractAsyncContextManager[T]):
+    """A block that says how it is entered when it is awaited, as it was yielded once, or left lying."""
+
+    def __init__(self, name: str, inner: AbstractAsyncContextManager[T]) -> None:
+        self._how = f"{name}() is a block; write: async with {name}(...):"
+        self._inner = inner
+        self._entered = False
+
+    def __await__(self) -> NoReturn:
+        self._entered = True
+        raise TypeError(self._how)
+
+    def __del__(self) -> None:
+        if not self._entered:
+            warnings.warn(f"nothing was done: {self._how}", RuntimeWarning, source=self, stacklevel=2)
+
+    async def __aenter__(self) -> T:
+        self._entered = True
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(kind, error, traceback)
+
+
+def to_be_entered(
+    function: Callable[P, AbstractAsyncContextManager[T]],
+) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """Have who calls what was no block once, and does not enter it, hear so."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        return _Block(function.__qualname__, function(*args, **kwargs))
+
+    return called
+
+
+def check_settings() -> None:
+    """Refuse settings that were set where the old system had them, and where they would do nothing.
+
+    Raises:
+        AttributeError: `discoro.MsgTimeout = …` or one of the others.
+    """
+    package: Any = sys.modules["discoro_trio"]
+    for name in _SETTINGS:
+        if name in vars(package):
+            raise AttributeError(replaced("discoro", name, PACKAGE[name]))

@@ -1,0 +1,154 @@
+"""Links to processes that cannot be dialled: they are asked, through one that both ends know, to dial.
+
+This module owns the asking. Opening links is with the endpoint; who can pass a request on is with its callers.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._config import config
+from .._errors import DiscoroError, PeerDisconnected
+from .._values import Location
+from .._wire import Control
+from ._services import FULL
+
+if TYPE_CHECKING:
+    from ._endpoint import Endpoint
+    from ._link import Link
+
+logger = logging.getLogger(__name__)
+
+# Seconds that dialling is tried alone. It answers sooner on any network that works; the rest is for black holes.
+_ALONE = 1.5
+
+
+class AskToDial(Control, frozen=True):
+    """Let a process that you can reach open a connection to me."""
+
+    target: bytes
+    target_addr: str
+    target_port: int
+    realm: bytes
+    """The key to use for it."""
+    addr: str
+    """Where I listen."""
+    port: int
+
+
+class Dial(Control, frozen=True):
+    """Open a connection to this process, which cannot open one to you."""
+
+    process_id: bytes
+    addr: str
+    port: int
+    realm: bytes
+
+
+class DialBack:
+    """What an endpoint does to reach others, and to be reached."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._waiting: dict[bytes, trio.Event] = {}
+        services = endpoint.services
+        services.on_notice(AskToDial, self._asked, trust=FULL)
+        services.on_notice(Dial, self._told, trust=FULL)
+        services.links_made.append(self._made)
+
+    async def link_to(
+        self,
+        process_id: bytes,
+        location: Location,
+        realm: bytes,
+        *,
+        via: Link | None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as for `Endpoint.link_to`
+    ) -> Link:
+        """Give the link to a process; if it cannot be dialled, it is asked to dial.
+
+        Args:
+            process_id: The process's id.
+            location: Where it listens.
+            realm: Which key to use.
+            via: A process that can reach both; None to dial only.
+            timeout: Seconds for connecting and the handshake; `config.MsgTimeout` by default.
+
+        Raises:
+            PeerDisconnected: Neither end reached the other in time.
+            AuthenticationError, VersionMismatch: As for `Endpoint.link_to`.
+        """
+        if via is None or via.lost:
+            return await self._endpoint.link_to(process_id, location, realm, timeout=timeout)
+        found: list[Link] = []
+        failed: list[DiscoroError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def dial() -> None:
+                try:
+                    found.append(await self._endpoint.link_to(process_id, location, realm, timeout=timeout))
+                except PeerDisconnected as error:
+                    failed.append(error)
+                    given_up.set()
+                except DiscoroError as error:
+                    failed.append(error)
+                    nursery.cancel_scope.cancel()
+                else:
+                    nursery.cancel_scope.cancel()
+
+            async def be_dialled() -> None:
+                with trio.move_on_after(_ALONE):
+                    await given_up.wait()
+                with trio.move_on_after(config.MsgTimeout if timeout is None else timeout):
+                    await self._be_dialled(process_id, location, realm, via)
+                link = self._endpoint.links.get(process_id)
+                if link is not None:
+                    found.append(link)
+                    nursery.cancel_scope.cancel()
+
+            given_up = trio.Event()
+            nursery.start_soon(dial)
+            nursery.start_soon(be_dialled)
+        if found:
+            return found[0]
+        raise failed[0] if failed else PeerDisconnected(f"{location} cannot be reached")
+
+    async def _be_dialled(self, process_id: bytes, location: Location, realm: bytes, via: Link) -> None:
+        here = self._endpoint.location
+        made = self._waiting.setdefault(process_id, trio.Event())
+        logger.debug("%s is asked through %s to dial", location, via.peer_name)
+        via.notify(AskToDial(process_id, location.addr, location.port, realm, here.addr, here.port))
+        try:
+            await made.wait()
+        finally:
+            if self._waiting.get(process_id) is made:
+                del self._waiting[process_id]
+
+    def _made(self, link: Link) -> None:
+        event = self._waiting.get(link.peer.process_id)
+        if event is not None:
+            event.set()
+
+    def _asked(self, link: Link, asked: AskToDial) -> None:
+        self._endpoint.nursery.start_soon(self._pass_on, link, asked, name="ask a process to dial another")
+
+    async def _pass_on(self, link: Link, asked: AskToDial) -> None:
+        place = Location(asked.target_addr, asked.target_port)
+        try:
+            target = await self._endpoint.link_to(asked.target, place, b"")
+        except DiscoroError as error:
+            logger.info("%s could not be asked to dial %s: %s", place, link.peer_name, error)
+            return
+        target.notify(Dial(link.peer.process_id, asked.addr, asked.port, asked.realm))
+
+    def _told(self, link: Link, told: Dial) -> None:
+        self._endpoint.nursery.start_soon(self._dial, link, told, name="dial as asked")
+
+    async def _dial(self, link: Link, told: Dial) -> None:
+        try:
+            await self._endpoint.link_to(told.process_id, Location(told.addr, told.port), told.realm)
+        except DiscoroError as error:
+            logger.info("%s asked to dial %s:%d: %s", link.peer_name, told.addr, told.port, error)

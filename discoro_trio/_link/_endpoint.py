@@ -1,0 +1,433 @@
+"""This process's place on the network: who it is, where it listens, and its links.
+
+An endpoint owns its listener, its handshakes, its links and the nursery that all of them run in. What arrives over
+the links goes to the handlers in its `Services`.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import socket
+import sys
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from .._config import config
+from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._records import MutableRecord
+from .._scopes import open_background
+from .._values import Location
+from .._wire import Credential, Crossed, Identity, PeerIdentity
+from ._dial_back import DialBack
+from ._dial_errors import unreachable
+from ._handshake_io import greet, welcome
+from ._handshake_limits import HandshakeLimits
+from ._keepalive import Keepalive
+from ._link import Link
+from ._listening import bound_to, for_lookup, is_everywhere, main_address, open_listeners
+from ._refusal_log import RefusalLog
+from ._services import Services, Trust
+from ._transport import Transport, transport_over
+from .shared_memory._sharing import sharing
+from .tls._tls import Tls, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ._options import EndpointOptions
+    from .discovery._discovery import Discovery
+
+Greeted = tuple[Transport, PeerIdentity, bytes]
+"""A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
+
+current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
+
+
+class _Dial(MutableRecord):
+    """A connection that is being made, shared by all who want it."""
+
+    ours: bool = True
+    """Whether this process opens it, and not the peer."""
+    scope: trio.CancelScope = msgspec.field(default_factory=lambda: trio.CancelScope(deadline=-math.inf))
+    """Bounds its time: by the most patient of all who want it."""
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
+    link: Link | None = None
+    error: Exception | None = None
+
+
+class Endpoint:
+    """One process's listener, identity and links.
+
+    Attributes:
+        id: The process's own random 128 bits.
+        location: Where it listens, as peers are told.
+        bound: The address at which it listens.
+        discovery: How it finds others and is found; None if it takes no part in that.
+        options: The options that it was opened with, if it was opened by options.
+        keepalive: Ends the links to hosts that vanish.
+        reach: The way to processes that cannot be dialled.
+        services: What it does with what arrives.
+        links: The links that are up, by the peer's process id.
+        tickets: Those of its keys that were made for one link each.
+        parts: What the layers above keep once for each endpoint, by type.
+    """
+
+    def __init__(self, *, identity: Identity, location: Location, bound: str, tls: Tls, nursery: trio.Nursery) -> None:
+        self.id: bytes = identity.process_id
+        self.identity = identity
+        self.location = location
+        self.bound = bound
+        self.discovery: Discovery | None = None
+        self.options: EndpointOptions | None = None
+        self.nursery = nursery
+        self.services: Services = Services()
+        self.links: dict[bytes, Link] = {}
+        self.parts: dict[type, Any] = {}
+        self.credentials: dict[bytes, Credential] = {}
+        self.introductions: set[bytes] = set()
+        self._dials: dict[bytes | Location, _Dial] = {}
+        self._dialed: dict[bytes, float] = {}  # when a link that this process opened was made
+        self._self_lock = trio.Lock()
+        self._tls = tls
+        self._handshake_limits = HandshakeLimits()
+        self.keepalive: Keepalive = Keepalive()
+        self._refusals = RefusalLog()
+        self.services.links_lost.append(self._forget)
+        self.reach: DialBack = DialBack(self)
+
+    # --- links that others open
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve one incoming connection: the handshake, then the link until it ends."""
+        arrivals: list[_Dial] = []
+        greeted = await self._welcome(stream, arrivals)
+        if greeted is None or self._is_taken(greeted[1]):  # it may have been taken meanwhile
+            for arrival in arrivals:
+                self._give_up(arrival)
+            await trio.aclose_forcefully(stream)
+        else:
+            await self._serve(*greeted)
+
+    async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
+        """Shake hands with a stranger; None if that failed or took too long."""
+
+        def crossed(peer: PeerIdentity) -> bool:
+            return self._crossed(peer, arrivals)
+
+        host = peer_host(stream)
+        try:
+            with self._handshake_limits.admit(host):
+                transport, binding = await self._tls.wrap_server(stream)
+                return transport, *await welcome(transport, self.identity, self.credentials.get, crossed, binding)
+        except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._refusals.add(trio.current_time(), host, error)
+        return None
+
+    def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
+        """Tell whether a connection that a peer opens must give way; if not, let all who want one wait for it.
+
+        Of two that cross, the one that the lower id opens wins, before any other frame. Theirs may come in while ours
+        is being made, or just after it was; and as soon as theirs is accepted, no other one is opened here.
+
+        Raises:
+            AuthenticationError: It says that it is a process which has proved that better.
+        """
+        if self._is_taken(peer):
+            message = f"a peer says that it is {peer.name}, to whom there is a connection under another key"
+            raise AuthenticationError(message)
+        if self.id < peer.process_id:
+            made = self._dialed.get(peer.process_id)
+            if made is not None and trio.current_time() < made + config.MsgTimeout:
+                return True
+            dials = (self._dials.get(peer.process_id), self._dials.get(peer.location))
+            if any(dial is not None and dial.ours for dial in dials):
+                return True
+        arrival = _Dial(ours=False)
+        arrivals.append(arrival)
+        self._dials.setdefault(peer.process_id, arrival)
+        self._dials.setdefault(peer.location, arrival)
+        return False
+
+    def _is_taken(self, peer: PeerIdentity) -> bool:
+        """Tell whether a peer must not take the place of the one that has its id.
+
+        An id is no secret, and who knows one key may not pose as those who know another: the code of one computation
+        not as a client or scheduler. What was inherited is nobody else's. A ticket proves less than all other keys.
+        """
+        old = self.links.get(peer.process_id)
+        if old is None or old.lost:
+            return False
+        return old.trust in Trust.KIN | Trust.CHILD or old.realm not in {peer.realm, *self.introductions}
+
+    def _give_up(self, dial: _Dial) -> None:
+        """Let those who wait for a connection look again."""
+        for key in [key for key, other in self._dials.items() if other is dial]:
+            del self._dials[key]
+        dial.done.set()
+
+    def _trust(self, realm: bytes) -> Trust:
+        return Trust.LEASE if realm else Trust.SECRET
+
+    async def _serve(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
+        link = self._make_link(transport, peer, rest)
+        self._register(link)
+        await link.run()
+
+    def _make_link(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> Link:
+        link = Link(transport, peer, self.services, self._trust(peer.realm), early=rest)
+        self.keepalive.watch(link, transport)
+        return link
+
+    def _register(self, link: Link) -> None:
+        old = self.links.get(link.peer.process_id)
+        self.links[link.peer.process_id] = link
+        if old is not None and not old.lost:
+            old.fail(PeerDisconnected("the peer opened a new connection"))
+        for tell in self.services.links_made:
+            tell(link)
+        for key in (link.peer.process_id, link.peer.location):
+            dial = self._dials.pop(key, None)
+            if dial is not None:
+                dial.link = link
+                dial.done.set()
+
+    def _forget(self, link: Link) -> None:
+        self.keepalive.forget(link)
+        if self.links.get(link.peer.process_id) is link:
+            del self.links[link.peer.process_id]
+            self._dialed.pop(link.peer.process_id, None)
+
+    # --- links that this process opens
+
+    async def adopt(
+        self,
+        stream: trio.SocketStream,
+        peer: PeerIdentity,
+        *,
+        nursery: trio.Nursery | None = None,
+        trust: Trust = Trust.KIN,
+    ) -> Link:
+        """Make a link of a socket that was inherited, so that its other end needs no proof."""
+        link = Link(transport_over(stream), peer, self.services, trust)
+        self._register(link)
+        await (nursery or self.nursery).start(link.run)
+        return link
+
+    async def link_to(
+        self,
+        process_id: bytes,
+        location: Location,
+        realm: bytes,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the bound is the protocol's, and not that of the caller alone
+    ) -> Link:
+        """Give the link to a process, opening it if there is none.
+
+        Args:
+            process_id: The process's id; any other that answers there is refused.
+            location: Where it listens.
+            realm: Which key to use.
+            timeout: Seconds for connecting and the handshake; `config.MsgTimeout` by default.
+
+        Raises:
+            PeerDisconnected: It could not be reached in time.
+            ConnectionRefused: The host's kernel answered that no process listens there.
+            ProcessEnded: Another process listens there.
+            AuthenticationError: One of the two did not prove what it had to.
+        """
+        link = self.links.get(process_id)
+        if link is not None and not link.lost:
+            return link
+        if process_id == self.id:
+            return await self._link_to_self()
+        return await self._dial(process_id, location, realm, expect=process_id, timeout=timeout)
+
+    async def link_at(self, location: Location, realm: bytes = b"", *, timeout: float | None = None) -> Link:  # noqa: ASYNC109 - as for `link_to`
+        """Give a link to the process that listens at a place. Everything else is as with `link_to`."""
+        if location == self.location:
+            return await self._link_to_self()
+        for link in self.links.values():
+            if link.peer.location == location and not link.lost:
+                return link
+        return await self._dial(location, location, realm, expect=None, timeout=timeout)
+
+    async def _dial(
+        self,
+        key: bytes | Location,
+        location: Location,
+        realm: bytes,
+        *,
+        expect: bytes | None,
+        timeout: float | None,  # noqa: ASYNC109 - as for `link_to`
+    ) -> Link:
+        seconds = config.MsgTimeout if timeout is None else timeout
+        deadline = trio.current_time() + seconds
+        while True:
+            dial = self._dials.get(key)
+            if dial is None:
+                dial = self._dials[key] = _Dial()
+                self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
+            dial.scope.deadline = max(dial.scope.deadline, deadline)
+            with trio.move_on_at(deadline):
+                await dial.done.wait()
+            if not dial.done.is_set():  # others, who have more patience, still wait for it
+                message = f"{location} did not answer within {seconds:g} s"
+                raise PeerDisconnected(message)
+            if dial.error is not None:
+                raise type(dial.error)(*dial.error.args) from dial.error
+            if dial.link is not None:
+                return dial.link
+            # The peer's own connection, which was under way, did not come about.
+
+    async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
+        began = trio.current_time()
+        greeted: Greeted | None = None
+        try:
+            with dial.scope:
+                greeted = await self._open(location, realm, expect)
+        except Crossed:
+            await self._await_crossed(dial, location)
+            return
+        except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
+            # Peers say where others listen: the host may be no host name, the port no port.
+            dial.error = unreachable(location, error)
+        except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
+            dial.error = error
+        else:
+            if greeted is None:
+                dial.error = PeerDisconnected(f"{location} did not answer within {trio.current_time() - began:.3g} s")
+                self._give_up(dial)
+                return
+            transport, peer, rest = greeted
+            if dial.done.is_set():  # the peer's own connection came first
+                await transport.aclose()
+                return
+            link = self._make_link(transport, peer, rest)
+            dial.link = link
+            self._dialed[peer.process_id] = trio.current_time()
+            self._register(link)
+            await self.nursery.start(link.run)
+        self._give_up(dial)
+
+    async def _await_crossed(self, dial: _Dial, location: Location) -> None:
+        """The peer's own connection is under way and wins; wait for it to arrive."""
+        with trio.move_on_after(config.MsgTimeout):
+            await dial.done.wait()
+        if not dial.done.is_set():
+            dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
+            self._give_up(dial)
+
+    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> Greeted:
+        credential = self.credentials.get(realm)
+        if credential is None:
+            message = f"no key here opens a connection to {location}"
+            raise AuthenticationError(message)
+        stream = await trio.open_tcp_stream(for_lookup(location.addr), location.port)
+        try:
+            transport, binding = await self._tls.wrap_client(stream)
+            return transport, *await greet(transport, self.identity, credential, expect, binding)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+
+    async def _link_to_self(self) -> Link:
+        async with self._self_lock:
+            link = self.links.get(self.id)
+            if link is not None and not link.lost:
+                return link
+            ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+            peer = PeerIdentity.of(self.identity)
+            far = Link(transport_over(theirs), peer, self.services, Trust.KIN)
+            await self.nursery.start(far.run)
+            return await self.adopt(ours, peer)
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye on every link and wait until they have ended."""
+        links = list(self.links.values())
+        for link in links:
+            link.close(reason)
+        for link in links:
+            await link.ended.wait()
+
+
+def peer_host(stream: trio.SocketStream) -> str:
+    """Give the address that a connection comes from; "" if it is gone already."""
+    try:
+        host: str = stream.socket.getpeername()[0]
+    except OSError:
+        return ""
+    return host
+
+
+def make_identity(*, name: str | None, location: Location, process_id: bytes | None = None) -> Identity:
+    """Make a new identity for this process."""
+    return Identity(
+        process_id=process_id or secrets.token_bytes(16),
+        python=sys.version_info[:2],
+        name=name or f"{socket.gethostname()}",
+        location=location,
+    )
+
+
+def current_endpoint() -> Endpoint:
+    """Give the endpoint that encloses the calling task.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    endpoint = current.get()
+    if endpoint is None:
+        message = (
+            "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
+            "open_cluster() or open_scheduler()"
+        )
+        raise RuntimeError(message)
+    return endpoint
+
+
+@asynccontextmanager
+async def serve_endpoint(
+    *,
+    bind: str = "127.0.0.1",
+    ports: Sequence[int] = (0,),
+    ext_addr: str | None = None,
+    name: str | None = None,
+    process_id: bytes | None = None,
+    tls: Tls | None = None,
+) -> AsyncIterator[Endpoint]:
+    """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them.
+
+    Args:
+        bind: The address or host name of this machine to listen at; "" for all its addresses.
+        ports: The ports to listen at: the first of them that is free; 0 for any.
+        ext_addr: The address that peers are told, if it is another.
+        name: A name for people; None for that of the host.
+        process_id: The process's id; None for a new one.
+        tls: How connections that leave the machine are encrypted; None for a certificate made in memory.
+
+    Raises:
+        OptionError: The address is not of this machine, or no port is free.
+    """
+    listeners = await open_listeners(bind, ports)
+    bound = bound_to(listeners[0])
+    tls = tls or Tls()
+    if not is_loopback(bound):
+        tls.prepare()
+    addr = ext_addr or (main_address() if is_everywhere(bound) else bound)
+    location = Location(addr, listeners[0].socket.getsockname()[1])
+    identity = make_identity(name=name, location=location, process_id=process_id)
+    async with open_background() as nursery:
+        endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
+        nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
+        nursery.start_soon(endpoint.keepalive.run, name="watch for hosts that vanish")
+        with sharing(endpoint):
+            try:
+                yield endpoint
+            finally:
+                with trio.CancelScope(shield=True):
+                    await endpoint.close("the program ends")

@@ -1,0 +1,123 @@
+"""Connections whose other end has vanished without a word: found by what the kernel hears of it.
+
+A host that loses its power or its network sends no end of a stream. Its kernel, other than its programs, answers at
+once while it lives, also for a process that computes or was stopped, so this judges by the kernel's acknowledgements
+and never ends a connection to a living peer that is merely slow. Whether a program does its duty is judged elsewhere,
+by its answers.
+
+Silence counts only while an acknowledgement is due. A peer whose window is closed is probed more and more seldom, and
+has nothing to acknowledge in between: that is why TCP_USER_TIMEOUT, which ends such connections, is of no use here.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._config import PULSES, config
+from .._errors import PeerDisconnected
+from .._records import MutableRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._link import Link
+    from ._transport import Transport
+
+_LONGEST_IDLE = 32767
+"""The most seconds between probes that the kernel takes."""
+
+# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes, of which the fourth is tcpi_probes, the probes of
+# idleness and of a closed window without an answer; then numbers of 32 bits, of which the fifth is tcpi_unacked, the
+# segments under way, and the thirteenth tcpi_last_ack_recv, the milliseconds since anything was acknowledged.
+_TCP_INFO = struct.Struct("=3xB20xI28xI")
+
+
+class Keepalive:
+    """Watches the TCP connections of one endpoint.
+
+    Attributes:
+        pulse_intervals: Each gives the seconds between the pulses of what uses a link, None for what does not. Of
+            several uses the most patient one counts: the end of the connection is the end of all.
+    """
+
+    def __init__(self) -> None:
+        self.pulse_intervals: list[Callable[[Link], float | None]] = []
+        self._watched: dict[Link, _Watched] = {}
+
+    def watch(self, link: Link, transport: Transport) -> None:
+        """Watch the connection of a link, if it is one of TCP."""
+        sock = transport.socket
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            interval = self._interval(link)
+            _probe_when_idle(sock, interval)
+            self._watched[link] = _Watched(sock, interval)
+
+    def forget(self, link: Link) -> None:
+        """Watch it no more."""
+        self._watched.pop(link, None)
+
+    async def run(self) -> None:
+        """End the links whose peers are gone, until cancelled."""
+        while True:
+            shortest = min((watched.interval for watched in self._watched.values()), default=math.inf)
+            await trio.sleep(min(shortest, _bounded(config.MinPulseInterval)) / 2)
+            for link, watched in list(self._watched.items()):
+                if not link.lost:
+                    self._look(link, watched)
+
+    def _look(self, link: Link, watched: _Watched) -> None:
+        interval = self._interval(link)
+        if interval != watched.interval:
+            watched.interval = interval
+            _probe_when_idle(watched.sock, interval)
+        longest = PULSES * interval
+        if _silence(watched.sock) >= longest:
+            link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
+
+    def _interval(self, link: Link) -> float:
+        asked = [seconds for ask in self.pulse_intervals if (seconds := ask(link)) is not None]
+        return _bounded(max(asked, default=config.MinPulseInterval))
+
+
+class _Watched(MutableRecord):
+    """The connection of a link."""
+
+    sock: trio.socket.SocketType
+    interval: float
+    """Seconds between the kernel's probes while it is idle."""
+
+
+def _bounded(seconds: float) -> float:
+    # The kernel probes an idle connection once a second at most.
+    return max(1.0, seconds)
+
+
+def _probe_when_idle(sock: trio.socket.SocketType, interval: float) -> None:
+    if sock.fileno() < 0:
+        return
+    seconds = min(int(interval), _LONGEST_IDLE)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # macOS has another name for the first, and Windows has had all of them since 2017.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    if idle is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, idle, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PULSES)
+
+
+def _silence(sock: trio.socket.SocketType) -> float:
+    """Give the seconds for which the peer's kernel has owed an acknowledgement.
+
+    0 where this one does not say, for keepalive alone serves there.
+    """
+    if sys.platform != "linux" or sock.fileno() < 0:
+        return 0.0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    probes, under_way, milliseconds = _TCP_INFO.unpack(info)
+    return milliseconds / 1000 if probes or under_way else 0.0

@@ -1,0 +1,285 @@
+"""One authenticated connection to another process, shared by everything that the two have to say to each other.
+
+A link owns its reader, its writer and the tasks that answer requests; who owns the link is the endpoint. The reader
+handles every complete frame of a read before it waits again, and waits for nobody but a peer that does not read what
+its own frames are answered with (`ReplyBacklog`); the writer sends what has gathered. What a frame means is with the handlers
+in `Services`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._config import config
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from .._wire import Control, FrameReader, Kind
+from ._reply_backlog import ReplyBacklog
+from ._requests import Requests
+from ._services import control
+from ._writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from .._wire import Batch, Buffer, Frame, PeerIdentity
+    from ._services import Services, Trust
+    from ._transport import Transport
+    from .shared_memory._sharing import Shared
+
+logger = logging.getLogger(__name__)
+
+# Seconds that a goodbye waits for the peer to close its side, so that what was written is not reset away.
+GOODBYE_TIME = 1.0
+
+_BATCH, _CONTROL = int(Kind.BATCH), int(Kind.CONTROL)
+
+
+class Goodbye(Control, frozen=True):
+    """The peer ends the connection in good order; nothing of it follows."""
+
+    reason: str
+
+
+class Link:
+    """One connection to a peer process.
+
+    Attributes:
+        peer: Who the peer is, as it proved.
+        realm: The key under which it proved that.
+        trust: What it may do.
+        lost: Whether nothing can be sent any more.
+        orderly: Whether one of the two said goodbye before the end.
+        ended: Set when the link's tasks have ended.
+        shared: How large buffers get to the peer through shared memory, if they do.
+        owed: What the peer's own frames have caused and is not yet written to it.
+    """
+
+    def __init__(
+        self, transport: Transport, peer: PeerIdentity, services: Services, trust: Trust, *, early: bytes = b""
+    ) -> None:
+        self.peer = peer
+        self.realm: bytes = peer.realm
+        self.trust = trust
+        self.services = services
+        self.lost: bool = False
+        self.orderly: bool = False
+        self.error: Exception | None = None
+        self.ended: trio.Event = trio.Event()
+        self.shared: Shared | None = None
+        self._transport = transport
+        self._early = early
+        self._writer = Writer(transport)
+        self._outbox = self._writer.outbox
+        self.reply_backlog: ReplyBacklog = ReplyBacklog(self._outbox)
+        self._requests = Requests(self)
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        """Say who is at the other end."""
+        return f"<Link to {self.peer_name}>"
+
+    @property
+    def peer_name(self) -> str:
+        """The peer, for people."""
+        return f"{self.peer.name} at {self.peer.location}"
+
+    def fileno(self) -> int:
+        """Give the descriptor of its socket; -1 if it has none."""
+        below = self._transport.socket
+        return -1 if below is None else below.fileno()
+
+    def send(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
+        self,
+        kind: int,
+        target: int,
+        body: Buffer = b"",
+        flags: int = 0,
+        buffers: Sequence[Buffer] = (),
+        keys: tuple[Hashable, ...] = (),
+    ) -> None:
+        """Hand a frame to the writer; never waits.
+
+        Raises:
+            PeerDisconnected: The link is lost.
+        """
+        if self.lost:
+            raise self._disconnected()
+        if buffers and self.shared is not None:
+            kind, body, buffers = self.shared.pack(kind, body, buffers)
+        self._outbox.put(kind, flags, target, body, buffers, keys)
+        self._writer.added(kind)
+
+    def send_kept(  # noqa: PLR0917 - as `send`
+        self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
+    ) -> None:
+        """Send, in a handler, what this process holds anyway and the peer has asked for; as `send` does."""
+        before = self._outbox.position
+        self.send(kind, target, body, flags, buffers, keys)
+        self.reply_backlog.spare(self._outbox.position - before)
+
+    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+        """Add a short value to what goes to the target of its batch, as `Outbox.gather` does; never waits.
+
+        Raises:
+            PeerDisconnected: The link is lost.
+        """
+        if self.lost:
+            raise self._disconnected()
+        self._outbox.gather(batch, value, keys)
+        self._writer.added(_BATCH)
+
+    def notify(self, message: Control) -> None:
+        """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""
+        if not self.lost:
+            self.send(Kind.CONTROL, 0, control.encode(message))
+
+    async def request(
+        self,
+        message: Control,
+        *,
+        timeout: float | None = -1.0,  # noqa: ASYNC109 - no scope of the caller: the bound is the protocol's
+    ) -> Control:
+        """Send a request and wait for its reply.
+
+        Args:
+            message: The request.
+            timeout: Seconds to wait; None for ever; by default `config.MsgTimeout`.
+
+        Raises:
+            PeerDisconnected: The link is lost, or no reply came in time.
+            DiscoroError: What the peer's handler raised.
+
+        Cancelling gives the request up and cancels the peer's handler.
+        """
+        seconds = config.MsgTimeout if timeout is not None and timeout < 0 else timeout
+        if self.lost:
+            raise self._disconnected()
+        return await self._requests.ask(message, seconds)
+
+    @property
+    def full(self) -> bool:
+        """Whether `room` would wait."""
+        return self._writer.full
+
+    async def room(self) -> None:
+        """Wait while too much is not yet written (`_writer.HIGH_WATER`).
+
+        Raises:
+            PeerDisconnected: The link is lost.
+        """
+        await self._writer.room()
+        if self.lost:
+            raise self._disconnected()
+
+    def abort_start(self, target: int) -> bool:
+        """Drop a start that is not yet completely sent; tell whether there was one."""
+        return self._writer.abort_start(target)
+
+    def close(self, reason: str) -> None:
+        """End the link in good order: what was sent still goes out, then goodbye."""
+        if self.lost or self.orderly:
+            return
+        self.orderly = True
+        self.send(Kind.CONTROL, 0, control.encode(Goodbye(reason)))
+        self._writer.finish()
+
+    def fail(self, error: Exception) -> None:
+        """End the link at once."""
+        if self.error is None:
+            self.error = error
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _disconnected(self) -> PeerDisconnected:
+        why = f": {self.error}" if self.error is not None else ""
+        return PeerDisconnected(f"the connection to {self.peer_name} is lost{why}")
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read and write until the link ends, then tell those who want to know; never raises what ended it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self.error is not None:  # it failed before it ran
+                    nursery.cancel_scope.cancel()
+                nursery.start_soon(self._write, nursery, name=f"writer to {self.peer_name}")
+                nursery.start_soon(self._read, nursery, name=f"reader from {self.peer_name}")
+                task_status.started()
+        finally:
+            try:
+                self._end()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._transport.aclose()
+                self.ended.set()
+
+    def _end(self) -> None:
+        self.lost = True
+        error = self.error or PeerDisconnected("it was closed" if self.orderly else "the peer is gone")
+        self._requests.lost(error)
+        self._writer.release()
+        for tell in self.services.links_lost:
+            tell(self)
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        try:
+            await self._read_frames(nursery)
+        except ProtocolError as error:
+            logger.warning("%s broke the protocol, the connection is closed: %s", self.peer_name, error)
+            self.error = error
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.error = self.error or PeerDisconnected(str(error))
+        except Exception as error:
+            # A fault of ours in a handler must cost this connection only, not the process with all its others.
+            logger.exception("what %s sent could not be handled, the connection is closed", self.peer_name)
+            self.error = error
+        nursery.cancel_scope.cancel()
+
+    async def _read_frames(self, nursery: trio.Nursery) -> None:
+        reader = FrameReader(config.max_message_size)
+        receive_into = self._transport.receive_into
+        handlers, reply_backlog = self.services.frames, self.reply_backlog
+        frames = reader.feed(self._early)
+        while True:
+            reply_backlog.begin()
+            for frame in frames:
+                if frame[0] == _CONTROL:
+                    self._received_control(frame, nursery)
+                else:
+                    handlers[frame[0]](self, frame)
+            if reply_backlog.end():
+                await self._writer.room()
+            count = await receive_into(reader.buffer())
+            if not count:
+                break
+            frames = reader.received(count)
+        if not reader.at_boundary:
+            self.error = PeerDisconnected("the stream ended inside a frame")
+
+    def _received_control(self, frame: Frame, nursery: trio.Nursery) -> None:
+        if frame[1]:
+            self._requests.received(frame, nursery)
+            return
+        message = control.decode(frame[3])
+        if isinstance(message, Goodbye):
+            self.orderly = True
+            self.lost = True
+            nursery.cancel_scope.cancel()
+            return
+        try:
+            self.services.notice_handler(self, message)(self, message)
+        except ProtocolError:
+            raise
+        except DiscoroError as error:
+            logger.warning("a %s of %s failed: %s", type(message).__name__, self.peer_name, error)
+
+    async def _write(self, nursery: trio.Nursery) -> None:
+        try:
+            await self._writer.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.error = self.error or PeerDisconnected(str(error))
+            nursery.cancel_scope.cancel()
+        else:
+            nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_TIME

@@ -1,0 +1,191 @@
+"""The options of an endpoint: what each may be, and how the endpoint is opened with them.
+
+This module owns their checks and defaults; an option that cannot work is an `OptionError`, one line that names it. What
+the options do is with the modules that do it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._records import Record
+from .._values import MAX_PORT, Location
+from .._wire import Found, fingerprint
+from ._endpoint import serve_endpoint
+from ._listening import is_everywhere, main_address
+from ._option_error import OptionError
+from .discovery._discovery import UDP_PORT, Discovery
+from .secret._secret_file import load_secret, path_of, private_secret
+from .secret._watching import follow_secret, stamp_of
+from .tls._tls import Tls, is_loopback
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import AsyncIterator
+
+    from .._wire import Credential, Role
+    from ._endpoint import Endpoint
+
+Ports = str | int | Iterable[str | int] | None
+"""TCP ports: one, several, ranges such as "51351-51360", or several of these with commas; None for any that is free."""
+
+Path = str | os.PathLike[str]
+
+_TCP_PORTS, _UDP_PORT = "tcp_ports", "udp_port"
+
+
+def parse_ports(ports: Ports) -> tuple[int, ...]:
+    """Read TCP ports and ranges; (0,) stands for any port.
+
+    Raises:
+        OptionError: One of them is no port.
+    """
+    if ports is None:
+        return (0,)
+    parts = [ports] if isinstance(ports, str | int) else list(ports)
+    texts = [text for part in parts for text in str(part).split(",")]
+    found = [port for text in texts for port in _parse_range(text.strip())]
+    return tuple(dict.fromkeys(found))
+
+
+def _parse_range(text: str) -> range:
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    numbers = [first, last] if dash else [first, first]
+    if all(number.isascii() and number.isdigit() for number in numbers):
+        low, high = (int(number) for number in numbers)
+        if 0 < low <= high <= MAX_PORT:
+            return range(low, high + 1)
+    problem = f"expected ports and ranges, such as 51351-51360,52000, each from 1 to {MAX_PORT}, not {text!r}"
+    raise OptionError(_TCP_PORTS, problem)
+
+
+def _check_udp_port(_instance: object, _attribute: object, port: int) -> None:
+    if not 0 < port <= MAX_PORT:
+        raise OptionError(_UDP_PORT, f"expected a port from 1 to {MAX_PORT}, not {port!r}")
+
+
+@attrs.frozen(kw_only=True)
+class EndpointOptions:
+    """Where a process listens, what peers are told of it, and by what it proves that it belongs to the cluster."""
+
+    ip_addr: str = "127.0.0.1"
+    """The address or host name of this machine to listen at; "" for all its addresses."""
+    ext_ip_addr: str | None = None
+    """The address that peers are told, where this machine is behind NAT."""
+    tcp_ports: tuple[int, ...] = attrs.field(default=None, converter=parse_ports)
+    """The ports to listen at: the first of them that is free."""
+    udp_port: int = attrs.field(default=UDP_PORT, validator=_check_udp_port)
+    """The port of discovery, the same for the whole cluster."""
+    name: str | None = None
+    """A name for people; None for that of the host."""
+    secret: str | bytes | None = attrs.field(default=None, repr=False)
+    """The cluster's secret, as `load_secret` takes it."""
+    secret_file: Path | None = None
+    """A file that holds it."""
+    certfile: Path | None = None
+    """The certificate to present; None for one made in memory."""
+    keyfile: Path | None = None
+    """Its key, if that is in a file of its own."""
+    cafile: Path | None = None
+    """The authorities that must have signed the certificates of peers; None for no such check."""
+
+    def credential(self, *, private: bool) -> Credential:
+        """Give the secret; with `private`, and if none is given, one that nobody else has, and no file is read."""
+        if private and self.secret is None and self.secret_file is None:
+            return private_secret()
+        return load_secret(self.secret, self.secret_file)
+
+    def followed_file(self, *, private: bool) -> pathlib.Path | None:
+        """Give the file whose changes are changes of the secret; None if it does not come from a file."""
+        given = self.secret is not None or self.secret_file is not None
+        return None if private and not given else path_of(self.secret, self.secret_file)
+
+
+@asynccontextmanager
+async def open_with(options: EndpointOptions, *, private: bool = False) -> AsyncIterator[Endpoint]:
+    """Open an endpoint with options.
+
+    Args:
+        options: The options.
+        private: Whether it belongs to a cluster that lives in this program alone.
+
+    Raises:
+        OptionError: One of the options cannot work.
+    """
+    tls = Tls(certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile)
+    path = options.followed_file(private=private)
+    stamp = stamp_of(path) if path is not None else None
+    credential = options.credential(private=private)
+    async with serve_endpoint(
+        bind=options.ip_addr, ports=options.tcp_ports, ext_addr=options.ext_ip_addr, name=options.name, tls=tls
+    ) as endpoint:
+        endpoint.options = options
+        endpoint.credentials[credential.realm] = credential
+        endpoint.discovery = Discovery(
+            credential=credential,
+            process_id=endpoint.id,
+            udp_port=options.udp_port,
+            loopback=is_loopback(endpoint.bound),
+        )
+        if path is not None:
+            endpoint.nursery.start_soon(follow_secret, endpoint, path, stamp, name="follow the secret's file")
+        yield endpoint
+
+
+def fingerprint_of(endpoint: Endpoint) -> str:
+    """Give what may be shown of the secret that an endpoint has."""
+    return fingerprint(endpoint.credentials[b""].key)
+
+
+def presence_of(endpoint: Endpoint, role: Role) -> Found:
+    """Give what an endpoint tells those who look for it by discovery.
+
+    One that listens at all its addresses, and was given none for outside, leaves the address open: whoever finds it
+    takes the one that the answer came from, which is surely in a network that both are part of.
+    """
+    addr = endpoint.location.addr
+    open_to_all = is_everywhere(endpoint.bound) and addr == main_address()
+    location = Location("" if open_to_all else addr, endpoint.location.port)
+    return Found(endpoint.id, role, endpoint.identity.name, location)
+
+
+class Peers(Record, frozen=True):
+    """Processes to contact, as a person has named them."""
+
+    hosts: tuple[str, ...]
+    """Machines that are asked by discovery who is there."""
+    locations: tuple[Location, ...]
+    """Processes that are dialled."""
+
+
+async def resolve_peers(option: str, peers: Iterable[str | Location]) -> Peers:
+    """Tell hosts from locations, and check that each exists.
+
+    Args:
+        option: The option that they come from.
+        peers: "host" or "host:port", IPv6 in brackets before a port, or Locations.
+
+    Raises:
+        OptionError: The name of a host is unknown.
+    """
+    hosts: list[str] = []
+    locations: list[Location] = []
+    for peer in peers:
+        try:
+            location = peer if isinstance(peer, Location) else Location.parse(peer)
+        except ValueError:
+            hosts.append(str(peer).strip("[]"))
+        else:
+            locations.append(location)
+    for host in [*hosts, *(location.addr for location in locations)]:
+        try:
+            await trio.socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise OptionError(option, f"{host!r} is no address or host name: {error.strerror}") from error
+    return Peers(tuple(hosts), tuple(locations))

@@ -1,0 +1,176 @@
+"""Requests over a link: who waits for which reply, and which handler answers which request.
+
+This module owns the numbers of requests, their replies, and giving them up. The frames travel by `Link`.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from .. import _errors
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from .._wire import Control, Kind
+from . import _fault_injection
+from ._services import control
+
+if TYPE_CHECKING:
+    from .._wire import Frame
+    from ._link import Link
+
+REQUEST = 1
+REPLY = 2
+ERROR = 4
+ABANDON = 8
+
+
+MOST_ANSWERING = 65_536
+"""The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
+
+_STEPS = 8
+"""The parts of a timeout, of which a time in which this process did not run costs one at most."""
+
+logger = logging.getLogger(__name__)
+
+
+class Failed(Control, frozen=True):
+    """A request failed at the peer."""
+
+    error: str
+    """The name of a class in `_errors`."""
+    text: str
+    """What it said."""
+
+
+class Done(Control, frozen=True):
+    """What was asked is done: the reply of requests that want nothing else."""
+
+
+class _Waiting:
+    """One request that waits for its reply."""
+
+    __slots__ = ("error", "event", "reply")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.reply: Control | None = None
+        self.error: Exception | None = None
+
+
+async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa: ASYNC109 - as in `Link`
+    """Wait for an event. A thread that was blocked by its user's code says nothing about the peer."""
+    if timeout is None:
+        await event.wait()
+        return
+    for _ in range(_STEPS):
+        with trio.move_on_after(timeout / _STEPS):
+            await event.wait()
+            return
+
+
+class Requests:
+    """The requests of one link, both ways."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._number = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._answering: dict[int, trio.CancelScope] = {}
+
+    async def ask(self, message: Control, timeout: float | None) -> Control:  # noqa: ASYNC109 - as in `Link`
+        """Send a request and wait for the reply. Cancelling gives it up, at the peer too."""
+        self._number += 1
+        number = self._number
+        waiting = self._waiting[number] = _Waiting()
+        try:
+            if not (_fault_injection.left and _fault_injection.loses(message)):
+                self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
+            await _until_set(waiting.event, timeout)
+        finally:
+            del self._waiting[number]
+            if not waiting.event.is_set() and not self._link.lost:
+                self._link.send(Kind.CONTROL, number, b"", ABANDON)
+        if waiting.error is not None:
+            raise waiting.error
+        if waiting.reply is None:
+            text = f"{self._link.peer_name} did not reply to {type(message).__name__} within {timeout:g} s"
+            raise PeerDisconnected(text)
+        return waiting.reply
+
+    def received(self, frame: Frame, nursery: trio.Nursery) -> None:
+        """Take a frame that belongs to a request."""
+        _, flags, number, body, _ = frame
+        if flags == REQUEST:
+            self._begin(number, control.decode(body), nursery)
+        elif flags == ABANDON:
+            scope = self._answering.get(number)
+            if scope is not None:
+                scope.cancel()
+        elif flags in (REPLY, REPLY | ERROR):
+            self._finish(number, control.decode(body))
+        else:
+            text = f"a control frame has the unknown flags {flags}"
+            raise ProtocolError(text)
+
+    def _begin(self, number: int, message: Control, nursery: trio.Nursery) -> None:
+        if number in self._answering:
+            text = f"request {number} came twice"
+            raise ProtocolError(text)
+        if len(self._answering) >= MOST_ANSWERING:
+            text = f"more than {MOST_ANSWERING} requests at once"
+            raise ProtocolError(text)
+        scope = self._answering[number] = trio.CancelScope()
+        nursery.start_soon(self._answer, number, message, scope, name=f"answer {type(message).__name__}")
+
+    async def _answer(self, number: int, message: Control, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                flags, reply = await self._reply_to(message)
+                # A peer that does not read its replies has no more of them here than requests under way.
+                with suppress(PeerDisconnected):
+                    await self._link.room()
+        finally:
+            del self._answering[number]
+        if scope.cancelled_caught or self._link.lost:
+            return
+        if not (_fault_injection.left and _fault_injection.loses(reply)):
+            self._link.send(Kind.CONTROL, number, control.encode(reply), flags)
+
+    async def _reply_to(self, message: Control) -> tuple[int, Control]:
+        try:
+            handler = self._link.services.request_handler(self._link, message)
+            return REPLY, await handler(self._link, message)
+        except DiscoroError as error:
+            return REPLY | ERROR, Failed(type(error).__name__, str(error))
+        except Exception as error:
+            # A fault of ours, or what a peer sent that no handler foresaw: it costs this one request.
+            logger.exception("a %s of %s could not be answered", type(message).__name__, self._link.peer_name)
+            text = f"it could not be handled: {type(error).__name__}"
+            return REPLY | ERROR, Failed("ProtocolError", text)
+
+    def _finish(self, number: int, reply: Control) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is None:
+            return  # given up meanwhile
+        if isinstance(reply, Failed):
+            waiting.error = _restore(reply)
+        else:
+            waiting.reply = reply
+        waiting.event.set()
+
+    def lost(self, error: Exception) -> None:
+        """Fail all that still wait."""
+        for waiting in self._waiting.values():
+            if not waiting.event.is_set():
+                waiting.error = PeerDisconnected(str(error))
+                waiting.event.set()
+
+
+def _restore(failed: Failed) -> Exception:
+    kind = getattr(_errors, failed.error, None)
+    if isinstance(kind, type) and issubclass(kind, DiscoroError):
+        return kind(failed.text)
+    return DiscoroError(f"{failed.error}: {failed.text}")

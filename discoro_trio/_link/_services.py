@@ -1,0 +1,110 @@
+"""What an endpoint does with what arrives: the table of handlers, filled by the layers above.
+
+This module owns the table and who may use which entry. The handlers themselves are with the process, the node and
+the scheduler.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._errors import ProtocolError
+from .._records import Record
+from .._wire import ControlCodec, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._wire import Control, Frame
+    from ._link import Link
+
+    FrameHandler = Callable[["Link", Frame], None]
+    NoticeHandler = Callable[["Link", Any], None]
+    RequestHandler = Callable[["Link", Any], Awaitable[Control]]
+
+M = TypeVar("M", bound="Control")
+
+
+class Trust(enum.Flag):
+    """How the peer of a link has proved what it may do."""
+
+    LEASE = enum.auto()
+    """It knows the key of a lease that this process is part of."""
+    SECRET = enum.auto()
+    """It knows the cluster's secret."""
+    KIN = enum.auto()
+    """It is this process itself; or its parent, over an inherited socket."""
+    CHILD = enum.auto()
+    """It is a server that this process has started, over an inherited socket. Users' code runs there, which can do all
+    that the server can: it may do no more than whoever knows the key of the lease that the server belongs to."""
+
+
+FULL = Trust.SECRET | Trust.KIN
+ANY = Trust.SECRET | Trust.KIN | Trust.LEASE | Trust.CHILD
+
+
+class _Entry(Record, frozen=True):
+    handler: Callable[[Link, Any], Any]
+    trust: Trust
+
+
+def _ignore(_link: Link, frame: Frame) -> None:
+    message = f"no service here takes a frame of kind {frame[0]}"
+    raise ProtocolError(message)
+
+
+class Services:
+    """The handlers of one endpoint."""
+
+    def __init__(self) -> None:
+        self.frames: list[FrameHandler] = [_ignore] * (max(Kind) + 1)
+        self.links_made: list[Callable[[Link], None]] = []
+        self.links_lost: list[Callable[[Link], None]] = []
+        self._notices: dict[type[Control], _Entry] = {}
+        self._requests: dict[type[Control], _Entry] = {}
+
+    def on_frame(self, kind: Kind, handler: FrameHandler) -> None:
+        """Let `handler` have every frame of this kind, from any link."""
+        self.frames[kind] = handler
+
+    def on_notice(self, message: type[M], handler: Callable[[Link, M], None], *, trust: Trust = FULL) -> None:
+        """Let `handler` have every notice of this type that comes with such trust."""
+        self._notices[message] = _Entry(handler, trust)
+
+    def on_request(
+        self, message: type[M], handler: Callable[[Link, M], Awaitable[Control]], *, trust: Trust = FULL
+    ) -> None:
+        """Let `handler`, in a task of the link, answer every request of this type that comes with such trust."""
+        self._requests[message] = _Entry(handler, trust)
+
+    def notice_handler(self, link: Link, message: Control) -> NoticeHandler:
+        """Find who takes a notice; ProtocolError if this peer may not send it."""
+        return _allowed(self._notices.get(type(message)), link, message)
+
+    def request_handler(self, link: Link, message: Control) -> RequestHandler:
+        """Find who answers a request; ProtocolError if this peer may not make it."""
+        return _allowed(self._requests.get(type(message)), link, message)
+
+
+def _allowed(entry: _Entry | None, link: Link, message: Control) -> Callable[[Link, Any], Any]:
+    if entry is None or link.trust not in entry.trust:
+        text = f"{link.peer_name} may not send {type(message).__name__} here"
+        raise ProtocolError(text)
+    return entry.handler
+
+
+def answered(reply: Control, kind: type[M]) -> M:
+    """Give a reply as what it must be.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    if not isinstance(reply, kind):
+        text = f"the reply is a {type(reply).__name__}, where only {kind.__name__} can follow"
+        raise ProtocolError(text)
+    return reply
+
+
+control: ControlCodec = ControlCodec()
+"""Encodes and decodes every control message that any layer has defined."""

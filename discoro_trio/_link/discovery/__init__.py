@@ -1,0 +1,1 @@
+"""Discovery on the local networks: the interfaces of this machine, and the queries and answers that they carry."""

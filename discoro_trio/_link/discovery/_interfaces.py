@@ -1,0 +1,76 @@
+"""The ways out of this machine: its interfaces, and how to send from one of them to everybody at its other side.
+
+This module owns the lookup of interfaces and addresses, and the kernel's structures that choose one for a datagram.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from ..._records import Record
+
+ANYBODY = "255.255.255.255"
+"""Everybody on an interface's network, whatever its numbers are."""
+
+THIS_MACHINE = "127.255.255.255"
+"""Every process of this machine that listens at the port; the broadcast address of the loopback interface."""
+
+# Among the addresses of a link alone (RFC 4291, 2.7: scope 2), one of those that need no registration (flag T).
+GROUP = "ff12::64:6973:636f:726f"
+"""Every machine of an IPv6 link that takes part in discovery."""
+
+_IP_PKTINFO = 8  # from <linux/in.h>; Python's socket module has a name for it from 3.14 on only
+
+Control = tuple[int, int, bytes]
+"""What `sendmsg` is told beside the data: level, type, content."""
+
+
+class NetworkPath(Record, frozen=True):
+    """A way to a network: out of one interface, from one address."""
+
+    index: int
+    """The interface's number."""
+    address: IPv4Address | IPv6Address
+    """The address that the datagram comes from."""
+    broadcast: str = ""
+    """The IPv4 network's broadcast address, if it has one."""
+
+    @property
+    def targets(self) -> list[str]:
+        """Where to send what everybody on that network shall have."""
+        if self.address.version == 6:  # noqa: PLR2004 - the number of the protocol
+            return [GROUP]
+        return [self.broadcast, ANYBODY] if self.broadcast else [ANYBODY]
+
+    @property
+    def control(self) -> Control:
+        """What sends a datagram this way, whatever the routes are (ip(7), ipv6(7))."""
+        if self.address.version == 6:  # noqa: PLR2004 - the number of the protocol
+            content = self.address.packed + struct.pack("=I", self.index)
+            return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, content
+        content = struct.pack("=I4s4s", self.index, self.address.packed, bytes(4))
+        return socket.IPPROTO_IP, _IP_PKTINFO, content
+
+
+def ways_out() -> list[NetworkPath]:
+    """List the ways to the networks that this machine is part of; loopback is none."""
+    import psutil  # noqa: PLC0415 - programs that stay on this machine never need it
+
+    ways = []
+    for name, addresses in psutil.net_if_addrs().items():
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError:
+            continue  # the interface is gone already, or `name` is an alias of another's
+        ways += [
+            NetworkPath(index, IPv4Address(entry.address), entry.broadcast or "")
+            for entry in addresses
+            if entry.family == socket.AF_INET
+        ]
+        six = [IPv6Address(entry.address.partition("%")[0]) for entry in addresses if entry.family == socket.AF_INET6]
+        if six:
+            # One does for each link: an address that other links know too, if there is one.
+            ways.append(NetworkPath(index, min(six, key=lambda address: address.is_link_local)))
+    return [way for way in ways if not way.address.is_loopback]

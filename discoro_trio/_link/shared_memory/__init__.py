@@ -1,0 +1,1 @@
+"""Large buffers between processes of one machine, through memory that both map."""

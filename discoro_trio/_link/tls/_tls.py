@@ -1,0 +1,220 @@
+"""TLS on every connection that leaves the machine, with a certificate that needs no setting up.
+
+This module owns the decision whether a connection is encrypted, and the handshake of TLS; certificates are with
+`_certificate`. Who the peer is, is proved by the handshake of `_wire` afterwards, over the encrypted connection.
+
+The certificate is made in memory by default, and no authority stands behind it. It need not: both ends put the
+SHA-256 of the server's certificate into what they authenticate under the secret (`Binding`). Who sits in between
+has to present a certificate of its own, whose private key it has; then the two ends have seen different ones, and
+neither accepts the other. The client therefore checks no signature of an authority, unless it is given one.
+
+Both ends decide by the addresses of the connection alone, before the first byte, so that no byte of an attacker can
+talk them out of encryption.
+
+Before TLS the client sends `PREFACE`, always the same. A server answers the first message of TLS with its certificates,
+which are longer than that message; so whoever has not sent the preface gets no answer, and whoever has gets less than
+he sent. It says, too, that this is no scanner or browser that a key need be made for.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ssl
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..._errors import AuthenticationError, ProtocolError
+from ..._wire import Binding
+from .._option_error import OptionError
+from .._transport import Transport, transport_over
+from ._transport import TlsTransport
+
+if TYPE_CHECKING:
+    import os
+
+Wrapped = tuple[Transport, Binding]
+"""A connection to shake hands over, and what the handshake has to bind."""
+
+PREFACE = b"discoro_trio under TLS 1.3\n".ljust(8192, b"\0")
+"""What a client sends before TLS begins."""
+
+LONGEST_CHAIN = 7000
+"""The most bytes of the certificates that a server presents; what it says besides takes less than 1,200."""
+
+_ServerSide = tuple[ssl.SSLContext, bytes]  # with the SHA-256 of the certificate that the context presents
+
+_CERTFILE, _KEYFILE, _CAFILE = "certfile", "keyfile", "cafile"  # the options
+
+_NO_TLS = (
+    "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
+    "is something between them that turns one kind of address into the other?"
+)
+
+
+class Tls:
+    """How the connections of one endpoint are encrypted.
+
+    Args:
+        certfile: The certificate to present, in PEM form, and those that signed it; None for one made in memory.
+        keyfile: Its private key, unencrypted; None if `certfile` holds that too.
+        cafile: The authorities that must have signed the certificates of peers; None to bind any certificate.
+        always: Whether connections that stay on this machine are encrypted too.
+
+    Raises:
+        OptionError: A file cannot be used: it is missing, unreadable, expired, or the key is of another certificate.
+    """
+
+    def __init__(
+        self,
+        *,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        cafile: str | os.PathLike[str] | None = None,
+        always: bool = False,
+    ) -> None:
+        if keyfile is not None and certfile is None:
+            raise OptionError(_KEYFILE, "a key needs its certificate; give certfile too")
+        self._cafile = cafile
+        self._always = always
+        if certfile is not None:
+            self._server = _server_side(Path(certfile), None if keyfile is None else Path(keyfile))
+        if cafile is not None:
+            self._client  # noqa: B018 - fails now, not at the first connection
+
+    async def wrap_server(self, stream: trio.abc.Stream) -> Wrapped:
+        """Encrypt an accepted connection, unless it stays on this machine.
+
+        Raises:
+            ProtocolError: The client does not speak TLS 1.3.
+            trio.BrokenResourceError: The connection broke.
+
+        Cancelling leaves the connection unusable; closing it is with the caller, here as after any error.
+        """
+        if not self._leaves_machine(stream):
+            return transport_over(stream), Binding()
+        below = transport_over(stream)
+        await _receive_preface_untrusted(below)
+        context, fingerprint = self._server
+        transport = TlsTransport(below, context, server_side=True)
+        await _shake_hands(transport)
+        return transport, Binding(tls=True, fingerprint=fingerprint)
+
+    async def wrap_client(self, stream: trio.abc.Stream) -> Wrapped:
+        """Encrypt a connection that this process opened, unless it stays on this machine.
+
+        Raises:
+            AuthenticationError: None of the authorities has signed the server's certificate.
+            ProtocolError: The server does not speak TLS 1.3.
+            trio.BrokenResourceError: The connection broke.
+
+        Cancelling leaves the connection unusable; closing it is with the caller, here as after any error.
+        """
+        if not self._leaves_machine(stream):
+            return transport_over(stream), Binding()
+        below = transport_over(stream)
+        await below.write([PREFACE])
+        transport = TlsTransport(below, self._client, server_side=False)
+        await _shake_hands(transport)
+        return transport, Binding(tls=True, fingerprint=hashlib.sha256(transport.certificate).digest())
+
+    def prepare(self) -> None:
+        """Make the certificate now, which takes about 0.1 s, and not when the first peer waits for it."""
+        self._server  # noqa: B018 - it is kept
+
+    @functools.cached_property
+    def _server(self) -> _ServerSide:
+        return _server_side()
+
+    @functools.cached_property
+    def _client(self) -> ssl.SSLContext:
+        context = _context(ssl.PROTOCOL_TLS_CLIENT)
+        # Nodes are known by address, and prove in the handshake which process they are; names say nothing here.
+        context.check_hostname = False
+        if self._cafile is None:
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            _load_authorities(context, Path(self._cafile))
+        return context
+
+    def _leaves_machine(self, stream: trio.abc.Stream) -> bool:
+        return self._always or (isinstance(stream, trio.SocketStream) and not is_local(stream))
+
+
+def is_local(stream: trio.SocketStream) -> bool:
+    """Tell whether both ends of a connection are on this machine, by its addresses.
+
+    Raises:
+        trio.BrokenResourceError: The connection is already broken.
+    """
+    if stream.socket.family not in (AF_INET, AF_INET6):
+        return True
+    try:
+        ends = stream.socket.getsockname(), stream.socket.getpeername()
+    except OSError as error:
+        raise trio.BrokenResourceError(str(error)) from error
+    return all(is_loopback(end[0]) for end in ends)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an IP address is one of the loopback interface."""
+    address = ip_address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback
+
+
+async def _receive_preface_untrusted(below: Transport) -> None:
+    memory, count = memoryview(bytearray(len(PREFACE))), 0
+    while count < len(PREFACE):
+        more = await below.receive_into(memory[count:])
+        if not more:
+            message = "the peer closed the connection before TLS began"
+            raise trio.BrokenResourceError(message)
+        count += more
+        if memory[:count] != PREFACE[:count]:
+            raise ProtocolError(_NO_TLS)
+
+
+async def _shake_hands(transport: TlsTransport) -> None:
+    try:
+        await transport.shake_hands()
+    except ssl.SSLCertVerificationError as error:
+        message = f"no authority in cafile vouches for the peer's certificate: {error.verify_message}"
+        raise AuthenticationError(message) from error
+    except ssl.SSLError as error:
+        raise ProtocolError(_NO_TLS) from error
+
+
+def _context(protocol: ssl._SSLMethod) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _server_side(certfile: Path | None = None, keyfile: Path | None = None) -> _ServerSide:
+    from . import _certificate  # noqa: PLC0415 - slow to import, and for connections that leave the machine only
+
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0  # connections live long; nobody resumes one
+    if certfile is None:
+        return context, _certificate.load_made_here(context)
+    fingerprint = _certificate.load_files(context, certfile, keyfile)
+    size = _certificate.chain_size(certfile)
+    if size > LONGEST_CHAIN:
+        problem = f"the certificates in {certfile} have {size} bytes; strangers are sent {LONGEST_CHAIN} at most"
+        raise OptionError(_CERTFILE, f"{problem}, so leave out the authorities that peers have in cafile")
+    return context, fingerprint
+
+
+def _load_authorities(context: ssl.SSLContext, file: Path) -> None:
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError as error:
+        raise OptionError(_CAFILE, f"{file} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise OptionError(_CAFILE, f"{file} cannot be read: {error.strerror}") from error

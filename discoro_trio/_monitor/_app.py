@@ -1,0 +1,165 @@
+"""The web application: pages, the stream of views, and what machines read.
+
+Every request passes `_guard` first. What is shown comes from `_broadcast` and `_views`; what is done goes through `_actions`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from quart import Response, request, websocket
+from quart_trio import QuartTrio
+
+from ._api import api
+from ._json import answer, parts, refuse
+from ._pages import INDEX, STATIC, read_pages, send
+from ._socket import WAY, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._actions import Actions
+    from ._broadcast import Broadcast
+    from ._guard import Guard, Refusal
+
+LARGEST_BODY = 256 * 1024
+"""Bytes that a request may carry."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+PUBLIC = ("/healthz", "/readyz", "/api/v1/session")
+"""What answers without the token, besides the pages: it tells nothing of the cluster."""
+
+
+@attrs.frozen
+class Parts:
+    """What the routes need."""
+
+    hub: Broadcast
+    guard: Guard
+    actions: Actions
+    cookie: str
+    """The cookie's name: with the port, since cookies are shared by all ports of a host."""
+    ready: Callable[[], bool]
+    """Whether the source has given its first state."""
+
+
+class _QuietApp(QuartTrio):
+    """A Quart that tells the log of an error in one line, and the client nothing."""
+
+    async def handle_exception(self, error: Exception) -> Any:
+        logging.getLogger(__name__).error("the monitor failed to answer %s", request.path, exc_info=error)
+        return refuse(500, "the monitor failed to answer; its log says why")
+
+
+def make_app(own: Parts, document_root: str | Path | None = None) -> QuartTrio:
+    """Make the application.
+
+    Args:
+        own: What it shows and who may see it.
+        document_root: The folder of the pages; by default the packaged ones.
+    """
+    app = _QuietApp(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["BODY_TIMEOUT"] = 10
+    app.extensions["monitor"] = own
+    app.before_request(_check_request)
+    app.before_websocket(_check_websocket)
+    app.after_request(_harden)
+    app.register_blueprint(api)
+    app.websocket("/api/v1/stream")(stream)
+    _add_pages(app, Path(document_root) if document_root is not None else STATIC)
+    for status in (400, 401, 403, 404, 405, 408, 413, 415):
+        app.register_error_handler(status, _error_page(status))
+    return app
+
+
+def _add_pages(app: QuartTrio, root: Path) -> None:
+    files = read_pages(root)
+
+    @app.get("/")
+    async def index() -> Response:
+        return await send(files, INDEX)
+
+    @app.get("/static/<path:name>")
+    async def static(name: str) -> Response:
+        return await send(files, name)
+
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return await send(files, "icon.svg")
+
+
+def _error_page(status: int) -> Callable[[Any], Awaitable[Response]]:
+    async def handler(error: Any) -> Response:
+        return answer({"error": getattr(error, "description", None) or str(status)}, status)
+
+    return handler
+
+
+# --- who may
+
+
+def _is_page(path: str) -> bool:
+    return path in {"/", "/favicon.ico"} or path.startswith("/static/")
+
+
+def _refused(refusal: Refusal | None) -> Response | None:
+    return None if refusal is None else refuse(refusal.status, refusal.text)
+
+
+async def _check_request() -> Response | None:
+    own = parts()
+    host = request.headers.get("Host")
+    refused = _refused(own.guard.check_host(host))
+    if refused is not None or host is None:
+        return refused
+    if request.method not in {"GET", "HEAD"}:
+        refused = _refused(own.guard.check_origin(request.headers, host))
+        if refused is not None:
+            return refused
+    if _is_page(request.path) or request.path in PUBLIC:
+        return None
+    if not own.guard.may_look(request.headers, request.cookies.get(own.cookie)):
+        return refuse(401, "this needs the monitor's token")
+    _note_known(request.scope)
+    return None
+
+
+def _note_known(scope: Any) -> None:
+    way = (scope.get("state") or {}).get(WAY)
+    if way is not None:  # not in tests without a connection
+        way.known()
+
+
+async def _check_websocket() -> Response | None:
+    own = parts()
+    host = websocket.headers.get("Host")
+    refused = _refused(own.guard.check_host(host) or own.guard.check_origin(websocket.headers, host or ""))
+    if refused is not None:
+        return refused
+    if not own.guard.may_look(websocket.headers, websocket.cookies.get(own.cookie)):
+        return refuse(401, "this needs the monitor's token")
+    _note_known(websocket.scope)
+    return None
+
+
+async def _harden(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers[name] = value
+    if not _is_page(request.path):
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,150 @@
+"""The columns of every table: what stands in them, and so what it can be sorted by.
+
+One list serves pages, sorting and the JSON interface. A value that is unknown is None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._rows import percent, rounded
+from ._text import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ._model import Model
+    from ._rows import ComputationRow, CoroutineRow, Load, NodeRow, OutputRow, ServerRow
+
+Columns = dict[str, "Callable[[Any, Model], object]"]
+
+
+def address_order(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Give what sorts addresses as people do: 10.0.0.9 before 10.0.0.10."""
+    parts = text.replace(":", ".").split(".")
+    return tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
+
+
+def _load(load: Load) -> dict[str, object]:
+    return {
+        "cpu": rounded(load.cpu),
+        "memory": load.memory,
+        "memory_total": load.memory_total,
+        "disk": load.disk,
+        "disk_total": load.disk_total,
+        "cpu_history": list(load.cpu_history),
+        "memory_history": list(load.memory_history),
+        "disk_history": list(load.disk_history),
+    }
+
+
+NODE: Columns = {
+    "addr": lambda node, _: node.key,
+    "name": lambda node, _: node.name,
+    "platform": lambda node, _: node.platform,
+    "state": lambda node, _: node.state,
+    "servers": lambda node, model: model.serving(node),
+    "submitted": lambda node, _: node.counts.submitted,
+    "done": lambda node, _: node.counts.done,
+    "running": lambda node, _: node.counts.running,
+    "cpu": lambda node, _: rounded(node.load.cpu),
+    "memory": lambda node, _: rounded(percent(node.load.memory, node.load.memory_total)),
+    "disk": lambda node, _: rounded(percent(node.load.disk, node.load.disk_total)),
+}
+SERVER: Columns = {
+    "location": lambda server, _: server.key,
+    "name": lambda server, _: server.name,
+    "state": lambda server, _: server.state,
+    "pid": lambda server, _: server.pid,
+    "submitted": lambda server, _: server.counts.submitted,
+    "done": lambda server, _: server.counts.done,
+    "running": lambda server, _: server.counts.running,
+    "cpu": lambda server, _: rounded(server.load.cpu),
+    "memory": lambda server, _: server.load.memory,
+}
+COROUTINE: Columns = {
+    "name": lambda coroutine, _: coroutine.name,
+    "server": lambda coroutine, _: coroutine.server,
+    "args": lambda coroutine, _: arguments(coroutine.args, coroutine.kwargs),
+    "start": lambda coroutine, _: coroutine.start,
+    "end": lambda coroutine, _: coroutine.end,
+    "state": lambda coroutine, _: coroutine.state,
+    "progress": lambda coroutine, _: coroutine.progress,
+    "error": lambda coroutine, _: coroutine.error,
+}
+COMPUTATION: Columns = {
+    "name": lambda computation, _: computation.name,
+    "owner": lambda computation, _: computation.owner,
+    "state": lambda computation, _: computation.state,
+    "lease": lambda computation, _: computation.lease,
+    "submitted": lambda computation, _: computation.counts.submitted,
+    "done": lambda computation, _: computation.counts.done,
+    "running": lambda computation, _: computation.counts.running,
+    "queued": lambda computation, _: computation.submitted,
+    "begin": lambda computation, _: computation.begin,
+    "end": lambda computation, _: computation.end,
+}
+LINE: Columns = {
+    "time": lambda line, _: line.time,
+    "server": lambda line, _: line.server,
+    "level": lambda line, _: line.level,
+    "text": lambda line, _: line.text,
+}
+SPAN: Columns = {name: COROUTINE[name] for name in ("name", "server", "start", "end", "state", "error")}
+TABLES: Mapping[str, Columns] = {
+    "cluster": NODE,
+    "node": SERVER,
+    "server": COROUTINE,
+    "coroutines": COROUTINE,
+    "computations": COMPUTATION,
+    "timeline": SPAN,
+    "output": LINE,
+}
+# `str()` of arguments is the user's code, and progress has no order: neither is for sorting 100,000 rows by.
+_UNSORTED = frozenset({"args", "progress"})
+
+
+def sortable(view: str) -> list[str]:
+    """Give the columns that the table of a view can be sorted by."""
+    return [name for name in TABLES[view] if name not in _UNSORTED]
+
+
+def node_row(node: NodeRow, model: Model) -> dict[str, object]:
+    """Give a node with the points of its graphs."""
+    row = {name: value(node, model) for name, value in NODE.items()}
+    histories = {name: list(getattr(node.load, name)) for name in ("cpu_history", "memory_history", "disk_history")}
+    return {"id": node.key, **row, **histories}
+
+
+def node_facts(node: NodeRow, model: Model) -> dict[str, object]:
+    """Give all that is known of a node, for the page about it."""
+    return {**node_row(node, model), "cpus": node.cpus, **_load(node.load)}
+
+
+def server_row(server: ServerRow, model: Model) -> dict[str, object]:
+    """Give a server with the points of its graphs."""
+    row = {name: value(server, model) for name, value in SERVER.items()}
+    load = server.load
+    histories = {"cpu_history": list(load.cpu_history), "memory_history": list(load.memory_history)}
+    return {"id": server.key, **row, **histories, "node": server.node}
+
+
+def coroutine_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
+    """Give a coroutine."""
+    row = {name: value(coroutine, model) for name, value in COROUTINE.items()}
+    return {"id": coroutine.key, **row, "can_end": coroutine.handle is not None}
+
+
+def span_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
+    """Give what the timeline draws of a coroutine."""
+    return {"id": coroutine.key, **{name: value(coroutine, model) for name, value in SPAN.items()}}
+
+
+def computation_row(computation: ComputationRow, model: Model) -> dict[str, object]:
+    """Give a computation."""
+    return {"id": computation.key, **{name: value(computation, model) for name, value in COMPUTATION.items()}}
+
+
+def line_row(line: OutputRow, model: Model) -> dict[str, object]:
+    """Give a line of output."""
+    return {"id": str(line.number), **{name: value(line, model) for name, value in LINE.items()}}

@@ -1,0 +1,184 @@
+"""The monitor's own picture of a cluster: facts and events go in, tables are read from it.
+
+No I/O, no clock: times are arguments. Where the facts come from is with `_source`, what browsers get to see of it
+with `_views`. Everything is bounded: what has ended is forgotten, the oldest first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ._rows import SAMPLES, ComputationRow, CoroutineRow, Counts, OutputRow, rounded
+from ._text import one_line
+from ._topology_rows import TopologyRows, update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEPT_COROUTINES = 20_000
+"""Coroutines that have ended and are still shown."""
+KEPT_COMPUTATIONS = 200
+"""Computations that are over and still shown."""
+KEPT_LINES = 5_000
+"""Lines of output."""
+MOST_AT_ONCE = 500_000
+"""Coroutines that are shown one by one while they run; beyond it they only count."""
+
+
+@attrs.define
+class Totals:
+    """The sums over the cluster, now and in the last five minutes."""
+
+    counts: Counts = attrs.Factory(Counts)
+    rate: float = 0.0
+    """Coroutines that ended, a second."""
+    rate_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    running_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    cpu_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """Percent of all processors."""
+    memory_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """Percent of all memory."""
+    times: deque[float] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
+    """When the samples were taken, in seconds since the epoch."""
+
+
+class Model(TopologyRows):
+    """The state of a cluster as the monitor knows it.
+
+    Attributes:
+        one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: dict[str, CoroutineRow] = {}
+        self.ended: deque[CoroutineRow] = deque(maxlen=KEPT_COROUTINES)
+        self.computations: dict[str, ComputationRow] = {}
+        self.lines: deque[OutputRow] = deque(maxlen=KEPT_LINES)
+        self.totals: Totals = Totals()
+        self.one_in: int = 1
+        self._line_number = 0
+        self._sampled: tuple[float, int] | None = None
+
+    # --- computations
+
+    def computation(self, key: str, **facts: Any) -> ComputationRow:
+        """Note a computation, or something new of one: any field of `ComputationRow`."""
+        computation = self.computations.get(key)
+        if computation is None:
+            computation = self.computations[key] = ComputationRow(key)
+            self._forget_computations()
+        update(computation, facts)
+        self.changed()
+        return computation
+
+    def _forget_computations(self) -> None:
+        surplus = len(self.computations) - KEPT_COMPUTATIONS
+        if surplus > 0:
+            over = [one.key for one in self.computations.values() if one.state == "closed"]
+            for key in over[:surplus]:
+                del self.computations[key]
+
+    # --- coroutines
+
+    def created(self, coroutine: CoroutineRow, *, count: bool = True) -> None:
+        """Note a coroutine; one that is known already changes nothing. Without `count`, `counted` tells the numbers."""
+        if coroutine.key in self.running:
+            return
+        for counts in self._counts_of(coroutine) if count else ():
+            counts.submitted += 1
+        self.changed()
+        if len(self.running) < MOST_AT_ONCE:
+            self.running[coroutine.key] = coroutine
+            server = self.servers.get(coroutine.server)
+            if server is not None:
+                server.running[coroutine.key] = None
+
+    def finished(self, key: str, state: str, at: float, error: str = "", *, count: bool = True) -> None:
+        """Note the end of a coroutine, known by its key or not.
+
+        Args:
+            key: Which; an unknown one changes nothing.
+            state: `done`, `failed`, `cancelled`, `lost`; `ended` if it is not known how.
+            at: When, in seconds since the epoch.
+            error: What it raised, as text.
+            count: Whether this says so first; otherwise `counted` tells the numbers.
+        """
+        coroutine = self.running.pop(key, None)
+        if coroutine is None:
+            return
+        coroutine.state, coroutine.end, coroutine.error = state, at, one_line(error)
+        # What it was given is not kept alive by a table.
+        coroutine.args, coroutine.kwargs, coroutine.handle = (), {}, None
+        failed = state in {"failed", "lost"}
+        for counts in self._counts_of(coroutine) if count else ():
+            counts.done += 1
+            counts.failed += failed
+        server = self.servers.get(coroutine.server)
+        if server is not None:
+            server.running.pop(key, None)
+        self.ended.append(coroutine)
+        self.changed()
+
+    def progress(self, key: str, done: float, of: float | None, text: str) -> None:
+        """Note how far a coroutine says it is."""
+        coroutine = self.running.get(key)
+        if coroutine is not None:
+            coroutine.progress = (done, of, one_line(text, 200))
+            self.changed()
+
+    def counted(self, server: str, submitted: int, done: int, failed: int = 0) -> None:
+        """Note coroutines of a server that are only counted: so many more began, so many more ended."""
+        for counts in self._counts_at(server, ""):
+            counts.submitted += submitted
+            counts.done += done
+            counts.failed += failed
+        self.changed()
+
+    def _counts_of(self, coroutine: CoroutineRow) -> Iterator[Counts]:
+        return self._counts_at(coroutine.server, coroutine.computation)
+
+    def _counts_at(self, server_key: str, computation_key: str) -> Iterator[Counts]:
+        yield self.totals.counts
+        server = self.servers.get(server_key)
+        if server is not None:
+            yield server.counts
+            yield self.nodes[server.node].counts
+        computation = self.computations.get(computation_key or (server.computation if server else ""))
+        if computation is not None:
+            yield computation.counts
+
+    def sampled(self, one_in: int) -> None:
+        """Note that of coroutines that come and go very quickly only one in so many is shown."""
+        if self.one_in != one_in:
+            self.one_in = one_in
+            self.changed()
+
+    # --- output and samples
+
+    def output(self, at: float, server: str, level: str, text: str) -> None:
+        """Note a line of output."""
+        self._line_number += 1
+        self.lines.append(OutputRow(self._line_number, at, server, level, one_line(text)))
+        self.changed()
+
+    def sample(self, now: float) -> None:
+        """Take the next point of all small graphs; call it each `SAMPLE_SECONDS`."""
+        for node in self.nodes.values():
+            node.load.sample()
+        for server in self.servers.values():
+            server.load.sample()
+        totals = self.totals
+        done = totals.counts.done
+        if self._sampled is not None and now > self._sampled[0]:
+            totals.rate = (done - self._sampled[1]) / (now - self._sampled[0])
+        self._sampled = (now, done)
+        totals.times.append(round(now, 1))
+        totals.rate_history.append(rounded(totals.rate))
+        totals.running_history.append(totals.counts.running)
+        totals.cpu_history.append(rounded(self.cpu()))
+        totals.memory_history.append(rounded(self.memory()))
+        self.changed()

@@ -1,0 +1,241 @@
+"""Opens the monitor: `open_http_server`, and the `HTTPServer` that it yields.
+
+The parts come together here: the model, what feeds it, what browsers get, and the listeners. All run in one nursery
+that ends with the block; whatever fails in it is logged, and neither the block nor the cluster notices.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .._compat import _old_programs as migration
+from .._link import OptionError
+from .._process import ensure_endpoint, open_coro
+from .._scopes import open_background
+from ._actions import Actions
+from ._broadcast import Broadcast
+from ._feed import Feed
+from ._guard import SHORTEST_TOKEN, is_loopback, make_guard
+from ._model import Model
+from ._source import Follower
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .._client import Computation
+    from .._process import Coro
+    from ._serving import Serving
+    from ._source import HasTables
+
+logger = logging.getLogger(__name__)
+
+_PAUSE = 1.0
+"""Seconds before what has failed is started again."""
+_FAREWELL = 2.0
+"""Seconds that browsers have to take the last update."""
+_MAILBOX = 10_000
+
+Part = Callable[[], Awaitable[None]]
+"""A part of the monitor that runs until it is cancelled."""
+
+
+@migration.made_by("async with open_http_server(computation)", str)
+class HTTPServer:
+    """A monitor that is being served.
+
+    Attributes:
+        url: Where to look, without the token.
+        token: What actions need, and looking too unless it listens on loopback only.
+        status_coro: Takes the status messages: give it to a Computation, or relay them to it.
+    """
+
+    def __init__(self, url: str, token: str, status_coro: Coro[Any], hub: Broadcast) -> None:
+        self.url = url
+        self.token = token
+        self.status_coro = status_coro
+        self._hub = hub
+        self._scope = trio.CancelScope()
+        self._over = trio.Event()
+
+    async def shutdown(self, *, wait: bool = True) -> None:
+        """Serve nothing more; `status_coro` takes messages until the block is left.
+
+        Args:
+            wait: Whether connected browsers have the last update first; they get two seconds for it.
+
+        Cancelling it stops the waiting; the monitor ends.
+        """
+        try:
+            await trio.lowlevel.checkpoint()
+            if wait and not self._over.is_set():
+                self._hub.flush()
+                with trio.move_on_after(_FAREWELL):
+                    await self._hub.until_told()
+        finally:
+            self._scope.cancel()
+        await self._over.wait()
+
+    async def _run(self, parts: Mapping[str, Part]) -> None:
+        """Keep the parts of the monitor running until it is shut down."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for name, run in parts.items():
+                        nursery.start_soon(_kept_up, name, run, name=f"monitor: {name}")
+        finally:
+            self._over.set()
+
+
+@asynccontextmanager
+async def open_http_server(
+    source: Computation | HasTables | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8181,
+    poll_sec: float = 10,
+    document_root: str | Path | None = None,
+    certfile: str | Path | None = None,
+    keyfile: str | Path | None = None,
+    token: str | None = None,
+    read_only: bool = False,
+) -> AsyncIterator[HTTPServer]:
+    """Serve the web monitor while the block lasts.
+
+    Args:
+        source: The Scheduler or Computation to watch; without one, `status_coro` takes the status messages.
+        host: Where to listen; empty for every interface, which needs a token.
+        port: The TCP port; 0 for any that is free.
+        poll_sec: The longest time between two updates of a page, in seconds.
+        document_root: Another folder for the pages.
+        certfile: A certificate for https, in PEM form; it may hold the key too.
+        keyfile: The certificate's key.
+        token: What actions need, and looking too unless it listens on loopback only; by default a new random one,
+            which is part of the address that is printed at the start.
+        read_only: Whether all actions are refused.
+
+    Yields:
+        The server, with its `url` and `status_coro`.
+
+    Raises:
+        ValueError: An option cannot work; the text says which and why.
+        ImportError: The web server is not installed; the text says how it is.
+
+    Whatever happens to the monitor, the block is not disturbed. Leaving it closes all connections.
+    """
+    _check(host, poll_sec, token)
+    await _import_web_server()
+    from ._app import Parts, make_app  # noqa: PLC0415 - imported above, where nobody has to wait for it
+    from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above
+
+    tls = None if certfile is None else tls_context(certfile, keyfile)
+    secret = token or secrets.token_urlsafe(24)
+    listeners = await open_listeners(host, port)
+    bound = listeners[0].socket.getsockname()[1]
+    scheme = "http" if tls is None else "https"
+    guard = make_guard(host=host, token=secret, scheme=scheme, read_only=read_only, open_to_all=is_loopback(host))
+    model = Model()
+    hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
+    follower = Follower(source, model, feed)
+    async with _closing(listeners), ensure_endpoint(), open_background() as nursery:
+        parts = Parts(hub, guard, Actions(model, source, nursery), f"discoro_{bound}", lambda: follower.ready)
+        serving = Serving(make_app(parts, document_root), tls)
+        status_coro: Coro[Any] = await nursery.start(_take_messages, feed)
+        server = HTTPServer(f"{scheme}://{_shown_host(host)}:{bound}/", secret, status_coro, hub)
+        tasks: Mapping[str, Part] = {
+            "views": hub.run,
+            "source": follower.run,
+            "listeners": partial(_serve, serving, listeners),
+        }
+        nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only
+        await follower.begun.wait()
+        if token is None:
+            _announce(server.url, secret)
+        yield server
+
+
+async def _import_web_server() -> None:
+    """Import Quart and hypercorn in a thread: it takes a second, in which links would miss their time otherwise.
+
+    Raises:
+        ImportError: One of them is not installed.
+    """
+    try:
+        for name in ("_app", "_serving"):
+            await trio.to_thread.run_sync(importlib.import_module, f"{__package__}.{name}")
+    except ModuleNotFoundError as error:
+        message = f"the monitor needs {error.name}, which is not installed: pip install 'discoro_trio[monitor]'"
+        raise ImportError(message) from error
+
+
+def _check(host: str, poll_sec: float, token: str | None) -> None:
+    option, problem = "token", ""
+    if not poll_sec > 0:
+        option, problem = "poll_sec", f"must be more than 0, not {poll_sec!r}"
+    elif token is None and not is_loopback(host):
+        problem = f"host={host!r} can be reached by others; give a token of {SHORTEST_TOKEN} characters or more"
+    elif token is not None and len(token) < SHORTEST_TOKEN:
+        problem = f"must have {SHORTEST_TOKEN} characters or more"
+    if problem:
+        raise OptionError(option, problem)
+
+
+@asynccontextmanager
+async def _closing(listeners: Sequence[trio.SocketListener]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+async def _serve(serving: Serving, listeners: Sequence[trio.SocketListener]) -> None:
+    try:
+        await serving.run(listeners)
+    except trio.Cancelled:
+        # Nobody is let in while the block goes on without its monitor.
+        for listener in listeners:
+            listener.socket.close()
+        raise
+
+
+async def _kept_up(name: str, run: Part) -> None:
+    """Run a part of the monitor again when it fails: that is nobody else's trouble."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("the monitor's %s failed and start again", name)
+        else:
+            return
+        await trio.sleep(_PAUSE)
+
+
+async def _take_messages(feed: Feed, task_status: trio.TaskStatus[Coro[Any]]) -> None:
+    async with open_coro("monitor", mailbox_size=_MAILBOX) as coro:
+        task_status.started(coro)
+        while True:
+            try:
+                feed.apply(await coro.receive())
+            except Exception:
+                logger.exception("a status message could not be read")
+
+
+def _shown_host(host: str) -> str:
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - named in an address for people, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(url: str, token: str) -> None:
+    """Show, once, the address that carries the token which nobody knows yet; what follows a `#` is never sent."""
+    print(f"monitor: {url}#token={token}", file=sys.stderr)  # noqa: T201 - a log would keep the token

@@ -1,0 +1,48 @@
+"""What a terminal client of the monitor has seen: the Python twin of `static/js/stream.js`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+
+@attrs.define
+class ReceivedView:
+    """A view as the messages of the stream have told it."""
+
+    seq: int = -1
+    """The number of the last message; -1 before the first full state."""
+    head: dict[str, Any] = attrs.Factory(dict)
+    rows: list[dict[str, Any]] = attrs.Factory(list)
+    total: int = 0
+    now: float = 0.0
+    """The monitor's time, in seconds since the epoch."""
+    error: str = ""
+    """What the monitor said of the last question; empty if it was understood."""
+
+    def take(self, message: dict[str, Any]) -> bool:
+        """Take a message; False if one was missed and the view must be asked for again."""
+        kind = message.get("type")
+        if kind == "error":
+            self.error = str(message["text"])
+            return True
+        self.now = message["now"]
+        if kind == "full":
+            self.seq, self.head, self.rows, self.total = (message[name] for name in ("seq", "head", "rows", "total"))
+            self.error = ""
+        elif kind == "change":
+            if message["seq"] != self.seq + 1:
+                return False
+            self._change(message)
+        return True
+
+    def _change(self, message: dict[str, Any]) -> None:
+        rows = {row["id"]: row for row in self.rows}
+        for key, fields in message.get("rows", {}).items():
+            rows[key] = {**rows.get(key, {}), **fields}
+        order = message.get("order", list(rows) if not self.rows else [row["id"] for row in self.rows])
+        self.rows = [rows[key] for key in order]
+        self.head = {**self.head, **message.get("head", {})}
+        self.total = message.get("total", self.total)
+        self.seq = message["seq"]

@@ -1,0 +1,139 @@
+"""Serves the application with hypercorn's Trio worker, each connection in a container of its own.
+
+Hypercorn lets an error of one connection end its whole server (hypercorn issue 225), and waits without end, shielded
+from cancellation, for a peer that never reads. So the listeners are ours, hypercorn's worker gets one connection at a
+time, its errors end here, and a stream that makes no progress is broken.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import ssl
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+
+from .._link import HandshakeLimits, OptionError, peer_host
+from ._connection import DirectSocket, PatientStream
+from ._socket import WAY
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+logger = logging.getLogger(__name__)
+
+KIB = 1024
+MOST_CONNECTIONS = 512
+MOST_STRANGERS = 256
+"""Of these, the ones that have not asked for anything that they may see; when there are more, the oldest goes."""
+MOST_STRANGERS_OF_ADDRESS = 64
+STRANGER_SECONDS = 20.0
+"""How long one may be a stranger; a browser that loads the pages and then has no token comes again."""
+PING_INTERVAL = 20.0
+"""Seconds between two pings on a WebSocket, which every living peer answers by itself."""
+LONGEST_SILENCE = 50
+"""Seconds after which a peer that sent nothing, not even an answer to a ping, is taken for gone: more than two pings,
+and more than the longest action takes to be answered."""
+
+
+def tls_context(certfile: str | Path, keyfile: str | Path | None) -> ssl.SSLContext:
+    """Make the server's side of https.
+
+    Raises:
+        OptionError: A file is missing or holds something else, or certificate and key do not belong together.
+    """
+    from .._link.tls._certificate import load_files  # noqa: PLC0415 - it needs cryptography, which https alone is worth
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    load_files(context, Path(certfile), None if keyfile is None else Path(keyfile))
+    return context
+
+
+async def open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
+    """Listen at a host, or at every interface if it is empty.
+
+    Raises:
+        OptionError: The host is unknown or the port taken.
+    """
+    try:
+        return await trio.open_tcp_listeners(port, host=host or None)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            option, problem = "port", f"{port} is in use; give another one, or 0 for any"
+        else:
+            option, problem = "host", f"{host!r} is no address of this machine: {error.strerror or error}"
+        raise OptionError(option, problem) from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.errorlog = logger
+    config.accesslog = None
+    config.include_server_header = False
+    config.h11_max_incomplete_size = 32 * KIB
+    config.websocket_max_message_size = 16 * KIB
+    config.websocket_ping_interval = PING_INTERVAL
+    config.keep_alive_timeout = 20.0
+    config.read_timeout = LONGEST_SILENCE
+    return config
+
+
+class Serving:
+    """The connections of one monitor.
+
+    Args:
+        app: The application, as ASGI.
+        tls: The server's side of https, if it is wanted.
+    """
+
+    def __init__(self, app: Any, tls: ssl.SSLContext | None) -> None:
+        self._config = _config()
+        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+        self._tls = tls
+        self._context = WorkerContext(None)
+        self._open = 0
+        self._handshake_limits = HandshakeLimits(MOST_STRANGERS, MOST_STRANGERS_OF_ADDRESS, STRANGER_SECONDS)
+
+    async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Serve until cancelled."""
+        await trio.serve_listeners(
+            cast("Callable[[trio.SocketStream], Awaitable[object]]", self._contained), [*listeners]
+        )
+
+    async def _contained(self, stream: trio.SocketStream) -> None:
+        if self._open >= MOST_CONNECTIONS:
+            await trio.aclose_forcefully(stream)
+            return
+        self._open += 1
+        try:
+            with self._handshake_limits.admit(peer_host(stream)) as scope:
+                await self._serve(PatientStream(stream), partial(self._handshake_limits.know, scope))
+        except Exception as error:  # noqa: BLE001 - one connection's error is nobody else's
+            logger.info("a connection to the monitor was ended by %s", _name(error))
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, patient: PatientStream, known: Callable[[], None]) -> None:
+        stream: Any = patient
+        if self._tls is not None:
+            stream = trio.SSLStream(patient, self._tls, server_side=True, https_compatible=True)
+        way = DirectSocket(patient if self._tls is None else None, known)
+        way.server = TCPServer(self._app, self._config, self._context, ConnectionState({WAY: way}), stream)
+        await way.server
+
+
+def _name(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,151 @@
+"""The nodes and servers of the monitor's picture: facts go in, rows and their sums are read.
+
+What runs there is with `_model`. What is gone is shown for a while and then forgotten, the oldest first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._rows import Load, NodeRow, ServerRow, percent, total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._rows import ComputationRow
+
+KEPT_GONE = 1_000
+"""Nodes, and servers, that are no more and still shown."""
+GONE = frozenset({"closed", "disconnected", "ignored"})
+"""The states of nodes and servers that are no more."""
+
+
+class TopologyRows:
+    """Nodes and servers.
+
+    Attributes:
+        version: Grows with every change, so that who has seen it need not look again.
+    """
+
+    def __init__(self) -> None:
+        self.version: int = 0
+        self.nodes: dict[str, NodeRow] = {}
+        self.servers: dict[str, ServerRow] = {}
+
+    def changed(self) -> None:
+        """Note that something is new."""
+        self.version += 1
+
+    # --- nodes and servers
+
+    def node(self, key: str, **facts: Any) -> NodeRow:
+        """Note a node, or something new of one: any field of `NodeRow`, and of its `Load`."""
+        node = self.nodes.get(key)
+        if node is None:
+            node = self.nodes[key] = NodeRow(key)
+        update(node, facts)
+        self.changed()
+        return node
+
+    def locate_node(self, addr: str, key: str) -> None:
+        """Note where a node is; one that was known by its address alone is known by `key` from now on."""
+        node = self.nodes.get(addr)
+        if node is None or addr == key or key in self.nodes:
+            return
+        del self.nodes[addr]
+        node.key = key
+        self.nodes[key] = node
+        for server in node.servers:
+            self.servers[server].node = key
+        self.changed()
+
+    def nodes_at(self, addr: str) -> list[NodeRow]:
+        """Give the nodes of an address: those that are there or, if there are none, those that were."""
+        found = [node for node in self.nodes.values() if node.addr == addr]
+        return [node for node in found if node.state not in GONE] or found
+
+    def node_left(self, key: str, state: str) -> None:
+        """Note that a node is `closed`, `ignored` or `disconnected`, and its servers with it."""
+        node = self.node(key, state=state)
+        for server in list(node.servers):
+            self.server_left(server, state)
+        for surplus in _surplus(self.nodes):
+            for server in self.nodes.pop(surplus).servers:
+                self.servers.pop(server, None)
+
+    def server(self, key: str, node: str, **facts: Any) -> ServerRow:
+        """Note a server, or something new of one: any field of `ServerRow`, and of its `Load`.
+
+        One that is gone, and has the same name at the same node, is forgotten: this is its successor.
+        """
+        server = self.servers.get(key)
+        if server is None:
+            server = self.servers[key] = ServerRow(key, node)
+            self.nodes.setdefault(node, NodeRow(node)).servers[key] = None
+        elif server.node != node:
+            self.nodes[server.node].servers.pop(key, None)
+            self.nodes.setdefault(node, NodeRow(node)).servers[key] = None
+            server.node = node
+        named = server.name
+        update(server, facts)
+        if server.name != named:
+            self._forget_before(server)
+        self.changed()
+        return server
+
+    def _forget_before(self, successor: ServerRow) -> None:
+        here = self.nodes[successor.node].servers
+        for key in list(here):
+            other = self.servers[key]
+            if other is not successor and other.name == successor.name and other.state in GONE:
+                del here[key], self.servers[key]
+
+    def server_left(self, key: str, state: str) -> None:
+        """Note that a server is `closed`, `ignored` or `disconnected`."""
+        server = self.servers.get(key)
+        if server is None or server.state in GONE:
+            return
+        server.state = state
+        server.load = Load()
+        self.changed()
+        for surplus in _surplus(self.servers):
+            gone = self.servers.pop(surplus)
+            self.nodes[gone.node].servers.pop(surplus, None)
+
+    # --- sums
+
+    def alive(self) -> list[NodeRow]:
+        """Give the nodes that are there."""
+        return [node for node in self.nodes.values() if node.state not in GONE]
+
+    def serving(self, node: NodeRow) -> int:
+        """Count the servers of a node that are there."""
+        return sum(self.servers[key].state not in GONE for key in node.servers)
+
+    def cpu(self) -> float | None:
+        """Give the part of all processors that is in use, in percent."""
+        known = [(node.load.cpu, node.cpus or 1) for node in self.alive() if node.load.cpu is not None]
+        weight = sum(cpus for _, cpus in known)
+        return sum(cpu * cpus for cpu, cpus in known) / weight if weight else None
+
+    def memory(self) -> float | None:
+        """Give the part of all memory that is in use, in percent."""
+        loads = [node.load for node in self.alive()]
+        return percent(total(loads, "memory"), total(loads, "memory_total"))
+
+
+def _surplus(rows: Mapping[str, NodeRow | ServerRow]) -> list[str]:
+    """Give the keys of those that are gone and too many to be shown, the oldest."""
+    if len(rows) <= KEPT_GONE:
+        return []
+    gone = [row.key for row in rows.values() if row.state in GONE]
+    return gone[: max(0, len(gone) - KEPT_GONE)]
+
+
+def update(row: NodeRow | ServerRow | ComputationRow, facts: Mapping[str, Any]) -> None:
+    """Set fields of a row, or of its load."""
+    for name, value in facts.items():
+        if name in Load.__slots__ and isinstance(row, NodeRow | ServerRow):
+            setattr(row.load, name, value)
+        else:
+            setattr(row, name, value)

@@ -1,0 +1,249 @@
+"""What each view shows at a moment: sorted, filtered, and one page of it.
+
+Pure functions of the model and a query. What of it is new to a browser is with `_watched_view`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from . import _columns as columns
+from ._rows import rounded
+from ._topology_rows import GONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ._columns import Columns
+    from ._model import Model
+    from ._query import Query
+    from ._rows import CoroutineRow
+
+
+_OWN_ORDER = {"cluster": "addr", "node": "location"}
+"""What tables are sorted by when nobody says; the others are the newest first."""
+MOST_SPANS = 4_000
+"""Coroutines that one timeline draws."""
+
+
+@attrs.frozen
+class Page:
+    """One page of a view."""
+
+    head: dict[str, object]
+    """What stands above the table."""
+    rows: list[dict[str, object]]
+    """Each with an `id`."""
+    total: int
+    """Rows that pass the filters, on all pages."""
+
+
+@attrs.frozen
+class _Table:
+    """What a table shows of a row, and where it looks for a text."""
+
+    columns: Columns
+    show: Callable[[Any, Model], dict[str, object]]
+    searched: tuple[str, ...]
+
+
+_NODES = _Table(columns.NODE, columns.node_row, ("addr", "name", "platform"))
+_SERVERS = _Table(columns.SERVER, columns.server_row, ("location", "name"))
+# The arguments are not searched: their `str()` may be slow, and is made only for what is shown.
+_COROUTINES = _Table(columns.COROUTINE, columns.coroutine_row, ("name", "server", "error"))
+_COMPUTATIONS = _Table(columns.COMPUTATION, columns.computation_row, ("name", "owner"))
+_LINES = _Table(columns.LINE, columns.line_row, ("text",))
+
+
+def render(model: Model, query: Query, now: float) -> Page:
+    """Give the page of a view as things stand."""
+    return _VIEWS[query.view](model, query, now)
+
+
+def summary(model: Model) -> dict[str, object]:
+    """Give the sums over the cluster."""
+    alive = model.alive()
+    counts = model.totals.counts
+    return {
+        "nodes": len(alive),
+        "servers": sum(model.serving(node) for node in alive),
+        "submitted": counts.submitted,
+        "done": counts.done,
+        "failed": counts.failed,
+        "running": counts.running,
+        "rate": rounded(model.totals.rate),
+        "cpu": rounded(model.cpu()),
+        "memory": rounded(model.memory()),
+    }
+
+
+# --- the views
+
+
+def _cluster(model: Model, query: Query, _now: float) -> Page:
+    totals = model.totals
+    graphs = {
+        "times": list(totals.times),
+        "rate": list(totals.rate_history),
+        "running": list(totals.running_history),
+        "cpu": list(totals.cpu_history),
+        "memory": list(totals.memory_history),
+    }
+    nodes = model.nodes.values()
+    return _table(model, query, {"graphs": graphs}, nodes, _NODES)
+
+
+def _node(model: Model, query: Query, _now: float) -> Page:
+    here = model.nodes_at(query.key)  # for people, an address will do where one node has it
+    node = model.nodes.get(query.key) or (here[0] if len(here) == 1 else None)
+    if node is None:
+        return Page({"missing": query.key, "summary": summary(model)}, [], 0)
+    head = {"node": columns.node_facts(node, model), "times": list(model.totals.times)}
+    servers = [model.servers[key] for key in node.servers]
+    return _table(model, query, head, servers, _SERVERS)
+
+
+def _server(model: Model, query: Query, _now: float) -> Page:
+    server = model.servers.get(query.key)
+    if server is None:
+        return Page({"missing": query.key, "summary": summary(model)}, [], 0)
+    head = {"server": columns.server_row(server, model), "times": list(model.totals.times)}
+    if query.state in {"", "running"}:
+        here: Iterable[CoroutineRow] = (model.running[key] for key in reversed(server.running))
+        return _coroutine_table(model, query, head, here, len(server.running))
+    ended = [one for one in reversed(model.ended) if one.server == query.key and _in_state(one, query.state)]
+    return _coroutine_table(model, query, head, ended, len(ended))
+
+
+def _coroutines(model: Model, query: Query, _now: float) -> Page:
+    if query.state in {"", "running"}:
+        return _coroutine_table(model, query, {}, reversed(model.running.values()), len(model.running))
+    ended = [one for one in reversed(model.ended) if _in_state(one, query.state)]
+    return _coroutine_table(model, query, {}, ended, len(ended))
+
+
+def _in_state(coroutine: CoroutineRow, state: str) -> bool:
+    return state in {"ended", coroutine.state}
+
+
+def _computations(model: Model, query: Query, _now: float) -> Page:
+    newest = [one for one in reversed(model.computations.values()) if query.state in {"", one.state}]
+    newest.sort(key=lambda one: ("running", "detached", "queued", "closed").index(one.state))
+    return _table(model, query, {}, newest, _COMPUTATIONS)
+
+
+def _output(model: Model, query: Query, _now: float) -> Page:
+    lines = [
+        line for line in reversed(model.lines) if query.state in {"", line.level} and query.server in {"", line.server}
+    ]
+    head: dict[str, object] = {
+        "levels": sorted({line.level for line in model.lines}),
+        "servers": sorted({line.server for line in model.lines}, key=columns.address_order),
+    }
+    return _table(model, query, head, lines, _LINES)
+
+
+def _timeline(model: Model, query: Query, now: float) -> Page:
+    end = query.end or now
+    # Some more than is asked for: what a browser pulls into sight is there already.
+    begin = end - 1.5 * query.span
+    spans = list(islice(_spans(model, query, begin, end if query.end else None), MOST_SPANS + 1))
+    servers = [server for server in model.servers.values() if server.state not in GONE]
+    lanes = {server.key for server in servers} | {span.server for span in spans}
+    head = {
+        "lanes": sorted(
+            (lane for lane in lanes if not query.server or lane == query.server), key=columns.address_order
+        ),
+        "cut": len(spans) > MOST_SPANS,
+        "summary": summary(model),
+    }
+    rows = [columns.span_row(span, model) for span in spans[:MOST_SPANS]]
+    return Page(head, rows, len(rows))
+
+
+def _spans(model: Model, query: Query, begin: float, end: float | None) -> Iterator[CoroutineRow]:
+    """Give the coroutines that were alive between two times, those that ended last first."""
+    for one in reversed(model.running.values()):
+        if (end is None or one.start <= end) and _passes(one, query):
+            yield one
+    for one in reversed(model.ended):
+        if one.end is not None and one.end < begin:
+            return
+        if (end is None or one.start <= end) and _passes(one, query):
+            yield one
+
+
+def _passes(one: CoroutineRow, query: Query) -> bool:
+    return query.server in {"", one.server} and query.text in one.name.casefold()
+
+
+_VIEWS: dict[str, Callable[[Model, Query, float], Page]] = {
+    "cluster": _cluster,
+    "node": _node,
+    "server": _server,
+    "coroutines": _coroutines,
+    "computations": _computations,
+    "timeline": _timeline,
+    "output": _output,
+}
+
+# --- tables
+
+
+def _table(
+    model: Model,
+    query: Query,
+    head: Mapping[str, object],
+    rows: Iterable[Any],
+    table: _Table,
+) -> Page:
+    if query.text:
+        getters = [table.columns[name] for name in table.searched]
+        rows = [row for row in rows if any(query.text in str(get(row, model)).casefold() for get in getters)]
+    else:
+        rows = list(rows)
+    total = len(rows)
+    sort = query.sort or _OWN_ORDER.get(query.view, "")
+    page = _page(query, _sorted_part(model, query, rows, table.columns[sort]) if sort else rows)
+    return Page({**head, "summary": summary(model)}, [table.show(row, model) for row in page], total)
+
+
+def _coroutine_table(
+    model: Model, query: Query, head: Mapping[str, object], newest_first: Iterable[CoroutineRow], total: int
+) -> Page:
+    """Give a page without looking at all coroutines where the order they came in is what is asked for."""
+    if query.sort in {"", "start"} and not query.text and (query.descending or not query.sort):
+        first = (query.page - 1) * query.size
+        page = islice(newest_first, first, first + query.size)
+        return Page({**head, "summary": summary(model)}, [columns.coroutine_row(one, model) for one in page], total)
+    return _table(model, query, head, newest_first, _COROUTINES)
+
+
+def _sorted_part(model: Model, query: Query, rows: list[Any], get: Callable[[Any, Model], object]) -> list[Any]:
+    """Sort as far as the page needs; what is unknown stands last either way."""
+    addresses = (query.sort or _OWN_ORDER.get(query.view)) in {"addr", "location", "server"}
+
+    def key(row: Any) -> Any:
+        value = get(row, model)
+        return columns.address_order(value) if addresses and isinstance(value, str) else value
+
+    known = [(key(row), number, row) for number, row in enumerate(rows)]
+    unknown = [row for value, _, row in known if value is None]
+    known = [one for one in known if one[0] is not None]
+    if query.descending:
+        known = [(value, -number, row) for value, number, row in known]
+    wanted = query.page * query.size
+    pick = heapq.nlargest if query.descending else heapq.nsmallest
+    # A heap of a few is quicker than sorting all; of many it is not.
+    few = wanted * 8 < len(known)
+    ordered = pick(wanted, known) if few else sorted(known, reverse=query.descending)
+    return [row for _, _, row in ordered] + unknown
+
+
+def _page(query: Query, rows: list[Any]) -> list[Any]:
+    first = (query.page - 1) * query.size
+    return rows[first : first + query.size]

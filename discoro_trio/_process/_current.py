@@ -1,0 +1,46 @@
+"""Which process, in the package's sense, the calling task belongs to, and which coroutine it is."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .execution._local_coro import current
+
+if TYPE_CHECKING:
+    from ._coro import Coro
+    from ._process import Process
+
+process_var: ContextVar[Process | None] = ContextVar("discoro process", default=None)
+
+
+def current_process() -> Process:
+    """Give the process that the calling task belongs to.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+    """
+    process = process_var.get()
+    if process is None:
+        locals_ = current.get()
+        if locals_:  # begun by a frame of another process, in a task that inherits nothing
+            return locals_[-1].process
+        message = (
+            "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
+            "open_cluster() or open_scheduler()"
+        )
+        raise RuntimeError(message)
+    return process
+
+
+def current_coro() -> Coro[Any]:
+    """Give the handle of the coroutine that the calling task is.
+
+    Raises:
+        RuntimeError: The task is none.
+    """
+    locals_ = current.get()
+    if not locals_:
+        message = "the calling task is no coroutine of discoro; 'async with discoro.open_coro() as coro:' makes it one"
+        raise RuntimeError(message)
+    return locals_[-1].handle

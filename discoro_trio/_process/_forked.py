@@ -1,0 +1,126 @@
+"""Processes that a job forks from its server: they use none of the server's connections, and end with the job's call.
+
+A fork copies the server's sockets and its event loop. The copy must not read what is meant for the server, and must not
+run the server's other coroutines. So every descriptor that the server itself uses is replaced in the copy, and the copy
+ends when the function that forked it returns, raises or awaits. What a job opened stays open, as after any fork.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._link import Endpoint
+
+_T = TypeVar("_T")
+
+_STANDARD_FDS = 3
+
+
+class _State:
+    """Whether this process is a copy of a server."""
+
+    forked = False
+
+
+state = _State()
+
+
+def guard_forks(endpoint: Endpoint) -> None:
+    """Make every process that is forked from this one leave the server's connections alone.
+
+    Call it in a server before any job runs there: what is open now belongs to the server.
+    """
+    own = _open_descriptors()
+    os.register_at_fork(after_in_child=lambda: _leave_server(own, endpoint))
+
+
+def _open_descriptors() -> dict[int, tuple[int, int]]:
+    """Give the descriptors of this process that are not the standard ones, each with what it refers to."""
+    try:
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - names, not paths
+    except OSError:
+        return {}
+    found = ((fd, _subject(fd)) for fd in map(int, names) if fd >= _STANDARD_FDS)
+    return {fd: subject for fd, subject in found if subject is not None}
+
+
+def _subject(fd: int) -> tuple[int, int] | None:
+    """Give the device and inode that a descriptor refers to; None if it is closed."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _leave_server(own: dict[int, tuple[int, int]], endpoint: Endpoint) -> None:
+    state.forked = True
+    with suppress(ValueError):  # another thread than the first has forked
+        signal.set_wakeup_fd(-1)
+    # Replaced, not closed: the numbers must not become those of files that the job opens.
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    # A number that the server has given up may be a file of the job by now.
+    same = {fd for fd, subject in own.items() if _subject(fd) == subject}
+    for fd in same | {link.fileno() for link in endpoint.links.values()} - {-1}:
+        os.dup2(nothing, fd, inheritable=False)
+    os.close(nothing)
+    if trio.lowlevel.in_trio_task():
+        trio.lowlevel.add_instrument(_EndAtAwait())
+
+
+class _EndAtAwait(trio.abc.Instrument):
+    """Ends a copy whose coroutine awaits something: the event loop is the server's."""
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """End the process."""
+        print(f"a process that {task.name} forked has awaited something; it ends", file=sys.stderr)  # noqa: T201
+        _exit(1)
+
+
+def end_copy(error: BaseException | None) -> NoReturn:
+    """End this copy of a server, as a program ends whose main function has returned or raised.
+
+    Args:
+        error: What the job's function raised; None if it returned.
+    """
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if status and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    elif error is not None:
+        traceback.print_exception(error)
+        status = 1
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the job may have closed or replaced it
+                stream.flush()
+    finally:
+        os._exit(status & 0xFF)
+
+
+def call_in_thread(function: Callable[[], _T]) -> _T:
+    """Call a job's plain function in a worker thread; does not return in a copy that the function forked."""
+    try:
+        result = function()
+    except BaseException as error:
+        if state.forked:
+            end_copy(error)
+        raise
+    if state.forked:
+        end_copy(None)
+    return result

@@ -1,0 +1,107 @@
+"""Opens this process's place on the network, for the blocks that need one.
+
+What options there are is here; what they mean is with the endpoint.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from .._link import UDP_PORT, EndpointOptions, current, open_with
+from ._current import process_var
+from ._process import Process
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator
+
+    from .._link import Endpoint, Ports
+
+
+@asynccontextmanager
+async def open_process(options: EndpointOptions, *, private: bool) -> AsyncIterator[Process]:
+    """Open an endpoint for the block and give its process.
+
+    Args:
+        options: Its options.
+        private: Whether it belongs to a cluster that lives in this program alone, and needs no secret of others.
+    """
+    async with open_with(options, private=private) as endpoint:
+        process = Process(endpoint)
+        token = current.set(endpoint)
+        try:
+            with process.entered():
+                yield process
+        finally:
+            current.reset(token)
+
+
+@asynccontextmanager
+async def open_endpoint(
+    *,
+    ip_addr: str = "127.0.0.1",
+    ext_ip_addr: str | None = None,
+    tcp_ports: Ports = None,
+    udp_port: int = UDP_PORT,
+    name: str | None = None,
+    secret: str | bytes | None = None,
+    secret_file: str | os.PathLike[str] | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    cafile: str | os.PathLike[str] | None = None,
+) -> AsyncIterator[Endpoint]:
+    """Open this process's place on the network: its listener and its links.
+
+    Args:
+        ip_addr: The address or host name of this machine to listen at; "" for all its addresses.
+        ext_ip_addr: The address that peers are told, where this machine is behind NAT.
+        tcp_ports: The ports to listen at, such as "51351-51360,52000": the first that is free; None for any.
+        udp_port: The port of discovery, the same for the whole cluster.
+        name: A name for people; by default that of the host.
+        secret: The cluster's secret: 64 hexadecimal digits, 32 bytes, or a passphrase.
+        secret_file: A file that holds it. Without both it is that of the environment variable DISCORO_SECRET, or the
+            one in the user's config folder, which is made at first use.
+        certfile: The certificate for TLS, in PEM form; by default one that is made in memory.
+        keyfile: Its key, unless `certfile` holds that too.
+        cafile: The authorities that must have signed the certificates of peers; by default the handshake alone binds
+            them to the secret.
+
+    Yields:
+        The endpoint, with its `location`.
+
+    Raises:
+        ValueError: One of the options cannot work; the text names it.
+
+    Leaving the block says goodbye on every link.
+    """
+    options = EndpointOptions(
+        ip_addr=ip_addr,
+        ext_ip_addr=ext_ip_addr,
+        tcp_ports=tcp_ports,
+        udp_port=udp_port,
+        name=name,
+        secret=secret,
+        secret_file=secret_file,
+        certfile=certfile,
+        keyfile=keyfile,
+        cafile=cafile,
+    )
+    async with open_process(options, private=False) as process:
+        yield process.endpoint
+
+
+@asynccontextmanager
+async def ensure_endpoint(options: EndpointOptions | None = None, *, private: bool = True) -> AsyncIterator[Process]:
+    """Give the process of the enclosing endpoint, or open one for the block.
+
+    Args:
+        options: The options of one that is opened.
+        private: Whether that belongs to a cluster that lives in this program alone, and needs no secret of others.
+    """
+    process = process_var.get()
+    if process is not None:
+        yield process
+        return
+    async with open_process(options or EndpointOptions(), private=private) as process:
+        yield process

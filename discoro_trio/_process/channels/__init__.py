@@ -1,0 +1,1 @@
+"""Channels: publish and subscribe across processes."""

@@ -1,0 +1,264 @@
+"""Channels: what is published to one goes to all who subscribe, here and elsewhere.
+
+This module owns what users hold: the handle, and opening and finding channels. Passing messages on is with `_open_channels`,
+receiving them with `_subscription`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from ..._compat import _old_programs as migration
+from ..._link import answered
+from ..._scopes import open_background
+from .._coro import Coro
+from .._current import current_process
+from ..messaging._forwarded import ForwardedMessage
+from ..naming._addresses import Address
+from ..naming._name_registry import Entry
+from ._open_channels import (
+    CHANNEL,
+    AwaitDelivery,
+    AwaitSubscribers,
+    DeliveredTo,
+    OpenChannel,
+    Published,
+    Subscribe,
+    Unsubscribe,
+    mark,
+)
+from ._subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..._link import Link
+    from ..._values import Location
+    from .._process import Process
+
+
+@final
+@migration.made_by("async with open_channel(name), or await locate_channel(name)", Coro)
+@migration.answers_for(migration.CHANNEL)
+class Channel:
+    """A channel, here or elsewhere: picklable, the same wherever it is sent."""
+
+    __slots__ = ("_inbox",)
+
+    def __init__(self, inbox: Coro[Any]) -> None:
+        self._inbox = inbox
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._inbox.name
+
+    @property
+    def location(self) -> Location:
+        """Where the process listens that has opened it."""
+        return self._inbox.location
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are the same channel."""
+        return isinstance(other, Channel) and self._inbox == other._inbox
+
+    def __hash__(self) -> int:
+        """Hash the identity."""
+        return hash(self._inbox)
+
+    def __repr__(self) -> str:
+        """Give its name and where it is."""
+        return f"<Channel {self.name} at {self.location}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what names it."""
+        return Channel, (self._inbox,)
+
+    async def send(self, message: object) -> None:
+        """Publish a message, in order; subscribers may not have it when this returns.
+
+        Waits while the channel is full, which it is when a subscriber's window is: nothing is dropped. A cancelled
+        send was not sent.
+
+        Args:
+            message: Anything that can be pickled; within a process it goes by reference.
+
+        Raises:
+            NotPicklable: The message cannot be sent to another process.
+            MailboxClosed: The channel is known to have ended.
+            PeerDisconnected: The connection to it is lost, or was since the last send.
+        """
+        process = current_process()
+        if self._inbox.home != process.id:
+            await self._inbox.send(message)
+            return
+        hub = process.open_channels.find(self._inbox.serial)
+        published = Published(message, hub.pack(message), None)
+        await process.turns.take()
+        await hub.mailbox.put(published)
+
+    @migration.without_timeout
+    async def deliver(self, message: object, *, n: int = 0) -> int:
+        """Publish a message and wait until it is in the mailboxes of all who subscribe then.
+
+        Args:
+            message: Anything that can be pickled.
+            n: Wait before that until there are so many subscribers.
+
+        Returns:
+            The number of subscribers that have it.
+
+        Raises:
+            NotPicklable, MailboxClosed, PeerDisconnected: As for `send`.
+
+        When cancelled, all, some or none may have it.
+        """
+        process = current_process()
+        token = secrets.token_bytes(16)
+        if self._inbox.home != process.id:
+            return await self._deliver_there(process, ForwardedMessage.of(message), n, token)
+        hub = process.open_channels.find(self._inbox.serial)
+        published = Published(message, hub.pack(message), token)
+        await trio.lowlevel.checkpoint()
+        await hub.until_subscribed(n)
+        await hub.mailbox.put(published)
+        return await hub.delivered(token)
+
+    async def _deliver_there(self, process: Process, packed: ForwardedMessage, n: int, token: bytes) -> int:
+        await trio.lowlevel.checkpoint()
+        inbox = self._inbox
+        if n > 0:
+            link = await process.link_to(inbox)
+            await link.request(AwaitSubscribers(inbox.serial, n), timeout=None)
+        route = process.mail.route(inbox)
+        link = await process.mail.send_packed(inbox, route, mark(packed, token))
+        reply = await link.request(AwaitDelivery(inbox.serial, token), timeout=None)
+        reply = answered(reply, DeliveredTo)
+        return reply.subscribers
+
+    @asynccontextmanager
+    async def subscribe(self, *, mailbox_size: int = 1024) -> AsyncIterator[trio.abc.ReceiveChannel[Any]]:
+        """Receive what is published while the block lasts.
+
+        Args:
+            mailbox_size: The messages that the channel may send ahead of what is received; then it waits.
+
+        Yields:
+            A receive channel, which ends when the channel does. If the connection to it is lost, it raises
+            PeerDisconnected after the last message that has arrived.
+
+        Raises:
+            MailboxClosed: The channel has ended.
+            PeerDisconnected: It cannot be reached.
+
+        Cancelling it, or leaving the block, ends the subscription; messages that were not received yet are gone.
+        """
+        process = current_process()
+        with process.opened_mailbox(self.name, mailbox_size) as local:
+            subscription = Subscription(local)
+            async with self._subscribed(process, local.handle, ends=True) as link:
+                with process.open_channels.watched(link, subscription):
+                    yield subscription
+
+    @migration.without_timeout
+    @asynccontextmanager
+    async def subscribe_coro(self, coro: Coro[Any]) -> AsyncIterator[None]:
+        """Let a coroutine, here or elsewhere, receive what is published in its own mailbox while the block lasts.
+
+        Args:
+            coro: The coroutine.
+
+        Raises:
+            MailboxClosed: The channel has ended.
+            PeerDisconnected: It cannot be reached.
+
+        Cancelling it, or leaving the block, ends the subscription.
+        """
+        async with self._subscribed(current_process(), coro, ends=False):
+            yield
+
+    @asynccontextmanager
+    async def _subscribed(self, process: Process, coro: Coro[Any], *, ends: bool) -> AsyncIterator[Link | None]:
+        inbox = self._inbox
+        await trio.lowlevel.checkpoint()
+        if inbox.home == process.id:
+            hub = process.open_channels.find(inbox.serial)
+            hub.subscribe(coro, ends=ends)
+            try:
+                yield None
+            finally:
+                hub.unsubscribe(coro)
+            return
+        link = await process.link_to(inbox)
+        address = Address.of(coro)
+        try:
+            await link.request(Subscribe(inbox.serial, address, ends))
+            yield link
+        finally:
+            link.notify(Unsubscribe(inbox.serial, address))
+
+
+@asynccontextmanager
+async def open_channel(
+    name: str, *, transform: Callable[[Any], Any] | None = None, public: bool = False
+) -> AsyncIterator[Channel]:
+    """Open a channel in this process, which others find by its name.
+
+    Args:
+        name: The name, for `locate_channel`.
+        transform: A plain function that is called here with each message; what it returns is what subscribers get,
+            None is dropped. What it raises ends the channel and is raised by the block.
+        public: Whether every program on the network finds it, and not just this computation.
+
+    Yields:
+        The channel.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+        NameTaken: Another channel has that name.
+
+    When the block is left, what was published before still goes to all subscribers, then their subscriptions end.
+    When it is left by an exception, or cancelled, the channel ends at once.
+    """
+    process = current_process()
+    with process.opened_mailbox(name, 1024) as local:
+        hub = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
+        registration = process.names.register(Entry((CHANNEL, name), Address.of(local.handle), public))
+        try:
+            async with open_background() as nursery:
+                nursery.start_soon(hub.run, name=f"channel {name}")
+                await registration
+                yield Channel(local.handle)
+                registration.free()
+                hub.finish()
+                await hub.finished.wait()
+        finally:
+            registration.free()
+            del process.open_channels.open[local.serial]
+            hub.close()
+
+
+@migration.without_timeout
+async def locate_channel(name: str, *, location: Location | None = None) -> Channel:
+    """Wait until a channel of that name is open, and give it.
+
+    Args:
+        name: The name, as given to `open_channel`.
+        location: The program to ask: a scheduler, a node, or the one that opened it; by default the computation and
+            the cluster that the calling task belongs to.
+
+    Returns:
+        The channel.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+        PeerDisconnected: Where the name is kept cannot be reached.
+
+    Cancelling it gives the question up.
+    """
+    address = await current_process().names.locate((CHANNEL, name), location)
+    return Channel(address.coro())

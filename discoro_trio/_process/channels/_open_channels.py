@@ -1,0 +1,393 @@
+"""The channels that are open in this process: who subscribes to each, and the task that passes messages on.
+
+A channel is a coroutine whose mailbox takes what is published, so the windows of publishers are those of that
+mailbox; each subscriber has a window of its own. Nothing is dropped: when a subscriber's window is full, the channel
+waits for it, then its mailbox fills, then its publishers wait. What users hold is `Channel`.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected
+from ..._link import ANY, Done
+from ..._records import Record
+from ..._wire import Control
+from ..execution._local_coro import current
+from ..messaging._forwarded import ForwardedMessage
+from ..naming._addresses import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..._link import Link
+    from .._coro import Coro
+    from .._process import Process
+    from ..execution._local_coro import LocalCoro
+    from ..messaging._mailbox import Mailbox
+    from ..messaging._message_sender import MessageSender
+    from ._subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "channel"
+"""The kind of name that channels have."""
+
+MARK = struct.Struct("!8s16s")
+"""The last buffer of a message whose publisher waits until it is delivered; pickles have no buffers so small."""
+
+_MARKED = b"\0deliver"
+
+
+def mark(packed: ForwardedMessage, token: bytes) -> ForwardedMessage:
+    """Ask the channel to say when a message is delivered (`OpenChannel.delivered`)."""
+    return ForwardedMessage(packed.body, [*packed.buffers, MARK.pack(_MARKED, token)])
+
+
+class Subscribe(Control, frozen=True):
+    """Send what is published to a coroutine, too; answered by `Done`."""
+
+    channel: int
+    subscriber: Address
+    ends: bool
+    """Whether it is told when the channel ends."""
+
+
+class Unsubscribe(Control, frozen=True):
+    """Send it no more."""
+
+    channel: int
+    subscriber: Address
+
+
+class AwaitSubscribers(Control, frozen=True):
+    """Answered by `Done` when a channel has so many subscribers."""
+
+    channel: int
+    count: int
+
+
+class AwaitDelivery(Control, frozen=True):
+    """Answered by `DeliveredTo` when a marked message is in the mailboxes of all subscribers."""
+
+    channel: int
+    token: bytes
+
+
+class DeliveredTo(Control, frozen=True):
+    """So many subscribers have it."""
+
+    subscribers: int
+
+
+class ChannelEnd:
+    """The last message of a channel to each subscription."""
+
+
+class Published(Record, frozen=True, eq=False):
+    """A message of the channel's own process."""
+
+    message: Any
+    """The message, which goes by reference to subscribers of this process."""
+    packed: ForwardedMessage | None
+    """The same for all others, if there were any when it was published."""
+    token: bytes | None
+    """What `OpenChannel.delivered` is asked with, if anybody wants to know."""
+
+
+class _Subscriber:
+    """One who gets what is published."""
+
+    __slots__ = ("coro", "count", "ends", "route", "scope")
+
+    def __init__(self, coro: Coro[Any], route: MessageSender | None, *, ends: bool) -> None:
+        self.coro = coro
+        self.route = route
+        self.ends = ends
+        self.count = 1
+        self.scope: trio.CancelScope | None = None  # of the wait for its window
+
+    def leave(self) -> None:
+        """Wait for its window no more."""
+        if self.scope is not None:
+            self.scope.cancel()
+
+
+class OpenChannel:
+    """One open channel."""
+
+    def __init__(self, process: Process, local: LocalCoro, transform: Callable[[Any], Any] | None) -> None:
+        self.serial: int = local.serial
+        self.mailbox: Mailbox = local.box()
+        self.mailbox.opener = ForwardedMessage
+        self._process = process
+        self._local = local
+        self._transform = transform
+        self._subscribers: dict[Coro[Any], _Subscriber] = {}
+        self._changed = trio.lowlevel.ParkingLot()
+        self.finished: trio.Event = trio.Event()
+        self._done: dict[bytes, int] = {}
+        self._asked: dict[bytes, trio.Event] = {}
+
+    # --- subscribers
+
+    def subscribe(self, coro: Coro[Any], *, ends: bool) -> None:
+        """Send to a coroutine from now on; `ends`: tell it when the channel ends."""
+        known = self._subscribers.get(coro)
+        if known is not None:
+            known.count += 1
+            return
+        token = current.set((self._local,))
+        try:
+            route = None if coro.home == self._process.id else self._process.mail.met(coro)
+        finally:
+            current.reset(token)
+        self._subscribers[coro] = _Subscriber(coro, route, ends=ends)
+        self._changed.unpark_all()
+
+    def unsubscribe(self, coro: Coro[Any]) -> None:
+        """Send to it no more."""
+        known = self._subscribers.get(coro)
+        if known is not None:
+            known.count -= 1
+            if not known.count:
+                del self._subscribers[coro]
+                known.leave()
+
+    def lost(self, home: bytes) -> None:
+        """Drop the subscribers of a process that cannot be reached."""
+        for coro in [coro for coro in self._subscribers if coro.home == home]:
+            self._subscribers.pop(coro).leave()
+
+    async def until_subscribed(self, count: int) -> None:
+        """Wait until there are so many subscribers."""
+        while len(self._subscribers) < count:
+            await self._changed.park()
+
+    # --- publishing
+
+    def pack(self, message: object) -> ForwardedMessage | None:
+        """Pack a message of this process, if subscribers of others will get it as it is."""
+        far = self._transform is None and any(one.route is not None for one in self._subscribers.values())
+        return ForwardedMessage.of(message) if far else None
+
+    async def delivered(self, token: bytes) -> int:
+        """Wait until a marked message is delivered; give the number of subscribers that have it."""
+        if token not in self._done:
+            event = self._asked[token] = trio.Event()
+            try:
+                await event.wait()
+            finally:
+                del self._asked[token]
+        if token not in self._done:
+            raise _ended()
+        return self._done.pop(token)
+
+    async def run(self) -> None:
+        """Pass on what is published, up to `finish`; tell those who subscribed that it was the last."""
+        current.set((self._local,))
+        while True:
+            if self.mailbox:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self.mailbox.wait()
+            item = self.mailbox.get_nowait()
+            if isinstance(item, ChannelEnd):
+                break
+            await self._pass_on(item)
+        await self._to_all(
+            [one for one in self._subscribers.values() if one.ends], Published(item, ForwardedMessage.of(item), None)
+        )
+        self.finished.set()
+
+    def finish(self) -> None:
+        """Let `run` end when what was published before is passed on."""
+        self.mailbox.put_last(ChannelEnd())
+
+    def close(self) -> None:
+        """Let those who wait for a delivery know that there will be none."""
+        for event in self._asked.values():
+            event.set()
+
+    async def _pass_on(self, item: object) -> None:
+        published = self._opened(item)
+        if published is None:
+            return
+        reached = 0
+        late = [
+            one
+            for one in list(self._subscribers.values())
+            if published.token is not None or not self._try(one, published)
+        ]
+        if late:
+            reached = await self._to_all(late, published)
+        if published.token is not None:
+            self._done[published.token] = reached
+            event = self._asked.get(published.token)
+            if event is not None:
+                event.set()
+
+    def _opened(self, item: object) -> Published | None:
+        """Transform what was published; None if nothing is left of it."""
+        token = None
+        if isinstance(item, Published):
+            message, packed, token = item.message, item.packed, item.token
+        else:
+            assert isinstance(item, ForwardedMessage)  # noqa: S101 - the two kinds of items in this mailbox
+            packed = item
+            if item.buffers and len(item.buffers[-1]) == MARK.size:
+                token = MARK.unpack(item.buffers[-1])[1]
+                packed = ForwardedMessage(item.body, item.buffers[:-1])
+            message = packed
+        if self._transform is not None:
+            try:
+                message = message.open() if isinstance(message, ForwardedMessage) else message
+            except Exception:
+                logger.exception("a message to the channel %s could not be opened", self._local.name)
+                message = None
+            message = None if message is None else self._transform(message)
+            if message is None:
+                return Published(None, None, token) if token is not None else None
+            packed = None
+        return Published(message, packed, token)
+
+    def _try(self, one: _Subscriber, published: Published) -> bool:
+        """Send to one subscriber, or tell that it takes waiting."""
+        try:
+            if one.route is not None:
+                packed = published.packed
+                return packed is not None and self._process.mail.try_packed(one.coro, one.route, packed)
+            self._process.mailbox_of(one.coro).put_nowait(published.message)
+        except trio.WouldBlock:
+            return False
+        except (MailboxClosed, PeerDisconnected):
+            self._gone(one)
+        return True
+
+    async def _to_all(self, late: list[_Subscriber], published: Published) -> int:
+        if self._transform is not None and published.message is None:
+            return 0  # nothing was left of it
+        if published.packed is None and any(one.route is not None for one in late):
+            published = msgspec.structs.replace(published, packed=ForwardedMessage.of(published.message))
+        reached = 0
+        deliver = published.token is not None
+        async with trio.open_nursery() as nursery:
+
+            async def send(one: _Subscriber) -> None:
+                nonlocal reached
+                if await self._to_one(one, published, deliver=deliver):
+                    reached += 1
+
+            for one in late:
+                nursery.start_soon(send, one)
+        return reached
+
+    async def _to_one(self, one: _Subscriber, published: Published, *, deliver: bool) -> bool:
+        reached = False
+        with trio.CancelScope() as one.scope:
+            try:
+                await self._send(one, published, deliver=deliver)
+            except DiscoroError:
+                self._gone(one)
+            else:
+                reached = True
+        one.scope = None
+        return reached
+
+    async def _send(self, one: _Subscriber, published: Published, *, deliver: bool) -> None:
+        mail, packed = self._process.mail, published.packed
+        if one.route is None:
+            await self._process.mailbox_of(one.coro).put(published.message)
+            return
+        assert packed is not None  # noqa: S101 - packed before, if there is anybody elsewhere
+        if deliver:
+            await mail.deliver_packed(one.coro, one.route, packed)
+        else:
+            await mail.send_packed(one.coro, one.route, packed)
+
+    def _gone(self, one: _Subscriber) -> None:
+        if self._subscribers.get(one.coro) is one:
+            del self._subscribers[one.coro]
+
+
+def _ended() -> MailboxClosed:
+    return MailboxClosed("the channel has ended; it takes no more messages and subscribers")
+
+
+class OpenChannels:
+    """The channels that are open in this process, by number."""
+
+    def __init__(self, process: Process) -> None:
+        self.open: dict[int, OpenChannel] = {}
+        self._watching: dict[Link, set[Subscription]] = {}
+        self._process = process
+        services = process.endpoint.services
+        services.on_request(Subscribe, self._asked_to_subscribe, trust=ANY)
+        services.on_notice(Unsubscribe, self._told_to_unsubscribe, trust=ANY)
+        services.on_request(AwaitSubscribers, self._asked_for_subscribers, trust=ANY)
+        services.on_request(AwaitDelivery, self._asked_for_delivery, trust=ANY)
+        services.links_lost.append(self._lost)
+
+    def find(self, serial: int) -> OpenChannel:
+        """Give an open channel.
+
+        Raises:
+            MailboxClosed: It has ended.
+        """
+        hub = self.open.get(serial)
+        if hub is None:
+            raise _ended()
+        return hub
+
+    def _found(self, link: Link, serial: int) -> OpenChannel:
+        self._process.introductions.check_public(link, CHANNEL, serial)
+        return self.find(serial)
+
+    async def _asked_to_subscribe(self, link: Link, message: Subscribe) -> Done:
+        # Who gave the request up before this point, and then says Unsubscribe, is not subscribed afterwards.
+        await trio.lowlevel.checkpoint()
+        hub = self._found(link, message.channel)
+        if not link.lost:
+            hub.subscribe(message.subscriber.coro(), ends=message.ends)
+        return Done()
+
+    def _told_to_unsubscribe(self, _link: Link, message: Unsubscribe) -> None:
+        hub = self.open.get(message.channel)
+        if hub is not None:
+            hub.unsubscribe(message.subscriber.coro())
+
+    async def _asked_for_subscribers(self, link: Link, message: AwaitSubscribers) -> Done:
+        await self._found(link, message.channel).until_subscribed(message.count)
+        return Done()
+
+    async def _asked_for_delivery(self, link: Link, message: AwaitDelivery) -> DeliveredTo:
+        return DeliveredTo(await self._found(link, message.channel).delivered(message.token))
+
+    @contextmanager
+    def watched(self, link: Link | None, subscription: Subscription) -> Iterator[None]:
+        """Tell a subscription when the link to its channel is lost, while the block lasts."""
+        if link is None:
+            yield
+            return
+        watching = self._watching.setdefault(link, set())
+        watching.add(subscription)
+        if link.lost:
+            subscription.lost()
+        try:
+            yield
+        finally:
+            watching.discard(subscription)
+            if not watching:
+                self._watching.pop(link, None)
+
+    def _lost(self, link: Link) -> None:
+        for subscription in self._watching.pop(link, ()):
+            subscription.lost()
+        for hub in self.open.values():
+            hub.lost(link.peer.process_id)

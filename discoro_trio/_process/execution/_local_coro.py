@@ -1,0 +1,117 @@
+"""One coroutine that lives in this process, and which of them a task is.
+
+This module owns the record of a living coroutine: its scope, its mailbox, its reason if it was cancelled. Running it
+is with `_runner`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from ..._config import config
+from ..messaging._mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import trio
+
+    from ..._link import Link
+    from .._coro import Coro
+    from .._process import Process
+    from ._task_status import RemoteTaskStatus
+
+
+NOBODY = ~0
+"""The sender of messages of all tasks that are no coroutine."""
+
+
+class LocalCoro:
+    """A living coroutine of this process.
+
+    Attributes:
+        scope: By which it is cancelled; None before it begins.
+        cancelled: Whether its cancellation was asked for.
+        shown: Its handle, once there is one.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "endings",
+        "home",
+        "link",
+        "mailbox",
+        "name",
+        "process",
+        "reason",
+        "report",
+        "scope",
+        "serial",
+        "shown",
+        "since",
+        "source",
+        "status",
+    )
+
+    def __init__(
+        self, serial: int, name: str, link: Link | None, process: Process, scope: trio.CancelScope | None
+    ) -> None:
+        self.process: Process = process
+        self.home: bytes = process.id
+        self.serial: int = serial
+        self.source: int = ~serial  # as the sender of messages; those that it gets have its serial as target
+        self.name: str = name
+        self.link: Link | None = link
+        self.scope: trio.CancelScope | None = scope
+        self.cancelled: bool = False
+        self.mailbox: Mailbox | None = None
+        self.reason: str | None = None
+        self.report: tuple[float, float | None, str] | None = None
+        self.since: float = time()
+        self.status: RemoteTaskStatus | None = None
+        # What is called at its end.
+        self.endings: list[Callable[[], None]] | None = None
+        self.shown: Coro[Any] | None = None
+
+    @property
+    def handle(self) -> Coro[Any]:
+        """Its handle, made when first wanted."""
+        if self.shown is None:
+            self.shown = self.process.handle_of(self)
+        return self.shown
+
+    def box(self) -> Mailbox:
+        """Its mailbox, made when first wanted."""
+        if self.mailbox is None:
+            self.open_mailbox(config.mailbox_messages)
+        assert self.mailbox is not None  # noqa: S101 - it was just opened
+        return self.mailbox
+
+    def open_mailbox(self, limit: int) -> None:
+        """Open its mailbox with another window than the usual, in messages."""
+        self.mailbox = Mailbox(self.serial, limit, config.mailbox_bytes, self.process.turns)
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call when it has ended."""
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(call)
+
+    def ended(self) -> None:
+        """Make the calls of `at_end`."""
+        for call in self.endings or ():
+            call()
+
+    def cancel(self, reason: str | None) -> None:
+        """Ask for its cancellation; the first reason stands. Not once it has ended: its scope may be another's then."""
+        if not self.cancelled:
+            self.cancelled = True
+            self.reason = reason
+            if self.scope is not None:
+                self.scope.cancel()
+
+
+current: ContextVar[tuple[LocalCoro, ...]] = ContextVar("discoro coroutines", default=())
+"""The coroutines that the running task is, the innermost last; their mailboxes are its own."""

@@ -1,0 +1,124 @@
+"""How a coroutine ended: a value, an error, cancelled, or lost with its server.
+
+This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is with `_outcome_store`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..._errors import CoroCancelled
+from ..._shipping import loads
+from ..._shipping._errors_in_transit import unpack_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence  # noqa: TC004 - what is never encoded needs no types at run time
+
+    from ..._wire import Buffer  # noqa: TC004 - what is never encoded needs no types at run time
+
+
+class Ending(enum.IntEnum):
+    """The kinds of outcome; their numbers are the flags of an OUTCOME frame."""
+
+    VALUE = 0
+    ERROR = 1
+    CANCELLED = 2
+    LOST = 3
+
+
+class Outcome(msgspec.Struct, eq=False):
+    """The end of one coroutine; never changed once made."""
+
+    ending: Ending
+    """Which kind of end."""
+
+    def value(self) -> object:
+        """Give the value, or raise what the coroutine raised."""
+        raise NotImplementedError
+
+    def error(self) -> BaseException | None:
+        """Give what the coroutine raised, or None if it returned."""
+        try:
+            self.value()
+        except Exception as error:  # noqa: BLE001 - whatever it was is the answer
+            return error.with_traceback(None)
+        return None
+
+
+class Arrived(Outcome, eq=False, gc=False):
+    """A value from another process, opened only by who asks for it.
+
+    There is one for each job, so it is no work for the garbage collector: what it refers to refers to nothing else.
+    """
+
+    body: Buffer
+    """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
+    buffers: Sequence[Buffer]
+    """Its out-of-band buffers."""
+
+    def value(self) -> object:
+        """Give the value."""
+        return loads(self.body, self.buffers)
+
+
+class ArrivedError(Arrived, eq=False, gc=True):
+    """An error or a cancelling from another process, opened only by who asks for it."""
+
+    opened: BaseException | None = None
+    """The one object that all who ask get, so that a group can tell that it is the same error."""
+
+    def value(self) -> object:
+        """Raise what the coroutine raised."""
+        raise self.error()
+
+    def error(self) -> BaseException:
+        """Give what the coroutine raised."""
+        if self.opened is None:
+            if self.ending is Ending.CANCELLED:
+                self.opened = CoroCancelled(bytes(self.body).decode(errors="replace") or None)
+            else:
+                self.opened = unpack_error(self.body, self.buffers)
+        return self.opened
+
+
+def arrived(ending: Ending, body: Buffer, buffers: Sequence[Buffer]) -> Arrived:
+    """Make the outcome that another process told."""
+    return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers)
+
+
+class LocalOutcome(Outcome, eq=False):
+    """An outcome of this very process, by reference."""
+
+    result: object
+    """The value, if there is one."""
+    raised: BaseException | None
+    """The error, if there is one."""
+
+    def value(self) -> object:
+        """Give the value, or raise what the coroutine raised."""
+        if self.raised is not None:
+            raise self.raised
+        return self.result
+
+    @classmethod
+    def returned(cls, result: object) -> LocalOutcome:
+        """Make the outcome of a coroutine that returned."""
+        return cls(Ending.VALUE, result, None)
+
+    @classmethod
+    def failed(cls, error: BaseException) -> LocalOutcome:
+        """Make the outcome of a coroutine that raised."""
+        return cls(Ending.ERROR, None, error)
+
+    @classmethod
+    def cancelled(cls, reason: str | None) -> LocalOutcome:
+        """Make the outcome of a coroutine that was cancelled."""
+        return cls(Ending.CANCELLED, None, CoroCancelled(reason))
+
+    @classmethod
+    def lost(cls, error: BaseException) -> LocalOutcome:
+        """Make the outcome of a coroutine whose server is gone."""
+        return cls(Ending.LOST, None, error)

@@ -1,0 +1,245 @@
+"""How coroutines ended, for whoever asks: the process that started one keeps its outcome while it holds a handle.
+
+This module owns the questions of other processes (results, ends, cancelling, terminating, monitoring) and whom to
+ask. What an outcome is stands in `_outcome`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from weakref import WeakValueDictionary
+
+import msgspec
+import trio
+
+from ..._errors import DiscoroError, NotPicklable, UnknownCoro
+from ..._link import ANY, Done, answered
+from ..._shipping import dumps
+from ..._shipping._errors_in_transit import pack_error
+from ..._values import MonitorException
+from ..._wire import Control, Kind
+from ..naming._addresses import Address
+from ._outcome import Arrived, Ending, LocalOutcome, Outcome, arrived
+
+if TYPE_CHECKING:
+    from ..._link import Link
+    from .._coro import Coro
+    from .._process import Process
+    from ._submission import Submission
+
+
+class AskOutcome(Control, frozen=True):
+    """How did this coroutine end? The reply comes when it has."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    heard: bool
+
+
+class Told(Control, frozen=True):
+    """An outcome, or just the word that there is one."""
+
+    ending: Ending
+    body: bytes
+    buffers: list[bytes]
+
+
+class Terminate(Control, frozen=True):
+    """Cancel a coroutine, and end it by force after the grace period."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    grace_period: Annotated[float, msgspec.Meta(ge=0)] | None
+
+
+class Monitor(Control, frozen=True):
+    """Send the observer a `MonitorException` when the coroutine ends."""
+
+    home: bytes
+    serial: int
+    starter: bytes
+    observer: Address
+
+
+class OutcomeStore:
+    """The outcomes of what this process started, and the way to those that others keep."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._started: WeakValueDictionary[tuple[bytes, int], Submission] = WeakValueDictionary()
+        services = process.endpoint.services
+        services.on_request(AskOutcome, self._asked, trust=ANY)
+        services.on_request(Terminate, self._asked_to_terminate, trust=ANY)
+        services.on_request(Monitor, self._asked_to_monitor, trust=ANY)
+
+    def keep(self, started: Submission) -> None:
+        """Let others find a record while somebody here holds it."""
+        self._started[started.home, started.serial] = started
+
+    def found(self, home: bytes, serial: int) -> Submission | None:
+        """Give a record that somebody here holds."""
+        return self._started.get((home, serial))
+
+    def known(self, coro: Coro[Any]) -> Submission | None:
+        """Give this process's own record of a coroutine.
+
+        Raises:
+            UnknownCoro: It should have one and has none any more.
+        """
+        started = coro.started or self.found(coro.home, coro.serial)
+        if started is None and coro.starter == self._process.id:
+            message = f"nobody keeps the outcome of {coro} any more"
+            raise UnknownCoro(message)
+        return started
+
+    # --- asked by coroutines of this process
+
+    async def outcome(self, coro: Coro[Any], *, heard: bool) -> Outcome:
+        """Wait for the outcome of a coroutine."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is not None:
+            started.heard = started.heard or heard
+            await started.until_ended()
+            assert started.outcome is not None  # noqa: S101 - it has ended
+            return started.outcome
+        told = await self._ask(coro, AskOutcome(coro.home, coro.serial, coro.starter, heard))
+        told = answered(told, Told)
+        return arrived(told.ending, told.body, [memoryview(buffer) for buffer in told.buffers])
+
+    def cancel(self, coro: Coro[Any], reason: str | None) -> None:
+        """Ask for the cancellation of a coroutine; returns at once."""
+        process = self._process
+        if coro.home == process.id:
+            local = process.locals.get(coro.serial)
+            if local is not None:
+                local.cancel(reason)
+            return
+        started = coro.started or self.found(coro.home, coro.serial)
+        if started is not None and started.host is not None:
+            started.host.cancel(started, reason)
+        else:
+            process.endpoint.nursery.start_soon(self._send_cancel, coro, reason)
+
+    async def _send_cancel(self, coro: Coro[Any], reason: str | None) -> None:
+        try:
+            link = await self._process.link_to(coro)
+        except DiscoroError:
+            return  # its process is gone, and so is the coroutine
+        if not link.lost:
+            link.send(Kind.CANCEL, coro.serial, (reason or "").encode())
+
+    async def terminate(self, coro: Coro[Any], grace_period: float | None) -> None:
+        """Cancel a coroutine, wait for its end, and bring that about by force after the grace period."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is None:
+            await self._ask(coro, Terminate(coro.home, coro.serial, coro.starter, grace_period))
+            return
+        self.cancel(coro, "terminated")
+        if started.host is not None and started.host.owner is not None:
+            await started.host.owner.force(started, grace_period)
+        await started.until_ended()
+
+    async def monitor(self, coro: Coro[Any], observer: Coro[Any]) -> None:
+        """Let the observer get a `MonitorException` when the coroutine ends."""
+        await trio.lowlevel.checkpoint()
+        started = self.known(coro)
+        if started is None:
+            await self._ask(coro, Monitor(coro.home, coro.serial, coro.starter, Address.of(observer)))
+            return
+        started.heard = True
+        nursery = self._process.endpoint.nursery
+        started.then(lambda record: nursery.start_soon(self._tell, coro, observer, record))
+
+    async def _tell(self, coro: Coro[Any], observer: Coro[Any], started: Submission) -> None:
+        assert started.outcome is not None  # noqa: S101 - called at its end
+        message = ended_message(coro, started.outcome)
+        try:
+            await observer.send(message)
+        except NotPicklable as error:
+            await observer.send(MonitorException(coro, None, error))
+        except DiscoroError:
+            return  # the observer has ended
+
+    async def _ask(self, coro: Coro[Any], question: Control) -> Control:
+        """Ask the starter; where there is no link to it, the coroutine's own process passes the question on."""
+        link = self._process.endpoint.links.get(coro.starter)
+        if link is None or link.lost:
+            link = await self._process.link_to(coro)
+        return await link.request(question, timeout=None)
+
+    # --- asked by other processes
+
+    async def _pass_on(self, question: AskOutcome | Terminate | Monitor) -> Control | None:
+        if question.starter == self._process.id:
+            return None
+        link = self._process.endpoint.links.get(question.starter)
+        if question.home != self._process.id or link is None or link.lost:
+            message = "the process that started this coroutine is gone"
+            raise UnknownCoro(message)
+        return await link.request(question, timeout=None)
+
+    def _found(self, question: AskOutcome | Terminate | Monitor) -> Submission:
+        started = self.found(question.home, question.serial)
+        if started is None:
+            message = "nobody keeps the outcome of this coroutine any more"
+            raise UnknownCoro(message)
+        return started
+
+    async def _asked(self, link: Link, question: AskOutcome) -> Control:
+        self._process.introductions.check(link, question.home, question.serial, end=False)
+        told = await self._pass_on(question)
+        if told is not None:
+            return told
+        started = self._found(question)
+        started.heard = started.heard or question.heard
+        await started.until_ended()
+        assert started.outcome is not None  # noqa: S101 - it has ended
+        return tell(started.outcome, started.name) if question.heard else Told(Ending.VALUE, b"", [])
+
+    async def _asked_to_terminate(self, link: Link, question: Terminate) -> Control:
+        self._process.introductions.check(link, question.home, question.serial, end=True)
+        told = await self._pass_on(question)
+        if told is None:
+            started = self._found(question)
+            coro = self._process.handle_to(started, self._process.endpoint.location, b"")
+            await self.terminate(coro, question.grace_period)
+        return told or Done()
+
+    async def _asked_to_monitor(self, link: Link, question: Monitor) -> Control:
+        self._process.introductions.check(link, question.home, question.serial, end=False)
+        told = await self._pass_on(question)
+        if told is None:
+            started = self._found(question)
+            coro = self._process.handle_to(started, self._process.endpoint.location, b"")
+            await self.monitor(coro, question.observer.coro())
+        return told or Done()
+
+
+def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:
+    """Say how a coroutine ended, to those who monitor it."""
+    try:
+        value = outcome.value()
+    except Exception as error:  # noqa: BLE001 - whatever it was is the message
+        return MonitorException(coro, None, error.with_traceback(None))
+    return MonitorException(coro, value, None)
+
+
+def tell(outcome: Outcome, name: str) -> Told:
+    """Say how a coroutine ended, to another process."""
+    if isinstance(outcome, Arrived):
+        return Told(outcome.ending, bytes(outcome.body), [bytes(buffer) for buffer in outcome.buffers])
+    assert isinstance(outcome, LocalOutcome)  # noqa: S101 - there are two kinds
+    if outcome.raised is None:
+        try:
+            body, buffers = dumps(outcome.result)
+        except NotPicklable as error:
+            outcome = LocalOutcome.failed(error)
+        else:
+            return Told(Ending.VALUE, body, [bytes(buffer) for buffer in buffers])
+    assert outcome.raised is not None  # noqa: S101 - it is an error
+    body, buffers = pack_error(outcome.raised, where=name)
+    return Told(Ending.ERROR, body, [bytes(buffer) for buffer in buffers])

@@ -1,0 +1,299 @@
+"""The coroutines that run in this process: begun by frames of other processes or by nurseries of this one.
+
+This module owns their tasks from the start frame to the outcome frame. Messages to them are with `_mail`; what a
+starter keeps of them is with `_submissions`.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..._errors import CoroCancelled, NotPicklable, ProtocolError
+from ..._link import ANY, Trust
+from ..._shipping import dumps, loads
+from ..._shipping._errors_in_transit import pack_error
+from ..._wire import Control, Kind
+from .._forked import call_in_thread, end_copy
+from .._forked import state as process_state
+from ._definitions import NUMBER, Received
+from ._local_coro import LocalCoro, current
+from ._outcome import Ending, LocalOutcome
+from ._task_pool import TaskPool
+from ._task_status import RemoteTaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ..._link import Link
+    from ..._wire import Buffer, Frame
+    from .._process import Process
+    from ._callables import Described
+    from ._definitions import Definition
+
+REPLY = 1
+"""The flag of a START frame whose sender waits for STARTED, which says that the coroutine has begun."""
+
+STATUS = 2
+"""The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
+
+SIZE = struct.Struct("!Q")
+"""The body of a READY frame: the size of the outcome that can be fetched."""
+
+LANE_SHIFT = 40
+
+_VALUE = int(Ending.VALUE)
+_OUTCOME = int(Kind.OUTCOME)
+
+
+class Attach(Control, frozen=True):
+    """The sender wants to start coroutines here."""
+
+
+class Attached(Control, frozen=True):
+    """It may, with numbers of this lane."""
+
+    lane: int
+    """The upper 24 bits of the serial numbers that it gives to coroutines."""
+
+
+class _Guest:
+    """What this process keeps of one that starts coroutines here."""
+
+    __slots__ = ("functions", "lane", "ready", "running")
+
+    def __init__(self, lane: int) -> None:
+        self.lane = lane
+        self.functions = Received()
+        self.running: dict[int, LocalCoro] = {}
+        self.ready: dict[int, tuple[int, bytes, Sequence[Any]]] = {}
+
+
+class Runner:
+    """Runs coroutines in this process.
+
+    Attributes:
+        small: The largest outcome, in bytes, that is sent without being asked for.
+        open: Whether other processes may start coroutines here.
+        submitted: The number of coroutines that others have started here.
+        closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
+    """
+
+    def __init__(self, process: Process, *, small: int) -> None:
+        self.small = small
+        self.open = False
+        self.closing = False
+        self.submitted: int = 0
+        self.threads: trio.CapacityLimiter | None = None
+        self.nursery: trio.Nursery | None = None
+        self._process = process
+        self._guests: dict[Link, _Guest] = {}
+        self._lane = 0
+        self._task_pool = TaskPool(self._run_guest)
+        services = process.endpoint.services
+        services.on_frame(Kind.DEFINE, self._define)
+        services.on_frame(Kind.START, self._start)
+        services.on_frame(Kind.CANCEL, self._cancel)
+        services.on_frame(Kind.FETCH, self._fetch)
+        services.on_request(Attach, self._attach, trust=ANY)
+        services.links_lost.append(self._lost)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs here for others, or has ended and its outcome was not fetched yet."""
+        return any(guest.running or guest.ready for guest in self._guests.values())
+
+    def running(self) -> dict[int, LocalCoro]:
+        """Give what runs here for others, by serial number."""
+        return {serial: local for guest in self._guests.values() for serial, local in guest.running.items()}
+
+    # --- frames of a guest
+
+    async def _attach(self, link: Link, _message: Attach) -> Attached:
+        # Who came by a ticket may talk to what runs here, and start nothing.
+        by_ticket = link.trust is Trust.LEASE and link.realm != self._process.realm
+        if by_ticket or not self.open:
+            text = "no coroutines can be started in this process"
+            raise ProtocolError(text)
+        guest = self._guests.get(link)
+        if guest is None:
+            self._lane += 1
+            guest = self._guests[link] = _Guest(self._lane)
+        return Attached(guest.lane)
+
+    def _guest(self, link: Link, serial: int) -> _Guest:
+        guest = self._guests.get(link)
+        if guest is None or serial >> LANE_SHIFT != guest.lane:
+            text = f"{link.peer_name} named a coroutine that is not its own"
+            raise ProtocolError(text)
+        return guest
+
+    def _define(self, link: Link, frame: Frame) -> None:
+        guest = self._guests.get(link)
+        if guest is None:
+            text = f"{link.peer_name} defined a function before it was attached"
+            raise ProtocolError(text)
+        guest.functions.define(frame)
+
+    def _start(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        guest = self._guest(link, serial)
+        if self.closing:
+            return
+        self.submitted += 1
+        if serial in self._process.locals or self.nursery is None:
+            text = f"{link.peer_name} started coroutine {serial} twice"
+            raise ProtocolError(text)
+        definition = guest.functions.called(body)
+        self._process.locals[serial] = guest.running[serial] = local = LocalCoro(serial, "", link, self._process, None)
+        if flags & STATUS:
+            local.status = RemoteTaskStatus(link, serial)
+        self._task_pool.put(self.nursery, guest, local, definition, body, buffers, flags & REPLY)
+
+    def _cancel(self, link: Link, frame: Frame) -> None:
+        local = self._process.locals.get(frame.target)
+        if local is not None:
+            if self._process.introductions.allows(link, self._process.id, frame.target, end=True):
+                local.cancel(bytes(frame.body).decode(errors="replace") or None)
+            return
+        guest = self._guests.get(link)
+        if guest is not None and guest.ready.pop(frame.target, None) is not None:
+            link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED)
+
+    def _fetch(self, link: Link, frame: Frame) -> None:
+        ready = self._guest(link, frame.target).ready.pop(frame.target, None)
+        if ready is not None:
+            flags, body, buffers = ready
+            link.send_kept(Kind.OUTCOME, frame.target, body, flags, buffers, (~frame.target,))
+
+    def _lost(self, link: Link) -> None:
+        guest = self._guests.pop(link, None)
+        if guest is not None:
+            for local in list(guest.running.values()):
+                local.cancel("the process that started it is gone")
+
+    # --- running
+
+    async def _run_guest(  # noqa: PLR0917 - called by position
+        self,
+        task: trio.lowlevel.Task,
+        scope: trio.CancelScope,
+        guest: _Guest,
+        local: LocalCoro,
+        definition: Definition,
+        body: Buffer,
+        buffers: Sequence[Buffer],
+        reply: int,
+    ) -> bool:
+        serial, link = local.serial, local.link
+        assert link is not None  # noqa: S101 - guests come by links
+        if local.cancelled:
+            ended = LocalOutcome.cancelled(local.reason)  # before it began
+        else:
+            task.name = definition.name
+            local.scope = scope
+            if reply:  # not before: who knows that it has started may count on its clean-up
+                link.send(Kind.STARTED, serial)
+            token = current.set((local,))
+            try:
+                running = self._opened(definition, local, body, buffers)
+                # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
+                del body, buffers
+                ended = LocalOutcome.returned(await running)
+            except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
+                ended = _failed(local, error)
+            if process_state.forked:
+                end_copy(ended.raised)
+            current.reset(token)
+        self._process.end_local(local)
+        del guest.running[serial]
+        if not link.lost:
+            self._send_outcome(link, guest, local, *self._packed(local, ended))
+        return local.scope is None or not local.cancelled
+
+    def _opened(
+        self, definition: Definition, local: LocalCoro, body: Buffer, buffers: Sequence[Buffer]
+    ) -> Awaitable[object]:
+        """Open what came with a start, and call it."""
+        described = definition.described()
+        content = loads(body[NUMBER.size :], buffers)
+        if type(content) is tuple:
+            local.name = described.name
+            return self.called(described, local, content, {})
+        args, kwargs, name = content
+        local.name = name or described.name
+        return self.called(described, local, args, kwargs)
+
+    def called(
+        self, described: Described, local: LocalCoro, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[object]:
+        """Call a function as the coroutine `local`, in a worker thread if it is a plain one."""
+        if described.wants_coro:
+            kwargs = {**kwargs, "coro": local.handle}
+        if local.status is not None:
+            kwargs = {**kwargs, "task_status": local.status}
+        if described.is_async:
+            awaitable: Awaitable[object] = described.function(*args, **kwargs)
+            return awaitable
+        function = partial(call_in_thread, partial(described.function, *args, **kwargs))
+        return trio.to_thread.run_sync(function, limiter=self.threads, thread_name=local.name)
+
+    async def outcome(self, local: LocalCoro, opened: Callable[[], Awaitable[object]]) -> LocalOutcome:
+        """Run a coroutine to its end; whatever that is, it is an outcome and not an exception here.
+
+        Args:
+            local: The coroutine.
+            opened: Calls its function; what it gives is awaited.
+        """
+        assert local.scope is not None  # noqa: S101 - what begins in this process has one from the start
+        current.set((local,))
+        try:
+            with local.scope:
+                return LocalOutcome.returned(await opened())
+        except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
+            return _failed(local, error)
+        return LocalOutcome.cancelled(local.reason)
+
+    def _packed(self, local: LocalCoro, ended: LocalOutcome) -> tuple[int, bytes, Sequence[Any]]:
+        if ended.ending is Ending.VALUE:
+            try:
+                return _VALUE, *dumps(ended.result)
+            except NotPicklable as unsendable:
+                # Where our own code found it tells nobody anything.
+                ended = LocalOutcome.failed(unsendable.with_traceback(None))
+        error = ended.raised
+        assert error is not None  # noqa: S101 - all other endings carry one
+        if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
+            return Ending.CANCELLED, (error.reason or "").encode(), ()
+        where = f"{local.name} at {self._process.endpoint.location}"
+        return Ending.ERROR, *pack_error(error, where=where)
+
+    def _send_outcome(  # noqa: PLR0917 - by position, as `_forwarded` gives it
+        self, link: Link, guest: _Guest, local: LocalCoro, ending: int, body: bytes, buffers: Sequence[Any]
+    ) -> None:
+        """Send an outcome, or keep it and say that it can be fetched."""
+        size = len(body)
+        if buffers:
+            size += sum(memoryview(buffer).nbytes for buffer in buffers)
+        if size > self.small:
+            guest.ready[local.serial] = (ending, body, buffers)
+            link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))
+        else:
+            link.send(_OUTCOME, local.serial, body, ending, buffers, (local.source,))
+
+
+def _failed(local: LocalCoro, error: BaseException) -> LocalOutcome:
+    """Say how a coroutine ended that raised something, as its scope does when that is left."""
+    cancelled = local.cancelled
+    if cancelled and isinstance(error, BaseExceptionGroup):
+        _, rest = error.split(trio.Cancelled)
+        if rest is None:
+            return LocalOutcome.cancelled(local.reason)
+        error = rest
+    if isinstance(error, trio.Cancelled):
+        # If not by its own scope, all that runs in this process is being cancelled.
+        return LocalOutcome.cancelled(local.reason if cancelled else local.reason or "its process ends")
+    return LocalOutcome.failed(error)

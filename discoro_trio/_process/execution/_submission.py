@@ -1,0 +1,130 @@
+"""What a process knows of the coroutines that it started, here or elsewhere: whether they have begun, how they ended.
+
+A record is held by whoever owns the coroutine (a nursery, a map, the computation) until it ends, and by the handles
+to it for as long as there are any: outcomes are kept no longer than somebody can ask for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._outcome import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._outcome import Outcome
+    from ._submissions import Host
+
+
+class Submission:
+    """One coroutine that this process started."""
+
+    __slots__ = (
+        "__weakref__",
+        "_then",
+        "_waiting",
+        "acknowledged",
+        "heard",
+        "home",
+        "host",
+        "name",
+        "noted",
+        "outcome",
+        "ready",
+        "serial",
+    )
+
+    def __init__(self, home: bytes, serial: int, name: str, host: Host | None) -> None:
+        self.home: bytes = home
+        self.host: Host | None = host
+        self.serial: int = serial
+        self.name: str = name
+        self.outcome: Outcome | None = None
+        self.acknowledged: bool = False
+        self.ready: Outcome | None = None
+        self.heard: bool = False
+        # What subscribers of status are told of it, if there are any, until it has ended.
+        self.noted: Any = None
+        # Made when first wanted: most records are waited for by one task, and there are very many of them.
+        self._waiting: list[trio.lowlevel.Task] | None = None
+        self._then: list[Callable[[Submission], None]] | None = None
+
+    def then(self, call: Callable[[Submission], None]) -> None:
+        """Call when it ends; at once if it has."""
+        if self.outcome is not None:
+            call(self)
+        elif self._then is None:
+            self._then = [call]
+        else:
+            self._then.append(call)
+
+    def forget(self, call: Callable[[Submission], None]) -> None:
+        """Take back a `then`; nothing if it was called already."""
+        if self._then is not None and call in self._then:
+            self._then.remove(call)
+
+    def begun(self) -> None:
+        """Note that it has begun at its server."""
+        self.acknowledged = True
+        self._wake()
+
+    def end(self, outcome: Outcome) -> None:
+        """Note how it ended. The first word stands: every coroutine has exactly one outcome."""
+        if self.outcome is not None:
+            return
+        self.outcome = outcome
+        self.acknowledged = True
+        if self.host is not None and self.host.owner is not None:
+            self.host.owner.ended(self)
+        if self._waiting is not None:
+            self._wake()
+        calls, self._then = self._then, None
+        if calls is not None:
+            for call in calls:
+                call(self)
+
+    async def until_begun(self) -> None:
+        """Wait until it has begun at its server, or has ended."""
+        while not self.acknowledged:
+            await self.moved()
+
+    async def until_ended(self) -> None:
+        """Wait until it has ended."""
+        while self.outcome is None:
+            await self.moved()
+
+    def moved(self) -> Awaitable[None]:
+        """Wait until more is known of it than now: that it has begun, or that it has ended."""
+        task = trio.lowlevel.current_task()
+        if self._waiting is None:
+            self._waiting = [task]
+        else:
+            self._waiting.append(task)
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            if self._waiting is not None:
+                self._waiting.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it, one frame the less
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for task in waiting or ():
+            trio.lowlevel.reschedule(task)
+
+    @classmethod
+    def over(cls, home: bytes, serial: int, name: str, host: Host, outcome: Outcome | None) -> Submission:
+        """Make a record again of which only the outcome was kept."""
+        started = cls(home, serial, name, host)
+        started.outcome = outcome
+        started.acknowledged = True
+        return started
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error or was lost."""
+        return self.outcome is not None and self.outcome.ending in (Ending.ERROR, Ending.LOST)

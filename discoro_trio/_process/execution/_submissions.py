@@ -1,0 +1,270 @@
+"""The starter's side of coroutines in other processes: sending starts, taking outcomes.
+
+This module owns the numbers of functions and coroutines towards each peer, and the budget for large outcomes. Where
+a coroutine is placed, and who owns it, is with the callers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from ..._config import config
+from ..._errors import PeerDisconnected, ProtocolError
+from ..._link import answered
+from ..._records import MutableRecord
+from ..._shipping import dumps
+from ..._wire import Kind
+from ._callables import checked_name, reject_coro
+from ._definitions import Sent
+from ._outcome import Ending, LocalOutcome, arrived
+from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
+from ._submission import Submission
+from ._task_status import WITH_VALUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..._link import Link
+    from ..._shipping import Shipped
+    from ..._wire import Frame
+    from .._process import Process
+
+
+_START = int(Kind.START)
+
+_ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
+"""The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
+
+
+class Call:
+    """The arguments of one call, pickled."""
+
+    __slots__ = ("args", "body", "buffers", "flags", "kwargs", "name")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shipped: Shipped | None,
+        name: str | None = None,
+        *,
+        status: bool = False,
+    ) -> None:
+        """Pickle the arguments of one call.
+
+        Args:
+            function: What is to be called.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+            shipped: What goes by name.
+            name: The coroutine's name; by default the function's.
+            status: Whether it is given a `task_status`, by which it says when it is ready (`Submission.until_begun`).
+
+        Raises:
+            TypeError: The function cannot be run, or an argument is one that it gets there.
+            NotPicklable: An argument cannot be sent.
+        """
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.flags = STATUS if status else 0
+        if "coro" in kwargs:
+            reject_coro(kwargs)
+        self.name: str = name or checked_name(function)
+        self.body: bytes
+        self.buffers: Sequence[Any]
+        # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
+        content = [args, kwargs, name] if kwargs or name is not None else args
+        self.body, self.buffers = dumps(content, shipped)
+
+
+class HostOwner(Protocol):
+    """Who started the coroutines of a host, and hears of their ends."""
+
+    def ended(self, started: Submission) -> None:
+        """One of its coroutines has ended."""
+        ...
+
+    def host_lost(self) -> None:
+        """The connection is lost; it is the owner who says how the coroutines there ended (`lose_all`)."""
+        ...
+
+    async def force(self, started: Submission, grace_period: float | None) -> None:
+        """End a cancelled coroutine by force after its grace period."""
+        ...
+
+
+class Host:
+    """What this process keeps of one in which it starts coroutines."""
+
+    __slots__ = ("_counter", "_functions", "lane", "link", "owner", "started")
+
+    def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
+        self.link: Link = link
+        self.lane: int = lane
+        self.started: dict[int, Submission] = {}
+        self.owner: HostOwner | None = None
+        self._counter = 0
+        self._functions = Sent(link, shipped)
+
+    @property
+    def submitted(self) -> int:
+        """How many coroutines were started there."""
+        return self._counter
+
+    def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Submission:
+        """Send the start of a coroutine; never waits.
+
+        Args:
+            function: What to call.
+            call: With what.
+            acknowledge: Whether the host says when the coroutine has begun (`Submission.until_begun`).
+
+        Raises:
+            NotPicklable: The function cannot be sent; nothing was.
+            PeerDisconnected: The host is gone.
+        """
+        head = self._functions.head(function)
+        self._counter += 1
+        serial = self.lane << LANE_SHIFT | self._counter
+        self.link.send(_START, serial, head + call.body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
+        started = self.started[serial] = Submission(self.link.peer.process_id, serial, call.name, self)
+        return started
+
+    def cancel(self, started: Submission, reason: str | None) -> None:
+        """Ask for the cancellation of a coroutine there."""
+        if started.outcome is not None or self.link.lost:
+            return
+        if self.link.abort_start(started.serial):
+            del self.started[started.serial]
+            started.end(LocalOutcome.cancelled(reason))
+        else:
+            self.link.send(Kind.CANCEL, started.serial, (reason or "").encode())
+
+
+class _Budget(MutableRecord):
+    """The bytes of large outcomes under way; whoever waits for room is served in order, one too large alone."""
+
+    size: int
+    used: int = 0
+    waiting: deque[tuple[int, Callable[[], bool]]] = msgspec.field(default_factory=deque)
+
+    def want(self, size: int, go: Callable[[], bool]) -> None:
+        """Call `go` when there is room; it tells whether that is still wanted."""
+        self.waiting.append((size, go))
+        self._serve()
+
+    def give(self, size: int) -> None:
+        self.used -= size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self.waiting and (not self.used or self.used + self.waiting[0][0] <= self.size):
+            size, go = self.waiting.popleft()
+            if go():
+                self.used += size
+
+
+class Submissions:
+    """All that this process started elsewhere."""
+
+    def __init__(self, process: Process) -> None:
+        self.hosts: dict[Link, Host] = {}
+        self._budget = _Budget(config.result_budget)
+        # The sizes of outcomes that are on their way; None for those that were announced and wait for room.
+        self._fetching: dict[tuple[Link, int], int | None] = {}
+        services = process.endpoint.services
+        services.on_frame(Kind.STARTED, self._begun)
+        services.on_frame(Kind.OUTCOME, self._ended)
+        services.on_frame(Kind.READY, self._ready)
+        services.links_lost.append(self._lost)
+
+    async def host(
+        self,
+        link: Link,
+        shipped: Shipped | None = None,
+        *,
+        timeout: float | None = -1.0,  # noqa: ASYNC109 - as for `Link.request`
+    ) -> Host:
+        """Make sure that coroutines can be started over a link; `timeout` is that of `Link.request`."""
+        host = self.hosts.get(link)
+        if host is None:
+            reply = await link.request(Attach(), timeout=timeout)
+            reply = answered(reply, Attached)
+            host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
+        return host
+
+    def _host(self, link: Link, serial: int) -> Host:
+        host = self.hosts.get(link)
+        if host is None or serial >> LANE_SHIFT != host.lane:
+            text = f"{link.peer_name} spoke of a coroutine that was never started there"
+            raise ProtocolError(text)
+        return host
+
+    def _begun(self, link: Link, frame: Frame) -> None:
+        started = self._host(link, frame.target).started.get(frame.target)
+        if started is not None:
+            if frame.flags & WITH_VALUE:
+                started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
+            started.begun()
+
+    def _ready(self, link: Link, frame: Frame) -> None:
+        serial = frame.target
+        if len(frame.body) != SIZE.size:
+            text = "a large outcome is announced without its size"
+            raise ProtocolError(text)
+        (size,) = SIZE.unpack(frame.body)
+        if serial not in self._host(link, serial).started:
+            return
+        if (link, serial) in self._fetching:
+            text = f"{link.peer_name} announced an outcome twice"
+            raise ProtocolError(text)
+        self._fetching[link, serial] = None
+
+        def fetch() -> bool:
+            if link.lost or (link, serial) not in self._fetching:  # it ended meanwhile
+                return False
+            self._fetching[link, serial] = size
+            link.send(Kind.FETCH, serial)
+            return True
+
+        self._budget.want(size, fetch)
+
+    def _ended(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        host = self._host(link, serial)
+        ending = _ENDINGS.get(flags)
+        if ending is None:
+            text = f"an outcome has the unknown ending {flags}"
+            raise ProtocolError(text)
+        if self._fetching:
+            self._fetched(link, serial)
+        started = host.started.pop(serial, None)
+        if started is not None:
+            started.end(arrived(ending, body, buffers))
+
+    def _fetched(self, link: Link, serial: int) -> None:
+        size = self._fetching.pop((link, serial), None)
+        if size is not None:
+            self._budget.give(size)
+
+    def _lost(self, link: Link) -> None:
+        host = self.hosts.pop(link, None)
+        if host is None:
+            return
+        for _, serial in [key for key in self._fetching if key[0] is link]:
+            self._fetched(link, serial)
+        if host.owner is not None:
+            host.owner.host_lost()
+        else:
+            lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
+
+
+def lose_all(host: Host, error: Exception) -> None:
+    """End all coroutines of a host that is gone."""
+    started, host.started = host.started, {}
+    for record in started.values():
+        record.end(LocalOutcome.lost(error))

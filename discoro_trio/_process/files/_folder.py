@@ -1,0 +1,283 @@
+"""Files beneath one folder, for names that others give: nothing outside of it is ever reached.
+
+This module owns the way from a folder to a file in it: each step is opened from the one before without following
+links, so that no link, put there before or meanwhile, leads out. All of it blocks; callers use a thread. Transfers
+are with `_transfers`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..._errors import FileTransferError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST_NAME = 255
+"""The bytes of one part of a path; more is refused by every common file system."""
+
+DEEPEST = 32
+"""The most folders on the way."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def check_name_untrusted(name: str) -> None:
+    """Raise FileTransferError if a name is not that of one file in a folder."""
+    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        message = f"{name[:80]!r} is no name of a file: it must be one name, without a folder"
+        raise FileTransferError(message)
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        message = f"the file name {name[:40]!r}… has {len(os.fsencode(name))} bytes; at most {LONGEST_NAME} are allowed"
+        raise FileTransferError(message)
+
+
+def parts_untrusted(folder: str) -> list[str]:
+    """Give the parts of a relative folder; raise FileTransferError if it may lead out of where it starts."""
+    if folder in {"", "."}:
+        return []
+    parts = folder.rstrip("/").split("/")
+    if len(parts) > DEEPEST:
+        message = f"dir= has {len(parts)} folders, one in the other; at most {DEEPEST} are allowed"
+        raise FileTransferError(message)
+    for part in parts:
+        try:
+            check_name_untrusted(part)
+        except FileTransferError as error:
+            message = f"dir={folder[:80]!r} does not stay in the working folder of the receiver; give a relative one"
+            raise FileTransferError(message) from error
+    return parts
+
+
+def masked_untrusted(mode: int) -> int:
+    """Give what a file's mode elsewhere is worth here: nobody but the owner writes it or becomes somebody by it."""
+    return mode & 0o755
+
+
+@contextmanager
+def opened(root: Path, folder: str, *, create: bool) -> Iterator[int]:
+    """Open a folder beneath another; give its descriptor.
+
+    Raises:
+        FileTransferError: The name leads out, or there is something else than a folder on the way.
+    """
+    parts = parts_untrusted(folder)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, mode=0o755, dir_fd=descriptor)
+            descriptor = _step(descriptor, part)
+        yield descriptor
+    except OSError as error:
+        raise _explained(error, folder or ".") from error
+    finally:
+        os.close(descriptor)
+
+
+def _step(descriptor: int, part: str) -> int:
+    inner = os.open(part, _FOLDER, dir_fd=descriptor)
+    os.close(descriptor)
+    return inner
+
+
+def _explained(error: OSError, what: str) -> FileTransferError:
+    if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+        return FileTransferError(f"{what!r}: there is a link, or something else than a folder, on the way")
+    return FileTransferError(f"{what!r}: {error.strerror or error}")
+
+
+class IncomingFile:
+    """A file that is being received, beside the one that it will be.
+
+    Where the system can, it has no name meanwhile, so that nothing is left of it when this process is killed.
+
+    Args:
+        root: The working folder.
+        folder: A folder beneath it, made if it is not there.
+        name: The name that it gets in the end.
+        size: The bytes that it will have.
+        overwrite: Whether it may take the place of another file.
+
+    Raises:
+        FileTransferError: A name leads out of the folder, the file is there already, or it cannot be made.
+    """
+
+    def __init__(self, root: Path, folder: str, name: str, size: int, *, overwrite: bool) -> None:
+        check_name_untrusted(name)
+        self.name = name
+        self.size = size
+        self.offset = 0
+        self._overwrite = overwrite
+        self._digest = hashlib.sha256()
+        self._part = ""  # its name until it is complete, if it needs one
+        with opened(root, folder, create=True) as descriptor:
+            self._refuse_existing(descriptor)
+            self._file = self._opened(descriptor)
+            self._folder = os.dup(descriptor)
+
+    def _opened(self, folder: int) -> int:
+        if hasattr(os, "O_TMPFILE") and Path(_DESCRIPTORS).is_dir():
+            # Not all file systems can do that; any other error is met again.
+            with suppress(OSError):
+                return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        self._part = _hidden_name()
+        return os.open(self._part, _NEW_FILE, 0o600, dir_fd=folder)
+
+    def _refuse_existing(self, folder: int) -> None:
+        try:
+            found = os.stat(self.name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not self._overwrite:
+            message = f"{self.name!r} is there already; overwrite=True replaces it"
+            raise FileTransferError(message)
+        if stat.S_ISDIR(found.st_mode):
+            message = f"{self.name!r} is a folder; a file cannot replace it"
+            raise FileTransferError(message)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes; FileTransferError if they are more than announced or cannot be written."""
+        if self.offset + len(data) > self.size:
+            message = f"{self.name!r} is longer than the {self.size} bytes that were announced"
+            raise FileTransferError(message)
+        self._digest.update(data)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            raise _explained(error, self.name) from error
+        self.offset += len(data)
+
+    def finish(self, digest: bytes, mode: int) -> None:
+        """Check the file and give it its name.
+
+        Raises:
+            FileTransferError: It is not what was sent, or another file has got that name meanwhile.
+        """
+        if self.offset != self.size or self._digest.digest() != digest:
+            message = f"{self.name!r} did not arrive as it was sent: {self.offset} of {self.size} bytes, or others"
+            raise FileTransferError(message)
+        try:
+            os.fchmod(self._file, masked_untrusted(mode) | 0o600)
+            self._give_name()
+        except FileExistsError as error:
+            message = f"{self.name!r} is there already; overwrite=True replaces it"
+            raise FileTransferError(message) from error
+        except OSError as error:
+            raise _explained(error, self.name) from error
+
+    def _give_name(self) -> None:
+        folder = self._folder
+        if not self._part:
+            try:
+                self._link(self.name)
+            except FileExistsError:
+                if not self._overwrite:
+                    raise
+                self._part = _hidden_name()  # only what has a name can take the place of a file
+                self._link(self._part)
+            else:
+                return
+        if self._overwrite:
+            os.rename(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            # Unlike a rename, this fails if there is a file of that name by now.
+            os.link(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+
+    def _link(self, name: str) -> None:
+        """Give the file, which has none, a name."""
+        os.link(f"{_DESCRIPTORS}/{self._file}", name, dst_dir_fd=self._folder)
+
+    def close(self) -> None:
+        """Close it; what has no name by now is gone."""
+        if self._part:
+            with suppress(FileNotFoundError):
+                os.unlink(self._part, dir_fd=self._folder)
+        os.close(self._file)
+        os.close(self._folder)
+
+
+def _hidden_name() -> str:
+    return f".{secrets.token_hex(8)}.part"
+
+
+def delete(root: Path, folder: str, name: str) -> None:
+    """Delete a file beneath a folder.
+
+    Raises:
+        FileTransferError: A name leads out of the folder, or there is no such file.
+    """
+    check_name_untrusted(name)
+    with opened(root, folder, create=False) as descriptor:
+        try:
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except FileNotFoundError as error:
+            message = f"there is no file {name!r}"
+            raise FileTransferError(message) from error
+        if not stat.S_ISREG(found.st_mode):
+            message = f"{name!r} is no file"
+            raise FileTransferError(message)
+        os.unlink(name, dir_fd=descriptor)
+
+
+class OutgoingFile:
+    """A file that is being sent.
+
+    Raises:
+        FileTransferError: It is no file that can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _explained(error, str(path)) from error
+        found = os.fstat(self._file)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(self._file)
+            message = f"{str(path)!r} is no file; folders are sent file by file"
+            raise FileTransferError(message)
+        self.path = path
+        self.size = found.st_size
+        self.mode = stat.S_IMODE(found.st_mode)
+        self.offset = 0
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes, b"" after all that there were at the start.
+
+        Raises:
+            FileTransferError: It is not as long as it was at the start.
+        """
+        try:
+            data = os.read(self._file, size)
+        except OSError as error:
+            raise _explained(error, str(self.path)) from error
+        self.offset += len(data)
+        if self.offset > self.size or (not data and self.offset < self.size):
+            message = f"{str(self.path)!r} had {self.size} bytes and changed while it was sent"
+            raise FileTransferError(message)
+        self._digest.update(data)
+        return data
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of what was read."""
+        return self._digest.digest()
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._file)

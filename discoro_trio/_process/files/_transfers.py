@@ -1,0 +1,297 @@
+"""Files between processes: taking what others send, and sending, in parts.
+
+This module owns transfers at both ends: a bounded number of parts is under way, the digest is checked, and nothing is
+left of a transfer that fails. Names and folders are with `_folder`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from ..._errors import FileTransferError
+from ..._link import ANY, Done, answered
+from ..._records import MutableRecord
+from ..._wire import Control
+from ._folder import IncomingFile, OutgoingFile, delete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..._link import Endpoint, Link
+    from .._process import Process
+
+PART = 256 * 1024
+"""The bytes of one part; parts of that size take turns with everything else on the connection."""
+
+WINDOW = 8
+"""The parts under way, not yet written at the receiver: what a transfer costs in memory, at either end."""
+
+MOST_INCOMING = 64
+"""The transfers that one peer may have under way here; each holds two descriptors."""
+
+
+class OfferFile(Control, frozen=True):
+    """May a file of so many bytes come, among others? Answered by `Done`."""
+
+    name: str
+    size: int
+
+
+class BeginFile(Control, frozen=True):
+    """A file follows; answered by `FileBegun`."""
+
+    folder: str
+    name: str
+    size: int
+    overwrite: bool
+
+
+class FileBegun(Control, frozen=True):
+    """The parts can come."""
+
+    transfer: int
+
+
+class FilePart(Control, frozen=True):
+    """The bytes of a file from an offset on; answered by `Done` when they are written."""
+
+    transfer: int
+    offset: int
+    data: bytes
+
+
+class EndFile(Control, frozen=True):
+    """All was sent; answered by `Done` when the file is checked and has its name."""
+
+    transfer: int
+    digest: bytes
+    mode: int
+
+
+class DropFile(Control, frozen=True):
+    """The rest of the file does not follow."""
+
+    transfer: int
+
+
+class DeleteFile(Control, frozen=True):
+    """Delete a file; answered by `Done`."""
+
+    folder: str
+    name: str
+
+
+class _Incoming(MutableRecord, eq=False):
+    """A transfer to this process."""
+
+    file: IncomingFile
+    moved: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
+    """Where parts wait for those before them."""
+    users: int = 0
+    """The requests that use the file just now."""
+    dropped: bool = False
+
+
+class Files:
+    """The files that others send to this process.
+
+    Attributes:
+        folder: Where they go; None for the current folder.
+        max_file_size: The most bytes of one file; None for any.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.folder: Path | None = None
+        self.max_file_size: int | None = None
+        self._process = process
+        process.endpoint.parts[Files] = self
+        self._incoming: dict[Link, dict[int, _Incoming]] = {}
+        self._number = 0
+        services = process.endpoint.services
+        services.on_request(OfferFile, self._offered, trust=ANY)
+        services.on_request(BeginFile, self._begin, trust=ANY)
+        services.on_request(FilePart, self._part, trust=ANY)
+        services.on_request(EndFile, self._end, trust=ANY)
+        services.on_notice(DropFile, self._told_to_drop, trust=ANY)
+        services.on_request(DeleteFile, self._delete, trust=ANY)
+        services.links_lost.append(self._lost)
+
+    def _check(self, link: Link) -> None:
+        if self._process.introductions.opened(link):
+            text = "a process of another computation sends and deletes no files here"
+            raise FileTransferError(text)
+
+    def _root(self) -> Path:
+        return self.folder or Path.cwd()
+
+    def check_size(self, name: str, size: int) -> None:
+        """Raise FileTransferError if a file is larger than `max_file_size`."""
+        limit = self.max_file_size
+        if limit is not None and size > limit:
+            text = f"{name!r} has {size} bytes; the receiver takes at most {limit} (max_file_size)"
+            raise FileTransferError(text)
+
+    async def _offered(self, _link: Link, message: OfferFile) -> Done:
+        self.check_size(message.name, message.size)
+        return Done()
+
+    async def _begin(self, link: Link, message: BeginFile) -> FileBegun:
+        self._check(link)
+        self.check_size(message.name, message.size)
+        transfers = self._incoming.setdefault(link, {})
+        if len(transfers) >= MOST_INCOMING:
+            text = f"{MOST_INCOMING} files are on the way from this process already; send fewer at a time"
+            raise FileTransferError(text)
+
+        def make() -> IncomingFile:
+            return IncomingFile(self._root(), message.folder, message.name, message.size, overwrite=message.overwrite)
+
+        # Not cancelled half-way: who has made the file must also drop it.
+        with trio.CancelScope(shield=True):
+            incoming = _Incoming(await trio.to_thread.run_sync(make))
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            incoming.file.close()
+            raise
+        self._number += 1
+        transfers[self._number] = incoming
+        return FileBegun(self._number)
+
+    def _found(self, link: Link, number: int) -> _Incoming:
+        incoming = self._incoming.get(link, {}).get(number)
+        if incoming is None:
+            text = "this transfer is not under way; it failed or was given up"
+            raise FileTransferError(text)
+        return incoming
+
+    async def _part(self, link: Link, message: FilePart) -> Done:
+        incoming = self._found(link, message.transfer)
+        while incoming.file.offset != message.offset and not incoming.dropped:
+            await incoming.moved.park()
+        try:
+            await self._use(incoming, lambda: incoming.file.write(message.data))
+        except BaseException:
+            self._drop(link, message.transfer)
+            raise
+        incoming.moved.unpark_all()
+        return Done()
+
+    async def _end(self, link: Link, message: EndFile) -> Done:
+        incoming = self._found(link, message.transfer)
+        try:
+            await self._use(incoming, lambda: incoming.file.finish(message.digest, message.mode))
+        finally:
+            self._drop(link, message.transfer)
+        return Done()
+
+    async def _use(self, incoming: _Incoming, call: Callable[[], None]) -> None:
+        if incoming.dropped:
+            text = "this transfer is not under way any more; it failed or was given up"
+            raise FileTransferError(text)
+        incoming.users += 1
+        try:
+            await trio.to_thread.run_sync(call)
+        finally:
+            incoming.users -= 1
+            self._close_unused(incoming)
+
+    def _told_to_drop(self, link: Link, message: DropFile) -> None:
+        self._drop(link, message.transfer)
+
+    def _drop(self, link: Link, number: int) -> None:
+        incoming = self._incoming.get(link, {}).pop(number, None)
+        if incoming is not None:
+            incoming.dropped = True
+            incoming.moved.unpark_all()
+            self._close_unused(incoming)
+
+    def _close_unused(self, incoming: _Incoming) -> None:
+        if incoming.dropped and not incoming.users:
+            incoming.file.close()
+
+    def _lost(self, link: Link) -> None:
+        for number in list(self._incoming.get(link, ())):
+            self._drop(link, number)
+        self._incoming.pop(link, None)
+
+    async def _delete(self, link: Link, message: DeleteFile) -> Done:
+        self._check(link)
+        await trio.to_thread.run_sync(delete, self._root(), message.folder, message.name)
+        return Done()
+
+
+def files_of(endpoint: Endpoint) -> Files:
+    """Give the files of an endpoint's process."""
+    files = endpoint.parts[Files]
+    assert isinstance(files, Files)  # noqa: S101 - parts are kept by type
+    return files
+
+
+class Sending:
+    """One file on its way over a link.
+
+    Args:
+        link: The connection to the receiver.
+        file: The file.
+        on_progress: Called with the bytes that are written there, and all of them.
+    """
+
+    def __init__(self, link: Link, file: OutgoingFile, on_progress: Callable[[int, int], None] | None) -> None:
+        self._link = link
+        self._file = file
+        self._on_progress = on_progress
+        self._done = 0
+
+    async def run(self, folder: str, *, overwrite: bool) -> None:
+        """Send it all; nothing is left at the receiver if that fails or is cancelled."""
+        begin = BeginFile(folder, self._file.path.name, self._file.size, overwrite)
+        with trio.CancelScope(shield=True):  # or nobody would know what to drop
+            begun = await self._link.request(begin)
+        begun = answered(begun, FileBegun)
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._send_parts(begun.transfer)
+            await self._link.request(EndFile(begun.transfer, self._file.digest, self._file.mode))
+        except BaseException:
+            self._link.notify(DropFile(begun.transfer))
+            raise
+
+    async def _send_parts(self, transfer: int) -> None:
+        room = trio.Semaphore(WINDOW)
+        failures: dict[int, Exception] = {}
+        async with trio.open_nursery() as nursery:
+
+            async def send(part: FilePart) -> None:
+                try:
+                    await self._link.request(part)
+                except Exception as error:  # noqa: BLE001 - raised below, without a group
+                    failures[part.offset] = error
+                    nursery.cancel_scope.cancel()
+                else:
+                    room.release()
+                    self._progress(len(part.data))
+
+            while not failures:
+                await room.acquire()
+                offset = self._file.offset
+                try:
+                    data = await trio.to_thread.run_sync(self._file.read, PART)
+                except FileTransferError as error:
+                    failures[offset] = error
+                    nursery.cancel_scope.cancel()
+                    break
+                if not data:
+                    break
+                nursery.start_soon(send, FilePart(transfer, offset, data))
+        if failures:
+            raise failures[min(failures)]  # the first part says why; those behind it only that the transfer is over
+
+    def _progress(self, size: int) -> None:
+        self._done += size
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._file.size)

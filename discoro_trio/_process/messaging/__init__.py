@@ -1,0 +1,1 @@
+"""Messages between coroutines: mailboxes, sending under credit, delivery."""

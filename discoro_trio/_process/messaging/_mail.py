@@ -1,0 +1,294 @@
+"""Messages between coroutines: sending with credit, delivering with a receipt, taking in what arrives.
+
+This module owns the routes to coroutines of other processes and the frames of messages, credit and receipts. The
+mailboxes are with the coroutines.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import trio
+
+from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
+from ..._shipping import dumps
+from ..._wire import COST, Kind, decode_batch_untrusted, is_short
+from ..execution._local_coro import NOBODY, current
+from ._forwarded import ForwardedMessage
+from ._mailbox import ASKED, CREDIT
+from ._message_sender import MessageSender
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..._link import Link
+    from ..._wire import Frame
+    from .._coro import Coro
+    from .._process import Process
+
+RECEIPT = 1
+"""The flag of a MESSAGE frame that wants an ACK; the number to acknowledge is its last buffer."""
+
+DELIVERED = 0
+REFUSED = 1
+ENDED = 2
+"""The flags of an ACK frame: the target is a receipt's number, or for ENDED a coroutine's serial number."""
+
+_MESSAGE = int(Kind.MESSAGE)
+_NUMBER = struct.Struct("!Q")
+
+
+class _Receipt:
+    """One message whose arrival somebody waits for."""
+
+    __slots__ = ("done", "refused")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.refused: bool | None = None
+
+
+class _Peer:
+    """What this process keeps of one that it exchanges messages with."""
+
+    __slots__ = ("receipts", "routes")
+
+    def __init__(self) -> None:
+        self.routes: dict[int, MessageSender] = {}
+        self.receipts: dict[int, _Receipt] = {}
+
+
+class Mail:
+    """The messages of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._peers: dict[Link, _Peer] = {}
+        self._routes: WeakValueDictionary[tuple[bytes, int], MessageSender] = WeakValueDictionary()
+        self._receipt = 0
+        services = process.endpoint.services
+        services.on_frame(Kind.MESSAGE, self._message)
+        services.on_frame(Kind.BATCH, self._batch)
+        services.on_frame(Kind.CREDIT, self._credit)
+        services.on_frame(Kind.ACK, self._acknowledged)
+        services.links_lost.append(self._lost)
+
+    # --- sending
+
+    def route(self, coro: Coro[Any]) -> MessageSender:
+        """Give the route to a coroutine of another process."""
+        key = (coro.home, coro.serial)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = MessageSender(self, str(coro), coro.serial, coro.mailbox_size)
+        return route
+
+    async def send(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
+        """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
+        body, buffers = dumps(message)
+        size = len(body) if not buffers else size_of(body, buffers)
+        source = source_here()
+        turns = self._process.turns
+        if turns.due():
+            await turns.rest()
+        link = route.link
+        if route.trouble or link is None or link.lost or not route.take(size, source):
+            link = await self._pass(coro, route, size, source)
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+
+    async def send_short(self, coro: Coro[Any], route: MessageSender, value: object) -> None:
+        """Send a short value (`is_short`); waits as `send` does, and lets nobody else run otherwise."""
+        source = source_here()
+        link = await self._pass(coro, route, COST, source)
+        link.gather(route.batch, value, (source, coro.serial))
+
+    async def send_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> Link:
+        """Send what is packed already, for those who pass messages on; give the link that it went by."""
+        source = source_here()
+        body, buffers = packed.body, packed.buffers
+        link = await self._pass(coro, route, size_of(body, buffers), source)
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        return link
+
+    def try_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> bool:
+        """Send what is packed already, if that can be done without waiting; tell whether it was."""
+        source = source_here()
+        if route.trouble:
+            route.check(source)
+        body, buffers = packed.body, packed.buffers
+        link = route.link
+        if link is None or not route.take(size_of(body, buffers), source):
+            return False
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        return True
+
+    def met(self, coro: Coro[Any]) -> MessageSender:
+        """Give the route to a coroutine that the calling one has just heard of: there is no gap between the two."""
+        route = self.route(coro)
+        route.told(source_here())
+        return route
+
+    def send_nowait(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
+        """Send now, or raise WouldBlock."""
+        source = source_here()
+        if route.trouble:
+            route.check(source)
+        if is_short(message) and route.gather(message):
+            return
+        body, buffers = dumps(message)
+        link = route.link
+        if link is None:
+            if not route.opening:
+                route.opening = True
+                self._process.endpoint.nursery.start_soon(self._open_quietly, coro, route)
+            raise trio.WouldBlock
+        if not route.take(size_of(body, buffers), source):
+            raise trio.WouldBlock
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+
+    async def deliver(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
+        """Send to another process and wait until it is in the mailbox."""
+        packed = ForwardedMessage.of(message)
+        await trio.lowlevel.checkpoint()
+        await self.deliver_packed(coro, route, packed)
+
+    async def deliver_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> None:
+        """Send what is packed already, and wait until it is in the mailbox."""
+        source = source_here()
+        body, buffers = packed.body, packed.buffers
+        link = await self._pass(coro, route, size_of(body, buffers), source)
+        self._receipt += 1
+        number, receipt = self._receipt, _Receipt()
+        receipts = self._peer(link).receipts
+        receipts[number] = receipt
+        buffers = [*buffers, _NUMBER.pack(number)]
+        link.send(_MESSAGE, coro.serial, body, RECEIPT, buffers, (source, coro.serial))
+        try:
+            await receipt.done.wait()
+        finally:
+            receipts.pop(number, None)
+        if receipt.refused is None:
+            route.told(source)
+            text = f"the connection to {coro} was lost; the message may not have arrived"
+            raise PeerDisconnected(text)
+        if receipt.refused:
+            text = f"{coro} has ended; it takes no more messages"
+            raise MailboxClosed(text)
+
+    async def _pass(self, coro: Coro[Any], route: MessageSender, size: int, source: int) -> Link:
+        """Take the credit for one message and give the link it goes by."""
+        if route.trouble:
+            route.check(source)
+        if route.link is None:
+            await self._open(coro, route)
+        link = route.link if route.take(size, source) else await route.wait(size, source)
+        if link is None or link.lost or link is not route.link:
+            route.told(source)
+            text = f"the connection to {coro} is lost"
+            raise PeerDisconnected(text)
+        return link
+
+    async def _open(self, coro: Coro[Any], route: MessageSender) -> None:
+        link = await self._process.link_to(coro)
+        if route.link is not link:
+            route.opened(link)
+            self._peer(link).routes[coro.serial] = route
+
+    async def _open_quietly(self, coro: Coro[Any], route: MessageSender) -> None:
+        try:
+            await self._open(coro, route)
+        except DiscoroError:
+            route.failed()
+        finally:
+            route.opening = False
+
+    # --- frames
+
+    def _peer(self, link: Link) -> _Peer:
+        peer = self._peers.get(link)
+        if peer is None:
+            peer = self._peers[link] = _Peer()
+        return peer
+
+    def _message(self, link: Link, frame: Frame) -> None:
+        _, flags, serial, body, buffers = frame
+        local = self._process.locals.get(serial)
+        number = None
+        if flags & RECEIPT:
+            if not buffers or len(buffers[-1]) != _NUMBER.size:
+                text = "a message wants a receipt and does not say which"
+                raise ProtocolError(text)
+            (number,) = _NUMBER.unpack(buffers[-1])
+            buffers = buffers[:-1]
+        if local is None:
+            link.send(Kind.ACK, serial, b"", ENDED)
+        else:
+            local.box().arrived(link, body, buffers, size_of(body, buffers) if buffers else len(body))
+        if number is not None:
+            link.send(Kind.ACK, number, b"", REFUSED if local is None else DELIVERED)
+
+    def _batch(self, link: Link, frame: Frame) -> None:
+        values = decode_batch_untrusted(frame.body)
+        local = self._process.locals.get(frame.target)
+        if local is None:
+            link.send(Kind.ACK, frame.target, b"", ENDED)
+        else:
+            local.box().arrived_together(link, values)
+
+    def _credit(self, link: Link, frame: Frame) -> None:
+        if len(frame.body) != CREDIT.size:
+            text = "a return of credit does not say of how much"
+            raise ProtocolError(text)
+        if frame.flags == ASKED:
+            local = self._process.locals.get(frame.target)
+            if local is not None:
+                local.box().asked(link, *CREDIT.unpack(frame.body))
+            return
+        peer = self._peers.get(link)
+        route = peer.routes.get(frame.target) if peer is not None else None
+        if route is not None:
+            route.give(*CREDIT.unpack(frame.body))
+
+    def _acknowledged(self, link: Link, frame: Frame) -> None:
+        peer = self._peer(link)
+        if frame.flags == ENDED:
+            route = peer.routes.pop(frame.target, None)
+            if route is not None:
+                route.close()
+            return
+        receipt = peer.receipts.get(frame.target)
+        if receipt is not None:
+            receipt.refused = frame.flags == REFUSED
+            receipt.done.set()
+
+    def _lost(self, link: Link) -> None:
+        for local in self._process.locals.values():
+            if local.mailbox is not None:
+                local.mailbox.forget(link)
+        peer = self._peers.pop(link, None)
+        if peer is None:
+            return
+        for route in peer.routes.values():
+            if route.link is link:
+                route.lost()
+        for receipt in peer.receipts.values():
+            receipt.done.set()
+
+
+def source_here() -> int:
+    """Give the coroutine that sends; all senders that are none are one."""
+    locals_ = current.get()
+    return locals_[-1].source if locals_ else NOBODY
+
+
+def size_of(body: object, buffers: Sequence[Any]) -> int:
+    """Give the bytes of a message."""
+    return len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)  # type: ignore[arg-type]
+
+
+def tell_ended(links: list[Link], serial: int) -> None:
+    """Tell the senders of a coroutine that it takes no more messages."""
+    for link in links:
+        link.send(Kind.ACK, serial, b"", ENDED)

@@ -1,0 +1,244 @@
+"""The mailbox of one coroutine: what has arrived for it, and the credit it owes to the processes that sent it.
+
+This module owns the order of messages and the receiving half of flow control. Sending is with `_message_sender`, frames are
+with `_mail`. What a mailbox can hold is bounded: for each sending process its limit of messages and of bytes, or one
+larger message, and as many messages of its own process as the limit says.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..._errors import MailboxClosed
+from ..._shipping import dumps, loads
+from ..._wire import COST, Kind, ReceiveWindow
+from ._forwarded import ForwardedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..._link import Link
+    from ..._wire import Buffer
+    from .._checkpoints import Checkpoints
+
+CREDIT = struct.Struct("!IQ")
+"""The body of a CREDIT frame: messages and bytes that may be sent again, or with `ASKED`, that a sender waits for."""
+
+ASKED = 1
+"""The flag of a CREDIT frame that asks for credit."""
+
+# The credit for a run of messages is counted when its last one is received, so a run is short beside the quarter of
+# the window after which credit goes back.
+_RUNS = 16
+
+
+class _Sender:
+    """One process that sends to the mailbox, by one link."""
+
+    __slots__ = ("link", "wanted", "window")
+
+    def __init__(self, link: Link, window: ReceiveWindow) -> None:
+        self.link = link
+        self.window = window
+        self.wanted: tuple[int, int] | None = None  # the messages and bytes that it waits for
+
+    def pay(self, serial: int) -> None:
+        """Return the credit for what was received."""
+        self.wanted = None
+        messages, size = self.window.due()
+        if messages and not self.link.lost:
+            self.link.send(Kind.CREDIT, serial, CREDIT.pack(messages, size))
+
+
+class _Run:
+    """Messages that came together.
+
+    Attributes:
+        sender: Who has sent them.
+        messages: They, opened and in reverse: each is taken from the end.
+        count: How many they were.
+    """
+
+    __slots__ = ("count", "messages", "sender")
+
+    def __init__(self, sender: _Sender, messages: list[object]) -> None:
+        messages.reverse()
+        self.sender = sender
+        self.messages = messages
+        self.count = len(messages)
+
+
+class Mailbox:
+    """A queue of messages with a window for each sending process.
+
+    Attributes:
+        run: What is left of the run of messages that is being received, in reverse.
+        turns: When the coroutine that receives lets others run.
+        opener: What makes a message of its body and buffers; those who pass messages on leave them packed.
+        closed: Whether it takes no more.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_items",
+        "_limit",
+        "_local",
+        "_readers",
+        "_senders",
+        "_serial",
+        "_size",
+        "_waiting",
+        "closed",
+        "opener",
+        "run",
+        "turns",
+    )
+
+    def __init__(self, serial: int, limit: int, size: int, turns: Checkpoints) -> None:
+        self.closed: bool = False
+        self.turns: Checkpoints = turns
+        self.opener: Callable[[Any, Sequence[Any]], object] = loads
+        self._serial = serial
+        self._limit = limit
+        self._size = size
+        self._items: deque[tuple[_Sender | None, int, object, Sequence[Buffer]] | _Run] = deque()
+        self._begun: _Run | None = None  # the run of which messages are received now
+        self.run: list[object] = []
+        self._local = 0
+        self._senders: dict[Link, _Sender] = {}
+        self._readers = trio.lowlevel.ParkingLot()
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def __bool__(self) -> bool:
+        """Tell whether a message waits to be received."""
+        return bool(self.run or self._items)
+
+    # --- filling
+
+    def arrived(self, link: Link, body: object, buffers: Sequence[Buffer], size: int) -> None:
+        """Take a message of another process; ProtocolError if it is over its window."""
+        sender = self._senders.get(link) or self._new_sender(link)
+        sender.window.arrived(size)
+        self._items.append((sender, size, body, buffers))
+        if self._readers:
+            self._readers.unpark()
+
+    def arrived_together(self, link: Link, messages: list[object]) -> None:
+        """Take short messages of another process; ProtocolError if they are over its window."""
+        sender = self._senders.get(link) or self._new_sender(link)
+        count = len(messages)
+        sender.window.arrived(COST * count, count)
+        if self.opener is loads:
+            length = max(1, self._limit // _RUNS)
+            self._items.extend(_Run(sender, messages[begin : begin + length]) for begin in range(0, count, length))
+        else:
+            self._items.extend((sender, COST, *dumps(message)) for message in messages)
+        if self._readers:
+            self._readers.unpark(count=count)
+
+    def _new_sender(self, link: Link) -> _Sender:
+        sender = self._senders[link] = _Sender(link, ReceiveWindow(self._limit, self._size))
+        return sender
+
+    def put_nowait(self, message: object) -> None:
+        """Take a message of this process; WouldBlock if as many as the limit wait already."""
+        self._check_open()
+        if self._local >= self._limit:
+            raise trio.WouldBlock
+        self._local += 1
+        self._take(message)
+
+    async def put(self, message: object) -> None:
+        """Take a message of this process, waiting while the mailbox is full; those who wait take turns."""
+        self._check_open()
+        if self._local < self._limit:
+            self._local += 1
+        else:
+            await self._waiting.park()  # who wakes it leaves it the place of the message that was taken
+            self._check_open()
+        self._take(message)
+
+    def put_last(self, message: object) -> None:
+        """Take a message of the process itself, however full the mailbox is."""
+        self._local += 1
+        self._take(message)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            text = "the coroutine has ended; it takes no more messages"
+            raise MailboxClosed(text)
+
+    def _take(self, message: object) -> None:
+        self._items.append((None, 0, message, ()))
+        if self._readers:
+            self._readers.unpark()
+
+    # --- emptying
+
+    def get_nowait(self) -> object:
+        """Give the next message; WouldBlock if there is none.
+
+        Raises:
+            Exception: Whatever opening the message raised; that message is gone, the next ones are not.
+        """
+        run = self.run
+        if run:
+            message = run.pop()
+            if not run:
+                self._end_run()
+            return message
+        if not self._items:
+            raise trio.WouldBlock
+        item = self._items.popleft()
+        if type(item) is _Run:
+            self._begun, self.run = item, item.messages
+            return self.get_nowait()
+        sender, size, message, buffers = item  # type: ignore[misc]
+        if sender is None:
+            if self._waiting:
+                self._waiting.unpark()
+            else:
+                self._local -= 1
+            return message.open() if type(message) is ForwardedMessage else message
+        self._received(sender, size, 1)
+        return self.opener(message, buffers)
+
+    def _end_run(self) -> None:
+        run, self._begun = self._begun, None
+        assert run is not None  # noqa: S101 - messages of it were received
+        self._received(run.sender, COST * run.count, run.count)
+
+    def _received(self, sender: _Sender, size: int, count: int) -> None:
+        if sender.window.consumed(size, count) or (sender.wanted and sender.window.covers(*sender.wanted)):
+            sender.pay(self._serial)
+
+    def asked(self, link: Link, messages: int, size: int) -> None:
+        """Return credit to a sender that waits for so much as soon as it can be, and not only in large batches."""
+        # The word may come before the messages whose credit it is about: they may be behind another large one.
+        sender = self._senders.get(link) or self._new_sender(link)
+        sender.wanted = messages, size
+        if sender.window.covers(messages, size):
+            sender.pay(self._serial)
+
+    async def wait(self) -> None:
+        """Wait until there is a message."""
+        while not (self.run or self._items):
+            await self._readers.park()
+
+    # --- ending
+
+    def forget(self, link: Link) -> None:
+        """Drop the window of a link that is lost; what arrived by it stays."""
+        self._senders.pop(link, None)
+
+    def close(self) -> list[Link]:
+        """Take no more messages; give the links whose senders must be told."""
+        self.closed = True
+        self._items.clear()
+        self.run.clear()
+        self._waiting.unpark_all()
+        return [link for link in self._senders if not link.lost]

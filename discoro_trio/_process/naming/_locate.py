@@ -1,0 +1,35 @@
+"""Finds coroutines by name; how names travel is with `_name_registry`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..._compat import _old_programs as migration
+from .._current import current_process
+from ._name_registry import CORO
+
+if TYPE_CHECKING:
+    from ..._values import Location
+    from .._coro import Coro
+
+
+@migration.without_timeout
+async def locate(name: str, *, location: Location | None = None) -> Coro[Any]:
+    """Wait until a coroutine has registered a name, and give its handle.
+
+    Args:
+        name: The name, as given to `Coro.register`.
+        location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
+            and the cluster that the calling task belongs to.
+
+    Returns:
+        The handle.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+        PeerDisconnected: Where the name is kept cannot be reached.
+
+    Cancelling it gives the question up.
+    """
+    address = await current_process().names.locate((CORO, name), location)
+    return address.coro()

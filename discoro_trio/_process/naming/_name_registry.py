@@ -1,0 +1,419 @@
+"""Names across processes: which process keeps whose names, registering there, asking there.
+
+The names of a computation are kept by its client: its servers register and ask over their link to it. Public names
+are kept by the scheduler, if the process knows one, and otherwise by the process that registers them. Each process
+also knows the names of what lives in it, for those who ask it by its Location. The tables are `NameTable`s.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..._errors import DiscoroError, PeerDisconnected
+from ..._link import ANY, Done, Trust, answered
+from ..._records import Record
+from ..._wire import Control
+from ._addresses import Address
+from ._name_table import EVERYBODY, Key, NameTable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
+
+    from ..._link import Endpoint, Link
+    from ..._values import Location
+    from .._coro import Coro
+    from .._process import Process
+
+CORO = "coroutine"
+"""The kind of name that coroutines have."""
+
+MOST_NAMES = 65_536
+"""The names of one other process that are kept."""
+
+logger = logging.getLogger(__name__)
+
+
+class Register(Control, frozen=True):
+    """Let a name stand for something; answered by `Done`."""
+
+    kind: str
+    name: str
+    address: Address
+    public: bool
+    scope: bytes
+    """The computation of the one who registers."""
+
+
+class Unregister(Control, frozen=True):
+    """A name is free again."""
+
+    kind: str
+    name: str
+    address: Address
+    public: bool
+
+
+class Locate(Control, frozen=True):
+    """What does a name stand for? Answered by `Located`, when there is something."""
+
+    kind: str
+    name: str
+    scope: bytes
+    """The computation of the one who asks."""
+
+
+class Located(Control, frozen=True):
+    """What the name stands for."""
+
+    address: Address
+
+
+class Entry(Record, frozen=True):
+    """One name of one thing."""
+
+    key: Key
+    address: Address
+    public: bool
+
+    def register(self, scope: bytes) -> Register:
+        """Give the request to register it."""
+        return Register(*self.key, self.address, self.public, scope)
+
+    def unregister(self) -> Unregister:
+        """Give the notice that it is free."""
+        return Unregister(*self.key, self.address, self.public)
+
+
+class PublicHere(set[Entry]):
+    """The public names of what lives in one process: where there are none, jobs of others have no business."""
+
+    def names(self, kind: str, serial: int) -> bool:
+        """Tell whether a coroutine, a channel or an RCI of the process has one."""
+        return any(entry.key[0] == kind and entry.address.serial == serial for entry in self)
+
+
+class Registration:
+    """A name that is on its way to where it is kept. Await it to know that it is there.
+
+    What goes wrong on the way is raised there; where nobody awaits it, it is logged.
+    """
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._error: DiscoroError | None = None
+        self._awaited = False
+        self._freed = False
+        self._free: Callable[[], None] | None = None
+
+    def __await__(self) -> Generator[object, object, None]:
+        """Wait until the name is registered.
+
+        Raises:
+            NameTaken: It has another owner.
+            PeerDisconnected: Where it is kept cannot be reached.
+        """
+        self._awaited = True
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self._done.is_set():
+            await trio.lowlevel.checkpoint()
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+    def succeeded(self, free: Callable[[], None]) -> None:
+        """Note that it is registered, and what frees it."""
+        self._free = free
+        self._done.set()
+        if self._freed:
+            free()
+
+    def failed(self, error: DiscoroError) -> None:
+        """Note that it could not be registered."""
+        self._error = error
+        self._done.set()
+        if not self._awaited:
+            logger.error("a name was not registered: %s", error)
+
+    def free(self) -> None:
+        """Free the name, now or as soon as it is registered."""
+        if self._freed:
+            return
+        self._freed = True
+        if self._free is not None:
+            self._free()
+
+
+class NameRegistry:
+    """The names that this process keeps, and the way to those that others keep.
+
+    Attributes:
+        client: In a server, the id of its computation's client; that process keeps the names.
+        public_here: The public names of what lives in this process.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.client: bytes | None = None
+        self._process = process
+        self._inside = NameTable()
+        self._public = NameTable()
+        self._above: list[Callable[[], Link | None]] = []
+        self._above_changed = trio.lowlevel.ParkingLot()
+        self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
+        self.public_here: PublicHere = PublicHere()
+        self._guests: dict[Link, dict[Entry, bytes]] = {}
+        process.endpoint.parts[NameRegistry] = self
+        services = process.endpoint.services
+        services.on_request(Register, self._asked_to_register, trust=ANY)
+        services.on_notice(Unregister, self._told_to_free, trust=ANY)
+        services.on_request(Locate, self._asked_to_locate, trust=ANY)
+        services.links_lost.append(self._lost)
+
+        def wake(_link: Link) -> None:
+            self._above_changed.unpark_all()
+
+        services.links_made.append(wake)
+
+    @contextmanager
+    def kept_at(self, scheduler: Callable[[], Link | None]) -> Iterator[None]:
+        """Keep public names at a scheduler while the block lasts; its link may be lost and come again."""
+        self._above.append(scheduler)
+        self._above_changed.unpark_all()
+        try:
+            yield
+        finally:
+            self._above.remove(scheduler)
+
+    # --- for what lives in this process
+
+    def register_coro(self, coro: Coro[Any], name: str, *, public: bool) -> Registration:
+        """Register a name for a coroutine of this process, until it ends."""
+        local = self._process.locals.get(coro.serial) if coro.home == self._process.id else None
+        if local is None:
+            message = f"{coro} is no living coroutine of this process; only those can be given a name here"
+            raise RuntimeError(message)
+        registration = self.register(Entry((CORO, name), Address.of(coro), public))
+        local.at_end(registration.free)
+        return registration
+
+    def register(self, entry: Entry) -> Registration:
+        """Register a name, for something of this process, where it is kept.
+
+        Raises:
+            NameTaken: This process knows already that it has another owner.
+            PeerDisconnected: Where it is kept cannot be reached.
+        """
+        link = self._outcome_store(public=entry.public)
+        directory = self._directory(entry)
+        directory.add(EVERYBODY, entry.key, entry.address)
+        if entry.public:
+            self.public_here.add(entry)
+        registration = Registration()
+        if link is None:
+            registration.succeeded(lambda: self._drop_here(entry))
+        else:
+            self._process.endpoint.nursery.start_soon(self._register_at, link, entry, registration)
+        return registration
+
+    async def _register_at(self, link: Link, entry: Entry, registration: Registration) -> None:
+        try:
+            await link.request(entry.register(self._process.realm))
+        except DiscoroError as error:
+            self._drop_here(entry)
+            registration.failed(error)
+        else:
+            self._elsewhere.add(entry)
+            registration.succeeded(lambda: self._free(entry))
+
+    def _free(self, entry: Entry) -> None:
+        self._drop_here(entry)
+        self._elsewhere.discard(entry)
+        with suppress(PeerDisconnected):
+            link = self._outcome_store(public=entry.public)
+            if link is not None:
+                link.notify(entry.unregister())
+
+    def rejoined(self) -> None:
+        """Register public names again, at a scheduler that may know nothing of them."""
+        self._above_changed.unpark_all()
+        link = self._scheduler_link()
+        if link is None or self.client is not None:
+            return
+        known = {entry for entries in self._guests.values() for entry in entries} | self._elsewhere
+        for entry in known:
+            if entry.public:
+                self._process.endpoint.nursery.start_soon(_register_again, link, entry)
+
+    def _drop_here(self, entry: Entry) -> None:
+        self.public_here.discard(entry)
+        self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
+
+    async def locate(self, key: Key, location: Location | None) -> Address:
+        """Wait until a name stands for something, here or where it is kept or at a given place."""
+        await trio.lowlevel.checkpoint()
+        if location is None or location == self._process.endpoint.location:
+            return await self._find(EVERYBODY, key, inside=True)
+        link = await self._process.endpoint.link_at(location, self._process.realm)
+        return await self._ask(link, key)
+
+    # --- where names are kept
+
+    def _directory(self, entry: Entry) -> NameTable:
+        return self._public if entry.public else self._inside
+
+    def _outcome_store(self, *, public: bool) -> Link | None:
+        """Give the link to where names are kept; None for here."""
+        if self.client is not None:
+            return _client_link(self._process.endpoint, self.client)
+        return self._scheduler_link() if public else None
+
+    def _scheduler_link(self) -> Link | None:
+        for scheduler in reversed(self._above):
+            link = scheduler()
+            if link is not None and not link.lost:
+                return None if link.peer.process_id == self._process.id else link
+        return None
+
+    async def _find(self, scope: bytes, key: Key, *, inside: bool) -> Address:
+        here = [directory.find(scope, key) for directory in ((self._inside,) if inside else ()) + (self._public,)]
+        found = next((address for address in here if address is not None), None)
+        if found is not None:
+            return found
+        sources: list[Callable[[], Awaitable[Address]]] = [lambda: self._public.wait(EVERYBODY, key)]
+        if inside:
+            sources.append(lambda: self._inside.wait(scope, key))
+        sources.append(lambda: self._find_above(key))
+        return await _first(sources)
+
+    async def _find_above(self, key: Key) -> Address:
+        if self.client is not None:
+            return await self._ask(_client_link(self._process.endpoint, self.client), key)
+        while True:
+            link = self._scheduler_link()
+            if link is not None:
+                try:
+                    return await self._ask(link, key)
+                except PeerDisconnected:
+                    logger.info("the scheduler, which keeps public names, cannot be reached")
+                    continue
+            await self._above_changed.park()
+
+    async def _ask(self, link: Link, key: Key) -> Address:
+        reply = await link.request(Locate(*key, self._process.realm), timeout=None)
+        located = answered(reply, Located)
+        self._process.introductions.heard(located.address.realm, link)
+        return located.address
+
+    # --- asked by other processes
+
+    async def _asked_to_register(self, link: Link, message: Register) -> Done:
+        if len(self._guests.get(link, ())) >= MOST_NAMES:
+            text = f"one process registers at most {MOST_NAMES} names"
+            raise DiscoroError(text)
+        entry = Entry((message.kind, message.name), message.address, message.public)
+        if self._process.introductions.opened(link):
+            text = "a process of another computation registers no names here"
+            raise DiscoroError(text)
+        if link.trust in Trust.LEASE | Trust.CHILD and message.address.home != link.peer.process_id:
+            text = f"{link.peer_name} registers {message.name!r} for what is not of its own process"
+            raise DiscoroError(text)
+        scope = EVERYBODY if entry.public else _scope(link, message.scope)
+        if not entry.public and not scope:
+            text = f"the name {message.name!r} is of a computation that is not of this process; make it public"
+            raise DiscoroError(text)
+        above = self._scheduler_link() if entry.public else None
+        if above is None:
+            self._directory(entry).add(scope, entry.key, entry.address)
+        else:
+            await _register_above(above, entry)
+        self._process.introductions.heard(entry.address.realm, link)
+        if link.lost:
+            self._drop(scope, entry)
+        else:
+            self._guests.setdefault(link, {})[entry] = scope
+        return Done()
+
+    def _told_to_free(self, link: Link, message: Unregister) -> None:
+        entry = Entry((message.kind, message.name), message.address, message.public)
+        scope = self._guests.get(link, {}).pop(entry, None)
+        if scope is not None:
+            self._drop(scope, entry)
+
+    def _drop(self, scope: bytes, entry: Entry) -> None:
+        self._directory(entry).remove(scope, entry.key, entry.address)
+        above = self._scheduler_link() if entry.public else None
+        if above is not None:
+            above.notify(entry.unregister())
+
+    def _lost(self, link: Link) -> None:
+        for entry, scope in self._guests.pop(link, {}).items():
+            self._drop(scope, entry)
+
+    async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
+        if self._process.introductions.opened(link):  # no names of this computation, and no question in its name
+            return Located(await self._public.wait(EVERYBODY, (message.kind, message.name)))
+        inside = link.trust is not Trust.SECRET
+        scope = _scope(link, message.scope)
+        return Located(await self._find(scope, (message.kind, message.name), inside=inside))
+
+
+def names_of(endpoint: Endpoint) -> NameRegistry:
+    """Give the names of an endpoint's process."""
+    names = endpoint.parts[NameRegistry]
+    assert isinstance(names, NameRegistry)  # noqa: S101 - parts are kept by type
+    return names
+
+
+async def _register_again(link: Link, entry: Entry) -> None:
+    try:
+        await link.request(entry.register(EVERYBODY))
+    except DiscoroError as error:
+        logger.error("a name was not registered again at the scheduler: %s", error)  # noqa: TRY400 - it says all
+
+
+def _client_link(endpoint: Endpoint, client: bytes) -> Link:
+    link = endpoint.links.get(client)
+    if link is None or link.lost:
+        message = "the client of this computation, which keeps its names, cannot be reached"
+        raise PeerDisconnected(message)
+    return link
+
+
+async def _register_above(above: Link, entry: Entry) -> None:
+    try:
+        await above.request(entry.register(EVERYBODY))
+    except trio.Cancelled:
+        above.notify(entry.unregister())
+        raise
+
+
+def _scope(link: Link, said: bytes) -> bytes:
+    """Tell which computation a peer belongs to: it has proved that, or was given to it, or is kin and may say it."""
+    if link.trust in Trust.LEASE | Trust.CHILD:
+        return link.realm
+    return said if link.trust is Trust.KIN else EVERYBODY
+
+
+async def _first(sources: list[Callable[[], Awaitable[Address]]]) -> Address:
+    """Wait for the first answer, or for the first error."""
+    found: list[Address] = []
+    errors: list[DiscoroError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def wait(source: Callable[[], Awaitable[Address]]) -> None:
+            try:
+                found.append(await source())
+            except DiscoroError as error:
+                errors.append(error)
+            nursery.cancel_scope.cancel()
+
+        for source in sources:
+            nursery.start_soon(wait, source)
+    if found:
+        return found[0]
+    raise errors[0]

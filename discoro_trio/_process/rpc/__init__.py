@@ -1,0 +1,1 @@
+"""Remote coroutine invocation: functions that a process offers by name."""

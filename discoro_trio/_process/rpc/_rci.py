@@ -1,0 +1,165 @@
+"""Remote coroutine invocation: a function that a process offers by name, and that peers may start as coroutines.
+
+This module owns what users hold. How calls travel and who waits for them is with `_offered_functions`.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from ..._compat import _old_programs as migration
+from ..._scopes import open_background
+from .._current import current_process
+from ..execution._callables import describe
+from ..naming._addresses import Address
+from ..naming._name_registry import Entry
+from ._offered_functions import KIND, Offer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..._values import Location
+    from .._coro import Coro
+    from .._process import Process
+
+
+@final
+@migration.answers_for(migration.RCI)
+class RCI:
+    """A function that peers may call by its name.
+
+    Args:
+        fn: An async function, or a plain one, which runs in a thread. With a keyword-only parameter `coro` it gets
+            its own handle.
+        name: The name; by default that of the function.
+
+    Raises:
+        TypeError: `fn` cannot be run.
+    """
+
+    __slots__ = ("_address", "_described", "name")
+
+    def __init__(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
+        described = describe(fn)
+        self.name: str = name or described.name
+        self._described = described
+        self._address: Address | None = None
+
+    def __repr__(self) -> str:
+        """Give its name, and where it is registered."""
+        where = f" at {self._address.location}" if self._address is not None else ""
+        return f"<RCI {self.name}{where}>"
+
+    @migration.to_be_entered
+    @asynccontextmanager
+    async def register(self, *, public: bool = False) -> AsyncIterator[RCI]:
+        """Offer the function while the block lasts.
+
+        Args:
+            public: Whether every program on the network finds it, and not just this computation.
+
+        Yields:
+            The RCI itself, which can be called here too.
+
+        Raises:
+            NameTaken: Another RCI has that name.
+            RuntimeError: No endpoint encloses the task, or it is registered already.
+
+        When the block is left, all its coroutines that still run are cancelled and have cleaned up.
+        """
+        if self._address is not None:
+            message = f"{self!r} is registered already"
+            raise RuntimeError(message)
+        process = current_process()
+        async with open_background() as nursery:
+            serial = process.offered_functions.add(Offer(self._described, self.name, nursery))
+            address = _address(process, serial, self.name)
+            registration = process.names.register(Entry((KIND, self.name), address, public))
+            try:
+                await registration
+                self._address = address
+                yield self
+            finally:
+                self._address = None
+                registration.free()
+                del process.offered_functions.offers[serial]
+
+    async def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function where it is registered, and give its value.
+
+        Args:
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            Exception: What it raised, with the remote traceback in a note.
+            CoroCancelled: It was cancelled by someone else, or the block that registered it was left.
+            UnknownCoro: It is not registered any more.
+            PeerDisconnected: Its process cannot be reached.
+            NotPicklable: An argument cannot be sent.
+
+        Cancelling it cancels the coroutine and waits for its clean-up.
+        """
+        coro = await self(*args, **kwargs)
+        try:
+            return await coro.result()
+        except trio.Cancelled:
+            await current_process().offered_functions.end(coro)
+            raise
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Coro[Any]:
+        """Start a coroutine of the function where it is registered.
+
+        It belongs to the block that registered the function; it is also cancelled when this process is lost.
+
+        Args:
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Its handle, once it has begun.
+
+        Raises:
+            UnknownCoro, PeerDisconnected, NotPicklable: As for `run`.
+
+        Cancelling it, nothing that it started survives.
+        """
+        address = self._address
+        if address is None:
+            message = f"{self!r} is not registered: use it inside 'async with rci.register():', or from locate_rci"
+            raise RuntimeError(message)
+        return await current_process().offered_functions.begin(address, address.serial, self.name, args, kwargs)
+
+
+@migration.without_timeout
+async def locate_rci(name: str, *, location: Location | None = None) -> RCI:
+    """Wait until a function of that name is registered, and give what calls it.
+
+    Args:
+        name: The name, as given to `RCI`.
+        location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
+            and the cluster that the calling task belongs to.
+
+    Returns:
+        The function: `await rci.run(…)` gives its value, `await rci(…)` a handle.
+
+    Raises:
+        RuntimeError: No endpoint encloses the task.
+        PeerDisconnected: Where the name is kept cannot be reached.
+
+    Cancelling it gives the question up.
+    """
+    rci = RCI(locate_rci, name=name)
+    rci._address = await current_process().names.locate((KIND, name), location)  # noqa: SLF001 - its own class
+    return rci
+
+
+def _address(process: Process, serial: int, name: str) -> Address:
+    place = process.endpoint.location
+    return Address(process.id, serial, process.id, process.realm, name, place.addr, place.port, 0)

@@ -1,0 +1,27 @@
+"""Code and data that travel: pickling by value, the modules of a client at its servers, components, installation."""
+
+from ._codec import dumps, loads
+from ._errors_in_transit import pack_error, unpack_error
+from ._installation import holds_files, install_definitions, place_files, write_tree
+from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
+from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
+
+__all__ = [
+    "NOTHING",
+    "Package",
+    "Shipped",
+    "close_shipped",
+    "decode_package",
+    "decode_package_untrusted",
+    "dumps",
+    "encode_package",
+    "holds_files",
+    "install_definitions",
+    "loads",
+    "open_shipped",
+    "pack_error",
+    "place_files",
+    "unpack_error",
+    "without_files",
+    "write_tree",
+]

@@ -1,0 +1,149 @@
+"""All that this package takes from inside cloudpickle: how classes and a few special objects are taken apart.
+
+cloudpickle offers whole picklers only. What is used here has been there since its version 3.0, and the tests of this
+module fail if it goes or changes.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import io
+import logging
+import types
+import typing
+import weakref
+from pickle import PickleBuffer, PicklingError
+from typing import TYPE_CHECKING, Any
+
+from cloudpickle import cloudpickle
+
+from . import _hosted_modules
+from ._code_names import known_of
+from ._module_origins import is_at, is_client_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TYPE_KWARGS = 3
+"""The place of the namespace among the arguments of cloudpickle's maker of classes."""
+
+LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
+
+TYPES_WITHOUT_HOME: typing.Final = {
+    id(value): name
+    for name, value in vars(types).items()
+    if isinstance(value, type) and not is_at(value, value.__module__, value.__qualname__)
+}
+"""Types of the interpreter that are found in `types` only, by id."""
+
+
+def reduce_class(made: type) -> tuple[Any, ...]:
+    """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes.
+
+    Raises:
+        PicklingError: It is of a kind that cannot be put together again.
+    """
+    if hasattr(made, "__struct_fields__"):
+        text = f"{made.__qualname__} is a msgspec.Struct, which cannot be taken apart: list its module instead"
+        raise PicklingError(text)
+    reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
+    if "__slots__" in made.__dict__ and not issubclass(made, tuple):
+        # cloudpickle sets them when it is too late; what makes them, the descriptors, must not come besides.
+        _, args, state = reduced[:3]
+        args[_TYPE_KWARGS]["__slots__"] = made.__dict__["__slots__"]
+        for name in [name for name, value in state[0].items() if isinstance(value, types.MemberDescriptorType)]:
+            del state[0][name]
+    return reduced
+
+
+def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
+    name = method.__func__.__name__
+    if getattr(method.__self__, name, None) == method:
+        return getattr, (method.__self__, name)
+    return types.MethodType, (method.__func__, method.__self__)
+
+
+def _reduce_cached_property(cached: functools.cached_property[Any]) -> tuple[Any, ...]:
+    # Until Python 3.12 it holds a lock.
+    return _hosted_modules.cached_property, (cached.func, cached.attrname)
+
+
+def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
+    return _hosted_modules.module_named, (module.__name__,)
+
+
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    return _hosted_modules.code, (known_of(code).marshalled,)
+
+
+def _has_home(variable: Any) -> bool:
+    """Tell whether a type variable or the like is found in an installed module."""
+    module, name = variable.__module__, variable.__name__
+    return isinstance(module, str) and not is_client_module(module) and is_at(variable, module, name)
+
+
+def _reduce_typevar(variable: typing.TypeVar) -> Any:
+    if _has_home(variable):
+        return variable.__name__
+    return cloudpickle._make_typevar, cloudpickle._decompose_typevar(variable)  # noqa: SLF001
+
+
+def _reduce_new_type(made: Any) -> Any:
+    if _has_home(made):
+        return made.__name__
+    return _hosted_modules.new_type, (made.__name__, made.__module__, made.__supertype__)
+
+
+def _reduce_parameters(variable: typing.ParamSpec | typing.TypeVarTuple) -> Any:
+    return variable.__name__ if _has_home(variable) else (type(variable), (variable.__name__,))
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    return _hosted_modules.bytes_of, (_buffer_of(view),)
+
+
+def _buffer_of(view: memoryview) -> PickleBuffer | bytes:
+    return PickleBuffer(view) if view.contiguous else view.tobytes()
+
+
+def _reduce_weak_keys(mapping: weakref.WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
+    # `functools.singledispatch` keeps one.
+    return weakref.WeakKeyDictionary, (dict(mapping),)
+
+
+_OURS: dict[type, Callable[[Any], Any]] = {
+    functools.cached_property: _reduce_cached_property,
+    memoryview: _reduce_memoryview,
+    types.CodeType: _reduce_code,
+    types.MethodType: _reduce_method,
+    types.ModuleType: _reduce_module,
+    _hosted_modules.HostedModule: _reduce_module,
+    weakref.WeakKeyDictionary: _reduce_weak_keys,
+    typing.NewType: _reduce_new_type,
+    typing.ParamSpec: _reduce_parameters,
+    typing.TypeVar: _reduce_typevar,
+    typing.TypeVarTuple: _reduce_parameters,
+}
+
+# An open file is no value: its contents would travel and its place be lost. Loggers pickle by name by themselves.
+_NOT_TAKEN = {io.TextIOWrapper, logging.Logger, logging.RootLogger}
+
+
+class _Table:
+    """How objects of special types are reduced, with what `copyreg` has at the moment."""
+
+    def __init__(self) -> None:
+        theirs = cloudpickle.Pickler._dispatch_table  # noqa: SLF001
+        self._fixed = {kind: reduce for kind, reduce in theirs.items() if kind not in _NOT_TAKEN} | _OURS
+        self._size = -1
+        self._merged: dict[type, Callable[[Any], Any]] = {}
+
+    def current(self) -> dict[type, Callable[[Any], Any]]:
+        if len(copyreg.dispatch_table) != self._size:
+            self._size = len(copyreg.dispatch_table)
+            self._merged = copyreg.dispatch_table | self._fixed
+        return self._merged
+
+
+table = _Table()

@@ -1,0 +1,249 @@
+"""What users send, as bytes and back. This is the one module that unpickles.
+
+Plain pickle comes first: an int or a tuple pays for nothing else. What plain pickle cannot take, or would name
+although the other side has not got it, goes through the careful pickler of `_by_value`.
+
+The body is a pickle of protocol 5, or, where it holds large bytes:
+
+    u8 0x00 | u32 number of them, n | n × (u32 index of the buffer, u8 what it is: one of `_BYTES` …) | the pickle
+
+In that pickle each of them is fetched as pickle fetches its own out-of-band buffers, and all buffers come in the order
+of the pickle. Pickles begin with 0x80, so the first byte tells the two apart.
+
+Received: bytes as bytes, without a copy where they came as such over the connection and else with one; bytearray as
+bytearray, with one copy; memoryview as bytes; arrays over the received buffer itself, without a copy. The sender copies
+none of them: bytes and arrays must keep their contents until they are written.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from typing import TYPE_CHECKING, Any
+
+from .._errors import NotPicklable
+from .._wire._memory import copied
+from ._module_origins import STACK_GLOBAL, globals_of, names_client_module, resolve
+from ._shipped import NATURAL, open_everywhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ._by_value import Registry
+
+    Buffer = bytes | bytearray | memoryview
+
+OUT_OF_BAND = 64 * 1024
+"""Buffers of this many bytes leave the pickle."""
+
+LARGE = 1024 * 1024
+"""bytes and bytearrays of this many bytes, found no deeper than `_DEPTH`, make that all large ones leave it."""
+
+_MAX_BUFFERS = 1 << 15
+"""A frame can carry twice as many; what comes after so many stays in the pickle."""
+
+_DEPTH = 3
+_WIDTH = 16
+_HEAD = struct.Struct("!BI")
+_ENTRY = struct.Struct("!IB")
+_BYTES, _BYTEARRAY, _TEXT = 0, 1, 2
+
+# How pickle begins what it hands over by itself: opcode, then the length in so many bytes. All of it may be replaced by
+# the one opcode that takes the next buffer as it is.
+_BEGINNINGS = ((b"B", 4, _BYTES), (b"\x8e", 8, _BYTES), (b"\x96", 8, _BYTEARRAY), (b"X", 4, _TEXT), (b"\x8d", 8, _TEXT))
+_NEXT_BUFFER = b"\x97"
+_ATOMS = frozenset({int, float, str, bool, type(None)})
+_SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
+
+_c_dumps = pickle.dumps
+
+
+def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
+    """Pickle an object.
+
+    Args:
+        obj: Any object.
+        shipped: What the receiver has of this client's modules; None for what all open computations share.
+
+    Returns:
+        The body, and the buffers that go beside it, without a copy: bytes-like, of one dimension.
+
+    Raises:
+        NotPicklable: It cannot be sent; the message says which part of it.
+    """
+    kind = type(obj)
+    if kind in _ATOMS or (kind is tuple and len(obj) <= _WIDTH and _ATOMS.issuperset(map(type, obj))):
+        return _c_dumps(obj, 5), ()
+    if kind in _SCANNED and _holds_large((obj,), _DEPTH):
+        return _dumps_in_parts(obj, shipped)
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        body = _c_dumps(obj, 5, buffer_callback=buffers.append)
+    except Exception:  # noqa: BLE001 - of whatever kind: the careful way finds it again and says so
+        return _dumps_with_care(obj, shipped)
+    if STACK_GLOBAL in body and names_client_module(body) and not _knows_all(body, shipped):
+        return _dumps_with_care(obj, shipped)
+    if buffers and not _all_worth_it(buffers):
+        buffers = []
+        body = _c_dumps(obj, 5, buffer_callback=_taker(buffers))
+    return body, [buffer.raw() for buffer in buffers] if buffers else ()
+
+
+def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
+    """Open what `dumps` made.
+
+    Args:
+        body: The body.
+        buffers: The buffers, in their order. Arrays can be written to if these can.
+
+    Raises:
+        Exception: Whatever opening raises; the classes in it are users'.
+    """
+    if body[0]:
+        return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
+    pickled, made = _restored(memoryview(body), list(buffers))
+    return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
+
+
+def dumps_components(components: Sequence[object], registry: Registry) -> tuple[bytes, list[Any]]:
+    """Pickle the components of a computation, each after a note of its place.
+
+    Returns:
+        The pickle, and what came along by value and is found at the receiver under its own name.
+
+    Raises:
+        NotPicklable: A component refers to what cannot be sent.
+    """
+    from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
+    from ._hosted_modules import InstallProgress  # noqa: PLC0415
+
+    file = io.BytesIO()
+    pickler = ByValuePickler(file, registry, defining=components)
+    marked = [(InstallProgress(index), component) for index, component in enumerate(components)]
+    try:
+        pickler.dump(marked)
+    except Exception as error:
+        from ._unpicklable import explain  # noqa: PLC0415 - seldom needed
+
+        whole = components[0] if len(components) == 1 else list(components)
+        raise NotPicklable(explain(whole, error, registry)) from error
+    return file.getvalue(), pickler.bound
+
+
+# --- sending
+
+
+def _taker(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer out of the pickle, or tell pickle to keep it."""
+        if memoryview(buffer).nbytes < OUT_OF_BAND or len(buffers) >= _MAX_BUFFERS:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return take
+
+
+def _all_worth_it(buffers: list[pickle.PickleBuffer]) -> bool:
+    large = all(memoryview(buffer).nbytes >= OUT_OF_BAND for buffer in buffers)
+    return large and len(buffers) <= _MAX_BUFFERS
+
+
+def _holds_large(parts: Iterable[Any], depth: int) -> bool:
+    """Tell whether there are large bytes at the surface; looks at few objects, for this is asked of every one."""
+    for part in parts:
+        kind = type(part)
+        if kind in _ATOMS or kind not in _SCANNED:
+            continue
+        if kind is bytes or kind is bytearray:
+            if len(part) >= LARGE:
+                return True
+        elif part and depth and len(part) <= _WIDTH:
+            inner = part.values() if kind is dict else part
+            if _holds_large(inner, depth - 1):
+                return True
+    return False
+
+
+def _knows_all(body: bytes, shipped: Registry | None) -> bool:
+    """Tell whether the peer finds all that a plain pickle names: then it is right as it is."""
+    registry = open_everywhere if shipped is None else shipped
+    pairs = globals_of(body)
+    return pairs is not None and all(registry.reference(resolve(*pair)) == NATURAL for pair in pairs)
+
+
+class _Chunks:
+    """A file and a list of buffers for a pickler, which hands large bytes over uncopied: those become buffers too."""
+
+    def __init__(self) -> None:
+        self._small: list[bytes] = []
+        self._buffers: list[Any] = []
+        self._entries: list[tuple[int, int]] = []
+        self.take = _taker(self._buffers)
+
+    def write(self, chunk: Buffer) -> None:
+        """Take what the pickler writes. What is large, it writes by itself, and its opcode just before."""
+        if len(chunk) >= LARGE and len(self._buffers) < _MAX_BUFFERS:
+            for opcode, width, kind in _BEGINNINGS:
+                beginning = opcode + len(chunk).to_bytes(8, "little")[:width]
+                if self._small[-1].endswith(beginning):
+                    self._small[-1] = self._small[-1].removesuffix(beginning) + _NEXT_BUFFER
+                    self._entries.append((len(self._buffers), kind))
+                    self._buffers.append(chunk)
+                    return
+        self._small.append(bytes(chunk))
+
+    def packed(self) -> tuple[bytes, Sequence[Any]]:
+        """Give body and buffers."""
+        buffers = [one.raw() if isinstance(one, pickle.PickleBuffer) else one for one in self._buffers]
+        if not self._entries:
+            return b"".join(self._small), buffers
+        head = [_HEAD.pack(0, len(self._entries)), *[_ENTRY.pack(*entry) for entry in self._entries]]
+        return b"".join([*head, *self._small]), buffers
+
+
+def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
+    file = _Chunks()
+    try:
+        pickle.Pickler(file, 5, buffer_callback=file.take).dump(obj)
+    except Exception:  # noqa: BLE001 - as in `dumps`
+        return _dumps_with_care(obj, shipped)
+    body, buffers = file.packed()
+    if names_client_module(body) and not _knows_all(body, shipped):
+        return _dumps_with_care(obj, shipped)
+    return body, buffers
+
+
+def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
+    from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
+
+    file = _Chunks()
+    registry = open_everywhere if shipped is None else shipped
+    try:
+        ByValuePickler(file, registry, buffer_callback=file.take).dump(obj)
+    except MemoryError:
+        raise
+    except Exception as error:
+        from ._unpicklable import explain  # noqa: PLC0415 - seldom needed
+
+        raise NotPicklable(explain(obj, error, registry)) from error
+    return file.packed()
+
+
+# --- receiving
+
+
+def _restored(body: memoryview, buffers: list[Any]) -> tuple[memoryview, list[Any]]:
+    """Give the pickle in a body, and the buffers with bytes, bytearrays and text among them as such."""
+    _, count = _HEAD.unpack_from(body)
+    start = _HEAD.size + _ENTRY.size * count
+    for index, kind in _ENTRY.iter_unpack(body[_HEAD.size : start]):
+        buffer = buffers[index]
+        if kind == _TEXT:
+            buffers[index] = str(buffer, "utf-8", "surrogatepass")
+        elif kind == _BYTEARRAY:
+            buffers[index] = bytearray(buffer)
+        elif type(buffer) is not bytes:
+            buffers[index] = copied(memoryview(buffer).cast("B"))
+    return body[start:], buffers

@@ -1,0 +1,60 @@
+"""What errors of shipped code mean: a name or a module that did not travel with it.
+
+This module owns those sentences. How errors travel is with `_errors_in_transit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._hosted_modules import hosts, withheld_names
+from ._missing_modules import place
+from ._module_origins import is_client_module
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def explanation(error: BaseException) -> str | None:
+    """Say what an error means that comes from code of a client in another process; None if nothing is to be said.
+
+    Args:
+        error: As it was caught, with its traceback.
+    """
+    if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
+        return _of_name(error)
+    if isinstance(error, ModuleNotFoundError) and place() not in str(error):
+        return _of_module(error)
+    return None
+
+
+def _of_name(error: NameError) -> str | None:
+    frame = _last_frame(error)
+    module = frame.f_globals.get("__name__") if frame is not None else None
+    if not isinstance(module, str) or not hosts(module) or not error.name:
+        return None
+    known = error.name in withheld_names(module)
+    begin = f"{error.name} is a global" if known else f"If {error.name} is a global"
+    return (
+        f"{begin} of the client's module {module}: those do not travel. List it in Computation(components) if it is "
+        "a function or a class, or list the module that defines it; pass anything else as an argument."
+    )
+
+
+def _of_module(error: ModuleNotFoundError) -> str | None:
+    frame = _last_frame(error)
+    module = frame.f_globals.get("__name__") if frame is not None else None
+    if not isinstance(module, str) or not (hosts(module) or is_client_module(module)):
+        return None
+    return f"There is no module {error.name} at {place()}: install it there, or list it in Computation(components)."
+
+
+def _last_frame(error: BaseException) -> FrameType | None:
+    """Give the frame that raised an error, above those of the import system."""
+    trace = error.__traceback__
+    found = None
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith("<frozen importlib"):
+            found = trace.tb_frame
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,363 @@
+"""The modules of a client in a process that has not got its files, and all that by-value pickles call.
+
+Each client module becomes one real module here, and its functions have that module's dictionary as their globals
+(so plain pickles of its classes' instances work). This module owns those modules, and the functions that build
+functions and classes in them; pickles name these functions, so their signatures are a part of the wire format.
+The other half, what is put into such pickles, is with `_by_value`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import marshal
+import sys
+import typing
+import weakref
+from importlib.machinery import PathFinder
+from types import CellType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ._missing_modules import MissingModule, MissingObject
+from ._module_origins import forget_modules, is_client_module, origin, resolve
+from ._shipped import open_everywhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import CodeType
+
+
+class HostedModule(ModuleType):
+    """A client's module, made of what came of it."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        text = (
+            f"module {self.__name__!r} has no {name!r} here: of a module of the client only the components are. "
+            "List it, or the module, in Computation(components)"
+        )
+        raise AttributeError(text, name=name, obj=self)
+
+
+class _State:
+    """What this process hosts."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str, HostedModule] = {}
+        self.foreign: dict[tuple[bytes, str], HostedModule] = {}
+        self.withheld: dict[str, set[str]] = {}
+        self.code_folders: list[str] = []
+        # Weak: classes made in functions must not pile up.
+        self.classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
+        self.unfilled: weakref.WeakSet[type] = weakref.WeakSet()
+        self.progress = 0
+
+
+_state = _State()
+
+# --- modules
+
+
+def add_code_folders(folders: Iterable[str]) -> None:
+    """Import client modules from these folders, before all others."""
+    for folder in reversed([*folders]):
+        _state.code_folders.insert(0, folder)
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+
+
+def host_module(name: str, package: str | None = None) -> ModuleType:
+    """Make a client's module, empty at first; it takes the place of an installed one of the same name."""
+    known = _state.modules.get(name)
+    if known is not None and sys.modules.get(name) is known:
+        return known
+    module = HostedModule(name, "A module of the client; what is here came as a component or with a call.")
+    module.__package__ = name.rpartition(".")[0] if package is None else package
+    if module.__package__ == name:
+        module.__path__ = _folders_of(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = _state.modules[name] = module
+    _bind_to_parent(name, module)
+    forget_modules()
+    return module
+
+
+def _folders_of(package: str) -> list[str]:
+    """Give the folders of an installed package of that name: its submodules can be imported nevertheless."""
+    spec = PathFinder.find_spec(package) if "." not in package else None
+    return [] if spec is None else list(spec.submodule_search_locations or ())
+
+
+def _bind_to_parent(name: str, module: ModuleType) -> None:
+    parent, _, child = name.rpartition(".")
+    if parent:
+        try:
+            above = importlib.import_module(parent)
+        except ImportError:
+            above = host_module(parent, parent)
+        setattr(above, child, module)
+
+
+def client_module(name: str, package: str | None = None) -> ModuleType:
+    """Give this process's module for a client module: its own, one from the code folders, or a hosted one."""
+    module = sys.modules.get(name)
+    if module is not None and is_client_module(name):
+        return module
+    if name != "__main__" and _in_code_folders(name):
+        return importlib.import_module(name)
+    return host_module(name, package)
+
+
+def _in_code_folders(name: str) -> bool:
+    top = name.partition(".")[0]
+    return bool(_state.code_folders) and PathFinder.find_spec(top, _state.code_folders) is not None
+
+
+def forget_installed_namesakes(names: Iterable[str]) -> None:
+    """Unload installed modules that a client's modules of the same names replace."""
+    for name in names:
+        for loaded in [other for other in list(sys.modules) if other == name or other.startswith(f"{name}.")]:
+            if not is_client_module(loaded):
+                del sys.modules[loaded]
+    forget_modules()
+
+
+def namespace(name: str | None, owner: bytes | None, package: str | None = None) -> dict[str, Any]:
+    """Give the dictionary that a function's globals are.
+
+    Args:
+        name: Of the module; None for one of its own, as `exec` makes them.
+        owner: The token of the client whose module it is; None for an installed module.
+        package: The module's `__package__`.
+    """
+    if name is None:
+        return {"__builtins__": builtins}
+    if owner is None:
+        return importlib.import_module(name).__dict__
+    if owner == origin():
+        return client_module(name, package).__dict__
+    # Of another client: its modules must neither be mistaken for ours nor take their place.
+    module = _state.foreign.get((owner, name))
+    if module is None:
+        module = _state.foreign[owner, name] = HostedModule(name)
+        module.__dict__.update({"__builtins__": builtins, "__package__": package, FOREIGN: owner})
+    return module.__dict__
+
+
+FOREIGN = "__discoro_origin__"
+"""The name in the dictionary of another client's module that holds that client's token."""
+
+
+def _is_ours_to_fill(names: dict[str, Any]) -> bool:
+    """Tell whether names may be set there: never in a module that this process has by itself."""
+    name = names.get("__name__")
+    return FOREIGN in names or (name in _state.modules and _state.modules[name].__dict__ is names)
+
+
+# --- functions
+
+
+def code(marshalled: bytes) -> CodeType:
+    """Give a code object; peers have the same minor version of Python, which the handshake has made sure of."""
+    made: CodeType = marshal.loads(marshalled)  # noqa: S302 - authenticated, as all that is unpickled
+    return made
+
+
+def bind(made: object, module: str, owner: bytes, name: str) -> None:
+    """Set a name in a client's module, unless that is this process's own."""
+    names = namespace(module, owner)
+    if _is_ours_to_fill(names):
+        names[name] = made
+
+
+def function(
+    made_of: CodeType, names: dict[str, Any], cells: int | None, bound: tuple[str, bytes, str] | None
+) -> FunctionType:
+    """Make a function, still without what it refers to: that may be the function itself."""
+    closure = None if cells is None else tuple(CellType() for _ in range(cells))
+    made = FunctionType(made_of, names, None, None, closure)
+    if bound is not None:
+        bind(made, *bound)
+    return made
+
+
+def fill_function(made: FunctionType, state: dict[str, Any]) -> None:
+    """Give a function its attributes, its closure, and the globals that came with it."""
+    made.__dict__.update(state.pop("__dict__"))
+    for cell, value in zip(made.__closure__ or (), state.pop("cells"), strict=True):
+        if value is not NO_VALUE:
+            cell.cell_contents = value
+    fill_globals(made.__globals__, *state.pop("globals"))
+    for name, value in state.items():
+        setattr(made, name, value)
+
+
+def fill_globals(
+    names: dict[str, Any],
+    modules: dict[str, tuple[str, Sequence[str]]],
+    imports: dict[str, tuple[str, str]],
+    values: dict[str, object],
+    withheld: Sequence[str],
+) -> None:
+    """Set the globals that travel: modules and objects of installed modules by name, and components."""
+    private = "__name__" not in names
+    if not (private or _is_ours_to_fill(names)):
+        return
+    for name, (module, submodules) in modules.items():
+        names[name] = module_named(module, *submodules)
+    for name, (module, qualname) in imports.items():
+        names[name] = object_named(module, qualname)
+    names.update(values)
+    if withheld and not private:
+        _state.withheld.setdefault(names["__name__"], set()).update(withheld)
+
+
+def withheld_names(module: str) -> set[str]:
+    """Give the globals of a client's module that functions here name, and that did not come."""
+    return _state.withheld.get(module, set())
+
+
+def hosts(module: str) -> bool:
+    """Tell whether a client's module is made here of what came of it."""
+    return module in _state.modules or any(name == module for _, name in _state.foreign)
+
+
+class _NoValue:
+    """Stands for the contents of an empty cell."""
+
+    def __reduce__(self) -> str:
+        return "NO_VALUE"
+
+
+NO_VALUE = _NoValue()
+
+
+def module_named(name: str, *submodules: str) -> ModuleType:
+    """Import a module, or give one that raises when it is used."""
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - whatever it does while it is imported
+        return MissingModule(name, error)
+    for submodule in submodules:
+        # One that cannot be imported is missing as an attribute, which says enough.
+        _imports(submodule)
+    return module
+
+
+def _imports(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except Exception:  # noqa: BLE001 - whatever it does while it is imported
+        return False
+    return True
+
+
+def object_named(module: str, qualname: str) -> object:
+    """Give what an installed module has under a name, or an object that raises when it is used."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - whatever it does while it is imported
+        return MissingObject(module, qualname, error)
+    found = resolve(module, qualname)
+    if found is None:
+        return MissingObject(module, qualname, AttributeError(f"module {module!r} has no {qualname!r}"))
+    return found
+
+
+# --- objects that pickle cannot take apart
+
+
+def lru_cached(
+    wrapped: Callable[..., object],
+    maxsize: int | None,
+    typed: bool,  # noqa: FBT001 - as functools names it
+    bound: tuple[str, bytes, str] | None,
+) -> object:
+    """Make a function with an empty cache."""
+    made = functools.lru_cache(maxsize, typed)(wrapped)
+    if bound is not None:
+        bind(made, *bound)
+    return made
+
+
+def cached_property(getter: Callable[[Any], object], name: str | None) -> functools.cached_property[object]:
+    """Make a cached property of a class that is made."""
+    made = functools.cached_property(getter)
+    made.attrname = name
+    return made
+
+
+def new_type(name: str, module: str, supertype: Any) -> object:
+    """Make what `typing.NewType` gives."""
+    make: Any = typing.NewType
+    made = make(name, supertype)
+    made.__module__ = module
+    return made
+
+
+def bytes_of(buffer: Any) -> bytes:
+    """Give the contents of a buffer as bytes: itself if it is that, else a copy."""
+    return buffer if isinstance(buffer, bytes) else bytes(buffer)
+
+
+# --- classes
+
+
+def remember_class(key: bytes, made: type) -> None:
+    """Note a class of this process that goes out by value, so that it is found when it comes back."""
+    _state.classes[key] = made
+
+
+def class_(key: bytes, bound: tuple[str, bytes, str] | None, make: Callable[..., type], *args: Any) -> type:
+    """Give the class with this key: the one that is here, or else a new one, still without its attributes."""
+    known = _state.classes.get(key)
+    if known is not None:
+        return known
+    made = _state.classes[key] = make(*args)
+    _state.unfilled.add(made)
+    class_keys[made] = key
+    if bound is not None:
+        bind(made, *bound)
+    return made
+
+
+class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+"""The keys of all classes that went out or came in by value."""
+
+
+def fill_class(made: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
+    """Give a new class its attributes; one that was here has them, and may have been changed on purpose."""
+    if made in _state.unfilled:
+        _state.unfilled.discard(made)
+        setter, attributes = state
+        setter(made, attributes)
+
+
+# --- components
+
+
+class InstallProgress:
+    """Stands before a component in a pickle of several; opening it tells how far one has come."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return note_progress, (self.index,)
+
+
+def note_progress(index: int) -> None:
+    """Note which component is being opened."""
+    _state.progress = index
+
+
+def progress() -> int:
+    """Give the number of the component that was opened last."""
+    return _state.progress
+
+
+def component(digest: str, index: int) -> object:
+    """Give a component by its place in its package."""
+    return open_everywhere.component(digest, index)

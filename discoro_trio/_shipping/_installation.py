@@ -1,0 +1,151 @@
+"""Components at a server: files into folders, functions and classes into the modules that they came from.
+
+This module owns what a server process does with a package before it runs anything. Where the folders are, and that
+files are written once a node, is with `_cluster`; how packages are made, with `_client`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from .._errors import DiscoroError, ProtocolError
+from .._process.files._folder import masked_untrusted
+from ._codec import loads
+from ._hosted_modules import add_code_folders, client_module, forget_installed_namesakes, host_module, progress
+from ._missing_modules import set_place
+from ._module_origins import adopt_origin, resolve
+from ._shipped import CodeRoot, Shipped, open_shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._package import Package, PackedFile
+
+CODE = "code"
+FILES = "files"
+
+
+def write_tree(package: Package, folder: Path) -> None:
+    """Write the code and the files of a package, once a node.
+
+    Args:
+        package: The components.
+        folder: An empty folder; it gets the folders `code` and `files`.
+
+    Raises:
+        ProtocolError: A name would lead out of the folder; nothing was written.
+        OSError: A file cannot be written.
+    """
+    for files in (package.code, package.files):
+        _check_paths_untrusted(files)
+    for name, files in ((CODE, package.code), (FILES, package.files)):
+        (folder / name).mkdir(mode=0o700)  # which the working folder gets, too
+        for packed in files:
+            _write(packed, folder / name)
+
+
+def holds_files(folder: Path) -> bool:
+    """Tell whether `write_tree` wrote files for the working folders; a server need not start a thread for none."""
+    return any((folder / FILES).iterdir())
+
+
+def place_files(folder: Path, working_folder: Path) -> None:
+    """Copy the files that `write_tree` wrote into a server's working folder.
+
+    They are copies: what a coroutine does to its input files must not be seen by other servers of the node.
+    """
+    shutil.copytree(folder / FILES, working_folder, dirs_exist_ok=True, symlinks=True)
+
+
+def install_definitions(package: Package, folder: Path, *, place: str) -> Shipped:
+    """Bring the functions, classes and modules of a package into this process, which is a server of nobody else.
+
+    `__main__` becomes the client's from here on; the working folder is to be the current one, with its files in it.
+
+    Args:
+        package: The components.
+        folder: Where `write_tree` wrote.
+        place: The name of this server, for messages.
+
+    Returns:
+        The registry of what this server has; it is open already.
+
+    Raises:
+        DiscoroError: A component cannot be installed; the message names it and says why.
+    """
+    set_place(place)
+    adopt_origin(package.origin)
+    host_module("__main__")
+    working = Path.cwd()
+    code = [folder / CODE, *(working / below for below in package.code_folders)]
+    forget_installed_namesakes(_top_names(code))
+    add_code_folders(str(path) for path in code)
+    for name in package.client_modules:
+        client_module(name)
+    objects = _opened(package, place)
+    roots = tuple(CodeRoot(f"{path}{os.sep}", "") for path in code)
+    shipped = Shipped(package.digest, frozenset(package.modules), roots)
+    along = (resolve(module, name) for module, name in package.along)
+    shipped.add(objects, [found for found in along if found is not None])
+    open_shipped(shipped)
+    _import_listed(package, place)
+    return shipped
+
+
+def _opened(package: Package, place: str) -> list[object]:
+    try:
+        marked: list[tuple[object, object]] = loads(package.definitions)
+    except Exception as error:
+        name = package.names[progress()] if package.names else "nothing"
+        raise DiscoroError(_failure(name, place, error)) from error
+    return [component for _, component in marked]
+
+
+def _import_listed(package: Package, place: str) -> None:
+    for name in package.imports:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise DiscoroError(_failure(f"module {name}", place, error)) from error
+
+
+def _failure(name: str, place: str, error: Exception) -> str:
+    return f"component {name} cannot be installed at {place}: {type(error).__name__}: {error}"
+
+
+def _top_names(folders: Iterable[Path]) -> set[str]:
+    """Give the names of modules and packages that lie in folders."""
+    found = set[str]()
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.suffix in {".py", ".so", ".pyd"} or (path / "__init__.py").is_file():
+                found.add(path.name.partition(".")[0])
+    return found
+
+
+# --- files
+
+
+def _check_paths_untrusted(files: Iterable[PackedFile]) -> None:
+    for packed in files:
+        parts = packed.path.split("/")
+        if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts):
+            text = f"a component has the file name {packed.path!r}, which does not stay in its folder"
+            raise ProtocolError(text)
+
+
+def _write(packed: PackedFile, folder: Path) -> None:
+    path = folder.joinpath(*PurePosixPath(packed.path).parts)
+    if packed.is_folder:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The folder is new and nobody else's; that the file must be new keeps links from being followed all the same.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(packed.content)
+    path.chmod(masked_untrusted(packed.mode) | 0o400)

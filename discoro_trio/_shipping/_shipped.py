@@ -1,0 +1,132 @@
+"""What the other side has already: the components of a computation, which are named and not sent.
+
+This module owns the registry that both sides keep of them. How components are packed is with `_client`, how they are
+installed with `_process`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from .._records import MutableRecord, Record
+from ._module_origins import is_at, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NATURAL: Final = ("", -1)
+"""The reference of what is found under its own name in its own module."""
+
+Reference = tuple[str, int]
+"""A package's digest and a position in its definitions, or NATURAL."""
+
+
+class CodeRoot(Record, frozen=True):
+    """A folder whose modules the other side has too."""
+
+    folder: str
+    """The folder here, ending in the separator of paths."""
+    name: str
+    """The dotted name of the package that it is, or empty for a folder that packages lie in."""
+
+
+class Shipped(MutableRecord):
+    """The components that every peer of a computation has.
+
+    It holds the objects themselves: a function that was defined anew after it was shipped is another one, and goes
+    by value.
+    """
+
+    digest: str = ""
+    """Of the package they came in."""
+    modules: frozenset[str] = frozenset()
+    """Names of modules and packages, with all that lies below them."""
+    roots: tuple[CodeRoot, ...] = ()
+    """Folders of code."""
+    components: tuple[object, ...] = ()
+    """The listed functions and classes."""
+    _objects: dict[int, tuple[object, Reference]] = msgspec.field(default_factory=dict)
+
+    def add(self, objects: Sequence[object], along: Iterable[object] = ()) -> None:
+        """Note the listed objects, in their order, and those that came along with them under their own names."""
+        self.components = tuple(objects)
+        for found in along:
+            self._objects[id(found)] = (found, NATURAL)
+        for index, listed in enumerate(objects):
+            self._objects[id(listed)] = (listed, (self.digest, index))
+
+    def reference(self, obj: object) -> Reference | None:
+        """Tell by what reference the peers find an object; None if they have it not."""
+        module: object = getattr(obj, "__module__", None)
+        qualname: str = getattr(obj, "__qualname__", "<locals>")
+        found_here = is_at(obj, module, qualname)
+        known = self._objects.get(id(obj))
+        if known is None:
+            outer = resolve(module, qualname.partition(".")[0])
+            with_outer = id(outer) in self._objects or (isinstance(module, str) and self.has_module(module))
+            return NATURAL if found_here and with_outer else None
+        if found_here and "." not in qualname:
+            return NATURAL
+        # It came as a listed one; or along with others, under a name that means something else by now.
+        return known[1] if known[1] != NATURAL else None
+
+    def has_module(self, name: str) -> bool:
+        """Tell whether the peers have a whole module."""
+        if any(name == listed or name.startswith(f"{listed}.") for listed in self.modules):
+            return True
+        return bool(self.roots) and self._under_root(name)
+
+    def _under_root(self, name: str) -> bool:
+        path = getattr(sys.modules.get(name), "__file__", None) or ""
+        for root in self.roots:
+            if path.startswith(root.folder):
+                parts = Path(path[len(root.folder) :].partition(".")[0]).parts
+                dotted = ".".join([*filter(None, [root.name]), *parts]).removesuffix(".__init__")
+                if dotted == name:
+                    return True
+        return False
+
+
+class _Open:
+    """The registries of all computations that are open in this process."""
+
+    def __init__(self) -> None:
+        self._all: list[Shipped] = []
+
+    def add(self, shipped: Shipped) -> None:
+        self._all.append(shipped)
+
+    def remove(self, shipped: Shipped) -> None:
+        self._all = [other for other in self._all if other is not shipped]
+
+    def reference(self, obj: object) -> Reference | None:
+        # A message may go to a peer of any of them: by name only if all of them know that name.
+        found = {shipped.reference(obj) for shipped in self._all}
+        return found.pop() if len(found) == 1 else None
+
+    def component(self, digest: str, index: int) -> object:
+        for shipped in self._all:
+            if shipped.digest == digest:
+                return shipped.components[index]
+        text = "a component of a computation is named that is closed, or not of this process"
+        raise LookupError(text)
+
+
+open_everywhere = _Open()
+
+NOTHING: Final = Shipped()
+"""For peers that have no components, those outside of the computation."""
+
+
+def open_shipped(shipped: Shipped) -> None:
+    """Let messages that name no registry of their own refer to these components."""
+    open_everywhere.add(shipped)
+
+
+def close_shipped(shipped: Shipped) -> None:
+    """Undo `open_shipped`."""
+    open_everywhere.remove(shipped)

@@ -1,0 +1,68 @@
+"""Bytes to frames to messages: framing, handshake, credit windows, control messages.
+
+Nothing here reads or writes, knows the time, or knows Trio: bytes and events go in, bytes and decisions come
+out. Moving the bytes is with `_link`.
+"""
+
+from typing import TYPE_CHECKING
+
+from .. import _lazy
+from ._batch import COST, MOST_VALUES, Batch, decode_batch_untrusted, is_short
+from ._control import Control, ControlCodec
+from ._credit import ReceiveWindow, SendWindow
+from ._frames import Buffer, Frame, FrameReader, HelloReader, Kind, encode_header, encode_hello
+from ._handshake import (
+    PROTOCOL_VERSION,
+    Binding,
+    ClientHandshake,
+    Crossed,
+    Identity,
+    PeerIdentity,
+    ProcessEnded,
+    ServerHandshake,
+)
+from ._keys import Credential, Purpose, fingerprint, handshake_key, key_of_secret
+from ._outbox import Outbox
+
+if TYPE_CHECKING:
+    from ._beacon import Answerer, Found, Role, Seeker
+
+__all__ = [
+    "COST",
+    "MOST_VALUES",
+    "PROTOCOL_VERSION",
+    "Answerer",
+    "Batch",
+    "Binding",
+    "Buffer",
+    "ClientHandshake",
+    "Control",
+    "ControlCodec",
+    "Credential",
+    "Crossed",
+    "Found",
+    "Frame",
+    "FrameReader",
+    "HelloReader",
+    "Identity",
+    "Kind",
+    "Outbox",
+    "PeerIdentity",
+    "ProcessEnded",
+    "Purpose",
+    "ReceiveWindow",
+    "Role",
+    "Seeker",
+    "SendWindow",
+    "ServerHandshake",
+    "decode_batch_untrusted",
+    "encode_header",
+    "encode_hello",
+    "fingerprint",
+    "handshake_key",
+    "is_short",
+    "key_of_secret",
+]
+
+if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name exists
+    __getattr__ = _lazy.importer(__name__, {"_beacon": ("Answerer", "Found", "Role", "Seeker")})
