@@ -116,7 +116,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def structure(session: nox.Session) -> None:
-    """Print the figures of the source; fail where a file, function or class is too long."""
+    """Print the figures of the source."""
     session.run(sys.executable, "-m", "tests._project.structure")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -112,12 +113,12 @@ def test_every_public_name_has_documentation_of_its_own(name: str) -> None:
 LATER = tuple(
     f"discoro_trio.{name}"
     for name in (
-        "client",
-        "_cluster._node",
+        "_client",
+        "_cluster.node._node",
         "_cluster._open",
-        "_cluster._scheduler",
+        "_cluster.scheduler._scheduler",
         "_link",
-        "monitor",
+        "_monitor",
         "_process",
         "_wire",
     )
@@ -129,17 +130,22 @@ NOT_FOR_SERVERS = tuple(
     f"discoro_trio.{name}"
     for name in (
         "_status",
-        "_cluster._control_groups",
+        "_cluster.isolation._control_groups",
         "_cluster._facts",
-        "_cluster._slot",
-        "_link._discovery",
+        "_cluster.node._server_slot",
+        "_link.discovery._discovery",
         "_link._options",
-        "_link._secret",
-        "monitor",
+        "_link.secret._secret_file",
+        "_monitor",
         "_process._open",
         "_wire._beacon",
     )
 )
+
+
+@pytest.mark.parametrize("name", [*LATER, *NOT_FOR_SERVERS])
+def test_what_must_not_be_imported_exists(name: str) -> None:
+    assert importlib.util.find_spec(name)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,10 @@ async def main():
     async with discoro.open_cluster(servers=1), discoro.Computation([modules]).schedule() as computation:
         return await computation.run_result(modules)
 there = trio.run(main)
-code = "import discoro_trio._cluster._fork_server, discoro_trio._cluster.server._server, sys; print(*sys.modules)"
+code = (
+    "import discoro_trio._cluster.fork_server._fork_server, discoro_trio._cluster.server._server, sys;"
+    "print(*sys.modules)"
+)
 print(sorted(there - {*subprocess.check_output([sys.executable, "-c", code], text=True).split()}))
 """
 

@@ -70,7 +70,7 @@ def test_every_option_by_which_something_comes_in_is_there() -> None:
 
 
 def test_every_route_of_the_monitor_is_there() -> None:
-    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "discoro_trio" / "monitor").glob("*.py")]
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "discoro_trio" / "_monitor").glob("*.py")]
     pattern = re.compile(r'@?(?:api|app)\.(?:get|post|put|delete|patch|route|websocket)\("(/[^"]*)"')
     routes = {route for source in sources for route in pattern.findall(source)}
     assert len(routes) >= 12

@@ -1,9 +1,9 @@
 """Processes that a server started and that outlive it: the fork server finds and kills them.
 
-The fork server is a child subreaper, so a process whose parent has ended becomes a child of the fork server, whatever session
-or process group it has made. Which server it came from is in its soft limit RLIMIT_RTTIME: each server gets a value of
-its own, and everything that it starts inherits the value, through fork, exec and setsid. The limit concerns only
-processes with a real-time schedule, and each value allows such a process many years of processor time.
+The fork server is a child subreaper, so a process whose parent has ended becomes a child of the fork server, whatever
+session or process group it has made. Which server it came from is in its soft limit RLIMIT_RTTIME: each server gets a
+value of its own, and everything that it starts inherits the value, through fork, exec and setsid. The limit concerns
+only processes with a real-time schedule, and each value allows such a process many years of processor time.
 """
 
 from __future__ import annotations

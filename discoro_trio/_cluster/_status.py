@@ -1,7 +1,7 @@
 """How things stand: frozen tables of nodes, servers, computations and coroutines, as `status()` gives them.
 
-This module owns their fields. What fills them is with the scheduler (`_observed_state`) and, for one computation, with the
-client; how they look as text or JSON is with `_tables`.
+This module owns their fields. What fills them is with the scheduler (`_observed_state`) and, for one computation, with
+the client; how they look as text or JSON is with `_tables`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A link owns its reader, its writer and the tasks that answer requests; who owns the link is the endpoint. The reader
 handles every complete frame of a read before it waits again, and waits for nobody but a peer that does not read what
-its own frames are answered with (`ReplyBacklog`); the writer sends what has gathered. What a frame means is with the handlers
-in `Services`.
+its own frames are answered with (`ReplyBacklog`); the writer sends what has gathered. What a frame means is with the
+handlers in `Services`.
 """
 
 from __future__ import annotations

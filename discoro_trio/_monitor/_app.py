@@ -1,6 +1,7 @@
 """The web application: pages, the stream of views, and what machines read.
 
-Every request passes `_guard` first. What is shown comes from `_broadcast` and `_views`; what is done goes through `_actions`.
+Every request passes `_guard` first. What is shown comes from `_broadcast` and `_views`; what is done goes through
+`_actions`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stream of views to one browser.
 
-A browser asks by `{"watch": {…query…}}`, as often as its view changes, and gets the messages of `_watched_view`. What it asks
-wrongly is answered by `{"type": "error", "text"}`; what is no JSON object ends the stream.
+A browser asks by `{"watch": {…query…}}`, as often as its view changes, and gets the messages of `_watched_view`. What
+it asks wrongly is answered by `{"type": "error", "text"}`; what is no JSON object ends the stream.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Everything that coroutines of one process need: the table of those that live here, and the ways to all others.
 
-This module joins the parts: `Runner` runs what others start here, `Submissions` keeps what this process started elsewhere,
-`Mail` carries messages, `OutcomeStore` answers how coroutines ended. The handle that users hold is `Coro`.
+This module joins the parts: `Runner` runs what others start here, `Submissions` keeps what this process started
+elsewhere, `Mail` carries messages, `OutcomeStore` answers how coroutines ended. The handle that users hold is `Coro`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The careful pickler: what belongs to a client's program goes by value, unless the peer has it as a component.
 
 This module owns what is put into by-value pickles, and which globals of a function travel with it; what such
-pickles call at the receiver is with `_hosted_modules`. It is imported at its first use only, for cloudpickle takes a while.
+pickles call at the receiver is with `_hosted_modules`. It is imported at its first use only, for cloudpickle takes a
+while.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .._errors import DiscoroError, ProtocolError
-from .._process.files._folder import masked_untrusted
 from ._codec import loads
 from ._hosted_modules import add_code_folders, client_module, forget_installed_namesakes, host_module, progress
 from ._missing_modules import set_place
 from ._module_origins import adopt_origin, resolve
+from ._package import masked_untrusted
 from ._shipped import CodeRoot, Shipped, open_shipped
 
 if TYPE_CHECKING:

@@ -96,3 +96,8 @@ def without_files(package: Package) -> Package:
 
 def _digest(package: Package) -> str:
     return hashlib.sha256(_encoder.encode(msgspec.structs.replace(package, digest=""))).hexdigest()
+
+
+def masked_untrusted(mode: int) -> int:
+    """Give what a file's mode elsewhere is worth here: only the owner may write it, and no set-user bits."""
+    return mode & 0o755

@@ -95,7 +95,7 @@ class ServerProcess:
             self._post(wire.Signal(self.number, signum))
 
     def live_by(self, pulse_interval: float) -> None:
-        """Let the fork server end it after five pulses without an answer of this node, in intervals of so many seconds."""
+        """Let the fork server end it after five pulses, each of this many seconds, without an answer of this node."""
         if not self._over.is_set():
             self._post(wire.WatchNode(self.number, pulse_interval))
 

@@ -194,7 +194,7 @@ class Holding:
         ]
 
     def asked_to_close(self, slot: int) -> None:
-        """Note that the server of an idle server slot is asked whether it can close; `activity` or `vacated` follows."""
+        """Note that the server of an idle server slot was asked to close; `activity` or `vacated` follows."""
         self._holder[slot].busy.add(slot)
 
     def unattended(self, now: float) -> list[bytes]:

@@ -1,7 +1,7 @@
 """One lease of a node, with what its computation has shipped there.
 
-A lease keeps the components, unopened, so that every server, a replacement too, is set up like the first. Which server slots
-belong to it is with `_holding`.
+A lease keeps the components, unopened, so that every server, a replacement too, is set up like the first. Which server
+slots belong to it is with `_holding`.
 """
 
 from __future__ import annotations

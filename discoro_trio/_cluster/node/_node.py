@@ -1,6 +1,7 @@
 """The node: the servers of one machine.
 
-A node owns its fork server and its server slots. Who has which of its servers is with `_leasing`, which it asks and tells.
+A node owns its fork server and its server slots. Who has which of its servers is with `_leasing`, which it asks and
+tells.
 """
 
 from __future__ import annotations

@@ -225,8 +225,8 @@ def _environment() -> dict[str, str]:
     """Give the environment, in which the fork server finds this package wherever it lies here.
 
     Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
-    what lies beside the client's program. The fork server puts PYTHONPATH back as it was. The cluster's secret is not for
-    the code that runs on servers.
+    what lies beside the client's program. The fork server puts PYTHONPATH back as it was. The cluster's secret is not
+    for the code that runs on servers.
     """
     environment = dict(os.environ)
     environment.pop(_SECRET, None)

@@ -1,6 +1,7 @@
 """Servers whose thread is blocked by the code that runs there: their node asks them twice a pulse, and counts.
 
-Nothing follows from it but that schedulers are told: slow is not dead. Whom somebody stopped is with `_stopped_servers`.
+Nothing follows from it but that schedulers are told: slow is not dead. Whom somebody stopped is with
+`_stopped_servers`.
 """
 
 from __future__ import annotations

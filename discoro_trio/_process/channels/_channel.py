@@ -1,7 +1,7 @@
 """Channels: what is published to one goes to all who subscribe, here and elsewhere.
 
-This module owns what users hold: the handle, and opening and finding channels. Passing messages on is with `_open_channels`,
-receiving them with `_subscription`.
+This module owns what users hold: the handle, and opening and finding channels. Passing messages on is with
+`_open_channels`, receiving them with `_subscription`.
 """
 
 from __future__ import annotations

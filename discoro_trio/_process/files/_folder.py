@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._errors import FileTransferError
+from ..._shipping._package import masked_untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,11 +58,6 @@ def parts_untrusted(folder: str) -> list[str]:
             message = f"dir={folder[:80]!r} does not stay in the working folder of the receiver; give a relative one"
             raise FileTransferError(message) from error
     return parts
-
-
-def masked_untrusted(mode: int) -> int:
-    """Give what a file's mode elsewhere is worth here: nobody but the owner writes it or becomes somebody by it."""
-    return mode & 0o755
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The mailbox of one coroutine: what has arrived for it, and the credit it owes to the processes that sent it.
 
-This module owns the order of messages and the receiving half of flow control. Sending is with `_message_sender`, frames are
-with `_mail`. What a mailbox can hold is bounded: for each sending process its limit of messages and of bytes, or one
-larger message, and as many messages of its own process as the limit says.
+This module owns the order of messages and the receiving half of flow control. Sending is with `_message_sender`, frames
+are with `_mail`. What a mailbox can hold is bounded: for each sending process its limit of messages and of bytes, or
+one larger message, and as many messages of its own process as the limit says.
 """
 
 from __future__ import annotations
