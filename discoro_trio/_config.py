@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ._arguments import above_zero, integer
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -51,10 +53,9 @@ class Config(msgspec.Struct):
     if not TYPE_CHECKING:  # who sees this method takes any name for a setting
 
         def __setattr__(self, name: str, value: float) -> None:
-            if not value > 0:
-                message = f"config.{name} must be more than 0, not {value!r}"
-                raise ValueError(message)
-            super().__setattr__(name, value)
+            whole = isinstance(getattr(type(self)(), name, 0.0), int)
+            checked = integer(f"config.{name}", value, least=1) if whole else above_zero(f"config.{name}", value)
+            super().__setattr__(name, checked)
 
 
 config: Config = Config()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ._arguments import integer, optional_integer, text
+
 if TYPE_CHECKING:
     from ._process import Coro
     from ._values import Location
@@ -111,11 +113,17 @@ class NodeAllocation:
     """A pattern of node addresses or names, as `fnmatch` reads it."""
     platform: str = attrs.field(default="", kw_only=True)
     """A text that the node's platform contains."""
-    cpus: int | None = attrs.field(
-        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
-    )
+    cpus: int | None = attrs.field(default=None, kw_only=True)
     """The number of servers wanted of each such node; None for all."""
-    memory: int = attrs.field(default=0, kw_only=True, validator=attrs.validators.ge(0))
+    memory: int = attrs.field(default=0, kw_only=True)
     """The bytes of memory that must be available there."""
-    disk: int = attrs.field(default=0, kw_only=True, validator=attrs.validators.ge(0))
+    disk: int = attrs.field(default=0, kw_only=True)
     """The bytes of disk that must be available there."""
+
+    def __attrs_post_init__(self) -> None:
+        """Check the fields; integers of other types, such as numpy's, become ints."""
+        text("node", self.node)
+        text("platform", self.platform)
+        object.__setattr__(self, "cpus", optional_integer("cpus", self.cpus, least=1))
+        for name in ("memory", "disk"):
+            object.__setattr__(self, name, integer(name, getattr(self, name), least=0))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ._arguments import integer, text, wrong_type
+
 if TYPE_CHECKING:
     from ._process import Coro
 
@@ -25,6 +27,12 @@ class Location:
     port: int
     """A TCP port, 0 to 65535."""
 
+    def __attrs_post_init__(self) -> None:
+        """Check the types; a port out of range is only known to be one where it is used."""
+        if type(self.addr) is not str or type(self.port) is not int:
+            object.__setattr__(self, "addr", text("addr", self.addr))
+            object.__setattr__(self, "port", integer("port", self.port))
+
     @classmethod
     def parse(cls, text: str) -> Location:
         """Read `addr:port` or `[IPv6]:port`.
@@ -36,9 +44,10 @@ class Location:
             The Location.
 
         Raises:
+            TypeError: It is no text.
             ValueError: The text has another form; the message says which is expected.
         """
-        addr, colon, port = text.strip().rpartition(":")
+        addr, colon, port = _text(text).strip().rpartition(":")
         bracketed = addr.startswith("[") and addr.endswith("]")
         bare = addr[1:-1] if bracketed else addr
         ascii_digits = port.isascii() and port.isdigit()
@@ -50,6 +59,37 @@ class Location:
     def __str__(self) -> str:
         """Give `addr:port`, an IPv6 address in brackets."""
         return f"[{self.addr}]:{self.port}" if ":" in self.addr else f"{self.addr}:{self.port}"
+
+
+def _text(value: str) -> str:
+    return text("text", value)
+
+
+def location(name: str, value: Location | str) -> Location:
+    """Check where a process listens: a Location, or its text."""
+    if isinstance(value, Location):
+        return value
+    if not isinstance(value, str):
+        wrong_type(name, value, "a Location, or a text such as 'addr:port' or 'name:port'")
+    try:
+        return Location.parse(value)
+    except ValueError as error:
+        message = f"{name}: {error}"
+        raise ValueError(message) from None
+
+
+def node_name(name: str, value: Location | str) -> str:
+    """Check what names a node: its address, its name, or its Location; give it as a text."""
+    if isinstance(value, Location):
+        return str(value)
+    if not isinstance(value, str):
+        wrong_type(name, value, "a node's address or name, as text, or its Location")
+    return text(name, value)
+
+
+def optional_location(name: str, value: Location | str | None) -> Location | None:
+    """Check where a process listens, or None."""
+    return None if value is None else location(name, value)
 
 
 @attrs.frozen

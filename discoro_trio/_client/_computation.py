@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .. import _arguments as arguments
 from .._cluster import Publisher, Scheduler, check_period, check_pulse_interval, current_scheduler
 from .._compat import _old_programs as migration
 from .._config import config
@@ -22,8 +23,9 @@ from .._scopes import open_background
 from .._shipping import close_shipped, dumps, encode_package, open_shipped
 from .._shipping._components import check_components, pack
 from .._status import NodeAllocation, Status
+from .._values import Location, node_name
+from .._values import location as as_location
 from ._branch import ComputationHandle
-from ._checks import at_least_one, not_negative
 from ._journal import Journal
 from ._maintenance import restart_server, resume_node, suspend_node
 from ._owned import Owned
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
     from .._cluster import ClusterStatus, StatusSubscription
     from .._shipping import Package, Shipped
-    from .._values import Location
 
 
 class Options(Record, frozen=True, kw_only=True):
@@ -111,15 +112,15 @@ class Computation(Runs):
         self._components = check_components(components)
         self._set_up_functions = tuple(_checked(fn) for fn in (node_setup, server_setup))
         self.options: Options = Options(
-            timeout=config.MsgTimeout if timeout is None else timeout,
+            timeout=config.MsgTimeout if timeout is None else arguments.above_zero("timeout", timeout),
             pulse_interval=check_pulse_interval(pulse_interval),
-            grace_period=not_negative("grace_period", grace_period),
-            cleanup=cleanup,
-            forward_output=forward_output,
-            threads=at_least_one("threads", threads),
-            name=name or "computation",
+            grace_period=arguments.not_negative("grace_period", grace_period),
+            cleanup=arguments.flag("cleanup", cleanup),
+            forward_output=arguments.flag("forward_output", forward_output),
+            threads=arguments.integer("threads", threads, least=1),
+            name=arguments.optional_text("name", name) or "computation",
             zombie_period=check_period("zombie_period", zombie_period),
-            allocations=tuple(_allocation(one) for one in node_allocations),
+            allocations=_allocations(node_allocations),
         )
         self._status_coro = _coro(status_coro)
         self._status = Publisher(self._snapshot)
@@ -135,7 +136,8 @@ class Computation(Runs):
         """Queue the computation, wait for its turn, and close it when the block is left.
 
         Args:
-            scheduler: Where; by default the innermost enclosing one, else one that discovery finds.
+            scheduler: A Scheduler, a Location, its text, or the name of a host; by default the innermost enclosing
+                scheduler, else one that discovery finds.
 
         Yields:
             The computation, which runs what it is given now.
@@ -147,6 +149,8 @@ class Computation(Runs):
 
         Cancelling while it waits takes it out of the queue.
         """
+        if not (scheduler is None or isinstance(scheduler, Scheduler | Location | str)):
+            arguments.wrong_type("scheduler", scheduler, "a Scheduler, a Location, its text or None")
         if self._session is not None:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
@@ -295,13 +299,13 @@ class Computation(Runs):
 
     # --- what is changed while it runs
 
-    async def restart_server(self, location: Location) -> Location:
+    async def restart_server(self, location: Location | str) -> Location:
         """Give a server a fresh process, and wait until that is set up.
 
         Its coroutines are cancelled and have the grace period for their clean-up.
 
         Args:
-            location: Where the server is.
+            location: Where the server is: a Location, or its text `addr:port` or `name:port`.
 
         Returns:
             Where the new one is.
@@ -314,10 +318,11 @@ class Computation(Runs):
 
         Cancelling it, the server is restarted all the same.
         """
+        where = as_location("location", location)
         await trio.lowlevel.checkpoint()
-        return await restart_server(self._running(), location)
+        return await restart_server(self._running(), where)
 
-    async def suspend_node(self, addr: str) -> None:
+    async def suspend_node(self, addr: Location | str) -> None:
         """Start no more coroutines at a node; those that run there go on.
 
         Who wants one there by `run_at` waits until it is resumed. When cancelled, nothing is done.
@@ -329,10 +334,11 @@ class Computation(Runs):
             UnknownLocation: The computation has no such node; the message lists those that it has.
             RuntimeError, ComputationClosed: As for `run`.
         """
+        where = node_name("addr", addr)
         await trio.lowlevel.checkpoint()
-        suspend_node(self._running(), addr)
+        suspend_node(self._running(), where)
 
-    async def resume_node(self, addr: str) -> None:
+    async def resume_node(self, addr: Location | str) -> None:
         """Start coroutines at a suspended node again; nothing if it is not suspended, or if this is cancelled.
 
         Args:
@@ -341,8 +347,9 @@ class Computation(Runs):
         Raises:
             UnknownLocation, RuntimeError, ComputationClosed: As for `suspend_node`.
         """
+        where = node_name("addr", addr)
         await trio.lowlevel.checkpoint()
-        resume_node(self._running(), addr)
+        resume_node(self._running(), where)
 
 
 def _checked(function: Callable[[], object] | None) -> Callable[[], object] | None:
@@ -365,13 +372,13 @@ def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[byt
 
 def _coro(status_coro: object) -> Coro[Any] | None:
     if status_coro is not None and not isinstance(status_coro, Coro):
-        message = f"status_coro must be a Coro, as open_coro() and run() give them, not {status_coro!r}"
-        raise TypeError(message)
+        arguments.wrong_type("status_coro", status_coro, "a Coro, as open_coro() and run() give them")
     return status_coro
 
 
-def _allocation(allocation: object) -> NodeAllocation:
-    if not isinstance(allocation, NodeAllocation):
-        message = f"node_allocations must be NodeAllocation objects, not {allocation!r}"
-        raise TypeError(message)
-    return allocation
+def _allocations(given: Iterable[NodeAllocation]) -> tuple[NodeAllocation, ...]:
+    allocations = arguments.several("node_allocations", given, "NodeAllocation objects")
+    for one in allocations:
+        if not isinstance(one, NodeAllocation):
+            arguments.wrong_type("node_allocations", one, "NodeAllocation objects")
+    return tuple(allocations)

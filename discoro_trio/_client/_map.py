@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 import trio
 
+from .. import _arguments as arguments
 from .._config import PULSES
 from .._errors import ComputationClosed, NotPicklable, ServerLost
 from .._process import Call, Ending, ForwardedMessage, current_coro, describe
 from .._records import Record
 from .._scopes import flatten, open_background
 from .._shipping import dumps, pack_error, unpack_error
-from ._checks import at_least_one, not_negative
 from ._progress import Bar
 from ._quarantine import start_alone
 from ._starting import check_sendable
@@ -76,7 +76,15 @@ class MapOptions(Record, frozen=True, kw_only=True):
 
     @classmethod
     def checked(
-        cls, *, limit: int | None, retries: int, retry_on: Any, chunksize: int, errors: str, **others: Any
+        cls,
+        *,
+        ordered: bool,
+        limit: int | None,
+        retries: int,
+        retry_on: Any,
+        chunksize: int,
+        errors: str,
+        progress: bool,
     ) -> MapOptions:
         """Make them of what a user gave.
 
@@ -89,16 +97,17 @@ class MapOptions(Record, frozen=True, kw_only=True):
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 message = f"retry_on must be an exception type, or several in a tuple, not {retry_on!r}"
                 raise TypeError(message)
-        if errors not in {RAISE, COLLECT, SKIP}:
+        if arguments.text("errors", errors) not in {RAISE, COLLECT, SKIP}:
             message = f'errors must be "raise", "collect" or "skip", not {errors!r}'
             raise ValueError(message)
         return cls(
-            limit=limit if limit is None else at_least_one("limit", limit),
-            retries=not_negative("retries", retries) or (_RETRIES if types else 0),
+            ordered=arguments.flag("ordered", ordered),
+            limit=arguments.optional_integer("limit", limit, least=1),
+            retries=arguments.integer("retries", retries, least=0) or (_RETRIES if types else 0),
             retry_on=types,
-            chunksize=at_least_one("chunksize", chunksize),
+            chunksize=arguments.integer("chunksize", chunksize, least=1),
             errors=errors,
-            **others,
+            progress=arguments.flag("progress", progress),
         )
 
 
@@ -155,6 +164,7 @@ class Mapping(Generic[A, R]):
         self._options = options
         self._star = star
         self._described = describe(function)
+        arguments.items("iterable", source)
         self._nursery: trio.Nursery | None = None
         total = length_hint(source, 0) or None
         self._bar = Bar(self._described.name, total, wanted=options.progress)

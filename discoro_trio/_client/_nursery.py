@@ -141,6 +141,7 @@ class ComputationNursery:
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
         self._check_open()
+        describe(fn)
         call = Call(fn, args, {}, self._shipped, name, status=True)
         await trio.lowlevel.checkpoint()
         with self._children.one_more():

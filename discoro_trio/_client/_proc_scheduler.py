@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
+from .._arguments import flag
 from .._process import Call, Ending, Typed, signatures
+from ._runs import scheduled
 from ._starting import check_where, start_at, until_begun
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class ProcScheduler:
     """
 
     def __init__(self, computation: Computation) -> None:
-        self._computation = computation
+        self._computation = scheduled("computation", computation)
         self._session: Session | None = None
         self._queue = trio.StrictFIFOLock()
         self._free: dict[bytes, None] = {}
@@ -153,6 +155,7 @@ class ProcScheduler:
 
         Cancelling it leaves them running.
         """
+        flag("close", close)
         await trio.lowlevel.checkpoint()
         while self._running or self._starting:
             await self._moved.park()

@@ -6,10 +6,11 @@ Each method checks what it is given and says who owns what it starts. Placing is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
 
+from .._arguments import wrong_type
 from .._process import Call, Typed, signatures
 from .._shipping import NOTHING
 from ._map import MapOptions, Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ._map import MapResults
     from ._owned import Owned
     from ._session import Session
+
+R = TypeVar("R", bound="Runs")
 
 
 class Runs:
@@ -73,7 +76,8 @@ class Runs:
         """Start a coroutine at a place.
 
         Args:
-            where: The address or name of a node, whose least loaded server is taken, or the Location of a server.
+            where: The address or name of a node, whose least loaded server is taken, or the Location of a server; each
+                also as text, such as `addr:port`.
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
             kwargs: Its keyword arguments.
@@ -294,3 +298,10 @@ class Runs:
             progress=progress,
         )
         return Mapping(self._running(), self._shipped, fn, iterable, options, star=True)
+
+
+def scheduled(name: str, value: R) -> R:
+    """Check an argument that must be a computation."""
+    if not isinstance(value, Runs):
+        wrong_type(name, value, "a Computation")
+    return value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._arguments import text, wrong_type
 from .._process import Ending
 from .._shipping import dumps
 from .._values import Location
@@ -28,8 +29,9 @@ _GIVEN_UP = "whoever started it did not wait for it"
 def check_where(where: object) -> None:
     """Raise TypeError for what is no place."""
     if not isinstance(where, (str, Location)):
-        message = f"a place is a node's address or name, as text, or a server's Location, not {where!r}"
-        raise TypeError(message)
+        wrong_type("where", where, "a node's address or name, as text, or a server's Location")
+    if isinstance(where, str):
+        text("where", where)
 
 
 def check_sendable(session: Session, fn: Callable[..., Any]) -> None:

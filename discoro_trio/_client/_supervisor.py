@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
+from .._arguments import above_zero, integer, text
 from .._errors import TooManyRestarts
 from .._process import Call, describe
 from .._scopes import open_background
 from .._status import Failure
+from ._runs import scheduled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -185,13 +187,12 @@ async def open_supervisor(
 
     Cancelling it cancels the children and waits for their clean-up.
     """
+    text("strategy", strategy)
     if strategy not in _STRATEGIES:
         message = f"strategy must be one of {', '.join(_STRATEGIES)}, not {strategy!r}"
         raise ValueError(message)
-    if max_restarts < 0 or not within > 0:
-        message = f"max_restarts must be 0 or more and within more than 0 s, not {max_restarts!r} and {within!r}"
-        raise ValueError(message)
-    session = computation._running()  # noqa: SLF001 - supervisors are a part of the client as much as its methods
+    max_restarts, within = integer("max_restarts", max_restarts, least=0), above_zero("within", within)
+    session = scheduled("computation", computation)._running()  # noqa: SLF001 - supervisors are a part of the client as much as its methods
     supervisor = Supervisor(session, strategy, max_restarts=max_restarts, within=within)
     try:
         async with open_background() as nursery:

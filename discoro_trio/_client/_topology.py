@@ -166,12 +166,14 @@ class Topology:
         """Give the server for a coroutine at a place; None if there is none at the moment.
 
         Args:
-            where: A server's Location, or the address or name of a node, whose least loaded server is meant.
+            where: A server's Location or its text, or the address or name of a node, whose least loaded server is
+                meant.
 
         Raises:
             UnknownLocation: There are servers, and nothing is known by that place.
             DiscoroError: The set-up failed at all servers there.
         """
+        where = self._meant(where)
         if isinstance(where, Location):
             if not self._at or (where not in self._at and self._more_to_come):
                 return None
@@ -183,10 +185,28 @@ class Topology:
 
     def server_at(self, location: Location) -> LeasedServer:
         """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
-        server = self._at.get(location)
+        meant = self._meant(location)
+        server = self._at.get(meant) if isinstance(meant, Location) else None
         if server is None:
             raise self.unknown(location)
         return server
+
+    def _meant(self, where: Location | str) -> Location | str:
+        """Give the Location of the server that a text `addr:port` or `name:port` means; else what was given."""
+        if isinstance(where, str):
+            if self.named(where):
+                return where
+            try:
+                location = Location.parse(where)
+            except ValueError:
+                return where
+        else:
+            location = where
+        if location in self._at:
+            return location
+        at_nodes = {node.node_id for node in self.named(location.addr)}
+        found = [one.location for one in self._at.values() if one.node_id in at_nodes]
+        return next((one for one in found if one.port == location.port), location)
 
     def each(self, where: Location | str) -> list[LeasedServer]:
         """Give one server of each node, all servers, or all servers of a node; none if they are not all there yet.
@@ -197,6 +217,7 @@ class Topology:
         Raises:
             UnknownLocation, DiscoroError: As for `pick`.
         """
+        where = where if where in {EACH_NODE, EACH_SERVER} else self._meant(where)
         if isinstance(where, Location):
             server = self.pick(where)
             return [server] if server is not None else []

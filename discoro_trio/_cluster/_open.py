@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from .._arguments import flag, integer, optional_integer, path, several
 from .._config import config
 from .._link import EndpointOptions, OptionError, current
 from .._process import ensure_endpoint
 from .._scopes import open_background
 from .._wire import Role
-from ._options import check_pulse_interval
+from ._options import check_period, check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from .isolation._control_groups import find_groups
 from .isolation._limits import Limits, check_limits
@@ -132,6 +133,10 @@ async def open_scheduler(
 
     Leaving the block takes the servers back from all computations.
     """
+    for option, value in (("discover", discover), ("shared", shared), ("settle", settle)):
+        flag(option, value)
+    check_period("zombie_period", zombie_period)
+    check_pulse_interval(pulse_interval)
     folder = check_dest_path(dest_path)
     peers = await check_peers(nodes, discover=discover)
     options = _options(endpoint_options, everywhere=True)
@@ -204,7 +209,8 @@ async def open_node(
 
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
-    if serve is not None and serve < 1:
+    flag("discover", discover)
+    if optional_integer(_SERVE, serve) is not None and serve is not None and serve < 1:
         raise OptionError(_SERVE, f"expected a number of computations, 1 or more, not {serve}")
     count = check_cpus(cpus)
     longest = config.MaxPulseInterval if pulse_interval is None else check_pulse_interval(pulse_interval)
@@ -212,16 +218,17 @@ async def open_node(
     if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
         needed = f"{count + 1} ports are needed, for the node and its servers"
         raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
-    folder = check_dest_path(dest_path)
+    dest_folder = check_dest_path(dest_path)
     limit = check_max_file_size(max_file_size)
     limits = check_limits(Limits(max_memory, max_files, max_processes))
+    cgroup = [path("cgroup", folder) for folder in several("cgroup", cgroup, "folders")]
     found = find_groups(cgroup) if cgroup or limits.need_groups else []
-    run_as = check_users(user, users, folder or Path(tempfile.gettempdir()))
+    run_as = check_users(user, users, dest_folder or Path(tempfile.gettempdir()))
     peers = await check_peers(nodes, discover=discover)
     async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
         process.files.max_file_size = limit
         with open_groups(found, limits, named=bool(cgroup)) as groups:
-            block = serve_node(process.endpoint, servers=count, dest_path=folder, groups=groups, users=run_as)
+            block = serve_node(process.endpoint, servers=count, dest_path=dest_folder, groups=groups, users=run_as)
             async with block as node:
                 node.longest_pulse_interval = longest
                 # Not where the program runs: jobs can send files here, too.
@@ -264,7 +271,7 @@ def check_max_file_size(size: int | None) -> int | None:
     Raises:
         OptionError: It is no number of bytes.
     """
-    if size is not None and size < 0:
+    if optional_integer(_MAX_FILE_SIZE, size) is not None and size is not None and size < 0:
         raise OptionError(_MAX_FILE_SIZE, f"expected a number of bytes, 0 or more, not {size}")
     return size
 
@@ -275,6 +282,7 @@ def check_cpus(cpus: int) -> int:
     Raises:
         OptionError: There are not that many processors.
     """
+    integer(_CPUS, cpus)
     there = processors()
     count = cpus if cpus > 0 else there + cpus
     if not 0 < count <= there:

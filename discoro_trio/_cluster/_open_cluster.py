@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import trio
 
+from .._arguments import flag, not_negative, optional_integer, several
 from .node._startup import check_dest_path, start_node
 
 if TYPE_CHECKING:
@@ -55,9 +56,16 @@ async def open_cluster(
 
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
+    servers = optional_integer("servers", servers)
     if servers is not None and servers < 1:
         message = f"servers must be 1 or more, not {servers!r}; leave it out for one a processor"
         raise ValueError(message)
+    flag("discover", discover)
+    optional_integer("max_file_size", max_file_size, least=0)
+    several("nodes", nodes, "addresses")
+    for option, seconds in (("zombie_period", zombie_period), ("pulse_interval", pulse_interval)):
+        if seconds is not None:
+            not_negative(option, seconds)
     folder = check_dest_path(dest_path)
     with start_node(folder) as started:
         if _REST not in sys.modules:

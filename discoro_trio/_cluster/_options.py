@@ -5,6 +5,7 @@ Each check gives the value to use, or says what was found, what was expected and
 
 from __future__ import annotations
 
+from .._arguments import number
 from .._config import config
 
 
@@ -17,13 +18,14 @@ def check_pulse_interval(value: float | None) -> float:
     low, high = config.MinPulseInterval, config.MaxPulseInterval
     if value is None:
         return low
-    if not low <= value <= high:
+    checked = number("pulse_interval", value)
+    if not low <= checked <= high:
         message = (
             f"pulse_interval={value!r} is outside of config.MinPulseInterval and config.MaxPulseInterval, "
             f"{low:g} to {high:g} s"
         )
         raise ValueError(message)
-    return value
+    return checked
 
 
 def check_period(name: str, value: float | None) -> float | None:
@@ -32,7 +34,10 @@ def check_period(name: str, value: float | None) -> float | None:
     Raises:
         ValueError: It is negative, or no number.
     """
-    if value is not None and not value >= 0:
+    if value is None:
+        return None
+    checked = number(name, value)
+    if not checked >= 0:
         message = f"{name} must be 0 or more seconds, or None, not {value!r}"
         raise ValueError(message)
-    return value
+    return checked

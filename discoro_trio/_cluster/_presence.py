@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._arguments import several
 from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
 from .._link import ConnectionRefused, Done, OptionError, answered, pauses, presence_of, resolve_peers
 from .._scopes import open_background
@@ -308,7 +309,7 @@ async def check_peers(addresses: Sequence[str | Location], *, discover: bool) ->
     Raises:
         OptionError: A host is unknown; or an address has no port, and nothing is discovered.
     """
-    peers = await resolve_peers(_NODE, addresses)
+    peers = await resolve_peers(_NODE, several("nodes", addresses, "addresses"))
     if peers.hosts and not discover:
         problem = f"{peers.hosts[0]} needs its TCP port, as 'address:port', where nothing is discovered"
         raise OptionError(_NODE, problem)

@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, Proto
 from .._records import MutableRecord
 from .._scopes import open_background
 from .._values import Location
-from .._wire import Credential, Crossed, Identity, PeerIdentity
+from .._wire import Connected, Credential, Crossed, Identity, PeerIdentity
 from ._dial_back import DialBack
 from ._dial_errors import unreachable
 from ._handshake_io import greet, welcome
@@ -248,13 +248,40 @@ class Endpoint:
         return await self._dial(process_id, location, realm, expect=process_id, timeout=timeout)
 
     async def link_at(self, location: Location, realm: bytes = b"", *, timeout: float | None = None) -> Link:  # noqa: ASYNC109 - as for `link_to`
-        """Give a link to the process that listens at a place. Everything else is as with `link_to`."""
-        if location == self.location:
+        """Give a link to the process that listens at a place. Everything else is as with `link_to`.
+
+        The place may be written in other ways than the process itself writes it: another address, a host name, its
+        own name. A second connection would end the first one, with what runs over it.
+        """
+        addrs = {location.addr}
+        link = self._listening_at(addrs, location.port)
+        if link is None and location != self.location:
+            addrs = await self._ways_to_write(location.addr)
+            link = self._listening_at(addrs, location.port)
+        if link is not None:
+            return link
+        if location.port == self.location.port and self.location.addr in addrs:
             return await self._link_to_self()
-        for link in self.links.values():
-            if link.peer.location == location and not link.lost:
-                return link
         return await self._dial(location, location, realm, expect=None, timeout=timeout)
+
+    def _listening_at(self, addrs: set[str], port: int) -> Link | None:
+        """Give a link to the process that listens at one of these addresses, or has one of these names."""
+        for link in self.links.values():
+            peer = link.peer
+            if peer.location.port == port and not link.lost:
+                node_name = peer.name.partition(" server ")[0]
+                if not addrs.isdisjoint({peer.location.addr, peer.name, node_name}):
+                    return link
+        return None
+
+    async def _ways_to_write(self, addr: str) -> set[str]:
+        """Give the addresses that an address or host name stands for; all of this machine that are known, if it is."""
+        addrs = {addr}
+        with trio.move_on_after(config.MsgTimeout), suppress(OSError, UnicodeError):
+            found = await trio.socket.getaddrinfo(for_lookup(addr), None)
+            addrs |= {str(entry[4][0]) for entry in found}
+        here = {self.location.addr, self.bound, "127.0.0.1", "::1"} if is_everywhere(self.bound) else {self.bound}
+        return addrs if addrs.isdisjoint(here) else addrs | here | {self.location.addr}
 
     async def _dial(
         self,
@@ -290,6 +317,8 @@ class Endpoint:
         try:
             with dial.scope:
                 greeted = await self._open(location, realm, expect)
+        except Connected as found:
+            dial.link = self.links.get(found.process_id)
         except Crossed:
             await self._await_crossed(dial, location)
             return
@@ -330,10 +359,15 @@ class Endpoint:
         stream = await trio.open_tcp_stream(for_lookup(location.addr), location.port)
         try:
             transport, binding = await self._tls.wrap_client(stream)
-            return transport, *await greet(transport, self.identity, credential, expect, binding)
+            connected = self._is_connected if expect is None else None
+            return transport, *await greet(transport, self.identity, credential, expect, binding, connected=connected)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
+
+    def _is_connected(self, process_id: bytes) -> bool:
+        link = self.links.get(process_id)
+        return link is not None and not link.lost
 
     async def _link_to_self(self) -> Link:
         async with self._self_lock:

@@ -46,11 +46,17 @@ class _Hellos:
 
 
 async def greet(
-    transport: Transport, identity: Identity, credential: Credential, expect: bytes | None, binding: Binding
+    transport: Transport,
+    identity: Identity,
+    credential: Credential,
+    expect: bytes | None,
+    binding: Binding,
+    *,
+    connected: Callable[[bytes], bool] | None = None,
 ) -> Greeted:
     """Be the client of a handshake. Raises as `ClientHandshake.received`."""
     hellos = _Hellos(transport)
-    handshake = ClientHandshake(identity, credential, binding, expect)
+    handshake = ClientHandshake(identity, credential, binding, expect, connected=connected)
     await hellos.send(handshake.start())
     while not handshake.done:
         await hellos.send(handshake.received(await hellos.receive()))

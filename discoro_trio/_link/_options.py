@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from .._arguments import checked, integer, optional_path, optional_text, text, wrong_type
 from .._records import Record
 from .._values import MAX_PORT, Location
 from .._wire import Found, fingerprint
@@ -37,6 +38,7 @@ Ports = str | int | Iterable[str | int] | None
 
 Path = str | os.PathLike[str]
 
+_PORTS: tuple[type, ...] = (str, int, Iterable)
 _TCP_PORTS, _UDP_PORT = "tcp_ports", "udp_port"
 
 
@@ -48,51 +50,60 @@ def parse_ports(ports: Ports) -> tuple[int, ...]:
     """
     if ports is None:
         return (0,)
+    if not isinstance(ports, _PORTS):
+        wrong_type(_TCP_PORTS, ports, "a port, a text such as '51351-51360,52000', or several of them")
     parts = [ports] if isinstance(ports, str | int) else list(ports)
-    texts = [text for part in parts for text in str(part).split(",")]
-    found = [port for text in texts for port in _parse_range(text.strip())]
+    texts = [one for part in parts for one in str(part).split(",")]
+    found = [port for one in texts for port in _parse_range(one.strip())]
     return tuple(dict.fromkeys(found))
 
 
-def _parse_range(text: str) -> range:
-    first, dash, last = (part.strip() for part in text.partition("-"))
+def _parse_range(written: str) -> range:
+    first, dash, last = (part.strip() for part in written.partition("-"))
     numbers = [first, last] if dash else [first, first]
     if all(number.isascii() and number.isdigit() for number in numbers):
         low, high = (int(number) for number in numbers)
         if 0 < low <= high <= MAX_PORT:
             return range(low, high + 1)
-    problem = f"expected ports and ranges, such as 51351-51360,52000, each from 1 to {MAX_PORT}, not {text!r}"
+    problem = f"expected ports and ranges, such as 51351-51360,52000, each from 1 to {MAX_PORT}, not {written!r}"
     raise OptionError(_TCP_PORTS, problem)
 
 
 def _check_udp_port(_instance: object, _attribute: object, port: int) -> None:
+    integer(_UDP_PORT, port)
     if not 0 < port <= MAX_PORT:
         raise OptionError(_UDP_PORT, f"expected a port from 1 to {MAX_PORT}, not {port!r}")
+
+
+def _check_secret(_instance: object, _attribute: object, secret: Any) -> None:
+    if not (secret is None or isinstance(secret, str | bytes)):
+        message = "secret must be a str or bytes"  # what was given is not shown, it may be one all the same
+        raise TypeError(message)
 
 
 @attrs.frozen(kw_only=True)
 class EndpointOptions:
     """Where a process listens, what peers are told of it, and by what it proves that it belongs to the cluster."""
 
-    ip_addr: str = "127.0.0.1"
+    ip_addr: str = attrs.field(default="127.0.0.1", validator=checked(text))
     """The address or host name of this machine to listen at; "" for all its addresses."""
-    ext_ip_addr: str | None = None
+    ext_ip_addr: str | None = attrs.field(default=None, validator=checked(optional_text))
     """The address that peers are told, where this machine is behind NAT."""
     tcp_ports: tuple[int, ...] = attrs.field(default=None, converter=parse_ports)
     """The ports to listen at: the first of them that is free."""
     udp_port: int = attrs.field(default=UDP_PORT, validator=_check_udp_port)
     """The port of discovery, the same for the whole cluster."""
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=checked(optional_text))
     """A name for people; None for that of the host."""
-    secret: str | bytes | None = attrs.field(default=None, repr=False)
+    secret: str | bytes | None = attrs.field(default=None, repr=False, validator=_check_secret)
     """The cluster's secret, as `load_secret` takes it."""
-    secret_file: Path | None = None
+    secret_file: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """A file that holds it."""
-    certfile: Path | None = None
+    certfile: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """The certificate to present; None for one made in memory."""
-    keyfile: Path | None = None
+    keyfile: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """Its key, if that is in a file of its own."""
-    cafile: Path | None = None
+    cafile: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """The authorities that must have signed the certificates of peers; None for no such check."""
 
     def credential(self, *, private: bool) -> Credential:
@@ -177,6 +188,8 @@ async def resolve_peers(option: str, peers: Iterable[str | Location]) -> Peers:
     hosts: list[str] = []
     locations: list[Location] = []
     for peer in peers:
+        if not isinstance(peer, str | Location):
+            wrong_type("nodes", peers, "addresses, as text, or Locations")
         try:
             location = peer if isinstance(peer, Location) else Location.parse(peer)
         except ValueError:

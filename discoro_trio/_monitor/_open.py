@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .. import _arguments as arguments
+from .._client import Computation
 from .._compat import _old_programs as migration
 from .._link import OptionError
 from .._process import ensure_endpoint, open_coro
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
-    from .._client import Computation
     from .._process import Coro
     from ._serving import Serving
     from ._source import HasTables
@@ -75,6 +76,7 @@ class HTTPServer:
 
         Cancelling it stops the waiting; the monitor ends.
         """
+        arguments.flag("wait", wait)
         try:
             await trio.lowlevel.checkpoint()
             if wait and not self._over.is_set():
@@ -132,7 +134,15 @@ async def open_http_server(
 
     Whatever happens to the monitor, the block is not disturbed. Leaving it closes all connections.
     """
-    _check(host, poll_sec, token)
+    if not (source is None or callable(getattr(source, "status", None)) or isinstance(source, Computation)):
+        arguments.wrong_type("source", source, "a Scheduler or a Computation")
+    arguments.integer("port", port, least=0)
+    for option, path in (("document_root", document_root), ("certfile", certfile), ("keyfile", keyfile)):
+        arguments.optional_path(option, path)
+    arguments.flag("read_only", read_only)
+    _check(
+        arguments.text("host", host), arguments.number("poll_sec", poll_sec), arguments.optional_text("token", token)
+    )
     await _import_web_server()
     from ._app import Parts, make_app  # noqa: PLC0415 - imported above, where nobody has to wait for it
     from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above

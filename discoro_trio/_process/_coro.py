@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from .._arguments import flag, not_negative, number, optional_text, wrong_type
+from .._arguments import text as checked_text
 from .._compat import _old_programs as migration
 from .._wire import is_short
 from ._current import current_process, process_var
@@ -177,7 +179,7 @@ class Coro(Handle[R_co]):
         Args:
             reason: What `CoroCancelled.reason` says to those who wait for it.
         """
-        current_process().outcome_store.cancel(self, reason)
+        current_process().outcome_store.cancel(self, optional_text("reason", reason))
 
     async def terminate(self, *, grace_period: float | None = None) -> None:
         """Cancel it and wait until its clean-up is done; when the grace period is over, end it by force.
@@ -189,7 +191,8 @@ class Coro(Handle[R_co]):
 
         When cancelled, the coroutine's cancellation goes on.
         """
-        await current_process().outcome_store.terminate(self, grace_period)
+        seconds = None if grace_period is None else not_negative("grace_period", grace_period)
+        await current_process().outcome_store.terminate(self, seconds)
 
     async def monitor(self, observer: Coro[Any]) -> None:
         """Let `observer` get a `MonitorException` when it ends, at once if it has.
@@ -202,6 +205,8 @@ class Coro(Handle[R_co]):
 
         When cancelled, the observer may get it or not.
         """
+        if not isinstance(observer, Coro):
+            wrong_type("observer", observer, "a Coro")
         await current_process().outcome_store.monitor(self, observer)
 
     def register(self, name: str, *, public: bool = False) -> Registration:
@@ -219,7 +224,8 @@ class Coro(Handle[R_co]):
             RuntimeError: The coroutine is not one of the calling process.
             PeerDisconnected: The process that keeps the names cannot be reached.
         """
-        return current_process().names.register_coro(self, name, public=public)
+        names = current_process().names
+        return names.register_coro(self, checked_text("name", name), public=flag("public", public))
 
     def report(self, done: float, *, total: float | None = None, text: str = "") -> None:
         """Say how far the coroutine itself is; shown in status, monitor and `discoro top`.
@@ -232,7 +238,8 @@ class Coro(Handle[R_co]):
         Raises:
             RuntimeError: The calling task is not this coroutine.
         """
-        self._own().report = (done, total, text)
+        whole = None if total is None else number("total", total)
+        self._own().report = (number("done", done), whole, checked_text("text", text))
 
     # --- what this process knows of it
 

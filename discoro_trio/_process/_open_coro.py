@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._arguments import integer, optional_text
 from ._current import current_process
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ async def open_coro(name: str | None = None, *, mailbox_size: int = 1024) -> Asy
 
     When the block is left, the mailbox is closed: those who send to it get `MailboxClosed`.
     """
-    if mailbox_size < 1:
-        message = f"mailbox_size must be 1 or more, not {mailbox_size!r}"
-        raise ValueError(message)
+    size = integer("mailbox_size", mailbox_size, least=1)
     process = current_process()
-    with process.enclosing(name or trio.lowlevel.current_task().name, mailbox_size) as local:
+    with process.enclosing(optional_text("name", name) or trio.lowlevel.current_task().name, size) as local:
         yield local.handle

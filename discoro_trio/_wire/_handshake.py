@@ -59,6 +59,18 @@ class ProcessEnded(PeerDisconnected):
     """Another process listens where the wanted one did, so the wanted one has ended."""
 
 
+class Connected(PeerDisconnected):
+    """The process that listens there is one to which there is a connection already.
+
+    Attributes:
+        process_id: Its id, as it says.
+    """
+
+    def __init__(self, process_id: bytes) -> None:
+        super().__init__("there is a connection to this process already")
+        self.process_id = process_id
+
+
 class Identity(Record, frozen=True):
     """Who this process says it is."""
 
@@ -166,6 +178,7 @@ class ClientHandshake:
         credential: The key to use.
         binding: The connection.
         expect: The id of the process that must answer; None for any.
+        connected: Tells of an id whether there is a connection to that process already, so that none is wanted.
 
     Attributes:
         peer: Who the peer is; None until it has proved that.
@@ -173,13 +186,20 @@ class ClientHandshake:
     """
 
     def __init__(
-        self, identity: Identity, credential: Credential, binding: Binding, expect: bytes | None = None
+        self,
+        identity: Identity,
+        credential: Credential,
+        binding: Binding,
+        expect: bytes | None = None,
+        *,
+        connected: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.peer: PeerIdentity | None = None
         self.done: bool = False
         self._identity = identity
         self._credential = credential
         self._expect = expect
+        self._connected = connected
         self._transcript = _Transcript(binding)
         self._challenge: Challenge | None = None
         self._over = False
@@ -198,7 +218,8 @@ class ClientHandshake:
         Raises:
             AuthenticationError: The server does not accept our key, or did not prove that it knows it.
             VersionMismatch: It speaks another version of the protocol or of Python.
-            PeerDisconnected: Another process than the wanted one is there, or (`Crossed`) the peer's own
+            PeerDisconnected: Another process than the wanted one is there, (`Connected`) one to which there is a
+                connection already, or (`Crossed`) the peer's own
                 connection to us wins.
             ProtocolError: It sent something else than a handshake.
         """
@@ -223,6 +244,8 @@ class ClientHandshake:
         _check_party_untrusted(challenge, self._identity)
         if self._expect is not None and challenge.process_id != self._expect:
             raise _another_process()
+        if self._connected is not None and self._connected(challenge.process_id):
+            raise Connected(challenge.process_id)
         self._challenge = challenge
         self._transcript.add(body)
         proof = _encode(Proof(self._transcript.mac(self._credential.key, Purpose.LINK_CLIENT)))

@@ -374,7 +374,7 @@ async def test_bad_calls_get_a_sentence(computation: discoro.Computation) -> Non
             nursery.start_soon(old, name="named")
         with pytest.raises(discoro.UnknownLocation):
             nursery.start_soon_at("nowhere.example", add, 1, 2)
-        with pytest.raises(TypeError, match="a place is"):
+        with pytest.raises(TypeError, match="where must be"):
             nursery.start_soon_at(add, 1, 2)  # type: ignore[call-overload]
         with pytest.raises(discoro.NotPicklable):
             nursery.start_soon(receive_lock, threading.Lock())

@@ -90,7 +90,7 @@ async def test_unknown_places_are_an_error_that_lists_the_known_ones(computation
         with pytest.raises(discoro.UnknownLocation) as caught:
             await computation.run_at(where, where_am_i)
         assert all(str(known) in str(caught.value) for known in (NODE, *servers))
-    with pytest.raises(TypeError, match="a place is"):
+    with pytest.raises(TypeError, match="where must be"):
         await computation.run_at(5, where_am_i)  # type: ignore[call-overload]
     with pytest.raises(discoro.UnknownLocation):
         await computation.suspend_node("nowhere.example")

@@ -154,7 +154,11 @@ async def test_leaving_by_an_exception_cancels_the_children_and_waits_for_their_
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"strategy": "all"}, "strategy"), ({"max_restarts": -1}, "max_restarts"), ({"within": 0}, "0 s")],
+    [
+        ({"strategy": "all"}, "strategy"),
+        ({"max_restarts": -1}, "max_restarts"),
+        ({"within": 0}, "within must be more than 0, not 0"),
+    ],
 )
 async def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

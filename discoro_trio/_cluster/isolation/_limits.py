@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..._arguments import optional_integer
 from ..._link import OptionError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def check_limits(limits: Limits) -> Limits:
         OptionError: One is so low that no server would start.
     """
     for option, least in _LEAST.items():
-        value = getattr(limits, option)
+        value = optional_integer(option, getattr(limits, option))
         if value is not None and value < least:
             raise OptionError(option, f"a server needs {least} at the least, not {value}")
     return limits

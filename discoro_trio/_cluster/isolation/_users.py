@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from ..._arguments import optional_text, several, text
 from ..._link import Done, OptionError
 from ..._wire import Control
 from ..fork_server._os import be_inspectable, die_with_parent
@@ -158,6 +159,8 @@ def check_users(user: str | None, users: Sequence[str], folder: Path | None) -> 
     Raises:
         OptionError: They are unknown, or cannot be used here.
     """
+    optional_text(_USER, user)
+    users = [text(_USERS, name) for name in several(_USERS, users, "names of users")]
     if user is None and not users:
         return Users()
     if user is not None and users:

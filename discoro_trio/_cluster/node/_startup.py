@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ... import _arguments as arguments
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -156,7 +158,7 @@ def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
     """
     if path is None:
         return None
-    folder = Path(path).absolute()
+    folder = Path(arguments.path(_DEST_PATH, path)).absolute()
     problem = _try_out(folder)
     if problem is not None:
         from ..._link import OptionError  # noqa: PLC0415 - the template is not to wait for it

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..._arguments import text
 from ..._errors import DiscoroError, UnknownLocation
 from ..._link import Done, answered
-from ..._values import Location
+from ..._values import Location, node_name
+from ..._values import location as as_location
 from ..._wire import Control
 
 if TYPE_CHECKING:
@@ -62,11 +64,11 @@ class NodeRests(Control, frozen=True):
 class AdminReply:
     """What people can want of a scheduler, wherever it runs."""
 
-    async def restart_server(self, location: Location) -> None:
+    async def restart_server(self, location: Location | str) -> None:
         """Give a server a fresh process; what runs there is lost. Returns when the old one has ended.
 
         Args:
-            location: Where the server is.
+            location: Where the server is: a Location, or its text.
 
         Raises:
             UnknownLocation: The scheduler knows no server there.
@@ -74,9 +76,9 @@ class AdminReply:
 
         Cancelling it, the server is restarted all the same.
         """
-        await self._steer(AdminAction.RESTART, str(location))
+        await self._steer(AdminAction.RESTART, str(as_location("location", location)))
 
-    async def suspend_node(self, addr: str) -> None:
+    async def suspend_node(self, addr: Location | str) -> None:
         """Give servers of a node to nobody, and let no computation start coroutines there; those that run go on.
 
         Args:
@@ -85,10 +87,11 @@ class AdminReply:
         Raises:
             UnknownLocation: The scheduler has no such node; the message lists those that it has.
         """
+        where = node_name("addr", addr)
         await trio.lowlevel.checkpoint()
-        await self._steer(AdminAction.SUSPEND, addr)
+        await self._steer(AdminAction.SUSPEND, where)
 
-    async def resume_node(self, addr: str) -> None:
+    async def resume_node(self, addr: Location | str) -> None:
         """Use a suspended node again; nothing if it is not suspended.
 
         Args:
@@ -97,8 +100,9 @@ class AdminReply:
         Raises:
             UnknownLocation: As for `suspend_node`.
         """
+        where = node_name("addr", addr)
         await trio.lowlevel.checkpoint()
-        await self._steer(AdminAction.RESUME, addr)
+        await self._steer(AdminAction.RESUME, where)
 
     async def close_computation(self, computation: str) -> None:
         """End a computation that runs or waits; its client is told.
@@ -109,6 +113,7 @@ class AdminReply:
         Raises:
             DiscoroError: There is none.
         """
+        text("computation", computation)
         await trio.lowlevel.checkpoint()
         await self._steer(AdminAction.CLOSE, computation)
 

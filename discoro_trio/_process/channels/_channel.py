@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from ..._arguments import callback, flag, integer, text, wrong_type
 from ..._compat import _old_programs as migration
 from ..._link import answered
 from ..._scopes import open_background
+from ..._values import optional_location
 from .._coro import Coro
 from .._current import current_process
 from ..messaging._forwarded import ForwardedMessage
@@ -118,6 +120,7 @@ class Channel:
         When cancelled, all, some or none may have it.
         """
         process = current_process()
+        n = integer("n", n)
         token = secrets.token_bytes(16)
         if self._inbox.home != process.id:
             return await self._deliver_there(process, ForwardedMessage.of(message), n, token)
@@ -158,7 +161,8 @@ class Channel:
         Cancelling it, or leaving the block, ends the subscription; messages that were not received yet are gone.
         """
         process = current_process()
-        with process.opened_mailbox(self.name, mailbox_size) as local:
+        size = integer("mailbox_size", mailbox_size, least=1)
+        with process.opened_mailbox(self.name, size) as local:
             subscription = Subscription(local)
             async with self._subscribed(process, local.handle, ends=True) as link:
                 with process.open_channels.watched(link, subscription):
@@ -178,6 +182,8 @@ class Channel:
 
         Cancelling it, or leaving the block, ends the subscription.
         """
+        if not isinstance(coro, Coro):
+            wrong_type("coro", coro, "a Coro")
         async with self._subscribed(current_process(), coro, ends=False):
             yield
 
@@ -225,6 +231,10 @@ async def open_channel(
     When it is left by an exception, or cancelled, the channel ends at once.
     """
     process = current_process()
+    text("name", name)
+    flag("public", public)
+    if transform is not None:
+        callback("transform", transform)
     with process.opened_mailbox(name, 1024) as local:
         hub = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
         registration = process.names.register(Entry((CHANNEL, name), Address.of(local.handle), public))
@@ -243,22 +253,25 @@ async def open_channel(
 
 
 @migration.without_timeout
-async def locate_channel(name: str, *, location: Location | None = None) -> Channel:
+async def locate_channel(name: str, *, location: Location | str | None = None) -> Channel:
     """Wait until a channel of that name is open, and give it.
 
     Args:
         name: The name, as given to `open_channel`.
-        location: The program to ask: a scheduler, a node, or the one that opened it; by default the computation and
-            the cluster that the calling task belongs to.
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that opened it; by
+            default the computation and the cluster that the calling task belongs to.
 
     Returns:
         The channel.
 
     Raises:
+        TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
         PeerDisconnected: Where the name is kept cannot be reached.
 
     Cancelling it gives the question up.
     """
-    address = await current_process().names.locate((CHANNEL, name), location)
+    address = await current_process().names.locate(
+        (CHANNEL, text("name", name)), optional_location("location", location)
+    )
     return Channel(address.coro())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from ..._arguments import optional_text
 from ..._config import config
 from ..._errors import PeerDisconnected, ProtocolError
 from ..._link import answered
@@ -73,7 +74,7 @@ class Call:
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        self.name: str = name or checked_name(function)
+        self.name: str = optional_text("name", name) or checked_name(function)
         self.body: bytes
         self.buffers: Sequence[Any]
         # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ... import _arguments as arguments
 from ..._compat import _old_programs as migration
 from ..._errors import DiscoroError, FileTransferError
+from ..._values import location as as_location
 from .._current import current_process
 from ._folder import OutgoingFile
 from ._transfers import DeleteFile, Sending
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 @migration.without_timeout
 async def send_file(
-    location: Location,
+    location: Location | str,
     path: str | os.PathLike[str],
     *,
     dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the name is public
@@ -32,7 +34,8 @@ async def send_file(
     """Send a file into the working folder of another process, where it has the same name.
 
     Args:
-        location: The process: of a server, of the client, of any program that this one may talk to.
+        location: The process: of a server, of the client, of any program that this one may talk to; a Location, or
+            its text `addr:port` or `name:port`.
         path: The file.
         dir: A folder beneath the receiver's working folder, with `/` between its parts; made if it is not there.
         overwrite: Whether it replaces a file that is there.
@@ -41,15 +44,21 @@ async def send_file(
     Raises:
         FileTransferError: The file could not be read, sent or written, it is too large for the receiver, its name is
             taken, or `dir` leads out of the receiver's working folder. Nothing is left of it there.
+        TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
 
     Cancelling it gives the transfer up; nothing is left of it.
     """
     process = current_process()
-    file = await trio.to_thread.run_sync(OutgoingFile, Path(path))
+    where = as_location("location", location)
+    folder = "" if dir is None else arguments.path("dir", dir)
+    arguments.flag("overwrite", overwrite)
+    if on_progress is not None:
+        arguments.callback("on_progress", on_progress)
+    file = await trio.to_thread.run_sync(OutgoingFile, Path(arguments.path("path", path)))
     try:
-        link = await process.endpoint.link_at(location, process.realm)
-        await Sending(link, file, on_progress).run(_folder(dir), overwrite=overwrite)
+        link = await process.endpoint.link_at(where, process.realm)
+        await Sending(link, file, on_progress).run(folder, overwrite=overwrite)
     except FileTransferError:
         raise
     except DiscoroError as error:
@@ -61,7 +70,7 @@ async def send_file(
 
 @migration.without_timeout
 async def del_file(
-    location: Location,
+    location: Location | str,
     name: str,
     *,
     dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the name is public
@@ -75,20 +84,20 @@ async def del_file(
 
     Raises:
         FileTransferError: There is no such file, it cannot be deleted, or the process cannot be reached.
+        TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
 
     When cancelled, the file may be deleted or not.
     """
     process = current_process()
+    where = as_location("location", location)
+    folder = "" if dir is None else arguments.path("dir", dir)
+    arguments.text("name", name)
     try:
-        link = await process.endpoint.link_at(location, process.realm)
-        await link.request(DeleteFile(_folder(dir), name))
+        link = await process.endpoint.link_at(where, process.realm)
+        await link.request(DeleteFile(folder, name))
     except FileTransferError:
         raise
     except DiscoroError as error:
         message = f"{name!r} was not deleted at {location}: {error}"
         raise FileTransferError(message) from error
-
-
-def _folder(given: str | os.PathLike[str] | None) -> str:
-    return "" if given is None else os.fspath(given)

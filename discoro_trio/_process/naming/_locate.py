@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..._arguments import text
 from ..._compat import _old_programs as migration
+from ..._values import optional_location
 from .._current import current_process
 from ._name_registry import CORO
 
@@ -14,22 +16,23 @@ if TYPE_CHECKING:
 
 
 @migration.without_timeout
-async def locate(name: str, *, location: Location | None = None) -> Coro[Any]:
+async def locate(name: str, *, location: Location | str | None = None) -> Coro[Any]:
     """Wait until a coroutine has registered a name, and give its handle.
 
     Args:
         name: The name, as given to `Coro.register`.
-        location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
-            and the cluster that the calling task belongs to.
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that registered it; by
+            default the computation and the cluster that the calling task belongs to.
 
     Returns:
         The handle.
 
     Raises:
+        TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
         PeerDisconnected: Where the name is kept cannot be reached.
 
     Cancelling it gives the question up.
     """
-    address = await current_process().names.locate((CORO, name), location)
+    address = await current_process().names.locate((CORO, text("name", name)), optional_location("location", location))
     return address.coro()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from ..._arguments import flag, optional_text, text
 from ..._compat import _old_programs as migration
 from ..._scopes import open_background
+from ..._values import optional_location
 from .._current import current_process
 from ..execution._callables import describe
 from ..naming._addresses import Address
@@ -44,7 +46,7 @@ class RCI:
 
     def __init__(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
         described = describe(fn)
-        self.name: str = name or described.name
+        self.name: str = optional_text("name", name) or described.name
         self._described = described
         self._address: Address | None = None
 
@@ -73,6 +75,7 @@ class RCI:
         if self._address is not None:
             message = f"{self!r} is registered already"
             raise RuntimeError(message)
+        flag("public", public)
         process = current_process()
         async with open_background() as nursery:
             serial = process.offered_functions.add(Offer(self._described, self.name, nursery))
@@ -138,25 +141,28 @@ class RCI:
 
 
 @migration.without_timeout
-async def locate_rci(name: str, *, location: Location | None = None) -> RCI:
+async def locate_rci(name: str, *, location: Location | str | None = None) -> RCI:
     """Wait until a function of that name is registered, and give what calls it.
 
     Args:
         name: The name, as given to `RCI`.
-        location: The program to ask: a scheduler, a node, or the one that registered it; by default the computation
-            and the cluster that the calling task belongs to.
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that registered it; by
+            default the computation and the cluster that the calling task belongs to.
 
     Returns:
         The function: `await rci.run(…)` gives its value, `await rci(…)` a handle.
 
     Raises:
+        TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
         PeerDisconnected: Where the name is kept cannot be reached.
 
     Cancelling it gives the question up.
     """
+    key = (KIND, text("name", name))
+    place = optional_location("location", location)
     rci = RCI(locate_rci, name=name)
-    rci._address = await current_process().names.locate((KIND, name), location)  # noqa: SLF001 - its own class
+    rci._address = await current_process().names.locate(key, place)  # noqa: SLF001 - its own class
     return rci
 
 

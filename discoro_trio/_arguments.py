@@ -1,0 +1,148 @@
+"""Checks of the arguments that users give to public calls.
+
+Each check returns the value to use, or raises TypeError or ValueError that names the argument, what was expected and
+what was found. A wrong argument is refused by the call that it was given to: it must not fail in a background task,
+and it must not reach another process.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import reprlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+
+_LARGEST = 2**63 - 1
+"""The largest integer that fits into a message."""
+
+
+def wrong_type(name: str, value: object, expected: str) -> NoReturn:
+    """Raise TypeError for an argument of another type."""
+    message = f"{name} must be {expected}, not {reprlib.repr(value)}"
+    raise TypeError(message)
+
+
+def text(name: str, value: str) -> str:
+    """Check a text, which must be one that UTF-8 can encode."""
+    if not isinstance(value, str):
+        wrong_type(name, value, "a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        message = f"{name} must be a text that UTF-8 can encode, not {reprlib.repr(value)}: {error.reason}"
+        raise ValueError(message) from None
+    return value
+
+
+def optional_text(name: str, value: str | None) -> str | None:
+    """Check a text, or None."""
+    return None if value is None else text(name, value)
+
+
+def flag(name: str, value: bool) -> bool:  # noqa: FBT001 - the value is what is checked
+    """Check a truth value."""
+    if not isinstance(value, bool):
+        wrong_type(name, value, "True or False")
+    return value
+
+
+def integer(name: str, value: int, *, least: int = -_LARGEST) -> int:
+    """Check an integer, also one of numpy's."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        wrong_type(name, value, "an int")
+    if number < least:
+        message = f"{name} must be {least} or more, not {value!r}"
+        raise ValueError(message)
+    if abs(number) > _LARGEST:
+        message = f"{name} must fit into 64 bits, and {reprlib.repr(value)} does not"
+        raise ValueError(message)
+    return number
+
+
+def optional_integer(name: str, value: int | None, *, least: int = -_LARGEST) -> int | None:
+    """Check an integer, or None."""
+    return None if value is None else integer(name, value, least=least)
+
+
+def number(name: str, value: Any) -> float:
+    """Check a number, also a fraction, a decimal or one of numpy's; give it as a float."""
+    if isinstance(value, str | bytes | bytearray):
+        wrong_type(name, value, "a number")
+    try:
+        return float(value)
+    except TypeError:
+        wrong_type(name, value, "a number")
+    except OverflowError:
+        message = f"{name} must fit into a float, and {reprlib.repr(value)} does not"
+        raise ValueError(message) from None
+
+
+def not_negative(name: str, value: float) -> float:
+    """Check a number that is 0 or more; NaN is not."""
+    checked = number(name, value)
+    if not checked >= 0:
+        message = f"{name} must be 0 or more, not {value!r}"
+        raise ValueError(message)
+    return checked
+
+
+def above_zero(name: str, value: float) -> float:
+    """Check a number that is more than 0; NaN is not."""
+    checked = number(name, value)
+    if not checked > 0:
+        message = f"{name} must be more than 0, not {value!r}"
+        raise ValueError(message)
+    return checked
+
+
+def callback(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
+    """Check a function that is called in this process."""
+    if not callable(value):
+        wrong_type(name, value, "a function")
+    return value
+
+
+def path(name: str, value: str | os.PathLike[str]) -> str:
+    """Check the path of a file or folder; give it as a text."""
+    try:
+        found = os.fspath(value)
+    except TypeError:
+        wrong_type(name, value, "a path, as str or os.PathLike")
+    if not isinstance(found, str):
+        wrong_type(name, value, "a path, as str or os.PathLike")
+    return found
+
+
+def optional_path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
+    """Check the path of a file or folder, or None."""
+    return None if value is None else Path(path(name, value))
+
+
+def several(name: str, value: Iterable[T], what: str) -> list[T]:
+    """Check a list, tuple or other iterable; a text alone is none."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        wrong_type(name, value, f"a list or tuple of {what}")
+    return list(value)
+
+
+def items(name: str, value: object) -> None:
+    """Check that something can be iterated over, by `for` or by `async for`."""
+    if not any(hasattr(value, way) for way in ("__iter__", "__aiter__", "__getitem__")):
+        wrong_type(name, value, "an iterable or async iterable")
+
+
+def checked(check: Callable[[str, Any], object]) -> Callable[[object, Any, Any], None]:
+    """Make a validator of an attrs class from one of these checks."""
+
+    def validate(_instance: object, attribute: Any, value: Any) -> None:
+        check(attribute.name, value)
+
+    return validate
