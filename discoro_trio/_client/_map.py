@@ -22,13 +22,12 @@ import trio
 from .. import _arguments as arguments
 from .._config import PULSES
 from .._errors import ComputationClosed, NotPicklable, ServerLost
-from .._process import Call, Ending, ForwardedMessage, current_coro, describe
+from .._process import Call, Ending, ForwardedMessage, Pickled, current_coro, describe, snapshot
 from .._records import Record
 from .._scopes import flatten, open_background
 from .._shipping import dumps, pack_error, unpack_error
 from ._progress import Bar
 from ._quarantine import start_alone
-from ._starting import check_sendable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -165,6 +164,7 @@ class Mapping(Generic[A, R]):
         self._star = star
         self._described = describe(function)
         arguments.items("iterable", source)
+        self._sent: Callable[..., Any] | Pickled = function  # pickled when the first job is made
         self._nursery: trio.Nursery | None = None
         total = length_hint(source, 0) or None
         self._bar = Bar(self._described.name, total, wanted=options.progress)
@@ -321,8 +321,7 @@ class Mapping(Generic[A, R]):
             self._fail(error)
 
     async def _feed(self) -> None:
-        if self._options.chunksize > 1 and self._options.errors != RAISE:
-            check_sendable(self._session, self._function)  # it goes with the items; `_submit` takes it for sendable
+        self._sent = snapshot(self._job_function(), self._shipped)
         index = 0
         async with aclosing(_chunks(self._source, self._options.chunksize)) as chunks:
             async for chunk in chunks:
@@ -353,9 +352,9 @@ class Mapping(Generic[A, R]):
         return _PER_SERVER * servers * self._options.chunksize if servers else math.inf
 
     async def _submit(self, slot: _Slot, positions: list[int], *, alone: bool = False) -> None:
-        function, args = self._job([slot.items[position] for position in positions])
+        args = self._job_arguments([slot.items[position] for position in positions])
         try:
-            call = Call(function, args, {}, self._shipped, self._described.name)
+            call = Call(self._sent, args, {}, self._shipped, self._described.name)
         except NotPicklable as error:
             if len(positions) > 1 and self._options.errors != RAISE:  # only some of the items cannot be sent
                 for position in positions:
@@ -363,17 +362,23 @@ class Mapping(Generic[A, R]):
             else:
                 self._take(slot, positions, [_Failed(error)], None)
             return
-        started = await (start_alone(self._session, function, call) if alone else self._session.start(function, call))
+        started = await (start_alone(self._session, call) if alone else self._session.start(call))
         self._running[started] = slot, positions
         started.then(self._ended)
 
-    def _job(self, items: list[Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def _job_function(self) -> Callable[..., Any]:
+        """Give what every job calls: it is pickled once, however large its state is."""
+        if self._options.chunksize == 1:
+            return self._function
+        run = run_chunk if self._described.is_async else run_plain_chunk
+        stop = self._options.errors == RAISE and not self._options.retry_on
+        return partial(run, self._function, self._star, stop)
+
+    def _job_arguments(self, items: list[Any]) -> tuple[Any, ...]:
         if self._options.chunksize > 1:
-            run = run_chunk if self._described.is_async else run_plain_chunk
-            stop = self._options.errors == RAISE and not self._options.retry_on
-            return run, (self._function, items, self._star, stop)
+            return (items,)
         (item,) = items
-        return self._function, tuple(item) if self._star else (item,)
+        return tuple(item) if self._star else (item,)
 
     # --- jobs that are run again
 
@@ -460,14 +465,14 @@ class FailedItem(msgspec.Struct, frozen=True):
         return cls(body, [bytes(buffer) for buffer in buffers])
 
 
-async def run_chunk(function: Callable[..., Any], chunk: list[Any], star: bool, stop: bool) -> object:  # noqa: FBT001
+async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001
     """Call an async function for each item of a chunk, one after the other, at a server.
 
     Args:
         function: The function.
-        chunk: The items.
-        star: Whether each is spread over the arguments.
+        star: Whether each item is spread over the arguments.
         stop: Whether the first error ends it.
+        chunk: The items.
 
     Returns:
         For each item the value or a `FailedItem`.
@@ -485,7 +490,7 @@ async def run_chunk(function: Callable[..., Any], chunk: list[Any], star: bool, 
     return results if stop else _sendable(results, described.name)
 
 
-def run_plain_chunk(function: Callable[..., Any], chunk: list[Any], star: bool, stop: bool) -> object:  # noqa: FBT001
+def run_plain_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001
     """Call a plain function for each item of a chunk, in a worker thread of a server; else as `run_chunk`."""
     described = describe(function)
     call = partial(function, coro=current_coro()) if described.wants_coro else function

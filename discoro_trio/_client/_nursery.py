@@ -145,7 +145,7 @@ class ComputationNursery:
         call = Call(fn, args, {}, self._shipped, name, status=True)
         await trio.lowlevel.checkpoint()
         with self._children.one_more():
-            started = await start_at(self._session, None, fn, call)
+            started = await start_at(self._session, None, call)
             await until_begun(self._session, started)
             if started.ready is None:
                 assert started.outcome is not None  # noqa: S101 - it has ended instead
@@ -171,17 +171,17 @@ class ComputationNursery:
         call = Call(fn, args, {}, self._shipped, name)
         if self._children.ending is not None or self.cancel_scope.cancel_called:
             return  # it would be cancelled at once
-        started = start_now_at(self._session, where, fn, call)
+        started = start_now_at(self._session, where, call)
         if started is not None:
             self._children.adopt(started)
         else:
             check_sendable(self._session, fn)
             self._children.coming += 1
-            tasks.start_soon(self._start_later, where, fn, call, name="wait for a server")
+            tasks.start_soon(self._start_later, where, call, name="wait for a server")
 
-    async def _start_later(self, where: Location | str | None, fn: Callable[..., Any], call: Call) -> None:
+    async def _start_later(self, where: Location | str | None, call: Call) -> None:
         try:
-            self._children.adopt(await start_at(self._session, where, fn, call))
+            self._children.adopt(await start_at(self._session, where, call))
         except Exception as error:  # noqa: BLE001 - the block raises it
             self._children.fail(error)
         finally:
@@ -194,7 +194,7 @@ class ComputationNursery:
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
         with self._children.one_more():
-            started = await start_at(self._session, where, fn, call, acknowledge=True)
+            started = await start_at(self._session, where, call, acknowledge=True)
             await until_begun(self._session, started)
             await self._take_in(started)
         return self._session.handle(started)

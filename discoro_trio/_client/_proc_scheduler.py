@@ -87,7 +87,7 @@ class ProcScheduler:
         call = self._call(fn, args, kwargs)
         with _Counted(self):
             while True:
-                started, server = await self._start(fn, call, acknowledge=True)
+                started, server = await self._start(call, acknowledge=True)
                 try:
                     await until_begun(self._open(), started)
                 except Exception:
@@ -117,7 +117,7 @@ class ProcScheduler:
         call = self._call(fn, args, kwargs)
         with _Counted(self):
             while True:
-                started, server = await self._start(fn, call)
+                started, server = await self._start(call)
                 await self._until_ended(started)
                 if not _refused(started, server):
                     return _value(started)
@@ -142,7 +142,7 @@ class ProcScheduler:
         call = self._call(fn, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
         with _Counted(self):
-            started = await start_at(self._open(), where, fn, call)
+            started = await start_at(self._open(), where, call)
             self._note(started)
             await self._until_ended(started)
             return _value(started)
@@ -173,13 +173,11 @@ class ProcScheduler:
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         return Call(fn, args, kwargs, self._open().set_up.shipped)
 
-    async def _start(
-        self, fn: Callable[..., Any], call: Call, *, acknowledge: bool = False
-    ) -> tuple[Submission, LeasedServer]:
+    async def _start(self, call: Call, *, acknowledge: bool = False) -> tuple[Submission, LeasedServer]:
         async with self._queue:
             server = await self._next_free()
             session = self._open()
-            started = session.start_on(server, fn, call, acknowledge=acknowledge)
+            started = session.start_on(server, call, acknowledge=acknowledge)
             self._busy[server.server_id] = started
         self._note(started)
         return started, server

@@ -6,17 +6,15 @@ The server takes no other coroutines meanwhile but those that are started at its
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .._process import Call, Submission
     from ._server import LeasedServer
     from ._session import Session
 
 
-async def start_alone(session: Session, function: Callable[..., Any], call: Call) -> Submission:
+async def start_alone(session: Session, call: Call) -> Submission:
     """Reserve a server, wait until what runs there has ended, and start a coroutine there.
 
     Raises:
@@ -32,7 +30,7 @@ async def start_alone(session: Session, function: Callable[..., Any], call: Call
                 await other.until_ended()
             if not server.host.link.lost:
                 session.check_open()
-                started = session.start_on(server, function, call)
+                started = session.start_on(server, call)
                 started.then(partial(_give_back, session, server))
                 return started
         except BaseException:

@@ -6,15 +6,13 @@ for computations whose idle servers are closed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._errors import DiscoroError
 from .._process import LocalOutcome
 from ._status import note_moved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import trio
 
     from .._process import Call, Host, Submission
@@ -28,11 +26,11 @@ class RefusedStarts:
     def __init__(self, session: Session, nursery: trio.Nursery) -> None:
         self._session = session
         self._nursery = nursery
-        self._calls: dict[Submission, tuple[Callable[..., Any], Call, bool]] = {}
+        self._calls: dict[Submission, tuple[Call, bool]] = {}
 
-    def keep(self, started: Submission, function: Callable[..., Any], call: Call, *, acknowledge: bool) -> None:
+    def keep(self, started: Submission, call: Call, *, acknowledge: bool) -> None:
         """Keep how a coroutine is started, until it ends."""
-        self._calls[started] = (function, call, acknowledge)
+        self._calls[started] = (call, acknowledge)
         started.then(self._forget)
 
     def _forget(self, started: Submission) -> None:
@@ -50,7 +48,6 @@ class RefusedStarts:
     async def _place(
         self,
         started: Submission,
-        function: Callable[..., Any],
         call: Call,
         acknowledge: bool,  # noqa: FBT001 - started in a nursery
     ) -> None:
@@ -58,7 +55,7 @@ class RefusedStarts:
             server = await self._next_server()
             if started.outcome is not None:  # it was cancelled meanwhile
                 return
-            new = server.host.start(function, call, acknowledge=acknowledge)
+            new = server.host.start(call, acknowledge=acknowledge)
         except DiscoroError as error:
             started.end(LocalOutcome.lost(error))
             return

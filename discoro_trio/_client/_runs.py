@@ -145,7 +145,7 @@ class Runs:
         await trio.lowlevel.checkpoint()
         if where is None:
             await until_spread(session)
-        started = await start_at(session, where, fn, call, acknowledge=True)
+        started = await start_at(session, where, call, acknowledge=True)
         await until_begun(session, started)
         return owned.add(started)
 
@@ -156,7 +156,7 @@ class Runs:
         assert owned is not None  # noqa: S101 - it is scheduled
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
-        return [owned.add(started) for started in await start_each(session, where, fn, call)]
+        return [owned.add(started) for started in await start_each(session, where, call)]
 
     # --- coroutines that belong to the call or block that starts them
 
@@ -180,7 +180,7 @@ class Runs:
         session = self._running()
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint_if_cancelled()
-        started = session.start_now(fn, call) or await session.start(fn, call)
+        started = session.start_now(call) or await session.start(call)
         try:
             while (outcome := started.outcome) is None:
                 await started.moved()  # and not `until_ended`, which would be a coroutine more for each of many jobs

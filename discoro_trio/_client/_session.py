@@ -25,7 +25,7 @@ from ._status import tell_created
 from ._topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from .._cluster import Publisher
     from .._link import Link
@@ -196,15 +196,15 @@ class Session:
             raise failure.refusal()
         await self.waiting.park()
 
-    async def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Submission:
+    async def start(self, call: Call, *, acknowledge: bool = False) -> Submission:
         """Start a coroutine at the least loaded server of the least loaded node, waiting while there is none."""
-        started = self.start_now(function, call, acknowledge=acknowledge)
+        started = self.start_now(call, acknowledge=acknowledge)
         while started is None:
             await self.until_changed()
-            started = self.start_now(function, call, acknowledge=acknowledge)
+            started = self.start_now(call, acknowledge=acknowledge)
         return started
 
-    def start_now(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Submission | None:
+    def start_now(self, call: Call, *, acknowledge: bool = False) -> Submission | None:
         """Start a coroutine as `start` does; None if there is no server at the moment."""
         if self.closed:
             self.check_open()
@@ -212,19 +212,17 @@ class Session:
         while server_id is not None:
             server = self.servers[server_id]
             if not server.host.link.lost:
-                started = self.start_on(server, function, call, acknowledge=acknowledge)
+                started = self.start_on(server, call, acknowledge=acknowledge)
                 if self._zombies:
-                    self.again.keep(started, function, call, acknowledge=acknowledge)
+                    self.again.keep(started, call, acknowledge=acknowledge)
                 return started
             self.topology.withdraw(server)
             server_id = self.load_balancer.least()
         return None
 
-    def start_on(
-        self, server: LeasedServer, function: Callable[..., Any], call: Call, *, acknowledge: bool = False
-    ) -> Submission:
+    def start_on(self, server: LeasedServer, call: Call, *, acknowledge: bool = False) -> Submission:
         """Start a coroutine at a server; never waits."""
-        started = server.host.start(function, call, acknowledge=acknowledge)
+        started = server.host.start(call, acknowledge=acknowledge)
         self.load_balancer.change(server.server_id, 1)
         if self.status.active:
             tell_created(server, started, call)

@@ -40,7 +40,7 @@ def check_sendable(session: Session, fn: Callable[..., Any]) -> None:
 
 
 def start_now_at(
-    session: Session, where: Location | str | None, fn: Callable[..., Any], call: Call, *, acknowledge: bool = False
+    session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission | None:
     """Start a coroutine at a place, or anywhere; None if there is no server at the moment.
 
@@ -50,10 +50,10 @@ def start_now_at(
         ComputationClosed, NotPicklable: As for `start_at`.
     """
     if where is None:
-        return session.start_now(fn, call, acknowledge=acknowledge)
+        return session.start_now(call, acknowledge=acknowledge)
     session.check_open()
     server = session.topology.pick(where)
-    return None if server is None else session.start_on(server, fn, call, acknowledge=acknowledge)
+    return None if server is None else session.start_on(server, call, acknowledge=acknowledge)
 
 
 async def until_spread(session: Session) -> None:
@@ -69,7 +69,7 @@ async def until_spread(session: Session) -> None:
 
 
 async def start_at(
-    session: Session, where: Location | str | None, fn: Callable[..., Any], call: Call, *, acknowledge: bool = False
+    session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission:
     """Start a coroutine at a place, or anywhere, waiting while there is no server.
 
@@ -79,10 +79,10 @@ async def start_at(
         ComputationClosed: The computation is closed.
         NotPicklable: The function cannot be sent.
     """
-    started = start_now_at(session, where, fn, call, acknowledge=acknowledge)
+    started = start_now_at(session, where, call, acknowledge=acknowledge)
     while started is None:
         await session.until_changed()
-        started = start_now_at(session, where, fn, call, acknowledge=acknowledge)
+        started = start_now_at(session, where, call, acknowledge=acknowledge)
     return started
 
 
@@ -103,7 +103,7 @@ async def until_begun(session: Session, *all_started: Submission) -> None:
         raise
 
 
-async def start_each(session: Session, where: Location | str, fn: Callable[..., Any], call: Call) -> list[Submission]:
+async def start_each(session: Session, where: Location | str, call: Call) -> list[Submission]:
     """Start one coroutine at each place that is meant, waiting while they are not all there; all or none.
 
     Raises:
@@ -119,7 +119,7 @@ async def start_each(session: Session, where: Location | str, fn: Callable[..., 
     all_started: list[Submission] = []
     try:
         for server in servers:
-            all_started.append(session.start_on(server, fn, call, acknowledge=True))  # noqa: PERF401 - see below
+            all_started.append(session.start_on(server, call, acknowledge=True))  # noqa: PERF401 - see below
     except BaseException:
         # Those that were started before the one that failed are known only from the list.
         await session.cancel_and_wait(all_started, _GIVEN_UP)

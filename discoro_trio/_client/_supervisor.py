@@ -35,8 +35,7 @@ _STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 class _Child:
     """One coroutine that is kept running."""
 
-    def __init__(self, function: Callable[..., Any], call: Call) -> None:
-        self.function = function
+    def __init__(self, call: Call) -> None:
         self.call = call
         self.started: Submission | None = None
         self.wanted = True
@@ -71,7 +70,7 @@ class Supervisor:
             NotPicklable: An argument cannot be sent.
         """
         describe(fn)
-        child = _Child(fn, Call(fn, args, {}, self._session.set_up.shipped, name))
+        child = _Child(Call(fn, args, {}, self._session.set_up.shipped, name))
         self._children.append(child)
         self._to_start.append(child)
         self._moved.unpark_all()
@@ -95,7 +94,7 @@ class Supervisor:
     async def _start(self, child: _Child) -> None:
         if not child.wanted:
             return
-        child.started = await self._session.start(child.function, child.call)
+        child.started = await self._session.start(child.call)
         child.started.then(lambda started: self._ended(child, started))
 
     def _ended(self, child: _Child, started: Submission) -> None:

@@ -14,7 +14,7 @@ from ._handshake_limits import HandshakeLimits
 from ._link import Link
 from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
-from ._requests import Done
+from ._requests import BulkData, Done
 from ._services import ANY, FULL, Services, Trust, answered, control
 from ._transport import transport_over
 from ._wakeup import Wakeup
@@ -39,6 +39,7 @@ __all__ = [
     "ANY",
     "FULL",
     "UDP_PORT",
+    "BulkData",
     "ConnectionRefused",
     "Discovery",
     "Done",

@@ -17,7 +17,7 @@ from .._config import config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._wire import Control, FrameReader, Kind
 from ._reply_backlog import ReplyBacklog
-from ._requests import Requests
+from ._requests import IN_ORDER, Requests
 from ._services import control
 from ._writer import Writer
 
@@ -99,8 +99,9 @@ class Link:
         flags: int = 0,
         buffers: Sequence[Buffer] = (),
         keys: tuple[Hashable, ...] = (),
+        after: tuple[Hashable, ...] | None = None,
     ) -> None:
-        """Hand a frame to the writer; never waits.
+        """Hand a frame to the writer; never waits. The arguments are those of `Outbox.put`.
 
         Raises:
             PeerDisconnected: The link is lost.
@@ -109,7 +110,7 @@ class Link:
             raise self._disconnected()
         if buffers and self.shared is not None:
             kind, body, buffers = self.shared.pack(kind, body, buffers)
-        self._outbox.put(kind, flags, target, body, buffers, keys)
+        self._outbox.put(kind, flags, target, body, buffers, keys, after)
         self._writer.added(kind)
 
     def send_kept(  # noqa: PLR0917 - as `send`
@@ -134,7 +135,7 @@ class Link:
     def notify(self, message: Control) -> None:
         """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""
         if not self.lost:
-            self.send(Kind.CONTROL, 0, control.encode(message))
+            self.send(Kind.CONTROL, 0, control.encode(message), keys=IN_ORDER)
 
     async def request(
         self,
@@ -183,7 +184,7 @@ class Link:
         if self.lost or self.orderly:
             return
         self.orderly = True
-        self.send(Kind.CONTROL, 0, control.encode(Goodbye(reason)))
+        self._outbox.put_last(Kind.CONTROL, control.encode(Goodbye(reason)))
         self._writer.finish()
 
     def fail(self, error: Exception) -> None:

@@ -18,6 +18,8 @@ from . import _fault_injection
 from ._services import control
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from .._wire import Frame
     from ._link import Link
 
@@ -27,6 +29,9 @@ ERROR = 4
 ABANDON = 8
 
 
+IN_ORDER: tuple[Hashable, ...] = (Control,)
+"""The key of all control frames but bulk data: notices, requests and replies of one direction arrive as sent."""
+
 MOST_ANSWERING = 65_536
 """The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
 
@@ -34,6 +39,10 @@ _STEPS = 8
 """The parts of a timeout, of which a time in which this process did not run costs one at most."""
 
 logger = logging.getLogger(__name__)
+
+
+class BulkData(Control, frozen=True):
+    """The base of requests and replies that carry data in bulk: all other control frames may overtake them."""
 
 
 class Failed(Control, frozen=True):
@@ -85,14 +94,15 @@ class Requests:
         self._number += 1
         number = self._number
         waiting = self._waiting[number] = _Waiting()
+        keys = _keys(message, number)
         try:
             if not (_fault_injection.left and _fault_injection.loses(message)):
-                self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST)
+                self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST, keys=keys)
             await _until_set(waiting.event, timeout)
         finally:
             del self._waiting[number]
             if not waiting.event.is_set() and not self._link.lost:
-                self._link.send(Kind.CONTROL, number, b"", ABANDON)
+                self._link.send(Kind.CONTROL, number, b"", ABANDON, keys=keys)
         if waiting.error is not None:
             raise waiting.error
         if waiting.reply is None:
@@ -137,7 +147,7 @@ class Requests:
         if scope.cancelled_caught or self._link.lost:
             return
         if not (_fault_injection.left and _fault_injection.loses(reply)):
-            self._link.send(Kind.CONTROL, number, control.encode(reply), flags)
+            self._link.send(Kind.CONTROL, number, control.encode(reply), flags, keys=_keys(reply, ~number))
 
     async def _reply_to(self, message: Control) -> tuple[int, Control]:
         try:
@@ -167,6 +177,10 @@ class Requests:
             if not waiting.event.is_set():
                 waiting.error = PeerDisconnected(str(error))
                 waiting.event.set()
+
+
+def _keys(message: Control, number: int) -> tuple[Hashable, ...]:
+    return ((BulkData, number),) if isinstance(message, BulkData) else IN_ORDER
 
 
 def _restore(failed: Failed) -> Exception:

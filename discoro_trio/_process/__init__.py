@@ -27,6 +27,7 @@ from .diagnostics._task_dump import (
     is_users,
 )
 from .execution._callables import Described, describe
+from .execution._definitions import Pickled, snapshot
 from .execution._outcome import Ending, LocalOutcome, Outcome
 from .execution._outcome_store import OutcomeStore, ended_message
 from .execution._submission import Submission
@@ -68,6 +69,7 @@ __all__ = [
     "OfferFile",
     "Outcome",
     "OutcomeStore",
+    "Pickled",
     "Process",
     "ProcessDump",
     "Submission",
@@ -98,6 +100,7 @@ __all__ = [
     "run_exit_handlers",
     "send_file",
     "signatures",
+    "snapshot",
     "split_mailbox",
 ]
 

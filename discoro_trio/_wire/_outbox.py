@@ -41,8 +41,9 @@ class Outbox:
 
     There are two lanes. Small frames go in order. Frames of `PART_SIZE` and more wait in a queue of their
     own, whose head goes part by part, one part between two takes of small frames. Order holds across the
-    lanes for whatever shares a key: a frame goes behind the queue if a queued frame has one of its keys, and
-    leaves the queue only after all small frames that were put before it.
+    lanes where it matters: a frame has keys, and names the keys that it comes after, by default its own. It goes
+    behind the queue if a queued frame has a key that it comes after, and leaves the queue only after all small frames
+    that were put before it.
 
     Short values gather in batches, one a target, which become frames of the small lane when the next frame is put
     or all is taken: they change places with no frame, and those for one target not with each other. No batch is open
@@ -98,6 +99,7 @@ class Outbox:
         body: Buffer,
         buffers: Sequence[Buffer] = (),
         keys: tuple[Hashable, ...] = (),
+        after: tuple[Hashable, ...] | None = None,
     ) -> None:
         """Add a frame.
 
@@ -107,8 +109,9 @@ class Outbox:
             target: 0 to 2**64 - 1.
             body: The body, in bytes. Not to be changed afterwards, as large ones are not copied.
             buffers: The out-of-band buffers, contiguous; kept until they are written. The same holds.
-            keys: What the frame must not overtake: frames that share a key go in the order in which they were
-                put.
+            keys: What frames that are put later may name as what they come after.
+            after: The keys of the frames, put before, that it must not overtake; by default `keys`, so that frames
+                that share a key go in the order in which they were put.
 
         Raises:
             ValueError: There are more than `MOST_BUFFERS` buffers.
@@ -116,14 +119,21 @@ class Outbox:
         if self._batches:
             self._close_batches()
         length = len(body)
-        if buffers or length >= LARGE or (self._queue and not self._busy.keys().isdisjoint(keys)):
-            self._put_other(kind, flags, target, body, buffers, keys)
+        if buffers or length >= LARGE or (self._queue and self._must_wait(keys if after is None else after)):
+            self._put_other(kind, flags, target, body, buffers, keys, keys if after is None else after)
             return
         tail = self._tail
         tail += HEADER.pack(kind, flags, 0, length, target)
         tail += body
         if len(tail) >= TAKE_SIZE:
             self._rotate()
+
+    def put_last(self, kind: int, body: Buffer) -> None:
+        """Add a frame, with target 0, that comes after all others; for the last one of a connection."""
+        if self._queue:
+            self._enqueue(_Queued(kind, 0, encode_header(kind, 0, 0, len(body)), [memoryview(body)], ()))
+        else:
+            self.put(kind, 0, 0, body)
 
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
         """Add a short value (`is_short`) to the batch of its target.
@@ -190,6 +200,7 @@ class Outbox:
         body: Buffer,
         buffers: Sequence[Buffer],
         keys: tuple[Hashable, ...],
+        after: tuple[Hashable, ...],
     ) -> None:
         if len(buffers) > MOST_BUFFERS:
             message = f"a frame takes at most {MOST_BUFFERS} out-of-band buffers, not {len(buffers)}"
@@ -198,13 +209,8 @@ class Outbox:
         sizes = [len(piece) for piece in pieces]
         header = encode_header(kind, flags, target, sizes[0], tuple(map(length_of, buffers, sizes[1:])))
         content = sum(sizes)
-        busy = self._busy
-        if content >= PART_SIZE or (keys and not busy.keys().isdisjoint(keys)):
-            entry = _Queued(kind, target, header, pieces, keys)
-            entry.after = self.position
-            self._queue.append(entry)
-            self._queue_bytes += content
-            busy.update(entry.keys)
+        if content >= PART_SIZE or self._must_wait(after):
+            self._enqueue(_Queued(kind, target, header, pieces, keys))
             return
         if content < LARGE:
             self._tail += b"".join([header, *pieces])
@@ -216,6 +222,17 @@ class Outbox:
             self._ready_bytes += len(header) + content
         if len(self._tail) >= TAKE_SIZE:
             self._rotate()
+
+    def _must_wait(self, after: tuple[Hashable, ...]) -> bool:
+        return not self._busy.keys().isdisjoint(after)
+
+    def _enqueue(self, entry: _Queued) -> None:
+        if self._batches:
+            self._close_batches()
+        entry.after = self.position
+        self._queue.append(entry)
+        self._queue_bytes += entry.content
+        self._busy.update(entry.keys)
 
     def _close_batches(self) -> None:
         tail = self._tail

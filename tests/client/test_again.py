@@ -27,7 +27,7 @@ class Host:
         self.owner: Any = None
         self.started: dict[int, Submission] = {}
 
-    def start(self, _function: object, call: Call, **_: bool) -> Submission:
+    def start(self, call: Call, **_: bool) -> Submission:
         serial = len(self.started) + 1
         host: Any = self
         started = self.started[serial] = Submission(self.name, serial, call.name, host)
@@ -64,8 +64,8 @@ async def test_the_record_moves_to_another_server_and_gets_its_outcome_from_ther
         again = RefusedStarts(session, nursery)
         closed: Any = Host(b"closed")
         call = Call(job, (1,), {}, None)
-        started = closed.start(job, call, acknowledge=False)
-        again.keep(started, job, call, acknowledge=False)
+        started = closed.start(call, acknowledge=False)
+        again.keep(started, call, acknowledge=False)
         again.refused(closed)
         await trio.testing.wait_all_tasks_blocked()
         before = started.outcome
@@ -86,8 +86,8 @@ async def test_one_that_is_cancelled_between_two_servers_ends_there() -> None:
         again = RefusedStarts(session, nursery)
         closed: Any = Host(b"closed")
         call = Call(job, (1,), {}, None)
-        started = closed.start(job, call, acknowledge=False)
-        again.keep(started, job, call, acknowledge=False)
+        started = closed.start(call, acknowledge=False)
+        again.keep(started, call, acknowledge=False)
         again.refused(closed)
         await trio.testing.wait_all_tasks_blocked()
         again.cancelled(started, "not wanted")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from discoro_trio import ProtocolError
 from discoro_trio._process.execution import _definitions
-from discoro_trio._process.execution._definitions import Received, Sent
+from discoro_trio._process.execution._definitions import Pickled, Received, Sent, snapshot
 from discoro_trio._wire import Frame, Kind
 
 if TYPE_CHECKING:
@@ -23,14 +24,16 @@ class Line:
         self.received = Received()
         self.sent = Sent(self, None)  # type: ignore[arg-type]
 
-    def send(self, kind: Kind, target: int, body: bytes = b"", flags: int = 0, buffers: Any = ()) -> None:
+    def send(
+        self, kind: Kind, target: int, body: bytes = b"", flags: int = 0, buffers: Any = (), *_: Any, **__: Any
+    ) -> None:
         assert kind is Kind.DEFINE
         self.frames.append(Frame(kind, flags, target, body, tuple(map(memoryview, buffers))))
         self.received.define(self.frames[-1])
 
-    def called(self, function: Callable[..., Any]) -> Any:
+    def called(self, function: Callable[..., Any] | Pickled) -> Any:
         """Send a function and call it at the other end, without arguments."""
-        definition = self.received.called(self.sent.head(function))
+        definition = self.received.called(self.sent.head(function).number)
         return definition.described().function()
 
 
@@ -71,7 +74,7 @@ def test_a_closure_that_changed_is_sent_again() -> None:
 def test_the_oldest_goes_when_there_are_too_many_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_definitions, "MOST_DEFINITIONS", 3)
     line = Line()
-    first = line.sent.head(adder(0))
+    first = line.sent.head(adder(0)).number
     before = line.received.called(first)
     for amount in range(1, 4):
         assert line.called(adder(amount)) == amount + 1
@@ -92,3 +95,48 @@ def test_more_than_the_bound_from_a_peer_that_does_not_keep_to_it_is_refused(mon
 def test_a_start_that_is_too_short_is_refused() -> None:
     with pytest.raises(ProtocolError, match="names no function"):
         Received().called(b"\0")
+
+
+class Counted:
+    """Counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        type(self).pickled += 1
+        return Counted, ()
+
+    def method(self) -> str:
+        return "called"
+
+
+def test_a_snapshot_is_pickled_once_for_any_number_of_calls_and_servers() -> None:
+    function = snapshot(Counted().method, None)
+    assert isinstance(function, Pickled)
+    Counted.pickled = 0
+    lines = [Line(), Line()]
+    for line in lines * 5:
+        assert line.called(function) == "called"
+    assert not Counted.pickled
+    assert [len(line.frames) for line in lines] == [1, 1]
+
+
+def test_a_partial_of_what_cannot_change_is_pickled_once_and_one_that_can_change_each_time() -> None:
+    line = Line()
+    text = partial(len, "four")
+    table: list[int] = []
+    size = partial(len, table)
+    assert line.called(text) == 4
+    assert snapshot(text, None) is text
+    assert line.called(size) == 0
+    table.append(1)
+    assert line.called(size) == 1
+
+
+def test_a_method_of_a_builtin_object_takes_its_state_of_the_moment() -> None:
+    line = Line()
+    table: dict[str, str] = {}
+    items = table.__len__
+    assert line.called(items) == 0
+    table["key"] = "value"
+    assert line.called(items) == 1

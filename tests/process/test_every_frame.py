@@ -237,7 +237,7 @@ async def open_host() -> AsyncIterator[tuple[Peer, Submission, Coro[None]]]:
         await settle()
         with process.entered():
             host = await process.starts.host(peer.link)
-            started = host.start(wait_for_ever, Call(wait_for_ever, (), {}, None))
+            started = host.start(Call(wait_for_ever, (), {}, None))
         yield peer, started, process.handle_to(started, peer.link.peer.location, b"")
 
 
@@ -279,7 +279,7 @@ async def test_outcomes_that_were_announced_and_end_otherwise_leave_room_for_oth
         host = peer.process.starts.hosts[peer.link]
         with peer.process.entered():
             for _ in range(2000):
-                host.start(wait_for_ever, Call(wait_for_ever, (), {}, None))
+                host.start(Call(wait_for_ever, (), {}, None))
         serials = range(HOSTED, HOSTED + 2001)
         await peer.send(b"".join(frame(Kind.READY, serial, SIZE.pack(budget.size)) for serial in serials))
         (fetched,) = await peer.frames(Kind.FETCH, 1)

@@ -25,7 +25,8 @@ class FakeLink:
         self.lost = False
         self.asked: list[tuple[int, int]] = []
 
-    def send(self, kind: int, target: int, body: bytes, flags: int) -> None:
+    def send(self, kind: int, target: int, body: bytes, flags: int, after: object = None) -> None:
+        assert after, "it must not overtake the start of the coroutine"
         assert (kind, target, flags) == (Kind.CREDIT, SERIAL, ASKED)
         self.asked.append(CREDIT.unpack(body))
 

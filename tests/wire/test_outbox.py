@@ -146,6 +146,26 @@ def test_keys_are_free_again_once_the_bulk_frame_is_taken(outbox: Outbox, reader
     assert [frame.target for frame in written(outbox, reader)] == [3]
 
 
+def test_a_frame_comes_after_the_keys_that_it_names_and_not_after_its_own(outbox: Outbox, reader: FrameReader) -> None:
+    outbox.put(Kind.DEFINE, 0, 1, BIG, (), ("defined",), ())
+    outbox.put(Kind.START, 0, 2, BIG, (), ("used",), ("defined",))
+    outbox.put(Kind.START, 0, 3, b"", (), ("used",), ("defined",))
+    while 1 not in (targets := [frame.target for frame in written(outbox, reader)]):
+        assert not targets
+    outbox.put(Kind.START, 0, 4, b"", (), ("used",), ("defined",))  # it need not wait for 2 and 3
+    outbox.put(Kind.DEFINE, 0, 5, b"", (), (), ("defined", "used"))
+    assert [frame.target for frame in drained(outbox, reader)] == [4, 2, 3, 5]
+
+
+def test_the_last_frame_comes_after_all_others(outbox: Outbox, reader: FrameReader) -> None:
+    put(outbox, 1, BIG)
+    outbox.gather(Batch(2), "short", ())
+    outbox.put_last(Kind.CONTROL, b"goodbye")
+    assert [frame.kind for frame in drained(outbox, reader)] == [Kind.BATCH, Kind.MESSAGE, Kind.CONTROL]
+    outbox.put_last(Kind.CONTROL, b"goodbye")
+    assert [frame.body for frame in drained(outbox, reader)] == [b"goodbye"]
+
+
 def test_an_abort_drops_a_start_of_which_nothing_was_sent(outbox: Outbox, reader: FrameReader) -> None:
     put(outbox, 1, BIG, kind=Kind.START)
     assert outbox.abort_start(1)

@@ -5,14 +5,16 @@ This module owns those numbers, on both sides. What a function is made of on the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
-from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Any
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._errors import ProtocolError
 from ..._shipping import dumps, loads
 from ..._wire import Kind
+from .. import _order as order
 from ._callables import describe
 
 if TYPE_CHECKING:
@@ -30,10 +32,54 @@ MOST_DEFINITIONS = 1024
 """The functions that a process keeps for another one; the oldest goes first, and is sent again when it is used."""
 
 
+class Pickled:
+    """A function as it was at one moment: pickled once, for any number of calls at any number of servers.
+
+    Args:
+        function: The function.
+        shipped: What goes by name.
+
+    Raises:
+        NotPicklable: It cannot be sent.
+    """
+
+    __slots__ = ("body", "buffers", "digest", "function")
+
+    def __init__(self, function: Callable[..., Any], shipped: Shipped | None) -> None:
+        self.function: Callable[..., Any] = function
+        self.body: bytes
+        self.buffers: Sequence[Any]
+        self.body, self.buffers = dumps(function, shipped)
+        digest = hashlib.blake2b(self.body, digest_size=16)
+        for buffer in self.buffers:
+            digest.update(buffer)
+        self.digest: bytes = digest.digest()
+
+
+def snapshot(function: Callable[..., Any] | Pickled, shipped: Shipped | None) -> Callable[..., Any] | Pickled:
+    """Give a function in a form that later changes to its state do not reach.
+
+    Raises:
+        NotPicklable: It has state, and cannot be sent.
+    """
+    return function if isinstance(function, Pickled) or _is_fixed(function) else Pickled(function, shipped)
+
+
+class Head(NamedTuple):
+    """How the frame of a start names a function, and the keys that keep it in order with the function's frames."""
+
+    number: bytes
+    """What the body of a START frame begins with."""
+    defined: tuple[str, int]
+    """The key of the frame that defines the function; a start comes after it."""
+    used: tuple[str, int]
+    """The key of the starts that use it; the frame that takes the definition back comes after them."""
+
+
 class Sent:
     """The functions that this process has sent to another one."""
 
-    __slots__ = ("_by_body", "_known", "_latest", "_link", "_shipped")
+    __slots__ = ("_by_digest", "_known", "_latest", "_link", "_shipped")
 
     def __init__(self, link: Link, shipped: Shipped | None) -> None:
         self._link = link
@@ -41,11 +87,11 @@ class Sent:
         self._latest = 0
         # The heads of those that cannot change, by identity; each with the function, which is kept so that its id is
         # not used again for another one.
-        self._known: dict[int, tuple[bytes, object]] = {}
-        self._by_body: dict[bytes, int] = {}
+        self._known: dict[int, tuple[Head, object]] = {}
+        self._by_digest: dict[bytes, Head] = {}
 
-    def head(self, function: Callable[..., Any]) -> bytes:
-        """Give what a START frame's body begins with to call a function, sending that if the other side lacks it.
+    def head(self, function: Callable[..., Any] | Pickled) -> Head:
+        """Give how a START frame names a function, sending the function if the other side lacks it.
 
         Raises:
             NotPicklable: It cannot be sent.
@@ -54,38 +100,50 @@ class Sent:
         known = self._known.get(id(function))
         if known is not None:
             return known[0]
-        body, buffers = dumps(function, self._shipped)
-        head = NUMBER.pack(self._number_of(body, buffers))
+        if isinstance(function, Pickled):
+            return self._defined(function)
+        head = self._defined(Pickled(function, self._shipped))
         if _is_fixed(function):
+            if len(self._known) >= MOST_DEFINITIONS:  # those of one body may be many objects
+                self._known.clear()
             self._known[id(function)] = (head, function)
         return head
 
-    def _number_of(self, body: bytes, buffers: Sequence[Any]) -> int:
-        digest = hashlib.blake2b(body, digest_size=16)
-        for buffer in buffers:
-            digest.update(buffer)
-        key = digest.digest()
-        number = self._by_body.get(key)
-        if number is None:
-            if len(self._by_body) >= MOST_DEFINITIONS:
+    def _defined(self, function: Pickled) -> Head:
+        head = self._by_digest.get(function.digest)
+        if head is None:
+            if len(self._by_digest) >= MOST_DEFINITIONS:
                 self._forget_oldest()
             self._latest = number = self._latest + 1
-            self._link.send(Kind.DEFINE, number, body, 0, buffers)
-            self._by_body[key] = number
-        return number
+            head = Head(NUMBER.pack(number), order.defined(number), order.used(number))
+            keys, after = (head.defined,), (order.TAKEN_BACK,)
+            self._link.send(Kind.DEFINE, number, function.body, 0, function.buffers, keys, after)
+            self._by_digest[function.digest] = head
+        return head
 
     def _forget_oldest(self) -> None:
-        oldest = self._by_body.pop(next(iter(self._by_body)))
-        head = NUMBER.pack(oldest)
-        self._known = {key: known for key, known in self._known.items() if known[0] != head}
-        self._link.send(Kind.DEFINE, oldest)
+        oldest = self._by_digest.pop(next(iter(self._by_digest)))
+        self._known = {key: known for key, known in self._known.items() if known[0] is not oldest}
+        (number,) = NUMBER.unpack(oldest.number)
+        self._link.send(Kind.DEFINE, number, keys=(order.TAKEN_BACK,), after=(oldest.defined, oldest.used))
+
+
+_UNCHANGING = (int, float, complex, str, bytes, bool, type(None))
 
 
 def _is_fixed(function: Callable[..., Any]) -> bool:
-    """Tell whether a callable stays what it is; closures, partials and objects with state do not."""
-    return isinstance(function, (type, BuiltinFunctionType)) or (
-        isinstance(function, FunctionType) and function.__closure__ is None
-    )
+    """Tell whether a callable stays what it is; closures, most partials and objects with state do not."""
+    if isinstance(function, FunctionType):
+        return function.__closure__ is None
+    if isinstance(function, BuiltinFunctionType):
+        return function.__self__ is None or isinstance(function.__self__, ModuleType)
+    if type(function) is functools.partial:
+        return _is_fixed(function.func) and all(map(_never_changes, (*function.args, *function.keywords.values())))
+    return isinstance(function, type)
+
+
+def _never_changes(value: object) -> bool:
+    return type(value) in _UNCHANGING or (type(value) is tuple and all(map(_never_changes, value)))
 
 
 class Definition:

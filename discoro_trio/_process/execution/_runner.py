@@ -161,7 +161,7 @@ class Runner:
             return
         guest = self._guests.get(link)
         if guest is not None and guest.ready.pop(frame.target, None) is not None:
-            link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED)
+            link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED, keys=(~frame.target,))
 
     def _fetch(self, link: Link, frame: Frame) -> None:
         ready = self._guest(link, frame.target).ready.pop(frame.target, None)

@@ -18,8 +18,9 @@ from ..._link import answered
 from ..._records import MutableRecord
 from ..._shipping import dumps
 from ..._wire import Kind
+from .. import _order as order
 from ._callables import checked_name, reject_coro
-from ._definitions import Sent
+from ._definitions import Pickled, Sent, snapshot
 from ._outcome import Ending, LocalOutcome, arrived
 from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
 from ._submission import Submission
@@ -43,11 +44,11 @@ _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Endin
 class Call:
     """The arguments of one call, pickled."""
 
-    __slots__ = ("args", "body", "buffers", "flags", "kwargs", "name")
+    __slots__ = ("args", "body", "buffers", "flags", "function", "kwargs", "name")
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | Pickled,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         shipped: Shipped | None,
@@ -58,7 +59,7 @@ class Call:
         """Pickle the arguments of one call.
 
         Args:
-            function: What is to be called.
+            function: What is to be called; as it is now, whenever it is called.
             args: Its arguments.
             kwargs: Its keyword arguments.
             shipped: What goes by name.
@@ -67,19 +68,21 @@ class Call:
 
         Raises:
             TypeError: The function cannot be run, or an argument is one that it gets there.
-            NotPicklable: An argument cannot be sent.
+            NotPicklable: An argument cannot be sent, or a function with state.
         """
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        self.name: str = optional_text("name", name) or checked_name(function)
+        plain = function.function if isinstance(function, Pickled) else function
+        self.name: str = optional_text("name", name) or checked_name(plain)
         self.body: bytes
         self.buffers: Sequence[Any]
         # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
         content = [args, kwargs, name] if kwargs or name is not None else args
         self.body, self.buffers = dumps(content, shipped)
+        self.function: Callable[..., Any] | Pickled = snapshot(function, shipped)
 
 
 class HostOwner(Protocol):
@@ -116,22 +119,23 @@ class Host:
         """How many coroutines were started there."""
         return self._counter
 
-    def start(self, function: Callable[..., Any], call: Call, *, acknowledge: bool = False) -> Submission:
+    def start(self, call: Call, *, acknowledge: bool = False) -> Submission:
         """Send the start of a coroutine; never waits.
 
         Args:
-            function: What to call.
-            call: With what.
+            call: What to call, and with what.
             acknowledge: Whether the host says when the coroutine has begun (`Submission.until_begun`).
 
         Raises:
             NotPicklable: The function cannot be sent; nothing was.
             PeerDisconnected: The host is gone.
         """
-        head = self._functions.head(function)
+        number, defined, used = self._functions.head(call.function)
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
-        self.link.send(_START, serial, head + call.body, REPLY if acknowledge else call.flags, call.buffers, (serial,))
+        flags = REPLY if acknowledge else call.flags
+        keys = (serial, order.started(serial), used)
+        self.link.send(_START, serial, number + call.body, flags, call.buffers, keys, (defined,))
         started = self.started[serial] = Submission(self.link.peer.process_id, serial, call.name, self)
         return started
 
@@ -143,7 +147,8 @@ class Host:
             del self.started[started.serial]
             started.end(LocalOutcome.cancelled(reason))
         else:
-            self.link.send(Kind.CANCEL, started.serial, (reason or "").encode())
+            after = (order.started(started.serial),)
+            self.link.send(Kind.CANCEL, started.serial, (reason or "").encode(), after=after)
 
 
 class _Budget(MutableRecord):

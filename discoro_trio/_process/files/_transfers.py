@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from ..._errors import FileTransferError
-from ..._link import ANY, Done, answered
+from ..._link import ANY, BulkData, Done, answered
 from ..._records import MutableRecord
 from ..._wire import Control
 from ._folder import IncomingFile, OutgoingFile, delete
@@ -56,7 +56,7 @@ class FileBegun(Control, frozen=True):
     transfer: int
 
 
-class FilePart(Control, frozen=True):
+class FilePart(BulkData, frozen=True):
     """The bytes of a file from an offset on; answered by `Done` when they are written."""
 
     transfer: int

@@ -15,6 +15,7 @@ import trio
 from ..._config import config
 from ..._errors import MailboxClosed, PeerDisconnected
 from ..._wire import COST, Batch, Kind, SendWindow
+from .. import _order as order
 from ..execution._local_coro import NOBODY, current
 from ._mailbox import ASKED, CREDIT
 
@@ -187,7 +188,8 @@ class MessageSender:
         self._asking = True
         if self.link is not None and not self.link.lost:
             missing = self._window.missing(self._waiting[0].size)
-            self.link.send(Kind.CREDIT, self.batch.target, CREDIT.pack(*missing), ASKED)
+            target = self.batch.target
+            self.link.send(Kind.CREDIT, target, CREDIT.pack(*missing), ASKED, after=(order.started(target),))
 
     def _wake(self) -> None:
         # The credit is taken here, for the sender that wakes: nobody slips in between.

@@ -1,0 +1,39 @@
+"""The keys by which frames that depend on each other stay in order, whatever their sizes (`wire.Outbox`).
+
+    frame                       has the keys                comes after
+    DEFINE, a function          defined                     taken back
+    DEFINE, taken back          taken back                  defined, used
+    START                       coroutine, started, used    defined
+    CANCEL                                                  started
+    CREDIT, asked for                                       started
+    MESSAGE, BATCH              sender, coroutine           the same
+    STARTED, OUTCOME, READY,    sender                      the same
+    OUTPUT
+    CONTROL                     `IN_ORDER`, or the number of a request with bulk data
+
+The key `coroutine` is a coroutine's serial number; `sender` is the same number inverted, since frames of both
+directions of one coroutine are independent.
+"""
+
+from __future__ import annotations
+
+TAKEN_BACK = ("taken back",)
+"""The key of frames that take a definition back; new ones, for which they make room, come after them."""
+
+
+def defined(function: int) -> tuple[str, int]:
+    """Give the key of the frame that defines a function."""
+    return "defined", function
+
+
+def used(function: int) -> tuple[str, int]:
+    """Give the key of the starts that use a function."""
+    return "used", function
+
+
+def started(serial: int) -> tuple[str, int]:
+    """Give the key of the start of a coroutine.
+
+    It is not that of the messages to the coroutine: what comes after the start does not wait for those.
+    """
+    return "started", serial
