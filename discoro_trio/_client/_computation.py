@@ -56,6 +56,7 @@ class Options(Record, frozen=True, kw_only=True):
     cleanup: bool
     forward_output: bool
     threads: int
+    automatic: bool
     name: str
     zombie_period: float | None
     allocations: tuple[NodeAllocation, ...]
@@ -83,6 +84,8 @@ class Computation(Runs):
         cleanup: Whether the working folders are removed at the end.
         forward_output: Whether what coroutines print and log shows here.
         threads: Plain functions that run at once on a server, each in a thread.
+        automatic: Whether the functions, classes and constants of the client's own modules that a listed or called
+            function uses by name travel with it. With False, only what is listed does.
         name: For people; by default that of the first component.
 
     Raises:
@@ -105,6 +108,7 @@ class Computation(Runs):
         cleanup: bool = True,
         forward_output: bool = True,
         threads: int = 40,
+        automatic: bool = True,
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -118,6 +122,7 @@ class Computation(Runs):
             cleanup=arguments.flag("cleanup", cleanup),
             forward_output=arguments.flag("forward_output", forward_output),
             threads=arguments.integer("threads", threads, least=1),
+            automatic=arguments.flag("automatic", automatic),
             name=arguments.optional_text("name", name) or "computation",
             zombie_period=check_period("zombie_period", zombie_period),
             allocations=_allocations(node_allocations),
@@ -194,7 +199,7 @@ class Computation(Runs):
     def _set_up(self) -> SetUp:
         options = self.options
         # Not in a worker thread: the modules that the components come from must not change while they are looked at.
-        packed = pack(self._components)
+        packed = pack(self._components, automatic=options.automatic)
         self._shipped = packed.shipped
         node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
         return SetUp(

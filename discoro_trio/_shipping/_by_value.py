@@ -1,40 +1,58 @@
 """The careful pickler: what belongs to a client's program goes by value, unless the peer has it as a component.
 
-This module owns what is put into by-value pickles, and which globals of a function travel with it; what such
-pickles call at the receiver is with `_hosted_modules`. It is imported at its first use only, for cloudpickle takes a
-while.
+This module owns what is put into by-value pickles; what such pickles call at the receiver is with `_hosted_modules`
+and `_hosted_classes`. It is imported at its first use only, for cloudpickle takes a while.
 """
 
 from __future__ import annotations
 
+import enum
+import inspect
 import os
 import pickle
+import re
 import sys
+import threading
 import typing
+from contextvars import Context, ContextVar
 from logging import Logger
-from types import CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import _hosted_modules
-from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, reduce_class, table
+import msgspec
+
+from . import _hosted_classes, _hosted_modules
+from ._class_parts import Parts, functions_of, member_arguments, struct_taken_apart, taken_apart
+from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, table
 from ._code_names import known_of
+from ._exception_parts import is_plain_error, reduce_error
+from ._globals import LARGEST, importable_as, refusal, refuse, say_if_mutable, version_of
+from ._helper_modules import has_source, helper_modules, sources_of
 from ._module_origins import is_at, is_client_module, origin
 from ._shipped import NATURAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from ._code_names import Known
     from ._shipped import Reference
 
     class Registry(typing.Protocol):
         """What tells by what reference the peer finds an object."""
 
+        @property
+        def automatic(self) -> bool: ...
         def reference(self, obj: object) -> Reference | None: ...
+        def has_module(self, name: str) -> bool: ...
 
 
 _REFERABLE = (FunctionType, type, LRU_CACHE)
 _PLAIN = (str, bytes, int, type(None), type(...))
-_SMALL_INTS = range(-5, 257)
+_ATOMS = (str, bytes, int, float, complex, bool, type(None), type(...))
+_OF_THE_MODULE = frozenset({
+    "__builtins__", "__cached__", "__dict__", "__doc__", "__file__", "__loader__", "__name__", "__package__",
+    "__path__", "__spec__",
+})  # fmt: skip
 _FUNCTION_ATTRIBUTES = (
     "__name__",
     "__qualname__",
@@ -44,6 +62,12 @@ _FUNCTION_ATTRIBUTES = (
     "__kwdefaults__",
     *(["__type_params__"] if sys.version_info >= (3, 12) else []),
 )
+# What is no value, but belongs to its process: a global or an attribute of a class that is one is made anew there.
+_OWN = {type(threading.Lock()): "lock", type(threading.RLock()): "rlock", threading.local: "local"}
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+
+_DEEPEST = 10
+"""Functions that are reached through so many globals, one after the other, are completed at the end of a pickle."""
 
 
 class _Namespace:
@@ -74,13 +98,90 @@ class _Namespace:
         return _hosted_modules.namespace, self.arguments
 
 
+class _Mark:
+    """Stands before a global in a pickle, and after it."""
+
+    def __init__(self, names: dict[str, Any], name: str, value: object, *, begins: bool) -> None:
+        self.names = names
+        self.name = name
+        self.value = value
+        self.begins = begins
+
+    @property
+    def is_constant(self) -> bool:
+        return not isinstance(self.value, _REFERABLE)
+
+
+class _Meter:
+    """What a pickler writes to: counts the bytes of the constants that it is in."""
+
+    def __init__(self, file: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> None:
+        self.inside: list[tuple[_Mark, int]] = []
+        self._file = file
+        self._callback = buffer_callback
+        self._written = 0
+
+    def write(self, chunk: Any) -> None:
+        self._count(len(chunk))
+        self._file.write(chunk)
+
+    def take(self, buffer: pickle.PickleBuffer) -> Any:
+        assert self._callback is not None  # noqa: S101 - the pickler has this one only if there is one
+        kept = self._callback(buffer)
+        if not kept:
+            self._count(memoryview(buffer).nbytes)
+        return kept
+
+    def pass_(self, mark: _Mark) -> None:
+        if mark.begins:
+            self.inside.append((mark, self._written))
+        else:
+            self._count(0)
+            self.inside.pop()
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        if self.inside:
+            mark, begun = self.inside[-1]
+            if mark.is_constant and self._written - begun > LARGEST:
+                text = f"it takes more than {LARGEST >> 20} MiB"
+                raise _TooLargeError(text)
+
+
+class _TooLargeError(Exception):
+    """A constant is too large to travel with a function."""
+
+
+class _TooDeepError(Exception):
+    """There is a function that has to be completed later than where it is first named."""
+
+
+class _Fill:
+    """Stands in a pickle for the second half of making a function or a class."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+
+class _Tail:
+    """Stands at the end of a pickle for the second halves that were put off."""
+
+
+class _Whole:
+    """Stands for what is pickled and its tail."""
+
+    def __init__(self, obj: object) -> None:
+        self.obj = obj
+
+
 class ByValuePickler(pickle.Pickler):
-    """Pickles functions and classes of client modules by value unless the peer has them.
+    """Pickles functions and classes of client modules by value unless the peer has them; see `pickle_carefully`.
 
     Args:
         file: What the pickle is written to.
         registry: Knows what the peer has.
         defining: The components that are being packed: globals that name them travel with the functions.
+        later: Whether functions deep down are completed at the end.
         buffer_callback: As for `pickle.Pickler`.
 
     Attributes:
@@ -95,14 +196,40 @@ class ByValuePickler(pickle.Pickler):
         registry: Registry,
         *,
         defining: Iterable[object] = (),
+        later: bool = False,
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
     ) -> None:
-        super().__init__(file, 5, buffer_callback=buffer_callback)
+        self._meter = _Meter(file, buffer_callback)
+        super().__init__(self._meter, 5, buffer_callback=None if buffer_callback is None else self._meter.take)
         self.dispatch_table = table.current()
         self.bound: list[Any] = []
         self._registry = registry
         self._defining = {id(obj) for obj in defining}
         self._namespaces: dict[int, _Namespace] = {}
+        self._later = later
+        self._put_off: list[Any] = []
+        self._skeletons: set[int] = set()
+        self._members: dict[int, tuple[type, str]] = {}
+        self._own: set[int] = set()
+        self._carried: list[_Mark] = []
+
+    def dump(self, obj: object) -> None:
+        """Write the pickle of an object."""
+        super().dump(_Whole(obj) if self._later else obj)
+
+    def refuse_innermost(self, error: Exception) -> bool:
+        """Keep the global back that could not be pickled; False if it is no global that made the trouble."""
+        if not self._meter.inside:
+            return False
+        mark, _ = self._meter.inside[-1]
+        reason = str(error) if isinstance(error, _TooLargeError) else f"{type(error).__name__}: {error}"
+        refuse(mark.names, mark.name, mark.value, reason)
+        return True
+
+    def say_what_can_change(self) -> None:
+        """Say of each mutable global in this pickle, once, that servers have copies of it."""
+        for mark in self._carried:
+            say_if_mutable(mark.names, mark.name, mark.value)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions and classes; leave all else to pickle and the table."""
@@ -115,7 +242,8 @@ class ByValuePickler(pickle.Pickler):
             return self._by_reference(obj) or self._class(obj)
         if kind is LRU_CACHE:
             return self._by_reference(obj) or self._lru_cache(obj)
-        return NotImplemented
+        own = _REDUCERS.get(kind)
+        return self._other(obj) if own is None else own(self, obj)
 
     def _by_reference(self, obj: Any) -> str | tuple[Any, ...] | None:
         """Reduce to a name, if the peer finds it by one; None otherwise."""
@@ -125,7 +253,10 @@ class ByValuePickler(pickle.Pickler):
         reference = self._registry.reference(obj)
         if reference is None:
             return None
-        return str(obj.__qualname__) if reference == NATURAL else (_hosted_modules.component, reference)
+        if reference == NATURAL:
+            return str(obj.__qualname__)
+        digest, index = reference
+        return _hosted_modules.component, (bytes.fromhex(digest), index)
 
     def _bound(self, made: Any, names: dict[str, Any]) -> tuple[str, bytes, str] | None:
         """Tell in which module under which name something is that goes by value, if it has a name of its own.
@@ -144,57 +275,114 @@ class ByValuePickler(pickle.Pickler):
         self.bound.append(made)
         return module, sys.modules[module].__dict__.get(_hosted_modules.FOREIGN, origin()), name
 
+    def _is_deep(self) -> bool:
+        if len(self._meter.inside) <= _DEEPEST:
+            return False
+        if not self._later:
+            raise _TooDeepError
+        return True
+
+    # --- parts of a pickle
+
+    def _whole(self, whole: _Whole) -> tuple[Any, ...]:
+        return _hosted_modules.whole, (whole.obj, _Tail())
+
+    def _tail(self, _tail: _Tail) -> tuple[Any, ...]:
+        fills = [_Fill(made) for made in self._put_off]
+        self._put_off = []
+        return _hosted_modules.whole, (None, fills, _Tail()) if fills else (None,)
+
+    def _fill(self, fill: _Fill) -> tuple[Any, ...]:
+        made = fill.made
+        if isinstance(made, type):
+            return _hosted_classes.fill_class, (made, self._class_state(made, _parts_of(made)[0]))
+        return _hosted_modules.fill_function, (made, self._function_state(made))
+
+    def _mark(self, mark: _Mark) -> tuple[Any, ...]:
+        self._meter.pass_(mark)
+        return bool, ()
+
     # --- functions
 
-    def _function(self, made: FunctionType) -> tuple[Any, ...]:
-        names = made.__globals__
+    def _space(self, names: dict[str, Any]) -> _Namespace:
         space = self._namespaces.get(id(names))
         if space is None:
             space = self._namespaces[id(names)] = _Namespace.of(names)
-        bound = self._bound(made, names)
+        return space
+
+    def _function(self, made: FunctionType) -> tuple[Any, ...]:
+        names = made.__globals__
         cells = None if made.__closure__ is None else len(made.__closure__)
+        new = (made.__code__, self._space(names), cells, self._bound(made, names))
+        if id(made) in self._skeletons:
+            return _hosted_modules.function, new
+        if self._is_deep():
+            self._put_off.append(made)
+            return _hosted_modules.function, new
+        return _hosted_modules.function, new, self._function_state(made), None, None, _hosted_modules.fill_function
+
+    def _function_state(self, made: FunctionType) -> dict[str, Any]:
+        used = known_of(made.__code__)
         state = {
             "__dict__": made.__dict__,
             "cells": [_contents(cell) for cell in made.__closure__ or ()],
-            "globals": self._globals(made, space),
+            "globals": self._globals(made, used),
             "__annotations__": {key: self._annotation(value) for key, value in made.__annotations__.items()},
         }
+        if used.imports and self._registry.automatic:
+            sources = sources_of(used, made.__globals__, self._registry)
+            if sources:
+                state["sources"] = (origin(), sources)
         state.update({name: getattr(made, name) for name in _FUNCTION_ATTRIBUTES})
-        return (
-            _hosted_modules.function,
-            (made.__code__, space, cells, bound),
-            state,
-            None,
-            None,
-            _hosted_modules.fill_function,
-        )
+        return state
 
-    def _globals(self, made: FunctionType, space: _Namespace) -> tuple[Any, ...]:
+    def _globals(self, made: FunctionType, used: Known) -> list[tuple[Any, ...]]:
+        """Give the globals that go with a function: of its own module, and of helper modules that it names."""
+        names = made.__globals__
+        space = self._space(names)
+        if space.is_installed:
+            return []
+        found = [self._names(space, names, used.globals, used, made)]
+        if self._registry.automatic:
+            for module in helper_modules(names, used, self._registry):
+                inner = module.__dict__
+                found.append(self._names(self._space(inner), inner, sorted(used.all & inner.keys()), used))
+        return found
+
+    def _names(
+        self, space: _Namespace, names: dict[str, Any], wanted: Iterable[str], used: Known, made: object = None
+    ) -> tuple[Any, ...]:
+        """Tell which of the names in a module travel, and how."""
         modules: dict[str, tuple[str, tuple[str, ...]]] = {}
         imports: dict[str, tuple[str, str]] = {}
-        values: dict[str, object] = {}
-        withheld: list[str] = []
-        if not space.is_installed:
-            used = known_of(made.__code__)
-            home = getattr(sys.modules.get(made.__globals__.get("__name__", "")), "__dict__", {})
-            for name in used.globals:
-                if name not in made.__globals__:
-                    continue
-                value = made.__globals__[name]
-                # What a copy of a module's globals has besides was put there for this function.
-                private = space.is_private and (name not in home or home[name] is not value)
-                if isinstance(value, ModuleType) and value.__name__ in sys.modules:
-                    modules[name] = (value.__name__, _submodules(value, used.all))
-                elif private or value is made or self._travels(value):
-                    values[name] = value
-                elif (found := importable_as(name, value)) is not None:
-                    imports[name] = found
-                else:
-                    withheld.append(name)
-        return modules, imports, values, tuple(withheld)
+        values: list[tuple[Any, ...]] = []
+        withheld: dict[str, str] = {}
+        home = getattr(sys.modules.get(names.get("__name__", "")), "__dict__", {})
+        for name in wanted:
+            if name not in names:
+                continue
+            value = names[name]
+            if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
+                modules[name] = (value.__name__, _submodules(value, used.all))
+            # What a copy of a module's globals has besides was put there for this function.
+            elif space.is_private and (name not in home or home[name] is not value):
+                values.append((name, None, value))
+            elif value is made or self._travels(value):
+                values.append((name, version_of(names, name, value), value))
+            elif type(value) not in _ATOMS and (found := importable_as(name, value)) is not None:
+                imports[name] = found
+            elif not self._registry.automatic or name in _OF_THE_MODULE:
+                withheld[name] = ""
+            elif (reason := refusal(names, name, value)) is not None:
+                withheld[name] = reason
+            else:
+                begin, end = (_Mark(names, name, value, begins=begins) for begins in (True, False))
+                self._carried.append(begin)
+                values.append((name, version_of(names, name, value), begin, value, end))
+        return space, modules, imports, values, withheld
 
     def _travels(self, value: Any) -> bool:
-        """Tell whether a global of a client module is one that the receiver may have."""
+        """Tell whether a global of a client module is one that the receiver may have in any case."""
         if id(value) in self._defining or isinstance(value, Logger):
             return True
         return isinstance(value, _REFERABLE) and self._registry.reference(value) is not None
@@ -222,38 +410,181 @@ class ByValuePickler(pickle.Pickler):
     # --- classes
 
     def _class(self, made: type) -> tuple[Any, ...]:
-        make, args, attributes, _, _, setter = reduce_class(made)
-        key = _hosted_modules.class_keys.get(made)
+        key = _hosted_classes.class_keys.get(made)
         if key is None:
-            key = _hosted_modules.class_keys[made] = os.urandom(16)
-        _hosted_modules.remember_class(key, made)
-        new = (key, self._bound(made, {}), make, *args)
-        return _hosted_modules.class_, new, (setter, attributes), None, None, _hosted_modules.fill_class
+            key = _hosted_classes.class_keys[made] = os.urandom(16)
+        _hosted_classes.remember_class(key, made)
+        parts, options = _parts_of(made)
+        self._skeletons |= {id(function) for function in functions_of(parts)}
+        arguments = (type(made), made.__name__, made.__bases__, parts.namespace)
+        new: tuple[Any, ...] = (key, self._bound(made, {}), _hosted_classes.make_class, *arguments)
+        if options is not None:
+            namespace = parts.namespace | parts.functions
+            new = (*new[:2], _hosted_classes.make_struct, *arguments[:3], namespace, options)
+        if self._is_deep():
+            self._put_off.append(made)
+            return _hosted_classes.class_, new
+        return _hosted_classes.class_, new, self._class_state(made, parts), None, None, _hosted_classes.fill_class
+
+    def _class_state(self, made: type, parts: Parts) -> tuple[Any, ...]:
+        """Give what completes a class, in the order that `_class_parts` describes."""
+        if isinstance(made, enum.EnumMeta):
+            members: Mapping[str, object] = made.__members__
+            for name, member in members.items():
+                self._members.setdefault(id(member), (made, name))
+        functions = [one for one in functions_of(parts) if self._by_reference(one) is None]
+        plain = {name: value for name, value in parts.attributes.items() if isinstance(value, _ATOMS)}
+        others = [_Attributes(made, {name: value}) for name, value in parts.attributes.items() if name not in plain]
+        self._own |= {id(value) for value in parts.attributes.values() if type(value) in _OWN}
+        steps = [_Attributes(made, parts.functions | plain), *map(_Fill, functions), *others]
+        return steps, self._annotated(made), parts.registered
+
+    def _attributes(self, part: _Attributes) -> tuple[Any, ...]:
+        return _hosted_classes.set_attributes, (part.made, part.attributes)
+
+    def _annotated(self, made: type) -> tuple[Any, ...]:
+        """Give the globals that a class names in annotations that are text; some libraries evaluate those late."""
+        annotations = inspect.get_annotations(made)
+        names = getattr(sys.modules.get(made.__module__), "__dict__", {})
+        space = self._space(names)
+        if not self._registry.automatic or space.is_private or space.is_installed:
+            return ()
+        found = {name for text in annotations.values() for name in _IDENTIFIER.findall(str(text))}
+        wanted = sorted(name for name in found if isinstance(names.get(name), type))
+        return self._names(space, names, wanted, known_of(_NO_CODE)) if wanted else ()
+
+    # --- other objects
+
+    def _other(self, obj: Any) -> Any:
+        """Reduce what pickle would reduce to a name that the peer has not got."""
+        kind: Any = type(obj)
+        if kind in self.dispatch_table:
+            return NotImplemented
+        if id(obj) in self._members:
+            return self._member(obj)
+        if isinstance(obj, BaseException):
+            return reduce_error(obj) if is_plain_error(obj) else NotImplemented
+        if kind in _OWN and (self._meter.inside or id(obj) in self._own):
+            return _hosted_modules.process_own, (_OWN[kind],)
+        if kind is ContextVar and self._meter.inside:
+            return self._context_variable(obj)
+        if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
+            return NotImplemented
+        reduced = obj.__reduce_ex__(5)
+        return self._named(obj, reduced) if isinstance(reduced, str) else reduced
+
+    def _named(self, obj: Any, name: str) -> Any:
+        """Reduce what says that it is found under a name."""
+        where = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
+        if not is_client_module(where) or self._registry.has_module(where):
+            return name
+        kind: Any = type(obj)
+        if kind is BuiltinFunctionType or not has_source(where):
+            text = f"{name} is from {where}, an extension module of the client: install it at the nodes"
+            raise pickle.PicklingError(text)
+        if not is_at(obj, where, name) or "." in name or kind.__new__ is not object.__new__:
+            text = (
+                f"it pickles as the name {where}.{name}, which servers do not have: list the module {where} in "
+                "Computation(components), after moving this there if that is the program itself"
+            )
+            raise pickle.PicklingError(text)
+        bound = (where, sys.modules[where].__dict__.get(_hosted_modules.FOREIGN, origin()), name)
+        return (
+            _hosted_modules.singleton,
+            (kind, *bound),
+            object.__getstate__(obj),
+            None,
+            None,
+            _hosted_modules.fill_singleton,
+        )
+
+    def _member(self, member: Any) -> tuple[Any, ...]:
+        made, name = self._members[id(member)]
+        new = (made, name, type(member)._member_type_, member_arguments(member))
+        return _hosted_classes.member, new, member.__dict__, None, None, _hosted_classes.fill_member
+
+    def _context_variable(self, variable: ContextVar[Any]) -> tuple[Any, ...]:
+        try:
+            return _hosted_modules.context_variable, (variable.name, Context().run(variable.get))
+        except LookupError:
+            return _hosted_modules.context_variable, (variable.name,)
+
+    def _alias(self, alias: Any) -> Any:
+        """Reduce what a `type` statement makes; its value may name the alias itself."""
+        where = alias.__module__
+        if isinstance(where, str) and is_at(alias, where, alias.__name__):
+            if not is_client_module(where) or self._registry.has_module(where):
+                return alias.__name__
+            bound = (where, sys.modules[where].__dict__.get(_hosted_modules.FOREIGN, origin()), alias.__name__)
+        else:
+            bound = None
+        new = (alias.__name__, where, alias.__type_params__, bound)
+        if alias.__type_params__:
+            return _hosted_modules.type_alias, (*new, alias.__value__)
+        return _hosted_modules.type_alias, new, alias.__value__, None, None, _hosted_modules.fill_type_alias
 
 
-def importable_as(name: str, value: Any) -> tuple[str, str] | None:
-    """Tell from which installed module a global comes, as far as that can be seen."""
-    module: object = getattr(value, "__module__", None)
-    qualname: object = getattr(value, "__qualname__", None)
-    if isinstance(module, str) and isinstance(qualname, str):
-        installed = not is_client_module(module) and is_at(value, module, qualname)
-        return (module, qualname) if installed else None
-    if _is_shared(value):
-        return None
-    # `from math import pi` leaves no trace but the object itself, under the same name in a module.
-    for where, other in list(sys.modules.items()):
-        if getattr(other, "__dict__", {}).get(name) is value and not is_client_module(where):
-            return where, name
-    return None
+class _Attributes:
+    """Stands in a pickle for a step in making a class."""
+
+    def __init__(self, made: type, attributes: dict[str, Any]) -> None:
+        self.made = made
+        self.attributes = attributes
 
 
-def _is_shared(value: object) -> bool:
-    """Tell whether Python gives the same object to all who write it down, so that it says nothing of its origin."""
-    if isinstance(value, str | bytes | tuple):
-        return len(value) <= 1
-    if isinstance(value, int):
-        return _SMALL_INTS.start <= value < _SMALL_INTS.stop
-    return value is None or value is ...
+_NO_CODE = compile("", "", "exec")
+
+_REDUCERS: dict[type, Callable[[ByValuePickler, Any], Any]] = {
+    _Whole: ByValuePickler._whole,  # noqa: SLF001
+    _Tail: ByValuePickler._tail,  # noqa: SLF001
+    _Fill: ByValuePickler._fill,  # noqa: SLF001
+    _Mark: ByValuePickler._mark,  # noqa: SLF001
+    _Attributes: ByValuePickler._attributes,  # noqa: SLF001
+}
+if sys.version_info >= (3, 12):
+    _REDUCERS[typing.TypeAliasType] = ByValuePickler._alias  # noqa: SLF001
+
+
+def pickle_carefully(
+    obj: object, registry: Registry, new_file: Callable[[], Any], *, defining: Iterable[object] = ()
+) -> tuple[Any, list[Any]]:
+    """Pickle an object by value where needed, without the globals that cannot travel.
+
+    Args:
+        obj: Any object.
+        registry: Knows what the peer has.
+        new_file: Gives what the pickle is written to; its method `take`, if it has one, is the buffer callback.
+        defining: As for `ByValuePickler`.
+
+    Returns:
+        The file, and `ByValuePickler.bound`.
+
+    Raises:
+        Exception: Whatever pickling raises; the classes in it are users'.
+    """
+    later = False
+    while True:
+        file = new_file()
+        take = getattr(file, "take", None)
+        pickler = ByValuePickler(file, registry, defining=defining, later=later, buffer_callback=take)
+        try:
+            pickler.dump(obj)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if not later and isinstance(error, (_TooDeepError, RecursionError)):
+                later = True
+            elif not pickler.refuse_innermost(error):
+                raise
+        else:
+            pickler.say_what_can_change()
+            return file, pickler.bound
+
+
+def _parts_of(made: type) -> tuple[Parts, dict[str, Any] | None]:
+    if issubclass(made, msgspec.Struct):
+        return struct_taken_apart(made)
+    return taken_apart(made), None
 
 
 def _contents(cell: CellType) -> object:

@@ -1,4 +1,4 @@
-"""All that this package takes from inside cloudpickle: how classes and a few special objects are taken apart.
+"""All that this package takes from inside cloudpickle: how a few special objects are taken apart.
 
 cloudpickle offers whole picklers only. What is used here has been there since its version 3.0, and the tests of this
 module fail if it goes or changes.
@@ -7,13 +7,15 @@ module fail if it goes or changes.
 from __future__ import annotations
 
 import copyreg
+import dataclasses
 import functools
 import io
 import logging
+import sys
 import types
 import typing
 import weakref
-from pickle import PickleBuffer, PicklingError
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
 
 from cloudpickle import cloudpickle
@@ -25,9 +27,6 @@ from ._module_origins import is_at, is_client_module
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_TYPE_KWARGS = 3
-"""The place of the namespace among the arguments of cloudpickle's maker of classes."""
-
 LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
 
 TYPES_WITHOUT_HOME: typing.Final = {
@@ -36,25 +35,6 @@ TYPES_WITHOUT_HOME: typing.Final = {
     if isinstance(value, type) and not is_at(value, value.__module__, value.__qualname__)
 }
 """Types of the interpreter that are found in `types` only, by id."""
-
-
-def reduce_class(made: type) -> tuple[Any, ...]:
-    """Take a class apart: maker, its arguments, attributes, None, None, setter of the attributes.
-
-    Raises:
-        PicklingError: It is of a kind that cannot be put together again.
-    """
-    if hasattr(made, "__struct_fields__"):
-        text = f"{made.__qualname__} is a msgspec.Struct, which cannot be taken apart: list its module instead"
-        raise PicklingError(text)
-    reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(made)  # noqa: SLF001
-    if "__slots__" in made.__dict__ and not issubclass(made, tuple):
-        # cloudpickle sets them when it is too late; what makes them, the descriptors, must not come besides.
-        _, args, state = reduced[:3]
-        args[_TYPE_KWARGS]["__slots__"] = made.__dict__["__slots__"]
-        for name in [name for name, value in state[0].items() if isinstance(value, types.MemberDescriptorType)]:
-            del state[0][name]
-    return reduced
 
 
 def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
@@ -70,7 +50,11 @@ def _reduce_cached_property(cached: functools.cached_property[Any]) -> tuple[Any
 
 
 def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
-    return _hosted_modules.module_named, (module.__name__,)
+    if sys.modules.get(module.__name__) is module or module.__spec__ is not None:
+        return _hosted_modules.module_named, (module.__name__,)
+    # One that a program made, and that is in no table.
+    names = {name: value for name, value in module.__dict__.items() if name != "__builtins__"}
+    return _hosted_modules.module_made, (module.__name__,), names
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
@@ -112,7 +96,14 @@ def _reduce_weak_keys(mapping: weakref.WeakKeyDictionary[Any, Any]) -> tuple[Any
     return weakref.WeakKeyDictionary, (dict(mapping),)
 
 
+def _reduce_to_name(module: str, name: str) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda _: (_hosted_modules.object_named, (module, name))
+
+
 _OURS: dict[type, Callable[[Any], Any]] = {
+    # What `dataclasses` tells by identity.
+    type(dataclasses.MISSING): _reduce_to_name("dataclasses", "MISSING"),
+    type(dataclasses.KW_ONLY): _reduce_to_name("dataclasses", "KW_ONLY"),
     functools.cached_property: _reduce_cached_property,
     memoryview: _reduce_memoryview,
     types.CodeType: _reduce_code,

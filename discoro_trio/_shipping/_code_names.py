@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _OF_GLOBALS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
-class _Known(Record, frozen=True):
+class Known(Record, frozen=True):
     """What is known of one code object."""
 
     code: weakref.ref[CodeType]
@@ -25,15 +25,17 @@ class _Known(Record, frozen=True):
     """The names that may be globals, in the order of their first use."""
     all: frozenset[str]
     """All names, those of attributes too."""
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    """What its import statements name: the level, the module, the names that are taken from it."""
     marshalled: bytes
     """As `marshal` writes it. Its bytes depend on who else refers to the parts, so they are made once."""
 
 
 # By identity: code objects that compare equal may come from different files.
-_known: dict[int, _Known] = {}
+_known: dict[int, Known] = {}
 
 
-def known_of(code: CodeType) -> _Known:
+def known_of(code: CodeType) -> Known:
     """Give what is known of a code object, those nested in it included."""
     known = _known.get(id(code))
     if known is None or known.code() is not code:
@@ -42,7 +44,8 @@ def known_of(code: CodeType) -> _Known:
         nested = [code, *_nested(code)]
         used = dict.fromkeys(name for part in nested for name in _global_names(part))
         names = frozenset(name for part in nested for name in part.co_names)
-        known = _known[key] = _Known(reference, tuple(used), names, marshal.dumps(code))
+        imports = dict.fromkeys(found for part in nested for found in _imports(part))
+        known = _known[key] = Known(reference, tuple(used), names, tuple(imports), marshal.dumps(code))
     return known
 
 
@@ -57,3 +60,15 @@ def _global_names(code: CodeType) -> Iterator[str]:
     for instruction in dis.get_instructions(code):
         if instruction.opname in _OF_GLOBALS:
             yield instruction.argval
+
+
+def _imports(code: CodeType) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    if not code.co_names:
+        return
+    before: list[object] = [0, None]
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            level, names = before
+            if isinstance(level, int):
+                yield level, instruction.argval, names if isinstance(names, tuple) else ()
+        before = [before[1], instruction.argval]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import NotPicklable
 from .._wire._memory import copied
+from ._exception_parts import needs_care
 from ._module_origins import STACK_GLOBAL, globals_of, names_client_module, resolve
 from ._shipped import NATURAL, open_everywhere
 
@@ -98,12 +99,30 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
         buffers: The buffers, in their order. Arrays can be written to if these can.
 
     Raises:
-        Exception: Whatever opening raises; the classes in it are users'.
+        Exception: Whatever opening raises; the classes in it are users'. What would end a process, such as SystemExit,
+            becomes an UnpicklingError.
     """
-    if body[0]:
-        return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
-    pickled, made = _restored(memoryview(body), list(buffers))
-    return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
+    try:
+        if body[0]:
+            return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
+        pickled, made = _restored(memoryview(body), list(buffers))
+        return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
+    except Exception:
+        raise
+    except BaseException as error:
+        if _is_interrupt(error):
+            raise
+        # Code of users must not end the program that opens what they sent.
+        text = f"opening it raised {type(error).__name__}: {error}"
+        raise pickle.UnpicklingError(text) from error
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether Ctrl-C raised an error, and not the code that was opened."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return isinstance(error, KeyboardInterrupt) and (trace is None or "_ki" in trace.tb_frame.f_code.co_filename)
 
 
 def dumps_components(components: Sequence[object], registry: Registry) -> tuple[bytes, list[Any]]:
@@ -115,20 +134,18 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
     Raises:
         NotPicklable: A component refers to what cannot be sent.
     """
-    from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
+    from ._by_value import pickle_carefully  # noqa: PLC0415 - slow to import
     from ._hosted_modules import InstallProgress  # noqa: PLC0415
 
-    file = io.BytesIO()
-    pickler = ByValuePickler(file, registry, defining=components)
     marked = [(InstallProgress(index), component) for index, component in enumerate(components)]
     try:
-        pickler.dump(marked)
+        file, bound = pickle_carefully(marked, registry, io.BytesIO, defining=components)
     except Exception as error:
         from ._unpicklable import explain  # noqa: PLC0415 - seldom needed
 
         whole = components[0] if len(components) == 1 else list(components)
         raise NotPicklable(explain(whole, error, registry)) from error
-    return file.getvalue(), pickler.bound
+    return file.getvalue(), bound
 
 
 # --- sending
@@ -170,7 +187,12 @@ def _knows_all(body: bytes, shipped: Registry | None) -> bool:
     """Tell whether the peer finds all that a plain pickle names: then it is right as it is."""
     registry = open_everywhere if shipped is None else shipped
     pairs = globals_of(body)
-    return pairs is not None and all(registry.reference(resolve(*pair)) == NATURAL for pair in pairs)
+    if pairs is None:
+        return False
+    for found in (resolve(*pair) for pair in pairs):
+        if registry.reference(found) != NATURAL or needs_care(found):
+            return False
+    return True
 
 
 class _Chunks:
@@ -216,19 +238,19 @@ def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Seque
 
 
 def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
-    from ._by_value import ByValuePickler  # noqa: PLC0415 - slow to import
+    from ._by_value import pickle_carefully  # noqa: PLC0415 - slow to import
 
-    file = _Chunks()
     registry = open_everywhere if shipped is None else shipped
     try:
-        ByValuePickler(file, registry, buffer_callback=file.take).dump(obj)
+        file, _ = pickle_carefully(obj, registry, _Chunks)
     except MemoryError:
         raise
     except Exception as error:
         from ._unpicklable import explain  # noqa: PLC0415 - seldom needed
 
         raise NotPicklable(explain(obj, error, registry)) from error
-    return file.packed()
+    packed: tuple[bytes, Sequence[Any]] = file.packed()
+    return packed
 
 
 # --- receiving

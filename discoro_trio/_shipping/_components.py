@@ -80,8 +80,12 @@ def check_components(components: Iterable[object]) -> Components:
     return Components(tuple(unique.values()), tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(paths)))
 
 
-def pack(components: Components | Iterable[object]) -> PackedComponents:
+def pack(components: Components | Iterable[object], *, automatic: bool = True) -> PackedComponents:
     """Pack components, checked or not; reads the files.
+
+    Args:
+        components: The components.
+        automatic: Whether what functions name travels with them, listed or not.
 
     Raises:
         TypeError, FileNotFoundError, ValueError: As `check_components`.
@@ -92,7 +96,7 @@ def pack(components: Components | Iterable[object]) -> PackedComponents:
         components = check_components(components)
     code = {packed.path: packed for module in components.modules for packed in _code_of(module)}
     modules = tuple(dict.fromkeys(_whole(module.__name__) for module in components.modules))
-    shipped = Shipped(modules=frozenset(modules), roots=tuple(_roots(components.paths)))
+    shipped = Shipped(modules=frozenset(modules), roots=tuple(_roots(components.paths)), automatic=automatic)
     pickled, along = _pickled(components.definitions, shipped)
     package = sealed(
         Package(
@@ -107,6 +111,7 @@ def pack(components: Components | Iterable[object]) -> PackedComponents:
             code=tuple(code.values()),
             files=tuple(packed for path in components.paths for packed in _tree(path, path.name)),
             code_folders=tuple(path.name for path in components.paths if _is_plain_folder(path)),
+            automatic=automatic,
         )
     )
     shipped.digest = package.digest
@@ -206,11 +211,12 @@ def _check_one(component: Any, shipped: Shipped) -> None:
         raise NotPicklable(text) from error.__cause__
 
 
-def _client_modules(objects: Sequence[Any], shipped: Shipped) -> tuple[str, ...]:
+def _client_modules(objects: Sequence[Any], shipped: Shipped) -> tuple[tuple[str, str | None], ...]:
     names: set[object] = {getattr(obj, "__module__", None) for obj in objects}
     names |= {getattr(obj, "__globals__", {}).get("__name__") for obj in objects}
     found = (name for name in names if isinstance(name, str) and name in sys.modules and is_client_module(name))
-    return tuple(sorted(name for name in found if not shipped.has_module(name)))
+    hosted = sorted(name for name in found if not shipped.has_module(name))
+    return tuple((name, getattr(sys.modules[name], "__package__", None)) for name in hosted)
 
 
 # --- modules and files

@@ -13,7 +13,6 @@ import linecache
 import sys
 import traceback
 from pathlib import Path
-from types import MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +21,7 @@ import trio
 from .._errors import CoroCancelled, NotPicklable, RemoteError
 from .._records import MutableRecord
 from ._codec import dumps, loads
+from ._exception_parts import is_plain_error, make_error
 from ._explanations import explanation
 
 if TYPE_CHECKING:
@@ -43,9 +43,6 @@ _MACHINERY = (
     str(Path(trio.__file__).parent),
     str(Path(sys.modules["outcome"].__file__ or "-").parent),
 )
-
-_HEAP_TYPE = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, and not in C."""
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -131,13 +128,6 @@ def _crosses(error: BaseException) -> bool:
     return not isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
-def _has_plain_reduce(error: BaseException) -> bool:
-    """Tell whether an exception is its type, its arguments and its attributes, and no more."""
-    kind = type(error)
-    in_c = isinstance(kind.__reduce__, (MethodDescriptorType, WrapperDescriptorType))
-    return in_c and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__setstate__ is BaseException.__setstate__
-
-
 def _attributes_of(error: BaseException, reduced: tuple[Any, ...]) -> dict[str, Any]:
     attributes = dict(reduced[2]) if len(reduced) > _WITHOUT_STATE else {}
     attributes.pop("__notes__", None)
@@ -201,7 +191,7 @@ class _Packer:
 
     def _parts(self, error: BaseException) -> tuple[bytes, Sequence[Any]]:
         try:
-            if not _has_plain_reduce(error):
+            if not is_plain_error(error):
                 return dumps((error,), self._shipped)
             reduced: Any = error.__reduce__()
             args = () if isinstance(error, BaseExceptionGroup) else reduced[1]
@@ -329,10 +319,7 @@ def _rebuilt(parts: tuple[Any, ...], message: str, members: list[BaseException])
             raise TypeError(text)
         return error
     kind, args, state = parts
-    base = next(above for above in kind.__mro__ if not above.__flags__ & _HEAP_TYPE)
-    args = (message, members) if members else args
-    made: BaseException = base.__new__(kind, *args)
-    base.__init__(made, *args)
+    made = make_error(kind, (message, members) if members else args)
     made.__setstate__(state)
     return made
 

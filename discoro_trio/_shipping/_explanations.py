@@ -33,10 +33,16 @@ def _of_name(error: NameError) -> str | None:
     module = frame.f_globals.get("__name__") if frame is not None else None
     if not isinstance(module, str) or not hosts(module) or not error.name:
         return None
-    known = error.name in withheld_names(module)
-    begin = f"{error.name} is a global" if known else f"If {error.name} is a global"
+    withheld = withheld_names(module)
+    reason = withheld.get(error.name)
+    if reason:
+        return (
+            f"{error.name} is a global of the client's module {module} that did not travel: {reason}. Pass it as an "
+            "argument, make it in a server_setup function, or share it by computation.share."
+        )
+    begin = f"{error.name} is a global" if error.name in withheld else f"If {error.name} is a global"
     return (
-        f"{begin} of the client's module {module}: those do not travel. List it in Computation(components) if it is "
+        f"{begin} of the client's module {module}: it did not travel. List it in Computation(components) if it is "
         "a function or a class, or list the module that defines it; pass anything else as an argument."
     )
 

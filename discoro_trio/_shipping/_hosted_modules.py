@@ -13,14 +13,16 @@ import functools
 import importlib
 import marshal
 import sys
+import threading
 import typing
-import weakref
+from contextvars import ContextVar
 from importlib.machinery import PathFinder
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._missing_modules import MissingModule, MissingObject
 from ._module_origins import forget_modules, is_client_module, origin, resolve
+from ._module_sources import add_sources, complete_from_source
 from ._shipped import open_everywhere
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ class HostedModule(ModuleType):
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
+        if complete_from_source(self):
+            return getattr(self, name)
         text = (
-            f"module {self.__name__!r} has no {name!r} here: of a module of the client only the components are. "
-            "List it, or the module, in Computation(components)"
+            f"module {self.__name__!r} has no {name!r} here: of a module of the client only the components are, and "
+            "what their code names. List it, or the module, in Computation(components)"
         )
         raise AttributeError(text, name=name, obj=self)
 
@@ -47,11 +51,9 @@ class _State:
     def __init__(self) -> None:
         self.modules: dict[str, HostedModule] = {}
         self.foreign: dict[tuple[bytes, str], HostedModule] = {}
-        self.withheld: dict[str, set[str]] = {}
+        self.withheld: dict[str, dict[str, str]] = {}
         self.code_folders: list[str] = []
-        # Weak: classes made in functions must not pile up.
-        self.classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
-        self.unfilled: weakref.WeakSet[type] = weakref.WeakSet()
+        self.unfilled: dict[int, Any] = {}
         self.progress = 0
 
 
@@ -72,6 +74,8 @@ def host_module(name: str, package: str | None = None) -> ModuleType:
     """Make a client's module, empty at first; it takes the place of an installed one of the same name."""
     known = _state.modules.get(name)
     if known is not None and sys.modules.get(name) is known:
+        if package is not None:
+            known.__package__ = package
         return known
     module = HostedModule(name, "A module of the client; what is here came as a component or with a call.")
     module.__package__ = name.rpartition(".")[0] if package is None else package
@@ -149,6 +153,10 @@ def namespace(name: str | None, owner: bytes | None, package: str | None = None)
 FOREIGN = "__discoro_origin__"
 """The name in the dictionary of another client's module that holds that client's token."""
 
+VERSIONS = "__discoro_versions__"
+"""The name in the dictionary of a client's module that holds the versions of the constants that came, by name, each
+with the value."""
+
 
 def _is_ours_to_fill(names: dict[str, Any]) -> bool:
     """Tell whether names may be set there: never in a module that this process has by itself."""
@@ -189,7 +197,11 @@ def fill_function(made: FunctionType, state: dict[str, Any]) -> None:
     for cell, value in zip(made.__closure__ or (), state.pop("cells"), strict=True):
         if value is not NO_VALUE:
             cell.cell_contents = value
-    fill_globals(made.__globals__, *state.pop("globals"))
+    for found in state.pop("globals"):
+        fill_globals(*found)
+    sources = state.pop("sources", None)
+    if sources:
+        add_sources(*sources)
     for name, value in state.items():
         setattr(made, name, value)
 
@@ -198,10 +210,18 @@ def fill_globals(
     names: dict[str, Any],
     modules: dict[str, tuple[str, Sequence[str]]],
     imports: dict[str, tuple[str, str]],
-    values: dict[str, object],
-    withheld: Sequence[str],
+    values: Iterable[tuple[Any, ...]],
+    withheld: dict[str, str],
 ) -> None:
-    """Set the globals that travel: modules and objects of installed modules by name, and components."""
+    """Set the globals that travel: modules and objects of installed modules by name, all others by value.
+
+    Args:
+        names: Where.
+        modules: For each name the module and its submodules.
+        imports: For each name the module and the name there.
+        values: Names, versions and values; those that the sender was not sure of stand between two marks.
+        withheld: For each name that did not come the reason.
+    """
     private = "__name__" not in names
     if not (private or _is_ours_to_fill(names)):
         return
@@ -209,14 +229,27 @@ def fill_globals(
         names[name] = module_named(module, *submodules)
     for name, (module, qualname) in imports.items():
         names[name] = object_named(module, qualname)
-    names.update(values)
+    for name, version, *value in values:
+        if version is None:
+            names[name] = value[0]
+        else:
+            _set_version(names, name, version, value[len(value) // 2])
     if withheld and not private:
-        _state.withheld.setdefault(names["__name__"], set()).update(withheld)
+        _state.withheld.setdefault(names["__name__"], {}).update(withheld)
 
 
-def withheld_names(module: str) -> set[str]:
-    """Give the globals of a client's module that functions here name, and that did not come."""
-    return _state.withheld.get(module, set())
+def _set_version(names: dict[str, Any], name: str, version: int, value: object) -> None:
+    """Set a constant, unless this version of it came already: jobs may have set another one since."""
+    versions = names.setdefault(VERSIONS, {})
+    known, _ = versions.get(name, (-1 if name not in names or callable(value) else 0, None))
+    if version > known:
+        versions[name] = (version, value)
+        names[name] = value
+
+
+def withheld_names(module: str) -> dict[str, str]:
+    """Give the globals of a client's module that functions here name, and that did not come, with the reasons."""
+    return _state.withheld.get(module, {})
 
 
 def hosts(module: str) -> bool:
@@ -302,37 +335,73 @@ def bytes_of(buffer: Any) -> bytes:
     return buffer if isinstance(buffer, bytes) else bytes(buffer)
 
 
-# --- classes
+def whole(obj: object, *_tail: object) -> object:
+    """Give what was pickled, after what completes its functions and classes."""
+    return obj
 
 
-def remember_class(key: bytes, made: type) -> None:
-    """Note a class of this process that goes out by value, so that it is found when it comes back."""
-    _state.classes[key] = made
+def process_own(kind: str) -> object:
+    """Make what every process has for itself: a lock, or local data of threads."""
+    return {"lock": threading.Lock, "rlock": threading.RLock, "local": threading.local}[kind]()
 
 
-def class_(key: bytes, bound: tuple[str, bytes, str] | None, make: Callable[..., type], *args: Any) -> type:
-    """Give the class with this key: the one that is here, or else a new one, still without its attributes."""
-    known = _state.classes.get(key)
-    if known is not None:
-        return known
-    made = _state.classes[key] = make(*args)
-    _state.unfilled.add(made)
-    class_keys[made] = key
+def context_variable(name: str, *default: object) -> ContextVar[Any]:
+    """Make a context variable."""
+    return ContextVar(name, default=default[0]) if default else ContextVar(name)
+
+
+def module_made(name: str) -> ModuleType:
+    """Make a module that is in no table of modules."""
+    return ModuleType(name)
+
+
+def singleton(kind: type, module: str, owner: bytes, name: str) -> object:
+    """Give the one object that is found under a name, making it at its first time here."""
+    names = namespace(module, owner)
+    found = names.get(name)
+    if type(found) is kind:
+        return found
+    made: object = object.__new__(kind)
+    bind(made, module, owner, name)
+    _state.unfilled[id(made)] = made
+    return made
+
+
+def fill_singleton(made: object, state: Any) -> None:
+    """Give a new object its attributes; one that was here has them."""
+    if _state.unfilled.pop(id(made), None) is None or state is None:
+        return
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    for name, value in {**(attributes or {}), **(slots or {})}.items():
+        object.__setattr__(made, name, value)
+
+
+def type_alias(
+    name: str, module: str | None, parameters: tuple[Any, ...], bound: tuple[str, bytes, str] | None, *value: object
+) -> object:
+    """Make what a `type` statement makes; without parameters its value comes later, and may name the alias."""
+    if bound is not None:
+        names = namespace(*bound[:2])
+        if not _is_ours_to_fill(names) and name in names:
+            return names[name]
+    made: object
+    space: dict[str, Any] = {"__name__": module, "typing": typing, "parameters": parameters, "value": value}
+    if value:
+        made = eval(f"typing.TypeAliasType({name!r}, value[0], type_params=parameters)", space)  # noqa: S307
+    else:
+        exec(f"type {name} = value[0]", space)  # noqa: S102
+        made = space[name]
+        _state.unfilled[id(made)] = space
     if bound is not None:
         bind(made, *bound)
     return made
 
 
-class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
-"""The keys of all classes that went out or came in by value."""
-
-
-def fill_class(made: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
-    """Give a new class its attributes; one that was here has them, and may have been changed on purpose."""
-    if made in _state.unfilled:
-        _state.unfilled.discard(made)
-        setter, attributes = state
-        setter(made, attributes)
+def fill_type_alias(made: object, value: object) -> None:
+    """Give a new alias its value."""
+    space = _state.unfilled.pop(id(made), None)
+    if space is not None:
+        space["value"] = (value,)
 
 
 # --- components
@@ -358,6 +427,6 @@ def progress() -> int:
     return _state.progress
 
 
-def component(digest: str, index: int) -> object:
+def component(digest: bytes, index: int) -> object:
     """Give a component by its place in its package."""
-    return open_everywhere.component(digest, index)
+    return open_everywhere.component(digest.hex(), index)

@@ -84,11 +84,11 @@ def install_definitions(package: Package, folder: Path, *, place: str) -> Shippe
     code = [folder / CODE, *(working / below for below in package.code_folders)]
     forget_installed_namesakes(_top_names(code))
     add_code_folders(str(path) for path in code)
-    for name in package.client_modules:
-        client_module(name)
+    for name, parent in package.client_modules:
+        client_module(name, parent)
     objects = _opened(package, place)
     roots = tuple(CodeRoot(f"{path}{os.sep}", "") for path in code)
-    shipped = Shipped(package.digest, frozenset(package.modules), roots)
+    shipped = Shipped(package.digest, frozenset(package.modules), roots, automatic=package.automatic)
     along = (resolve(module, name) for module, name in package.along)
     shipped.add(objects, [found for found in along if found is not None])
     open_shipped(shipped)

@@ -35,6 +35,7 @@ class _Origin:
     """The token of the client whose modules this process has; a server takes over that of its client."""
 
     token: bytes = os.urandom(16)
+    is_adopted: bool = False
 
 
 def origin() -> bytes:
@@ -45,6 +46,12 @@ def origin() -> bytes:
 def adopt_origin(token: bytes) -> None:
     """Take a client's modules for this process's own, as a server does once for its computation."""
     _Origin.token = token
+    _Origin.is_adopted = True
+
+
+def hosts_modules_of(token: bytes) -> bool:
+    """Tell whether this process is a server that has the modules of a client in that client's place."""
+    return _Origin.is_adopted and token == _Origin.token
 
 
 def is_client_module(name: str) -> bool:
@@ -68,9 +75,14 @@ def _is_installed(name: str, module: ModuleType) -> bool:
         return True
     path = getattr(module, "__file__", None) or _namespace_folder(module)
     if path is not None:
-        return path.startswith(_STDLIB) or any(part in path for part in _INSTALLED_PARTS)
+        return is_installed_path(path)
     parent = name.rpartition(".")[0]
     return bool(parent) and parent in sys.modules and not is_client_module(parent)
+
+
+def is_installed_path(path: str) -> bool:
+    """Tell whether a file belongs to Python or to an installed package."""
+    return path.startswith(_STDLIB) or any(part in path for part in _INSTALLED_PARTS)
 
 
 def _namespace_folder(module: ModuleType) -> str | None:

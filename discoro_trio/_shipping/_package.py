@@ -39,8 +39,8 @@ class Package(msgspec.Struct, frozen=True, array_like=True):
     """Their pickle."""
     along: tuple[tuple[str, str], ...]
     """Module and name of what came along with them by value."""
-    client_modules: tuple[str, ...]
-    """The client modules that definitions live in."""
+    client_modules: tuple[tuple[str, str | None], ...]
+    """The client modules that definitions live in, each with its `__package__`."""
     modules: tuple[str, ...]
     """Modules and packages that come whole, with all below them."""
     imports: tuple[str, ...]
@@ -51,6 +51,8 @@ class Package(msgspec.Struct, frozen=True, array_like=True):
     """The listed files and folders."""
     code_folders: tuple[str, ...]
     """Those of the folders that modules are imported from, relative to the working folder."""
+    automatic: bool = True
+    """Whether what functions name travels with them."""
 
 
 _encoder = msgspec.msgpack.Encoder()

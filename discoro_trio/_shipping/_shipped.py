@@ -49,6 +49,8 @@ class Shipped(MutableRecord):
     """Folders of code."""
     components: tuple[object, ...] = ()
     """The listed functions and classes."""
+    automatic: bool = True
+    """Whether what listed and called functions name travels with them."""
     _objects: dict[int, tuple[object, Reference]] = msgspec.field(default_factory=dict)
 
     def add(self, objects: Sequence[object], along: Iterable[object] = ()) -> None:
@@ -107,6 +109,13 @@ class _Open:
         # A message may go to a peer of any of them: by name only if all of them know that name.
         found = {shipped.reference(obj) for shipped in self._all}
         return found.pop() if len(found) == 1 else None
+
+    def has_module(self, name: str) -> bool:
+        return bool(self._all) and all(shipped.has_module(name) for shipped in self._all)
+
+    @property
+    def automatic(self) -> bool:
+        return all(shipped.automatic for shipped in self._all)
 
     def component(self, digest: str, index: int) -> object:
         for shipped in self._all:

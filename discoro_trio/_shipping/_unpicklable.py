@@ -6,7 +6,7 @@ import io
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from ._by_value import ByValuePickler
+from ._by_value import pickle_carefully
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def explain(obj: object, error: Exception, registry: Registry) -> str:
 
 def _failure(part: object, registry: Registry) -> Exception | None:
     try:
-        ByValuePickler(io.BytesIO(), registry).dump(part)
+        pickle_carefully(part, registry, io.BytesIO)
     except Exception as error:  # noqa: BLE001 - users' classes may raise anything
         return error
     return None

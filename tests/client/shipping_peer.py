@@ -34,9 +34,9 @@ class Peer:
         sent: The bytes that the last call took.
     """
 
-    def __init__(self, components: Iterable[object] = ()) -> None:
+    def __init__(self, components: Iterable[object] = (), *, automatic: bool = True) -> None:
         self.sent = 0
-        self.packed = pack(components)
+        self.packed = pack(components, automatic=automatic)
 
     def __enter__(self) -> Self:
         """Start the process and install the components."""

@@ -229,26 +229,28 @@ def test_modules_that_a_function_names_are_imported_there(peer: Peer) -> None:
 
 
 @pytest.mark.spec("S47")
-def test_another_global_of_the_client_is_a_name_error_that_says_so(peer: Peer) -> None:
-    error = peer.error(uses_here_only)
+@pytest.mark.parametrize("components", [[], [uses_here_only]])
+def test_with_the_option_a_global_that_is_not_listed_is_a_name_error_that_says_so(components: list[Any]) -> None:
+    with Peer(components, automatic=False) as peer:
+        error = peer.error(uses_here_only)
     assert isinstance(error, NameError)
     assert "HERE_ONLY" in str(error)
     notes = "\n".join(error.__notes__)
-    assert f"HERE_ONLY is a global of the client's module {__name__}: those do not travel" in notes
+    assert f"HERE_ONLY is a global of the client's module {__name__}: it did not travel" in notes
     assert "Computation(components)" in notes
 
 
 @pytest.mark.spec("S47")
-def test_a_function_that_is_not_listed_is_no_global_of_others() -> None:
-    with Peer([things.calls_helper]) as peer:
+def test_with_the_option_a_function_that_is_not_listed_is_no_global_of_others() -> None:
+    with Peer([things.calls_helper], automatic=False) as peer:
         assert isinstance(peer.error(things.calls_helper), NameError)
-    with Peer([things.calls_helper, things.same, things.tells_secret]) as peer:
+    with Peer([things.calls_helper, things.same, things.tells_secret], automatic=False) as peer:
         error = peer.error(things.calls_helper)
         assert "SECRET is a global" in "\n".join(error.__notes__)
 
 
 @pytest.mark.spec("S47")
-def test_a_missing_module_is_an_error_that_names_it_and_the_server(peer: Peer, tmp_path: Path) -> None:
+def test_a_missing_module_is_an_error_that_names_it_and_the_server(tmp_path: Path) -> None:
     (tmp_path / "beside_the_script.py").write_text("VALUE = 1\n")
     sys.path.insert(0, str(tmp_path))
     try:
@@ -256,7 +258,10 @@ def test_a_missing_module_is_an_error_that_names_it_and_the_server(peer: Peer, t
 
         names: dict[str, Any] = {"beside_the_script": beside_the_script}
         exec("def uses(): return beside_the_script.VALUE", names)  # noqa: S102
-        error = peer.error(names["uses"])
+        with Peer() as peer:
+            assert peer.call(names["uses"]) == 1
+        with Peer(automatic=False) as peer:
+            error = peer.error(names["uses"])
     finally:
         sys.path.remove(str(tmp_path))
         sys.modules.pop("beside_the_script")
@@ -283,22 +288,47 @@ def test_what_one_call_sets_in_its_module_later_calls_see() -> None:
     assert not hasattr(things, "ready")
 
 
+def not_here() -> None:
+    text = "not made for servers"
+    raise TypeError(text)
+
+
+class Sour:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return not_here, ()
+
+
 @pytest.mark.spec("S47")
 def test_a_component_that_cannot_be_installed_is_named_with_the_server() -> None:
+    class Child:
+        held = Sour()
+
+    with (
+        pytest.raises(DiscoroError, match=rf"component .*Child cannot be installed at {PLACE}: TypeError: not made"),
+        Peer([Child]),
+    ):
+        pass
+
+
+@pytest.mark.spec("S46")
+def test_a_class_arrives_without_its_bases_being_asked_again() -> None:
+    known: list[str] = []
+
     class Fussy:
         needed: int
 
         def __init_subclass__(cls, *, needed: int) -> None:
             cls.needed = needed
+            known.append(cls.__name__)
 
     class Child(Fussy, needed=1):
-        pass
+        @staticmethod
+        def seen() -> list[str]:
+            return known
 
-    with (
-        pytest.raises(DiscoroError, match=rf"component .*Child cannot be installed at {PLACE}: TypeError"),
-        Peer([Child]),
-    ):
-        pass
+    with Peer([Child]) as peer:
+        assert peer.call(Child.seen) == ["Child"]
+        assert peer.call(getattr, Child, "needed") == 1
 
 
 # --- modules, packages, files, folders

@@ -1,0 +1,49 @@
+"""Exceptions as type, arguments and attributes.
+
+An exception is made again without its own constructor, for what that takes need not be what it handed on as `args`.
+"""
+
+from __future__ import annotations
+
+from types import MethodDescriptorType, WrapperDescriptorType
+from typing import Any
+
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, and not in C."""
+
+_WITHOUT_STATE = 2
+
+
+def is_plain_error(error: BaseException) -> bool:
+    """Tell whether an exception is its type, its arguments and its attributes, and no more."""
+    kind = type(error)
+    in_c = isinstance(kind.__reduce__, (MethodDescriptorType, WrapperDescriptorType))
+    return in_c and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__setstate__ is BaseException.__setstate__
+
+
+def needs_care(kind: object) -> bool:
+    """Tell whether exceptions of a class cannot be made again by calling it with their `args`."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        return False
+    base = base_in_c(kind)
+    return kind.__init__ is not base.__init__ or kind.__new__ is not base.__new__
+
+
+def reduce_error(error: BaseException) -> tuple[Any, ...]:
+    """Reduce a plain error, for a pickler."""
+    reduced: Any = error.__reduce__()
+    state = reduced[2] if len(reduced) > _WITHOUT_STATE else {}
+    return make_error, (type(error), reduced[1]), state
+
+
+def make_error(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Make an exception of its type and arguments."""
+    base = base_in_c(kind)
+    made = base.__new__(kind, *args)
+    base.__init__(made, *args)
+    return made
+
+
+def base_in_c(kind: type[BaseException]) -> type[BaseException]:
+    """Give the class in C that an exception class comes from."""
+    return next(above for above in kind.__mro__ if not above.__flags__ & _HEAP_TYPE)
