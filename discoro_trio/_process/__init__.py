@@ -10,8 +10,6 @@ from . import _output as output
 from ._checkpoints import Checkpoints
 from ._coro import Coro
 from ._current import current_coro, current_process
-from ._exit_handlers import run_exit_handlers
-from ._forked import guard_forks
 from ._process import Process
 from .diagnostics._task_dump import (
     END,
@@ -28,6 +26,8 @@ from .diagnostics._task_dump import (
 )
 from .execution._callables import Described, describe
 from .execution._definitions import Pickled, snapshot
+from .execution._exit_handlers import run_exit_handlers
+from .execution._forked import guard_forks
 from .execution._outcome import Ending, LocalOutcome, Outcome
 from .execution._outcome_store import OutcomeStore, ended_message
 from .execution._submission import Submission

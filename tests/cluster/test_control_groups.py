@@ -177,4 +177,12 @@ def test_what_was_wanted_in_excess_is_told_by_the_kernels_counts(tmp_path: Path,
     memory, processes = excess(of, tmp_path, LIMITS)
     assert "max_memory=1000" in memory
     assert "max_processes=50" in processes
-    assert list(excess(of, tmp_path, Limits())) == []
+    limit, peak = (
+        ("memory.max", "memory.peak") if version != 1 else ("memory.limit_in_bytes", "memory.max_usage_in_bytes")
+    )
+    (tmp_path / peak).write_text("990\n", encoding="ascii")
+    assert "its peak was 990 bytes" in next(excess(of, tmp_path, LIMITS))
+    # Without a limit of its own, that of a group around it was reached.
+    (tmp_path / limit).write_text("2000\n", encoding="ascii")
+    (killed,) = excess(of, tmp_path, Limits())
+    assert killed.endswith(f"no memory left: the control group {tmp_path} may take 2000 bytes, its peak was 990")

@@ -179,7 +179,7 @@ class ForkServer:
 
     @trio.lowlevel.enable_ki_protection
     async def _beat(self) -> None:
-        """Send heartbeats to the fork server; continue it if stopped; end it if it does not answer."""
+        """Send heartbeats to the fork server; continue it if it was stopped, and end it if it never answers."""
         missed = 0
         with trio.CancelScope(shield=True):
             while not await self._ends_within(config.MinPulseInterval):

@@ -26,11 +26,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._orphans import Orphans
 from ..node._startup import OWN_PYTHONPATH, remove_folder
 from . import _protocol as wire
 from ._child import run_server
 from ._node_watch import REASON, NodeWatch
+from ._orphans import Orphans
 from ._os import die_with_parent, kill_group, reap_one, set_process_name
 
 if TYPE_CHECKING:

@@ -29,6 +29,10 @@ CONTROLLERS = frozenset({"memory", "pids"})
 _CGROUP = "cgroup"  # the option
 _MARKS = ("user.delegate", "trusted.delegate")
 _MEMBERSHIPS, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
+_OOM_KILLS = {1: "memory.oom_control", 2: "memory.events"}
+_LIMITS = {1: ("memory.limit_in_bytes", "memory.max_usage_in_bytes"), 2: ("memory.max", "memory.peak")}
+_NO_LIMIT = 2**60
+"""Version 1 writes the largest number of pages there is, in bytes."""
 _FIELD_ROOT, _FIELD_POINT = 3, 4  # of a line of the latter, before its dash
 
 
@@ -58,6 +62,11 @@ class Group(Record, frozen=True):
     """1 or 2."""
     controllers: frozenset[str]
     """Those of `CONTROLLERS` that can limit groups below it."""
+
+    @property
+    def oom_kills(self) -> Path:
+        """The file that counts the processes in it that the kernel killed for memory."""
+        return self.folder / _OOM_KILLS[self.version]
 
 
 def hierarchies(mounts: str) -> list[Hierarchy]:
@@ -208,15 +217,38 @@ def excess(group: Group, folder: Path, limits: Limits) -> Iterator[str]:
         folder: The server's group.
         limits: What it was held to.
     """
-    if limits.max_memory is not None and "memory" in group.controllers:
-        name = "memory.oom_control" if group.version == 1 else "memory.events"
-        if _count(folder / name, "oom_kill"):
-            yield f"it took more memory than max_memory={limits.max_memory}"
-    if limits.max_processes is not None and "pids" in group.controllers and _count(folder / "pids.events", "max"):
+    if "memory" in group.controllers and count(folder / _OOM_KILLS[group.version], "oom_kill"):
+        here = Group(folder, group.version, group.controllers)
+        if limits.max_memory is not None:
+            peak = _number(folder / _LIMITS[group.version][1])
+            text = f"; its peak was {peak} bytes" if peak else ""
+            yield f"it took more memory than max_memory={limits.max_memory}{text}"
+        else:
+            yield f"the kernel killed it because there was no memory left{most_memory(here)}"
+    if limits.max_processes is not None and "pids" in group.controllers and count(folder / "pids.events", "max"):
         yield f"it wanted more processes than max_processes={limits.max_processes}"
 
 
-def _count(file: Path, name: str) -> int:
+def most_memory(group: Group) -> str:
+    """Say which limit holds the memory of a group, its own or one of a group around it; empty if none is found."""
+    limit_file, peak_file = _LIMITS[group.version]
+    for folder in (group.folder, *group.folder.parents):
+        limit = _number(folder / limit_file)
+        if 0 < limit < _NO_LIMIT:
+            peak = _number(folder / peak_file)
+            return f": the control group {folder} may take {limit} bytes" + (f", its peak was {peak}" if peak else "")
+    return ""
+
+
+def _number(file: Path) -> int:
+    """Read the one number that a file has; 0 if it has none."""
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def count(file: Path, name: str) -> int:
     """Read one of the numbers that a file gives, each in a line after its name; 0 where it is not told."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()

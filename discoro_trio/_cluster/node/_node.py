@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ..._scopes import open_background
 from ..._values import Location
 from .. import _messages as messages
 from ..fork_server._client import open_fork_server
+from ..isolation._out_of_memory import OutOfMemory
 from ..isolation._server_groups import ServerGroups
 from ..isolation._users import Users
 from ..scheduler._stacks import NodeStacks
@@ -91,6 +93,8 @@ class Node:
         services.on_notice(messages.Report, self._reported, trust=Trust.CHILD)
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
+        self._memory = OutOfMemory()
+        nursery.start_soon(self._memory.run, name="watch for kills for memory")
         nursery.start_soon(checkups.run, name="check of the servers")
         nursery.start_soon(replace_stopped, self._slots, self._leasing.pulse_interval, name="watch for stopped servers")
 
@@ -210,6 +214,9 @@ class Node:
         lease = server.lease
         if lease is None or lease.client is None:
             return
+        causes = [server.reason, server.excess]
+        if ended.signal == signal.SIGKILL and not any(causes):
+            causes = [self._memory.cause(server.process.pid)]
         lease.client.notify(
             messages.ServerGone(
                 lease.computation,
@@ -219,7 +226,7 @@ class Node:
                 ended.exitcode,
                 ended.signal,
                 ended.stderr_tail,
-                "; ".join(filter(None, (server.reason, server.excess))),
+                "; ".join(filter(None, causes)),
                 server.idle,
             )
         )

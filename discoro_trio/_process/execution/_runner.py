@@ -17,9 +17,9 @@ from ..._link import ANY, Trust
 from ..._shipping import dumps, loads
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
-from .._forked import call_in_thread, end_copy
-from .._forked import state as process_state
 from ._definitions import NUMBER, Received
+from ._forked import call_in_thread, end_copy
+from ._forked import state as process_state
 from ._local_coro import LocalCoro, current
 from ._outcome import Ending, LocalOutcome
 from ._task_pool import TaskPool

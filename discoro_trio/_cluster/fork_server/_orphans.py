@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .fork_server._os import become_subreaper
+from ._os import become_subreaper
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -19,7 +19,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._link import Endpoint
+    from ..._link import Endpoint
 
 _T = TypeVar("_T")
 
