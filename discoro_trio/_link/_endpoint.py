@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -121,9 +122,11 @@ class Endpoint:
 
         host = peer_host(stream)
         try:
-            with self._handshake_limits.admit(host):
+            with self._handshake_limits.admit(host) as scope:
+                greeted = partial(self._handshake_limits.greeted, scope)
                 transport, binding = await self._tls.wrap_server(stream)
-                return transport, *await welcome(transport, self.identity, self.credentials.get, crossed, binding)
+                keys = self.credentials.get
+                return transport, *await welcome(transport, self.identity, keys, crossed, binding, greeted=greeted)
         except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._refusals.add(trio.current_time(), host, error)
         return None

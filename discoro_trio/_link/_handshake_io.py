@@ -70,8 +70,13 @@ async def welcome(
     credentials: Callable[[bytes], Credential | None],
     crossed: Callable[[PeerIdentity], bool],
     binding: Binding,
+    *,
+    greeted: Callable[[], None],
 ) -> Greeted:
-    """Be the server of a handshake. Raises as `ServerHandshake.received`, after sending the refusal."""
+    """Be the server of a handshake; `greeted` is called once its first message is valid.
+
+    Raises as `ServerHandshake.received`, after sending the refusal.
+    """
     hellos = _Hellos(transport)
     handshake = ServerHandshake(identity, credentials, binding, crossed)
     while not handshake.done:
@@ -80,6 +85,7 @@ async def welcome(
         except DiscoroError:
             await hellos.send(handshake.refusal)
             raise
+        greeted()
         await hellos.send(answer)
     assert handshake.peer is not None  # noqa: S101 - it is done
     return handshake.peer, hellos.rest()
