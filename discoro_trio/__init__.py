@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
         Supervisor,
         open_supervisor,
     )
+    from ._client._executor import Executor
     from ._cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
     from ._config import config
     from ._errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "CoroInfo",
     "DiscoroError",
     "DiscoroStatus",
+    "Executor",
     "Failure",
     "FileTransferError",
     "HTTPServer",
@@ -149,6 +151,7 @@ _find = _lazy.importer(
             "Supervisor",
             "open_supervisor",
         ),
+        "client._executor": ("Executor",),
         "_cluster": ("Node", "Scheduler", "open_cluster", "open_node", "open_scheduler"),
         "_monitor": ("HTTPServer", "open_http_server"),
         "_process": (

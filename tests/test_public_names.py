@@ -31,6 +31,7 @@ NAMES = [
     "CoroInfo",
     "DiscoroError",
     "DiscoroStatus",
+    "Executor",
     "Failure",
     "FileTransferError",
     "HTTPServer",

@@ -1,0 +1,448 @@
+"""`Executor`: the interface of `concurrent.futures` over the servers of a cluster.
+
+This module owns the queue of jobs and their futures. The loop in which they are started is with `_background`.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import BrokenExecutor, InvalidStateError
+from concurrent.futures import Executor as ExecutorBase
+from concurrent.futures import Future as FutureBase
+from contextlib import suppress
+from functools import partial
+from html import escape
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import trio
+
+from .._errors import ComputationClosed, DiscoroError
+from .._process import Call, Ending, describe
+from ._background import Background, BackgroundOptions
+from ._checks import at_least_one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from .._process import Submission
+    from .._values import Location
+
+T = TypeVar("T")
+
+_SHORT = 0.01
+"""Seconds that a job takes on average below which more than one is sent to a server, to hide the way there and back."""
+
+_AHEAD = 4
+"""Short jobs in flight for each server."""
+
+_WEIGHT = 0.2
+"""Of the last job in the average of their durations."""
+
+_SHUT_DOWN = "cannot schedule new futures after shutdown"
+
+_RUNNING, _CANCELLED = "RUNNING", "CANCELLED"
+
+
+class Future(FutureBase[T]):
+    """A future whose `cancel` also cancels a job that runs already."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__()
+        self._jobs = jobs
+
+    def cancel(self) -> bool:
+        """Cancel the job: if it runs, the coroutine at its server.
+
+        A plain function that runs cannot be interrupted: its server is replaced after the grace period.
+
+        Returns:
+            False if it has ended already.
+        """
+        with self._condition:
+            running = self._state == _RUNNING
+            if running:
+                self._state = _CANCELLED
+                self._condition.notify_all()
+        if not running:
+            cancelled = super().cancel()
+            if cancelled:
+                self._jobs.withdrawn()
+            return cancelled
+        self.set_running_or_notify_cancel()  # informs wait() and as_completed()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._jobs.cancel_remote(self)
+        return True
+
+    def _repr_html_(self) -> str:
+        state = self._state.lower().replace("_and_notified", "")
+        if self.done() and not self.cancelled():
+            error = self.exception()
+            state = f"failed: {type(error).__name__}: {error}" if error is not None else "finished"
+        return f"<b>Future</b> {escape(state)}"
+
+
+class _Job:
+    """A call that waits for its turn."""
+
+    def __init__(
+        self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.future = future
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self._claimed = False
+
+    def claim(self) -> bool:
+        """Mark the future as running; tell whether the call is still wanted."""
+        if self._claimed:  # before, when there was no server
+            return not self.future.done()
+        self._claimed = True
+        return self.future.set_running_or_notify_cancel()
+
+
+class Jobs:
+    """The queue of an executor, and its jobs in flight. Only what is marked so is called from other threads.
+
+    Args:
+        background: The loop.
+        per_server: Jobs that run at once on a server.
+    """
+
+    def __init__(self, background: Background, per_server: int) -> None:
+        self._background = background
+        self._per_server = per_server
+        self._lock = threading.Lock()
+        self._pending: deque[_Job] = deque()
+        self._running: dict[Submission, tuple[Future[Any], float]] = {}
+        self._to_cancel: deque[Future[Any]] = deque()
+        self._average = _SHORT
+        self._shut_down = False
+        self._broken: BaseException | None = None
+
+    # --- from any thread
+
+    def submit(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[T]:
+        """Queue a call."""
+        describe(fn)
+        future: Future[T] = Future(self)
+        with self._lock:
+            if self._broken is not None:
+                raise BrokenExecutor(_broken_text(self._broken)) from self._broken
+            if self._shut_down:
+                raise RuntimeError(_SHUT_DOWN)
+            self._pending.append(_Job(future, fn, args, kwargs))
+        if not self._background.soon(self._pump):
+            self.broke(self._background.lost)
+        return future
+
+    def cancel_remote(self, future: Future[Any]) -> None:
+        """Cancel the coroutine of a future that is cancelled itself."""
+        self._to_cancel.append(future)
+        self._background.soon(self._cancel_some)
+
+    def withdrawn(self) -> None:
+        """Note that a future in the queue was cancelled."""
+        self._background.soon(self._pump)
+
+    def shut_down(self, *, cancel_pending: bool, cancel_running: bool) -> None:
+        """Take no more jobs; end the loop when none is left."""
+        with self._lock:
+            self._shut_down = True
+            pending = [job.future for job in self._pending] if cancel_pending else []
+        for future in pending:
+            future.cancel()
+        if cancel_running:
+            for future, _ in list(self._running.values()):
+                future.cancel()
+        self._background.soon(self._pump)
+
+    def broke(self, why: BaseException | None) -> None:
+        """Fail all jobs, as the loop has ended."""
+        error = why or DiscoroError("the executor's loop has ended")
+        with self._lock:
+            if not self._shut_down:
+                self._broken = error
+            pending, self._pending = list(self._pending), deque()
+        for future in [*(job.future for job in pending), *(future for future, _ in self._running.values())]:
+            _fail(future, _broken(error))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many wait and run."""
+        return len(self._pending), len(self._running)
+
+    # --- in the loop
+
+    async def watch(self) -> None:
+        """Start jobs as servers come, until the loop is closed or no server will come."""
+        session = self._background.session
+        try:
+            while True:
+                self._pump()
+                session.check_open()
+                await session.until_changed()
+        except DiscoroError as error:
+            self.broke(error)
+        except trio.Cancelled:
+            self.broke(None)
+            raise
+
+    def _pump(self) -> None:
+        """Start the jobs that have room; end the loop when there is nothing left to do."""
+        session = self._background.session
+        while self._pending:
+            ahead = _AHEAD if self._average < _SHORT else 1
+            if len(self._running) >= max(len(session.servers), 1) * self._per_server * ahead:
+                return
+            with self._lock:
+                job = self._pending.popleft()
+            if not job.claim():
+                continue
+            try:
+                call = Call(job.fn, job.args, job.kwargs, self._background.computation._shipped)  # noqa: SLF001 - see Runs
+                started = session.start_now(job.fn, call)
+            except Exception as error:  # noqa: BLE001 - it belongs to this job
+                _fail(job.future, _broken(error) if isinstance(error, ComputationClosed) else error)
+                continue
+            if started is None:
+                self._put_back(job)
+                return
+            self._running[started] = job.future, time.monotonic()
+            started.then(self._ended)
+        if self._shut_down and not self._running:
+            self._background.cancel()
+
+    def _put_back(self, job: _Job) -> None:
+        with self._lock:
+            self._pending.appendleft(job)
+
+    def _ended(self, started: Submission) -> None:
+        future, begun = self._running.pop(started)
+        self._average += _WEIGHT * (time.monotonic() - begun - self._average)
+        outcome = started.outcome
+        if outcome is not None and not future.done():
+            try:
+                value = outcome.value()
+            except BaseException as error:  # noqa: BLE001 - it is the future's
+                closed = outcome.ending is Ending.LOST and self._background.session.closed
+                _fail(future, _broken(error) if closed else error.with_traceback(None))
+            else:
+                _succeed(future, value)
+        self._pump()
+
+    def _cancel_some(self) -> None:
+        """Cancel the coroutines of futures that were cancelled, and replace servers that they do not leave."""
+        cancelled = set()
+        while self._to_cancel:
+            cancelled.add(self._to_cancel.popleft())
+        started = [one for one, (future, _) in self._running.items() if future in cancelled]
+        if started:
+            self._background.nursery.start_soon(self._background.session.cancel_and_wait, started)
+
+
+def _succeed(future: Future[Any], value: object) -> None:
+    with suppress(InvalidStateError):  # it may be cancelled in another thread at this moment
+        future.set_result(value)
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    with suppress(InvalidStateError):
+        future.set_exception(error)
+
+
+def _broken(why: BaseException) -> BrokenExecutor:
+    error = BrokenExecutor(_broken_text(why))
+    error.__cause__ = why
+    return error
+
+
+def _broken_text(why: BaseException) -> str:
+    return f"the executor runs nothing more: {type(why).__name__}: {why}"
+
+
+class Executor(ExecutorBase):
+    """Runs functions on the servers of a cluster, by the interface of `concurrent.futures`.
+
+    It opens an embedded cluster or uses a shared scheduler, in a thread of its own. A job whose server is lost fails
+    with `ServerLost`, and the others go on. If the program ends without `shutdown`, its jobs are waited for; after
+    Ctrl-C they are cancelled.
+
+    Args:
+        scheduler: The address of a shared scheduler, as Location or text; by default a cluster on this machine.
+        servers: The servers of that cluster, by default one a processor; of a shared scheduler, those to wait for.
+        launch: What starts nodes, as for `open_scheduler`.
+        components: Functions, classes, modules and files that the jobs need, as for `Computation`.
+        initializer: Is called once on each server before its first job. If it fails everywhere, the executor is broken.
+        initargs: Its arguments.
+        jobs_per_server: Jobs that run at once on one server. For jobs of less than 10 ms, four times as many are sent.
+        options: Options of `open_cluster`, `open_endpoint` and `Computation`.
+
+    Raises:
+        SchedulerNotFound: No scheduler answered.
+        TypeError, ValueError: An option cannot work.
+    """
+
+    def __init__(
+        self,
+        scheduler: Location | str | None = None,
+        *,
+        servers: int | None = None,
+        launch: object = None,
+        components: Iterable[object] = (),
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        jobs_per_server: int = 1,
+        **options: Unpack[BackgroundOptions],
+    ) -> None:
+        at_least_one("jobs_per_server", jobs_per_server)
+        if initializer is not None:
+            options["server_setup"] = partial(initializer, *initargs)
+        options.setdefault("name", "executor")
+        self._background = background = Background(scheduler, servers, launch, components, options)
+        self._jobs = jobs = Jobs(background, jobs_per_server)
+        self._background.start(jobs.watch)
+        background.at_exit = partial(_finish, background, jobs)
+        # Without `shutdown` and without references, it ends when its jobs have.
+        self._finalizer = weakref.finalize(self, jobs.shut_down, cancel_pending=False, cancel_running=False)
+        self._finalizer.atexit = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a call of an async or plain function; cancelling its future cancels it, also while it runs.
+
+        Args:
+            fn: The function.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The future: its value or error is the function's, or ServerLost, or NotPicklable.
+
+        Raises:
+            TypeError: It cannot be run; the message says what to write instead.
+            RuntimeError: The executor is shut down.
+            BrokenExecutor: Its scheduler is gone, or the initializer failed on all servers.
+        """
+        return self._jobs.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call a function for each item, as the built-in `map` does; give the values in order.
+
+        Args:
+            fn: The function.
+            iterables: As many as it has parameters.
+            timeout: Seconds from now after which waiting for a value raises TimeoutError; None for no limit.
+            chunksize: Items that go to a server as one job.
+            buffersize: Jobs that are queued and whose values are not taken yet; the iterables are read as there is
+                room. None: they are read at once.
+
+        Raises:
+            ValueError, TypeError: An option cannot work.
+            RuntimeError, BrokenExecutor: As for `submit`.
+
+        When the iterator is closed, or a job fails, the others are cancelled.
+        """
+        if chunksize < 1:
+            message = "chunksize must be >= 1."
+            raise ValueError(message)
+        if buffersize is not None and operator.index(buffersize) < 1:
+            message = "buffersize must be None or > 0"
+            raise ValueError(message)
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables, strict=False)
+        calls: Iterator[tuple[Any, ...]] = iter(lambda: tuple(islice(items, chunksize)), ())
+        weak = weakref.ref(self)
+
+        def submit(chunk: tuple[Any, ...]) -> Future[Any] | None:
+            executor = weak()
+            return executor.submit(*_call_of(fn, chunk)) if executor is not None else None
+
+        futures = deque(filter(None, map(submit, islice(calls, buffersize))))
+        return _values(futures, calls if buffersize is not None else iter(()), submit, end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the interface
+        """Take no more jobs, and close the cluster when those that there are have ended.
+
+        Args:
+            wait: Whether this call waits for that.
+            cancel_futures: Whether jobs that have not begun are cancelled.
+        """
+        self._finalizer.detach()
+        self._jobs.shut_down(cancel_pending=cancel_futures, cancel_running=False)
+        if wait:
+            self._background.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shut down; after Ctrl-C, without waiting for the jobs."""
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            self._jobs.shut_down(cancel_pending=True, cancel_running=True)
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        """Show what it does."""
+        waiting, running = self._jobs.counts
+        state = "closed" if self._background.ended else f"{waiting} jobs wait, {running} run"
+        return f"<discoro Executor: {state}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{escape(repr(self).strip('<>'))}</b>"
+
+
+def _finish(background: Background, jobs: Jobs) -> None:
+    """End an executor as the program ends."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    jobs.shut_down(cancel_pending=interrupted, cancel_running=interrupted)
+    background.join()
+
+
+def _call_of(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give a function and its arguments that call `fn` for all items of a chunk and give a list."""
+    described = describe(fn)
+    return (_run_async_chunk if described.is_async else _run_chunk), fn, chunk
+
+
+def _run_chunk(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    return [fn(*args) for args in chunk]
+
+
+async def _run_async_chunk(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    return [await fn(*args) for args in chunk]
+
+
+def _values(
+    futures: deque[Future[Any]],
+    more: Iterator[tuple[Any, ...]],
+    submit: Callable[[tuple[Any, ...]], Future[Any] | None],
+    end: float | None,
+) -> Iterator[Any]:
+    try:
+        while futures:
+            future = futures[0]
+            values = future.result(None if end is None else max(0.0, end - time.monotonic()))[::-1]
+            futures.popleft()
+            del future
+            for chunk in islice(more, 1):
+                following = submit(chunk)
+                if following is not None:
+                    futures.append(following)
+            while values:
+                yield values.pop()  # no reference is kept
+    finally:
+        for future in futures:
+            future.cancel()
