@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
         Supervisor,
         open_supervisor,
     )
+    from ._client._connect import Cluster, connect
     from ._client._executor import Executor
     from ._cluster import Node, Scheduler, open_cluster, open_node, open_scheduler
     from ._config import config
@@ -63,6 +64,7 @@ __all__ = [
     "RCI",
     "AuthenticationError",
     "Channel",
+    "Cluster",
     "Computation",
     "ComputationClosed",
     "ComputationNursery",
@@ -100,6 +102,7 @@ __all__ = [
     "UnknownLocation",
     "VersionMismatch",
     "config",
+    "connect",
     "current_coro",
     "del_file",
     "locate",
@@ -151,7 +154,8 @@ _find = _lazy.importer(
             "Supervisor",
             "open_supervisor",
         ),
-        "client._executor": ("Executor",),
+        "_client._connect": ("Cluster", "connect"),
+        "_client._executor": ("Executor",),
         "_cluster": ("Node", "Scheduler", "open_cluster", "open_node", "open_scheduler"),
         "_monitor": ("HTTPServer", "open_http_server"),
         "_process": (

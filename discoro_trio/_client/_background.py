@@ -211,7 +211,8 @@ class Background:
             if self._stop.is_set():
                 done.set_exception(ComputationClosed(_CLOSED))
             else:
-                self.nursery.start_soon(run)
+                # With the context variables of the cluster's blocks, by which handles and names find it.
+                self._context.run(self.nursery.start_soon, run)
 
         if not self.soon(begin):
             raise ComputationClosed(_CLOSED) from self.lost
@@ -250,6 +251,7 @@ class Background:
                     await self._serve()
 
     async def _serve(self) -> None:
+        self._context = contextvars.copy_context()
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery

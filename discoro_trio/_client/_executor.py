@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import trio
 
+from .._arguments import integer
 from .._errors import ComputationClosed, DiscoroError
 from .._process import Call, Ending, describe
 from ._background import Background, BackgroundOptions
-from ._checks import at_least_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -302,7 +302,7 @@ class Executor(ExecutorBase):
         jobs_per_server: int = 1,
         **options: Unpack[BackgroundOptions],
     ) -> None:
-        at_least_one("jobs_per_server", jobs_per_server)
+        integer("jobs_per_server", jobs_per_server, least=1)
         if initializer is not None:
             options["server_setup"] = partial(initializer, *initargs)
         options.setdefault("name", "executor")
