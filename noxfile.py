@@ -46,7 +46,7 @@ UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
 # What differs between Python versions, and the layers below the client; the rest starts clusters for minutes.
 CHEAP = (
-    *(f"tests/{layer}" for layer in ("wire", "link", "process", "cluster", "cli")),
+    *(f"tests/{layer}" for layer in ("wire", "shipping", "link", "process", "cluster", "cli")),
     *(
         f"tests/client/test_{name}.py"
         for name in ("components", "main_job", "map", "nursery", "remote_errors", "types")

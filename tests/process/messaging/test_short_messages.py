@@ -8,8 +8,8 @@ import trio
 
 from discoro_trio._process import open_channel
 
+from ..worlds import elsewhere, open_processes, spawn
 from .test_mail import result_of, take
-from .worlds import elsewhere, open_processes, spawn
 
 if TYPE_CHECKING:
     from discoro_trio._process import Coro

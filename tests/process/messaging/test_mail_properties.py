@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from discoro_trio import MailboxClosed
 from discoro_trio._process.execution._local_coro import current
 
-from .worlds import elsewhere, open_processes, spawn
+from ..worlds import elsewhere, open_processes, spawn
 
 if TYPE_CHECKING:
     from discoro_trio._process import Coro, Process

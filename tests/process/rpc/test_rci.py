@@ -10,8 +10,8 @@ from discoro_trio import CoroCancelled, NotPicklable, PeerDisconnected, UnknownC
 from discoro_trio._errors import NameTaken
 from discoro_trio._process import RCI, Coro, Process, locate_rci
 
-from .computations import open_computation
-from .worlds import cut, open_processes, settle
+from ..computations import open_computation
+from ..worlds import cut, open_processes, settle
 
 pytestmark = pytest.mark.spec("S02")
 

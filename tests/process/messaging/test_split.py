@@ -7,7 +7,7 @@ import trio
 
 from discoro_trio._process import Coro, open_coro, split_mailbox
 
-from .worlds import elsewhere, open_processes, settle, spawn
+from ..worlds import elsewhere, open_processes, settle, spawn
 
 
 async def idle(*, coro: Coro[Any]) -> None:

@@ -13,10 +13,10 @@ from discoro_trio import NodeAllocation
 from discoro_trio._cluster._allocations import Allocations
 from discoro_trio._cluster._facts import ComputationRequest, Freed, Over
 from discoro_trio._config import PULSES
-from tests.cluster.scheduling_world import PULSE, World
+from tests.cluster.scheduler.scheduling_world import PULSE, World
 
 if TYPE_CHECKING:
-    from tests.cluster.scheduling_world import Client, Node
+    from tests.cluster.scheduler.scheduling_world import Client, Node
 
 WISHES = st.one_of(
     st.just(()),

@@ -22,7 +22,7 @@ from discoro_trio._cluster.scheduler._effects import (
     TellTurn,
 )
 from discoro_trio._cluster.scheduler._scheduling import Scheduling
-from tests.cluster.scheduling_world import PULSE, World
+from tests.cluster.scheduler.scheduling_world import PULSE, World
 
 if TYPE_CHECKING:
     from discoro_trio._cluster.scheduler._effects import Effect

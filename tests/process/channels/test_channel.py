@@ -10,8 +10,8 @@ from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected
 from discoro_trio._errors import NameTaken
 from discoro_trio._process import Channel, Coro, Process, locate_channel, open_channel, open_coro
 
-from .computations import open_computation
-from .worlds import cut, elsewhere, open_processes, settle, spawn
+from ..computations import open_computation
+from ..worlds import cut, elsewhere, open_processes, settle, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

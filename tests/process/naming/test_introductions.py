@@ -14,8 +14,8 @@ from discoro_trio._process import Coro, Process, del_file, locate, send_file
 from discoro_trio._process.naming._introductions import Admit
 from discoro_trio._wire import Credential
 
-from .computations import open_computation
-from .worlds import cut, elsewhere, open_process, open_processes, settle, spawn
+from ..computations import open_computation
+from ..worlds import cut, elsewhere, open_process, open_processes, settle, spawn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import trio
 from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected, config
 from discoro_trio._process import Coro, Process, open_coro
 
-from .worlds import cut, elsewhere, open_process, open_processes, settle, spawn
+from ..worlds import cut, elsewhere, open_process, open_processes, settle, spawn
 
 
 class Unopenable:

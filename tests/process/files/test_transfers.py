@@ -21,7 +21,7 @@ from discoro_trio._process.files import _folder
 from discoro_trio._process.files import _transfers as files
 from discoro_trio._process.files._folder import IncomingFile, OutgoingFile
 
-from .worlds import cut, open_processes, settle
+from ..worlds import cut, open_processes, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""The fork server and its node's side, with servers of `fork_server_servers`. The processes are real."""
+"""The fork server and its node's side, with servers of `forked_programs`. The processes are real."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from discoro_trio._cluster.fork_server._client import Exit, ForkServer, ServerPr
 from discoro_trio._cluster.fork_server._server_output import TAIL_BYTES, TAIL_LINES, Tail
 from discoro_trio._config import config
 
-from .fork_server_servers import MODULE, read_pid, read_pids
+from .forked_programs import MODULE, read_pid, read_pids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 encode = wire.encode
 
 
@@ -169,7 +169,7 @@ async def test_segfault_is_told_with_signal_and_traceback(tmp_path: Path) -> Non
     end = await end_of(b"segfault", tmp_path)
     assert (end.exitcode, end.signal) == (None, signal.SIGSEGV)
     assert "Fatal Python error: Segmentation fault" in end.stderr_tail
-    assert "fork_server_servers.py" in end.stderr_tail
+    assert "forked_programs.py" in end.stderr_tail
 
 
 async def test_abort_is_told_with_the_last_words(tmp_path: Path) -> None:

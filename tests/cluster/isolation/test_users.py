@@ -21,7 +21,7 @@ from discoro_trio._cluster.isolation._users import User, Users, check_users
 from discoro_trio._cluster.node._holding import Holding, Terms
 from discoro_trio._link import OptionError
 from tests.cli.programs import output
-from tests.cluster.users import ONE, TWO, WHEEL, running_node
+from tests.cluster.isolation.users import ONE, TWO, WHEEL, running_node
 from tests.test_ports import SECRET, UDP_PORT
 
 if TYPE_CHECKING:

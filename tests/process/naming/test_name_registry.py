@@ -11,8 +11,8 @@ from discoro_trio._process import Coro, Process, locate, open_coro
 from discoro_trio._process.naming import _name_registry
 from discoro_trio._wire import Credential
 
-from .computations import open_computation
-from .worlds import cut, open_process, open_processes, settle, spawn
+from ..computations import open_computation
+from ..worlds import cut, open_process, open_processes, settle, spawn
 
 
 async def hold(name: str, *, coro: Coro[Any]) -> None:

@@ -159,7 +159,7 @@ def test_the_remote_traceback_stands_in_a_note() -> None:
     back = sent(caught_from(inner))
     note = back.__notes__[-1]
     assert note.startswith(f"Remote traceback ({WHERE}):\n")
-    assert re.search(r'File ".*test_transported\.py", line \d+, in inner\n    raise PayError', note)
+    assert re.search(r'File ".*test_errors_in_transit\.py", line \d+, in inner\n    raise PayError', note)
     assert back.__traceback__ is None
 
 

@@ -16,8 +16,8 @@ from discoro_trio._shipping import dumps
 from discoro_trio._wire import Kind
 from discoro_trio._wire._batch import encode_batches
 
-from .peers import LANE, frame, open_peer
-from .worlds import settle
+from ..peers import LANE, frame, open_peer
+from ..worlds import settle
 
 KIB, MIB = 1 << 10, 1 << 20
 MOST = 64 * KIB

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from discoro_trio._cluster.fork_server._client import ServerProcess
 
-MODULE = "tests.cluster.fork_server_servers"
+MODULE = "tests.cluster.fork_server.forked_programs"
 
 
 def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:

@@ -11,7 +11,7 @@ from discoro_trio._process.execution._definitions import NUMBER
 from discoro_trio._shipping import dumps, loads
 from discoro_trio._wire import Kind
 
-from .peers import LANE, frame, open_peer
+from ..peers import LANE, frame, open_peer
 
 begun: list[int] = []
 variable: ContextVar[int] = ContextVar("variable", default=0)

@@ -22,8 +22,8 @@ from discoro_trio._process.naming._name_registry import CORO, Locate, Register
 from discoro_trio._process.rpc._offered_functions import BeginCall
 from discoro_trio._wire import Credential, Kind, PeerIdentity
 
-from .computations import open_computation
-from .worlds import elsewhere, open_process, settle, spawn
+from ..computations import open_computation
+from ..worlds import elsewhere, open_process, settle, spawn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ from discoro_trio._link.shared_memory import _mapping, _pool, _sharing
 from discoro_trio._link.shared_memory._pool import Pool
 from discoro_trio._process import Coro, Process, open_coro
 
-from .worlds import cut, elsewhere, open_processes, settle, spawn
+from ..worlds import cut, elsewhere, open_processes, settle, spawn
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="there are no sealed segments elsewhere"),
