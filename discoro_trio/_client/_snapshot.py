@@ -25,6 +25,9 @@ def snapshot_of(session: Session) -> ClusterStatus:
         nodes=len(session.nodes),
         servers=len(servers),
         zombie_period=0.0,
+        submitted=sum(server.host.submitted for server in servers),
+        done=sum(server.host.submitted - len(server.host.started) for server in servers),
+        running=sum(len(server.host.started) for server in servers),
     )
     return ClusterStatus(
         time=time.time(),
@@ -71,4 +74,5 @@ def server_status(server: LeasedServer, session: Session) -> ServerStatus:
         coroutines=(),
         reported=0.0,
         vitals=None,
+        id=server.server_id.hex(),
     )

@@ -9,6 +9,8 @@ from .. import _lazy
 
 if TYPE_CHECKING:
     from . import _messages as messages
+    from ._details import AskDetails, DetailsAre, WantedOf
+    from ._history import Recent
     from ._open import current_scheduler, open_node, open_scheduler
     from ._open_cluster import open_cluster
     from ._options import check_period, check_pulse_interval
@@ -29,10 +31,12 @@ __all__ = [
     "AdminAction",
     "AdminReply",
     "AdminRequest",
+    "AskDetails",
     "AskStacks",
     "ClusterStatus",
     "ComputationStatus",
     "CoroStatus",
+    "DetailsAre",
     "Event",
     "Node",
     "NodeRests",
@@ -40,11 +44,13 @@ __all__ = [
     "ProcessStacks",
     "Progress",
     "Publisher",
+    "Recent",
     "Scheduler",
     "ServerStatus",
     "ServerVitals",
     "StacksAre",
     "StatusSubscription",
+    "WantedOf",
     "check_period",
     "check_pulse_interval",
     "current_scheduler",
@@ -67,6 +73,8 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
         {
             "scheduler._admin_requests": ("AdminAction", "AdminReply", "AdminRequest", "NodeRests"),
             "scheduler._stacks": ("AskStacks", "ProcessStacks", "StacksAre"),
+            "_details": ("AskDetails", "DetailsAre", "WantedOf"),
+            "_history": ("Recent",),
             "_status": (
                 "ClusterStatus",
                 "ComputationStatus",

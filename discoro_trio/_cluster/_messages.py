@@ -10,7 +10,9 @@ from typing import Annotated
 
 import msgspec
 
+from .._process import EndedCoro, FailureGroup, OutputLine
 from .._wire import Control
+from ._history import Recent
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 """Also infinitely many; what is no number is refused."""
@@ -71,6 +73,9 @@ class AskNodes(Control, frozen=True):
 class AskStatus(Control, frozen=True):
     """How do things stand? Answered by `StatusIs`."""
 
+    seen: int | None = None
+    """`Recent.last` of the last answer, or 0, where what has ended since then is wanted, too."""
+
 
 # --- scheduler to client
 
@@ -80,6 +85,8 @@ class StatusIs(Control, frozen=True):
 
     tables: bytes
     """As `_tables` writes them."""
+    recent: Recent | None = None
+    """What has ended, if that was asked for."""
 
 
 class NodesAre(Control, frozen=True):
@@ -207,6 +214,15 @@ class Welcome(Control, frozen=True):
     shared: bool
 
 
+class Blocked(msgspec.Struct, frozen=True, array_like=True):
+    """A server that does not answer."""
+
+    seconds: Seconds
+    """For how long at least."""
+    stack: list[str]
+    """Where its thread is, the outermost frame first; empty if that could not be found out."""
+
+
 class Pulse(Control, frozen=True):
     """The node is alive; what it has, and what its servers use, as in `ServerVitals`. Answered by `PulseSeen`."""
 
@@ -216,8 +232,8 @@ class Pulse(Control, frozen=True):
     memory_available: int
     disk_total: int
     disk_available: int
-    blocked: dict[bytes, Seconds]
-    """The servers that do not answer their node, and for how long at least; all others do."""
+    blocked: dict[bytes, Blocked]
+    """The servers that do not answer their node; all others do."""
     used: dict[bytes, tuple[int, float, int]]
 
 
@@ -240,6 +256,10 @@ class ServerLeft(Control, frozen=True):
     server_id: bytes
     wanted: bool
     """Whether somebody had asked for it."""
+    over: bool
+    """Whether that was because its computation is over."""
+    reason: str
+    """Why it ended, for people."""
 
 
 class RunningCoro(msgspec.Struct, frozen=True, array_like=True):
@@ -261,18 +281,33 @@ class CoroProgress(msgspec.Struct, frozen=True, array_like=True):
     text: str
 
 
-class ServerReport(Control, frozen=True):
+class Report(Control, frozen=True):
     """What has changed at a server since its last report."""
 
-    computation: bytes
-    server_id: bytes
     submitted: int
+    failed: int
+    """Coroutines that have raised; like `submitted`, since the server began."""
+    cancelled: int
     running: int
     started: list[RunningCoro]
     """Those that run now and did not then."""
-    ended: list[int]
-    """Those that ran then and do not now."""
+    gone: list[int]
+    """Those that ran then and do not now, and are not in `ended`."""
+    ended: list[EndedCoro]
+    """Those that have ended and are described: the ones that were reported as running, and some of the others."""
+    failures: list[FailureGroup]
+    """The kinds of failures that have grown."""
     progress: list[CoroProgress]
+    lines: list[OutputLine] = msgspec.field(default_factory=list)
+    """With its last report, the end of the server's output."""
+
+
+class ServerReport(Control, frozen=True):
+    """A server's report, from its node to the scheduler."""
+
+    computation: bytes
+    server_id: bytes
+    report: Report
 
 
 class ServersFreed(Control, frozen=True):
@@ -474,16 +509,6 @@ class SetUpFailed(Control, frozen=True):
 
 class AreYouThere(Control, frozen=True):
     """A node asks its server; answered by `Done` once the server's thread is free."""
-
-
-class Report(Control, frozen=True):
-    """What has changed at the server since its last report; see `ServerReport`."""
-
-    submitted: int
-    running: int
-    started: list[RunningCoro]
-    ended: list[int]
-    progress: list[CoroProgress]
 
 
 class Finish(Control, frozen=True):

@@ -81,6 +81,12 @@ class ServerStatus:
     is told with the node's pulses."""
     vitals: ServerVitals | None = None
     """As its node's last pulse said; None before the first, and in a table that a computation gives of itself."""
+    failed: int = 0
+    """Those of the ended that raised."""
+    id: str = ""
+    """That of its process, in hexadecimal; a replacement may have the same Location and has another id."""
+    stack: tuple[str, ...] = ()
+    """Where the thread of an unresponsive server is, the outermost frame first."""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +114,8 @@ class NodeStatus:
     """Seconds since its last sign of life."""
     info: NodeInfo | None
     """Processors, memory and disk, as its last pulse said; None before the first."""
+    failed: int = 0
+    """Those of the ended that raised, or were lost with their server."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +135,13 @@ class ComputationStatus:
     """The servers that it has."""
     zombie_period: float
     """Seconds after which its idle servers are closed; 0 for never."""
+    submitted: int = 0
+    """Coroutines that it has started."""
+    done: int = 0
+    """Those of them that have ended."""
+    failed: int = 0
+    """Those of the ended that raised, or were lost with their server."""
+    running: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -151,6 +166,11 @@ class ClusterStatus:
     def done(self) -> int:
         """Those of them that have ended."""
         return sum(node.done for node in self.nodes)
+
+    @property
+    def failed(self) -> int:
+        """Those of the ended that raised, or were lost with their server."""
+        return sum(node.failed for node in self.nodes)
 
     @property
     def running(self) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MIB = 1024 * 1024
+_COUNTS = ("submitted", "done", "failed", "running")
+_COMPUTATIONS = ("place", "name", "client", "state", "nodes", "servers", *_COUNTS)
 
 
 def status_as_json(status: ClusterStatus, *, indent: int | None = None) -> str:
@@ -66,7 +68,8 @@ def _server(row: dict[str, Any]) -> ServerStatus:
     coroutines = tuple(_coro(one) for one in row["coroutines"])
     vitals = ServerVitals(**row["vitals"]) if row["vitals"] is not None else None
     location = Location.parse(row["location"])
-    return ServerStatus(**{**row, "location": location, "coroutines": coroutines, "vitals": vitals})
+    stack = tuple(row["stack"])
+    return ServerStatus(**{**row, "location": location, "coroutines": coroutines, "vitals": vitals, "stack": stack})
 
 
 def _coro(row: dict[str, Any]) -> CoroStatus:
@@ -79,11 +82,10 @@ def _coro(row: dict[str, Any]) -> CoroStatus:
 
 def status_as_table(status: ClusterStatus) -> str:
     """Give a status as text: nodes, servers, and computations with the queue."""
-    counts = ("submitted", "done", "running")
     parts = [
-        _table("NODES", ("address", "name", "servers", "free", *counts, "cpu", "memory"), _nodes(status)),
-        _table("SERVERS", ("location", "node", *counts, "state"), _servers(status)),
-        _table("COMPUTATIONS", ("place", "name", "client", "state", "nodes", "servers"), _computations(status)),
+        _table("NODES", ("address", "name", "servers", "free", *_COUNTS, "cpu", "memory"), _nodes(status)),
+        _table("SERVERS", ("location", "node", *_COUNTS, "state"), _servers(status)),
+        _table("COMPUTATIONS", _COMPUTATIONS, _computations(status)),
     ]
     return "\n\n".join(parts)
 
@@ -93,18 +95,29 @@ def _nodes(status: ClusterStatus) -> Iterable[Sequence[object]]:
         info = node.info
         cpu = f"{info.cpu_percent:.0f} %" if info is not None else ""
         memory = f"{info.memory_available // _MIB} of {info.memory_total // _MIB} MiB free" if info is not None else ""
-        yield node.addr, node.name, node.servers, node.free, node.submitted, node.done, node.running, cpu, memory
+        counts = (node.submitted, node.done, node.failed, node.running)
+        yield node.addr, node.name, node.servers, node.free, *counts, cpu, memory
 
 
 def _servers(status: ClusterStatus) -> Iterable[Sequence[object]]:
     for one in status.servers:
-        state = f"unresponsive for {one.unresponsive:.0f} s" if one.unresponsive else ""
-        yield one.location, one.node, one.submitted, one.done, one.running, state
+        yield one.location, one.node, one.submitted, one.done, one.failed, one.running, _state(one)
+
+
+def _state(server: ServerStatus) -> str:
+    if not server.unresponsive:
+        return ""
+    where = f" in {server.stack[0].rpartition(' in ')[2]}" if server.stack else ""
+    return f"unresponsive for {server.unresponsive:.0f} s{where}"
 
 
 def _computations(status: ClusterStatus) -> Iterable[Sequence[object]]:
     return (
-        (one.place or "runs", one.name, one.client, one.state, one.nodes, one.servers) for one in status.computations
+        (
+            *(one.place or "runs", one.name, one.client, one.state, one.nodes, one.servers),
+            *(one.submitted, one.done, one.failed, one.running),
+        )
+        for one in status.computations
     )
 
 

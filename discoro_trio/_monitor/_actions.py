@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from .._shown import one_line
 from .._values import Location
-from ._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

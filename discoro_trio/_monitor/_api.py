@@ -33,33 +33,42 @@ _YEAR = 365 * 24 * 3600
 @api.get("/api/v1/summary")
 async def get_summary() -> Response:
     """Give the sums over the cluster."""
+    _look()
     return answer(summary(parts().hub.model))
 
 
 @api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output):view>")
 async def get_table(view: str) -> Response:
     """Give one page of a table."""
-    return _table(view, "")
+    return await _table(view, "")
 
 
 @api.get("/api/v1/nodes/<key>")
 async def get_node(key: str) -> Response:
     """Give a node and its servers."""
-    return _table("node", key)
+    return await _table("node", key)
 
 
 @api.get("/api/v1/servers/<key>")
 async def get_server(key: str) -> Response:
     """Give a server and its coroutines."""
-    return _table("server", key)
+    return await _table("server", key)
 
 
-def _table(view: str, key: str) -> Response:
+def _look() -> None:
+    """Let a program have what there is now: it may be the last time that it asks."""
+    parts().requests.note()
+    parts().follower.refresh()
+
+
+async def _table(view: str, key: str) -> Response:
     hub = parts().hub
     try:
         query = read_query_untrusted({**request.args.to_dict(), "view": view, "key": key})
     except QueryError as error:
         return refuse(400, str(error))
+    _look()
+    await parts().details.fill(query)
     page = render(hub.model, query, hub.clock())
     if "missing" in page.head:
         return refuse(404, f"there is no {view} {key!r}")
@@ -75,6 +84,7 @@ async def get_description() -> Response:
 @api.get("/metrics")
 async def get_metrics() -> Response:
     """Give the numbers that Prometheus collects."""
+    _look()
     hub = parts().hub
     return Response(exposition(hub.model, hub.browsers), content_type=CONTENT_TYPE)
 
@@ -88,7 +98,7 @@ async def get_health() -> Response:
 @api.get("/readyz")
 async def get_readiness() -> Response:
     """Say whether the monitor has the state of the cluster."""
-    if parts().ready():
+    if parts().follower.ready:
         return answer({"status": "ready"})
     return answer({"status": "waiting for the cluster's state"}, 503)
 

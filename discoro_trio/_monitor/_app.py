@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from ._api import api
 from ._json import answer, parts, refuse
 from ._pages import INDEX, STATIC, read_pages, send
+from ._requests import Requests
 from ._socket import WAY, stream
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from ._actions import Actions
     from ._broadcast import Broadcast
+    from ._details import Details
     from ._guard import Guard, Refusal
+    from ._source import Follower
 
 LARGEST_BODY = 256 * 1024
 """Bytes that a request may carry."""
@@ -52,10 +55,11 @@ class Parts:
     hub: Broadcast
     guard: Guard
     actions: Actions
+    details: Details
+    follower: Follower
     cookie: str
     """The cookie's name: with the port, since cookies are shared by all ports of a host."""
-    ready: Callable[[], bool]
-    """Whether the source has given its first state."""
+    requests: Requests = attrs.Factory(Requests)
 
 
 class _QuietApp(QuartTrio):

@@ -121,6 +121,10 @@ class Broadcast:
         """How many look."""
         return sum(len(shown.browsers) for shown in self._shown.values())
 
+    def seen(self) -> list[tuple[Query, list[str]]]:
+        """Give what is looked at: views, and the ids of the rows that they show."""
+        return [(query, shown.watch.ids()) for query, shown in self._shown.items()]
+
     # --- browsers
 
     def look(self, browser: Browser, query: Query) -> None:

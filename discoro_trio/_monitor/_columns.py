@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._shown import arguments
 from ._rows import percent, rounded
-from ._text import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +38,12 @@ def _load(load: Load) -> dict[str, object]:
     }
 
 
+def _arguments(coroutine: CoroutineRow) -> str:
+    if coroutine.described is not None:
+        return coroutine.described
+    return arguments(coroutine.args, coroutine.kwargs)
+
+
 NODE: Columns = {
     "addr": lambda node, _: node.key,
     "name": lambda node, _: node.name,
@@ -46,6 +52,7 @@ NODE: Columns = {
     "servers": lambda node, model: model.serving(node),
     "submitted": lambda node, _: node.counts.submitted,
     "done": lambda node, _: node.counts.done,
+    "failed": lambda node, _: node.counts.failed,
     "running": lambda node, _: node.counts.running,
     "cpu": lambda node, _: rounded(node.load.cpu),
     "memory": lambda node, _: rounded(percent(node.load.memory, node.load.memory_total)),
@@ -58,6 +65,7 @@ SERVER: Columns = {
     "pid": lambda server, _: server.pid,
     "submitted": lambda server, _: server.counts.submitted,
     "done": lambda server, _: server.counts.done,
+    "failed": lambda server, _: server.counts.failed,
     "running": lambda server, _: server.counts.running,
     "cpu": lambda server, _: rounded(server.load.cpu),
     "memory": lambda server, _: server.load.memory,
@@ -65,7 +73,7 @@ SERVER: Columns = {
 COROUTINE: Columns = {
     "name": lambda coroutine, _: coroutine.name,
     "server": lambda coroutine, _: coroutine.server,
-    "args": lambda coroutine, _: arguments(coroutine.args, coroutine.kwargs),
+    "args": lambda coroutine, _: _arguments(coroutine),
     "start": lambda coroutine, _: coroutine.start,
     "end": lambda coroutine, _: coroutine.end,
     "state": lambda coroutine, _: coroutine.state,
@@ -79,6 +87,7 @@ COMPUTATION: Columns = {
     "lease": lambda computation, _: computation.lease,
     "submitted": lambda computation, _: computation.counts.submitted,
     "done": lambda computation, _: computation.counts.done,
+    "failed": lambda computation, _: computation.counts.failed,
     "running": lambda computation, _: computation.counts.running,
     "queued": lambda computation, _: computation.submitted,
     "begin": lambda computation, _: computation.begin,

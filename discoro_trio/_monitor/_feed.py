@@ -10,10 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 from .._errors import CoroCancelled, ServerLost
+from .._shown import shown
 from .._status import CoroInfo, DiscoroStatus, NodeInfo, Status, StatusLagged
 from .._values import Location, MonitorException
 from ._rows import CoroutineRow
-from ._text import shown
 from ._topology_rows import GONE
 
 if TYPE_CHECKING:

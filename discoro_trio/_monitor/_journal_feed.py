@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._process import Ending
+from .._shown import shown
 from ._rows import CoroutineRow
-from ._text import shown
 
 if TYPE_CHECKING:
     from .._client import Begun, Ended, Look

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ._rows import SAMPLES, ComputationRow, CoroutineRow, Counts, OutputRow, rounded
-from ._text import one_line
+from .._shown import arguments, one_line
+from ._rows import SAMPLES, ComputationRow, CoroutineRow, Counts, Failures, OutputRow, rounded
 from ._topology_rows import TopologyRows, update
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ KEPT_COROUTINES = 20_000
 """Coroutines that have ended and are still shown."""
 KEPT_COMPUTATIONS = 200
 """Computations that are over and still shown."""
+KEPT_FAILURES = 500
+"""Kinds of failures."""
 KEPT_LINES = 5_000
 """Lines of output."""
 MOST_AT_ONCE = 500_000
@@ -49,6 +51,10 @@ class Model(TopologyRows):
     """The state of a cluster as the monitor knows it.
 
     Attributes:
+        running: The coroutines that run, by key.
+        ended: Those that have ended, the oldest first.
+        over: The same, by key.
+        failures: The kinds of failures, by key; the one that has grown last comes last.
         one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
     """
 
@@ -56,6 +62,8 @@ class Model(TopologyRows):
         super().__init__()
         self.running: dict[str, CoroutineRow] = {}
         self.ended: deque[CoroutineRow] = deque(maxlen=KEPT_COROUTINES)
+        self.over: dict[str, CoroutineRow] = {}
+        self.failures: dict[str, Failures] = {}
         self.computations: dict[str, ComputationRow] = {}
         self.lines: deque[OutputRow] = deque(maxlen=KEPT_LINES)
         self.totals: Totals = Totals()
@@ -86,7 +94,7 @@ class Model(TopologyRows):
 
     def created(self, coroutine: CoroutineRow, *, count: bool = True) -> None:
         """Note a coroutine; one that is known already changes nothing. Without `count`, `counted` tells the numbers."""
-        if coroutine.key in self.running:
+        if coroutine.key in self.running or coroutine.key in self.over:
             return
         for counts in self._counts_of(coroutine) if count else ():
             counts.submitted += 1
@@ -102,7 +110,7 @@ class Model(TopologyRows):
 
         Args:
             key: Which; an unknown one changes nothing.
-            state: `done`, `failed`, `cancelled`, `lost`; `ended` if it is not known how.
+            state: `done`, `failed`, `cancelled`, `lost` or `closed` with its server; `ended` if it is not known how.
             at: When, in seconds since the epoch.
             error: What it raised, as text.
             count: Whether this says so first; otherwise `counted` tells the numbers.
@@ -111,6 +119,8 @@ class Model(TopologyRows):
         if coroutine is None:
             return
         coroutine.state, coroutine.end, coroutine.error = state, at, one_line(error)
+        if state != "done" and coroutine.described is None and (coroutine.args or coroutine.kwargs):
+            coroutine.described = arguments(coroutine.args, coroutine.kwargs)
         # What it was given is not kept alive by a table.
         coroutine.args, coroutine.kwargs, coroutine.handle = (), {}, None
         failed = state in {"failed", "lost"}
@@ -120,8 +130,33 @@ class Model(TopologyRows):
         server = self.servers.get(coroutine.server)
         if server is not None:
             server.running.pop(key, None)
+        if len(self.ended) == KEPT_COROUTINES:
+            self.over.pop(self.ended[0].key, None)
         self.ended.append(coroutine)
+        self.over[key] = coroutine
         self.changed()
+
+    def coroutine(self, key: str) -> CoroutineRow | None:
+        """Give a coroutine that runs, or one of the last that ended."""
+        return self.running.get(key) or self.over.get(key)
+
+    def failed(self, key: str, server: str, count: int, **facts: Any) -> Failures:
+        """Note failures that are alike.
+
+        Args:
+            key: Their key.
+            server: Where they were.
+            count: How many there were at that server so far.
+            facts: Fields of `Failures`.
+        """
+        failures = self.failures.pop(key, None) or Failures(key)
+        self.failures[key] = failures
+        failures.counts[server] = count
+        update(failures, facts)
+        if len(self.failures) > KEPT_FAILURES:
+            del self.failures[next(iter(self.failures))]
+        self.changed()
+        return failures
 
     def progress(self, key: str, done: float, of: float | None, text: str) -> None:
         """Note how far a coroutine says it is."""
@@ -133,10 +168,24 @@ class Model(TopologyRows):
     def counted(self, server: str, submitted: int, done: int, failed: int = 0) -> None:
         """Note coroutines of a server that are only counted: so many more began, so many more ended."""
         for counts in self._counts_at(server, ""):
-            counts.submitted += submitted
-            counts.done += done
-            counts.failed += failed
+            counts.add(submitted, done, failed)
         self.changed()
+
+    def server_gone(self, key: str, state: str, at: float, why: str = "") -> None:
+        """Note that a server is no more, and with it what is still known to run there.
+
+        Args:
+            key: Its Location as text.
+            state: `closed`, `ignored` or `disconnected`.
+            at: When, in seconds since the epoch.
+            why: The reason, for people.
+        """
+        server = self.servers.get(key)
+        if server is not None:
+            for coroutine in list(server.running):
+                lost = state == "disconnected"
+                self.finished(coroutine, "lost" if lost else "closed", at, why or "its server has ended", count=False)
+        self.server_left(key, state)
 
     def _counts_of(self, coroutine: CoroutineRow) -> Iterator[Counts]:
         return self._counts_at(coroutine.server, coroutine.computation)
@@ -159,10 +208,20 @@ class Model(TopologyRows):
 
     # --- output and samples
 
-    def output(self, at: float, server: str, level: str, text: str) -> None:
-        """Note a line of output."""
+    def output(self, at: float, server: str, level: str, text: str, *, coro: str = "", key: str = "") -> None:
+        """Note a line of output.
+
+        Args:
+            at: When it was written, in seconds since the epoch.
+            server: The Location of its server.
+            level: `print`, `stderr` or the level of the log record.
+            text: The line.
+            coro: The name of the coroutine that wrote it, if one did.
+            key: The key of that coroutine, if it is known.
+        """
         self._line_number += 1
-        self.lines.append(OutputRow(self._line_number, at, server, level, one_line(text)))
+        text = f"{coro}: {text}" if coro else text
+        self.lines.append(OutputRow(self._line_number, at, server, level, one_line(text), key))
         self.changed()
 
     def sample(self, now: float) -> None:

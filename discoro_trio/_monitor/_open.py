@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from .. import _arguments as arguments
@@ -25,6 +26,7 @@ from .._process import ensure_endpoint, open_coro
 from .._scopes import open_background
 from ._actions import Actions
 from ._broadcast import Broadcast
+from ._details import Details
 from ._feed import Feed
 from ._guard import SHORTEST_TOKEN, is_loopback, make_guard
 from ._model import Model
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .._process import Coro
+    from ._app import Parts
     from ._serving import Serving
     from ._source import HasTables
 
@@ -45,6 +48,14 @@ _PAUSE = 1.0
 _FAREWELL = 2.0
 """Seconds that browsers have to take the last update."""
 _MAILBOX = 10_000
+
+
+@attrs.frozen
+class _Flush:
+    """The last message: all before it are taken."""
+
+    all_taken: trio.Event
+
 
 Part = Callable[[], Awaitable[None]]
 """A part of the monitor that runs until it is cancelled."""
@@ -60,11 +71,11 @@ class HTTPServer:
         status_coro: Takes the status messages: give it to a Computation, or relay them to it.
     """
 
-    def __init__(self, url: str, token: str, status_coro: Coro[Any], hub: Broadcast) -> None:
+    def __init__(self, url: str, token: str, status_coro: Coro[Any], parts: Parts) -> None:
         self.url = url
         self.token = token
         self.status_coro = status_coro
-        self._hub = hub
+        self._parts = parts
         self._scope = trio.CancelScope()
         self._over = trio.Event()
 
@@ -72,7 +83,8 @@ class HTTPServer:
         """Serve nothing more; `status_coro` takes messages until the block is left.
 
         Args:
-            wait: Whether connected browsers have the last update first; they get two seconds for it.
+            wait: Whether connected browsers, and programs that have just asked, have the last update first; they get
+                two seconds for it.
 
         Cancelling it stops the waiting; the monitor ends.
         """
@@ -80,12 +92,22 @@ class HTTPServer:
         try:
             await trio.lowlevel.checkpoint()
             if wait and not self._over.is_set():
-                self._hub.flush()
                 with trio.move_on_after(_FAREWELL):
-                    await self._hub.until_told()
+                    await self._say_goodbye()
         finally:
             self._scope.cancel()
         await self._over.wait()
+
+    async def _say_goodbye(self) -> None:
+        """Take what has happened up to now, and let those who look have it."""
+        all_taken = trio.Event()
+        await self.status_coro.send(_Flush(all_taken))
+        await all_taken.wait()
+        await self._parts.follower.last_look()
+        hub = self._parts.hub
+        hub.flush()
+        await hub.until_told()
+        await self._parts.requests.until_asked_again(_FAREWELL)
 
     async def _run(self, parts: Mapping[str, Part]) -> None:
         """Keep the parts of the monitor running until it is shut down."""
@@ -157,13 +179,16 @@ async def open_http_server(
     hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
     follower = Follower(source, model, feed)
     async with _closing(listeners), ensure_endpoint(), open_background() as nursery:
-        parts = Parts(hub, guard, Actions(model, source, nursery), f"discoro_{bound}", lambda: follower.ready)
+        details = Details(hub, follower.tables, source)
+        actions = Actions(model, source, nursery)
+        parts = Parts(hub, guard, actions, details, follower, f"discoro_{bound}")
         serving = Serving(make_app(parts, document_root), tls)
         status_coro: Coro[Any] = await nursery.start(_take_messages, feed)
-        server = HTTPServer(f"{scheme}://{_shown_host(host)}:{bound}/", secret, status_coro, hub)
+        server = HTTPServer(f"{scheme}://{_shown_host(host)}:{bound}/", secret, status_coro, parts)
         tasks: Mapping[str, Part] = {
             "views": hub.run,
             "source": follower.run,
+            "details": details.run,
             "listeners": partial(_serve, serving, listeners),
         }
         nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only
@@ -235,7 +260,11 @@ async def _take_messages(feed: Feed, task_status: trio.TaskStatus[Coro[Any]]) ->
         task_status.started(coro)
         while True:
             try:
-                feed.apply(await coro.receive())
+                message = await coro.receive()
+                if isinstance(message, _Flush):
+                    message.all_taken.set()
+                else:
+                    feed.apply(message)
             except Exception:
                 logger.exception("a status message could not be read")
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .._cluster import AdminAction, AdminReply, AdminRequest, find_scheduler, messages, status_from_json
+from .._cluster import (
+    AdminAction,
+    AdminReply,
+    AdminRequest,
+    AskDetails,
+    DetailsAre,
+    Recent,
+    find_scheduler,
+    messages,
+    status_from_json,
+)
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._link import Done, answered
 from .._values import Location
 
 if TYPE_CHECKING:
-    from .._cluster import ClusterStatus
+    from collections.abc import Sequence
+
+    from .._cluster import ClusterStatus, WantedOf
     from .._link import Endpoint, Link
 
 
@@ -29,15 +41,29 @@ class RemoteScheduler(AdminReply):
         self._where = where
 
     async def status(self) -> ClusterStatus:
-        """Give the tables of nodes, servers and computations.
+        """Give the tables of nodes, servers and computations. Raises as `look`."""
+        status, _recent = await self.look(0)
+        return status
+
+    async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
+        """Give the tables of nodes, servers and computations, and what has ended since `Recent.last` was `seen`.
 
         Raises:
             SchedulerNotFound: It does not answer; the next call tries again.
         """
         try:
-            return await tables_over(await self._link())
+            return await look_over(await self._link(), seen)
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
+
+    async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
+        """Ask servers for arguments and output; those that do not answer in time are left out.
+
+        Raises:
+            DiscoroError: The scheduler does not answer.
+        """
+        link = await self._link()
+        return answered(await link.request(AskDetails(list(wanted))), DetailsAre)
 
     async def _steer(self, wish: AdminAction, what: str) -> None:
         link = await self._link()
@@ -50,11 +76,11 @@ class RemoteScheduler(AdminReply):
         return await find_scheduler(self._endpoint, config.MsgTimeout, host=self._where)
 
 
-async def tables_over(link: Link) -> ClusterStatus:
-    """Ask the scheduler at the other end of a link for its tables.
+async def look_over(link: Link, seen: int) -> tuple[ClusterStatus, Recent]:
+    """Ask the scheduler at the other end of a link for its tables, and for what has ended.
 
     Raises:
         DiscoroError: It does not answer.
     """
-    reply = answered(await link.request(messages.AskStatus()), messages.StatusIs)
-    return status_from_json(reply.tables)
+    reply = answered(await link.request(messages.AskStatus(seen)), messages.StatusIs)
+    return status_from_json(reply.tables), reply.recent or Recent(seen, 0, [], [])

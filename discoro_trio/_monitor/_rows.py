@@ -38,6 +38,12 @@ class Counts:
     failed: int = 0
     """Those of them that raised or were lost."""
 
+    def add(self, submitted: int, done: int, failed: int) -> None:
+        """Count so many more."""
+        self.submitted += submitted
+        self.done += done
+        self.failed += failed
+
     @property
     def running(self) -> int:
         """Those that have not ended."""
@@ -125,13 +131,17 @@ class CoroutineRow:
     end: float | None = None
     """Seconds since the epoch."""
     state: str = "running"
-    """`running`, `done`, `failed`, `cancelled`, `lost`, or `ended` if it is not known how."""
+    """`running`, `done`, `failed`, `cancelled`, `lost` or `closed` with its server; `ended` if it is not known how."""
     error: str = ""
     """What it raised, in one line."""
     progress: tuple[float, float | None, str] | None = None
     """What is done, of how much, and a text."""
     args: tuple[object, ...] = ()
     kwargs: dict[str, object] = attrs.Factory(dict)
+    described: str | None = None
+    """Its arguments as text, where that is all that is known of them; None for unknown."""
+    group: str = ""
+    """The key of the failures that its own is one of."""
     handle: Any = None
     """What terminates it; None if nothing here can."""
 
@@ -157,6 +167,33 @@ class ComputationRow:
     counts: Counts = attrs.Factory(Counts)
 
 
+@attrs.define
+class Failures:
+    """Failures that are alike: of one function, with one type of error, raised at one place."""
+
+    key: str
+    computation: str = ""
+    name: str = ""
+    """The function."""
+    kind: str = ""
+    """The type of the error."""
+    place: str = ""
+    """Where it was raised: file and line."""
+    error: str = ""
+    """What the last one said, in one line."""
+    trace: str = ""
+    """The traceback of one of them."""
+    at: float = 0.0
+    """When the last one was, in seconds since the epoch."""
+    counts: dict[str, int] = attrs.Factory(dict)
+    """How many there were, by server."""
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts.values())
+
+
 @attrs.frozen
 class OutputRow:
     """A line that a coroutine wrote or logged."""
@@ -168,6 +205,8 @@ class OutputRow:
     level: str
     """`print`, or that of the log record in small letters."""
     text: str
+    coroutine: str = ""
+    """The key of the coroutine that wrote it; empty if it is not known."""
 
 
 def percent(part: float | None, whole: float | None) -> float | None:

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ._text import one_line
+from .._shown import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

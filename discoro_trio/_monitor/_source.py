@@ -7,8 +7,9 @@ often where a look takes long.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,15 +21,15 @@ from .._cluster import current_scheduler
 from .._errors import DiscoroError
 from .._process import current_process
 from ._journal_feed import JournalFeed
-from ._remote import tables_over
+from ._remote import look_over
 from ._tables_feed import TablesFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from .._client import Journal
     from .._client._output import Line
-    from .._cluster import ClusterStatus
+    from .._cluster import ClusterStatus, DetailsAre, Recent, WantedOf
     from ._feed import Feed
     from ._model import Model
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 OFTEN = 0.25
 """Seconds between two looks."""
+LEAST = 0.05
+"""Seconds between two looks that somebody asks for."""
 SELDOM = 2.0
 """Seconds between two tables that only complete what others tell."""
 SLOWEST = 5.0
@@ -49,8 +52,12 @@ _SHARE_OF_TABLES = 0.03
 class HasTables(Protocol):
     """A scheduler, here or elsewhere."""
 
-    async def status(self) -> ClusterStatus:
-        """Give the tables of nodes, servers and computations."""
+    async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
+        """Give the tables and what has ended since `Recent.last` was `seen`."""
+        ...
+
+    async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
+        """Ask servers for arguments and output; those that do not answer in time are left out."""
         ...
 
 
@@ -63,6 +70,7 @@ class Follower:
         feed: What takes status messages.
 
     Attributes:
+        tables: What takes tables.
         ready: Whether the model has the state of what is watched.
         begun: Set once nothing that happens is missed.
     """
@@ -71,9 +79,13 @@ class Follower:
         self._source = source
         self._model = model
         self._feed = feed
-        self._tables = TablesFeed(model, feed)
+        self.tables: TablesFeed = TablesFeed(model, feed)
         self.ready: bool = source is None
         self.begun: trio.Event = trio.Event()
+        self._last = 0
+        self._records = JournalFeed(model, self.tables)
+        self._journal: Journal | None = None
+        self._looked = -math.inf
 
     async def run(self) -> None:
         """Feed the model until what is watched has ended, or for ever."""
@@ -90,29 +102,47 @@ class Follower:
     # --- a computation
 
     async def _follow(self, computation: Computation) -> None:
-        records = JournalFeed(self._model, self._tables)
         with computation._followed() as journal:  # noqa: SLF001 - users have `subscribe`, which hears errors
+            self._journal = journal
             self.begun.set()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._complete, journal, records)
+                nursery.start_soon(self._complete, journal)
                 while True:
                     began = time.perf_counter()
-                    records.apply(journal.look())
+                    self._look(journal)
                     self.ready = True
                     await _pause(began, OFTEN, _SHARE)
 
-    async def _complete(self, journal: Journal, records: JournalFeed) -> None:
+    def _look(self, journal: Journal) -> None:
+        self._looked = trio.current_time()
+        self._records.apply(journal.look())
+
+    def refresh(self) -> None:
+        """Take what has happened up to now, where that needs no waiting."""
+        if self._journal is not None and trio.current_time() - self._looked >= LEAST:
+            self._look(self._journal)
+
+    async def last_look(self) -> None:
+        """Take what has happened up to now, as far as the source answers."""
+        if self._journal is not None:
+            self._look(self._journal)
+        elif self._source is not None and not isinstance(self._source, Computation):
+            with suppress(DiscoroError):
+                await self._take(self._source)
+
+    async def _complete(self, journal: Journal) -> None:
         """Take from the scheduler what a computation does not know itself, as long as it answers."""
         while True:
             ask = _scheduler_of(journal)
             began = time.perf_counter()
             try:
-                status = None if ask is None else await ask()
+                found = None if ask is None else await ask(self._last)
             except DiscoroError:
-                status = None  # the computation goes on without it, and so do its tables
-            records.alone = status is None
-            if status is not None:
-                self._tables.beside(status)
+                found = None  # the computation goes on without it, and so do its tables
+            self._records.alone = found is None
+            if found is not None:
+                self.tables.beside(*found)
+                self._last = found[1].last
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
     # --- a scheduler
@@ -121,12 +151,17 @@ class Follower:
         while True:
             began = time.perf_counter()
             try:
-                self._tables.apply(await source.status())
+                await self._take(source)
                 self.ready = True
             except DiscoroError as error:
                 self.ready = False
                 logger.warning("the scheduler does not answer: %s", error)
             await _pause(began, OFTEN, _SHARE_OF_TABLES)
+
+    async def _take(self, source: HasTables) -> None:
+        status, recent = await source.look(self._last)
+        self.tables.apply(status, recent)
+        self._last = recent.last
 
     # --- messages
 
@@ -136,7 +171,9 @@ class Follower:
         self._feed.tables_known = scheduler is not None
         while scheduler is not None:
             began = time.perf_counter()
-            self._tables.beside(await scheduler.status())
+            status, recent = await scheduler.look(self._last)
+            self.tables.beside(status, recent)
+            self._last = recent.last
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
     # --- output
@@ -151,8 +188,7 @@ class Follower:
             watchers.remove(self._line)
 
     def _line(self, line: Line) -> None:
-        text = f"{line.coro}: {line.text}" if line.coro else line.text
-        self._model.output(time.time(), str(line.server), line.level, text)
+        self._model.output(time.time(), str(line.server), line.level, line.text, coro=line.coro)
 
 
 async def _pause(began: float, least: float, share: float) -> None:
@@ -160,11 +196,11 @@ async def _pause(began: float, least: float, share: float) -> None:
     await trio.sleep(max(least, min(took / share, SLOWEST)))
 
 
-def _scheduler_of(journal: Journal) -> Callable[[], Awaitable[ClusterStatus]] | None:
+def _scheduler_of(journal: Journal) -> Callable[[int], Awaitable[tuple[ClusterStatus, Recent]]] | None:
     """Give what asks the scheduler of a computation for its tables; None if there is none to ask."""
     scheduler = current_scheduler()
     if scheduler is not None:
-        return scheduler.status
+        return scheduler.look
     session = journal.session
     link = None if session is None else session.scheduler
-    return None if link is None else partial(tables_over, link)
+    return None if link is None else partial(look_over, link)

@@ -14,7 +14,8 @@ from ._topology_rows import GONE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, ServerStatus
+    from .._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
+    from .._process import OutputLine
     from ._feed import Feed
     from ._model import Model
 
@@ -27,6 +28,10 @@ class TablesFeed:
     Args:
         model: What they change.
         feed: What knows how to take a node's vital figures.
+
+    Attributes:
+        servers: The ids of the servers in a scheduler's last tables, by Location as text.
+        last_lines: The numbers of the last lines of output that are known, by the id of the server.
     """
 
     def __init__(self, model: Model, feed: Feed) -> None:
@@ -34,17 +39,40 @@ class TablesFeed:
         self._feed = feed
         self._counted: dict[str, tuple[int, int]] = {}
         self._nodes: dict[str, str] = {}
+        self.servers: dict[str, str] = {}
+        # Of a scheduler's tables: how much was counted, by id, and the keys of failures.
+        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._groups: dict[tuple[bytes, int], str] = {}
+        self.last_lines: dict[bytes, int] = {}
 
-    def apply(self, status: ClusterStatus) -> None:
-        """Take a scheduler's tables: they are all that is known of the cluster."""
+    def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
+        """Take a scheduler's tables, and what has ended since the last ones: they are all that is known."""
         self.nodes(status.nodes)
-        self.servers(status.servers)
+        for node in status.nodes:
+            self._count_node(node)
+        here = {str(server.location): server.id for server in status.servers}
         for server in status.servers:
+            self._standing(server, server.computation)
             self._vitals(server)
+            key = str(server.location)
+            if self.servers.get(key, server.id) != server.id:  # another process has its place now
+                self._model.servers[key].counts = Counts()
+            self._model.servers[key].counts.add(*self._more(server, server.id))
+        if recent is not None:
+            self.ended(recent)
+        for server in status.servers:
             self._coroutines(server, status.time)
+        for gone in self.servers.keys() - here.keys():
+            self._model.server_gone(gone, "closed", status.time)
+        for over in set(self.servers.values()) - set(here.values()):
+            self._seen.pop(over, None)
+            self.last_lines.pop(bytes.fromhex(over), None)
+        self.servers = here
         self.computations(status.computations, status.time)
+        for computation in status.computations:
+            self._model.computations[computation.id].counts.add(*self._more(computation, computation.id))
 
-    def beside(self, status: ClusterStatus) -> None:
+    def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Take of a scheduler's tables what a computation does not know itself: loads, progress, the queue."""
         self.nodes(status.nodes)
         for server in status.servers:
@@ -55,6 +83,81 @@ class TablesFeed:
                 self._vitals(server)
                 self._progress(server)
         self.computations(status.computations, status.time)
+        if recent is not None:
+            self._failures(recent)
+
+    # --- what has ended
+
+    def ended(self, recent: Recent) -> None:
+        """Take what has ended; tables count it."""
+        model = self._model
+        for one in recent.ended:
+            coro = one.coro
+            if one.key not in model.running:
+                made = CoroutineRow(one.key, coro.name, one.server, coro.since, computation=one.computation.hex())
+                model.created(made, count=False)
+            model.finished(one.key, coro.state, coro.at, coro.error, count=False)
+            known = model.over.get(one.key)
+            if known is not None:
+                known.described = coro.args or known.described
+        self._failures(recent)
+        for server in recent.lines:
+            self.lines(server.server_id, server.server, server.lines)
+
+    def location_of(self, server_id: bytes) -> str:
+        """Give where a server is, as text; empty if it is not there any more."""
+        return next((where for where, one in self.servers.items() if one == server_id.hex()), "")
+
+    def lines(self, server_id: bytes, server: str, lines: Iterable[OutputLine]) -> None:
+        """Take lines of output; those that are known already are nothing new."""
+        for line in lines:
+            if line.number > self.last_lines.get(server_id, 0):
+                self.last_lines[server_id] = line.number
+                key = f"{server_id.hex()}-{line.serial:x}" if line.serial else ""
+                self._model.output(line.at, server, line.level, line.text, coro=line.coro, key=key)
+
+    def _failures(self, recent: Recent) -> None:
+        for one in recent.failures:
+            group = one.group
+            key = f"{one.computation.hex()} {group.name} {group.kind} {group.place}"
+            self._groups[one.server_id, group.number] = key
+            facts = {"trace": group.trace} if group.trace else {}
+            self._model.failed(
+                key,
+                f"{one.server} {one.server_id.hex()}",
+                group.count,
+                computation=one.computation.hex(),
+                name=group.name,
+                kind=group.kind,
+                place=group.place,
+                error=group.error,
+                at=group.at,
+                **facts,
+            )
+        for ended in recent.ended:
+            known = self._model.over.get(ended.key)
+            if known is not None and ended.coro.group:
+                known.group = self._groups.get((ended.server_id, ended.coro.group), "")
+
+    # --- counts
+
+    def _more(self, row: NodeStatus | ServerStatus | ComputationStatus, key: str) -> tuple[int, int, int]:
+        """Give how many more there are than there were."""
+        now = (row.submitted, row.done, row.failed)
+        before = self._seen.get(key, (0, 0, 0))
+        self._seen[key] = now
+        return now[0] - before[0], now[1] - before[1], now[2] - before[2]
+
+    def _unfinished(self, key: str) -> int:
+        """Forget what was counted, and give how many of them had not ended."""
+        submitted, done, _failed = self._seen.pop(key, (0, 0, 0))
+        return submitted - done
+
+    def _count_node(self, node: NodeStatus) -> None:
+        more = self._more(node, node.id)
+        self._model.nodes[str(node.location)].counts.add(*more)
+        self._model.totals.counts.add(*more)
+        self._model.changed()
 
     # --- nodes
 
@@ -69,25 +172,15 @@ class TablesFeed:
                 self._model.node(key, platform=node.platform)
             if node.info is not None:
                 self._feed.node_info(key, node.info)
+        for node_id in before.keys() - self._nodes.keys():
+            lost = self._unfinished(node_id)
+            self._model.nodes[before[node_id]].counts.add(0, lost, lost)
+            self._model.totals.counts.add(0, lost, lost)
         for key in set(before.values()) - set(self._nodes.values()):
             if self._model.nodes[key].state not in GONE:
                 self._model.node_left(key, "disconnected")
 
     # --- servers
-
-    def servers(self, servers: Iterable[ServerStatus]) -> None:
-        """Take how servers stand; those that are not in it any more are closed."""
-        here = set()
-        for server in servers:
-            here.add(str(server.location))
-            self.server(server)
-        for key in self._counted.keys() - here:
-            self.server_left(key)
-
-    def server(self, server: ServerStatus) -> None:
-        """Take how a server stands."""
-        self._standing(server, server.computation)
-        self.count(server)
 
     def own_server(self, server: ServerStatus, *, alone: bool) -> None:
         """Take how a server stands for its computation, of which a scheduler knows more unless it tells alone."""
@@ -157,6 +250,7 @@ class TablesFeed:
                 known.begin = now
         for over in model.computations.values():
             if over.key not in here and over.state != "closed":
+                over.counts.add(0, self._unfinished(over.key), 0)
                 model.computation(over.key, state="closed", end=now, lease=0)
 
 

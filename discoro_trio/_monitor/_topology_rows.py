@@ -12,7 +12,7 @@ from ._rows import Load, NodeRow, ServerRow, percent, total
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._rows import ComputationRow
+    from ._rows import ComputationRow, Failures
 
 KEPT_GONE = 1_000
 """Nodes, and servers, that are no more and still shown."""
@@ -142,7 +142,7 @@ def _surplus(rows: Mapping[str, NodeRow | ServerRow]) -> list[str]:
     return gone[: max(0, len(gone) - KEPT_GONE)]
 
 
-def update(row: NodeRow | ServerRow | ComputationRow, facts: Mapping[str, Any]) -> None:
+def update(row: NodeRow | ServerRow | ComputationRow | Failures, facts: Mapping[str, Any]) -> None:
     """Set fields of a row, or of its load."""
     for name, value in facts.items():
         if name in Load.__slots__ and isinstance(row, NodeRow | ServerRow):

@@ -39,6 +39,10 @@ class WatchedView:
             "total": self._total,
         }
 
+    def ids(self) -> list[str]:
+        """Give the ids of its rows."""
+        return list(self._rows)
+
     def change(self, page: Page, now: float) -> dict[str, Any] | None:
         """Take the present page, and give what of it is new; None if nothing is."""
         rows = {str(row["id"]): row for row in page.rows}

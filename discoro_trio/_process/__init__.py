@@ -10,6 +10,7 @@ from . import _output as output
 from ._checkpoints import Checkpoints
 from ._coro import Coro
 from ._current import current_coro, current_process
+from ._kept_output import OutputLine
 from ._process import Process
 from .diagnostics._task_dump import (
     END,
@@ -26,6 +27,7 @@ from .diagnostics._task_dump import (
 )
 from .execution._callables import Described, describe
 from .execution._definitions import Pickled, snapshot
+from .execution._endings import EndedCoro, FailureGroup, described_arguments, merged_failures
 from .execution._exit_handlers import run_exit_handlers
 from .execution._forked import guard_forks
 from .execution._outcome import Ending, LocalOutcome, Outcome
@@ -60,7 +62,9 @@ __all__ = [
     "Checkpoints",
     "Coro",
     "Described",
+    "EndedCoro",
     "Ending",
+    "FailureGroup",
     "Files",
     "ForwardedMessage",
     "Host",
@@ -69,6 +73,7 @@ __all__ = [
     "OfferFile",
     "Outcome",
     "OutcomeStore",
+    "OutputLine",
     "Pickled",
     "Process",
     "ProcessDump",
@@ -82,6 +87,7 @@ __all__ = [
     "current_process",
     "del_file",
     "describe",
+    "described_arguments",
     "ended_message",
     "ensure_endpoint",
     "files_of",
@@ -91,6 +97,7 @@ __all__ = [
     "locate_channel",
     "locate_rci",
     "lose_all",
+    "merged_failures",
     "names_of",
     "open_channel",
     "open_coro",

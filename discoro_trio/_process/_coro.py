@@ -6,6 +6,7 @@ it is with `_handle`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -13,6 +14,7 @@ import trio
 from .._arguments import flag, not_negative, number, optional_text, wrong_type
 from .._arguments import text as checked_text
 from .._compat import _old_programs as migration
+from .._errors import UnknownCoro
 from .._wire import is_short
 from ._current import current_process, process_var
 from .execution._handle import Handle, R_co
@@ -171,7 +173,8 @@ class Coro(Handle[R_co]):
     @migration.without_timeout
     async def wait(self) -> None:
         """Wait for its end, whatever that is. A cancelled wait leaves it running."""
-        await current_process().outcome_store.outcome(self, heard=False)
+        with suppress(UnknownCoro):  # of what runs, an outcome is kept: it has ended
+            await current_process().outcome_store.outcome(self, heard=False)
 
     def cancel(self, reason: str | None = None) -> None:
         """Ask for its cancellation; returns at once.
@@ -192,7 +195,8 @@ class Coro(Handle[R_co]):
         When cancelled, the coroutine's cancellation goes on.
         """
         seconds = None if grace_period is None else not_negative("grace_period", grace_period)
-        await current_process().outcome_store.terminate(self, seconds)
+        with suppress(UnknownCoro):  # of what runs, an outcome is kept: it has ended
+            await current_process().outcome_store.terminate(self, seconds)
 
     async def monitor(self, observer: Coro[Any]) -> None:
         """Let `observer` get a `MonitorException` when it ends, at once if it has.

@@ -26,6 +26,7 @@ from .._config import config
 from .._errors import DiscoroError, PeerDisconnected
 from .._link import ANY, Wakeup
 from .._wire import Control, Kind
+from ._kept_output import KeptOutput
 from .execution._local_coro import current
 
 if TYPE_CHECKING:
@@ -106,11 +107,15 @@ class Output:
         process: Whose output it is.
         client_id: The process that may take it.
         tail_fd: Gets what goes to standard error, too: what is buffered here is lost with the process.
+
+    Attributes:
+        kept: The end of it, for those who look at it later.
     """
 
     def __init__(self, process: Process, client_id: bytes, tail_fd: int) -> None:
         self._client_id = client_id
         self._tail_fd = tail_fd
+        self.kept: KeptOutput = KeptOutput()
         self._limit = config.output_backlog
         self._pieces: deque[_Piece] = deque()
         self._size = 0
@@ -149,6 +154,7 @@ class Output:
         locals_ = current.get()
         local = locals_[-1] if locals_ else None
         with self._changed:
+            self.kept.written(stream, *_writer(local), data)
             data = self._fitting(stream, local, data)
             if data:
                 self._append(stream, local, data)
@@ -176,6 +182,9 @@ class Output:
             record.funcName or "",
         )
         with self._changed:
+            self.kept.logged(
+                *_writer(local), record.levelname.lower(), "\n".join(filter(None, [logged.text, logged.trace]))
+            )
             data = self._fitting(LOG, local, _encode(logged))
             if data:
                 self._append(LOG, local, data)
@@ -230,7 +239,7 @@ class Output:
             self._left_out = 0
 
     def _append(self, stream: int, local: LocalCoro | None, data: bytes) -> None:
-        serial, name = (local.serial, local.name) if local is not None else (0, "")
+        serial, name = _writer(local)
         last = self._pieces[-1] if self._pieces else None
         goes_on = last is not None and last.serial == serial and last.stream == stream != LOG
         if last is not None and goes_on and len(last.data) < _PIECE:
@@ -268,6 +277,7 @@ class Output:
     def _ended(self, local: LocalCoro) -> None:
         with self._changed:
             for stream in self._unended.pop(local, ()):
+                self.kept.written(stream, *_writer(local), b"\n")
                 self._append(stream, local, b"\n")
         self._send(most=self._limit)
 
@@ -393,6 +403,11 @@ def _write_all(fd: int, data: bytes) -> None:
     with suppress(OSError):
         while data:
             data = data[os.write(fd, data) :]
+
+
+def _writer(local: LocalCoro | None) -> tuple[int, str]:
+    """Give the number and the name of the coroutine that writes."""
+    return (local.serial, local.name) if local is not None else (0, "")
 
 
 def _clean(text: str) -> str:

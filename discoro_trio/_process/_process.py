@@ -15,6 +15,7 @@ import trio
 from .._config import config
 from .._errors import MailboxClosed
 from .._shipping import NOTHING
+from .._wire import is_short
 from ._checkpoints import Checkpoints
 from ._coro import Coro
 from ._current import process_var
@@ -104,6 +105,13 @@ class Process:
         if local.endings is not None:
             local.ended()
 
+    def end_here(self, local: LocalCoro, started: Submission, outcome: LocalOutcome) -> None:
+        """Note how a coroutine ended that this process has started here."""
+        self.end_local(local)
+        if local.shown is not None and local.shown.sent and (outcome.raised or is_short(outcome.result)):
+            self.outcome_store.keep(started, recent=True)
+        started.end(outcome)
+
     def new_local(self, name: str) -> tuple[LocalCoro, Submission]:
         """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""
         self._serial += 1
@@ -159,8 +167,7 @@ class Process:
 
         async def run() -> None:
             outcome = await self.runner.outcome(local, partial(self.runner.called, described, local, args, kwargs))
-            self.end_local(local)
-            started.end(outcome)
+            self.end_here(local, started, outcome)
 
         nursery.start_soon(run, name=local.name)
         return local, started

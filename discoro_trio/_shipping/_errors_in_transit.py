@@ -38,7 +38,7 @@ _MAX_ERRORS = 1000
 _WITHOUT_STATE = 2
 
 # What runs coroutines stands above the coroutine's own code in every traceback, and says nothing.
-_MACHINERY = (
+MACHINERY = (
     str(Path(__file__).parent.parent),
     str(Path(trio.__file__).parent),
     str(Path(sys.modules["outcome"].__file__ or "-").parent),
@@ -240,7 +240,7 @@ def _shortened(text: str) -> str:
 
 def _frames(begin: TracebackType | None) -> tuple[_Frame, ...]:
     found = traceback.extract_tb(begin)
-    first = next((index for index, frame in enumerate(found) if not frame.filename.startswith(_MACHINERY)), 0)
+    first = next((index for index, frame in enumerate(found) if not frame.filename.startswith(MACHINERY)), 0)
     frames = [
         _Frame(_shortened(frame.filename), frame.lineno or 0, _shortened(frame.name), _shortened(frame.line or ""))
         for frame in found[first:]

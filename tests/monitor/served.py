@@ -11,8 +11,11 @@ import trio
 from discoro_trio._monitor._actions import Actions
 from discoro_trio._monitor._app import Parts, make_app
 from discoro_trio._monitor._broadcast import Broadcast
+from discoro_trio._monitor._details import Details
+from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._guard import make_guard
 from discoro_trio._monitor._serving import Serving, open_listeners
+from discoro_trio._monitor._source import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,9 +46,10 @@ def make_parts(
 ) -> Parts:
     """Put the parts of a monitor together."""
     guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
-    return Parts(
-        Broadcast(model, poll_sec=poll_sec), guard, Actions(model, target, nursery), "discoro_test", lambda: True
-    )
+    hub = Broadcast(model, poll_sec=poll_sec)
+    follower = Follower(None, model, Feed(model))
+    details = Details(hub, follower.tables, None)
+    return Parts(hub, guard, Actions(model, target, nursery), details, follower, "discoro_test")
 
 
 @asynccontextmanager

@@ -140,10 +140,9 @@ async def test_metrics_are_in_prometheus_form(nursery: trio.Nursery) -> None:
 
 
 async def test_readiness_waits_for_the_first_state(nursery: trio.Nursery) -> None:
-    import attrs  # noqa: PLC0415
-
     _, parts, _ = make(nursery)
-    app = make_app(attrs.evolve(parts, ready=lambda: False))
+    parts.follower.ready = False
+    app = make_app(parts)
     assert (await ask(app, "GET", "/readyz"))[0] == 503
     assert (await ask(app, "GET", "/healthz"))[0] == 200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from discoro_trio._monitor._text import LONGEST_VALUE, arguments, one_line, shown
+from discoro_trio._shown import LONGEST_VALUE, arguments, one_line, shown
 
 
 class Broken:

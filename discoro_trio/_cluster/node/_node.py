@@ -20,6 +20,7 @@ from ..._link import Trust
 from ..._scopes import open_background
 from ..._values import Location
 from .. import _messages as messages
+from .._details import NodeDetails
 from ..fork_server._client import open_fork_server
 from ..isolation._out_of_memory import OutOfMemory
 from ..isolation._server_groups import ServerGroups
@@ -84,6 +85,7 @@ class Node:
             slot.after = self._slots[0].started
         checkups = Checkups(self._listening)
         NodeStacks(endpoint, self._listening)
+        NodeDetails(endpoint, self._listening)
         self._telling = NodeReports(Vitals(folder, self._listening), self._listening, checkups.blocked)
         self._fork_server: ForkServer | None = None
         self._started = started
@@ -210,13 +212,15 @@ class Node:
                 self._telling.reported(scheduler_id, server.lease.computation, server, report)
 
     def _server_gone(self, _slot: ServerSlot, server: NodeServer, ended: Exit) -> None:
-        self._telling.gone(server)
-        lease = server.lease
-        if lease is None or lease.client is None:
-            return
         causes = [server.reason, server.excess]
         if ended.signal == signal.SIGKILL and not any(causes):
             causes = [self._memory.cause(server.process.pid)]
+        reason = "; ".join(filter(None, causes))
+        how = f"by signal {ended.signal}" if ended.signal is not None else f"with exit status {ended.exitcode}"
+        self._telling.gone(server, reason or f"its server ended {how}")
+        lease = server.lease
+        if lease is None or lease.client is None:
+            return
         lease.client.notify(
             messages.ServerGone(
                 lease.computation,
@@ -226,7 +230,7 @@ class Node:
                 ended.exitcode,
                 ended.signal,
                 ended.stderr_tail,
-                "; ".join(filter(None, causes)),
+                reason,
                 server.idle,
             )
         )

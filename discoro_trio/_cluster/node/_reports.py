@@ -29,7 +29,7 @@ class NodeReports:
         self,
         vitals: Vitals,
         servers: Callable[[], Iterable[NodeServer]],
-        blocked: Callable[[], dict[bytes, float]],
+        blocked: Callable[[], dict[bytes, messages.Blocked]],
     ) -> None:
         self._vitals = vitals
         self._servers = servers
@@ -67,9 +67,12 @@ class NodeReports:
         """Tell of a server that listens."""
         self._all(_seen(server))
 
-    def gone(self, server: NodeServer) -> None:
-        """Tell of a server that has ended."""
-        self._all(messages.ServerLeft(server.process_id, bool(server.reason)))
+    def gone(self, server: NodeServer, reason: str) -> None:
+        """Report a server that has ended, after what it has reported itself."""
+        for outlet in self._outlets.values():
+            outlet.flush(server.process_id)
+        over = server.lease is not None and server.lease.ending is not None
+        self._all(messages.ServerLeft(server.process_id, bool(server.reason), over, reason))
 
     def _all(self, message: Control) -> None:
         for outlet in self._outlets.values():

@@ -34,7 +34,7 @@ class Vitals:
         self._processes: dict[bytes, psutil.Process] = {}
         self._turn = trio.Lock()
 
-    async def sample(self, blocked: dict[bytes, float]) -> messages.Pulse:
+    async def sample(self, blocked: dict[bytes, messages.Blocked]) -> messages.Pulse:
         """Measure now, in a thread; processor time is that since the last sample.
 
         Args:
@@ -47,7 +47,7 @@ class Vitals:
         async with self._turn:  # each scheduler has pulses of its own
             return await trio.to_thread.run_sync(self._measure, blocked, pids)
 
-    def _measure(self, blocked: dict[bytes, float], pids: dict[bytes, int]) -> messages.Pulse:
+    def _measure(self, blocked: dict[bytes, messages.Blocked], pids: dict[bytes, int]) -> messages.Pulse:
         import psutil  # noqa: PLC0415 - see above
 
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))

@@ -14,13 +14,15 @@ import trio
 from ..._config import config
 from ..._errors import DiscoroError
 from .. import _messages as messages
+from ..server._stack_dump import dumped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from ._server_slot import NodeServer
 
 _ASKED_A_PULSE = 2
+_MOST_FRAMES = 30
 
 
 class Checkups:
@@ -28,11 +30,17 @@ class Checkups:
 
     Args:
         servers: Gives those that there are.
+        dump: Asks a server where its thread is; it is called once for a server that does not answer, and again after
+            pauses that double.
     """
 
-    def __init__(self, servers: Callable[[], Iterable[NodeServer]]) -> None:
+    def __init__(
+        self, servers: Callable[[], Iterable[NodeServer]], dump: Callable[[NodeServer], Awaitable[list[str]]] = dumped
+    ) -> None:
         self._servers = servers
+        self._dump = dump
         self._missed: dict[NodeServer, int] = {}
+        self._stacks: dict[NodeServer, list[str]] = {}
 
     async def run(self) -> None:
         """Ask the servers until cancelled."""
@@ -43,6 +51,8 @@ class Checkups:
                     if server in self._missed:
                         # Counted, not timed: a node that could not read an answer does not hold it against the server.
                         self._missed[server] += 1
+                        if self._missed[server].bit_count() == 1:
+                            nursery.start_soon(self._look, server, name=f"stack of {server.link.peer.name}")
                     else:
                         self._missed[server] = 0
                         nursery.start_soon(self._ask, server, name=f"check of {server.link.peer.name}")
@@ -51,10 +61,21 @@ class Checkups:
         with suppress(DiscoroError):
             await server.request(messages.AreYouThere())
         del self._missed[server]
+        self._stacks.pop(server, None)
 
-    def blocked(self) -> dict[bytes, float]:
-        """Tell which servers do not answer, and for how many seconds at least."""
-        return {server.process_id: missed * _pause() for server, missed in self._missed.items() if missed}
+    async def _look(self, server: NodeServer) -> None:
+        with suppress(OSError):  # it is just ending, and its file is gone
+            stack = await self._dump(server)
+            if server in self._missed:
+                self._stacks[server] = stack[-_MOST_FRAMES:]
+
+    def blocked(self) -> dict[bytes, messages.Blocked]:
+        """Give the servers that do not answer: for how many seconds at least, and where their threads are."""
+        return {
+            server.process_id: messages.Blocked(missed * _pause(), self._stacks.get(server, []))
+            for server, missed in self._missed.items()
+            if missed
+        }
 
 
 def _pause() -> float:

@@ -6,18 +6,19 @@ computations themselves are with `_scheduling`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..._process import Coro
+from ..._process import Coro, EndedCoro
 from ..._records import MutableRecord
 from ..._values import Location
+from .._history import Ended, Failures, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..._status import NodeInfo
     from .. import _messages as messages
@@ -33,8 +34,10 @@ class _Server(MutableRecord, eq=False):
     node_id: bytes
     since: float
     blocked_since: float | None = None
+    stack: list[str] = msgspec.field(default_factory=list)
     computation: bytes = b""
     submitted: int = 0
+    failed: int = 0
     running: int = 0
     coroutines: dict[int, messages.RunningCoro] = msgspec.field(default_factory=dict)
     progress: dict[int, messages.CoroProgress] = msgspec.field(default_factory=dict)
@@ -49,13 +52,29 @@ class _Server(MutableRecord, eq=False):
         return self.submitted - self.running
 
 
+class _Counts(MutableRecord):
+    """Coroutines of a node or a computation, without those of its servers that are still there."""
+
+    submitted: int = 0
+    failed: int = 0
+
+
+_NOTHING = _Counts()
+
+
 class ObservedState:
-    """The servers of a scheduler's nodes."""
+    """The servers of a scheduler's nodes.
+
+    Attributes:
+        history: What has ended.
+    """
 
     def __init__(self) -> None:
+        self.history: History = History()
         self._servers: dict[bytes, _Server] = {}
         self._infos: dict[bytes, NodeInfo] = {}
-        self._before: Counter[bytes] = Counter()  # by node: the coroutines of its servers that have ended
+        # What servers have run that are gone, by node and by computation.
+        self._before: dict[bytes, _Counts] = {}
 
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
         """A server listens."""
@@ -67,20 +86,47 @@ class ObservedState:
             ((one.node_id, server_id) for server_id, one in self._servers.items() if str(one.location) == where), None
         )
 
-    def left(self, server_id: bytes) -> Location | None:
-        """A server has ended; give where it was, if it was known."""
-        server = self._servers.pop(server_id, None)
+    def node_of(self, server_id: bytes) -> bytes | None:
+        """Give the id of a server's node; None if the server is not known."""
+        server = self._servers.get(server_id)
+        return None if server is None else server.node_id
+
+    def left(self, wall: float, left: messages.ServerLeft) -> Location | None:
+        """A server has ended, at `wall` seconds since the epoch; give where it was, if it was known."""
+        server = self._servers.pop(left.server_id, None)
         if server is None:
             return None
-        self._before[server.node_id] += server.submitted
+        self._end(server, wall, "closed" if left.over else "lost", left.reason)
         return server.location
 
-    def node_left(self, node_id: bytes) -> list[Location]:
+    def _end(self, server: _Server, wall: float, state: str, reason: str) -> None:
+        """Note that what runs at a server has ended with it, and add what it has run to what its node has."""
+        lost = server.running if state == "lost" else 0
+        for owner in (server.node_id, server.computation):
+            if owner:
+                counts = self._before.setdefault(owner, _Counts())
+                counts.submitted += server.submitted
+                counts.failed += server.failed + lost
+        for coro in server.coroutines.values():
+            ended = EndedCoro(coro.serial, coro.name, coro.since, wall, state, reason)
+            self._note(server, coro.starter, ended)
+
+    def _note(self, server: _Server, starter: bytes, coro: EndedCoro) -> None:
+        self.history.ended(Ended(server.seen.server_id, str(server.location), server.computation, starter, coro))
+
+    def computation_over(self, computation: bytes) -> None:
+        """Forget what a computation has run."""
+        self._before.pop(computation, None)
+
+    def node_left(self, wall: float, node_id: bytes, reason: str) -> list[Location]:
         """A node is gone; give where its servers were."""
         self._infos.pop(node_id, None)
-        self._before.pop(node_id, None)
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
-        return [self._servers.pop(server_id).location for server_id in gone]
+        servers = [self._servers.pop(server_id) for server_id in gone]
+        for server in servers:
+            self._end(server, wall, "lost", reason)
+        self._before.pop(node_id, None)
+        return [server.location for server in servers]
 
     def pulsed(self, now: float, node_id: bytes, info: NodeInfo, pulse: messages.Pulse) -> None:
         """A node has told what it has, what its servers use, and which of them do not answer."""
@@ -88,7 +134,8 @@ class ObservedState:
         for server_id, server in self._servers.items():
             if server.node_id == node_id:
                 blocked = pulse.blocked.get(server_id)
-                server.blocked_since = None if blocked is None else now - blocked
+                server.blocked_since = None if blocked is None else now - blocked.seconds
+                server.stack = [] if blocked is None else blocked.stack
                 if server_id in pulse.used:
                     pid, cpu_percent, memory = pulse.used[server_id]
                     server.vitals = ServerVitals(pid=pid, cpu_percent=cpu_percent, memory=memory)
@@ -99,14 +146,28 @@ class ObservedState:
         if server is None:
             return
         server.since = now
-        server.blocked_since = None  # or it could not have reported
+        server.blocked_since, server.stack = None, []  # or it could not have reported
         server.computation = report.computation
-        server.submitted, server.running = report.submitted, report.running
-        for serial in report.ended:
-            server.coroutines.pop(serial, None)
-            server.progress.pop(serial, None)
+        self._apply(server, report.report)
+
+    def _apply(self, server: _Server, report: messages.Report) -> None:
+        server.submitted, server.failed, server.running = report.submitted, report.failed, report.running
         server.coroutines.update({coro.serial: coro for coro in report.started})
+        for serial in report.gone:
+            self._forget(server, serial)
+        for one in report.ended:
+            coro = self._forget(server, one.serial)
+            self._note(server, coro.starter if coro is not None else b"", one)
+        for group in report.failures:
+            self.history.failed(Failures(server.seen.server_id, str(server.location), server.computation, group))
+        if report.lines:
+            self.history.wrote(LastLines(server.seen.server_id, str(server.location), report.lines))
         server.progress.update({one.serial: one for one in report.progress if one.serial in server.coroutines})
+
+    @staticmethod
+    def _forget(server: _Server, serial: int) -> messages.RunningCoro | None:
+        server.progress.pop(serial, None)
+        return server.coroutines.pop(serial, None)
 
     def status(
         self, state: Scheduling, now: float, wall: float, here: Location, client_at: Callable[[bytes], Location]
@@ -121,17 +182,35 @@ class ObservedState:
             client_at: Tells where a client listens.
         """
         claims = sorted(state.claims, key=lambda claim: not claim.running)
+        servers = self._by_owner()
+        # A server may be reported as ended after its computation was.
+        for owner in self._before.keys() - {claim.computation for claim in claims} - state.nodes.keys():
+            del self._before[owner]
         places = iter(range(1, len(claims) + 1))
         return ClusterStatus(
             time=wall,
             scheduler=here,
-            nodes=tuple(self._node(node, now) for node in state.nodes.values()),
+            nodes=tuple(self._node(node, now, servers[node.facts.node_id]) for node in state.nodes.values()),
             servers=tuple(self._tables(state, now, wall)),
             computations=tuple(
-                _computation(claim, state, 0 if claim.running else next(places), client_at(claim.client_id))
+                self._computation(
+                    claim,
+                    state,
+                    servers[claim.computation],
+                    place=0 if claim.running else next(places),
+                    client=client_at(claim.client_id),
+                )
                 for claim in claims
             ),
         )
+
+    def _by_owner(self) -> defaultdict[bytes, list[_Server]]:
+        """Give the servers of each node and of each computation."""
+        servers: defaultdict[bytes, list[_Server]] = defaultdict(list)
+        for server in self._servers.values():
+            servers[server.node_id].append(server)
+            servers[server.computation].append(server)
+        return servers
 
     def _tables(self, state: Scheduling, now: float, wall: float) -> Iterator[ServerStatus]:
         for server in self._servers.values():
@@ -144,17 +223,19 @@ class ObservedState:
                 computation=server.computation.hex(),
                 submitted=server.submitted,
                 done=server.done,
+                failed=server.failed,
                 running=server.running,
                 coroutines=tuple(_coro(server, coro, wall) for coro in server.coroutines.values()),
                 reported=now - server.since,
                 unresponsive=0.0 if server.blocked_since is None else now - server.blocked_since,
                 vitals=server.vitals,
+                id=server.seen.server_id.hex(),
+                stack=tuple(server.stack),
             )
 
-    def _node(self, node: NodeState, now: float) -> NodeStatus:
+    def _node(self, node: NodeState, now: float, servers: Sequence[_Server]) -> NodeStatus:
         facts = node.facts
-        servers = [server for server in self._servers.values() if server.node_id == facts.node_id]
-        before = self._before[facts.node_id]
+        before = self._before.get(facts.node_id, _NOTHING)
         return NodeStatus(
             id=facts.node_id.hex(),
             addr=facts.addr,
@@ -164,26 +245,34 @@ class ObservedState:
             suspended=node.suspended,
             servers=facts.servers,
             free=node.left,
-            submitted=before + sum(server.submitted for server in servers),
-            done=before + sum(server.done for server in servers),
+            submitted=before.submitted + sum(server.submitted for server in servers),
+            done=before.submitted + sum(server.done for server in servers),
+            failed=before.failed + sum(server.failed for server in servers),
             running=sum(server.running for server in servers),
             silence=now - node.heard,
             info=self._infos.get(facts.node_id),
         )
 
-
-def _computation(claim: Claim, state: Scheduling, place: int, client: Location) -> ComputationStatus:
-    leases = [state.nodes[node_id].leases.get(claim.computation) for node_id in claim.nodes if node_id in state.nodes]
-    return ComputationStatus(
-        id=claim.computation.hex(),
-        name=claim.name,
-        client=client,
-        state="detached" if claim.detached else "running" if claim.running else "waiting",
-        place=place,
-        nodes=len(claim.nodes),
-        servers=sum(lease.servers for lease in leases if lease is not None),
-        zombie_period=claim.zombie_period,
-    )
+    def _computation(
+        self, claim: Claim, state: Scheduling, servers: Sequence[_Server], *, place: int, client: Location
+    ) -> ComputationStatus:
+        nodes = [state.nodes[node_id] for node_id in claim.nodes if node_id in state.nodes]
+        leases = [node.leases.get(claim.computation) for node in nodes]
+        before = self._before.get(claim.computation, _NOTHING)
+        return ComputationStatus(
+            id=claim.computation.hex(),
+            name=claim.name,
+            client=client,
+            state="detached" if claim.detached else "running" if claim.running else "waiting",
+            place=place,
+            nodes=len(claim.nodes),
+            servers=sum(lease.servers for lease in leases if lease is not None),
+            zombie_period=claim.zombie_period,
+            submitted=before.submitted + sum(server.submitted for server in servers),
+            done=before.submitted + sum(server.done for server in servers),
+            failed=before.failed + sum(server.failed for server in servers),
+            running=sum(server.running for server in servers),
+        )
 
 
 def _coro(server: _Server, coro: messages.RunningCoro, wall: float) -> CoroStatus:

@@ -20,6 +20,7 @@ from ._translation import info
 
 if TYPE_CHECKING:
     from ..._link import Endpoint, Link
+    from .._history import Recent
     from .._status import ClusterStatus
     from ._effects import ClaimOver, TellTurn
     from ._scheduling import Scheduling
@@ -64,8 +65,13 @@ class Overview:
             self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN)
         )
 
-    async def _asked(self, _link: Link, _ask: messages.AskStatus) -> messages.StatusIs:
-        return messages.StatusIs(status_as_json(self.tables()).encode())
+    def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
+        """Give the tables and, as of the same moment, what has ended since somebody has looked last."""
+        return self.tables(), self.observed_state.history.after(seen)
+
+    async def _asked(self, _link: Link, ask: messages.AskStatus) -> messages.StatusIs:
+        recent = None if ask.seen is None else self.observed_state.history.after(ask.seen)
+        return messages.StatusIs(status_as_json(self.tables()).encode(), recent)
 
     # --- what nodes tell
 
@@ -74,7 +80,7 @@ class Overview:
         self.publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
 
     def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
-        location = self.observed_state.left(left.server_id)
+        location = self.observed_state.left(time.time(), left)
         if location is not None:
             self.publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
 
@@ -89,9 +95,9 @@ class Overview:
         if node is not None:
             self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
 
-    def node_lost(self, node_id: bytes) -> None:
+    def node_lost(self, node_id: bytes, reason: str) -> None:
         """Forget the servers of a node."""
-        for location in self.observed_state.node_left(node_id):
+        for location in self.observed_state.node_left(time.time(), node_id, reason):
             self.publisher.tell(Status.ServerDisconnected, location)
 
     def client_is(self, link: Link) -> None:
@@ -107,5 +113,6 @@ class Overview:
         location = self._clients.get(over.client_id, _UNKNOWN)
         if not self._state.claims.of_client(over.client_id):
             self._clients.pop(over.client_id, None)
+        self.observed_state.computation_over(over.computation)
         if over.ran:
             self.publisher.tell(Status.ComputationClosed, location)

@@ -17,6 +17,7 @@ from ..._config import PULSES
 from ..._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..._link import Endpoint
 from .. import _messages as messages
+from .._details import SchedulerDetails
 from .._facts import Freed, NodeFacts, Over, Resources
 from .._options import check_period, check_pulse_interval
 from ._admin_requests import AdminAction, AdminReply, AdminRequests
@@ -28,12 +29,14 @@ from ._stacks import ClusterStacks
 from ._translation import held, submission, to_client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ..._link import Link
     from ..._values import Location
     from ..._wire import Control
+    from .._details import DetailsAre, WantedOf
+    from .._history import Recent
     from .._status import ClusterStatus
     from .._status_events import StatusSubscription
     from ._effects import Effect
@@ -77,6 +80,7 @@ class Scheduler(AdminReply):
         self._answered = trio.lowlevel.ParkingLot()
         self._overview = Overview(endpoint, self._state)
         ClusterStacks(endpoint, self._overview)
+        self._details = SchedulerDetails(endpoint, self._overview.observed_state)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_request(messages.AskNodes, self._ask_nodes)
@@ -101,6 +105,15 @@ class Scheduler(AdminReply):
         """Give the tables of nodes, servers and computations, as they are now; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return self._overview.tables()
+
+    async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
+        """Give the tables and what has ended since `Recent.last` was `seen`, for monitors."""
+        await trio.lowlevel.checkpoint()
+        return self._overview.look(seen)
+
+    async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
+        """Ask servers for arguments and output, for monitors; those that do not answer in time are left out."""
+        return await self._details.fetch(wanted)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
         """Subscribe to what happens to nodes, servers and computations.
@@ -163,7 +176,7 @@ class Scheduler(AdminReply):
         if newer is not None and newer is not link:
             return
         now = trio.current_time()
-        self._overview.node_lost(peer)
+        self._overview.node_lost(peer, "its node has left" if link.orderly else "the connection to its node is lost")
         self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
         self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
 

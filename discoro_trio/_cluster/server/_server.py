@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,21 @@ from ..._shipping import decode_package, holds_files, install_definitions, place
 from ..._values import Location
 from ..._wire import Credential, PeerIdentity
 from .. import _messages as messages
+from .._details import ServerDetails
 from ..fork_server._os import set_process_name
 from ..isolation._limits import enter_groups
 from ..isolation._users import Become, become
 from ..node._server_spec import ServerSpec
 from ..node._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
-from ._reports import Reporter
+from ._reports import LAST_LINES, Reporter
 from ._stack_dump import prepare_dump
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Sequence
 
     from ..._link import Endpoint, Link
+    from ..._process import OutputLine
 
 
 class ServerProgram:
@@ -45,10 +49,13 @@ class ServerProgram:
         self._tail_fd = tail_fd
         self.pulse_interval = config.MinPulseInterval
         self._output: output.Output | None = None
+        self.last_report: Callable[[Sequence[OutputLine]], None] = lambda _lines: None
+        """Reports how everything ended, before the server does."""
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
         endpoint.keepalive.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
+        ServerDetails(process, lambda: self._output)
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
         services.on_request(Become, become, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
@@ -99,13 +106,18 @@ class ServerProgram:
             return messages.StillBusy()
         self._process.runner.open = False
         self._process.runner.closing = True
+        self._report_last()
         return Done()
+
+    def _report_last(self) -> None:
+        self.last_report([] if self._output is None else self._output.kept.after(0, LAST_LINES))
 
     async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
         self._process.runner.open = False
         self._scope.cancel()
         await self._idle.wait()
         run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
+        self._report_last()
         if self._output is not None:
             await self._output.finish()
         return Done()
@@ -139,7 +151,9 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 nursery.start_soon(server.run)
                 link = await here.adopt(stream, node)
                 guard_forks(here)
-                nursery.start_soon(Reporter(process).run, link, name="reports")
+                reporter = Reporter(process)
+                server.last_report = partial(reporter.send, link)
+                nursery.start_soon(reporter.run, link, name="reports")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
                 # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.

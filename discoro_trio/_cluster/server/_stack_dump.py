@@ -42,6 +42,8 @@ async def dumped(server: NodeServer) -> list[str]:
 
     Nothing of it comes from a server that does not run, or has taken the signal for itself.
     """
+    if not await _catches_signal(server.process.pid):
+        return []
     async with server.dumping:
         file = trio.Path(server.stack_file)
         await file.write_bytes(b"")
@@ -52,6 +54,16 @@ async def dumped(server: NodeServer) -> list[str]:
                 await trio.sleep(_POLL)  # there is no event
                 text = await _read_untrusted(file)
         return users_frames(text)
+
+
+async def _catches_signal(pid: int) -> bool:
+    """Tell whether a process has a handler for the signal: without one, it would end by it."""
+    try:
+        status = await trio.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False  # it has ended
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (_SIGNAL - 1) & 1)
 
 
 async def _read_untrusted(file: trio.Path) -> str:

@@ -29,6 +29,7 @@ class Handle(Generic[R_co]):
         location: Where its home listens.
         mailbox_size: The messages that one process may send ahead of what it receives.
         started: What this process knows of it, if it started it.
+        sent: Whether this handle was sent to another process, which may ask how the coroutine ended.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Handle(Generic[R_co]):
         "mailbox_size",
         "name",
         "realm",
+        "sent",
         "serial",
         "started",
         "starter",
@@ -64,6 +66,7 @@ class Handle(Generic[R_co]):
         self.location: Location = location
         self.mailbox_size: int = config.mailbox_messages if mailbox_size is None else mailbox_size
         self.started: Submission | None = started
+        self.sent: bool = False
         self._route: MessageSender | None = None
 
     @property
@@ -91,6 +94,7 @@ class Handle(Generic[R_co]):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle what names it; what this process knows of it stays here."""
+        self.sent = True
         place = (self.location.addr, self.location.port)
         return _restore, (
             type(self),

@@ -35,11 +35,13 @@ class LocalCoro:
         scope: By which it is cancelled; None before it begins.
         cancelled: Whether its cancellation was asked for.
         shown: Its handle, once there is one.
+        given: Its arguments, to be described, unless they are large.
     """
 
     __slots__ = (
         "cancelled",
         "endings",
+        "given",
         "home",
         "link",
         "mailbox",
@@ -74,6 +76,7 @@ class LocalCoro:
         # What is called at its end.
         self.endings: list[Callable[[], None]] | None = None
         self.shown: Coro[Any] | None = None
+        self.given: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property
     def handle(self) -> Coro[Any]:

@@ -129,8 +129,7 @@ class Nursery:
     ) -> None:
         runner = self._process.runner
         outcome = await runner.outcome(local, partial(runner.called, described, local, args, kwargs))
-        self._process.end_local(local)
-        started.end(outcome)
+        self._process.end_here(local, started, outcome)
         if outcome.ending is Ending.CANCELLED:
             # If it was the block that is cancelled, the scope that did it must see that it caught something.
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -6,6 +6,7 @@ ask. What an outcome is stands in `_outcome`.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 from weakref import WeakValueDictionary
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from .._coro import Coro
     from .._process import Process
     from ._submission import Submission
+
+
+MOST_RECENT = 1_000
+"""Coroutines that gave out their own handles, and whose outcomes are kept though nobody here has one."""
 
 
 class AskOutcome(Control, frozen=True):
@@ -69,18 +74,21 @@ class OutcomeStore:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._started: WeakValueDictionary[tuple[bytes, int], Submission] = WeakValueDictionary()
+        self._recent: deque[Submission] = deque(maxlen=MOST_RECENT)
         services = process.endpoint.services
         services.on_request(AskOutcome, self._asked, trust=ANY)
         services.on_request(Terminate, self._asked_to_terminate, trust=ANY)
         services.on_request(Monitor, self._asked_to_monitor, trust=ANY)
 
-    def keep(self, started: Submission) -> None:
-        """Let others find a record while somebody here holds it."""
+    def keep(self, started: Submission, *, recent: bool = False) -> None:
+        """Let others find a record while somebody here holds it; a `recent` one is held here for a while, too."""
         self._started[started.home, started.serial] = started
+        if recent:
+            self._recent.append(started)
 
     def found(self, home: bytes, serial: int) -> Submission | None:
-        """Give a record that somebody here holds."""
-        return self._started.get((home, serial))
+        """Give a record of what this process has started: one that runs, or whose handle somebody here holds."""
+        return self._started.get((home, serial)) or self._process.starts.running(home, serial)
 
     def known(self, coro: Coro[Any]) -> Submission | None:
         """Give this process's own record of a coroutine.

@@ -18,6 +18,7 @@ from ..._shipping import dumps, loads
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
 from ._definitions import NUMBER, Received
+from ._endings import SMALL_ARGUMENTS, Endings
 from ._forked import call_in_thread, end_copy
 from ._forked import state as process_state
 from ._local_coro import LocalCoro, current
@@ -40,6 +41,9 @@ REPLY = 1
 STATUS = 2
 """The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
 
+KEEP = 16
+"""The flag of an OUTCOME frame of a coroutine whose handle others have got from it: they may ask for its outcome."""
+
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
 
@@ -47,6 +51,7 @@ LANE_SHIFT = 40
 
 _VALUE = int(Ending.VALUE)
 _OUTCOME = int(Kind.OUTCOME)
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class Attach(Control, frozen=True):
@@ -79,6 +84,7 @@ class Runner:
         small: The largest outcome, in bytes, that is sent without being asked for.
         open: Whether other processes may start coroutines here.
         submitted: The number of coroutines that others have started here.
+        endings: How they ended.
         closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
     """
 
@@ -87,6 +93,7 @@ class Runner:
         self.open = False
         self.closing = False
         self.submitted: int = 0
+        self.endings: Endings = Endings()
         self.threads: trio.CapacityLimiter | None = None
         self.nursery: trio.Nursery | None = None
         self._process = process
@@ -210,8 +217,11 @@ class Runner:
             current.reset(token)
         self._process.end_local(local)
         del guest.running[serial]
+        ending, body_out, buffers_out = self._packed(local, ended)
         if not link.lost:
-            self._send_outcome(link, guest, local, *self._packed(local, ended))
+            if local.shown is not None and local.shown.sent:
+                ending |= KEEP
+            self._send_outcome(link, guest, local, ending, body_out, buffers_out)
         return local.scope is None or not local.cancelled
 
     def _opened(
@@ -220,11 +230,16 @@ class Runner:
         """Open what came with a start, and call it."""
         described = definition.described()
         content = loads(body[NUMBER.size :], buffers)
+        small = len(body) <= SMALL_ARGUMENTS and not buffers
         if type(content) is tuple:
             local.name = described.name
+            if small:
+                local.given = content, _NO_KEYWORDS
             return self.called(described, local, content, {})
         args, kwargs, name = content
         local.name = name or described.name
+        if small:
+            local.given = args, kwargs
         return self.called(described, local, args, kwargs)
 
     def called(
@@ -260,12 +275,17 @@ class Runner:
     def _packed(self, local: LocalCoro, ended: LocalOutcome) -> tuple[int, bytes, Sequence[Any]]:
         if ended.ending is Ending.VALUE:
             try:
-                return _VALUE, *dumps(ended.result)
+                packed = _VALUE, *dumps(ended.result)
             except NotPicklable as unsendable:
                 # Where our own code found it tells nobody anything.
                 ended = LocalOutcome.failed(unsendable.with_traceback(None))
+            else:
+                if self.endings.room > 0 or local.serial in self.endings.known:
+                    self.endings.note(local, Ending.VALUE, None)
+                return packed
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
+        self.endings.note(local, ended.ending, error)
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
             return Ending.CANCELLED, (error.reason or "").encode(), ()
         where = f"{local.name} at {self._process.endpoint.location}"

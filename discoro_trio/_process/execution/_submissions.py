@@ -22,7 +22,7 @@ from .. import _order as order
 from ._callables import checked_name, reject_coro
 from ._definitions import Pickled, Sent, snapshot
 from ._outcome import Ending, LocalOutcome, arrived
-from ._runner import LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
+from ._runner import KEEP, LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
 from ._submission import Submission
 from ._task_status import WITH_VALUE
 
@@ -39,6 +39,10 @@ _START = int(Kind.START)
 
 _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
 """The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
+
+
+LARGEST_KEPT = 8 * 1024
+"""Bytes of an outcome that is kept for those who have the coroutine's handle from itself."""
 
 
 class Call:
@@ -179,6 +183,7 @@ class Submissions:
 
     def __init__(self, process: Process) -> None:
         self.hosts: dict[Link, Host] = {}
+        self._process = process
         self._budget = _Budget(config.result_budget)
         # The sizes of outcomes that are on their way; None for those that were announced and wait for room.
         self._fetching: dict[tuple[Link, int], int | None] = {}
@@ -202,6 +207,12 @@ class Submissions:
             reply = answered(reply, Attached)
             host = self.hosts.setdefault(link, Host(link, reply.lane, shipped))
         return host
+
+    def running(self, home: bytes, serial: int) -> Submission | None:
+        """Give the record of a coroutine that was started in the process `home` and has not ended."""
+        link = self._process.endpoint.links.get(home)
+        host = None if link is None else self.hosts.get(link)
+        return None if host is None else host.started.get(serial)
 
     def _host(self, link: Link, serial: int) -> Host:
         host = self.hosts.get(link)
@@ -242,7 +253,7 @@ class Submissions:
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
         host = self._host(link, serial)
-        ending = _ENDINGS.get(flags)
+        ending = _ENDINGS.get(flags & ~KEEP)
         if ending is None:
             text = f"an outcome has the unknown ending {flags}"
             raise ProtocolError(text)
@@ -250,6 +261,8 @@ class Submissions:
             self._fetched(link, serial)
         started = host.started.pop(serial, None)
         if started is not None:
+            if flags & KEEP and len(body) <= LARGEST_KEPT:
+                self._process.outcome_store.keep(started, recent=True)
             started.end(arrived(ending, body, buffers))
 
     def _fetched(self, link: Link, serial: int) -> None:

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from discoro_trio import PeerDisconnected, config
+from discoro_trio._cluster._messages import Blocked
 from discoro_trio._cluster.node._unresponsive import Checkups
 from discoro_trio._link import Done
 
@@ -39,7 +40,11 @@ class MadeUpServer:
 async def checked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Checkups, MadeUpServer]]:
     monkeypatch.setattr(config, "MinPulseInterval", 2.0)
     servers: Any = [MadeUpServer(b"one"), MadeUpServer(b"two")]
-    checkups = Checkups(lambda: servers)
+
+    async def dump(server: Any) -> list[str]:
+        return ["a.py:3 in invert"]
+
+    checkups = Checkups(lambda: servers, dump)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checkups.run)
         yield checkups, servers[1]
@@ -54,7 +59,7 @@ async def test_who_does_not_answer_is_told_with_the_time_until_it_answers(
     assert checkups.blocked() == {}
     server.free = trio.Event()
     await trio.sleep(5)
-    assert checkups.blocked() == {b"two": 4.0}
+    assert checkups.blocked() == {b"two": Blocked(4.0, ["a.py:3 in invert"])}
     server.free.set()
     await trio.sleep(0.1)
     assert checkups.blocked() == {}
@@ -66,7 +71,7 @@ async def test_a_server_that_is_gone_is_told_no_more(
     checkups, server = checked
     server.free = trio.Event()
     await trio.sleep(2.5)
-    assert checkups.blocked() == {b"two": 1.0}
+    assert checkups.blocked() == {b"two": Blocked(1.0, ["a.py:3 in invert"])}
     server.gone = True
     server.free.set()
     await trio.sleep(0.1)
@@ -83,4 +88,4 @@ async def test_a_node_that_stood_still_does_not_hold_it_against_its_servers(
     await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(3600)
     await trio.testing.wait_all_tasks_blocked()
-    assert checkups.blocked() == {b"two": 1.0}
+    assert checkups.blocked() == {b"two": Blocked(1.0, ["a.py:3 in invert"])}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 import trio.testing
 
 from discoro_trio import Location, NodeInfo
 from discoro_trio._cluster import messages
 from discoro_trio._cluster._facts import NodeFacts
+from discoro_trio._cluster._history import KEPT_ENDED, MOST_AT_ONCE, Ended, History
 from discoro_trio._cluster.scheduler._observed_state import ObservedState
 from discoro_trio._cluster.scheduler._scheduling import Scheduling
-from discoro_trio._cluster.server._reports import Outlet
+from discoro_trio._cluster.server._reports import Outlet, combined
+from discoro_trio._process import EndedCoro, FailureGroup
 
 if TYPE_CHECKING:
     from discoro_trio._cluster import ServerStatus
 
 
 def pulse(blocked: dict[bytes, float], used: dict[bytes, tuple[int, float, int]] | None = None) -> messages.Pulse:
-    return messages.Pulse(1, 0.0, 1, 1, 1, 1, blocked, used or {})
+    told = {server_id: messages.Blocked(seconds, ["a.py:3 in invert"]) for server_id, seconds in blocked.items()}
+    return messages.Pulse(1, 0.0, 1, 1, 1, 1, told, used or {})
 
 
 class SlowLink:
@@ -40,8 +44,44 @@ def coro(serial: int) -> messages.RunningCoro:
     return messages.RunningCoro(serial, f"job {serial}", 100.0, b"starter")
 
 
-def report(submitted: int, running: int, started: tuple[int, ...] = (), ended: tuple[int, ...] = ()) -> messages.Report:
-    return messages.Report(submitted, running, [coro(serial) for serial in started], list(ended), [])
+def end(serial: int, state: str = "done", group: int = 0) -> EndedCoro:
+    return EndedCoro(serial, f"job {serial}", 100.0, 101.0, state, group=group)
+
+
+def report(
+    submitted: int,
+    running: int,
+    started: tuple[int, ...] = (),
+    gone: tuple[int, ...] = (),
+    *,
+    failed: int = 0,
+    ended: tuple[EndedCoro, ...] = (),
+    failures: tuple[FailureGroup, ...] = (),
+    progress: tuple[messages.CoroProgress, ...] = (),
+) -> messages.Report:
+    return messages.Report(
+        submitted=submitted,
+        failed=failed,
+        cancelled=0,
+        running=running,
+        started=[coro(serial) for serial in started],
+        gone=list(gone),
+        ended=list(ended),
+        failures=list(failures),
+        progress=list(progress),
+    )
+
+
+def from_server(server_id: bytes, told: messages.Report) -> messages.ServerReport:
+    return messages.ServerReport(b"c", server_id, told)
+
+
+def left(server_id: bytes, *, over: bool = False) -> messages.ServerLeft:
+    return messages.ServerLeft(server_id, wanted=over, over=over, reason="killed by signal 9")
+
+
+def failures(count: int, trace: str = "") -> FailureGroup:
+    return FailureGroup(1, "divide", "ValueError", "a.py:3", count, 101.0, "ValueError: no", trace)
 
 
 async def test_reports_to_a_slow_scheduler_become_one_a_server_and_short_jobs_a_number() -> None:
@@ -50,16 +90,32 @@ async def test_reports_to_a_slow_scheduler_become_one_a_server_and_short_jobs_a_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         outlet.put(b"c", b"s1", report(2, 2, (1, 2)))
-        outlet.put(b"c", b"s1", report(500, 2, (3,), (1,)))
+        outlet.put(b"c", b"s1", report(500, 2, (3,), (1,), failed=7, ended=(end(2, "failed"),)))
         outlet.put(b"c", b"s2", report(1, 0, (), (7,)))
         await trio.testing.wait_all_tasks_blocked()
         assert link.sent == []
         link.free.set()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    one, two = link.sent
-    assert (one.submitted, one.running, [started.serial for started in one.started], one.ended) == (500, 2, [2, 3], [])
-    assert (two.submitted, two.running, two.ended) == (1, 0, [7])
+    one, two = [sent.report for sent in link.sent]
+    assert (one.submitted, one.failed, one.running, one.gone) == (500, 7, 2, [])
+    assert [started.serial for started in one.started] == [3]
+    assert [(coro.serial, coro.state) for coro in one.ended] == [(2, "failed")]
+    assert (two.submitted, two.running, two.gone) == (1, 0, [7])
+
+
+def test_a_traceback_survives_that_reports_are_put_together() -> None:
+    both = combined(report(1, 0, failures=(failures(1, "the trace"),)), report(9, 0, failures=(failures(9),)))
+    assert both.failures == [failures(9, "the trace")]
+
+
+async def test_what_a_server_reported_last_is_sent_before_its_end() -> None:
+    link: Any = SlowLink()
+    outlet = Outlet(link)
+    outlet.put(b"c", b"s1", report(2, 0, failed=2))
+    outlet.flush(b"s1")
+    outlet.flush(b"s1")
+    assert [sent.report.failed for sent in link.sent] == [2]
 
 
 def tables(observed_state: ObservedState, state: Scheduling) -> tuple[ServerStatus, ...]:
@@ -70,19 +126,19 @@ def test_the_census_follows_reports_and_forgets_servers_with_their_node() -> Non
     observed_state, state = ObservedState(), Scheduling()
     state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
     observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
-    progress = [messages.CoroProgress(1, 3, 4, "on")]
-    observed_state.reported(4, messages.ServerReport(b"c", b"s", 9, 1, [coro(1)], [], progress))
+    progress = messages.CoroProgress(1, 3, 4, "on")
+    observed_state.reported(4, from_server(b"s", report(9, 1, (1,), failed=2, progress=(progress,))))
     (server,) = tables(observed_state, state)
-    assert (server.node, server.submitted, server.done, server.running) == ("10.0.0.1", 9, 8, 1)
+    assert (server.node, server.submitted, server.done, server.failed, server.running) == ("10.0.0.1", 9, 8, 2, 1)
     assert server.reported == 6
     (running,) = server.coroutines
     assert (running.name, running.age, running.coro.serial) == ("job 1", 10, 1)
     assert running.progress is not None
     assert running.progress.text == "on"
-    observed_state.reported(5, messages.ServerReport(b"c", b"s", 9, 0, [], [1], []))
+    observed_state.reported(5, from_server(b"s", report(9, 0, (), (1,))))
     assert tables(observed_state, state)[0].coroutines == ()
-    observed_state.reported(5, messages.ServerReport(b"c", b"unknown", 9, 0, [], [1], []))
-    assert observed_state.node_left(b"n") == [Location("10.0.0.1", 5)]
+    observed_state.reported(5, from_server(b"unknown", report(9, 0, (), (1,))))
+    assert observed_state.node_left(110.0, b"n", "lost") == [Location("10.0.0.1", 5)]
     assert tables(observed_state, state) == ()
 
 
@@ -90,14 +146,15 @@ def test_a_node_s_counts_keep_those_of_servers_that_were_replaced() -> None:
     observed_state, state = ObservedState(), Scheduling()
     state.node_joined(0, NodeFacts(b"n", "n", "10.0.0.1", 1, 1, "Linux"), 1, [])
     observed_state.seen(0, b"n", messages.ServerSeen(b"old", "n server 1", "10.0.0.1", 5))
-    observed_state.reported(1, messages.ServerReport(b"c", b"old", 9, 2, [], [], []))
-    assert observed_state.left(b"old") == Location("10.0.0.1", 5)
+    observed_state.reported(1, from_server(b"old", report(9, 2, (8, 9), failed=1)))
+    assert observed_state.left(110.0, left(b"old")) == Location("10.0.0.1", 5)
     observed_state.seen(2, b"n", messages.ServerSeen(b"new", "n server 1", "10.0.0.1", 5))
-    observed_state.reported(3, messages.ServerReport(b"c", b"new", 3, 1, [], [], []))
+    observed_state.reported(3, from_server(b"new", report(3, 1, failed=1)))
     status = observed_state.status(state, 10.0, 110.0, Location("h", 1), lambda _: Location("c", 2))
     (node,) = status.nodes
-    assert (node.submitted, node.done, node.running) == (12, 11, 1)
-    assert (status.submitted, status.done, status.running) == (12, 11, 1)
+    # Two ran when the old one ended: they are lost, which counts as failed.
+    assert (node.submitted, node.done, node.failed, node.running) == (12, 11, 4, 1)
+    assert (status.submitted, status.done, status.failed, status.running) == (12, 11, 4, 1)
 
 
 def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report() -> None:
@@ -106,10 +163,56 @@ def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report()
     for name in (b"s", b"t"):
         observed_state.seen(0, b"n", messages.ServerSeen(name, "n server", "10.0.0.1", 5))
     observed_state.pulsed(4, b"n", info, pulse({b"s": 3.0}))
-    assert [row.unresponsive for row in tables(observed_state, state)] == [9, 0]
+    assert [(row.unresponsive, row.stack) for row in tables(observed_state, state)] == [
+        (9, ("a.py:3 in invert",)),
+        (0, ()),
+    ]
     observed_state.pulsed(5, b"another", info, pulse({}))
     assert [row.unresponsive for row in tables(observed_state, state)] == [9, 0]
     observed_state.pulsed(6, b"n", info, pulse({b"t": 1.0}))
     assert [row.unresponsive for row in tables(observed_state, state)] == [0, 5]
-    observed_state.reported(7, messages.ServerReport(b"c", b"t", 1, 0, [], [], []))
+    observed_state.reported(7, from_server(b"t", report(1, 0)))
     assert [row.unresponsive for row in tables(observed_state, state)] == [0, 0]
+
+
+@pytest.mark.spec("B38")
+@pytest.mark.parametrize(("over", "state"), [(False, "lost"), (True, "closed")])
+def test_what_runs_at_a_server_ends_with_it_and_with_the_reason(*, over: bool, state: str) -> None:
+    observed_state = ObservedState()
+    observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
+    observed_state.reported(
+        1, from_server(b"s", report(3, 2, (1, 2), ended=(end(3, "failed", 1),), failures=(failures(1),)))
+    )
+    observed_state.left(110.0, left(b"s", over=over))
+    recent = observed_state.history.after(0)
+    assert [(one.coro.serial, one.coro.state) for one in recent.ended] == [(3, "failed"), (1, state), (2, state)]
+    assert recent.ended[1].coro.error == "killed by signal 9"
+    assert recent.ended[1].starter == b"starter"
+    assert [one.group for one in recent.failures] == [failures(1)]
+    assert observed_state.history.after(recent.last).ended == []
+
+
+@pytest.mark.spec("B38")
+def test_what_a_node_had_is_lost_with_it() -> None:
+    observed_state = ObservedState()
+    observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
+    observed_state.reported(1, from_server(b"s", report(1, 1, (1,))))
+    observed_state.node_left(110.0, b"n", "the connection is lost")
+    (one,) = observed_state.history.after(0).ended
+    assert (one.coro.state, one.coro.error, one.coro.at) == ("lost", "the connection is lost", 110.0)
+
+
+def test_the_history_is_bounded_and_is_given_in_parts() -> None:
+    history = History()
+    for serial in range(KEPT_ENDED + 10):
+        history.ended(Ended(b"s", "h:1", b"c", b"", end(serial)))
+    seen, serials = 1, []
+    first = history.after(seen)
+    assert (first.missed, len(first.ended)) == (9, MOST_AT_ONCE)
+    while recent := history.after(seen):
+        if not recent.ended:
+            break
+        serials += [one.coro.serial for one in recent.ended]
+        seen = recent.last
+    assert serials == list(range(10, KEPT_ENDED + 10))
+    assert history.after(10 * KEPT_ENDED).ended == history.after(0).ended  # another scheduler's number

@@ -1,7 +1,4 @@
-"""Text of strangers made fit to be shown: short, on one line, whatever `str()` of it does.
-
-Nothing is escaped for HTML here: pages put it into text nodes, and JSON escapes by itself.
-"""
+"""Values of users as text that is fit to be shown: short, on one line, whatever `str()` of them does."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""Fetches what only servers know, while somebody looks at it: arguments of coroutines, and output.
+
+Nothing is fetched of what nobody sees, and a server that does not answer is not asked again at once. A monitor of a
+computation has both already: the client knows its arguments, and gets the output.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._client import Computation
+from .._cluster import WantedOf
+from .._errors import DiscoroError
+from .._process import Coro
+from ._views import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._broadcast import Broadcast
+    from ._query import Query
+    from ._source import HasTables
+    from ._tables_feed import TablesFeed
+
+_WITH_ARGUMENTS = frozenset({"coroutines", "server", "coroutine"})
+_WITH_OUTPUT = frozenset({"output", "coroutine"})
+_OFTEN = 0.5
+"""Seconds between two looks at what is seen."""
+_SHARE = 0.1
+"""The part of the time that may go into fetching."""
+_SLOWEST = 10.0
+"""Seconds between two looks, at most, however long they take."""
+_PATIENCE = 1.5
+"""Seconds that an answer to a program may wait for details."""
+MOST_SERVERS = 256
+"""Servers whose output is fetched for one look."""
+
+
+class Details:
+    """Fetches details.
+
+    Args:
+        hub: What is seen, and the model.
+        tables: What takes lines of output.
+        source: The Scheduler that is watched; nothing is fetched for any other source.
+    """
+
+    def __init__(self, hub: Broadcast, tables: TablesFeed, source: Computation | HasTables | None) -> None:
+        self._hub = hub
+        self._model = hub.model
+        self._tables = tables
+        self._source = None if isinstance(source, Computation) else source
+        self._asked: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Fetch what is seen, until cancelled."""
+        while self._source is not None:
+            began = time.perf_counter()
+            for query, keys in self._hub.seen():
+                await self._fetch(self._source, query, keys)
+            took = time.perf_counter() - began
+            await trio.sleep(max(_OFTEN, min(took / _SHARE, _SLOWEST)))
+
+    async def fill(self, query: Query) -> None:
+        """Fetch what a page is going to show, as far as servers answer soon."""
+        if self._source is None or query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT:
+            return
+        page = render(self._model, query, self._hub.clock())
+        with trio.move_on_after(_PATIENCE):
+            await self._fetch(self._source, query, [str(row["id"]) for row in page.rows])
+
+    async def _fetch(self, source: HasTables, query: Query, keys: Iterable[str]) -> None:
+        wanted: dict[bytes, WantedOf] = {}
+        if query.view in _WITH_ARGUMENTS:
+            for coro in self._unknown([query.key] if query.view == "coroutine" else keys):
+                wanted.setdefault(coro.home, WantedOf(coro.home, [])).serials.append(coro.serial)
+        if query.view in _WITH_OUTPUT:
+            for server_id in self._servers(query):
+                serials = wanted[server_id].serials if server_id in wanted else []
+                wanted[server_id] = WantedOf(server_id, serials, self._tables.last_lines.get(server_id, 0))
+        if not wanted:
+            return
+        try:
+            found = await source.details(list(wanted.values()))
+        except DiscoroError:
+            return  # the pages say that the scheduler does not answer
+        for told in found.told:
+            for serial, text in told.arguments.items():
+                coroutine = self._model.coroutine(f"{told.server_id.hex()}-{serial:x}")
+                if coroutine is not None:
+                    coroutine.described = text
+                    self._model.changed()
+            server = self._tables.location_of(told.server_id)
+            self._tables.lines(told.server_id, server, told.lines)
+
+    def _unknown(self, keys: Iterable[str]) -> Iterable[Coro[object]]:
+        """Give the coroutines whose arguments are unknown and were not asked for lately."""
+        now = trio.current_time()
+        if len(self._asked) > MOST_SERVERS * 100:
+            self._asked = {key: at for key, at in self._asked.items() if now - at < _SLOWEST}
+        for key in keys:
+            coroutine = self._model.running.get(key)
+            if coroutine is None or coroutine.described is not None or not isinstance(coroutine.handle, Coro):
+                continue
+            if now - self._asked.get(key, -_SLOWEST) >= _SLOWEST:
+                self._asked[key] = now
+                yield coroutine.handle
+
+    def _servers(self, query: Query) -> list[bytes]:
+        if query.view == "coroutine":
+            home = query.key.partition("-")[0]
+            return [bytes.fromhex(home)] if home in self._tables.servers.values() else []
+        servers = [one for where, one in self._tables.servers.items() if query.server in {"", where}]
+        return [bytes.fromhex(one) for one in servers[:MOST_SERVERS]]
