@@ -107,12 +107,23 @@ class Scheduler(AdminReply):
         return self._overview.tables()
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
-        """Give the tables and what has ended since `Recent.last` was `seen`, for monitors."""
+        """Give the tables and what has ended since an earlier call, for monitors; cancelling it changes nothing.
+
+        Args:
+            seen: `Recent.last` of the earlier call; 0 for all that is remembered.
+        """
         await trio.lowlevel.checkpoint()
         return self._overview.look(seen)
 
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
-        """Ask servers for arguments and output, for monitors; those that do not answer in time are left out."""
+        """Ask servers for arguments and output, for monitors; cancelling it changes nothing.
+
+        Args:
+            wanted: What is wanted of each server.
+
+        Returns:
+            What the servers said; those that did not answer in time are left out.
+        """
         return await self._details.fetch(wanted)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
