@@ -208,7 +208,7 @@ class Jobs:
                 continue
             try:
                 call = Call(job.fn, job.args, job.kwargs, self._background.computation._shipped)  # noqa: SLF001 - see Runs
-                started = session.start_now(job.fn, call)
+                started = session.start_now(call)
             except Exception as error:  # noqa: BLE001 - it belongs to this job
                 _fail(job.future, _broken(error) if isinstance(error, ComputationClosed) else error)
                 continue
@@ -385,6 +385,10 @@ class Executor(ExecutorBase):
         self._jobs.shut_down(cancel_pending=cancel_futures, cancel_running=False)
         if wait:
             self._background.join()
+
+    def count_servers(self) -> int:
+        """Give the number of servers that there are at this moment."""
+        return len(self._background.session.servers)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
