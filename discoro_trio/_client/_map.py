@@ -452,7 +452,7 @@ class FailedItem(msgspec.Struct, frozen=True):
     """The error of one item of a chunk on its way to the client."""
 
     body: bytes
-    buffers: list[bytes]
+    buffers: list[bytearray]
 
     def opened(self) -> BaseException:
         """Give the error."""
@@ -462,7 +462,7 @@ class FailedItem(msgspec.Struct, frozen=True):
     def of(cls, error: BaseException, name: str) -> FailedItem:
         """Pack an error; `name` is that of the function."""
         body, buffers = pack_error(error, where=f"{name} at {current_coro().location}")
-        return cls(body, [bytes(buffer) for buffer in buffers])
+        return cls(body, [bytearray(buffer) for buffer in buffers])
 
 
 async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001

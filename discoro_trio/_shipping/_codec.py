@@ -3,16 +3,20 @@
 Plain pickle comes first: an int or a tuple pays for nothing else. What plain pickle cannot take, or would name
 although the other side has not got it, goes through the careful pickler of `_by_value`.
 
-The body is a pickle of protocol 5, or, where it holds large bytes:
+The body is a pickle of protocol 5, or, where it holds large bytes or small buffers:
 
-    u8 0x00 | u32 number of them, n | n × (u32 index of the buffer, u8 what it is: one of `_BYTES` …) | the pickle
+    u8 0x00 | u32 number of them, n
+    n × (u32 index among all buffers, u8 what it is: one of `_BYTES` …, u32 size if it is `_INSIDE`, else 0)
+    the content of those that are `_INSIDE`, in order
+    the pickle
 
 In that pickle each of them is fetched as pickle fetches its own out-of-band buffers, and all buffers come in the order
-of the pickle. Pickles begin with 0x80, so the first byte tells the two apart.
+of the pickle. Pickles begin with 0x80, so the first byte distinguishes the two forms.
 
 Received: bytes as bytes, without a copy where they came as such over the connection and else with one; bytearray as
-bytearray, with one copy; memoryview as bytes; arrays over the received buffer itself, without a copy. The sender copies
-none of them: bytes and arrays must keep their contents until they are written.
+bytearray, with one copy; memoryview as bytes; arrays over the received buffer itself, without a copy if they are large.
+Arrays can be changed by their receiver, whatever their size, unless the sender's could not be changed. The sender
+copies no large buffer: bytes and arrays must keep their contents until they are written.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .._errors import NotPicklable
@@ -29,26 +34,26 @@ from ._module_origins import STACK_GLOBAL, globals_of, names_client_module, reso
 from ._shipped import NATURAL, open_everywhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ._by_value import Registry
 
     Buffer = bytes | bytearray | memoryview
 
 OUT_OF_BAND = 64 * 1024
-"""Buffers of this many bytes leave the pickle."""
+"""Buffers of this many bytes go beside the body; smaller ones go in it, before the pickle."""
 
 LARGE = 1024 * 1024
 """bytes and bytearrays of this many bytes, found no deeper than `_DEPTH`, make that all large ones leave it."""
 
 _MAX_BUFFERS = 1 << 15
-"""A frame can carry twice as many; what comes after so many stays in the pickle."""
+"""A frame can carry twice as many; what comes after so many goes in the body."""
 
 _DEPTH = 3
 _WIDTH = 16
 _HEAD = struct.Struct("!BI")
-_ENTRY = struct.Struct("!IB")
-_BYTES, _BYTEARRAY, _TEXT = 0, 1, 2
+_ENTRY = struct.Struct("!IBI")
+_BYTES, _BYTEARRAY, _TEXT, _INSIDE = 0, 1, 2, 3
 
 # How pickle begins what it hands over by itself: opcode, then the length in so many bytes. All of it may be replaced by
 # the one opcode that takes the next buffer as it is.
@@ -85,10 +90,12 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
         return _dumps_with_care(obj, shipped)
     if STACK_GLOBAL in body and names_client_module(body) and not _knows_all(body, shipped):
         return _dumps_with_care(obj, shipped)
-    if buffers and not _all_worth_it(buffers):
-        buffers = []
-        body = _c_dumps(obj, 5, buffer_callback=_taker(buffers))
-    return body, [buffer.raw() for buffer in buffers] if buffers else ()
+    if not buffers:
+        return body, ()
+    parts = _Buffers()
+    for buffer in buffers:
+        parts.take(buffer)
+    return parts.joined(body), parts.beside
 
 
 def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
@@ -96,7 +103,7 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
 
     Args:
         body: The body.
-        buffers: The buffers, in their order. Arrays can be written to if these can.
+        buffers: The buffers beside it, in their order. Large arrays can be written to if these can.
 
     Raises:
         Exception: Whatever opening raises; the classes in it are users'. What would end a process, such as SystemExit,
@@ -105,7 +112,7 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
     try:
         if body[0]:
             return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
-        pickled, made = _restored(memoryview(body), list(buffers))
+        pickled, made = _restored(memoryview(body), iter(buffers))
         return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
     except Exception:
         raise
@@ -151,20 +158,45 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
 # --- sending
 
 
-def _taker(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    def take(buffer: pickle.PickleBuffer) -> bool:
-        """Take a buffer out of the pickle, or tell pickle to keep it."""
-        if memoryview(buffer).nbytes < OUT_OF_BAND or len(buffers) >= _MAX_BUFFERS:
-            return True
-        buffers.append(buffer)
-        return False
+class _Buffers:
+    """What has left a pickle, in order.
 
-    return take
+    Attributes:
+        beside: The buffers that go beside the body.
+    """
 
+    def __init__(self) -> None:
+        self.beside: list[Any] = []
+        self._count = 0
+        self._entries: list[bytes] = []
+        self._inside: list[memoryview] = []
 
-def _all_worth_it(buffers: list[pickle.PickleBuffer]) -> bool:
-    large = all(memoryview(buffer).nbytes >= OUT_OF_BAND for buffer in buffers)
-    return large and len(buffers) <= _MAX_BUFFERS
+    @property
+    def full(self) -> bool:
+        """Whether no more can go beside the body."""
+        return len(self.beside) >= _MAX_BUFFERS
+
+    def add(self, content: Any, kind: int) -> None:
+        """Put large bytes beside the body, which the receiver makes an object of this kind of."""
+        self._entries.append(_ENTRY.pack(self._count, kind, 0))
+        self.beside.append(content)
+        self._count += 1
+
+    def take(self, buffer: pickle.PickleBuffer) -> None:
+        """Take a buffer out of the pickle."""
+        raw = buffer.raw()
+        if raw.nbytes >= OUT_OF_BAND and not self.full:
+            self.beside.append(raw)
+        else:
+            self._entries.append(_ENTRY.pack(self._count, _INSIDE, raw.nbytes))
+            self._inside.append(raw)
+        self._count += 1
+
+    def joined(self, *pickled: bytes) -> bytes:
+        """Give the body."""
+        if not self._entries:
+            return b"".join(pickled)
+        return b"".join([_HEAD.pack(0, len(self._entries)), *self._entries, *self._inside, *pickled])
 
 
 def _holds_large(parts: Iterable[Any], depth: int) -> bool:
@@ -200,29 +232,27 @@ class _Chunks:
 
     def __init__(self) -> None:
         self._small: list[bytes] = []
-        self._buffers: list[Any] = []
-        self._entries: list[tuple[int, int]] = []
-        self.take = _taker(self._buffers)
+        self._buffers = _Buffers()
+        self.take = self._buffers.take
 
     def write(self, chunk: Buffer) -> None:
         """Take what the pickler writes. What is large, it writes by itself, and its opcode just before."""
-        if len(chunk) >= LARGE and len(self._buffers) < _MAX_BUFFERS:
+        if len(chunk) >= LARGE and not self._buffers.full:
             for opcode, width, kind in _BEGINNINGS:
                 beginning = opcode + len(chunk).to_bytes(8, "little")[:width]
                 if self._small[-1].endswith(beginning):
                     self._small[-1] = self._small[-1].removesuffix(beginning) + _NEXT_BUFFER
-                    self._entries.append((len(self._buffers), kind))
-                    self._buffers.append(chunk)
+                    self._buffers.add(chunk, kind)
                     return
         self._small.append(bytes(chunk))
 
     def packed(self) -> tuple[bytes, Sequence[Any]]:
         """Give body and buffers."""
-        buffers = [one.raw() if isinstance(one, pickle.PickleBuffer) else one for one in self._buffers]
-        if not self._entries:
-            return b"".join(self._small), buffers
-        head = [_HEAD.pack(0, len(self._entries)), *[_ENTRY.pack(*entry) for entry in self._entries]]
-        return b"".join([*head, *self._small]), buffers
+        return self._buffers.joined(*self._small), self._buffers.beside
+
+    def pickled(self) -> bytes:
+        """Give the pickle alone."""
+        return b"".join(self._small)
 
 
 def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
@@ -231,10 +261,10 @@ def _dumps_in_parts(obj: object, shipped: Registry | None) -> tuple[bytes, Seque
         pickle.Pickler(file, 5, buffer_callback=file.take).dump(obj)
     except Exception:  # noqa: BLE001 - as in `dumps`
         return _dumps_with_care(obj, shipped)
-    body, buffers = file.packed()
-    if names_client_module(body) and not _knows_all(body, shipped):
+    pickled = file.pickled()
+    if names_client_module(pickled) and not _knows_all(pickled, shipped):
         return _dumps_with_care(obj, shipped)
-    return body, buffers
+    return file.packed()
 
 
 def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequence[Any]]:
@@ -256,16 +286,25 @@ def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequ
 # --- receiving
 
 
-def _restored(body: memoryview, buffers: list[Any]) -> tuple[memoryview, list[Any]]:
-    """Give the pickle in a body, and the buffers with bytes, bytearrays and text among them as such."""
+def _restored(body: memoryview, beside: Iterator[Any]) -> tuple[memoryview, list[Any]]:
+    """Give the pickle in a body, and all buffers in order, with bytes, bytearrays and text among them as such."""
     _, count = _HEAD.unpack_from(body)
-    start = _HEAD.size + _ENTRY.size * count
-    for index, kind in _ENTRY.iter_unpack(body[_HEAD.size : start]):
-        buffer = buffers[index]
-        if kind == _TEXT:
-            buffers[index] = str(buffer, "utf-8", "surrogatepass")
-        elif kind == _BYTEARRAY:
-            buffers[index] = bytearray(buffer)
-        elif type(buffer) is not bytes:
-            buffers[index] = copied(memoryview(buffer).cast("B"))
-    return body[start:], buffers
+    position = _HEAD.size + _ENTRY.size * count
+    buffers: list[Any] = []
+    for index, kind, size in _ENTRY.iter_unpack(body[_HEAD.size : position]):
+        buffers.extend(islice(beside, index - len(buffers)))
+        if kind == _INSIDE:
+            buffers.append(bytearray(body[position : position + size]))
+            position += size
+        else:
+            buffers.append(_made(kind, next(beside)))
+    buffers.extend(beside)
+    return body[position:], buffers
+
+
+def _made(kind: int, buffer: Any) -> object:
+    if kind == _TEXT:
+        return str(buffer, "utf-8", "surrogatepass")
+    if kind == _BYTEARRAY:
+        return bytearray(buffer)
+    return buffer if type(buffer) is bytes else copied(memoryview(buffer).cast("B"))

@@ -136,4 +136,4 @@ async def test_arrays_go_to_a_server_and_back_through_shared_memory(computation:
             rcoro = await computation.run(double)
             await rcoro.send((me, array))
             assert np.array_equal(await me.receive(), array * 2)
-            assert await rcoro.result() is False
+            assert await rcoro.result() is True, "an array may be changed by its receiver"

@@ -1,8 +1,9 @@
-"""Segments of other processes, mapped by this one to be read, and what is opened to map them.
+"""Segments of other processes, mapped by this one, and what is opened to map them.
 
-A segment is opened through its process's `/proc` entry, and only if it is what `_pool` makes. It stays mapped as long
-as a buffer in it is referred to, and beyond that until its process drops it: for what is put into it next nothing is to
-be mapped then, and no page is to be looked for.
+A segment is opened through its process's `/proc` entry, and only if it is what `_pool` makes. It is mapped privately:
+what the receiver writes to a buffer goes to copies of its pages, which nobody else sees. It stays mapped as long as a
+buffer in it is referred to, and beyond that until its process drops it: for what is put into it next nothing is to be
+mapped then, and no page is to be looked for but those that the receiver had copies of, which are discarded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import mmap
 import os
 import stat
+import sys
 import weakref
 from contextlib import contextmanager
 from functools import cache
@@ -33,12 +35,14 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 @cache
-def _calls() -> tuple[Callable[..., int | None], Callable[..., int]]:
+def _calls() -> tuple[Callable[..., int | None], Callable[..., int], Callable[..., int]]:
     """Give the system's own calls: an object of `mmap` cannot tell when the last view of it is gone and yet stay."""
     library = ctypes.CDLL(None, use_errno=True)
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     map_ = ctypes.CFUNCTYPE(pointer, pointer, size, number, number, number, ctypes.c_int64, use_errno=True)
-    return map_(("mmap", library)), ctypes.CFUNCTYPE(number, pointer, size)(("munmap", library))
+    unmap = ctypes.CFUNCTYPE(number, pointer, size)
+    advise = ctypes.CFUNCTYPE(number, pointer, size, number)
+    return map_(("mmap", library)), unmap(("munmap", library)), advise(("madvise", library))
 
 
 class MappedSegment:
@@ -57,8 +61,9 @@ class MappedSegment:
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
-        map_, unmap = _calls()
-        address = map_(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        map_, unmap, _ = _calls()
+        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+        address = map_(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0)
         if address is None or address == _FAILED:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
@@ -69,7 +74,7 @@ class MappedSegment:
         self._exporter = ctypes.c_ubyte * size
 
     def view(self, size: int, gone: Callable[..., None], *arguments: Any) -> memoryview:
-        """Give the first so many bytes, for reading only.
+        """Give the first so many bytes; what is written to them stays in this process.
 
         Args:
             size: How many.
@@ -79,7 +84,35 @@ class MappedSegment:
         # A view of a view, or an array over it, keeps neither, but always what exports the memory.
         exporter = self._exporter.from_address(self._address)
         weakref.finalize(exporter, gone, self, *arguments).atexit = False
-        return memoryview(exporter).cast("B")[:size].toreadonly()
+        return memoryview(exporter).cast("B")[:size]
+
+    def discard_changes(self) -> None:
+        """Drop the copies of pages that were written to in this process; nothing may refer to the segment any more."""
+        if _holds_copies(self._address, self.size):
+            _, _, advise = _calls()
+            advise(self._address, self.size, mmap.MADV_DONTNEED)
+
+
+PAGE_MAP = "/proc/self/pagemap"
+_PAGE_ENTRY = 8  # the bytes of one of its entries; of the highest bits the kernel documents these:
+_PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
+
+
+def _holds_copies(address: int, size: int) -> bool:
+    """Tell whether a private mapping has pages of its own. To look is much faster than to map all pages again."""
+    first, count = address // mmap.PAGESIZE, -(-size // mmap.PAGESIZE)
+    try:
+        descriptor = os.open(PAGE_MAP, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            entries = os.pread(descriptor, count * _PAGE_ENTRY, first * _PAGE_ENTRY)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return True
+    if len(entries) < count * _PAGE_ENTRY:
+        return True
+    highest = entries[_PAGE_ENTRY - 1 :: _PAGE_ENTRY] if sys.byteorder == "little" else entries[::_PAGE_ENTRY]
+    return any(bits & (_PRESENT | _SWAPPED) and not bits & _OF_FILE for bits in set(highest))
 
 
 class Mappings:
@@ -140,7 +173,7 @@ def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes
 
 
 def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> MappedSegment:
-    """Map a segment of another process, to be read.
+    """Map a segment of another process.
 
     Args:
         process: Its process number.
@@ -160,13 +193,13 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> M
             raise ProtocolError(message) from error
 
 
-def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytes:
+def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytearray:
     """Copy what is in a segment of another process. Arguments and errors are as with `map_untrusted`."""
     with (
         _opened_place_untrusted(process, place, own_probe, largest) as descriptor,
         mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED) as mapping,
     ):
-        return bytes(mapping)
+        return bytearray(mapping)
 
 
 def check_size_untrusted(place: Place, largest: int) -> None:

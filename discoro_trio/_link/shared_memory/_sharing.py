@@ -184,6 +184,8 @@ class Sharing:
 
     def _release(self, mapped: MappedSegment, link: weakref.ref[Link], segment: int) -> None:
         mapped.users -= 1
+        if not mapped.users:
+            mapped.discard_changes()
         self._tell(link, segment)
 
     def _tell(self, reference: weakref.ref[Link], segment: int) -> None:

@@ -47,7 +47,7 @@ class Told(Control, frozen=True):
 
     ending: Ending
     body: bytes
-    buffers: list[bytes]
+    buffers: list[bytearray]
 
 
 class Terminate(Control, frozen=True):
@@ -115,7 +115,7 @@ class OutcomeStore:
             return started.outcome
         told = await self._ask(coro, AskOutcome(coro.home, coro.serial, coro.starter, heard))
         told = answered(told, Told)
-        return arrived(told.ending, told.body, [memoryview(buffer) for buffer in told.buffers])
+        return arrived(told.ending, told.body, told.buffers)
 
     def cancel(self, coro: Coro[Any], reason: str | None) -> None:
         """Ask for the cancellation of a coroutine; returns at once."""
@@ -239,7 +239,7 @@ def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:
 def tell(outcome: Outcome, name: str) -> Told:
     """Say how a coroutine ended, to another process."""
     if isinstance(outcome, Arrived):
-        return Told(outcome.ending, bytes(outcome.body), [bytes(buffer) for buffer in outcome.buffers])
+        return Told(outcome.ending, bytes(outcome.body), [bytearray(buffer) for buffer in outcome.buffers])
     assert isinstance(outcome, LocalOutcome)  # noqa: S101 - there are two kinds
     if outcome.raised is None:
         try:
@@ -247,7 +247,7 @@ def tell(outcome: Outcome, name: str) -> Told:
         except NotPicklable as error:
             outcome = LocalOutcome.failed(error)
         else:
-            return Told(Ending.VALUE, body, [bytes(buffer) for buffer in buffers])
+            return Told(Ending.VALUE, body, [bytearray(buffer) for buffer in buffers])
     assert outcome.raised is not None  # noqa: S101 - it is an error
     body, buffers = pack_error(outcome.raised, where=name)
-    return Told(Ending.ERROR, body, [bytes(buffer) for buffer in buffers])
+    return Told(Ending.ERROR, body, [bytearray(buffer) for buffer in buffers])

@@ -20,8 +20,9 @@ class ForwardedMessage(Record, frozen=True, eq=False):
     """The buffers beside it."""
 
     def open(self) -> Any:
-        """Give the message, a new one each time. Raises whatever opening it raises."""
-        return loads(self.body, self.buffers)
+        """Give the message, a new one each time, with buffers of its own. Raises whatever opening it raises."""
+        own = [buffer if type(buffer) is bytes else bytearray(buffer) for buffer in self.buffers]
+        return loads(self.body, own)
 
     @classmethod
     def of(cls, message: object) -> ForwardedMessage:

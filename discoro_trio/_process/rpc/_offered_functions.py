@@ -39,7 +39,7 @@ class BeginCall(Control, frozen=True):
 
     rci: int
     arguments: bytes
-    buffers: list[bytes]
+    buffers: list[bytearray]
 
 
 class CallBegun(Control, frozen=True):
@@ -103,7 +103,7 @@ class OfferedFunctions:
         await trio.lowlevel.checkpoint()
         link = await self._process.link_to(rci)
         with trio.CancelScope(shield=True):
-            reply = await link.request(BeginCall(serial, body, [bytes(buffer) for buffer in buffers]))
+            reply = await link.request(BeginCall(serial, body, [bytearray(buffer) for buffer in buffers]))
         reply = answered(reply, CallBegun)
         started = Submission(rci.home, reply.serial, name, None)
         coro = self._process.handle_to(started, rci.location, rci.realm)
@@ -130,8 +130,7 @@ class OfferedFunctions:
             )
         else:
             told = answered(told, Told)
-            buffers = [memoryview(buffer) for buffer in told.buffers]
-            started.end(arrived(told.ending, told.body, buffers))
+            started.end(arrived(told.ending, told.body, told.buffers))
 
     # --- calls of other processes
 

@@ -42,9 +42,9 @@ def content(segment: MappedSegment) -> bytes:
 
 
 def mapped_here() -> int:
-    """Tell how many segments this process maps for reading only."""
+    """Tell how many segments this process maps privately."""
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    return sum(" r--s " in line and "memfd:discoro" in line for line in lines)
+    return sum(" rw-p " in line and "memfd:discoro" in line for line in lines)
 
 
 def open_descriptors() -> int:

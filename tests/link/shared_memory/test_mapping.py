@@ -117,14 +117,34 @@ def test_whatever_refers_to_a_buffer_keeps_it_in_use(use: str, segment: MappedSe
     assert gone == [segment]
 
 
-def test_no_view_of_a_segment_can_be_written_to(segment: MappedSegment) -> None:
+@pytest.mark.spec("B29")
+@pytest.mark.parametrize("page_map", [_mapping.PAGE_MAP, "/proc/self/no such file"])
+def test_what_is_written_to_a_view_stays_here_until_it_is_discarded(
+    page_map: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_mapping, "PAGE_MAP", page_map)
+    with open_pool() as (pool, probe):
+        place = pool.put(b"x" * MIB, READER)
+        assert place is not None
+        mine, other = (map_untrusted(ME, place, probe, MIB) for _ in range(2))
+        view = mine.view(MIB, print)
+        view[0] = view[5000] = view[-1] = ord("y")
+        assert bytes(view[:2]) == b"yx"
+        assert other.view(MIB, print) == b"x" * MIB
+        del view
+        pool.released(place.segment, READER)
+        again = pool.put(b"z" * MIB, READER)
+        assert again == place
+        mine.discard_changes()
+        assert mine.view(MIB, print) == b"z" * MIB
+
+
+def test_pages_that_were_only_read_stay_mapped(segment: MappedSegment, monkeypatch: pytest.MonkeyPatch) -> None:
     view = segment.view(MIB, print)
-    with pytest.raises(TypeError, match="read-only"):
-        view[0] = 1
-    with pytest.raises(TypeError, match="read-only"):
-        memoryview(view)[0] = 1
-    with pytest.raises(ValueError, match="WRITEABLE"):
-        np.frombuffer(view, dtype=np.uint8).setflags(write=True)
+    assert sum(view[::4096]) == 0
+    assert not _mapping._holds_copies(segment._address, segment.size)
+    view[4096] = 1
+    assert _mapping._holds_copies(segment._address, segment.size)
 
 
 def test_a_segment_is_unmapped_when_nothing_refers_to_it_or_to_a_buffer_in_it() -> None:
