@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -16,9 +18,7 @@ LONGEST_LINE = 2000
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     """Give the text without what breaks lines or turns the writing direction, and not too long."""
     shortened = text if len(text) <= longest else text[: longest - 1] + "…"
-    if shortened.isprintable():
-        return shortened
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shortened)
+    return printable(shortened)
 
 
 def shown(value: object) -> str:

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from .._config import config
-from .._link import UDP_PORT
+from .._link import UDP_PORT, secret_file
 from ._config_file import read_config, save_config
 from ._logs import set_up_logs
 from ._options import PORT, SECONDS, Ports, Size, option, several
@@ -240,12 +240,26 @@ def prepare(ctx: click.Context, options: Mapping[str, Any]) -> None:
         ctx.exit()
     set_up_logs(debug=options["debug"], log_format=options["log_format"])
     if ctx.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
-        click.echo(
-            f"{ctx.find_root().info_name}: warning: every user of this machine can read the secret on the command "
-            "line; use --secret_file or DISCORO_SECRET",
-            err=True,
-        )
+        warn_of_secret(ctx, options["secret"])
+    _check_dest_path(options["dest_path"])
     _set_times(options)
+
+
+def warn_of_secret(ctx: click.Context, given: str) -> None:
+    """Say what is wrong with a secret on the command line."""
+    text = "every user of this machine can read the secret on the command line; use --secret_file or DISCORO_SECRET"
+    weakness = secret_file.weakness_of(given)
+    if weakness:
+        secret_file.warned_of.add(given)
+        text = f"{text}; {weakness}"
+    click.echo(f"{ctx.find_root().info_name}: warning: {text}", err=True)
+
+
+def _check_dest_path(path: str | None) -> None:
+    if path is not None and not os.path.isdir(path):  # noqa: PTH112 - the path is the user's text
+        problem = "is not a folder" if os.path.exists(path) else "does not exist; make it first"  # noqa: PTH110
+        message = f"--dest_path: {path} {problem}, for the user that this program runs as"
+        raise click.UsageError(message)
 
 
 def _set_times(options: Mapping[str, Any]) -> None:

@@ -23,7 +23,17 @@ import trio
 
 from .._cluster import find_groups
 from .._errors import DiscoroError
-from .._link import UDP_PORT, EndpointOptions, OptionError, Ports, fingerprint_of, open_with, parse_ports, resolve_peers
+from .._link import (
+    UDP_PORT,
+    EndpointOptions,
+    OptionError,
+    Ports,
+    fingerprint_of,
+    open_with,
+    parse_ports,
+    resolve_peers,
+    secret_file,
+)
 from .._wire import Found, Role
 from ._common import network_options, security_options, version_of
 from ._options import GroupedCommand, option
@@ -115,7 +125,7 @@ def check_folder(dest_path: str | None) -> Iterator[Check]:
     """Look at the folder for working folders."""
     folder = Path(dest_path or tempfile.gettempdir())
     if not folder.is_dir():
-        yield Check(WARNING, f"{folder} is not there yet", "discoronode makes it, if it may")
+        yield Check(BAD, f"{folder} does not exist", "make it, for the user that the program runs as")
         return
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Check(BAD, f"{folder} cannot be written", "choose another with --dest_path, or change its owner or mode")
@@ -124,6 +134,13 @@ def check_folder(dest_path: str | None) -> Iterator[Check]:
     text = f"{free // 1024**2:,} MiB free in {folder}"
     advice = "free some, or choose another folder with --dest_path"
     yield Check(GOOD, text) if free > _LITTLE_SPACE else Check(WARNING, text, advice)
+
+
+def check_secret(options: Mapping[str, Any]) -> Iterator[Check]:
+    """See whether the secret can be guessed."""
+    weakness = secret_file.weakness_in_use(options["secret"], options["secret_file"])
+    if weakness:
+        yield Check(WARNING, weakness, "`discoro secret rotate stage` makes a random one; it is changed in three steps")
 
 
 def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
@@ -156,6 +173,7 @@ async def check_network(options: Mapping[str, Any]) -> list[Check]:
         async with open_with(EndpointOptions(**{"ip_addr": "", **given})) as endpoint:
             found.append(Check(GOOD, f"listens at {endpoint.location}"))
             found.append(Check(GOOD, f"the secret has the fingerprint {fingerprint_of(endpoint)}"))
+            found += check_secret(options)
             found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
             for location in peers.locations:
                 found.append(await _check_peer(endpoint, Found(b"", Role(0), "it", location), named=True))

@@ -25,6 +25,13 @@ class Hours:
     end: str | None = None
     """When what still runs is ended."""
 
+    @property
+    def are_in_order(self) -> bool:
+        """Whether no time to end comes before the time to stop, counted from the start."""
+        if self.stop is None or self.end is None:
+            return True
+        return _minutes_after(self.start, self.stop) <= _minutes_after(self.start, self.end)
+
     def begins(self, now: datetime) -> datetime:
         """Give the moment to begin: now, if it is within the hours."""
         last = self.stop or self.end
@@ -47,6 +54,12 @@ def next_time(after: datetime, time: str) -> datetime:
     hour, minute = (int(part) for part in time.split(":"))
     moment = after.replace(hour=hour, minute=minute, second=0, microsecond=0)
     return moment if moment >= after else moment + timedelta(days=1)
+
+
+def _minutes_after(start: str, time: str) -> int:
+    """Give the minutes from one time of the day to the next occurrence of another."""
+    (hour, minute), (later_hour, later_minute) = ([int(part) for part in one.split(":")] for one in (start, time))
+    return ((later_hour - hour) * 60 + later_minute - minute) % (24 * 60)
 
 
 def now() -> datetime:

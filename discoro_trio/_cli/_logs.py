@@ -11,6 +11,8 @@ import sys
 import traceback
 from datetime import UTC, datetime
 
+from .._printable import printable
+
 PACKAGE = "discoro_trio"
 
 
@@ -22,8 +24,12 @@ class TextFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created).astimezone()
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         where = f" [{record.name}]" if record.levelno < logging.INFO else ""
-        text = f"{moment:%Y-%m-%d %H:%M:%S} {level}{record.getMessage()}{where}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = f"{moment:%Y-%m-%d %H:%M:%S} {level}{printable(record.getMessage())}{where}"
+        if not record.exc_info:
+            return text
+        # Indented, as an error may have lines of its own, and none of these is to look like a record.
+        trace = self.formatException(record.exc_info).splitlines()
+        return "\n".join([text, *(f"  {printable(line)}" for line in trace)])
 
 
 class JsonFormatter(logging.Formatter):

@@ -116,7 +116,16 @@ def _hours(options: Mapping[str, Any]) -> Hours | None:
     if start is None and (stop or end):
         message = "--service_stop and --service_end need --service_start"
         raise click.UsageError(message)
-    return None if start is None else Hours(start, stop, end)
+    if start is None:
+        return None
+    hours = Hours(start, stop, end)
+    if not hours.are_in_order:
+        message = (
+            f"--service_end: {end} comes before --service_stop, {stop}, in a service that begins at {start}; "
+            "what still runs is ended after no further computation is taken"
+        )
+        raise click.UsageError(message)
+    return hours
 
 
 async def _serve_in(hours: Hours, ending: Shutdown, options: Mapping[str, Any]) -> None:

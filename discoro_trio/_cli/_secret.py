@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from .._link import secret_file as files
+from ._common import warn_of_secret
 from ._options import GroupedCommand, option
 
 if TYPE_CHECKING:
@@ -30,24 +32,33 @@ def secret() -> None:
     group="Options",
     help="Print the secret itself, to give it to another machine.",
 )
-def show(secret_file: str | None, *, reveal: bool) -> None:
+@option(
+    "--staged", is_flag=True, envvar=None, group="Options", help="With --reveal: the one that was staged, not in use."
+)
+def show(secret_file: str | None, *, reveal: bool, staged: bool) -> None:
     """Print where the secret is and its fingerprint."""
     held = files.show(secret_file)
-    if reveal:
-        click.echo(held.current)
-    else:
+    if not reveal:
         _print(held)
+    elif not staged:
+        click.echo(held.current)
+    elif held.next is None:
+        message = f"{held.path} holds no staged secret; `discoro secret rotate stage` makes one"
+        raise click.UsageError(message)
+    else:
+        click.echo(held.next)
 
 
 @secret.command("rotate", cls=GroupedCommand)
 @click.argument("step", type=click.Choice(["stage", "switch", "drop"]))
 @click.argument("new", required=False)
 @_FILE
-def rotate(step: str, new: str | None, secret_file: str | None) -> None:
+@click.pass_context
+def rotate(ctx: click.Context, step: str, new: str | None, secret_file: str | None) -> None:
     """Change the secret without stopping the cluster, in three steps.
 
-    First `stage` on one machine, and `stage` with the secret that it prints on all others (`-` reads it from standard
-    input, where no other user sees it): now they accept both. Then `switch` on each: now they use the new one. At last
+    First `stage` on one machine, and `stage -` with the same secret on all others (`-` reads it from standard input,
+    where no other user sees it): now they accept both. Then `switch` on each: now they use the new one. At last
     `drop` on each: the old one opens nothing any more. Programs that run follow their file within seconds, and log
     what they use; end a step on all machines before the next. Connections stay, and so does what runs.
 
@@ -58,14 +69,26 @@ def rotate(step: str, new: str | None, secret_file: str | None) -> None:
         message = f"{step} takes no secret; it goes on with the one that was staged"
         raise click.UsageError(message)
     if step == "stage":
-        held = files.stage(sys.stdin.readline().strip() if new == "-" else new, secret_file)
+        if new is not None and new != "-":
+            warn_of_secret(ctx, new)
+        held = files.stage(_read_secret() if new == "-" else new, secret_file)
         if new is None:
-            click.echo(f"on the other machines: discoro secret rotate stage {held.next}")
+            where = f" --secret_file {shlex.quote(secret_file)}" if secret_file is not None else ""
+            command = f"discoro secret show --reveal --staged{where} | ssh HOST discoro secret rotate stage -"
+            click.echo(f"for each other machine: {command}")
     elif step == "switch":
         held = files.switch(secret_file)
     else:
         held = files.drop(secret_file)
     _print(held)
+
+
+def _read_secret() -> str:
+    """Read a secret from standard input; a terminal does not show it."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt("secret", hide_input=True, err=True)
+        return typed
+    return sys.stdin.readline().strip()
 
 
 def _print(held: SecretFile) -> None:

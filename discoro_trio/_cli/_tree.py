@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from .._cluster import printable
+from .._printable import printable
 from .._process import END, MESSAGE, ROOM, THREAD
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import msgspec
 from .._cluster import messages
 from .._errors import ProtocolError
 from .._link import ANY, Done
+from .._printable import printable
 from .._process import output
 from .._records import Record
 from .._values import Location
@@ -51,7 +52,7 @@ class Line(Record, frozen=True):
     @property
     def prefix(self) -> str:
         """Say where it comes from."""
-        return f"[server {self.server} {self.coro}]" if self.coro else f"[server {self.server}]"
+        return f"[server {self.server} {printable(self.coro)}]" if self.coro else f"[server {self.server}]"
 
 
 class Display:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._presence import find_scheduler
     from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
     from ._status_events import Event, Publisher, StatusSubscription
-    from ._tables import printable, status_as_json, status_as_table, status_from_json
+    from ._tables import status_as_json, status_as_table, status_from_json
     from .isolation._control_groups import find_groups
     from .node._node import Node
     from .node._stale_folders import node_lives
@@ -61,7 +61,6 @@ __all__ = [
     "open_cluster",
     "open_node",
     "open_scheduler",
-    "printable",
     "status_as_json",
     "status_as_table",
     "status_from_json",
@@ -94,7 +93,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
             "_presence": ("find_scheduler",),
             "node._stale_folders": ("node_lives",),
             "_open_cluster": ("open_cluster",),
-            "_tables": ("printable", "status_as_json", "status_as_table", "status_from_json"),
+            "_tables": ("status_as_json", "status_as_table", "status_from_json"),
         },
         modules={"messages": "_messages"},
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .._printable import printable
 from .._process import Coro
 from .._status import NodeInfo
 from .._values import Location
@@ -126,8 +127,3 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) ->
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([title, *texts] if len(lines) > 1 else [title, "none"])
-
-
-def printable(text: str) -> str:
-    """Names are made by others: what a terminal would obey is shown instead."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

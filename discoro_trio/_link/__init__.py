@@ -10,7 +10,7 @@ from .. import _lazy
 from ._dial_errors import ConnectionRefused
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, peer_host, serve_endpoint
 from ._fault_injection import left as losses_left
-from ._handshake_limits import HandshakeLimits
+from ._handshake_limits import HandshakeLimits, host_and_network
 from ._link import Link
 from ._listening import is_everywhere, main_address
 from ._option_error import OptionError
@@ -60,6 +60,7 @@ __all__ = [
     "current",
     "current_endpoint",
     "fingerprint_of",
+    "host_and_network",
     "is_everywhere",
     "load_secret",
     "losses_left",
@@ -87,6 +88,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
                 "Peers",
                 "Ports",
                 "fingerprint_of",
+                "host_and_network",
                 "open_with",
                 "parse_ports",
                 "presence_of",

@@ -79,7 +79,7 @@ class HandshakeLimits:
 
         An IPv6 network of 64 bits counts as one address. The block is cancelled, too, when its place is needed.
         """
-        address, network = _whose(address)
+        address, network = host_and_network(address)
         seconds = min(SECONDS, config.MsgTimeout) if self._seconds is None else self._seconds
         with trio.move_on_after(seconds) as scope:
             stranger = _Stranger(address, network, scope)
@@ -122,7 +122,7 @@ class HandshakeLimits:
         chosen.scope.cancel()
 
 
-def _whose(address: str) -> tuple[str, str]:
+def host_and_network(address: str) -> tuple[str, str]:
     """Give what stands for one host, which for IPv6 is a network of 64 bits, and for its network."""
     try:
         found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])

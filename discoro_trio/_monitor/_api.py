@@ -11,7 +11,7 @@ import attrs
 import trio
 from quart import Blueprint, Response, request
 
-from ._json import answer, body_untrusted, parts, refuse
+from ._json import WRONG_TOKEN_PAUSE, answer, body_untrusted, parts, refuse, too_many
 from ._metrics import CONTENT_TYPE, exposition
 from ._openapi import description
 from ._query import QueryError, read_query_untrusted
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 api = Blueprint("api", __name__)
 
-_WRONG_TOKEN_PAUSE = 0.5
-"""Seconds, so that nobody tries many tokens."""
 _YEAR = 365 * 24 * 3600
 
 
@@ -131,8 +129,12 @@ async def sign_in() -> Response:
     body = await body_untrusted()
     if isinstance(body, Response):
         return body
+    address = request.remote_addr or ""
+    if not own.guesses.may_try(trio.current_time(), address):
+        return await too_many()
     if not own.guard.is_token(str(body.get("token", ""))):
-        await trio.sleep(_WRONG_TOKEN_PAUSE)
+        own.guesses.wrong(trio.current_time(), address)
+        await trio.sleep(WRONG_TOKEN_PAUSE)
         return refuse(401, "that is not the monitor's token")
     response = answer({"signed_in": True})
     response.set_cookie(

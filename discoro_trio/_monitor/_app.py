@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from quart import Response, request, websocket
+import trio
+from quart import Response, g, request, websocket
 from quart_trio import QuartTrio
 
 from ._api import api
-from ._json import answer, parts, refuse
+from ._guard import Guesses
+from ._json import WRONG_TOKEN_PAUSE, answer, parts, refuse, too_many
 from ._pages import INDEX, STATIC, read_pages, send
 from ._requests import Requests
 from ._socket import WAY, stream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from werkzeug.datastructures import Headers
 
     from ._actions import Actions
     from ._broadcast import Broadcast
@@ -60,6 +64,7 @@ class Parts:
     cookie: str
     """The cookie's name: with the port, since cookies are shared by all ports of a host."""
     requests: Requests = attrs.Factory(Requests)
+    guesses: Guesses = attrs.Factory(Guesses)
 
 
 class _QuietApp(QuartTrio):
@@ -136,11 +141,37 @@ async def _check_request() -> Response | None:
         refused = _refused(own.guard.check_origin(request.headers, host))
         if refused is not None:
             return refused
-    if _is_page(request.path) or request.path in PUBLIC:
+    if _is_page(request.path):
         return None
+    refused = await check_token(request.headers, request.cookies.get(own.cookie), request.remote_addr)
+    if refused is not None or request.path in PUBLIC:
+        return refused
     if not own.guard.may_look(request.headers, request.cookies.get(own.cookie)):
         return refuse(401, "this needs the monitor's token")
     _note_known(request.scope)
+    return None
+
+
+async def check_token(headers: Headers, cookie: str | None, address: str | None) -> Response | None:
+    """Slow down whoever shows wrong tokens: each waits a second, and after five in a row none is looked at.
+
+    Args:
+        headers: Those of a request.
+        cookie: What its cookie of this monitor holds.
+        address: Where it comes from.
+
+    Returns:
+        The refusal, if the token is not looked at.
+    """
+    own = parts()
+    if not own.guard.shows_token(headers, cookie):
+        return None
+    if not own.guesses.may_try(trio.current_time(), address or ""):
+        return await too_many()
+    if not own.guard.has_token(headers, cookie):
+        own.guesses.wrong(trio.current_time(), address or "")
+        g.wrong_cookie = cookie is not None
+        await trio.sleep(WRONG_TOKEN_PAUSE)
     return None
 
 
@@ -156,6 +187,9 @@ async def _check_websocket() -> Response | None:
     refused = _refused(own.guard.check_host(host) or own.guard.check_origin(websocket.headers, host or ""))
     if refused is not None:
         return refused
+    refused = await check_token(websocket.headers, websocket.cookies.get(own.cookie), websocket.remote_addr)
+    if refused is not None:
+        return refused
     if not own.guard.may_look(websocket.headers, websocket.cookies.get(own.cookie)):
         return refuse(401, "this needs the monitor's token")
     _note_known(websocket.scope)
@@ -167,4 +201,6 @@ async def _harden(response: Response) -> Response:
         response.headers[name] = value
     if not _is_page(request.path):
         response.headers["Cache-Control"] = "no-store"
+    if getattr(g, "wrong_cookie", False):  # of an earlier monitor at this port
+        response.delete_cookie(parts().cookie, path="/")
     return response

@@ -16,10 +16,16 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from .._link import host_and_network
+
 if TYPE_CHECKING:
     from werkzeug.datastructures import Headers
 
 SHORTEST_TOKEN = 8
+GUESSES_AT_ONCE = 5
+"""The wrong tokens that one address may show in a row; a further one counts again after a second each."""
+MOST_GUESSERS = 4096
+"""The addresses that are remembered because they showed wrong tokens; the oldest are dropped first."""
 
 
 @attrs.frozen
@@ -67,6 +73,10 @@ class Guard:
             return Refusal(403, "the request comes from another site")
         return None
 
+    def shows_token(self, headers: Headers, cookie: str | None) -> bool:
+        """Tell whether a request shows a token, right or wrong."""
+        return cookie is not None or "Authorization" in headers
+
     def may_look(self, headers: Headers, cookie: str | None) -> bool:
         """Tell whether the tables may be seen."""
         return self.open_to_all or self.has_token(headers, cookie)
@@ -101,6 +111,40 @@ class Guard:
             return True
         address = _address(name)
         return address is not None and (self.addresses or address.is_loopback)
+
+
+class Guesses:
+    """How many wrong tokens each address has shown lately."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        """Count the addresses that are remembered."""
+        return len(self._spent)
+
+    def may_try(self, now: float, address: str) -> bool:
+        """Tell whether a token that comes from an address is looked at; if not, it may be right or wrong.
+
+        Args:
+            now: Seconds of a clock that never goes back.
+            address: Where the request comes from; an IPv6 network of 64 bits counts as one.
+        """
+        return self._left(now, host_and_network(address)[0]) <= GUESSES_AT_ONCE - 1
+
+    def wrong(self, now: float, address: str) -> None:
+        """Note that an address has shown a wrong token."""
+        host = host_and_network(address)[0]
+        spent = self._left(now, host) + 1
+        self._spent.pop(host, None)
+        self._spent[host] = now, spent
+        if len(self._spent) > MOST_GUESSERS:
+            del self._spent[next(iter(self._spent))]
+
+    def _left(self, now: float, host: str) -> float:
+        """Give the wrong tokens of an address that still count, one less each second."""
+        since, spent = self._spent.get(host, (now, 0.0))
+        return max(0.0, spent - (now - since))
 
 
 def make_guard(*, host: str, token: str, scheme: str, read_only: bool = False, open_to_all: bool) -> Guard:

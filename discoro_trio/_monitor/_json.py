@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import trio
 from quart import Response, current_app, request
 
 if TYPE_CHECKING:
     from ._app import Parts
 
 JSON = "application/json"
+WRONG_TOKEN_PAUSE = 1.0
+"""Seconds that the answer to a wrong token takes."""
 
 
 def parts() -> Parts:
@@ -27,6 +30,12 @@ def answer(content: object, status: int = 200) -> Response:
 def refuse(status: int, text: str) -> Response:
     """Say why not."""
     return answer({"error": text}, status)
+
+
+async def too_many() -> Response:
+    """Refuse a token without looking at it."""
+    await trio.sleep(WRONG_TOKEN_PAUSE)
+    return refuse(429, "too many wrong tokens came from this address; wait some seconds")
 
 
 def object_untrusted(data: bytes | str) -> dict[str, Any]:

@@ -276,5 +276,9 @@ def _shown_host(host: str) -> str:
 
 
 def _announce(url: str, token: str) -> None:
-    """Show, once, the address that carries the token which nobody knows yet; what follows a `#` is never sent."""
-    print(f"monitor: {url}#token={token}", file=sys.stderr)  # noqa: T201 - a log would keep the token
+    """Show, once and only in a terminal, the address with the new token; what follows a `#` is never sent."""
+    if sys.stderr.isatty():
+        text = f"monitor: {url}#token={token}"
+    else:  # a file would keep the token, and perhaps for others to read
+        text = f"monitor: {url} (its token is shown in a terminal only; actions need one that you choose, with token=)"
+    print(text, file=sys.stderr)  # noqa: T201 - a log would keep the token

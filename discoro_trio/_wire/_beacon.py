@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from .._printable import printable
 from .._records import Record
 from .._values import MAX_PORT, Location
 from ._handshake import ID_SIZE
@@ -161,7 +162,7 @@ class Seeker:
             return None
         role = Role(answer.role & self._wanted)
         location = Location(answer.addr or host, answer.port)
-        return Found(answer.process_id, role, answer.name[:_NAME_LENGTH], location) if role else None
+        return Found(answer.process_id, role, printable(answer.name[:_NAME_LENGTH]), location) if role else None
 
 
 class Answerer:

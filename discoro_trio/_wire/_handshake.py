@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from .._errors import AuthenticationError, PeerDisconnected, ProtocolError, VersionMismatch
+from .._printable import printable
 from .._records import Record
 from .._values import MAX_PORT, Location
 from ._frames import HELLO_LIMIT
@@ -454,7 +455,7 @@ def _party_fields(identity: Identity) -> dict[str, Any]:
 
 
 def _peer(party: _Party, realm: bytes) -> PeerIdentity:
-    return PeerIdentity(party.process_id, party.name, Location(party.addr, party.port), realm)
+    return PeerIdentity(party.process_id, printable(party.name), Location(party.addr, party.port), realm)
 
 
 def _mismatch(own: Identity, peer: _Versions | _Party | Refused) -> VersionMismatch:

@@ -44,7 +44,7 @@ def test_a_folder_is_looked_at(tmp_path: Path) -> None:
     (there,) = check_folder(str(tmp_path))
     (missing,) = check_folder(str(tmp_path / "missing"))
     assert there.level == GOOD
-    assert missing.level == WARNING
+    assert missing.level == BAD
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -14,7 +14,7 @@ from discoro_trio._cli import run_discoro, run_node, run_package
 from discoro_trio._cli._discoro import discoro
 from discoro_trio._cli._hours import Hours
 from discoro_trio._cli._node import node
-from discoro_trio._link import pauses
+from discoro_trio._link import pauses, secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,7 +235,28 @@ def test_a_secret_on_the_command_line_brings_a_warning(capsys: Capsys) -> None:
     warning, error = capsys.readouterr().err.splitlines()
     assert "every user of this machine" in warning
     assert "hush" not in warning
+    assert "which others can guess" in warning
     assert "--ip_addr" in error
+
+
+@pytest.mark.parametrize("secret", ["a", "aaaaaaaaaaaa", "ababababababab"])
+def test_a_weak_secret_of_the_environment_brings_a_warning(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("DISCORO_SECRET", secret)
+    secret_file.warned_of.clear()
+    assert status_of(run_node, "--ip_addr", "203.0.113.1") == 2
+    warning, _error = capsys.readouterr().err.splitlines()
+    assert "DISCORO_SECRET" in warning
+    assert "which others can guess" in warning
+    assert len(secret) == 1 or secret not in warning
+
+
+@pytest.mark.parametrize("secret", ["correct horse", "0" * 64])
+def test_a_long_secret_brings_none(capsys: Capsys, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("DISCORO_SECRET", secret)
+    assert status_of(run_node, "--ip_addr", "203.0.113.1") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_help_shows_the_options_in_groups(capsys: Capsys) -> None:
@@ -290,6 +311,44 @@ def test_hours_that_end_need_a_beginning(capsys: Capsys) -> None:
     assert "--service_start" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("start", "stop", "end", "in_order"),
+    [
+        ("08:00", "18:00", "19:00", True),
+        ("08:00", "18:00", "18:00", True),
+        ("08:00", "18:00", "17:00", False),
+        ("19:00", "07:00", "08:00", True),
+        ("19:00", "07:00", "23:00", False),
+        ("19:00", "23:00", "07:00", True),
+    ],
+)
+def test_an_end_of_service_before_its_stop_is_refused(
+    start: str,
+    stop: str,
+    end: str,
+    in_order: bool,  # noqa: FBT001 - a table
+    capsys: Capsys,
+) -> None:
+    assert Hours(start, stop, end).are_in_order is in_order
+    if not in_order:
+        assert status_of(run_node, "--service_start", start, "--service_stop", stop, "--service_end", end) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--service_end" in line
+        assert "--service_stop" in line
+
+
+@pytest.mark.parametrize("program", [run_node, run_discoro])
+def test_a_folder_for_working_folders_that_is_missing_is_not_made(
+    program: Callable[[list[str]], None], capsys: Capsys, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing" / "folder"
+    assert status_of(program, "--dest_path", str(missing)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--dest_path" in line
+    assert "does not exist" in line
+    assert not missing.parent.exists()
+
+
 def at(hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
 
@@ -332,6 +391,21 @@ def test_the_secret_is_shown_by_its_fingerprint_and_changed_in_three_steps(capsy
     assert status_of(run_discoro, "secret", "rotate", "switch", "--secret_file", str(file)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "stage" in line
+
+
+def test_a_staged_secret_is_not_printed_and_its_hint_puts_it_on_no_command_line(capsys: Capsys, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("ab" * 32)
+    file.chmod(0o600)
+    assert status_of(run_discoro, "secret", "rotate", "stage", "--secret_file", str(file)) == 0
+    shown = capsys.readouterr().out
+    staged = secret_file.show(file).next
+    assert staged is not None
+    assert staged not in shown
+    hint = f"discoro secret show --reveal --staged --secret_file {file} | ssh HOST discoro secret rotate stage -"
+    assert hint in shown
+    assert status_of(run_discoro, "secret", "show", "--reveal", "--staged", "--secret_file", str(file)) == 0
+    assert capsys.readouterr().out.strip() == staged
 
 
 @pytest.mark.spec("S50", "S53")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from discoro_trio._monitor._app import make_app
+from discoro_trio._monitor._guard import GUESSES_AT_ONCE
 from discoro_trio._monitor._pages import STATIC
 from discoro_trio._monitor._rows import CoroutineRow
 
@@ -261,6 +263,62 @@ async def test_a_browser_signs_in_by_cookie_and_then_may_act(nursery: trio.Nurse
     acted = await client.post("/api/v1/actions/terminate", json={"ids": ["good"]}, headers=own)
     assert acted.status_code == 200
     assert target.done == [("terminate", None)]
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize(
+    "path", ["/api/v1/summary", "/api/v1/session", "/metrics", "/api/v1/openapi.json", "/api/v1/nodes/1"]
+)
+@pytest.mark.parametrize("open_to_all", [True, False])
+async def test_a_guess_at_the_token_takes_a_second_by_get_too(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, path: str, *, open_to_all: bool
+) -> None:
+    app, _, _ = make(nursery, open_to_all=open_to_all)
+    for number in range(3):
+        began = trio.current_time()
+        await ask(app, "GET", path, headers={"Authorization": f"Bearer {number}"})
+        assert trio.current_time() - began >= 1
+
+
+@pytest.mark.fault("F25")
+async def test_many_guesses_at_once_are_not_looked_at_not_even_a_right_one(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    app, _, _ = make(nursery, open_to_all=False)
+    statuses: list[int] = []
+
+    async def guess(token: str) -> None:
+        statuses.append((await ask(app, "GET", "/api/v1/summary", headers={"Authorization": f"Bearer {token}"}))[0])
+
+    async with trio.open_nursery() as guesses:
+        for number in range(20):
+            guesses.start_soon(guess, str(number))
+    assert sorted(statuses) == [401] * GUESSES_AT_ONCE + [429] * (20 - GUESSES_AT_ONCE)
+    async with trio.open_nursery() as guesses:
+        for number in range(20):
+            guesses.start_soon(guess, str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        await guess(TOKEN)
+    assert statuses[-1] == 429
+    await trio.sleep(10)
+    await guess(TOKEN)
+    assert statuses[-1] == 200
+
+
+@pytest.mark.fault("F25")
+async def test_a_cookie_of_an_earlier_monitor_is_taken_away(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    app, _, _ = make(nursery)
+    client = app.test_client()
+    client.set_cookie("localhost", "discoro_test", "stale")
+    host = {"Host": "localhost"}
+    first = await client.get("/api/v1/session", headers=host)
+    assert first.status_code == 200
+    assert "Max-Age=0" in first.headers["Set-Cookie"]
+    began = trio.current_time()
+    await client.get("/api/v1/summary", headers=host)
+    assert trio.current_time() == began
 
 
 # --- acting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import Headers
 
-from discoro_trio._monitor._guard import Guard, is_loopback, make_guard
+from discoro_trio._monitor._guard import GUESSES_AT_ONCE, MOST_GUESSERS, Guard, Guesses, is_loopback, make_guard
 
 TOKEN = "a-token-for-tests"
 HOST = "127.0.0.1:8181"
@@ -110,3 +110,26 @@ def test_odd_characters_in_a_token_are_only_wrong() -> None:
 )
 def test_loopback_is_known(host: str, expected: bool) -> None:  # noqa: FBT001 - a column of the table
     assert is_loopback(host) is expected
+
+
+def test_an_address_has_so_many_wrong_tokens_in_a_row_and_then_one_a_second() -> None:
+    guesses = Guesses()
+    for _ in range(GUESSES_AT_ONCE):
+        assert guesses.may_try(10.0, "192.0.2.1")
+        guesses.wrong(10.0, "192.0.2.1")
+    assert not guesses.may_try(10.5, "192.0.2.1")
+    assert guesses.may_try(10.5, "192.0.2.2")
+    assert guesses.may_try(11.0, "192.0.2.1")
+    guesses.wrong(11.0, "192.0.2.1")
+    assert not guesses.may_try(11.5, "192.0.2.1")
+    assert guesses.may_try(30.0, "192.0.2.1")
+
+
+def test_guessers_count_by_ipv6_network_and_only_so_many_are_remembered() -> None:
+    guesses = Guesses()
+    for number in range(GUESSES_AT_ONCE):
+        guesses.wrong(1.0, f"2001:db8::{number:x}")
+    assert not guesses.may_try(1.0, "2001:db8::ffff")
+    for number in range(MOST_GUESSERS + 10):
+        guesses.wrong(2.0, f"10.{number >> 8}.{number & 255}.1")
+    assert len(guesses) == MOST_GUESSERS

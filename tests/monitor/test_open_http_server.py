@@ -214,11 +214,17 @@ async def test_on_every_interface_looking_needs_the_token() -> None:
 
 
 @pytest.mark.spec("B14")
-async def test_a_token_of_its_own_making_is_shown_once_behind_a_hash(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_token_of_its_own_making_is_shown_once_behind_a_hash_in_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with discoro.open_http_server(port=0) as server:
         shown = capsys.readouterr().err
-        assert shown == f"monitor: {server.url}#token={server.token}\n"
+        assert shown.startswith(f"monitor: {server.url} ")
+        assert server.token not in shown
         assert len(server.token) >= 32
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    async with discoro.open_http_server(port=0) as server:
+        assert capsys.readouterr().err == f"monitor: {server.url}#token={server.token}\n"
     async with discoro.open_http_server(port=0, token=TOKEN):
         assert not capsys.readouterr().err
 

@@ -7,6 +7,7 @@ This module owns the secret's file: its form, how it is made, and who may read i
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -22,8 +23,15 @@ from .._option_error import OptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
+
 VARIABLE = "DISCORO_SECRET"
 """The environment variable that holds a secret."""
+
+SHORTEST_PASSPHRASE = 8
+"""Characters; a shorter passphrase brings a warning."""
+_FEWEST_CHARACTERS = 4
+"""The different characters of a passphrase without a warning."""
 
 _SECRET, _SECRET_FILE = "secret", "secret_file"  # the options
 
@@ -92,6 +100,40 @@ def load_secret(secret: str | bytes | None = None, secret_file: str | os.PathLik
     if text is not None:
         return _credential(VARIABLE, text)
     return _keys_of(_show_or_make(default_path()))
+
+
+def weakness_of(secret: str | bytes) -> str:
+    """Say why others can guess a secret, without a word of it; empty if nothing speaks for that."""
+    text = secret.strip() if isinstance(secret, str) else ""
+    if isinstance(secret, bytes) or _HEX_KEY.fullmatch(text):
+        return ""
+    if len(text) < SHORTEST_PASSPHRASE:
+        return f"the secret is a passphrase of {len(text)} characters, which others can guess"
+    if len(set(text)) < _FEWEST_CHARACTERS:
+        return f"the secret is a passphrase of {len(set(text))} different characters, which others can guess"
+    return ""
+
+
+def weakness_in_use(secret: str | bytes | None, secret_file: str | os.PathLike[str] | None) -> str:
+    """Say why others can guess the secret that `load_secret` gives, given the same.
+
+    Raises:
+        OptionError: The file cannot be used.
+    """
+    path = path_of(secret, secret_file)
+    used = show(path).current if path is not None else secret if secret is not None else os.environ[VARIABLE]
+    return weakness_of(used)
+
+
+def _warn_if_weak(option: str, secret: str | bytes) -> None:
+    weakness = weakness_of(secret)
+    if weakness and secret not in warned_of:
+        warned_of.add(secret)
+        logger.warning("%s: %s; use a longer one, or the random one of a secret's file", option, weakness)
+
+
+warned_of: set[str | bytes] = set()
+"""The weak secrets that this process has warned of."""
 
 
 def path_of(secret: str | bytes | None, secret_file: str | os.PathLike[str] | None) -> Path | None:
@@ -264,6 +306,7 @@ def _why_unsafe(status: os.stat_result) -> str:
 
 
 def _keys_of(held: SecretFile) -> Credential:
+    _warn_if_weak(str(held.path), held.current)
     try:
         return held.credential()
     except ValueError as error:
@@ -271,6 +314,8 @@ def _keys_of(held: SecretFile) -> Credential:
 
 
 def _credential(option: str, secret: str | bytes) -> Credential:
+    if secret:
+        _warn_if_weak(option, secret)
     try:
         return Credential(b"", _key_of(secret))
     except ValueError as error:
