@@ -208,21 +208,14 @@ class Jobs:
                 continue
             try:
                 call = Call(job.fn, job.args, job.kwargs, self._background.computation._shipped)  # noqa: SLF001 - see Runs
-                started = session.start_now(call)
+                started = session.submit(call)
             except Exception as error:  # noqa: BLE001 - it belongs to this job
                 _fail(job.future, _broken(error) if isinstance(error, ComputationClosed) else error)
                 continue
-            if started is None:
-                self._put_back(job)
-                return
             self._running[started] = job.future, time.monotonic()
             started.then(self._ended)
         if self._shut_down and not self._running:
             self._background.cancel()
-
-    def _put_back(self, job: _Job) -> None:
-        with self._lock:
-            self._pending.appendleft(job)
 
     def _ended(self, started: Submission) -> None:
         future, begun = self._running.pop(started)

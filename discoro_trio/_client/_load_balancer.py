@@ -1,50 +1,73 @@
-"""Where the next coroutine goes: the least loaded server of the least loaded node.
+"""The load balancer of a computation: which server takes the next start, and how many starts a server may have waiting.
 
-This module owns the loads, without any I/O. Load is the number of coroutines that were started and have not ended.
-Picking and counting take the same time for any number of servers.
+This module decides, without any I/O: events come in by method calls, with the time; what is to be done is what they
+return. Load is the number of coroutines that were started at a server and have not ended. A start waits from the
+moment it is sent until the server reports that it has begun.
+
+Each server has a window of starts that may wait there, one for async functions and one for plain ones. A window holds
+about `HELD` seconds of work: it grows while starts begin at once, and falls to one when a single start takes longer.
+All else waits at the client and is sent when a server has room. Coroutines that have begun are never counted.
+
+All operations take the same time for any number of servers.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import msgspec
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-from .._records import MutableRecord
+HELD = 0.005
+"""Seconds of work that may wait at a server."""
+
+WIDEST = 256
+"""The most starts that may wait at a server."""
+
+_FORGOTTEN = 0.01
+"""Seconds without a start after which a window begins with one again: the next jobs may be quite different."""
+
+_EXAMINED = 64
+"""Servers that one search for late starts looks at."""
+
+T = TypeVar("T")
 
 
-class _RankedNodes:
-    """Nodes with loads, the least loaded one first; of equals, the one that has its load for the longest.
+class _Ranked(Generic[T]):
+    """Things with loads, the least loaded one first; of equals, the one that has its load for the longest.
 
-    Nodes of one load are together, in the order in which they came to it; a heap holds the loads that there are.
+    Things of one load are together, in the order in which they came to it; a heap holds the loads that there are.
     They are few: so a change and a look take the same time for ten things and for ten thousand.
     """
 
+    __slots__ = ("_heap", "_levels", "loads")
+
     def __init__(self) -> None:
-        self._loads: dict[bytes, float] = {}
+        self.loads: dict[T, float] = {}
         # A plain dict would search from its start for the first one that was not deleted.
-        self._levels: dict[float, OrderedDict[bytes, None]] = {}
+        self._levels: dict[float, OrderedDict[T, None]] = {}
         self._heap: list[float] = []
 
-    def set(self, node: bytes, load: float) -> None:
-        """Set the load of a node, which may be new."""
-        old = self._loads.get(node)
+    def set(self, thing: T, load: float) -> None:
+        """Set the load of a thing, which may be new."""
+        old = self.loads.get(thing)
         if old is not None:
-            del self._levels[old][node]
-        self._loads[node] = load
+            del self._levels[old][thing]
+        self.loads[thing] = load
         level = self._levels.get(load)
         if level is None:
             level = self._levels[load] = OrderedDict()
             heapq.heappush(self._heap, load)
-        level[node] = None
+        level[thing] = None
 
-    def remove(self, node: bytes) -> None:
-        """Forget a node."""
-        del self._levels[self._loads.pop(node)][node]
+    def remove(self, thing: T) -> None:
+        """Forget a thing."""
+        del self._levels[self.loads.pop(thing)][thing]
 
-    def least(self) -> bytes | None:
-        """Give the node with the least load; None if there is none."""
+    def least(self) -> T | None:
+        """Give the thing with the least load; None if there is none."""
         while self._heap:
             level = self._levels[self._heap[0]]
             if level:
@@ -53,167 +76,378 @@ class _RankedNodes:
         return None
 
 
-_MOST_EMPTY = 64
-"""Levels without a server that are kept."""
+class Lane:
+    """The starts of one kind of function at one server."""
+
+    __slots__ = ("since", "waiting", "window")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        """Starts that were sent and have not begun, as far as it was reported."""
+        self.window = 1
+        """How many may wait."""
+        self.since = 0.0
+        """When the first of them was sent, or when one last began."""
+
+    def late(self, now: float) -> bool:
+        """Whether starts wait and none has begun for longer than the window should hold."""
+        return self.waiting > 0 and now - self.since > HELD
+
+    def sent(self, now: float) -> int:
+        """Note a start; give how many wait, with it."""
+        if not self.waiting:
+            if now - self.since > _FORGOTTEN:
+                self.window = 1
+            self.since = now
+        self.waiting += 1
+        return self.waiting
+
+    def begun(self, ahead: int, sent_at: float, now: float) -> None:
+        """Note that a start has begun.
+
+        Args:
+            ahead: How many waited when it was sent, with it.
+            sent_at: When it was sent.
+            now: The time.
+        """
+        self.waiting -= 1
+        self.since = now
+        each = (now - sent_at) / ahead
+        window = self.window
+        if each * window > HELD:
+            self.window = max(1, min(window, int(HELD / each)))
+        elif 2 * ahead >= window and window < WIDEST:
+            self.window = window + 1
 
 
-class _NodeLoads(MutableRecord):
-    """The loads of one node's servers: whole numbers, so that the least one is found without a heap.
+class Place:
+    """One server, as the load balancer sees it."""
 
-    As with nodes, servers of one load are together.
-    """
+    __slots__ = ("gone", "lanes", "load", "node", "ranked", "reserved", "server")
 
-    node: bytes
-    loads: dict[bytes, int] = msgspec.field(default_factory=dict)
-    total: int = 0
-    _levels: dict[int, OrderedDict[bytes, None]] = msgspec.field(default_factory=dict)
-    _low: int = 0
-    """No server has less."""
-
-    def change(self, server: bytes, by: int) -> None:
-        """Add to the load of a server."""
-        loads, levels = self.loads, self._levels
-        load = loads[server]
-        del levels[load][server]
-        self.total += by
-        loads[server] = load = load + by
-        level = levels.get(load)
-        if level is None:
-            level = self._new_level(load)
-        level[server] = None
-        if load < self._low:  # noqa: PLR1730 - `min` takes longer, and this is done twice for each job
-            self._low = load
-
-    def add(self, server: bytes) -> None:
-        """Add a server without load."""
-        self.remove(server)
-        self.loads[server] = 0
-        self._levels.setdefault(0, OrderedDict())[server] = None
-        self._low = 0
-
-    def remove(self, server: bytes) -> None:
-        """Remove a server with its load, if it is there."""
-        load = self.loads.pop(server, None)
-        if load is not None:
-            del self._levels[load][server]
-            self.total -= load
-
-    def least(self) -> bytes | None:
-        """Give the server with the least load; None if there is none."""
-        if not self.loads:
-            return None
-        levels = self._levels
-        level = levels.get(self._low)
-        while not level:
-            self._low += 1
-            level = levels.get(self._low)
-        return next(iter(level))
-
-    def _new_level(self, load: int) -> OrderedDict[bytes, None]:
-        # Loads go up and down by one, so a level that is empty now is soon wanted again.
-        if len(self._levels) > _MOST_EMPTY + 2 * len(self.loads):
-            self._levels = {kept: level for kept, level in self._levels.items() if level}
-        level = self._levels[load] = OrderedDict()
-        return level
+    def __init__(self, server: bytes, node: _Node) -> None:
+        self.server = server
+        self.node = node
+        self.load = 0
+        self.lanes = (Lane(), Lane())
+        """For async functions, for plain ones."""
+        self.ranked = [False, False]
+        """Whether it is among those that take starts of that kind."""
+        self.reserved = False
+        """Whether one job has it alone."""
+        self.gone = False
+        """Whether it was removed."""
 
 
-_FEWEST_RANKED = 2
-"""With fewer nodes than that there is nothing to choose between, and a change need not keep their order."""
+class _Node:
+    """The servers of one node."""
+
+    __slots__ = ("node_id", "places", "suspended", "total")
+
+    def __init__(self, node_id: bytes) -> None:
+        self.node_id = node_id
+        self.places: dict[bytes, Place] = {}
+        self.total = 0
+        self.suspended = False
+
+    @property
+    def load(self) -> float:
+        return self.total / len(self.places)
+
+
+class _Open:
+    """The servers that take starts of one kind: the least loaded one of the least loaded node is next."""
+
+    __slots__ = ("_by_load", "_nodes")
+
+    def __init__(self) -> None:
+        self._nodes: dict[_Node, _Ranked[Place]] = {}
+        self._by_load: _Ranked[_Node] = _Ranked()
+
+    def set(self, place: Place) -> None:
+        """Add a server, or note that its load has changed."""
+        node = place.node
+        ranked = self._nodes.get(node)
+        if ranked is None:
+            ranked = self._nodes[node] = _Ranked()
+            self._by_load.set(node, node.load)
+        ranked.set(place, place.load)
+
+    def remove(self, place: Place) -> None:
+        """Forget a server."""
+        ranked = self._nodes[place.node]
+        ranked.remove(place)
+        if not ranked.loads:
+            del self._nodes[place.node]
+            self._by_load.remove(place.node)
+
+    def changed(self, node: _Node) -> None:
+        """Note that the load of a node has changed."""
+        if node in self._nodes:
+            self._by_load.set(node, node.load)
+
+    def least(self, node: _Node | None) -> Place | None:
+        """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
+        if node is None:
+            node = self._by_load.least()
+            if node is None:
+                return None
+        ranked = self._nodes.get(node)
+        return ranked.least() if ranked is not None else None
 
 
 class LoadBalancer:
-    """The loads of all servers, by the ids of node and server.
+    """The loads and windows of all servers, by the ids of node and server.
 
     Attributes:
         suspended: The nodes that are given no more load.
+        places: The servers, by id.
     """
 
     def __init__(self) -> None:
         self.suspended: set[bytes] = set()
-        self._nodes: dict[bytes, _NodeLoads] = {}
-        self._by_load = _RankedNodes()
-        self._at: dict[bytes, _NodeLoads] = {}
+        self.places: dict[bytes, Place] = {}
+        self._nodes: dict[bytes, _Node] = {}
+        self._open: tuple[_Open, _Open] = (_Open(), _Open())
+        # Most computations run functions of one kind only, and each ranking takes its time for each job.
+        self._used = [False, False]
+        self._waiting: dict[Place, None] = {}
 
-    def add(self, node: bytes, server: bytes) -> None:
+    # --- servers
+
+    def add(self, node_id: bytes, server: bytes) -> Place:
         """Add a server without load."""
-        loads = self._nodes.get(node)
-        if loads is None:
-            loads = self._nodes[node] = _NodeLoads(node)
-        loads.add(server)
-        self._at[server] = loads
-        self._rank(loads)
-        if len(self._nodes) == _FEWEST_RANKED:
-            for other in self._nodes.values():
-                self._rank(other)
+        self.remove(server)
+        node = self._nodes.get(node_id)
+        if node is None:
+            node = self._nodes[node_id] = _Node(node_id)
+            node.suspended = node_id in self.suspended
+        place = node.places[server] = self.places[server] = Place(server, node)
+        self._rank(place)
+        self._rank_node(node)
+        return place
 
     def remove(self, server: bytes) -> None:
         """Remove a server with its load."""
-        loads = self._at.pop(server, None)
-        if loads is None:
+        place = self.places.pop(server, None)
+        if place is None:
             return
-        loads.remove(server)
-        if loads.loads:
-            self._rank(loads)
+        place.gone = True
+        self._unrank(place)
+        self._waiting.pop(place, None)
+        node = place.node
+        del node.places[server]
+        node.total -= place.load
+        if node.places:
+            self._rank_node(node)
         else:
-            del self._nodes[loads.node]
-            if loads.node not in self.suspended:
-                self._by_load.remove(loads.node)
+            del self._nodes[node.node_id]
 
-    def change(self, server: bytes, by: int) -> None:
-        """Add to the load of a server; nothing if it is gone."""
-        loads = self._at.get(server)
-        if loads is None:
-            return
-        loads.change(server, by)
-        if len(self._nodes) >= _FEWEST_RANKED:
-            self._rank(loads)
-
-    def _rank(self, loads: _NodeLoads) -> None:
-        if loads.node not in self.suspended:
-            self._by_load.set(loads.node, loads.total / len(loads.loads))
-
-    def suspend(self, node: bytes) -> None:
+    def suspend(self, node_id: bytes) -> None:
         """Give a node no more load, whatever servers it has or gets."""
-        if node not in self.suspended:
-            self.suspended.add(node)
-            if node in self._nodes:
-                self._by_load.remove(node)
+        self.suspended.add(node_id)
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.suspended = True
+            for place in node.places.values():
+                self._unrank(place)
 
-    def resume(self, node: bytes) -> None:
+    def resume(self, node_id: bytes) -> None:
         """Give a node load again."""
-        self.suspended.discard(node)
-        loads = self._nodes.get(node)
-        if loads is not None:
-            self._rank(loads)
+        self.suspended.discard(node_id)
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.suspended = False
+            for place in node.places.values():
+                self._rank(place)
 
-    def least(self, node: bytes | None = None) -> bytes | None:
-        """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
-        where = node
-        if node is None:
-            where = self._by_load.least() if len(self._nodes) >= _FEWEST_RANKED else next(iter(self._nodes), None)
-        loads = self._nodes.get(where) if where is not None and where not in self.suspended else None
-        return loads.least() if loads is not None else None
+    def reserve(self, server: bytes) -> None:
+        """Give a server no more load but what is sent to it by name."""
+        place = self.places[server]
+        place.reserved = True
+        self._unrank(place)
+
+    def release(self, server: bytes) -> None:
+        """Give a reserved server load again; nothing if it is gone."""
+        place = self.places.get(server)
+        if place is not None:
+            place.reserved = False
+            self._rank(place)
+
+    # --- starts
+
+    def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> Place | None:
+        """Give the server that takes the next start; None while all have as many waiting as they may.
+
+        Args:
+            now: The time.
+            node_id: The node that it is for; None for any.
+            plain: Whether it is a plain function.
+        """
+        if not self._used[plain]:
+            self._used[plain] = True
+            for one in self.places.values():
+                self._rank(one)
+        node = None
+        if node_id is not None:
+            node = self._nodes.get(node_id)
+            if node is None:
+                return None
+        of_kind = self._open[plain]
+        while True:
+            place = of_kind.least(node)
+            if place is None or not self._late(place, now, plain=plain):
+                return place
+            place.ranked[plain] = False
+            of_kind.remove(place)
+
+    @staticmethod
+    def _late(place: Place, now: float, *, plain: bool) -> bool:
+        # What blocks a server keeps plain functions from beginning, too; it is not so the other way round.
+        return place.lanes[0].late(now) or (plain and place.lanes[1].late(now))
+
+    def takes_more(self, place: Place, now: float, *, plain: bool) -> bool:
+        """Whether a server would take another start of this kind."""
+        return place.ranked[plain] and not self._late(place, now, plain=plain)
+
+    def sent(self, place: Place, now: float, *, plain: bool = False) -> int:
+        """Note that a start was sent to a server; give what `begun` is to get as `ahead`."""
+        lane = place.lanes[plain]
+        if not lane.waiting:
+            self._waiting[place] = None
+        ahead = lane.sent(now)
+        self._load(place, 1)
+        if ahead >= lane.window:
+            self._rank(place)
+        return ahead
+
+    def begun(self, place: Place, ahead: int, sent_at: float, now: float, *, plain: bool = False) -> None:
+        """Note that a start has begun, and lets others begin; nothing if its server is gone."""
+        if place.gone:
+            return
+        lane = place.lanes[plain]
+        lane.begun(ahead, sent_at, now)
+        if not lane.waiting:
+            self._waiting.pop(place, None)
+            if place.lanes[not plain].waiting:
+                self._waiting[place] = None
+        ranked = place.ranked
+        if lane.waiting >= lane.window or not ranked[0] or (self._used[1] and not ranked[1]):
+            self._rank(place)
+
+    def returned(self, place: Place, *, plain: bool = False) -> None:
+        """Note that a start was taken back before it had begun; nothing if its server is gone."""
+        if place.gone:
+            return
+        lane = place.lanes[plain]
+        lane.waiting -= 1
+        lane.window = 1
+        if not (place.lanes[0].waiting or place.lanes[1].waiting):
+            self._waiting.pop(place, None)
+        self._load(place, -1)
+        self._rank(place)
+
+    def ended(self, place: Place) -> None:
+        """Note that a coroutine has ended that had begun; nothing if its server is gone."""
+        if not place.gone:
+            self._load(place, -1)
+
+    def late(self, now: float) -> Iterator[Place]:
+        """Give some servers where starts wait for too long; others at the next call."""
+        for place in list(self._waiting)[:_EXAMINED] if len(self._waiting) <= _EXAMINED else self._next_waiting():
+            if place.lanes[0].late(now) or place.lanes[1].late(now):
+                yield place
+
+    def _next_waiting(self) -> list[Place]:
+        chosen = []
+        for _, place in zip(range(_EXAMINED), self._waiting, strict=False):
+            chosen.append(place)
+        for place in chosen:
+            del self._waiting[place]
+            self._waiting[place] = None
+        return chosen
+
+    @property
+    def waits(self) -> bool:
+        """Whether starts wait anywhere."""
+        return bool(self._waiting)
+
+    # --- keeping the order
+
+    def _load(self, place: Place, by: int) -> None:
+        place.load += by
+        node = place.node
+        node.total += by
+        for kind in (0, 1):
+            if place.ranked[kind]:
+                self._open[kind].set(place)
+        if len(self._nodes) > 1:
+            self._rank_node(node)
+
+    def _rank_node(self, node: _Node) -> None:
+        for kind in (0, 1):
+            if self._used[kind]:
+                self._open[kind].changed(node)
+
+    def _rank(self, place: Place) -> None:
+        """Put a server among those that take starts, or out of them."""
+        taking = not (place.gone or place.reserved or place.node.suspended)
+        of_async, of_plain = place.lanes
+        has_room = of_async.waiting < of_async.window
+        for kind, room in ((0, has_room), (1, has_room and of_plain.waiting < of_plain.window)):
+            wanted = room and taking and self._used[kind]
+            if wanted and not place.ranked[kind]:
+                place.ranked[kind] = True
+                self._open[kind].set(place)
+            elif place.ranked[kind] and not wanted:
+                place.ranked[kind] = False
+                self._open[kind].remove(place)
+
+    def _unrank(self, place: Place) -> None:
+        for kind in (0, 1):
+            if place.ranked[kind]:
+                place.ranked[kind] = False
+                self._open[kind].remove(place)
+
+    # --- questions
+
+    def least(self, node_id: bytes | None = None) -> bytes | None:
+        """Give the least loaded server of a node, or of all, whatever waits there; None if none takes load."""
+        if node_id is None:
+            nodes = [node for node in self._nodes.values() if not node.suspended]
+            if not nodes:
+                return None
+            node = min(nodes, key=lambda node: node.load)
+        else:
+            found = self._nodes.get(node_id)
+            if found is None or found.suspended:
+                return None
+            node = found
+        free = [place for place in node.places.values() if not place.reserved]
+        return min(free, key=lambda place: place.load).server if free else None
 
     def takes(self, server: bytes) -> bool:
         """Tell whether a server is there and takes load."""
-        loads = self._at.get(server)
-        return loads is not None and loads.node not in self.suspended
+        place = self.places.get(server)
+        return place is not None and not place.node.suspended and not place.reserved
 
     def load(self, server: bytes) -> float:
         """Give the load of a server."""
-        return self._at[server].loads[server]
+        return self.places[server].load
 
     def nodes(self) -> list[bytes]:
         """Give the nodes that have servers."""
         return list(self._nodes)
 
-    def servers(self, node: bytes | None = None) -> list[bytes]:
-        """Give the servers of a node, or all."""
-        if node is None:
-            return list(self._at)
-        loads = self._nodes.get(node)
-        return list(loads.loads) if loads is not None else []
+    def servers(self, node_id: bytes | None = None) -> list[bytes]:
+        """Give the servers of a node, or all, without those that one job has alone."""
+        if node_id is None:
+            places = self.places
+        else:
+            node = self._nodes.get(node_id)
+            places = node.places if node is not None else {}
+        return [server for server, place in places.items() if not place.reserved]
 
     def total(self) -> float:
         """Give the load of all servers together."""
-        return sum(loads.total for loads in self._nodes.values())
+        return sum(node.total for node in self._nodes.values())

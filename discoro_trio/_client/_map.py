@@ -362,7 +362,7 @@ class Mapping(Generic[A, R]):
             else:
                 self._take(slot, positions, [_Failed(error)], None)
             return
-        started = await (start_alone(self._session, call) if alone else self._session.start(call))
+        started = await start_alone(self._session, call) if alone else self._session.submit(call)
         self._running[started] = slot, positions
         started.then(self._ended)
 

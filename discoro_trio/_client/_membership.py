@@ -233,7 +233,11 @@ class Membership:
                     nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
                     nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
         if server.closed_idle:
-            session.again.refused(server.host)
+            started = server.host.started
+            refused = [one for one in started.values() if one.call is not None]
+            for one in refused:
+                del started[one.serial]
+            session.start_again(refused)
         wanted = server.word is not None and server.word.reason
         session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
         self._forget(server)

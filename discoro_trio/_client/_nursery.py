@@ -14,7 +14,7 @@ import trio
 from .._process import Call, Typed, describe, signatures
 from .._scopes import open_background, raise_flat
 from ._children import NURSERY_CANCELLED, Children
-from ._starting import check_sendable, check_where, start_at, start_now_at, until_begun
+from ._starting import check_where, start_at, start_now_at, until_begun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -175,7 +175,7 @@ class ComputationNursery:
         if started is not None:
             self._children.adopt(started)
         else:
-            check_sendable(self._session, fn)
+            self._session.check_sendable(call)
             self._children.coming += 1
             tasks.start_soon(self._start_later, where, call, name="wait for a server")
 

@@ -43,7 +43,7 @@ async def _reserve(session: Session) -> LeasedServer:
         session.check_open()
         server_id = session.load_balancer.least()
         if server_id is not None:
-            session.load_balancer.remove(server_id)
+            session.load_balancer.reserve(server_id)
             return session.servers[server_id]
         await session.until_changed()
 
@@ -51,6 +51,5 @@ async def _reserve(session: Session) -> LeasedServer:
 def _give_back(session: Session, server: LeasedServer, _started: Submission | None = None) -> None:
     if server.host.link.lost or server.server_id not in session.servers:
         return
-    session.load_balancer.add(server.node_id, server.server_id)
-    session.load_balancer.change(server.server_id, len(server.host.started))
+    session.load_balancer.release(server.server_id)
     session.changed()

@@ -15,7 +15,7 @@ from .._process import Call, Typed, signatures
 from .._shipping import NOTHING
 from ._map import MapOptions, Mapping
 from ._nursery import ComputationNursery
-from ._starting import check_where, start_at, start_each, until_begun, until_spread
+from ._starting import check_where, start_at, start_each, until_begun
 from ._topology import EACH_NODE, EACH_SERVER
 
 if TYPE_CHECKING:
@@ -143,8 +143,6 @@ class Runs:
         assert owned is not None  # noqa: S101 - it is scheduled
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
-        if where is None:
-            await until_spread(session)
         started = await start_at(session, where, call, acknowledge=True)
         await until_begun(session, started)
         return owned.add(started)
@@ -180,7 +178,7 @@ class Runs:
         session = self._running()
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint_if_cancelled()
-        started = session.start_now(call) or await session.start(call)
+        started = session.submit(call)
         try:
             while (outcome := started.outcome) is None:
                 await started.moved()  # and not `until_ended`, which would be a coroutine more for each of many jobs

@@ -5,6 +5,7 @@ What is started there tells it of its end; what follows from that is with the se
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,9 +16,12 @@ from .._records import MutableRecord
 from ._status import tell_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .._cluster import messages
     from .._process import Host, Submission
     from .._values import Location
+    from ._load_balancer import Place
     from ._session import Session
 
 
@@ -31,6 +35,8 @@ class LeasedServer(MutableRecord, eq=False):
     location: Location
     host: Host
     session: Session
+    place: Place | None = None
+    """What the load balancer keeps of it, once it takes starts."""
     gone: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set when its node has said how it ended."""
     word: messages.ServerGone | None = None
@@ -38,12 +44,34 @@ class LeasedServer(MutableRecord, eq=False):
 
     def ended(self, started: Submission) -> None:
         """One of its coroutines has ended."""
-        session = self.session
-        session.load_balancer.change(self.server_id, -1)
+        session, place = self.session, started.place
+        if place is not None:
+            now = perf_counter()
+            if started.ahead:
+                session.load_balancer.begun(place, started.ahead, started.sent_at, now, plain=started.plain)
+                started.ahead = 0
+            session.load_balancer.ended(place)
+            if session.backlog:
+                session.drain_at(place, now)
         if session.status.active:
             tell_ended(self, started)
         for journal in session.journals:
             journal.end(started)
+
+    def begun(self, all_started: Sequence[Submission]) -> None:
+        """Some of its coroutines have begun and let others begin."""
+        session, now = self.session, perf_counter()
+        for started in all_started:
+            started.call = None
+            if started.ahead:
+                session.load_balancer.begun(started.place, started.ahead, started.sent_at, now, plain=started.plain)
+                started.ahead = 0
+        if session.backlog and self.place is not None:
+            session.drain_at(self.place, now)
+
+    def returned(self, all_started: Sequence[Submission]) -> None:
+        """Some starts were taken back."""
+        self.session.start_again(all_started)
 
     @property
     def closed_idle(self) -> bool:

@@ -7,38 +7,49 @@ with `Topology`.
 from __future__ import annotations
 
 import logging
+from itertools import islice
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from .._cluster import NodeRests, messages
-from .._errors import ComputationClosed, DiscoroError
-from .._process import lose_all
+from .._errors import ComputationClosed, DiscoroError, NotPicklable, UnknownLocation
+from .._link import Wakeup
+from .._process import LocalOutcome, Pickled, Submission, lose_all
 from .._records import Record
+from .._shipping import dumps
 from .._status import Status
+from ._backlog import Backlog
+from ._load_balancer import WIDEST
 from ._maintenance import rest_node
 from ._membership import Membership
 from ._output import Display
-from ._refused_starts import RefusedStarts
 from ._server_directory import ServerDirectory
-from ._status import tell_created
+from ._status import note_moved, tell_created
 from ._topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .._cluster import Publisher
     from .._link import Link
-    from .._process import Call, Coro, OutcomeStore, Process, Submission, TaskDumps
+    from .._process import Call, Coro, OutcomeStore, Process, TaskDumps
     from .._shipping import Shipped
     from .._values import Location
     from .._wire import Control
     from ._journal import Journal
-    from ._load_balancer import LoadBalancer
+    from ._load_balancer import LoadBalancer, Place
     from ._server import LeasedServer
     from ._topology import LeasedNode
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 1.0
+"""Seconds that starts wait for servers that are being set up, so that they are spread over all of them."""
+
+_LATE = 0.02
+"""Seconds between two looks for starts that wait at a busy server."""
 
 
 class SetUp(Record, frozen=True):
@@ -95,14 +106,13 @@ class Session:
         turn: Set when it is no longer queued.
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
-        patient_until: When the first coroutines do not wait for further servers any more; None before there are some.
         status: Who wants to know what happens.
         journals: Who looks at what has happened.
         pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
         waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
         records: Those of coroutines that somebody here holds.
-        again: What to do with coroutines that an idle server refused.
+        backlog: The starts that wait here until a server has room for them.
     """
 
     def __init__(
@@ -129,12 +139,19 @@ class Session:
         self.status = status
         self.journals = journals
         self.task_dumps: TaskDumps = process.task_dumps
-        self.again: RefusedStarts = RefusedStarts(self, nursery)
+        self.backlog: Backlog = Backlog()
         self.watchers: ServerDirectory = ServerDirectory(self)
-        self._zombies = False
         self._why_closed = "the computation is closed"
         self._released = False
-        self.patient_until: float | None = None
+        self._nursery = nursery
+        # The servers that are still being set up for the first time, as long as starts wait for them.
+        self._coming = 0
+        self._impatient = False
+        self._keeps = False
+        self._sendable: dict[int, Callable[..., Any]] = {}
+        self._late = Wakeup()
+        self._looks = False
+        nursery.start_soon(self._watch_late, name="take back late starts")
         self._over = trio.Event()
         self._process = process
         self.records: OutcomeStore = process.outcome_store
@@ -150,7 +167,6 @@ class Session:
     def heard(self, link: Link, message: Control) -> None:
         """Act on a notice about this computation."""
         if isinstance(message, messages.TurnCame):
-            self._zombies = bool(message.zombie_period)
             self.turn.set()
             self.members.turn_came()
         elif isinstance(message, messages.Discarded):
@@ -166,6 +182,10 @@ class Session:
 
     def changed(self) -> None:
         """Let those look again who wait for a server."""
+        self._coming = 0 if self._impatient or self.closed else self.topology.coming
+        if self.backlog:
+            self._give_up_waiting()
+            self.drain()
         self.waiting.unpark_all()
         self.watchers.tell()
 
@@ -196,49 +216,207 @@ class Session:
             raise failure.refusal()
         await self.waiting.park()
 
-    async def start(self, call: Call, *, acknowledge: bool = False) -> Submission:
-        """Start a coroutine at the least loaded server of the least loaded node, waiting while there is none."""
-        started = self.start_now(call, acknowledge=acknowledge)
-        while started is None:
-            await self.until_changed()
-            started = self.start_now(call, acknowledge=acknowledge)
-        return started
+    def submit(self, call: Call, *, acknowledge: bool = False, node_id: bytes | None = None) -> Submission:
+        """Start a coroutine where it begins soonest; it waits here while no server has room for it.
 
-    def start_now(self, call: Call, *, acknowledge: bool = False) -> Submission | None:
-        """Start a coroutine as `start` does; None if there is no server at the moment."""
+        Args:
+            call: What to call, and with what.
+            acknowledge: Whether its server reports when it has begun (`Submission.until_begun`).
+            node_id: The node that it is for; None for any.
+
+        Returns:
+            Its record. If no server will come, or the computation is closed before it is sent, it is lost.
+
+        Raises:
+            ComputationClosed: The computation is closed.
+            NotPicklable: The function cannot be sent.
+        """
         if self.closed:
             self.check_open()
-        server_id = self.load_balancer.least()
-        while server_id is not None:
-            server = self.servers[server_id]
-            if not server.host.link.lost:
-                started = self.start_on(server, call, acknowledge=acknowledge)
-                if self._zombies:
-                    self.again.keep(started, call, acknowledge=acknowledge)
-                return started
-            self.topology.withdraw(server)
-            server_id = self.load_balancer.least()
-        return None
+        plain = call.plain
+        if not self.backlog.waits(node_id, plain=plain):
+            now = perf_counter()
+            place = self.load_balancer.pick(now, node_id, plain=plain)
+            if place is not None and not (self._coming and self._kept_for_others(place)):
+                server = self.servers[place.server]
+                if not server.host.link.lost:
+                    started = self._start(server, place, now, call, acknowledge=acknowledge)
+                    started.call = (call, acknowledge, node_id)
+                    return started
+                self.topology.withdraw(server)
+        self.check_sendable(call)
+        started = Submission(b"", 0, call.name, None)
+        started.call = (call, acknowledge, node_id)
+        started.plain = plain
+        self.backlog.put(started, node_id, plain=plain)
+        self._give_up_waiting()
+        self.drain()
+        return started
 
     def start_on(self, server: LeasedServer, call: Call, *, acknowledge: bool = False) -> Submission:
-        """Start a coroutine at a server; never waits."""
-        started = server.host.start(call, acknowledge=acknowledge)
-        self.load_balancer.change(server.server_id, 1)
+        """Start a coroutine at a server, whatever runs or waits there; never waits."""
+        place = server.place
+        assert place is not None  # noqa: S101 - it takes starts
+        return self._start(server, place, perf_counter(), call, acknowledge=acknowledge, at_once=True)
+
+    def _start(
+        self,
+        server: LeasedServer,
+        place: Place,
+        now: float,
+        call: Call,
+        *,
+        acknowledge: bool,
+        at_once: bool = False,
+        started: Submission | None = None,
+    ) -> Submission:
+        moved = started is not None and started.host is not None
+        started = server.host.start(call, acknowledge=acknowledge, at_once=at_once, started=started)
+        plain = call.plain
+        started.plain = plain
+        started.place = place
+        started.sent_at = now
+        started.ahead = self.load_balancer.sent(place, now, plain=plain)
+        if not self._looks:
+            self._looks = True
+            self._late.ring()
+        if moved:
+            note_moved(server, started)
+            return started
         if self.status.active:
             tell_created(server, started, call)
         for journal in self.journals:
             journal.begin(started, call)
         return started
 
+    # --- starts that wait here
+
+    def drain(self) -> None:
+        """Send what waits here to the servers that have room."""
+        now = perf_counter()
+        for node_id, plain in self.backlog.kinds():
+            while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
+                if self._coming and self._kept_for_others(place):
+                    break
+                if not self._send_next(place, now, plain=plain):
+                    break
+
+    def drain_at(self, place: Place, now: float) -> None:
+        """Send what waits here to one server, as long as it has room."""
+        for plain in (False, True):
+            while self.load_balancer.takes_more(place, now, plain=plain):
+                if self._coming and self._kept_for_others(place):
+                    break
+                if not self._send_next(place, now, plain=plain):
+                    break
+
+    def _send_next(self, place: Place, now: float, *, plain: bool) -> bool:
+        server = self.servers[place.server]
+        if server.host.link.lost:
+            self.topology.withdraw(server)
+            return True
+        started = self.backlog.take(place.node.node_id, plain=plain)
+        if started is None:
+            return False
+        how = started.call
+        assert how is not None  # noqa: S101 - it has not begun
+        call, acknowledge, _ = how
+        try:
+            self._start(server, place, now, call, acknowledge=acknowledge, started=started)
+        except NotPicklable as error:
+            started.end(LocalOutcome.failed(error))
+        return True
+
+    def _kept_for_others(self, place: Place) -> bool:
+        """Whether a start waits for a server that is being set up: it would have less to do than this one.
+
+        Otherwise the first server that is ready would get all coroutines that are started right after the schedule.
+        """
+        if place.load * self._coming <= self.backlog.size:
+            return False
+        if not self._keeps:
+            self._keeps = True
+            self._nursery.start_soon(self._lose_patience, name="wait for further servers")
+        return True
+
+    async def _lose_patience(self) -> None:
+        await trio.sleep(_PATIENCE)
+        self._impatient = True
+        self.changed()
+
+    def _give_up_waiting(self) -> None:
+        """End the starts that wait here for what will not come."""
+        failure = self.topology.failure()
+        if failure is not None:
+            for started in self.backlog.clear():
+                started.end(LocalOutcome.lost(failure.refusal()))
+        for key in self.backlog.kinds():
+            node_id = key[0]
+            if node_id is not None and node_id not in self.nodes:
+                for started in self.backlog.take_all(key):
+                    message = f"the node that {started.name} was to be started at is gone"
+                    started.end(LocalOutcome.lost(UnknownLocation(message)))
+
+    def check_sendable(self, call: Call) -> None:
+        """Raise NotPicklable for a function that cannot be sent, before it waits here."""
+        function = call.function
+        if isinstance(function, Pickled) or self._sendable.get(id(function)) is function:
+            return
+        dumps(function, self.set_up.shipped)
+        self._sendable[id(function)] = function
+
+    def start_again(self, all_started: Sequence[Submission]) -> None:
+        """Let starts wait here again that were sent and never began."""
+        for started in reversed(all_started):
+            if started.outcome is not None:
+                continue
+            if started.cancelled_for is not None or started.call is None:
+                started.end(LocalOutcome.cancelled(started.cancelled_for[0] if started.cancelled_for else None))
+                continue
+            self.records.keep(started)  # others may have its old name
+            if started.place is not None:
+                self.load_balancer.returned(started.place, plain=started.plain)
+            started.place, started.ahead, started.revoked = None, 0, False
+            self.backlog.put_back(started, started.call[2], plain=started.plain)
+        self.drain()
+
+    async def _watch_late(self) -> None:
+        """Take starts back that wait at a busy server while another one is idle."""
+        while True:
+            self._looks = False
+            await self._late.wait()
+            while self.load_balancer.waits:
+                await trio.sleep(_LATE)
+                if not self.backlog:
+                    self._take_back(perf_counter())
+
+    def _take_back(self, now: float) -> None:
+        for place in self.load_balancer.late(now):
+            server = self.servers.get(place.server)
+            if server is None or server.host.link.lost:
+                continue
+            for plain in (False, True):
+                lane = place.lanes[plain]
+                free = self.load_balancer.pick(now, plain=plain) if lane.late(now) else None
+                if free is None or free is place or free.lanes[plain].waiting:
+                    continue
+                newest = islice(reversed(server.host.started.values()), 2 * WIDEST)
+                waiting = [one for one in newest if _can_move(one, plain=plain)]
+                for one in waiting:
+                    one.revoked = True
+                if waiting:
+                    server.host.revoke(waiting)
+
     # --- ending
 
     def cancel(self, started: Submission, reason: str | None = None) -> None:
         """Ask for the cancellation of a coroutine."""
+        if started.place is None and started.outcome is None:  # it waits here
+            started.end(LocalOutcome.cancelled(reason))
+            return
         server = self.servers.get(started.home)
         if server is not None:
             server.host.cancel(started, reason)
-        else:
-            self.again.cancelled(started, reason)
 
     async def cancel_and_wait(self, all_started: Iterable[Submission], reason: str | None = None) -> None:
         """Cancel coroutines and wait, shielded, until their clean-up is done or was cut short by force."""
@@ -317,6 +495,8 @@ class Session:
             return
         self.closed = True
         self._why_closed = why
+        for started in self.backlog.clear():
+            started.end(LocalOutcome.lost(ComputationClosed(f"{why}; it runs nothing more")))
         self.changed()
         for server in self.servers.values():
             lose_all(server.host, ComputationClosed(why))
@@ -329,3 +509,8 @@ class Session:
             await node.link.request(messages.Release(self.set_up.computation), timeout=longest)
         except DiscoroError as error:
             logger.warning("%s did not confirm the end of the computation: %s", node.name, error)
+
+
+def _can_move(started: Submission, *, plain: bool) -> bool:
+    """Whether a start waits at its server, for all that is known, and may be taken back."""
+    return bool(started.ahead) and started.plain is plain and not started.revoked and started.call is not None

@@ -5,23 +5,15 @@ Whoever calls these owns what they give; when they raise or are cancelled, nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import trio
+from typing import TYPE_CHECKING
 
 from .._arguments import text, wrong_type
 from .._process import Ending
-from .._shipping import dumps
 from .._values import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .._process import Call, Submission
     from ._session import Session
-
-_PATIENCE = 1.0
-"""Seconds that a computation's first coroutines may wait, all together, so that they are spread over the servers."""
 
 _GIVEN_UP = "whoever started it did not wait for it"
 
@@ -34,15 +26,10 @@ def check_where(where: object) -> None:
         text("where", where)
 
 
-def check_sendable(session: Session, fn: Callable[..., Any]) -> None:
-    """Raise NotPicklable for a function that cannot be sent, though there is no server yet to send it to."""
-    dumps(fn, session.set_up.shipped)
-
-
 def start_now_at(
     session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission | None:
-    """Start a coroutine at a place, or anywhere; None if there is no server at the moment.
+    """Start a coroutine at a place, or anywhere; None if it is not known yet which server or node that is.
 
     Raises:
         UnknownLocation: Nothing is known by that place.
@@ -50,28 +37,19 @@ def start_now_at(
         ComputationClosed, NotPicklable: As for `start_at`.
     """
     if where is None:
-        return session.start_now(call, acknowledge=acknowledge)
+        return session.submit(call, acknowledge=acknowledge)
     session.check_open()
-    server = session.topology.pick(where)
-    return None if server is None else session.start_on(server, call, acknowledge=acknowledge)
-
-
-async def until_spread(session: Session) -> None:
-    """Give servers that are just being set up a moment, rather than more work to those that are ready.
-
-    Otherwise all that is started right after the schedule would share the server that happened to be the first.
-    """
-    if session.patient_until is None:
-        session.patient_until = trio.current_time() + _PATIENCE
-    with trio.move_on_at(session.patient_until):
-        while session.topology.filling:
-            await session.until_changed()
+    if isinstance(where, Location):
+        server = session.topology.pick(where)
+        return None if server is None else session.start_on(server, call, acknowledge=acknowledge)
+    node_id = session.topology.node_for(where, plain=call.plain)
+    return None if node_id is None else session.submit(call, acknowledge=acknowledge, node_id=node_id)
 
 
 async def start_at(
     session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission:
-    """Start a coroutine at a place, or anywhere, waiting while there is no server.
+    """Start a coroutine at a place, or anywhere, waiting while it is not known which server or node that is.
 
     Raises:
         UnknownLocation: Nothing is known by that place.

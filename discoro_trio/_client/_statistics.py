@@ -27,7 +27,7 @@ class ComputationStatistics:
     running: int
     """Those of them that have not ended, as far as is known here."""
     waiting: int
-    """Tasks of this process that wait for a server."""
+    """Coroutines that wait here until a server has room for them, and tasks that wait for a place."""
 
 
 def statistics_of(session: Session) -> ComputationStatistics:
@@ -42,5 +42,5 @@ def statistics_of(session: Session) -> ComputationStatistics:
         servers_lost=topology.servers_lost,
         submitted=topology.submitted_before + sum(host.submitted for host in hosts),
         running=sum(len(host.started) for host in hosts),
-        waiting=session.waiting.statistics().tasks_waiting,
+        waiting=session.waiting.statistics().tasks_waiting + len(session.backlog),
     )

@@ -94,7 +94,7 @@ class Supervisor:
     async def _start(self, child: _Child) -> None:
         if not child.wanted:
             return
-        child.started = await self._session.start(child.call)
+        child.started = self._session.submit(child.call)
         child.started.then(lambda started: self._ended(child, started))
 
     def _ended(self, child: _Child, started: Submission) -> None:

@@ -6,6 +6,7 @@ This module decides, without any I/O. Loads are with `LoadBalancer`; how nodes a
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -89,6 +90,13 @@ class LeasedNode(MutableRecord, eq=False):
         self.spoilt = self.settled = True
 
     @property
+    def coming(self) -> int:
+        """How many of its servers are being set up for the first time; one if it has not said how many."""
+        if self.settled:
+            return 0
+        return 1 if self.slots is None else self.slots - len(self.first)
+
+    @property
     def failure(self) -> SetUpFailure | None:
         """Why none of its servers can be used; None if one can, or may come."""
         if self.slots is None or not (self.spoilt or len(self.failures) >= self.slots):
@@ -142,7 +150,7 @@ class Topology:
         """Let a server take coroutines."""
         self.servers[server.server_id] = server
         self._at[server.location] = server
-        self.load_balancer.add(server.node_id, server.server_id)
+        server.place = self.load_balancer.add(server.node_id, server.server_id)
         node = self.nodes.get(server.node_id)
         if node is not None:
             node.failures.pop(server.slot, None)
@@ -182,6 +190,20 @@ class Topology:
         least = [self.load_balancer.least(node.node_id) for node in self._named(where)]
         servers = [server_id for server_id in least if server_id is not None]
         return self.servers[min(servers, key=self.load_balancer.load)] if servers else None
+
+    def node_for(self, where: str, *, plain: bool) -> bytes | None:
+        """Give the node for a coroutine at a node's address or name; None if it has no server at the moment.
+
+        Of several with that address, it is the one whose server takes the next start. Raises as `pick`.
+        """
+        now = perf_counter()
+        named = [node.node_id for node in self._named(where)]
+        taking = [
+            place for node_id in named if (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None
+        ]
+        if taking:
+            return min(taking, key=lambda place: place.load).node.node_id
+        return next((node_id for node_id in named if self.load_balancer.least(node_id) is not None), None)
 
     def server_at(self, location: Location) -> LeasedServer:
         """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
@@ -232,12 +254,15 @@ class Topology:
         return self._of(server_id for node_id in ids for server_id in self.load_balancer.servers(node_id))
 
     @property
-    def filling(self) -> bool:
-        """Whether all servers have work, while others are still being set up for the first time."""
-        least = self.load_balancer.least()
-        if least is None or not self.load_balancer.load(least):
-            return False
-        return self._more_to_come or not all(node.settled for node in self.nodes.values())
+    def coming(self) -> int:
+        """How many servers are granted and being set up for the first time; of a node that has not said, one."""
+        unseen = len(self._unseen) if self._told else 1
+        return unseen + sum(node.coming for node in self.nodes.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all servers that were granted when the turn came are there, or known not to come."""
+        return not self._more_to_come and all(node.settled for node in self.nodes.values())
 
     @property
     def _more_to_come(self) -> bool:

@@ -113,6 +113,10 @@ class Link:
         self._outbox.put(kind, flags, target, body, buffers, keys, after)
         self._writer.added(kind)
 
+    def flush(self) -> None:
+        """Write what waits, as much as the kernel takes at once: what runs next may block this thread."""
+        self._writer.flush()
+
     def send_kept(  # noqa: PLR0917 - as `send`
         self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
     ) -> None:

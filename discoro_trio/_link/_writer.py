@@ -71,6 +71,11 @@ class Writer:
             self._idle = False
             self._wakeup.ring()
 
+    def flush(self) -> None:
+        """Write at once what the kernel takes, unless a write is under way."""
+        if not self._writing and self.outbox.pending:
+            self._write_now()
+
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
         dropped = self.outbox.abort_start(target)

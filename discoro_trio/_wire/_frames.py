@@ -75,6 +75,9 @@ class Kind(enum.IntEnum):
     OUTPUT = 16
     SHARED = 17
     BATCH = 18
+    BEGUN = 19
+    REVOKE = 20
+    RETURNED = 21
 
 
 _BULK, _PART, _ABORT, _HELLO = int(Kind.BULK), int(Kind.PART), int(Kind.ABORT), int(Kind.HELLO)

@@ -123,12 +123,14 @@ async def test_a_run_that_waits_for_the_word_of_its_server_has_cleaned_up_when_c
     mark, begun, go = tmp_path / "mark", tmp_path / "begun", tmp_path / "go"
     components = [note_and_wait, running_here, hold_the_server]
     async with open_computation(components, servers=1) as computation, trio.open_nursery() as nursery:
+        (server,) = await until_servers(computation, 1)
         nursery.start_soon(computation.run_result, hold_the_server, str(begun), str(go))
         while not begun.exists():  # noqa: ASYNC110 - of another process
             await trio.sleep(0.005)
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as runs:
-                runs.start_soon(computation.run, note_and_wait, str(mark))
+                # At this very server, as it would wait here otherwise until the server has room for it.
+                runs.start_soon(computation.run_at, server, note_and_wait, str(mark))
                 while computation.statistics().submitted < 2:  # noqa: ASYNC110 - there is no event
                     await trio.sleep(0.005)
                 scope.cancel()

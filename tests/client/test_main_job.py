@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import discoro_trio as discoro
-from discoro_trio._client import _starting
+from discoro_trio._client import _session
 
 from .clusters import open_computation, run_script
 
@@ -144,7 +144,7 @@ if __name__ == "__main__":
 async def test_coroutines_that_are_started_at_once_are_spread_over_all_servers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_starting, "_PATIENCE", 30.0)  # as long as the servers take on a busy machine
+    monkeypatch.setattr(_session, "_PATIENCE", 30.0)  # as long as the servers take on a busy machine
     with trio.fail_after(30):
         async with (
             discoro.open_cluster(servers=4),

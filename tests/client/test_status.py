@@ -108,7 +108,7 @@ async def test_an_error_that_is_told_before_there_is_a_handle_counts_as_heard() 
     async with open_computation([fail]) as computation, computation.subscribe() as channel:
         session = computation._session
         assert session is not None
-        started = await session.start(Call(fail, (), {}, session.set_up.shipped))
+        started = session.submit(Call(fail, (), {}, session.set_up.shipped))
         await started.until_ended()
         assert not started.heard
         while not isinstance(await channel.receive(), MonitorException):

@@ -88,6 +88,22 @@ CASES: dict[Kind, dict[str, Case]] = {
         "a coroutine that was not started there": Case(frame(Kind.STARTED, UNKNOWN), "was never started"),
         "a value that cannot be opened": Case(frame(Kind.STARTED, OF_ANOTHER, b"?", 1), "was never started"),
     },
+    Kind.BEGUN: {
+        "a coroutine that was not started there": Case(frame(Kind.BEGUN, 0, UNKNOWN.to_bytes(8)), "was never started"),
+        "no coroutine": Case(frame(Kind.BEGUN, 0, b""), "a list of coroutines has 0 bytes"),
+        "a part of a number": Case(frame(Kind.BEGUN, 0, bytes(12)), "a list of coroutines has 12 bytes"),
+    },
+    Kind.REVOKE: {
+        "the coroutine of another": Case(frame(Kind.REVOKE, 0, OF_ANOTHER.to_bytes(8)), "not its own"),
+        "one that has ended": Case(frame(Kind.REVOKE, 0, UNKNOWN.to_bytes(8)), None),
+        "no coroutine": Case(frame(Kind.REVOKE, 0, b""), "a list of coroutines has 0 bytes"),
+    },
+    Kind.RETURNED: {
+        "a coroutine that was not started there": Case(
+            frame(Kind.RETURNED, 0, UNKNOWN.to_bytes(8)), "was never started"
+        ),
+        "no coroutine": Case(frame(Kind.RETURNED, 0, b""), "a list of coroutines has 0 bytes"),
+    },
     Kind.OUTCOME: {
         "a coroutine that was not started there": Case(frame(Kind.OUTCOME, UNKNOWN, b"", 1), "was never started"),
     },

@@ -79,6 +79,7 @@ class ServerProgram:
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
         self._process.runner.threads = trio.CapacityLimiter(begin.threads)
+        self._process.runner.gate.most = begin.threads
         self.pulse_interval = begin.pulse_interval
         if begin.forward_output:
             self._output = output.Output(self._process, begin.client_id, self._tail_fd)

@@ -62,10 +62,11 @@ def describe(function: Callable[..., Any]) -> Described:
     return Described(called, traits.name, traits.is_async, traits.wants_coro)
 
 
-def checked_name(function: Callable[..., Any]) -> str:
-    """Give the name of a callable for people, which is all that the one who starts it needs. Raises as `describe`."""
+def checked_traits(function: Callable[..., Any]) -> tuple[str, bool]:
+    """Give what a starter needs: the name for people, and whether it is a plain function. Raises as `describe`."""
     known = _known.get(id(function))
-    return known[1].name if known is not None and known[0]() is function else _traits_of(function).name
+    traits = known[1] if known is not None and known[0]() is function else _traits_of(function)
+    return traits.name, not traits.is_async
 
 
 def _traits_of(function: Callable[..., Any]) -> _Traits:

@@ -161,6 +161,17 @@ class Definition:
         self._described: Described | None = None
         self.name: str = "coroutine"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is called in a thread; not if it cannot be opened."""
+        described = self._described
+        if described is None:
+            try:
+                described = self.described()
+            except BaseException:  # noqa: BLE001 - it is raised again for the coroutine that wants it
+                return False
+        return not described.is_async
+
     def described(self) -> Described:
         """Give the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
         if self._described is None:

@@ -39,6 +39,7 @@ class LocalCoro:
     """
 
     __slots__ = (
+        "begun",
         "cancelled",
         "endings",
         "given",
@@ -49,6 +50,7 @@ class LocalCoro:
         "process",
         "reason",
         "report",
+        "returned",
         "scope",
         "serial",
         "shown",
@@ -67,6 +69,8 @@ class LocalCoro:
         self.name: str = name
         self.link: Link | None = link
         self.scope: trio.CancelScope | None = scope
+        self.begun: bool = False
+        self.returned: bool = False  # its starter has taken it back before it began
         self.cancelled: bool = False
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..._errors import CoroCancelled, NotPicklable, ProtocolError
-from ..._link import ANY, Trust
+from ..._link import ANY, Trust, Wakeup
 from ..._shipping import dumps, loads
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
@@ -25,6 +25,7 @@ from ._local_coro import LocalCoro, current
 from ._outcome import Ending, LocalOutcome
 from ._task_pool import TaskPool
 from ._task_status import RemoteTaskStatus
+from ._thread_gate import ThreadGate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -43,9 +44,17 @@ STATUS = 2
 
 KEEP = 16
 """The flag of an OUTCOME frame of a coroutine whose handle others have got from it: they may ask for its outcome."""
+AT_ONCE = 4
+"""The flag of a START frame of a plain function that begins at once, even if others compute here."""
 
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
+
+SERIAL = struct.Struct("!Q")
+"""What the bodies of BEGUN, REVOKE and RETURNED frames consist of: the serial numbers of coroutines.
+
+BEGUN comes from the host when its event loop has come round after they began: others begin there at once. REVOKE comes
+from the starter, and asks for those that have not begun; RETURNED names those of them that never will."""
 
 LANE_SHIFT = 40
 
@@ -68,9 +77,10 @@ class Attached(Control, frozen=True):
 class _Guest:
     """What this process keeps of one that starts coroutines here."""
 
-    __slots__ = ("functions", "lane", "ready", "running")
+    __slots__ = ("functions", "lane", "link", "ready", "running")
 
-    def __init__(self, lane: int) -> None:
+    def __init__(self, link: Link, lane: int) -> None:
+        self.link = link
         self.lane = lane
         self.functions = Received()
         self.running: dict[int, LocalCoro] = {}
@@ -100,11 +110,16 @@ class Runner:
         self._guests: dict[Link, _Guest] = {}
         self._lane = 0
         self._task_pool = TaskPool(self._run_guest)
+        self.gate: ThreadGate = ThreadGate()
+        self._begun: list[tuple[_Guest, LocalCoro]] = []
+        self._wakeup = Wakeup()
+        self._reports = False
         services = process.endpoint.services
         services.on_frame(Kind.DEFINE, self._define)
         services.on_frame(Kind.START, self._start)
         services.on_frame(Kind.CANCEL, self._cancel)
         services.on_frame(Kind.FETCH, self._fetch)
+        services.on_frame(Kind.REVOKE, self._revoke)
         services.on_request(Attach, self._attach, trust=ANY)
         services.links_lost.append(self._lost)
 
@@ -128,7 +143,7 @@ class Runner:
         guest = self._guests.get(link)
         if guest is None:
             self._lane += 1
-            guest = self._guests[link] = _Guest(self._lane)
+            guest = self._guests[link] = _Guest(link, self._lane)
         return Attached(guest.lane)
 
     def _guest(self, link: Link, serial: int) -> _Guest:
@@ -158,7 +173,10 @@ class Runner:
         self._process.locals[serial] = guest.running[serial] = local = LocalCoro(serial, "", link, self._process, None)
         if flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
-        self._task_pool.put(self.nursery, guest, local, definition, body, buffers, flags & REPLY)
+        self._task_pool.put(self.nursery, guest, local, definition, body, buffers, flags)
+        if not self._reports:
+            self._reports = True
+            self._process.endpoint.nursery.start_soon(self._report_begun, name="report what has begun")
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -169,6 +187,23 @@ class Runner:
         guest = self._guests.get(link)
         if guest is not None and guest.ready.pop(frame.target, None) is not None:
             link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED, keys=(~frame.target,))
+
+    def _revoke(self, link: Link, frame: Frame) -> None:
+        returned = bytearray()
+        for serial in serials_of(frame):
+            guest = self._guest(link, serial)
+            local = guest.running.get(serial)
+            if local is None or local.begun:
+                continue
+            local.returned = True
+            self.submitted -= 1
+            del guest.running[serial]
+            self._process.end_local(local)
+            if local.scope is not None:  # a plain function that waits for its turn
+                local.scope.cancel()
+            returned += SERIAL.pack(serial)
+        if returned:
+            link.send(Kind.RETURNED, 0, bytes(returned))
 
     def _fetch(self, link: Link, frame: Frame) -> None:
         ready = self._guest(link, frame.target).ready.pop(frame.target, None)
@@ -184,6 +219,40 @@ class Runner:
 
     # --- running
 
+    async def _report_begun(self) -> None:
+        """Report those that have begun and go on, when the event loop has come round since then.
+
+        What blocks the loop lets nothing else begin: so this is what the starter's window waits for. Those that have
+        ended need no report, as their outcome is one.
+        """
+        try:
+            while True:
+                await self._wakeup.wait()
+                begun, self._begun = self._begun, []
+                reports: dict[_Guest, bytearray] = {}
+                for guest, local in begun:
+                    if local.serial in guest.running:
+                        reports.setdefault(guest, bytearray()).extend(SERIAL.pack(local.serial))
+                for guest, body in reports.items():
+                    if not guest.link.lost:
+                        guest.link.send(Kind.BEGUN, 0, bytes(body))
+        finally:
+            self._reports = False
+
+    async def _admitted(self, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
+        """Wait until a plain function may begin; tell whether it may, or was cancelled or taken back."""
+        if self.gate.enter_now(force=bool(flags & AT_ONCE)):
+            return True
+        local.scope = scope
+        try:
+            await self.gate.enter(self._process.endpoint.nursery)
+        except trio.Cancelled:
+            return False
+        if local.cancelled or local.returned:
+            self.gate.leave()
+            return False
+        return True
+
     async def _run_guest(  # noqa: PLR0917 - called by position
         self,
         task: trio.lowlevel.Task,
@@ -193,17 +262,28 @@ class Runner:
         definition: Definition,
         body: Buffer,
         buffers: Sequence[Buffer],
-        reply: int,
+        flags: int,
     ) -> bool:
         serial, link = local.serial, local.link
         assert link is not None  # noqa: S101 - guests come by links
-        if local.cancelled:
-            ended = LocalOutcome.cancelled(local.reason)  # before it began
+        plain = not local.returned and definition.is_plain
+        admitted = not plain or local.cancelled or await self._admitted(local, scope, flags)
+        if local.returned:
+            return local.scope is None
+        if local.cancelled or not admitted:
+            # Before it began. If it was not cancelled itself, all that runs here is being cancelled.
+            plain = False
+            ended = LocalOutcome.cancelled(local.reason if local.cancelled else "its process ends")
         else:
             task.name = definition.name
             local.scope = scope
-            if reply:  # not before: who knows that it has started may count on its clean-up
+            local.begun = True
+            self._begun.append((guest, local))
+            if len(self._begun) == 1:
+                self._wakeup.ring()
+            if flags & REPLY:  # not before: who knows that it has started may count on its clean-up
                 link.send(Kind.STARTED, serial)
+                link.flush()  # now, as it may block this thread
             token = current.set((local,))
             try:
                 running = self._opened(definition, local, body, buffers)
@@ -215,6 +295,10 @@ class Runner:
             if process_state.forked:
                 end_copy(ended.raised)
             current.reset(token)
+            if self._begun and self._begun[-1][1] is local:
+                self._begun.pop()
+            if plain:
+                self.gate.leave()
         self._process.end_local(local)
         del guest.running[serial]
         ending, body_out, buffers_out = self._packed(local, ended)
@@ -303,6 +387,15 @@ class Runner:
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))
         else:
             link.send(_OUTCOME, local.serial, body, ending, buffers, (local.source,))
+
+
+def serials_of(frame: Frame) -> list[int]:
+    """Give the serial numbers in the body of a BEGUN, REVOKE or RETURNED frame. ProtocolError if there are none."""
+    body = frame.body
+    if not body or len(body) % SERIAL.size:
+        text = f"a list of coroutines has {len(body)} bytes"
+        raise ProtocolError(text)
+    return [serial for (serial,) in SERIAL.iter_unpack(body)]
 
 
 def _failed(local: LocalCoro, error: BaseException) -> LocalOutcome:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._outcome import Outcome
-    from ._submissions import Host
+    from ._submissions import Call, Host
 
 
 class Submission:
@@ -27,13 +27,20 @@ class Submission:
         "_then",
         "_waiting",
         "acknowledged",
+        "ahead",
+        "call",
+        "cancelled_for",
         "heard",
         "home",
         "host",
         "name",
         "noted",
         "outcome",
+        "place",
+        "plain",
         "ready",
+        "revoked",
+        "sent_at",
         "serial",
     )
 
@@ -46,6 +53,17 @@ class Submission:
         self.acknowledged: bool = False
         self.ready: Outcome | None = None
         self.heard: bool = False
+        # How to start it, and at which node: until it has begun it can be started at another server instead.
+        self.call: tuple[Call, bool, bytes | None] | None = None
+        # What its load balancer keeps of it: where it counts, and of a start that waits there (`ahead` is not 0) how
+        # many waited when it was sent, when that was, and whether it was asked for again.
+        self.place: Any = None
+        self.plain: bool = False
+        self.revoked: bool = False
+        # The reason for which it is being cancelled, if it is: then it is not started again elsewhere.
+        self.cancelled_for: tuple[str | None] | None = None
+        self.sent_at: float = 0.0
+        self.ahead: int = 0
         # What subscribers of status are told of it, if there are any, until it has ended.
         self.noted: Any = None
         # Made when first wanted: most records are waited for by one task, and there are very many of them.
@@ -69,6 +87,7 @@ class Submission:
     def begun(self) -> None:
         """Note that it has begun at its server."""
         self.acknowledged = True
+        self.call = None
         self._wake()
 
     def end(self, outcome: Outcome) -> None:
@@ -77,6 +96,7 @@ class Submission:
             return
         self.outcome = outcome
         self.acknowledged = True
+        self.call = None
         if self.host is not None and self.host.owner is not None:
             self.host.owner.ended(self)
         if self._waiting is not None:

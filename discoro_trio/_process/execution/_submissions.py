@@ -19,10 +19,10 @@ from ..._records import MutableRecord
 from ..._shipping import dumps
 from ..._wire import Kind
 from .. import _order as order
-from ._callables import checked_name, reject_coro
+from ._callables import checked_traits, reject_coro
 from ._definitions import Pickled, Sent, snapshot
 from ._outcome import Ending, LocalOutcome, arrived
-from ._runner import KEEP, LANE_SHIFT, REPLY, SIZE, STATUS, Attach, Attached
+from ._runner import AT_ONCE, KEEP, LANE_SHIFT, REPLY, SERIAL, SIZE, STATUS, Attach, Attached, serials_of
 from ._submission import Submission
 from ._task_status import WITH_VALUE
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .._process import Process
 
 
-_START = int(Kind.START)
+_START, _REVOKE = int(Kind.START), int(Kind.REVOKE)
 
 _ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
 """The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
@@ -48,7 +48,7 @@ LARGEST_KEPT = 8 * 1024
 class Call:
     """The arguments of one call, pickled."""
 
-    __slots__ = ("args", "body", "buffers", "flags", "function", "kwargs", "name")
+    __slots__ = ("args", "body", "buffers", "flags", "function", "kwargs", "name", "plain")
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Call:
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        plain = function.function if isinstance(function, Pickled) else function
-        self.name: str = optional_text("name", name) or checked_name(plain)
+        checked, self.plain = checked_traits(function.function if isinstance(function, Pickled) else function)
+        self.name: str = optional_text("name", name) or checked
         self.body: bytes
         self.buffers: Sequence[Any]
         # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
@@ -96,6 +96,14 @@ class HostOwner(Protocol):
         """One of its coroutines has ended."""
         ...
 
+    def begun(self, all_started: Sequence[Submission]) -> None:
+        """Some of its coroutines have begun, and let others begin."""
+        ...
+
+    def returned(self, all_started: Sequence[Submission]) -> None:
+        """Some starts were taken back, as `Host.revoke` asked: they never begin there."""
+        ...
+
     def host_lost(self) -> None:
         """The connection is lost; it is the owner who says how the coroutines there ended (`lose_all`)."""
         ...
@@ -108,7 +116,7 @@ class HostOwner(Protocol):
 class Host:
     """What this process keeps of one in which it starts coroutines."""
 
-    __slots__ = ("_counter", "_functions", "lane", "link", "owner", "started")
+    __slots__ = ("_counter", "_functions", "_returned", "lane", "link", "owner", "started")
 
     def __init__(self, link: Link, lane: int, shipped: Shipped | None) -> None:
         self.link: Link = link
@@ -116,19 +124,29 @@ class Host:
         self.started: dict[int, Submission] = {}
         self.owner: HostOwner | None = None
         self._counter = 0
+        self._returned = 0
         self._functions = Sent(link, shipped)
 
     @property
     def submitted(self) -> int:
         """How many coroutines were started there."""
-        return self._counter
+        return self._counter - self._returned
 
-    def start(self, call: Call, *, acknowledge: bool = False) -> Submission:
+    def start(
+        self,
+        call: Call,
+        *,
+        acknowledge: bool = False,
+        at_once: bool = False,
+        started: Submission | None = None,
+    ) -> Submission:
         """Send the start of a coroutine; never waits.
 
         Args:
             call: What to call, and with what.
             acknowledge: Whether the host says when the coroutine has begun (`Submission.until_begun`).
+            at_once: Whether a plain function begins at once, even if others compute there.
+            started: The record of a coroutine that is started nowhere yet; None for a new one.
 
         Raises:
             NotPicklable: The function cannot be sent; nothing was.
@@ -138,16 +156,36 @@ class Host:
         self._counter += 1
         serial = self.lane << LANE_SHIFT | self._counter
         flags = REPLY if acknowledge else call.flags
+        if at_once:
+            flags |= AT_ONCE
         keys = (serial, order.started(serial), used)
         self.link.send(_START, serial, number + call.body, flags, call.buffers, keys, (defined,))
-        started = self.started[serial] = Submission(self.link.peer.process_id, serial, call.name, self)
+        home = self.link.peer.process_id
+        if started is None:
+            started = Submission(home, serial, call.name, self)
+        else:
+            started.home, started.serial, started.host = home, serial, self
+        self.started[serial] = started
         return started
+
+    def revoke(self, all_started: Sequence[Submission]) -> None:
+        """Ask for starts back that have not begun; never waits. What comes of it is told to the owner."""
+        self.link.send(_REVOKE, 0, b"".join([SERIAL.pack(started.serial) for started in all_started]))
+
+    def take_back(self, serials: Sequence[int]) -> list[Submission]:
+        """Forget starts that the host gave back."""
+        found = [self.started.pop(serial) for serial in serials if serial in self.started]
+        self._returned += len(found)
+        return found
 
     def cancel(self, started: Submission, reason: str | None) -> None:
         """Ask for the cancellation of a coroutine there."""
         if started.outcome is not None or self.link.lost:
             return
-        if self.link.abort_start(started.serial):
+        started.cancelled_for = (reason,)
+        if started.serial not in self.started:  # it came back, and waits to be started elsewhere
+            started.end(LocalOutcome.cancelled(reason))
+        elif self.link.abort_start(started.serial):
             del self.started[started.serial]
             started.end(LocalOutcome.cancelled(reason))
         else:
@@ -189,6 +227,8 @@ class Submissions:
         self._fetching: dict[tuple[Link, int], int | None] = {}
         services = process.endpoint.services
         services.on_frame(Kind.STARTED, self._begun)
+        services.on_frame(Kind.BEGUN, self._many_begun)
+        services.on_frame(Kind.RETURNED, self._returned)
         services.on_frame(Kind.OUTCOME, self._ended)
         services.on_frame(Kind.READY, self._ready)
         services.links_lost.append(self._lost)
@@ -227,6 +267,19 @@ class Submissions:
             if frame.flags & WITH_VALUE:
                 started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
             started.begun()
+
+    def _many_begun(self, link: Link, frame: Frame) -> None:
+        serials = serials_of(frame)
+        host = self._host(link, serials[0])
+        if host.owner is not None:
+            host.owner.begun([host.started[serial] for serial in serials if serial in host.started])
+
+    def _returned(self, link: Link, frame: Frame) -> None:
+        serials = serials_of(frame)
+        host = self._host(link, serials[0])
+        returned = host.take_back(serials)
+        if host.owner is not None:
+            host.owner.returned(returned)
 
     def _ready(self, link: Link, frame: Frame) -> None:
         serial = frame.target

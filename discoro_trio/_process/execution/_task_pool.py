@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MOST_IDLE = 256
 """Tasks that are kept while they have nothing to do."""
 
-_LONGEST = 0.01
+_LONGEST = 0.001
 """Seconds after which a task that has run several coroutines lets all others of its process go on."""
 
 _MOST_CALLED = 64

@@ -1,0 +1,92 @@
+"""The starts of a computation that wait at its client until a server has room for them.
+
+This module owns their order: first come, first served, for each kind of function, among those for any node and those
+for the node of the server that has room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._process import Submission
+
+
+class Backlog:
+    """Starts that wait; those that were cancelled meanwhile are left out."""
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[bytes | None, bool], deque[tuple[int, Submission]]] = {}
+        self.size = 0
+        """How many wait, with those that were cancelled meanwhile and are not yet left out."""
+        self._first = 0
+        self._last = 0
+
+    def put(self, started: Submission, node_id: bytes | None, *, plain: bool) -> None:
+        """Let a start wait for a server of a node, or of any."""
+        self._last += 1
+        self.size += 1
+        self._queues.setdefault((node_id, plain), deque()).append((self._last, started))
+
+    def put_back(self, started: Submission, node_id: bytes | None, *, plain: bool) -> None:
+        """Let a start wait that was sent and came back: it goes first."""
+        self._first -= 1
+        self.size += 1
+        self._queues.setdefault((node_id, plain), deque()).appendleft((self._first, started))
+
+    def take(self, node_id: bytes, *, plain: bool) -> Submission | None:
+        """Take the start that has waited longest and can go to a server of a node; None if there is none."""
+        chosen: deque[tuple[int, Submission]] | None = None
+        for key in ((None, plain), (node_id, plain)):
+            queue = self._queues.get(key)
+            while queue and queue[0][1].outcome is not None:
+                queue.popleft()
+                self.size -= 1
+            if queue:
+                if chosen is None or queue[0][0] < chosen[0][0]:
+                    chosen = queue
+            elif queue is not None:
+                del self._queues[key]
+        if not chosen:
+            return None
+        self.size -= 1
+        return chosen.popleft()[1]
+
+    def waits(self, node_id: bytes | None, *, plain: bool) -> bool:
+        """Whether a start for a node, or for any, waits."""
+        return (node_id, plain) in self._queues
+
+    def __bool__(self) -> bool:
+        """Whether any start waits."""
+        return bool(self._queues)
+
+    def __len__(self) -> int:
+        """Count those that wait."""
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Submission]:
+        """Give all that wait."""
+        for queue in self._queues.values():
+            for _, started in queue:
+                if started.outcome is None:
+                    yield started
+
+    def kinds(self) -> list[tuple[bytes | None, bool]]:
+        """Give for which nodes and kinds of function starts wait."""
+        return list(self._queues)
+
+    def clear(self) -> list[Submission]:
+        """Take all that wait."""
+        waiting = list(self)
+        self._queues.clear()
+        self.size = 0
+        return waiting
+
+    def take_all(self, kind: tuple[bytes | None, bool]) -> list[Submission]:
+        """Take all that wait for a node and are of one kind."""
+        queue = self._queues.pop(kind, ())
+        self.size -= len(queue)
+        return [started for _, started in queue if started.outcome is None]

@@ -1,0 +1,120 @@
+"""When a plain function begins in its worker thread: one at a time while they compute, many while they wait.
+
+Plain functions that compute share one interpreter lock, so running two of them at once finishes neither earlier, and
+keeps the second from a server that is idle. Plain functions that wait, for a disk or a network, can run side by side.
+So the first one begins at once; the others begin when one ends, or when the process has used its processor little for
+a moment, then twice as many each time.
+
+The use of the processor includes the time that threads wait for one, which the kernel reports on Linux: otherwise a
+busy machine would make computing look like waiting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLICE = 0.005
+"""Seconds over which the use of the processor is measured."""
+
+_LITTLE = 0.5
+"""Up to this part of one processor, more may begin."""
+
+_ALL = 0.9
+"""From this part on, fewer may run at once."""
+
+_THREADS = Path("/proc/self/task")
+_NANOSECONDS = 1e-9
+
+
+class ThreadGate:
+    """Lets the plain functions of one process begin.
+
+    Args:
+        demand: Gives the seconds of processor time that each thread wanted since it began, by thread; for tests.
+
+    Attributes:
+        most: How many may run at once at most.
+    """
+
+    def __init__(self, demand: Callable[[], dict[str, float]] | None = None) -> None:
+        self.most: int = 40
+        self._demand = demand or _demand
+        self._running = 0
+        self._allowed = 1
+        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._measuring = False
+
+    def enter_now(self, *, force: bool = False) -> bool:
+        """Let one begin if it may, or in any case; tell whether it begins."""
+        if force or (self._running < self._allowed and not self._waiting):
+            self._running += 1
+            return True
+        return False
+
+    async def enter(self, nursery: trio.Nursery) -> None:
+        """Wait until the calling task may begin its function; in the order of these calls."""
+        task = trio.lowlevel.current_task()
+        self._waiting.append(task)
+        if not self._measuring:
+            self._measuring = True
+            nursery.start_soon(self._measure, name="measure the use of the processor")
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._waiting.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def leave(self) -> None:
+        """Note that one has ended."""
+        self._running -= 1
+        self._admit()
+        if not self._running:
+            self._allowed = 1
+
+    def _admit(self) -> None:
+        while self._waiting and self._running < self._allowed:
+            self._running += 1
+            trio.lowlevel.reschedule(self._waiting.popleft())
+
+    async def _measure(self) -> None:
+        try:
+            while self._waiting:
+                before, began = self._demand(), perf_counter()
+                await trio.sleep(SLICE)
+                wanted = sum(used - before[thread] for thread, used in self._demand().items() if thread in before)
+                self.used(wanted / (perf_counter() - began))
+        finally:
+            self._measuring = False
+
+    def used(self, processors: float) -> None:
+        """Note how much of a processor was wanted."""
+        if processors <= _LITTLE:
+            self._allowed = min(2 * self._allowed, self.most)
+        elif processors >= _ALL:
+            self._allowed = max(1, self._allowed - 1)
+        self._admit()
+
+
+def _demand() -> dict[str, float]:
+    """Give the seconds that each thread ran or waited for a processor."""
+    found = {}
+    try:
+        for thread in os.listdir(_THREADS):  # noqa: PTH208 - names are all that is wanted
+            try:
+                ran, waited, _ = (_THREADS / thread / "schedstat").read_bytes().split()
+            except OSError:
+                continue  # it has just ended
+            found[thread] = (int(ran) + int(waited)) * _NANOSECONDS
+    except (OSError, ValueError):
+        found.clear()
+    return found or {"all": process_time()}
