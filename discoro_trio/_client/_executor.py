@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import trio
 
 from .._arguments import integer
-from .._errors import ComputationClosed, DiscoroError
+from .._errors import ComputationClosed, DiscoroError, ServerLost
 from .._process import Call, Ending, describe
 from ._background import Background, BackgroundOptions
 
@@ -225,8 +225,10 @@ class Jobs:
             try:
                 value = outcome.value()
             except BaseException as error:  # noqa: BLE001 - it is the future's
-                closed = outcome.ending is Ending.LOST and self._background.session.closed
-                _fail(future, _broken(error) if closed else error.with_traceback(None))
+                # Of those that are lost, only the ones of one server are lost for themselves.
+                broken = self._background.session.closed or not isinstance(error, ServerLost)
+                broken = broken and outcome.ending is Ending.LOST
+                _fail(future, _broken(error) if broken else error.with_traceback(None))
             else:
                 _succeed(future, value)
         self._pump()

@@ -50,7 +50,7 @@ def place(load_balancer: LoadBalancer, node: bytes | None = None, times: int = 1
 
 def load(load_balancer: LoadBalancer, server: bytes, count: int) -> None:
     """Let coroutines run at a server."""
-    there = load_balancer.topology[server]
+    there = load_balancer.places[server]
     for _ in range(count):
         load_balancer.begun(there, load_balancer.sent(there, 0.0), 0.0, 0.0)
 
@@ -85,7 +85,7 @@ def test_at_one_node_the_least_loaded_of_its_servers_is_next() -> None:
 
 def test_without_servers_there_is_nowhere() -> None:
     load_balancer = placement_of({b"a": 1})
-    gone = load_balancer.topology[b"a0"]
+    gone = load_balancer.places[b"a0"]
     ahead = load_balancer.sent(gone, 0.0)
     load_balancer.remove(b"a0")
     assert load_balancer.pick(0.0) is None
@@ -150,15 +150,15 @@ def test_a_window_holds_about_five_milliseconds_of_work(seconds: float, expected
     for _ in range(40):
         run_one(load_balancer, seconds, now, plain=plain)
         now += 256 * seconds if expected > 1 else seconds
-        load_balancer.topology[b"a0"].lanes[plain].since = now
-    window = load_balancer.topology[b"a0"].lanes[plain].window
+        load_balancer.places[b"a0"].lanes[plain].since = now
+    window = load_balancer.places[b"a0"].lanes[plain].window
     assert expected * 0.8 <= window <= expected + 1
 
 
 @pytest.mark.spec("B26")
 def test_one_start_that_takes_long_shuts_the_window_and_so_does_a_pause() -> None:
     load_balancer = placement_of({b"a": 1})
-    there = load_balancer.topology[b"a0"]
+    there = load_balancer.places[b"a0"]
     for number in range(6):
         run_one(load_balancer, 0.00001, number * 0.001)
     assert there.lanes[0].window > 8
@@ -175,7 +175,7 @@ def test_a_server_where_a_start_waits_too_long_gets_no_more_however_little_else_
     load_balancer = placement_of({b"a": 2})
     for number in range(12):
         run_one(load_balancer, 0.00001, number * 0.001)
-    blocked, free = load_balancer.topology[b"a0"], load_balancer.topology[b"a1"]
+    blocked, free = load_balancer.places[b"a0"], load_balancer.places[b"a1"]
     assert blocked.lanes[0].window > 2
     load(load_balancer, b"a1", 1000)
     ahead = load_balancer.sent(blocked, 0.012)
@@ -191,7 +191,7 @@ def test_a_server_where_a_start_waits_too_long_gets_no_more_however_little_else_
 @pytest.mark.spec("B26")
 def test_plain_functions_that_wait_do_not_hold_async_ones_back_but_a_blocked_server_does() -> None:
     load_balancer = placement_of({b"a": 1})
-    there = load_balancer.topology[b"a0"]
+    there = load_balancer.places[b"a0"]
     assert load_balancer.pick(0.0, plain=True) is there
     load_balancer.sent(there, 0.0, plain=True)
     assert load_balancer.pick(0.001, plain=True) is None
@@ -206,7 +206,7 @@ def test_plain_functions_that_wait_do_not_hold_async_ones_back_but_a_blocked_ser
 
 def test_starts_that_were_taken_back_leave_no_load() -> None:
     load_balancer = placement_of({b"a": 1})
-    there = load_balancer.topology[b"a0"]
+    there = load_balancer.places[b"a0"]
     load_balancer.pick(0.0, plain=True)
     load_balancer.sent(there, 0.0)
     load_balancer.sent(there, 0.0, plain=True)
@@ -255,7 +255,7 @@ def test_it_agrees_with_counting_everything_each_time(steps: list[tuple[str, int
     for step, node_number, number, plain in steps:
         node = b"n%d" % node_number
         server = server_id(node, number)
-        model, there = models.get(server), load_balancer.topology.get(server)
+        model, there = models.get(server), load_balancer.places.get(server)
         if step == "add" and model is None:
             load_balancer.add(node, server)
             models[server] = Model()
@@ -309,7 +309,7 @@ def best(
     """Find by counting which servers may be next."""
 
     def has_room(server: bytes, *, kind: bool) -> bool:
-        lane = load_balancer.topology[server].lanes[kind]
+        lane = load_balancer.places[server].lanes[kind]
         waiting = len(models[server].waiting[kind])
         return waiting < lane.window and not (waiting and now - lane.since > HELD)
 
@@ -344,9 +344,9 @@ class World:
     def __init__(self, servers: int) -> None:
         self.load_balancer = placement_of({b"%d-" % node: min(8, servers) for node in range(servers // 8 or 1)})
         self.backlog: deque[float] = deque()
-        self.queues: dict[bytes, deque[float]] = {server: deque() for server in self.load_balancer.topology}
+        self.queues: dict[bytes, deque[float]] = {server: deque() for server in self.load_balancer.places}
         self.busy: set[bytes] = set()
-        self.sent: dict[bytes, deque[tuple[int, float]]] = {server: deque() for server in self.load_balancer.topology}
+        self.sent: dict[bytes, deque[tuple[int, float]]] = {server: deque() for server in self.load_balancer.places}
         self.events: list[tuple[float, int, str, bytes]] = []
         self.now = self.ended = 0.0
         self.count = 0
@@ -390,7 +390,7 @@ class World:
         self.at(self.TICK, "tick", b"")
         while self.events:
             self.now, _, what, server = heapq.heappop(self.events)
-            there = self.load_balancer.topology.get(server)
+            there = self.load_balancer.places.get(server)
             if what == "done":
                 self.busy.discard(server)
                 self.at(self.DELAY, "told", server)
