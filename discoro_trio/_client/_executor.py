@@ -228,6 +228,8 @@ class Jobs:
                 # Of those that are lost, only the ones of one server are lost for themselves.
                 broken = self._background.session.closed or not isinstance(error, ServerLost)
                 broken = broken and outcome.ending is Ending.LOST
+                if broken:
+                    self.broke(error)
                 _fail(future, _broken(error) if broken else error.with_traceback(None))
             else:
                 _succeed(future, value)
