@@ -237,7 +237,7 @@ class Session:
         if not self.backlog.waits(node_id, plain=plain):
             now = perf_counter()
             place = self.load_balancer.pick(now, node_id, plain=plain)
-            if place is not None and not (self._coming and self._kept_for_others(place)):
+            if place is not None and not (self._coming and self._kept_for_others(place, self.backlog.size)):
                 server = self.servers[place.server]
                 if not server.host.link.lost:
                     started = self._start(server, place, now, call, acknowledge=acknowledge)
@@ -296,7 +296,7 @@ class Session:
         now = perf_counter()
         for node_id, plain in self.backlog.kinds():
             while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
-                if self._coming and self._kept_for_others(place):
+                if self._coming and self._kept_for_others(place, self.backlog.size - 1):
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
@@ -305,7 +305,7 @@ class Session:
         """Send what waits here to one server, as long as it has room."""
         for plain in (False, True):
             while self.load_balancer.takes_more(place, now, plain=plain):
-                if self._coming and self._kept_for_others(place):
+                if self._coming and self._kept_for_others(place, self.backlog.size - 1):
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
@@ -327,12 +327,16 @@ class Session:
             started.end(LocalOutcome.failed(error))
         return True
 
-    def _kept_for_others(self, place: Place) -> bool:
+    def _kept_for_others(self, place: Place, earlier: int) -> bool:
         """Whether a start waits for a server that is being set up: it would have less to do than this one.
+
+        Args:
+            place: The server that could take the start now.
+            earlier: How many starts wait for other servers already.
 
         Otherwise the first server that is ready would get all coroutines that are started right after the schedule.
         """
-        if place.load * self._coming <= self.backlog.size:
+        if place.load * self._coming <= earlier:
             return False
         if not self._keeps:
             self._keeps = True
