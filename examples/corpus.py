@@ -7,10 +7,8 @@ the time that it takes and to see that the totals are equal.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import functools
-import sys
 import sysconfig
 import time
 import warnings
@@ -25,12 +23,12 @@ import rich.table
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from contextlib import AbstractAsyncContextManager
 
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 # --- what runs at the servers
 
@@ -213,11 +211,11 @@ def print_runs(console: rich.console.Console, runs: list[Run]) -> None:
     table.add_column("counted by", no_wrap=True)
     for heading in ("time", "speed-up", "files", "definitions", "imports", "longest"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for run in runs:
-        totals = run.totals
+    for one in runs:
+        totals = one.totals
         counted = (totals.files, totals.definitions, totals.imports, totals.longest[0])
-        speed_up = plain.seconds / run.seconds
-        table.add_row(run.name, f"{run.seconds:.2f} s", f"{speed_up:.2f} ×", *(f"{number:,}" for number in counted))
+        speed_up = plain.seconds / one.seconds
+        table.add_row(one.name, f"{one.seconds:.2f} s", f"{speed_up:.2f} ×", *(f"{number:,}" for number in counted))
     console.print(table)
     lines, file, name = plain.totals.longest
     console.print(f"The longest function is {name} in {file}, with {lines:,} lines.")
@@ -230,17 +228,7 @@ def print_runs(console: rich.console.Console, runs: list[Run]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
+    parser = make_parser(__doc__)
     parser.add_argument("--files", type=int, metavar="N", help="only the N largest files (default: all)")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 1
-    try:
-        status = 0 if trio.run(main, cluster, options.files) else 1
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, cluster_of(options), options.files)

@@ -5,8 +5,6 @@ Without a file, the program sends its own text, and works in a folder that it re
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections import Counter
 from contextlib import chdir
@@ -16,11 +14,10 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 async def count_words(client: discoro.Location, *, coro: discoro.Coro[int]) -> int:
@@ -55,22 +52,12 @@ async def main(path: Path, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", help="the file (default: the text of this program)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        if options.file is not None:
-            trio.run(main, options.file, cluster)
-        else:
-            path = Path(__file__).resolve()
-            with tempfile.TemporaryDirectory() as temporary, chdir(temporary):
-                trio.run(main, path, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    if options.file is not None:
+        run(main, options.file, cluster_of(options))
+    else:
+        path = Path(__file__).resolve()
+        with tempfile.TemporaryDirectory() as temporary, chdir(temporary):
+            run(main, path, cluster_of(options))

@@ -7,9 +7,7 @@ there are enough hits, leaving the nursery cancels the searches, wherever they a
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -18,11 +16,10 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 async def search(client: discoro.Coro[None], pattern: str, *names: str, coro: discoro.Coro[None]) -> int:
@@ -93,7 +90,7 @@ def write_samples(folder: Path, files: int, lines: int) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("pattern", nargs="?", default="ERROR", help="a regular expression (default: ERROR)")
     parser.add_argument("files", nargs="*", type=Path, help="log files to ship (default: some that are made up)")
     parser.add_argument("--there", default="", metavar="GLOB", help="search these files of each node instead")
@@ -101,17 +98,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--lines", type=int, default=20_000, metavar="N", help="lines of each made up (default: 20,000)"
     )
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            files = options.files or ([] if options.there else write_samples(Path(folder), 4, options.lines))
-            trio.run(main, options.pattern, options.most, files, options.there, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    with tempfile.TemporaryDirectory() as folder:
+        files = options.files or ([] if options.there else write_samples(Path(folder), 4, options.lines))
+        run(main, options.pattern, options.most, files, options.there, cluster_of(options))

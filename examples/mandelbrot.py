@@ -6,9 +6,7 @@ picture is written as soon as its last row is there. Terminals with colours show
 
 from __future__ import annotations
 
-import argparse
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +17,12 @@ from rich.live import Live
 from rich.text import Text
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractAsyncContextManager
 
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 CENTRE = complex(-0.743643887, 0.131825904)
@@ -94,20 +92,10 @@ async def main(frames: int, size: int, depth: int, folder: Path, cluster: Cluste
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--frames", type=int, default=4, metavar="N", help="pictures (default: 4)")
     parser.add_argument("--size", type=int, default=256, metavar="N", help="pixels each way (default: 256)")
     parser.add_argument("--depth", type=int, default=200, metavar="N", help="most iterations of a pixel (default: 200)")
     parser.add_argument("--folder", type=Path, default=Path(), help="where pictures are written (default: here)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.frames, options.size, options.depth, options.folder, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.frames, options.size, options.depth, options.folder, cluster_of(options))

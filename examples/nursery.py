@@ -6,20 +6,17 @@ ran, none of them runs any more: the nursery has waited for their clean-up.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 async def search(zeros: int, first: int, step: int, client: discoro.Coro[None]) -> None:
@@ -61,18 +58,8 @@ async def main(zeros: int, searches: int, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--zeros", type=int, default=4, metavar="N", help="zeros to look for (default: 4)")
     parser.add_argument("--searches", type=int, default=6, metavar="N", help="searches at once (default: 6)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.zeros, options.searches, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.zeros, options.searches, cluster_of(options))

@@ -6,26 +6,22 @@ come; the plot shows how the 95 % interval shrinks. When it is narrow enough, wh
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
 import math
-import sys
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import trio
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 WIDTH = 60
@@ -118,21 +114,11 @@ async def main(option: Option, tolerance: float, batch: int, cluster: Cluster) -
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--strike", type=float, default=105.0, metavar="X", help="price to buy for (default: 105)")
     parser.add_argument("--tolerance", type=float, default=0.01, metavar="X", help="half the interval (default: 0.01)")
     parser.add_argument("--batch", type=int, default=100_000, metavar="N", help="paths of a job (default: 100,000)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
     if importlib.util.find_spec("numpy") is None:
         parser.error("it needs numpy: pip install numpy, at the nodes, too")
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, Option(options.strike), options.tolerance, options.batch, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, Option(options.strike), options.tolerance, options.batch, cluster_of(options))

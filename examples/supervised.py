@@ -6,20 +6,17 @@ new one by the name that it registers, as it found the first one.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 NAME = "squares"
@@ -68,17 +65,7 @@ async def main(kills: int, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--kills", type=int, default=3, metavar="N", help="times that its server dies (default: 3)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.kills, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.kills, cluster_of(options))

@@ -5,19 +5,14 @@ Each coroutine knows its successor by its handle alone, wherever that is. The on
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from typing import TYPE_CHECKING
 
-import trio
-
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 async def member(client: discoro.Coro[None], number: int, *, coro: discoro.Coro[None]) -> None:
@@ -51,18 +46,8 @@ async def main(size: int, hops: int, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=int, default=500, metavar="N", help="coroutines in the ring (default: 500)")
     parser.add_argument("--hops", type=int, default=5000, metavar="N", help="hops of the token (default: 5000)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.size, options.hops, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.size, options.hops, cluster_of(options))

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.example, pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
 
 EXAMPLES = ROOT / "examples"
-PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if not path.stem.endswith("_proc"))
+PROGRAMS = sorted(
+    path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("_") and not path.stem.endswith("_child")
+)
 
 
 def run_example(name: str, folder: Path, *args: str, errors: str = "", seconds: float = 120) -> str:
@@ -71,7 +73,7 @@ def test_corpus_counts_the_whole_library_and_names_the_files_that_do_not_parse(t
 
 @pytest.mark.spec("S03", "S04")
 def test_discomp1_computes_on_servers_and_talks_to_the_client_meanwhile(tmp_path: Path) -> None:
-    text = run_example("discomp1.py", tmp_path, "--tasks", "3", "--size", "1000", "--servers", "2")
+    text = run_example("cpu_jobs_with_messages.py", tmp_path, "--tasks", "3", "--size", "1000", "--servers", "2")
     assert text.endswith("There are 430 primes below 3000.\n")
     assert len(set(re.findall(r"(127\.0\.0\.1:\d+) is ready\n", text))) == 2
     assert len(re.findall(r"127\.0\.0\.1:\d+ found \d+ primes between \d+ and \d+\n", text)) == 3
@@ -79,7 +81,7 @@ def test_discomp1_computes_on_servers_and_talks_to_the_client_meanwhile(tmp_path
 
 @pytest.mark.spec("S03", "S11")
 def test_discoro_client1_exchanges_objects_of_a_shipped_class(tmp_path: Path) -> None:
-    text = run_example("discoro_client1.py", tmp_path, "--servers", "3")
+    text = run_example("ship_dependencies.py", tmp_path, "--servers", "3")
     assert sorted(re.findall(r"text (\d) has ('\w+') (\d) times", text)) == [
         ("0", "'the'", "3"),
         ("1", "'a'", "3"),
@@ -93,14 +95,14 @@ def test_discoro_client1_exchanges_objects_of_a_shipped_class(tmp_path: Path) ->
 
 @pytest.mark.spec("S03", "S06", "S68")
 def test_discomp3_runs_plain_functions_in_threads(tmp_path: Path) -> None:
-    text = run_example("discomp3.py", tmp_path, "--jobs", "3")
+    text = run_example("jobs_in_threads.py", tmp_path, "--jobs", "3")
     expected = [hashlib.pbkdf2_hmac("sha256", f"password {n}".encode(), b"salt", 200_000).hex() for n in range(3)]
     assert text.splitlines() == [f"password {number}: {value[:16]}…" for number, value in enumerate(expected)]
 
 
 @pytest.mark.spec("S03", "S07")
 def test_discomp4_gets_messages_from_threads(tmp_path: Path) -> None:
-    text = run_example("discomp4.py", tmp_path, "--jobs", "2")
+    text = run_example("messages_from_threads.py", tmp_path, "--jobs", "2")
     for number in range(2):
         rounds = re.findall(rf"^127\.0\.0\.1:\d+ password {number}: round (\d) of 4$", text, re.MULTILINE)
         assert rounds == ["1", "2", "3", "4"]
@@ -109,7 +111,7 @@ def test_discomp4_gets_messages_from_threads(tmp_path: Path) -> None:
 
 @pytest.mark.spec("S03", "S10", "S45")
 def test_discomp7_talks_to_a_shipped_program(tmp_path: Path) -> None:
-    text = run_example("discomp7.py", tmp_path, "--count", "6", "--servers", "2")
+    text = run_example("external_program.py", tmp_path, "--count", "6", "--servers", "2")
     answers = re.findall(r"^127\.0\.0\.1:\d+ answers (\d+) (\d+)$", text, re.MULTILINE)
     assert sorted(answers) == [(str(number), str(number * number)) for number in range(6)]
     assert text.count("the program ended with status 0") == 2
@@ -119,7 +121,7 @@ def test_discomp7_talks_to_a_shipped_program(tmp_path: Path) -> None:
 def test_discoro_client4_turns_input_files_into_output_files(tmp_path: Path) -> None:
     (tmp_path / "input7.dat").write_text("1\n2\n6\n")
     (tmp_path / "input8.dat").write_text("5\n")
-    run_example("discoro_client4.py", tmp_path, ".")
+    run_example("files_to_servers_and_back.py", tmp_path, ".")
     assert (tmp_path / "output7.dat").read_text() == "3 numbers, mean 3.000, largest 6.000\n"
     assert (tmp_path / "output8.dat").read_text() == "1 numbers, mean 5.000, largest 5.000\n"
 
@@ -146,7 +148,9 @@ async def test_an_example_uses_nodes_that_run_already(tmp_path: Path, monkeypatc
     folder.mkdir()
     with Program([str(script)], tmp_path) as node, trio.fail_after(60):
         location = (await node.until_line(lambda line: line.startswith("127.0.0.1:"))).strip()
-        text = await trio.to_thread.run_sync(run_example, "discomp7.py", folder, "--count", "2", "--nodes", location)
+        text = await trio.to_thread.run_sync(
+            run_example, "external_program.py", folder, "--count", "2", "--nodes", location
+        )
         below = node.below()
         node.process.send_signal(signal.SIGINT)
         await node.ended()

@@ -27,6 +27,8 @@ def programs(root: Path) -> dict[str, str]:
     """
     found = {}
     for path in sorted((root / "examples").rglob("*.py")):
+        if path.name.startswith("_"):
+            continue
         documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         if not documentation:
             message = f"{path.name} does not say in its first line what it does"

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.example
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["big", "channel_chat", "discoro_client6", "files_round_trip", "pingpong", "rci_monitor", "thread_ring"]
+NAMES = [
+    "all_to_all_messages",
+    "channel_chat",
+    "stream_to_coroutines",
+    "files_round_trip",
+    "pingpong",
+    "rci_monitor",
+    "thread_ring",
+]
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def test_each_example_says_what_it_does(run: Callable[..., str], name: str) -> N
 
 @pytest.mark.spec("S16")
 def test_numbers_are_streamed_to_two_coroutines(run: Callable[..., str]) -> None:
-    printed = run("discoro_client6", "--servers", "2", "--count", "20000", "--window", "2000")
+    printed = run("stream_to_coroutines", "--servers", "2", "--count", "20000", "--window", "2000")
     alarms = re.findall(r"after (\d+) numbers: the mean of the window is ([0-9.]+)", printed)
     assert [int(number) for number, _ in alarms] == [12000, 14000, 16000, 18000, 20000]
     assert all(0.4 < float(mean) < 1.1 for _, mean in alarms)
@@ -112,6 +120,6 @@ def test_a_token_goes_around_all_servers(run: Callable[..., str]) -> None:
 
 @pytest.mark.spec("B06")
 def test_all_send_to_all_and_all_arrives(run: Callable[..., str]) -> None:
-    printed = run("big", "--servers", "2", "--size", "10", "--count", "150")
+    printed = run("all_to_all_messages", "--servers", "2", "--size", "10", "--count", "150")
     assert "13500 messages between 10 coroutines" in printed
     assert "all arrived" in printed

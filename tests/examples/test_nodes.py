@@ -25,22 +25,22 @@ SECRET = "cd" * 32
 LISTENS = re.compile(r"listens at (\S+?)[,\s]")
 
 RUNS = {
-    "big": (["--size", "6", "--count", "20"], "all arrived"),
+    "all_to_all_messages": (["--size", "6", "--count", "20"], "all arrived"),
     "corpus": (["--files", "8"], "The totals are equal."),
-    "discomp1": (["--tasks", "3", "--size", "1000"], r"There are 430 primes below 3000\.\n$"),
-    "discomp2": (["--jobs", "4", "--port", "0"], "4 jobs were created, 4 have ended"),
-    "discomp3": (["--jobs", "2"], r"(?s)password 0: .*password 1: "),
-    "discomp4": (["--jobs", "2"], "password 1: round 4 of 4"),
-    "discomp5": (["--jobs", "4", "--points", "20000"], r"The mean of 4 jobs is 3\.1"),
-    "discomp6": (["--words", "1000"], r"(?s)keeps 1000 words.*keeps 1000 words.*0 words have the letter x"),
-    "discomp7": (["--count", "3"], "the program ended with status 0"),
-    "discoro_client1": ([], "2 texts were read|3 texts were read"),
-    "discoro_client2": (["--count", "2"], r"2 servers have answered\.\n$"),
-    "discoro_client3": (["--jobs", "20"], r"The sum of 20 squares is 2470\.\n$"),
-    "discoro_client4": ([], ""),
-    "discoro_client5": (["Memory"], r"[1-9]\d* lines of discoro_client5.py have 'Memory'"),
-    "discoro_client6": ([], "numbers watched"),
-    "discoro_httpd": (["--jobs", "4", "--longest", "0.2", "--port", "0"], "4 jobs took"),
+    "cpu_jobs_with_messages": (["--tasks", "3", "--size", "1000"], r"There are 430 primes below 3000\.\n$"),
+    "watch_status_three_ways": (["--jobs", "4", "--port", "0"], "4 jobs were created, 4 have ended"),
+    "jobs_in_threads": (["--jobs", "2"], r"(?s)password 0: .*password 1: "),
+    "messages_from_threads": (["--jobs", "2"], "password 1: round 4 of 4"),
+    "one_job_per_server": (["--jobs", "4", "--points", "20000"], r"The mean of 4 jobs is 3\.1"),
+    "initialise_servers": (["--words", "1000"], r"(?s)keeps 1000 words.*keeps 1000 words.*0 words have the letter x"),
+    "external_program": (["--count", "3"], "the program ended with status 0"),
+    "ship_dependencies": ([], "2 texts were read|3 texts were read"),
+    "run_on_each_new_server": (["--count", "2"], r"2 servers have answered\.\n$"),
+    "submit_when_available": (["--jobs", "20"], r"The sum of 20 squares is 2470\.\n$"),
+    "files_to_servers_and_back": ([], ""),
+    "load_file_on_new_servers": (["Memory"], r"[1-9]\d* lines of load_file_on_new_servers.py have 'Memory'"),
+    "stream_to_coroutines": ([], "numbers watched"),
+    "watch_in_browser": (["--jobs", "4", "--longest", "0.2", "--port", "0"], "4 jobs took"),
     "files_round_trip": ([], "bytes are there"),
     "log_search": (["--most", "3"], r"3 hits, which is enough\.\n$"),
     "mandelbrot": (["--frames", "1", "--size", "16"], r"mandelbrot000\.png shows 3 of the plane"),
@@ -54,7 +54,7 @@ RUNS = {
 }
 """The options of each example, and what it prints."""
 
-MONITORED = {"discomp2", "discoro_httpd"}
+MONITORED = {"watch_status_three_ways", "watch_in_browser"}
 
 
 @contextmanager

@@ -347,7 +347,7 @@ def test_the_example_relays_messages_and_uses_them(tmp_path: Path) -> None:
     arguments = ["--jobs", "6", "--longest", "0.2", "--port", "0", "--servers", "2"]
     run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=60)
     done = run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "discoro_httpd.py"), *arguments],
+        [sys.executable, "-W", "error", str(ROOT / "examples" / "watch_in_browser.py"), *arguments],
         env=environment(tmp_path),
     )
     assert done.returncode == 0, done.stderr

@@ -6,20 +6,17 @@ more than its mailbox holds, so neither of the two is ever flooded.
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 ALARM = 0.1
@@ -90,20 +87,10 @@ async def show_alarms(client: discoro.Coro[None]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--count", type=int, default=100_000, metavar="N", help="numbers to send (default: 100000)")
     parser.add_argument(
         "--window", type=int, default=10_000, metavar="N", help="numbers in the window (default: 10000)"
     )
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.count, options.window, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.count, options.window, cluster_of(options))

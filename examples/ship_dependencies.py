@@ -6,20 +6,15 @@ so are the answers that come back.
 
 from __future__ import annotations
 
-import argparse
 import collections
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog and the dog sleeps on",
@@ -92,16 +87,6 @@ async def main(cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
+    parser = make_parser(__doc__)
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, cluster_of(options))

@@ -1,12 +1,12 @@
 """Ship an external program to the servers, start it there, and talk to it by messages.
 
-The program, discomp7_proc.py, reads standard input and writes standard output. A coroutine at each server bridges the
-two to messages: what this program sends goes into the program line by line, and what that writes comes back.
+The program, external_program_child.py, reads standard input and writes standard output. A coroutine at each server
+bridges the two to messages: each message of this client becomes a line of the
+program's input, and each line of its output becomes a message.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from functools import partial
@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    from _command_line import Cluster
 
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
-
-PROGRAM = Path(__file__).with_name("discomp7_proc.py")
+PROGRAM = Path(__file__).with_name("external_program_child.py")
 
 
 async def feed(coro: discoro.Coro[int], stdin: trio.abc.SendStream) -> None:
@@ -68,17 +67,7 @@ async def main(count: int, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--count", type=int, default=10, metavar="N", help="numbers to send (default: 10)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.count, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.count, cluster_of(options))

@@ -6,10 +6,8 @@ input files, and removes it again.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-import sys
 import tempfile
 from contextlib import chdir
 from pathlib import Path
@@ -18,11 +16,10 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 def process(name: str) -> Path:
@@ -71,20 +68,10 @@ def make_inputs(count: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="the folder of the files (default: one that is made)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        with tempfile.TemporaryDirectory() as temporary, chdir(options.folder or temporary):
-            if options.folder is None:
-                make_inputs(5)
-            trio.run(main, sorted(Path().glob("input*.dat")), cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    with tempfile.TemporaryDirectory() as temporary, chdir(options.folder or temporary):
+        if options.folder is None:
+            make_inputs(5)
+        run(main, sorted(Path().glob("input*.dat")), cluster_of(options))

@@ -8,19 +8,16 @@ A program that has no use for the messages itself gives the computation to `open
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
 from typing import TYPE_CHECKING
 
 import trio
 
 import discoro_trio as discoro
+from _command_line import cluster_of, make_parser, run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    Cluster = AbstractAsyncContextManager[discoro.Scheduler]
+    from _command_line import Cluster
 
 
 async def compute(seconds: float, *, coro: discoro.Coro[float]) -> float:
@@ -71,19 +68,9 @@ async def main(jobs: int, longest: float, port: int, cluster: Cluster) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--jobs", type=int, default=40, metavar="N", help="number of jobs (default: 40)")
     parser.add_argument("--longest", type=float, default=4.0, metavar="S", help="seconds of the longest (default: 4)")
     parser.add_argument("--port", type=int, default=8181, help="port of the monitor, 0 for any (default: 8181)")
-    parser.add_argument("--servers", type=int, metavar="N", help="server processes (default: one a processor)")
-    parser.add_argument("--nodes", nargs="+", metavar="HOST", help="use these nodes, which run discoronode, instead")
     options = parser.parse_args()
-    nodes, servers = options.nodes, options.servers
-    cluster = discoro.open_scheduler(nodes=nodes) if nodes else discoro.open_cluster(servers=servers)
-    status = 0
-    try:
-        trio.run(main, options.jobs, options.longest, options.port, cluster)
-    except* KeyboardInterrupt:
-        print("\nStopped; nothing is left running.", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    run(main, options.jobs, options.longest, options.port, cluster_of(options))

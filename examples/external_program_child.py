@@ -1,4 +1,4 @@
-"""The program that discomp7.py ships and starts: it reads lines, and writes each number's square.
+"""The program that external_program.py ships and starts: it reads lines, and writes each number's square.
 
 It knows nothing of discoro; it could be in any language.
 """
