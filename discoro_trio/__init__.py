@@ -5,7 +5,7 @@ The map of the package: every public name, and where it is imported from when it
 
 import typing
 
-from . import _lazy
+from . import _joblib_hook, _lazy
 from ._compat import _old_programs
 
 if typing.TYPE_CHECKING:
@@ -176,6 +176,9 @@ _find = _lazy.importer(
         ),
     },
 )
+
+
+_joblib_hook.install()
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -1,0 +1,123 @@
+"""The joblib backend "discoro": batches of a `joblib.Parallel` run on the servers of an `Executor`.
+
+This module owns the translation. The executor belongs to the backend object, which lives as long as its
+`parallel_config`: several calls of `Parallel` there use the same servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
+from joblib.parallel import register_parallel_backend
+
+from .._cluster.node._node import processors
+from ._executor import Executor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._executor import Future
+
+_NO_JOBS = "n_jobs == 0 in Parallel has no meaning"
+
+
+def register() -> None:
+    """Register the backend with joblib."""
+    register_parallel_backend("discoro", DiscoroBackend)
+
+
+class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # joblib has no types
+    """Runs the batches of `joblib.Parallel` at servers.
+
+    Args:
+        nesting_level: How many backends enclose it; joblib gives it.
+        options: Those of `Executor`.
+    """
+
+    default_n_jobs = -1
+    supports_retrieve_callback = True
+    uses_threads = False
+    supports_sharedmem = False
+
+    def __init__(self, nesting_level: int | None = None, **options: Any) -> None:
+        super().__init__(nesting_level=nesting_level)
+        options.pop("inner_max_num_threads", None)
+        self._options = options
+        self._executor: Executor | None = None
+        self._callbacks: ThreadPoolExecutor | None = None
+        self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Give the number of batches that run at once.
+
+        At least 2 if all servers are wanted: joblib runs everything in this process if it is 1.
+        """
+        if n_jobs == 0:
+            raise ValueError(_NO_JOBS)
+        if n_jobs is not None and n_jobs > 0:
+            return n_jobs
+        servers = self._opened().count_servers() or self._options.get("servers") or processors()
+        return max(servers + 1 + (-1 if n_jobs is None else n_jobs), 2)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Open the executor, unless it is open, and give the number of batches that run at once."""
+        self.parallel = parallel
+        self._opened()
+        if self._callbacks is None:
+            # joblib reads the user's input in callbacks, which must not hold up the executor's loop.
+            self._callbacks = ThreadPoolExecutor(1, "discoro joblib")
+        return self.effective_n_jobs(n_jobs)
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
+        """Start a batch."""
+        future = self._opened().submit(_call, func)
+        self._futures.add(future)
+        if callback is not None:
+            future.add_done_callback(_once_in(self._callbacks, callback))
+        return future
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """Give the results of a batch, or raise its error."""
+        return out.result()
+
+    def terminate(self) -> None:
+        """End a call of `Parallel`; the servers stay for the next one."""
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
+            callbacks.shutdown(wait=False)
+        self.reset_batch_stats()
+        self.parallel = None  # a cycle, which would keep the servers until the garbage collector comes
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - the interface
+        """Cancel all batches."""
+        for future in list(self._futures):
+            future.cancel()
+        if not ensure_ready:
+            self.terminate()
+
+    def _opened(self) -> Executor:
+        if self._executor is None:
+            self._executor = Executor(**self._options)
+        return self._executor
+
+
+def _once_in(pool: ThreadPoolExecutor | None, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Make a function that calls another one in a thread, once, and keeps no reference to it."""
+    callbacks = [callback]
+
+    def done(future: Any) -> None:
+        call = callbacks.pop()
+        # After `terminate` the pool is closed, and joblib does not look at what comes then.
+        with contextlib.suppress(RuntimeError):
+            if pool is not None:
+                pool.submit(call, future)
+
+    return done
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
