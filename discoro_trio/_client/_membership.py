@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._cluster import messages
+from .._config import PULSES
 from .._errors import DiscoroError, FileTransferError, PeerDisconnected
 from .._link import answered
 from .._process import OfferFile, lose_all
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds for the last bytes of a server that its node reports as ended.
 _LAST_BYTES = 1.0
+# Seconds after the loss of a server's link in which its node reports that it has ended, if it has.
+_EXIT_REPORT = 1.0
 
 
 class Membership:
@@ -113,6 +116,7 @@ class Membership:
             if node is None or node.link is not link:
                 node = LeasedNode(leased.node_id, leased.node_name, location, link)
                 session.topology.came(node)
+                self._nursery.start_soon(self._watch, node, name=f"heartbeats of {node.name}")
             if not await self._takes_files(node):
                 return
             prepared = await link.request(set_up.prepare(), timeout=session.timeout)
@@ -125,6 +129,28 @@ class Membership:
                 logger.warning("the servers of %s cannot be used: %s", leased.node_name, error)
             session.topology.left(leased.node_id)
         session.changed()
+
+    async def _watch(self, node: LeasedNode) -> None:
+        """Ask a node whether it is there, once in each interval; one that does not answer for five is gone.
+
+        Intervals are counted, not seconds: in a time in which this process did not run there is one at most.
+        """
+        interval = self._session.set_up.pulse_interval
+        unanswered = 0
+        while node.node_id != self._process.id and not node.link.lost:
+            asked = trio.current_time()
+            try:
+                with trio.fail_after(interval):
+                    await node.link.request(messages.AreYouThere(), timeout=None)
+            except trio.TooSlowError:
+                unanswered += 1
+            except DiscoroError:
+                return  # the connection is lost, which is reported by itself
+            else:
+                unanswered = 0
+                await trio.sleep_until(asked + interval)
+            if unanswered >= PULSES - 1:  # since the last answer there were one more
+                node.link.fail(PeerDisconnected(f"the node has not answered for {PULSES * interval:g} s"))
 
     async def _takes_files(self, node: LeasedNode) -> bool:
         """Ask a node whether it takes the largest file, before any is sent; give its servers back if it does not."""
@@ -214,7 +240,7 @@ class Membership:
     async def _await_last_bytes(self, server: LeasedServer) -> None:
         # What the server sent before its end may still be on the way: it counts.
         with trio.move_on_after(_LAST_BYTES):
-            await server.host.link.ended.wait()
+            await server.host.link.until_interrupted()
         server.host.link.fail(PeerDisconnected("its node says that it has ended"))
 
     def lost(self, server: LeasedServer) -> None:
@@ -227,18 +253,21 @@ class Membership:
     async def _bury(self, server: LeasedServer) -> None:
         session = self._session
         node = session.nodes.get(server.node_id)
-        with trio.move_on_after(5 * session.set_up.pulse_interval):
-            if node is not None:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
-                    nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
+        replaced = False
+        if node is not None:
+            await _until_reported(server, node, _EXIT_REPORT)
+            if server.word is None and not node.link.lost:
+                # It lives, and cannot be reached: another one in its place can, and until then nothing is lost twice.
+                replaced = True
+                await session.replace(server.server_id, "its client could not reach it")
+                await _until_reported(server, node, PULSES * session.set_up.pulse_interval)
         if server.closed_idle:
             started = server.host.started
             refused = [one for one in started.values() if one.call is not None]
             for one in refused:
                 del started[one.serial]
             session.start_again(refused)
-        wanted = server.word is not None and server.word.reason
+        wanted = server.word is not None and server.word.reason and not replaced
         session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
         self._forget(server)
 
@@ -249,6 +278,14 @@ class Membership:
         for journal in self._session.journals:
             journal.server_gone(server)
         self._session.changed()
+
+
+async def _until_reported(server: LeasedServer, node: LeasedNode, seconds: float) -> None:
+    """Wait until a node has reported how its server ended, cannot be reached itself, or so many seconds are over."""
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)
+            nursery.start_soon(_cancel_when, node.link.ended, nursery.cancel_scope)
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

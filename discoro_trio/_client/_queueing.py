@@ -122,7 +122,7 @@ class Queueing:
             # One of another host may be another user's, so one that is started again where it was comes first.
             elsewhere = trio.current_time() - lost_at >= PULSES * interval
             try:
-                link = await self._path.find_again(last, interval, elsewhere=elsewhere)
+                link = await self._path.find_again(last, max(interval, self._session.timeout), elsewhere=elsewhere)
                 await self._submit(link)
             except DiscoroError as error:
                 # One that was just started may listen already, and not yet know what a computation is.

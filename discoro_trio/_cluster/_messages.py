@@ -508,7 +508,7 @@ class SetUpFailed(Control, frozen=True):
 
 
 class AreYouThere(Control, frozen=True):
-    """A node asks its server; answered by `Done` once the server's thread is free."""
+    """A node asks its server, or a client its node; answered by `Done` once the thread there is free."""
 
 
 class Finish(Control, frozen=True):

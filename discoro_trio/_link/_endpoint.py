@@ -26,14 +26,16 @@ from .._values import Location
 from .._wire import Connected, Credential, Crossed, Identity, PeerIdentity
 from ._dial_back import DialBack
 from ._dial_errors import unreachable
-from ._handshake_io import greet, welcome
+from ._handshake_io import Greeted, greet, welcome
 from ._handshake_limits import HandshakeLimits
 from ._keepalive import Keepalive
 from ._link import Link
 from ._listening import bound_to, for_lookup, is_everywhere, main_address, open_listeners
+from ._reconnecting import Attempt, Reconnecting, Resumable, place_is_known
 from ._refusal_log import RefusalLog
+from ._resumable import ResumableTransport
 from ._services import Services, Trust
-from ._transport import Transport, transport_over
+from ._transport import transport_over
 from .shared_memory._sharing import sharing
 from .tls._tls import Tls, is_loopback
 
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
     from ._options import EndpointOptions
     from .discovery._discovery import Discovery
 
-Greeted = tuple[Transport, PeerIdentity, bytes]
-"""A connection whose peer has proved who it is, perhaps under TLS; the peer; and what it has sent already."""
-
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
 
@@ -54,8 +53,7 @@ class _Dial(MutableRecord):
 
     ours: bool = True
     """Whether this process opens it, and not the peer."""
-    scope: trio.CancelScope = msgspec.field(default_factory=lambda: trio.CancelScope(deadline=-math.inf))
-    """Bounds its time: by the most patient of all who want it."""
+    attempt: Attempt = msgspec.field(default_factory=Attempt)
     done: trio.Event = msgspec.field(default_factory=trio.Event)
     link: Link | None = None
     error: Exception | None = None
@@ -92,7 +90,7 @@ class Endpoint:
         self.credentials: dict[bytes, Credential] = {}
         self.introductions: set[bytes] = set()
         self._dials: dict[bytes | Location, _Dial] = {}
-        self._dialed: dict[bytes, float] = {}  # when a link that this process opened was made
+        self._dialed: dict[Link, float] = {}  # when a link that this process opened was made
         self._self_lock = trio.Lock()
         self._tls = tls
         self._handshake_limits = HandshakeLimits()
@@ -100,41 +98,65 @@ class Endpoint:
         self._refusals = RefusalLog()
         self.services.links_lost.append(self._forget)
         self.reach: DialBack = DialBack(self)
+        self._reconnecting = Reconnecting(self)
 
     # --- links that others open
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve one incoming connection: the handshake, then the link until it ends."""
         arrivals: list[_Dial] = []
-        greeted = await self._welcome(stream, arrivals)
-        if greeted is None or self._is_taken(greeted[1]):  # it may have been taken meanwhile
+        resumed: list[Resumable] = []
+        greeted = await self._welcome(stream, arrivals, resumed)
+        if greeted is not None and resumed:
+            one = resumed[0]
+            if not one.link.lost and await self._reconnecting.take_over(one, greeted):
+                await one.transport.until_left(greeted.transport)
+            await trio.aclose_forcefully(stream)
+        elif greeted is None or self._is_taken(greeted.peer):  # it may have been taken meanwhile
             for arrival in arrivals:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
         else:
-            await self._serve(*greeted)
+            link = self._make_link(greeted, opened_here=False)
+            self._register(link)
+            await link.run()
 
-    async def _welcome(self, stream: trio.SocketStream, arrivals: list[_Dial]) -> Greeted | None:
-        """Shake hands with a stranger; None if that failed or took too long."""
+    async def _welcome(
+        self, stream: trio.SocketStream, arrivals: list[_Dial], resumed: list[Resumable]
+    ) -> Greeted | None:
+        """Shake hands with a stranger; None if that failed or took too long.
 
-        def crossed(peer: PeerIdentity) -> bool:
-            return self._crossed(peer, arrivals)
+        Args:
+            stream: The connection.
+            arrivals: Is given what those wait for who want a connection to that peer.
+            resumed: Is given the link that the peer resumes, if it does not begin one.
+        """
+
+        async def crossed(peer: PeerIdentity) -> bool:
+            one = self._reconnecting.resumed(peer)
+            if one is not None:
+                resumed.append(one)
+                return await self._reconnecting.gives_way(one)
+            return await self._crossed(peer, arrivals)
 
         host = peer_host(stream)
         try:
             with self._handshake_limits.admit(host) as scope:
                 greeted = partial(self._handshake_limits.greeted, scope)
                 transport, binding = await self._tls.wrap_server(stream)
-                keys = self.credentials.get
-                return transport, *await welcome(transport, self.identity, keys, crossed, binding, greeted=greeted)
+                keys = self._credential
+                return await welcome(transport, self.identity, keys, crossed, binding, greeted=greeted)
         except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._refusals.add(trio.current_time(), host, error)
         return None
 
-    def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
+    def _credential(self, realm: bytes) -> Credential | None:
+        return self.credentials.get(realm) or self._reconnecting.credential(realm)
+
+    async def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
         """Tell whether a connection that a peer opens must give way; if not, let all who want one wait for it.
 
-        Of two that cross, the one that the lower id opens wins, before any other frame. Theirs may come in while ours
+        Of two that cross, one that works wins (`Attempt.wins`), before any other frame. Theirs may come in while ours
         is being made, or just after it was; and as soon as theirs is accepted, no other one is opened here.
 
         Raises:
@@ -144,16 +166,18 @@ class Endpoint:
             message = f"a peer says that it is {peer.name}, to whom there is a connection under another key"
             raise AuthenticationError(message)
         if self.id < peer.process_id:
-            made = self._dialed.get(peer.process_id)
-            if made is not None and trio.current_time() < made + config.MsgTimeout:
-                return True
-            dials = (self._dials.get(peer.process_id), self._dials.get(peer.location))
-            if any(dial is not None and dial.ours for dial in dials):
-                return True
+            link = self.links.get(peer.process_id)
+            if link is not None and not (link.lost or link.broken):
+                made = self._dialed.get(link)
+                if made is not None and trio.current_time() < made + config.MsgTimeout:
+                    return True
+            for dial in (self._dials.get(peer.process_id), self._dials.get(peer.location)):
+                if dial is not None and dial.ours and await dial.attempt.wins():
+                    return True
         arrival = _Dial(ours=False)
         arrivals.append(arrival)
-        self._dials.setdefault(peer.process_id, arrival)
-        self._dials.setdefault(peer.location, arrival)
+        for key in (peer.process_id, peer.location):
+            self._dials.setdefault(key, arrival)
         return False
 
     def _is_taken(self, peer: PeerIdentity) -> bool:
@@ -176,14 +200,15 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    async def _serve(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> None:
-        link = self._make_link(transport, peer, rest)
-        self._register(link)
-        await link.run()
-
-    def _make_link(self, transport: Transport, peer: PeerIdentity, rest: bytes) -> Link:
-        link = Link(transport, peer, self.services, self._trust(peer.realm), early=rest)
-        self.keepalive.watch(link, transport)
+    def _make_link(self, greeted: Greeted, *, opened_here: bool) -> Link:
+        peer = greeted.peer
+        transport = ResumableTransport(greeted.transport)
+        link = Link(transport, peer, self.services, self._trust(peer.realm), early=greeted.rest)
+        transport.received = len(greeted.rest)
+        known_place = opened_here or place_is_known(greeted.transport, peer)
+        self._reconnecting.add(Resumable(link, transport, greeted.resume, opened_here, known_place))
+        link.watched_by = self.keepalive
+        self.keepalive.watch(link, greeted.transport)
         return link
 
     def _register(self, link: Link) -> None:
@@ -203,7 +228,7 @@ class Endpoint:
         self.keepalive.forget(link)
         if self.links.get(link.peer.process_id) is link:
             del self.links[link.peer.process_id]
-            self._dialed.pop(link.peer.process_id, None)
+        self._dialed.pop(link, None)
 
     # --- links that this process opens
 
@@ -302,7 +327,8 @@ class Endpoint:
             if dial is None:
                 dial = self._dials[key] = _Dial()
                 self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
-            dial.scope.deadline = max(dial.scope.deadline, deadline)
+            scope = dial.attempt.scope  # the most patient of all who want it bounds its time
+            scope.deadline = deadline if scope.deadline == math.inf else max(scope.deadline, deadline)
             with trio.move_on_at(deadline):
                 await dial.done.wait()
             if not dial.done.is_set():  # others, who have more patience, still wait for it
@@ -318,11 +344,13 @@ class Endpoint:
         began = trio.current_time()
         greeted: Greeted | None = None
         try:
-            with dial.scope:
-                greeted = await self._open(location, realm, expect)
+            credential = self._own_credential(location, realm)
+            with dial.attempt.scope:
+                greeted = await self.open_connection(location, credential, expect, dial.attempt)
         except Connected as found:
             dial.link = self.links.get(found.process_id)
         except Crossed:
+            dial.attempt.end()
             await self._await_crossed(dial, location)
             return
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
@@ -331,20 +359,25 @@ class Endpoint:
         except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
             dial.error = error
         else:
-            if greeted is None:
+            if greeted is not None:
+                await self._opened(dial, greeted)
+            elif dial.attempt.scope.deadline <= trio.current_time():
                 dial.error = PeerDisconnected(f"{location} did not answer within {trio.current_time() - began:.3g} s")
-                self._give_up(dial)
-                return
-            transport, peer, rest = greeted
-            if dial.done.is_set():  # the peer's own connection came first
-                await transport.aclose()
-                return
-            link = self._make_link(transport, peer, rest)
-            dial.link = link
-            self._dialed[peer.process_id] = trio.current_time()
-            self._register(link)
-            await self.nursery.start(link.run)
+            else:  # the peer's own connection is taken in its place
+                await self._await_crossed(dial, location)
+        dial.attempt.end()
         self._give_up(dial)
+
+    async def _opened(self, dial: _Dial, greeted: Greeted) -> None:
+        """Make a link of the connection that this process has opened."""
+        resumed = self.links.get(greeted.peer.process_id)
+        if dial.done.is_set() and resumed is not None and not resumed.lost:  # the peer's own connection came first
+            await greeted.transport.aclose()
+            return
+        link = dial.link = self._make_link(greeted, opened_here=True)
+        self._dialed[link] = trio.current_time()
+        self._register(link)
+        await self.nursery.start(link.run)
 
     async def _await_crossed(self, dial: _Dial, location: Location) -> None:
         """The peer's own connection is under way and wins; wait for it to arrive."""
@@ -354,16 +387,25 @@ class Endpoint:
             dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
             self._give_up(dial)
 
-    async def _open(self, location: Location, realm: bytes, expect: bytes | None) -> Greeted:
+    def _own_credential(self, location: Location, realm: bytes) -> Credential:
         credential = self.credentials.get(realm)
         if credential is None:
             message = f"no key here opens a connection to {location}"
             raise AuthenticationError(message)
+        return credential
+
+    async def open_connection(
+        self, location: Location, credential: Credential, expect: bytes | None, attempt: Attempt
+    ) -> Greeted:
+        """Open a connection and shake hands over it; how far that has come is noted at the attempt."""
         stream = await trio.open_tcp_stream(for_lookup(location.addr), location.port)
+        attempt.connected = True
         try:
             transport, binding = await self._tls.wrap_client(stream)
             connected = self._is_connected if expect is None else None
-            return transport, *await greet(transport, self.identity, credential, expect, binding, connected=connected)
+            return await greet(
+                transport, self.identity, credential, expect, binding, connected=connected, works=attempt.answered
+            )
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -5,19 +5,51 @@ What the messages say and what they prove is with `_wire`; for how long a strang
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
-from .._errors import DiscoroError, PeerDisconnected
+from .._errors import DiscoroError, PeerDisconnected, ProtocolError
+from .._records import Record
 from .._wire import ClientHandshake, HelloReader, ServerHandshake, encode_hello
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from .._wire import Binding, Credential, Identity, PeerIdentity
     from ._transport import Transport
 
-Greeted = tuple["PeerIdentity", bytes]
-"""Who the peer is, and what it sent already after its last message."""
+_POSITION = struct.Struct("!Q")
+"""What each end of a connection that resumes a link sends first: the bytes of the link that it has received."""
+
+
+class Greeted(Record, frozen=True, eq=False):
+    """A connection whose peer has proved who it is."""
+
+    transport: Transport
+    peer: PeerIdentity
+    resume: Credential
+    """What opens further connections of the same link."""
+    hellos: _Hellos
+
+    @property
+    def rest(self) -> bytes:
+        """What the peer has sent already after its last message."""
+        return self.hellos.rest()
+
+    async def exchange_positions(self, received: int) -> int:
+        """Tell the peer how many bytes of a link were received here; give how many it has received.
+
+        Raises:
+            PeerDisconnected, trio.BrokenResourceError: The connection broke.
+            ProtocolError: The peer sent something else.
+        """
+        await self.hellos.send(_POSITION.pack(received))
+        body = await self.hellos.receive()
+        if len(body) != _POSITION.size:
+            message = "a peer that resumes a link does not say how much of it has arrived"
+            raise ProtocolError(message)
+        position: int = _POSITION.unpack(body)[0]
+        return position
 
 
 class _Hellos:
@@ -53,39 +85,55 @@ async def greet(
     binding: Binding,
     *,
     connected: Callable[[bytes], bool] | None = None,
+    works: Callable[[], None] = lambda: None,
 ) -> Greeted:
-    """Be the client of a handshake. Raises as `ClientHandshake.received`."""
+    """Be the client of a handshake; `works` is called when the peer has answered.
+
+    Raises as `ClientHandshake.received`.
+    """
     hellos = _Hellos(transport)
     handshake = ClientHandshake(identity, credential, binding, expect, connected=connected)
     await hellos.send(handshake.start())
     while not handshake.done:
-        await hellos.send(handshake.received(await hellos.receive()))
+        answer = handshake.received(await hellos.receive())
+        works()
+        await hellos.send(answer)
     assert handshake.peer is not None  # noqa: S101 - it is done
-    return handshake.peer, hellos.rest()
+    assert handshake.resume is not None  # noqa: S101 - it is done
+    return Greeted(transport, handshake.peer, handshake.resume, hellos)
 
 
 async def welcome(
     transport: Transport,
     identity: Identity,
     credentials: Callable[[bytes], Credential | None],
-    crossed: Callable[[PeerIdentity], bool],
+    crossed: Callable[[PeerIdentity], Awaitable[bool]],
     binding: Binding,
     *,
     greeted: Callable[[], None],
 ) -> Greeted:
-    """Be the server of a handshake; `greeted` is called once its first message is valid.
+    """Be the server of a handshake. Raises as `ServerHandshake.received`, after sending the refusal.
 
-    Raises as `ServerHandshake.received`, after sending the refusal.
+    Args:
+        transport: The connection.
+        identity: Who this process is.
+        credentials: Gives the key for a realm, None if there is none here.
+        crossed: Asked of a peer that has proved itself: whether its connection must give way to ours.
+        binding: The connection, as both ends see it.
+        greeted: Called once the first message of the peer is valid.
     """
     hellos = _Hellos(transport)
-    handshake = ServerHandshake(identity, credentials, binding, crossed)
+    handshake = ServerHandshake(identity, credentials, binding)
     while not handshake.done:
         try:
             answer = handshake.received(await hellos.receive())
+            if handshake.peer is not None and await crossed(handshake.peer):
+                raise handshake.give_way()
         except DiscoroError:
             await hellos.send(handshake.refusal)
             raise
         greeted()
         await hellos.send(answer)
     assert handshake.peer is not None  # noqa: S101 - it is done
-    return handshake.peer, hellos.rest()
+    assert handshake.resume is not None  # noqa: S101 - it is done
+    return Greeted(transport, handshake.peer, handshake.resume, hellos)

@@ -54,7 +54,7 @@ class Keepalive:
         """Watch the connection of a link, if it is one of TCP."""
         sock = transport.socket
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            interval = self._interval(link)
+            interval = self.interval(link)
             _probe_when_idle(sock, interval)
             self._watched[link] = _Watched(sock, interval)
 
@@ -72,7 +72,7 @@ class Keepalive:
                     self._look(link, watched)
 
     def _look(self, link: Link, watched: _Watched) -> None:
-        interval = self._interval(link)
+        interval = self.interval(link)
         if interval != watched.interval:
             watched.interval = interval
             _probe_when_idle(watched.sock, interval)
@@ -80,7 +80,8 @@ class Keepalive:
         if _silence(watched.sock) >= longest:
             link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
 
-    def _interval(self, link: Link) -> float:
+    def interval(self, link: Link) -> float:
+        """Give the seconds between the heartbeats of a link, of which five bound its silence."""
         asked = [seconds for ask in self.pulse_intervals if (seconds := ask(link)) is not None]
         return _bounded(max(asked, default=config.MinPulseInterval))
 

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._config import config
+from .._config import KIB, MIB, config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._wire import Control, FrameReader, Kind
 from ._reply_backlog import ReplyBacklog
 from ._requests import IN_ORDER, Requests
+from ._resumable import ResumableTransport
 from ._services import control
 from ._writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from .._wire import Batch, Buffer, Frame, PeerIdentity
+    from ._keepalive import Keepalive
     from ._services import Services, Trust
     from ._transport import Transport
     from .shared_memory._sharing import Shared
@@ -34,6 +36,10 @@ logger = logging.getLogger(__name__)
 # Seconds that a goodbye waits for the peer to close its side, so that what was written is not reset away.
 GOODBYE_TIME = 1.0
 
+# What arrives is confirmed to the peer when it is so many bytes, or a moment after it is a few: what was written and is
+# not confirmed is kept by the peer.
+_CONFIRM_NOW, _CONFIRM_LATER, _CONFIRM_SECONDS = 4 * MIB, 64 * KIB, 0.2
+
 _BATCH, _CONTROL = int(Kind.BATCH), int(Kind.CONTROL)
 
 
@@ -41,6 +47,13 @@ class Goodbye(Control, frozen=True):
     """The peer ends the connection in good order; nothing of it follows."""
 
     reason: str
+
+
+class Received(Control, frozen=True):
+    """So much of the link has arrived; the sender of it need not keep that for a further connection."""
+
+    position: int
+    """The bytes since the link began."""
 
 
 class Link:
@@ -70,6 +83,10 @@ class Link:
         self.ended: trio.Event = trio.Event()
         self.shared: Shared | None = None
         self._transport = transport
+        self._resumable = transport if isinstance(transport, ResumableTransport) else None
+        self._told = 0  # the bytes that the peer knows to have arrived
+        self._telling = False
+        self.watched_by: Keepalive | None = None
         self._early = early
         self._writer = Writer(transport)
         self._outbox = self._writer.outbox
@@ -179,6 +196,32 @@ class Link:
         if self.lost:
             raise self._disconnected()
 
+    @property
+    def broken(self) -> bool:
+        """Whether its connection is broken, and both ends try to connect again."""
+        return self._resumable is not None and self._resumable.broken
+
+    async def until_interrupted(self) -> None:
+        """Wait until the connection is broken, or the link has ended."""
+        if self._resumable is None:
+            await self.ended.wait()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_then_cancel, self.ended.wait, nursery.cancel_scope)
+            await self._resumable.until(broken=True)
+            nursery.cancel_scope.cancel()
+
+    def resumed(self, transport: Transport) -> None:
+        """Note that the link goes on over another connection."""
+        if self.watched_by is not None:
+            self.watched_by.watch(self, transport)
+        self._writer.resume()
+
+    def start_soon(self, function: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Start a task that ends with the link."""
+        if self._nursery is not None:
+            self._nursery.start_soon(function, *args, name=name)
+
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""
         return self._writer.abort_start(target)
@@ -188,6 +231,11 @@ class Link:
         if self.lost or self.orderly:
             return
         self.orderly = True
+        if self._resumable is not None:
+            self._resumable.final = True
+            if self._resumable.broken:
+                self.fail(PeerDisconnected(reason))
+                return
         self._outbox.put_last(Kind.CONTROL, control.encode(Goodbye(reason)))
         self._writer.finish()
 
@@ -245,7 +293,7 @@ class Link:
     async def _read_frames(self, nursery: trio.Nursery) -> None:
         reader = FrameReader(config.max_message_size)
         receive_into = self._transport.receive_into
-        handlers, reply_backlog = self.services.frames, self.reply_backlog
+        handlers, reply_backlog, resumable = self.services.frames, self.reply_backlog, self._resumable
         frames = reader.feed(self._early)
         while True:
             reply_backlog.begin()
@@ -256,6 +304,8 @@ class Link:
                     handlers[frame[0]](self, frame)
             if reply_backlog.end():
                 await self._writer.room()
+            if resumable is not None and resumable.received - self._told >= _CONFIRM_LATER:
+                self._confirm(resumable.received - self._told >= _CONFIRM_NOW, nursery)
             count = await receive_into(reader.buffer())
             if not count:
                 break
@@ -263,11 +313,33 @@ class Link:
         if not reader.at_boundary:
             self.error = PeerDisconnected("the stream ended inside a frame")
 
+    def _confirm(self, now: bool, nursery: trio.Nursery) -> None:  # noqa: FBT001 - one caller
+        """Tell the peer what has arrived, so that it need not keep that; at once, or if nothing more comes soon."""
+        if now:
+            self._tell_received()
+        elif not self._telling:
+            self._telling = True
+            nursery.start_soon(self._confirm_later, name=f"confirm to {self.peer_name}")
+
+    async def _confirm_later(self) -> None:
+        await trio.sleep(_CONFIRM_SECONDS)
+        self._telling = False
+        self._tell_received()
+
+    def _tell_received(self) -> None:
+        if self._resumable is not None and self._resumable.received > self._told and not self.lost:
+            self._told = self._resumable.received
+            self.notify(Received(self._told))
+
     def _received_control(self, frame: Frame, nursery: trio.Nursery) -> None:
         if frame[1]:
             self._requests.received(frame, nursery)
             return
         message = control.decode(frame[3])
+        if isinstance(message, Received):
+            if self._resumable is not None:
+                self._resumable.confirm(message.position)
+            return
         if isinstance(message, Goodbye):
             self.orderly = True
             self.lost = True
@@ -288,3 +360,8 @@ class Link:
             nursery.cancel_scope.cancel()
         else:
             nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_TIME
+
+
+async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()

@@ -84,6 +84,12 @@ class Writer:
             self._wakeup.ring()
         return dropped
 
+    def resume(self) -> None:
+        """Let what was written before go out again: the transport has another connection."""
+        self._rest = self._rest or [b""]
+        self._idle = False
+        self._wakeup.ring()
+
     def finish(self) -> None:
         """Let `run` return when all is written."""
         self._finish = True

@@ -8,7 +8,8 @@ stranger may take, is with the link; which keys there are is with the endpoint.
     3. client → server  Proof      a MAC over 1 and 2
     4. server → client  Proof      a MAC over 1, 2 and 3
 
-In place of 2 and 4 the server may send Refused. The client proves first, so that nothing is signed for
+In place of 2 and 4 the server may send Refused. What both have said makes, with the key, a further key for the
+connections that follow when this one breaks. The client proves first, so that nothing is signed for
 strangers. Both MACs cover every byte of the messages before them, and whether there is TLS and with which
 certificate, so that a handshake which is relayed through another connection fails. Each role has a key of its
 own, so that nothing that one end has said can be sent back to it.
@@ -28,13 +29,12 @@ from .._printable import printable
 from .._records import Record
 from .._values import MAX_PORT, Location
 from ._frames import HELLO_LIMIT
-from ._keys import Purpose, fingerprint, handshake_key
+from ._keys import Credential, Purpose, fingerprint, handshake_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._errors import DiscoroError
-    from ._keys import Credential
 
 PROTOCOL_VERSION = 1
 """The version of everything that crosses the wire; both ends have the same or do not talk."""
@@ -183,6 +183,7 @@ class ClientHandshake:
 
     Attributes:
         peer: Who the peer is; None until it has proved that.
+        resume: What only the two of them know, for further connections of the same link.
         done: Whether both ends have proved what they must.
     """
 
@@ -196,6 +197,7 @@ class ClientHandshake:
         connected: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.peer: PeerIdentity | None = None
+        self.resume: Credential | None = None
         self.done: bool = False
         self._identity = identity
         self._credential = credential
@@ -259,6 +261,7 @@ class ClientHandshake:
             message = "the peer did not prove that it knows " + _name_of(self._credential)
             raise AuthenticationError(message)
         self.peer = _peer(challenge, self._credential.realm)
+        self.resume = self._transcript.resume_credential(self._credential.key)
         self.done = True
 
     def _refused(self, refused: Refused) -> DiscoroError:
@@ -280,10 +283,10 @@ class ServerHandshake:
         identity: Who this process is.
         credentials: Gives the key for a realm, None if there is none here.
         binding: The connection.
-        crossed: Tells of a peer that has proved itself whether its connection must give way to ours.
 
     Attributes:
         peer: Who the peer is; None until it has proved that.
+        resume: What only the two of them know, for further connections of the same link.
         done: Whether both ends have proved what they must; what `received` gave is still to be sent.
         refusal: What to send before closing, after `received` has raised an error; None if nothing.
     """
@@ -293,15 +296,14 @@ class ServerHandshake:
         identity: Identity,
         credentials: Callable[[bytes], Credential | None],
         binding: Binding,
-        crossed: Callable[[PeerIdentity], bool] | None = None,
     ) -> None:
         self.peer: PeerIdentity | None = None
+        self.resume: Credential | None = None
         self.done: bool = False
         self.refusal: bytes | None = None
         self._identity = identity
         self._credentials = credentials
         self._binding = binding
-        self._crossed = crossed
         self._hello: Hello | None = None
         self._credential: Credential | None = None
         self._transcript: _Transcript | None = None
@@ -315,7 +317,7 @@ class ServerHandshake:
             AuthenticationError: The client wants a key that is not here, did not prove that it knows it, or
                 is this process itself.
             VersionMismatch: It speaks another version of the protocol or of Python.
-            PeerDisconnected: It wants another process, or (`Crossed`) its connection gives way to ours.
+            PeerDisconnected: It wants another process.
             ProtocolError: It sent something else than a handshake.
         """
         if self._over:
@@ -362,14 +364,19 @@ class ServerHandshake:
             self._refuse(Reason.SECRET)
             message = "a peer did not prove that it knows " + _name_of(self._credential)
             raise AuthenticationError(message)
-        peer = _peer(hello, self._credential.realm)
-        if self._crossed is not None and self._crossed(peer):
-            self._refuse(Reason.CROSSED)
-            message = "the peer opened a connection while ours to it is under way, which wins"
-            raise Crossed(message)
         transcript.add(body)
-        self.peer, self.done = peer, True
+        self.peer, self.done = _peer(hello, self._credential.realm), True
+        self.resume = transcript.resume_credential(key)
         return _encode(Proof(transcript.mac(key, Purpose.LINK_SERVER)))
+
+    def give_way(self) -> Crossed:
+        """Refuse a peer that has proved itself, in place of sending what `received` gave: our own connection wins.
+
+        Returns:
+            The error for this end; `refusal` is what to send.
+        """
+        self._refuse(Reason.CROSSED)
+        return Crossed("the peer opened a connection while ours to it is under way, which wins")
 
     def _refuse(self, reason: Reason) -> None:
         # No fingerprint of the key that is here: strangers could try passphrases against it at their leisure.
@@ -392,6 +399,10 @@ class _Transcript:
     def mac(self, key: bytes, purpose: Purpose) -> bytes:
         """Give the MAC of one role under a key."""
         return hmac.digest(handshake_key(key, purpose), self._said, "sha256")
+
+    def resume_credential(self, key: bytes) -> Credential:
+        """Derive what opens further connections of the link that this handshake begins; both ends derive the same."""
+        return Credential(self.mac(key, Purpose.RESUME_ID)[:ID_SIZE], self.mac(key, Purpose.RESUME_KEY))
 
 
 def _proved_key(proof: Proof, transcript: _Transcript, credential: Credential) -> bytes | None:

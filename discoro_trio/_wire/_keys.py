@@ -30,6 +30,8 @@ class Purpose(enum.StrEnum):
 
     LINK_CLIENT = "link client"
     LINK_SERVER = "link server"
+    RESUME_ID = "resume id"
+    RESUME_KEY = "resume key"
     DISCOVERY = "discovery"
     FINGERPRINT = "fingerprint"
 

@@ -170,6 +170,7 @@ async def test_a_client_that_is_gone_frees_its_lease_and_the_next_one_runs(short
             async with discoro.open_endpoint(secret=SECRET) as endpoint, computation.schedule(scheduler.location):
                 await until_servers(computation, 1)
                 task_status.started()
+                endpoint.nursery.cancel_scope.cancel()  # it neither listens nor dials any more
                 for link in list(endpoint.links.values()):
                     link.fail(discoro.PeerDisconnected("the test cuts it"))
                 await trio.sleep_forever()

@@ -105,7 +105,8 @@ async def test_1000_connections_that_are_opened_and_broken_leave_nothing() -> No
                         nursery.start_soon(break_off, here.location, number)
             await greet_and_break(here.location, key, 300)
         assert threading.active_count() <= threads
-        assert not here.links
+        while here.links:  # noqa: ASYNC110 - no event
+            await trio.sleep(0.01)
 
 
 async def break_off(location: discoro.Location, number: int) -> None:

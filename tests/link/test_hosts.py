@@ -227,6 +227,9 @@ ENDS = """
 
         wrap_server = wrap_client
 
+    async def never(peer):
+        return False
+
     ways = Tls() if tls == "tls" else Plain()
 
     async def receive(transport):
@@ -239,22 +242,24 @@ ENDS = """
     async def serve(stream):
         transport, binding = await ways.wrap_server(stream)
         try:
-            peer, rest = await welcome(transport, me, {b"": credential}.get, lambda peer: False, binding)
+            greeted = await welcome(transport, me, {b"": credential}.get, never, binding)
         except DiscoroError as error:
             print("refused:", error)
         else:
+            rest = greeted.rest
             while len(rest) < 1000 * len(marker):
                 rest += await receive(transport)
             await transport.write([rest])
-            print("served", peer.name, len(rest))
+            print("served", greeted.peer.name, len(rest))
 
     async def dial():
         transport, binding = await ways.wrap_client(await trio.open_tcp_stream(address, 4000))
-        peer, rest = await greet(transport, me, credential, None, binding)
+        greeted = await greet(transport, me, credential, None, binding)
         await transport.write([1000 * marker.encode()])
+        rest = greeted.rest
         while len(rest) < 1000 * len(marker):
             rest += await receive(transport)
-        print("there and back", peer.name, rest == 1000 * marker.encode())
+        print("there and back", greeted.peer.name, rest == 1000 * marker.encode())
 
     async def main():
         if role == "server":

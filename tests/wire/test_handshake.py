@@ -20,6 +20,7 @@ from discoro_trio._wire import (
     Crossed,
     Identity,
     PeerIdentity,
+    ProcessEnded,
     ServerHandshake,
     fingerprint,
 )
@@ -325,29 +326,34 @@ def test_who_says_less_than_an_answer_has_gets_none() -> None:
 
 def test_another_process_at_the_address_is_refused_by_both() -> None:
     at_client, at_server = refused_both(client_end(expect=b"w" * 16), server_end())
-    assert type(at_client) is type(at_server) is PeerDisconnected
+    assert type(at_client) is type(at_server) is ProcessEnded
     client = client_end(expect=b"w" * 16)
     answer = server_end().received(changed(client.start(), wanted=b"")) or b""
     with pytest.raises(PeerDisconnected):
         client.received(answer)
 
 
-def test_a_connection_that_crossed_gives_way_only_to_a_peer_that_proved_itself() -> None:
-    asked: list[PeerIdentity] = []
+def test_a_connection_that_crossed_is_refused_in_place_of_the_last_proof() -> None:
+    client, server = client_end(), server_end()
+    proof = client.received(server.received(client.start()) or b"") or b""
+    assert server.received(proof) is not None
+    assert server.peer == PeerIdentity.of(CLIENT)
+    assert isinstance(server.give_way(), Crossed)
+    with pytest.raises(Crossed):
+        client.received(server.refusal or b"")
+    assert client.peer is None
 
-    def crossed(peer: PeerIdentity) -> bool:
-        asked.append(peer)
-        return True
 
-    client, server = client_end(), ServerHandshake(SERVER, lambda _realm: SECRET, TLS, crossed)
-    at_client, at_server = refused_both(client, server)
-    assert type(at_client) is type(at_server) is Crossed
-    assert asked == [PeerIdentity.of(CLIENT)]
-    asked.clear()
-    stranger = client_end(Credential(b"", b"x" * 32))
-    with pytest.raises(AuthenticationError):
-        shake(stranger, ServerHandshake(SERVER, lambda _realm: SECRET, TLS, crossed))
-    assert not asked
+def test_both_ends_derive_the_same_key_for_further_connections_and_each_handshake_another_one() -> None:
+    keys = []
+    for _ in range(2):
+        client, server = client_end(), server_end()
+        shake(client, server)
+        assert client.resume is not None
+        assert client.resume == server.resume
+        keys.append((client.resume.realm, client.resume.key))
+        assert SECRET.key not in keys[-1]
+    assert len({part for pair in keys for part in pair}) == 4
 
 
 @pytest.mark.parametrize(

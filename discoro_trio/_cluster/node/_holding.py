@@ -137,11 +137,12 @@ class Holding:
                 lease.scheduler_id = scheduler_id
                 lease.orphan = False
 
-    def scheduler_lost(self, scheduler_id: bytes) -> None:
-        """Note that a scheduler is lost; its leases stay, for it closes nothing."""
-        for lease in self.leases.values():
-            if lease.scheduler_id == scheduler_id:
-                lease.orphan = True
+    def scheduler_lost(self, scheduler_id: bytes) -> int:
+        """Note that a scheduler is lost; its leases stay, for it closes nothing. Give their number."""
+        orphans = [lease for lease in self.leases.values() if lease.scheduler_id == scheduler_id]
+        for lease in orphans:
+            lease.orphan = True
+        return len(orphans)
 
     # --- their ends
 

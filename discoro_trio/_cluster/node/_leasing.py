@@ -46,6 +46,7 @@ class Leasing(LeaseEnds):
         services.on_notice(messages.Revoke, self._revoke)
         services.on_request(messages.Prepare, self._prepare)
         services.on_request(messages.Release, self._release)
+        services.on_request(messages.AreYouThere, _answer)
         services.on_request(messages.Replace, self._replace)
         services.on_request(RestartServer, self._restart)
         services.links_lost.append(self._lost)
@@ -79,7 +80,8 @@ class Leasing(LeaseEnds):
             self._holding.free,
             held,
         )
-        self.schedulers.append(scheduler)
+        if scheduler not in self.schedulers:
+            self.schedulers.append(scheduler)
         welcome = await scheduler.request(here)
         welcome = answered(welcome, messages.Welcome)
         self._holding.adopted(welcome.adopted, scheduler.peer.process_id)
@@ -172,10 +174,19 @@ class Leasing(LeaseEnds):
     def _lost(self, link: Link) -> None:
         if link in self.schedulers:
             self.schedulers.remove(link)
-            self._holding.scheduler_lost(link.peer.process_id)
+            orphans = self._holding.scheduler_lost(link.peer.process_id)
+            for other in self.schedulers if orphans else ():
+                self._nursery.start_soon(self._report_again, other, name=f"report orphaned leases to {other.peer_name}")
         for lease in list(self._leases.values()):
             if lease.client is link:
                 self._end_soon(lease, Over.CLIENT)
+
+    async def _report_again(self, scheduler: Link) -> None:
+        """Offer leases whose scheduler was lost to one that this node had joined before: it may be its successor."""
+        try:
+            await self.join(scheduler, self._endpoint.identity.name)
+        except DiscoroError as error:
+            logger.info("the scheduler %s did not take the report of orphaned leases: %s", scheduler.peer_name, error)
 
     # --- servers
 
@@ -204,6 +215,10 @@ class Leasing(LeaseEnds):
                 computation, server.process_id, self._endpoint.id, slot.number, name, addr, port, stage, error
             )
         return messages.ServerReady(computation, server.process_id, self._endpoint.id, slot.number, addr, port)
+
+
+async def _answer(_link: Link, _question: messages.AreYouThere) -> Done:
+    return Done()
 
 
 async def _end_at_once(slots: Iterable[ServerSlot], server_id: bytes, reason: str) -> None:

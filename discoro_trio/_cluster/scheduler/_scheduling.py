@@ -107,8 +107,10 @@ class Scheduling(Allotment):
         rests = again and self.nodes[facts.node_id].suspended
         effects = self._gone(now, facts.node_id) if again else []
         node = self.nodes[facts.node_id] = NodeState(facts, now)
+        held = list(held)
         adopted = [one.computation for one in held if self._adopt(node, one)]
-        self._restarted = self._restarted or bool(adopted)
+        # A lease of another shared scheduler that is not lost yet: it may be the predecessor, whose end comes next.
+        self._restarted = self._restarted or bool(adopted) or (self.rules.shared and any(one.shared for one in held))
         node.told_free(free)
         node.suspended = rests
         for claim in self.claims:

@@ -115,6 +115,7 @@ class ServerProgram:
 
     async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
         self._process.runner.open = False
+        self._process.runner.ending = True
         self._scope.cancel()
         await self._idle.wait()
         run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period

@@ -95,6 +95,7 @@ class Runner:
         open: Whether other processes may start coroutines here.
         submitted: The number of coroutines that others have started here.
         endings: How they ended.
+        ending: Whether all that runs here is being cancelled, because the process ends.
         closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
     """
 
@@ -102,6 +103,7 @@ class Runner:
         self.small = small
         self.open = False
         self.closing = False
+        self.ending = False
         self.submitted: int = 0
         self.endings: Endings = Endings()
         self.threads: trio.CapacityLimiter | None = None
@@ -163,10 +165,10 @@ class Runner:
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
         guest = self._guest(link, serial)
-        if self.closing:
-            return
+        if self.closing or self.nursery is None:
+            return  # this process ends; the starter learns that by the end of the link
         self.submitted += 1
-        if serial in self._process.locals or self.nursery is None:
+        if serial in self._process.locals:
             text = f"{link.peer_name} started coroutine {serial} twice"
             raise ProtocolError(text)
         definition = guest.functions.called(body)
@@ -302,7 +304,10 @@ class Runner:
         self._process.end_local(local)
         del guest.running[serial]
         ending, body_out, buffers_out = self._packed(local, ended)
-        if not link.lost:
+        # What the end of this process has cancelled is lost with it, and may run again elsewhere: the end of the link
+        # tells its starter, with the reason.
+        lost = self.ending and ended.ending is Ending.CANCELLED and not local.cancelled
+        if not link.lost and not lost:
             if local.shown is not None and local.shown.sent:
                 ending |= KEEP
             self._send_outcome(link, guest, local, ending, body_out, buffers_out)

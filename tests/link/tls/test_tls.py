@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from discoro_trio._link._transport import Transport
     from discoro_trio._link.tls._tls import Wrapped
-    from discoro_trio._wire import Buffer
+    from discoro_trio._wire import Buffer, PeerIdentity
 
 CREDENTIAL = Credential(b"", bytes(32))
 FRAME = encode_header(Kind.MESSAGE, 0, 7, 1000) + b"x" * 1000
@@ -258,6 +258,10 @@ async def pump(source: Transport, sink: Transport) -> None:
         await sink.write([await receive(source)])
 
 
+async def never(_peer: PeerIdentity) -> bool:
+    return False
+
+
 @pytest.mark.fault("F14")
 async def test_a_handshake_relayed_by_one_with_another_certificate_is_refused() -> None:
     client, middle_near = trio.testing.memory_stream_pair()
@@ -272,7 +276,7 @@ async def test_a_handshake_relayed_by_one_with_another_certificate_is_refused() 
     async def be_server() -> None:
         transport, binding = await Tls(always=True).wrap_server(server)
         keys = {b"": CREDENTIAL}.get
-        await attempt(refused, lambda: welcome(transport, identity("server"), keys, lambda _peer: False, binding))
+        await attempt(refused, lambda: welcome(transport, identity("server"), keys, never, binding))
         await transport.aclose()
 
     async def be_between() -> None:

@@ -1,0 +1,236 @@
+"""Opens the next connection of a link whose connection broke, from either end.
+
+Both ends dial; which place is dialled for how long is decided by `Reconnection`. The peer proves itself by a key that
+only the two ends of the link know. The bytes of the link are with `ResumableTransport`, fresh links with the endpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from .._config import PULSES, config
+from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, ProtocolError
+from .._records import MutableRecord
+from .._wire import Crossed, ProcessEnded
+from ._dial_errors import ConnectionRefused, unreachable
+from ._reconnection import Failure, Reconnection
+
+if TYPE_CHECKING:
+    from .._wire import Credential, PeerIdentity
+    from ._endpoint import Endpoint
+    from ._handshake_io import Greeted
+    from ._link import Link
+    from ._resumable import ResumableTransport
+    from ._transport import Transport
+
+logger = logging.getLogger(__name__)
+
+CROSSING_SECONDS = 1.0
+"""Seconds that a connection of the peer waits for our own to show that it works; the peer answers sooner if it does."""
+
+
+class Attempt(MutableRecord):
+    """A connection that this end opens."""
+
+    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    connected: bool = False
+    """Whether the kernel of the peer's host has opened it."""
+    works: bool = False
+    """Whether the peer has answered."""
+    over: bool = False
+    settled: trio.Event = msgspec.field(default_factory=trio.Event)
+    """Set when it works, or is over."""
+
+    def answered(self) -> None:
+        """Note that the peer has answered."""
+        self.works = True
+        self.settled.set()
+
+    def end(self) -> None:
+        """Note that it has failed, or has become a connection."""
+        self.over = True
+        self.settled.set()
+
+    async def wins(self) -> bool:
+        """Tell whether this connection wins over one that the peer opens; if not, it is given up.
+
+        Of two that cross, the one that the lower id opens wins, as soon as the peer answers on it. If that takes long,
+        a firewall may drop it, and the one that the peer has opened is known to work.
+        """
+        with trio.move_on_after(CROSSING_SECONDS):
+            await self.settled.wait()
+        if self.works and not self.over:
+            return True
+        self.scope.cancel()
+        return False
+
+
+class Resumable(MutableRecord, eq=False):
+    """A link that outlives its connections."""
+
+    link: Link
+    transport: ResumableTransport
+    credential: Credential
+    opened_here: bool
+    """Whether this end opened the first connection."""
+    known_place: bool
+    """Whether what answers at the peer's place is the peer or nothing."""
+    attempt: Attempt | None = None
+    """The connection that this end opens now."""
+    taking_over: trio.CancelScope | None = None
+    """Bounds the taking over of a connection that is just beginning."""
+    trying: bool = False
+    """Whether a task tries to connect again."""
+
+
+class Reconnecting:
+    """The links of one endpoint that outlive their connections, by the realm of their further keys."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._links: dict[bytes, Resumable] = {}
+        endpoint.services.links_lost.append(self._lost)
+
+    def add(self, one: Resumable) -> None:
+        """Let a link outlive its connections from now on."""
+        self._links[one.credential.realm] = one
+        one.transport.broke = lambda reason: self._broke(one, reason)
+
+    def credential(self, realm: bytes) -> Credential | None:
+        """Give the key for a further connection."""
+        one = self._links.get(realm)
+        return None if one is None else one.credential
+
+    def resumed(self, peer: PeerIdentity) -> Resumable | None:
+        """Give the link that a peer resumes; None if it begins one.
+
+        Raises:
+            AuthenticationError: It is the link of another peer.
+        """
+        one = self._links.get(peer.realm)
+        if one is not None and one.link.peer.process_id != peer.process_id:
+            message = "a peer resumes the link of another one"
+            raise AuthenticationError(message)
+        return one
+
+    def _lost(self, link: Link) -> None:
+        for realm in [realm for realm, one in self._links.items() if one.link is link]:
+            del self._links[realm]
+
+    # --- connections that the peer opens
+
+    async def gives_way(self, one: Resumable) -> bool:
+        """Tell whether the connection that the peer opens must give way to the one that this end opens."""
+        attempt = one.attempt
+        if attempt is None:
+            return False
+        if self._endpoint.id < one.link.peer.process_id:
+            return await attempt.wins()
+        attempt.scope.cancel()
+        return False
+
+    async def take_over(self, one: Resumable, greeted: Greeted) -> bool:
+        """Let a link go on over a connection; tell whether it does."""
+        if one.taking_over is not None:  # the peer has given that connection up
+            one.taking_over.cancel()
+        scope = one.taking_over = trio.CancelScope(deadline=trio.current_time() + config.MsgTimeout)
+        try:
+            with scope:
+                await one.transport.detach()
+                theirs = await greeted.exchange_positions(one.transport.received)
+                one.transport.attach(greeted.transport, greeted.rest, theirs)
+                one.link.resumed(greeted.transport)
+                return True
+        except ProtocolError as error:
+            one.link.fail(error)
+            return False
+        except (DiscoroError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            logger.debug("the connection to %s could not be resumed: %s", one.link.peer_name, error)
+        finally:
+            self._took_over(one, scope)
+        return False
+
+    def _took_over(self, one: Resumable, scope: trio.CancelScope) -> None:
+        if one.taking_over is scope:
+            one.taking_over = None
+            if one.transport.broken:
+                self._broke(one, "it could not be resumed")
+
+    # --- connections that this end opens
+
+    def _broke(self, one: Resumable, reason: str) -> None:
+        if one.trying or one.link.lost:
+            return
+        one.trying = True
+        logger.info("the connection to %s broke (%s); trying again", one.link.peer_name, reason)
+        one.link.start_soon(self._try, one, name=f"reconnect to {one.link.peer_name}")
+
+    async def _try(self, one: Resumable) -> None:
+        rules = Reconnection(trio.current_time(), opened_here=one.opened_here, known_place=one.known_place)
+        try:
+            while True:
+                with trio.move_on_after(rules.pause):
+                    await one.transport.until(broken=False)
+                    break
+                if one.taking_over is not None:
+                    continue
+                bound = PULSES * self._endpoint.keepalive.interval(one.link)
+                failure = await self._dial(one, min(config.MsgTimeout, bound))
+                if not one.transport.broken:
+                    break
+                why = rules.failed(trio.current_time(), failure or Failure.CROSSED, bound)
+                if why is not None:
+                    one.link.fail(PeerDisconnected(why))
+                    return
+            logger.info("connected to %s again", one.link.peer_name)
+        finally:
+            one.trying = False
+
+    async def _dial(self, one: Resumable, seconds: float) -> Failure | None:
+        """Open a connection and go on over it; give why that failed."""
+        attempt = one.attempt = Attempt()
+        attempt.scope.deadline = trio.current_time() + seconds
+        peer = one.link.peer
+        greeted: Greeted | None = None
+        try:
+            with attempt.scope:
+                greeted = await self._endpoint.open_connection(peer.location, one.credential, peer.process_id, attempt)
+        except Crossed:
+            return Failure.CROSSED
+        except AuthenticationError:
+            return Failure.FORGOTTEN
+        except ProcessEnded:
+            return Failure.ENDED
+        except DiscoroError:
+            return Failure.UNREACHABLE
+        except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
+            refused = isinstance(unreachable(peer.location, error), ConnectionRefused)
+            return Failure.REFUSED if refused else Failure.UNREACHABLE
+        finally:
+            attempt.end()
+            one.attempt = None
+        if greeted is None:
+            return Failure.SILENT if attempt.connected else Failure.UNREACHABLE
+        if not await self.take_over(one, greeted):
+            await greeted.transport.aclose()
+            return Failure.UNREACHABLE
+        return None
+
+
+def place_is_known(transport: Transport, peer: PeerIdentity) -> bool:
+    """Tell whether a peer that has connected to this process is certainly reached at the place that it gives.
+
+    It is if its connection comes from that address, or from this machine.
+    """
+    sock = transport.socket
+    if sock is None:
+        return False
+    try:
+        source, here = sock.getpeername()[0], sock.getsockname()[0]
+    except OSError:
+        return False
+    return source in {peer.location.addr, here}
