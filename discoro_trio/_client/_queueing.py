@@ -7,6 +7,9 @@ ticket of its place. What it runs meanwhile is with the session.
 from __future__ import annotations
 
 import logging
+import socket
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.1
+
+
+_LONGEST_NAME = 60
+"""Characters of a user, a host or a program, each."""
 
 
 class Asked(Record, frozen=True, kw_only=True):
@@ -96,6 +103,7 @@ class Queueing:
                 self._queue_entry,
                 session.turn.is_set(),
                 known.key if known is not None else b"",
+                _owner(),
             ),
             timeout=session.timeout,
         )
@@ -131,3 +139,15 @@ class Queueing:
                 pause = min(2 * pause, interval)
             else:
                 return link
+
+
+def _owner() -> str:
+    """Say for people to whom a computation of this process belongs: user, host and program."""
+    import getpass  # noqa: PLC0415 - who only runs coroutines needs none of it
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # the user has no name
+        user = "?"
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c", "-m"} else "python"
+    return f"{user[:_LONGEST_NAME]}@{socket.gethostname()[:_LONGEST_NAME]} {program[:_LONGEST_NAME]}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .node._server_slot import NodeServer
     from .scheduler._observed_state import ObservedState
 
-PATIENCE = 2.0
+PATIENCE = 1.0
 """Seconds that a server has to answer its node; its node has twice as many to answer the scheduler."""
 MOST_LINES = 500
 """Lines of output of one server in one answer."""

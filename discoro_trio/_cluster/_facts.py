@@ -58,6 +58,8 @@ class ComputationRequest(Record, frozen=True):
     """Whether its turn had come already, if it comes back."""
     key: bytes = b""
     """The key of its leases, if it comes back and has some."""
+    owner: str = ""
+    """The user, host and program of its client, for people."""
 
 
 class Held(Record, frozen=True):

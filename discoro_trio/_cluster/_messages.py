@@ -47,6 +47,8 @@ class Submit(Control, frozen=True):
     """Whether its turn had come already, if it comes back."""
     key: bytes
     """The key of its leases, if it comes back and has some."""
+    owner: str = ""
+    """The user, host and program of the client, as `user@host program`."""
 
 
 class Queued(Control, frozen=True):
@@ -56,6 +58,19 @@ class Queued(Control, frozen=True):
     number: int
     pulse_interval: Seconds
     """Seconds; what was asked for, within the scheduler's bounds."""
+
+
+class AskWait(Control, frozen=True):
+    """What does a computation wait for? Answered by `WaitIs`."""
+
+    computation: bytes
+
+
+class WaitIs(Control, frozen=True):
+    """What a computation waits for."""
+
+    reason: str
+    """In words; empty if it has servers."""
 
 
 class Withdraw(Control, frozen=True):
@@ -270,6 +285,8 @@ class RunningCoro(msgspec.Struct, frozen=True, array_like=True):
     since: float
     """In seconds since the epoch."""
     starter: bytes
+    args: str | None = None
+    """Its arguments as text; None for those of very many, which are fetched when somebody looks."""
 
 
 class CoroProgress(msgspec.Struct, frozen=True, array_like=True):

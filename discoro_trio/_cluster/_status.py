@@ -41,6 +41,8 @@ class CoroStatus:
     """Seconds since then."""
     progress: Progress | None
     """None if it has reported nothing."""
+    args: str | None = None
+    """Its arguments as text; None if they were not reported."""
 
 
 @attrs.frozen(kw_only=True)
@@ -142,6 +144,12 @@ class ComputationStatus:
     failed: int = 0
     """Those of the ended that raised, or were lost with their server."""
     running: int = 0
+    owner: str = ""
+    """The user, host and program of its client, as `user@host program`; empty while the client has not come back."""
+    why: str = ""
+    """What it waits for, in words; empty if it runs."""
+    queued: float | None = None
+    """When it was queued, in seconds since the epoch; None if that is not known."""
 
 
 @attrs.frozen(kw_only=True)

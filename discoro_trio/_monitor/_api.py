@@ -35,7 +35,7 @@ async def get_summary() -> Response:
     return answer(summary(parts().hub.model))
 
 
-@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output):view>")
+@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures):view>")
 async def get_table(view: str) -> Response:
     """Give one page of a table."""
     return await _table(view, "")
@@ -57,6 +57,18 @@ def _look() -> None:
     """Let a program have what there is now: it may be the last time that it asks."""
     parts().requests.note()
     parts().follower.refresh()
+
+
+@api.get("/api/v1/coroutines/<key>")
+async def get_coroutine(key: str) -> Response:
+    """Give a coroutine: arguments, state, traceback or stack, and its lines of output."""
+    return await _table("coroutine", key)
+
+
+@api.get("/api/v1/functions/<key>")
+async def get_function(key: str) -> Response:
+    """Give a function: how its coroutines ended, how long they took, and its failures."""
+    return await _table("function", key)
 
 
 async def _table(view: str, key: str) -> Response:

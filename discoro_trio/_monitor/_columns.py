@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ._model import Model
-    from ._rows import ComputationRow, CoroutineRow, Load, NodeRow, OutputRow, ServerRow
+    from ._rows import ComputationRow, CoroutineRow, Failures, Load, NodeRow, OutputRow, ServerRow
 
 Columns = dict[str, "Callable[[Any, Model], object]"]
 
@@ -90,8 +90,18 @@ COMPUTATION: Columns = {
     "failed": lambda computation, _: computation.counts.failed,
     "running": lambda computation, _: computation.counts.running,
     "queued": lambda computation, _: computation.submitted,
+    "place": lambda computation, _: computation.place or None,
+    "why": lambda computation, _: computation.why,
     "begin": lambda computation, _: computation.begin,
     "end": lambda computation, _: computation.end,
+}
+FAILURES: Columns = {
+    "name": lambda failures, _: failures.name,
+    "kind": lambda failures, _: failures.kind,
+    "error": lambda failures, _: failures.error,
+    "count": lambda failures, _: failures.count,
+    "at": lambda failures, _: failures.at,
+    "place": lambda failures, _: failures.place,
 }
 LINE: Columns = {
     "time": lambda line, _: line.time,
@@ -108,6 +118,9 @@ TABLES: Mapping[str, Columns] = {
     "computations": COMPUTATION,
     "timeline": SPAN,
     "output": LINE,
+    "coroutine": LINE,
+    "failures": FAILURES,
+    "function": FAILURES,
 }
 # `str()` of arguments is the user's code, and progress has no order: neither is for sorting 100,000 rows by.
 _UNSORTED = frozenset({"args", "progress"})
@@ -152,6 +165,12 @@ def span_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
 def computation_row(computation: ComputationRow, model: Model) -> dict[str, object]:
     """Give a computation."""
     return {"id": computation.key, **{name: value(computation, model) for name, value in COMPUTATION.items()}}
+
+
+def failures_row(failures: Failures, model: Model) -> dict[str, object]:
+    """Give failures that are alike, with one traceback."""
+    row = {name: value(failures, model) for name, value in FAILURES.items()}
+    return {"id": failures.key, **row, "trace": failures.trace}
 
 
 def line_row(line: OutputRow, model: Model) -> dict[str, object]:

@@ -7,6 +7,7 @@ computation has both already: the client knows its arguments, and gets the outpu
 from __future__ import annotations
 
 import time
+from glob import escape
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,7 +15,7 @@ import trio
 from .._client import Computation
 from .._cluster import WantedOf
 from .._errors import DiscoroError
-from .._process import Coro
+from .._process import THREAD, Coro, Wanted
 from ._views import render
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
     from ._broadcast import Broadcast
     from ._query import Query
-    from ._source import HasTables
-    from ._tables_feed import TablesFeed
+    from ._source import Follower, HasTables
 
 _WITH_ARGUMENTS = frozenset({"coroutines", "server", "coroutine"})
 _WITH_OUTPUT = frozenset({"output", "coroutine"})
@@ -33,7 +33,7 @@ _SHARE = 0.1
 """The part of the time that may go into fetching."""
 _SLOWEST = 10.0
 """Seconds between two looks, at most, however long they take."""
-_PATIENCE = 1.5
+_PATIENCE = 2.5
 """Seconds that an answer to a program may wait for details."""
 MOST_SERVERS = 256
 """Servers whose output is fetched for one look."""
@@ -44,33 +44,57 @@ class Details:
 
     Args:
         hub: What is seen, and the model.
-        tables: What takes lines of output.
+        follower: What takes lines of output, and knows whom to ask.
         source: The Scheduler that is watched; nothing is fetched for any other source.
     """
 
-    def __init__(self, hub: Broadcast, tables: TablesFeed, source: Computation | HasTables | None) -> None:
+    def __init__(self, hub: Broadcast, follower: Follower, source: Computation | HasTables | None) -> None:
         self._hub = hub
         self._model = hub.model
-        self._tables = tables
+        self._follower = follower
+        self._tables = follower.tables
         self._source = None if isinstance(source, Computation) else source
         self._asked: dict[str, float] = {}
 
     async def run(self) -> None:
         """Fetch what is seen, until cancelled."""
-        while self._source is not None:
+        while True:
             began = time.perf_counter()
             for query, keys in self._hub.seen():
-                await self._fetch(self._source, query, keys)
+                await self._look(query, keys)
             took = time.perf_counter() - began
             await trio.sleep(max(_OFTEN, min(took / _SHARE, _SLOWEST)))
 
     async def fill(self, query: Query) -> None:
         """Fetch what a page is going to show, as far as servers answer soon."""
-        if self._source is None or query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT:
+        if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT:
             return
         page = render(self._model, query, self._hub.clock())
         with trio.move_on_after(_PATIENCE):
-            await self._fetch(self._source, query, [str(row["id"]) for row in page.rows])
+            await self._look(query, [str(row["id"]) for row in page.rows])
+
+    async def _look(self, query: Query, keys: Iterable[str]) -> None:
+        if self._source is not None:
+            await self._fetch(self._source, query, keys)
+        if query.view == "coroutine":
+            await self._fetch_stack(query.key)
+
+    async def _fetch_stack(self, key: str) -> None:
+        coroutine = self._model.running.get(key)
+        if coroutine is None:
+            return
+        try:
+            found = await self._follower.stacks(Wanted(escape(coroutine.name), escape(coroutine.server)))
+        except DiscoroError:
+            return  # the pages say that the scheduler does not answer
+        for dump in [process.picture for process in found if process.picture is not None]:
+            for task in dump.tasks:
+                if task.coro == key and task.begins:
+                    threads = [one.stack for one in dump.threads if one.name == coroutine.name]
+                    stack = threads[0] if task.waits == THREAD and len(threads) == 1 else task.stack
+                    waits = " ".join(filter(None, (task.waits, task.target_name)))
+                    coroutine.stack, coroutine.waits = tuple(stack), waits
+                    self._model.changed()
 
     async def _fetch(self, source: HasTables, query: Query, keys: Iterable[str]) -> None:
         wanted: dict[bytes, WantedOf] = {}
@@ -105,6 +129,8 @@ class Details:
             coroutine = self._model.running.get(key)
             if coroutine is None or coroutine.described is not None or not isinstance(coroutine.handle, Coro):
                 continue
+            if self._model.servers[coroutine.server].state == "unresponsive":
+                continue
             if now - self._asked.get(key, -_SLOWEST) >= _SLOWEST:
                 self._asked[key] = now
                 yield coroutine.handle
@@ -113,5 +139,9 @@ class Details:
         if query.view == "coroutine":
             home = query.key.partition("-")[0]
             return [bytes.fromhex(home)] if home in self._tables.servers.values() else []
-        servers = [one for where, one in self._tables.servers.items() if query.server in {"", where}]
+        servers = [
+            one
+            for where, one in self._tables.servers.items()
+            if query.server in {"", where} and self._model.servers[where].state != "unresponsive"
+        ]
         return [bytes.fromhex(one) for one in servers[:MOST_SERVERS]]

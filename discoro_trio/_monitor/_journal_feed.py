@@ -58,10 +58,10 @@ class JournalFeed:
 
     def _take_tables(self, status: ClusterStatus) -> None:
         if self.alone:
-            self._tables.nodes(status.nodes)
+            self._tables.nodes(status.nodes, status.time)
             self._tables.computations(status.computations, status.time)
         for server in status.servers:
-            self._tables.own_server(server, alone=self.alone)
+            self._tables.own_server(server, status.time, alone=self.alone)
 
     def _close(self, status: ClusterStatus) -> None:
         model, computation = self._model, status.computations[0].id

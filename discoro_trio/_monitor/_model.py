@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .._shown import arguments, one_line
+from ._events import EventLog
 from ._rows import SAMPLES, ComputationRow, CoroutineRow, Counts, Failures, OutputRow, rounded
 from ._topology_rows import TopologyRows, update
 
@@ -22,6 +23,8 @@ KEPT_COROUTINES = 20_000
 """Coroutines that have ended and are still shown."""
 KEPT_COMPUTATIONS = 200
 """Computations that are over and still shown."""
+KEPT_LOST = 10_000
+"""Lost coroutines that are remembered as recent."""
 KEPT_FAILURES = 500
 """Kinds of failures."""
 KEPT_LINES = 5_000
@@ -55,6 +58,11 @@ class Model(TopologyRows):
         ended: Those that have ended, the oldest first.
         over: The same, by key.
         failures: The kinds of failures, by key; the one that has grown last comes last.
+        log: What has happened lately.
+        lost: When coroutines were lost with their server, in seconds since the epoch, and why.
+        answered: When the source has answered last, in seconds since the epoch; None before, and where there is none
+            that could.
+        stale: For how many seconds it has not answered; None if it answers.
         one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
     """
 
@@ -67,6 +75,10 @@ class Model(TopologyRows):
         self.computations: dict[str, ComputationRow] = {}
         self.lines: deque[OutputRow] = deque(maxlen=KEPT_LINES)
         self.totals: Totals = Totals()
+        self.log: EventLog = EventLog()
+        self.lost: deque[tuple[float, str]] = deque(maxlen=KEPT_LOST)
+        self.answered: float | None = None
+        self.stale: int | None = None
         self.one_in: int = 1
         self._line_number = 0
         self._sampled: tuple[float, int] | None = None
@@ -119,6 +131,8 @@ class Model(TopologyRows):
         if coroutine is None:
             return
         coroutine.state, coroutine.end, coroutine.error = state, at, one_line(error)
+        if state == "lost":
+            self.lost.append((at, coroutine.error))
         if state != "done" and coroutine.described is None and (coroutine.args or coroutine.kwargs):
             coroutine.described = arguments(coroutine.args, coroutine.kwargs)
         # What it was given is not kept alive by a table.
@@ -151,8 +165,11 @@ class Model(TopologyRows):
         """
         failures = self.failures.pop(key, None) or Failures(key)
         self.failures[key] = failures
+        more = count - failures.counts.get(server, 0)
         failures.counts[server] = count
         update(failures, facts)
+        if more > 0:
+            failures.recent.append((failures.at, more))
         if len(self.failures) > KEPT_FAILURES:
             del self.failures[next(iter(self.failures))]
         self.changed()

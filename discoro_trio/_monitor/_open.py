@@ -179,7 +179,7 @@ async def open_http_server(
     hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
     follower = Follower(source, model, feed)
     async with _closing(listeners), ensure_endpoint(), open_background() as nursery:
-        details = Details(hub, follower.tables, source)
+        details = Details(hub, follower, source)
         actions = Actions(model, source, nursery)
         parts = Parts(hub, guard, actions, details, follower, f"discoro_{bound}")
         serving = Serving(make_app(parts, document_root), tls)

@@ -23,14 +23,23 @@ _TEXTS = {
     "computations": "The computations: running, queued and past",
     "timeline": "Which coroutine ran when and where",
     "output": "What coroutines wrote and logged",
+    "coroutine": "A coroutine: arguments, state, traceback or stack, and its lines of output",
+    "failures": "Failures, those that are alike together, each with one traceback",
+    "function": "A function: how its coroutines ended, how long they took, and its failures",
 }
+
+
+_OF_ONE = frozenset({"node", "server", "coroutine", "function"})
+"""Views of one thing, which the path names."""
 
 
 def description() -> dict[str, Any]:
     """Describe all routes."""
-    tables = {f"/api/v1/{view}": _table(view) for view in TABLES if view not in {"node", "server"}}
+    tables = {f"/api/v1/{view}": _table(view) for view in TABLES if view not in _OF_ONE}
     tables["/api/v1/nodes/{key}"] = _table("node", key="a node's address")
     tables["/api/v1/servers/{key}"] = _table("server", key="a server's location, addr:port")
+    tables["/api/v1/coroutines/{key}"] = _table("coroutine", key="a coroutine's id")
+    tables["/api/v1/functions/{key}"] = _table("function", key="a function's name")
     return {
         "openapi": "3.1.0",
         "info": {"title": "discoro_trio monitor", "version": VERSION, "description": _INTRODUCTION},

@@ -15,7 +15,18 @@ from ._columns import sortable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VIEWS = ("cluster", "node", "server", "coroutines", "computations", "timeline", "output")
+VIEWS = (
+    "cluster",
+    "node",
+    "server",
+    "coroutines",
+    "computations",
+    "timeline",
+    "output",
+    "coroutine",
+    "failures",
+    "function",
+)
 LONGEST = 200
 """Characters of a value."""
 MOST_ROWS = 500

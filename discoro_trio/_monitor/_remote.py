@@ -10,8 +10,10 @@ from .._cluster import (
     AdminReply,
     AdminRequest,
     AskDetails,
+    AskStacks,
     DetailsAre,
     Recent,
+    StacksAre,
     find_scheduler,
     messages,
     status_from_json,
@@ -24,8 +26,9 @@ from .._values import Location
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._cluster import ClusterStatus, WantedOf
+    from .._cluster import ClusterStatus, ProcessStacks, WantedOf
     from .._link import Endpoint, Link
+    from .._process import Wanted
 
 
 class RemoteScheduler(AdminReply):
@@ -56,6 +59,14 @@ class RemoteScheduler(AdminReply):
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
 
+    async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
+        """Give the tasks and stacks of the cluster's processes.
+
+        Raises:
+            DiscoroError: The scheduler does not answer.
+        """
+        return await stacks_over(await self._link(), wanted)
+
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
         """Ask servers for arguments and output; those that do not answer in time are left out.
 
@@ -84,3 +95,12 @@ async def look_over(link: Link, seen: int) -> tuple[ClusterStatus, Recent]:
     """
     reply = answered(await link.request(messages.AskStatus(seen)), messages.StatusIs)
     return status_from_json(reply.tables), reply.recent or Recent(seen, 0, [], [])
+
+
+async def stacks_over(link: Link, wanted: Wanted) -> list[ProcessStacks]:
+    """Ask the scheduler at the other end of a link for tasks and stacks.
+
+    Raises:
+        DiscoroError: It does not answer.
+    """
+    return answered(await link.request(AskStacks(wanted)), StacksAre).processes

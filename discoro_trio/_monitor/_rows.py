@@ -24,6 +24,10 @@ SAMPLES = 60
 _PORT = re.compile(r"^(\[.*\]|[^:]*):\d+$")
 
 
+_MOST_RECENT = 1_000
+"""Times at which failures of one kind have become more."""
+
+
 def _samples() -> deque[float | None]:
     return deque(maxlen=SAMPLES)
 
@@ -93,6 +97,8 @@ class NodeRow:
     load: Load = attrs.Factory(Load)
     servers: dict[str, None] = attrs.Factory(dict)
     """The keys of its servers, in the order they came."""
+    left: float | None = None
+    """When it was seen to be gone, in seconds since the epoch."""
 
     @property
     def addr(self) -> str:
@@ -116,6 +122,10 @@ class ServerRow:
     load: Load = attrs.Factory(Load)
     running: dict[str, None] = attrs.Factory(dict)
     """The keys of the coroutines there that are known one by one."""
+    blocked_since: float | None = None
+    """Since when no coroutine there reaches a checkpoint, in seconds since the epoch; None if it answers."""
+    stack: tuple[str, ...] = ()
+    """Where its thread is then, the outermost frame first."""
 
 
 @attrs.define
@@ -142,6 +152,10 @@ class CoroutineRow:
     """Its arguments as text, where that is all that is known of them; None for unknown."""
     group: str = ""
     """The key of the failures that its own is one of."""
+    stack: tuple[str, ...] = ()
+    """Where it was when somebody looked last, the outermost frame first."""
+    waits: str = ""
+    """What it waited for then."""
     handle: Any = None
     """What terminates it; None if nothing here can."""
 
@@ -164,6 +178,10 @@ class ComputationRow:
     """Seconds since the epoch."""
     lease: int | None = None
     """The servers it holds."""
+    place: int = 0
+    """Its place in the queue, from 1; 0 if its turn has come."""
+    why: str = ""
+    """What it waits for, in words."""
     counts: Counts = attrs.Factory(Counts)
 
 
@@ -187,6 +205,12 @@ class Failures:
     """When the last one was, in seconds since the epoch."""
     counts: dict[str, int] = attrs.Factory(dict)
     """How many there were, by server."""
+    recent: deque[tuple[float, int]] = attrs.Factory(lambda: deque(maxlen=_MOST_RECENT))
+    """When there were more, in seconds since the epoch, and how many more."""
+
+    def since(self, time: float) -> int:
+        """Count those since a time, in seconds since the epoch."""
+        return sum(count for at, count in self.recent if at >= time)
 
     @property
     def count(self) -> int:

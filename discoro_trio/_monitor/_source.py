@@ -21,15 +21,17 @@ from .._cluster import current_scheduler
 from .._errors import DiscoroError
 from .._process import current_process
 from ._journal_feed import JournalFeed
-from ._remote import look_over
+from ._remote import look_over, stacks_over
 from ._tables_feed import TablesFeed
+from ._verdict import stale_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from .._client import Journal
     from .._client._output import Line
-    from .._cluster import ClusterStatus, DetailsAre, Recent, WantedOf
+    from .._cluster import ClusterStatus, DetailsAre, ProcessStacks, Recent, WantedOf
+    from .._process import Wanted
     from ._feed import Feed
     from ._model import Model
 
@@ -58,6 +60,10 @@ class HasTables(Protocol):
 
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
         """Ask servers for arguments and output; those that do not answer in time are left out."""
+        ...
+
+    async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
+        """Give the tasks and stacks of the cluster's processes."""
         ...
 
 
@@ -145,9 +151,29 @@ class Follower:
                 self._last = found[1].last
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
+    async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
+        """Give the tasks and stacks of the cluster's processes.
+
+        Raises:
+            DiscoroError: The scheduler does not answer.
+        """
+        if self._source is not None and not isinstance(self._source, Computation):
+            return await self._source.stacks(wanted)
+        scheduler = current_scheduler()
+        if scheduler is not None:
+            return await scheduler.stacks(wanted)
+        session = None if self._journal is None else self._journal.session
+        link = None if session is None else session.scheduler
+        return [] if link is None else await stacks_over(link, wanted)
+
     # --- a scheduler
 
     async def _poll(self, source: HasTables) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_answers)
+            await self._keep_polling(source)
+
+    async def _keep_polling(self, source: HasTables) -> None:
         while True:
             began = time.perf_counter()
             try:
@@ -160,8 +186,26 @@ class Follower:
 
     async def _take(self, source: HasTables) -> None:
         status, recent = await source.look(self._last)
+        self._model.answered = time.time()
         self.tables.apply(status, recent)
         self._last = recent.last
+
+    async def _watch_answers(self) -> None:
+        """Let pages say for how long the source has not answered, also when nothing else changes."""
+        while True:
+            silent = stale_for(self._model, time.time())
+            stale = None if silent is None else int(silent)
+            if stale != self._model.stale:
+                if stale is None or self._model.stale is None:
+                    self._note_silence(stale)
+                self._model.stale = stale
+                self._model.changed()
+            self.ready = self.ready and stale is None
+            await trio.sleep(1)
+
+    def _note_silence(self, stale: int | None) -> None:
+        level, text = ("good", "answers again") if stale is None else ("bad", "does not answer")
+        self._model.log.add(time.time(), level, f"The scheduler {text}")
 
     # --- messages
 

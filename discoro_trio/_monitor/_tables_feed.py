@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._rows import CoroutineRow, Counts
 from ._topology_rows import GONE
+from ._verdict import blocked_in, title
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .._process import OutputLine
     from ._feed import Feed
     from ._model import Model
+    from ._rows import ComputationRow
 
 _STATES = {"waiting": "queued", "running": "running", "detached": "detached"}
 
@@ -44,15 +46,16 @@ class TablesFeed:
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._groups: dict[tuple[bytes, int], str] = {}
         self.last_lines: dict[bytes, int] = {}
+        self._begun = False
 
     def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Take a scheduler's tables, and what has ended since the last ones: they are all that is known."""
-        self.nodes(status.nodes)
+        self.nodes(status.nodes, status.time)
         for node in status.nodes:
             self._count_node(node)
         here = {str(server.location): server.id for server in status.servers}
         for server in status.servers:
-            self._standing(server, server.computation)
+            self._standing(server, server.computation, status.time)
             self._vitals(server)
             key = str(server.location)
             if self.servers.get(key, server.id) != server.id:  # another process has its place now
@@ -71,20 +74,22 @@ class TablesFeed:
         self.computations(status.computations, status.time)
         for computation in status.computations:
             self._model.computations[computation.id].counts.add(*self._more(computation, computation.id))
+        self._begun = True
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Take of a scheduler's tables what a computation does not know itself: loads, progress, the queue."""
-        self.nodes(status.nodes)
+        self.nodes(status.nodes, status.time)
         for server in status.servers:
             known = self._model.servers.get(str(server.location))
             if known is not None and known.state not in GONE:
                 # For whom it works, its computation knows first; its coroutines would count for nobody meanwhile.
-                self._standing(server, known.computation or server.computation)
+                self._standing(server, known.computation or server.computation, status.time)
                 self._vitals(server)
                 self._progress(server)
         self.computations(status.computations, status.time)
         if recent is not None:
             self._failures(recent)
+        self._begun = True
 
     # --- what has ended
 
@@ -122,6 +127,9 @@ class TablesFeed:
             key = f"{one.computation.hex()} {group.name} {group.kind} {group.place}"
             self._groups[one.server_id, group.number] = key
             facts = {"trace": group.trace} if group.trace else {}
+            if key not in self._model.failures:
+                text = f"{group.name} failed: {group.error}"
+                self._log(group.at, "bad", text, view="function", key=group.name)
             self._model.failed(
                 key,
                 f"{one.server} {one.server_id.hex()}",
@@ -138,6 +146,11 @@ class TablesFeed:
             known = self._model.over.get(ended.key)
             if known is not None and ended.coro.group:
                 known.group = self._groups.get((ended.server_id, ended.coro.group), "")
+
+    def _log(self, at: float, level: str, text: str, **link: str) -> None:
+        """Note an event; what was there before the first look is none."""
+        if self._begun:
+            self._model.log.add(at, level, text, **link)
 
     # --- counts
 
@@ -161,12 +174,15 @@ class TablesFeed:
 
     # --- nodes
 
-    def nodes(self, nodes: Iterable[NodeStatus]) -> None:
-        """Take what is said of nodes; those that are not in it any more are gone."""
+    def nodes(self, nodes: Iterable[NodeStatus], now: float) -> None:
+        """Take what is said of nodes at a time; those that are not in it any more are gone."""
         before, self._nodes = self._nodes, {}
         for node in nodes:
             key = self._nodes[node.id] = str(node.location)
             self._model.locate_node(node.addr, key)
+            known = self._model.nodes.get(key)
+            if known is None or known.state in GONE:
+                self._log(now, "", f"Node {node.name or key} joined with {node.servers} servers", view="node", key=key)
             self._model.node(key, name=node.name, state="suspended" if node.suspended else "ready")
             if node.platform:
                 self._model.node(key, platform=node.platform)
@@ -177,16 +193,19 @@ class TablesFeed:
             self._model.nodes[before[node_id]].counts.add(0, lost, lost)
             self._model.totals.counts.add(0, lost, lost)
         for key in set(before.values()) - set(self._nodes.values()):
-            if self._model.nodes[key].state not in GONE:
+            node_row = self._model.nodes[key]
+            if node_row.state not in GONE:
                 self._model.node_left(key, "disconnected")
+                node_row.left = now
+                self._log(now, "bad", f"Node {node_row.name or key} is gone", view="node", key=key)
 
     # --- servers
 
-    def own_server(self, server: ServerStatus, *, alone: bool) -> None:
+    def own_server(self, server: ServerStatus, now: float, *, alone: bool) -> None:
         """Take how a server stands for its computation, of which a scheduler knows more unless it tells alone."""
         known = self._model.servers.get(str(server.location))
         if alone or known is None or known.state in GONE:
-            self._standing(server, server.computation)
+            self._standing(server, server.computation, now)
         self.count(server)
 
     def count(self, server: ServerStatus) -> None:
@@ -205,10 +224,31 @@ class TablesFeed:
         self._model.server_left(key, state)
         self._counted.pop(key, None)
 
-    def _standing(self, server: ServerStatus, computation: str) -> None:
+    def _standing(self, server: ServerStatus, computation: str, now: float) -> None:
         node = self._nodes.get(server.node_id, server.node)
         state = "unresponsive" if server.unresponsive else "ready"
-        self._model.server(str(server.location), node, name=server.name, state=state, computation=computation)
+        key = str(server.location)
+        before = self._model.servers.get(key)
+        was = "" if before is None else before.state
+        since = now - server.unresponsive if server.unresponsive else None
+        if since is not None and before is not None and before.blocked_since is not None:
+            since = min(since, before.blocked_since)
+        row = self._model.server(
+            key,
+            node,
+            name=server.name,
+            state=state,
+            computation=computation,
+            blocked_since=since,
+            stack=server.stack,
+        )
+        if state == was:
+            return
+        if state == "unresponsive":
+            where = f" in {blocked_in(row)}" if server.stack else ""
+            self._log(now, "bad", f"{title(row)} is blocked{where}", view="server", key=key)
+        elif was == "unresponsive":
+            self._log(now, "good", f"{title(row)} answers again", view="server", key=key)
 
     def _vitals(self, server: ServerStatus) -> None:
         vitals = server.vitals
@@ -243,16 +283,33 @@ class TablesFeed:
         for one in computations:
             here.add(one.id)
             state = _STATES.get(one.state, one.state)
-            known = model.computation(one.id, name=one.name, owner=str(one.client), state=state, lease=one.servers)
+            known = model.computation(
+                one.id, name=one.name, owner=_owner(one), state=state, lease=one.servers, place=one.place, why=one.why
+            )
             if known.submitted is None:
-                known.submitted = now
+                known.submitted = now if one.queued is None else one.queued
             if known.begin is None and state != "queued":
                 known.begin = now
+                name = f"Computation {_name(known)} of {known.owner}"
+                self._log(now, "", f"{name} began", view="computations")
         for over in model.computations.values():
             if over.key not in here and over.state != "closed":
                 over.counts.add(0, self._unfinished(over.key), 0)
-                model.computation(over.key, state="closed", end=now, lease=0)
+                model.computation(over.key, state="closed", end=now, lease=0, place=0, why="")
+                ended = f"{over.counts.done:,} coroutines ended, {over.counts.failed:,} failed"
+                self._log(now, "", f"Computation {_name(over)} of {over.owner} is over: {ended}", view="computations")
+
+
+def _owner(one: ComputationStatus) -> str:
+    """Name the one to whom a computation belongs: its user, host and program, or where its client listens."""
+    return one.owner or str(one.client)
+
+
+def _name(one: ComputationRow) -> str:
+    return one.name or one.key[:8]
 
 
 def _coroutine(key: str, one: CoroStatus, server: str, computation: str) -> CoroutineRow:
-    return CoroutineRow(key, one.name, server, one.start_time, computation=computation, handle=one.coro)
+    return CoroutineRow(
+        key, one.name, server, one.start_time, computation=computation, described=one.args, handle=one.coro
+    )

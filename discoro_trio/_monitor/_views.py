@@ -6,6 +6,7 @@ Pure functions of the model and a query. What of it is new to a browser is with 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import attrs
 from . import _columns as columns
 from ._rows import rounded
 from ._topology_rows import GONE
+from ._verdict import WINDOW, blocked_in, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 _OWN_ORDER = {"cluster": "addr", "node": "location"}
 """What tables are sorted by when nobody says; the others are the newest first."""
+MOST_EVENTS = 30
+"""Events that the first page shows."""
+MOST_QUEUED = 10
+"""Waiting computations that the first page shows."""
 MOST_SPANS = 4_000
 """Coroutines that one timeline draws."""
 
@@ -56,6 +62,7 @@ _SERVERS = _Table(columns.SERVER, columns.server_row, ("location", "name"))
 # The arguments are not searched: their `str()` may be slow, and is made only for what is shown.
 _COROUTINES = _Table(columns.COROUTINE, columns.coroutine_row, ("name", "server", "error"))
 _COMPUTATIONS = _Table(columns.COMPUTATION, columns.computation_row, ("name", "owner"))
+_FAILURES = _Table(columns.FAILURES, columns.failures_row, ("name", "kind", "error"))
 _LINES = _Table(columns.LINE, columns.line_row, ("text",))
 
 
@@ -78,13 +85,14 @@ def summary(model: Model) -> dict[str, object]:
         "rate": rounded(model.totals.rate),
         "cpu": rounded(model.cpu()),
         "memory": rounded(model.memory()),
+        "stale": model.stale,
     }
 
 
 # --- the views
 
 
-def _cluster(model: Model, query: Query, _now: float) -> Page:
+def _cluster(model: Model, query: Query, now: float) -> Page:
     totals = model.totals
     graphs = {
         "times": list(totals.times),
@@ -93,8 +101,15 @@ def _cluster(model: Model, query: Query, _now: float) -> Page:
         "cpu": list(totals.cpu_history),
         "memory": list(totals.memory_history),
     }
-    nodes = model.nodes.values()
-    return _table(model, query, {"graphs": graphs}, nodes, _NODES)
+    queue = sorted((one for one in model.computations.values() if one.state == "queued"), key=lambda one: one.place)
+    head = {
+        "graphs": graphs,
+        "verdict": verdict(model, now),
+        "events": [attrs.asdict(event) for event in list(model.log.events)[:-MOST_EVENTS:-1]],
+        "queue": [columns.computation_row(one, model) for one in queue[:MOST_QUEUED]],
+        "queued": len(queue),
+    }
+    return _table(model, query, head, model.nodes.values(), _NODES)
 
 
 def _node(model: Model, query: Query, _now: float) -> Page:
@@ -107,11 +122,17 @@ def _node(model: Model, query: Query, _now: float) -> Page:
     return _table(model, query, head, servers, _SERVERS)
 
 
-def _server(model: Model, query: Query, _now: float) -> Page:
+def _server(model: Model, query: Query, now: float) -> Page:
     server = model.servers.get(query.key)
     if server is None:
         return Page({"missing": query.key, "summary": summary(model)}, [], 0)
-    head = {"server": columns.server_row(server, model), "times": list(model.totals.times)}
+    head = {
+        "server": columns.server_row(server, model),
+        "times": list(model.totals.times),
+        "stack": list(server.stack),
+        "blocked": None if server.blocked_since is None else rounded(now - server.blocked_since),
+        "blocked_in": blocked_in(server),
+    }
     if query.state in {"", "running"}:
         here: Iterable[CoroutineRow] = (model.running[key] for key in reversed(server.running))
         return _coroutine_table(model, query, head, here, len(server.running))
@@ -132,8 +153,71 @@ def _in_state(coroutine: CoroutineRow, state: str) -> bool:
 
 def _computations(model: Model, query: Query, _now: float) -> Page:
     newest = [one for one in reversed(model.computations.values()) if query.state in {"", one.state}]
-    newest.sort(key=lambda one: ("running", "detached", "queued", "closed").index(one.state))
+    newest.sort(key=lambda one: (("running", "detached", "queued", "closed").index(one.state), one.place))
     return _table(model, query, {}, newest, _COMPUTATIONS)
+
+
+def _coroutine(model: Model, query: Query, _now: float) -> Page:
+    coroutine = model.coroutine(query.key)
+    if coroutine is None:
+        return Page({"missing": query.key, "summary": summary(model)}, [], 0)
+    failures = model.failures.get(coroutine.group)
+    computation = model.computations.get(coroutine.computation)
+    server = model.servers.get(coroutine.server)
+    blocked_by = "" if server is None or coroutine.key not in server.running else blocked_in(server)
+    blocks = bool(blocked_by) and blocked_by == coroutine.name
+    head = {
+        "coroutine": columns.coroutine_row(coroutine, model),
+        "computation": "" if computation is None else computation.name or computation.key[:8],
+        "owner": "" if computation is None else computation.owner,
+        "stack": list(server.stack if blocks and server is not None else coroutine.stack),
+        "blocks": blocks,
+        "blocked_by": blocked_by,
+        "waits": coroutine.waits,
+        "trace": "" if failures is None else failures.trace,
+        "alike": 0 if failures is None else failures.count,
+    }
+    lines = [line for line in reversed(model.lines) if line.coroutine == coroutine.key]
+    return _table(model, query, head, lines, _LINES)
+
+
+def _failures(model: Model, query: Query, _now: float) -> Page:
+    newest = [one for one in reversed(model.failures.values()) if query.key in {"", one.name}]
+    return _table(model, query, {}, newest, _FAILURES)
+
+
+def _function(model: Model, query: Query, now: float) -> Page:
+    running = [one for one in model.running.values() if one.name == query.key]
+    ended = [one for one in model.ended if one.name == query.key]
+    states = Counter(one.state for one in ended)
+    failures = [one for one in model.failures.values() if one.name == query.key]
+    times = sorted(one.end - one.start for one in ended if one.end is not None and one.state == "done")
+    head = {
+        "name": query.key,
+        "running": len(running),
+        "states": dict(states),
+        "failed": sum(one.count for one in failures),
+        "failed_lately": sum(one.since(now - WINDOW) for one in failures),
+        "times": {str(part): _percentile(times, part) for part in (5, 25, 50, 75, 95, 100)} if times else None,
+        "bars": _histogram(times),
+        "sampled": model.one_in > 1,
+    }
+    page = _failures(model, query, now)
+    return Page({**page.head, **head}, page.rows, page.total)
+
+
+def _percentile(times: list[float], part: int) -> float:
+    return round(times[min(len(times) - 1, len(times) * part // 100)], 4)
+
+
+def _histogram(times: list[float]) -> list[dict[str, float]]:
+    """Count durations in twelve equal parts of their range."""
+    if not times:
+        return []
+    low, high = times[0], times[-1]
+    step = (high - low) / 12 or 1.0
+    counts = Counter(min(11, int((one - low) / step)) for one in times)
+    return [{"from": round(low + part * step, 4), "count": counts[part]} for part in range(12)]
 
 
 def _output(model: Model, query: Query, _now: float) -> Page:
@@ -189,6 +273,9 @@ _VIEWS: dict[str, Callable[[Model, Query, float], Page]] = {
     "computations": _computations,
     "timeline": _timeline,
     "output": _output,
+    "coroutine": _coroutine,
+    "failures": _failures,
+    "function": _function,
 }
 
 # --- tables

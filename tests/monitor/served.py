@@ -48,7 +48,7 @@ def make_parts(
     guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
     hub = Broadcast(model, poll_sec=poll_sec)
     follower = Follower(None, model, Feed(model))
-    details = Details(hub, follower.tables, None)
+    details = Details(hub, follower, None)
     return Parts(hub, guard, Actions(model, target, nursery), details, follower, "discoro_test")
 
 

@@ -126,7 +126,8 @@ async def test_the_description_names_every_route(nursery: trio.Nursery) -> None:
     )
     for path, operations in described["paths"].items():
         for method in operations:
-            example = path.replace("nodes/{key}", "nodes/10.0.0.11").replace("{key}", SERVER)
+            example = path.replace("nodes/{key}", "nodes/10.0.0.11").replace("servers/{key}", f"servers/{SERVER}")
+            example = example.replace("coroutines/{key}", "coroutines/good").replace("{key}", "anything")
             status, _, _ = await ask(app, method.upper(), example, headers=dict(BEARER), data=b"{}")
             assert status in {200, 400}, (method, path)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
+import pytest
 
 from discoro_trio import Location
-from discoro_trio._cluster import ClusterStatus, ComputationStatus, NodeStatus, ServerStatus
+from discoro_trio._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
+from discoro_trio._cluster._history import Ended, Failures
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
+from discoro_trio._monitor._query import Query
 from discoro_trio._monitor._tables_feed import TablesFeed
+from discoro_trio._monitor._verdict import STALE, WINDOW, problems, verdict
+from discoro_trio._monitor._views import render, summary
+from discoro_trio._process import Coro, EndedCoro, FailureGroup
 
 WHERE = Location("10.0.0.1", 4001)
 SERVER = ServerStatus(
@@ -58,9 +66,120 @@ def test_what_a_computation_has_run_is_its_own_before_the_scheduler_says_that_it
     model = Model()
     feed = TablesFeed(model, Feed(model))
     feed.computations((COMPUTATION,), 1.0)
-    feed.own_server(SERVER, alone=True)
+    feed.own_server(SERVER, 1.0, alone=True)
     feed.beside(tables(attrs.evolve(SERVER, computation="")))
-    feed.own_server(attrs.evolve(SERVER, submitted=40, done=2), alone=False)
+    feed.own_server(attrs.evolve(SERVER, submitted=40, done=2), 1.0, alone=False)
     counts = model.computations["c"].counts
     assert (counts.submitted, counts.done, counts.running) == (40, 2, 38)
     assert model.servers[str(WHERE)].counts == counts
+
+
+def ended(state: str = "failed", group: int = 1) -> Ended:
+    coro = EndedCoro(7, "divide", 100.0, 101.0, state, "ValueError: no", "1, 0", group)
+    return Ended(b"s", str(WHERE), b"c", b"starter", coro)
+
+
+def failures(count: int, at: float = 101.0) -> Failures:
+    group = FailureGroup(1, "divide", "ValueError", "a.py:3", count, at, "ValueError: no", "the trace")
+    return Failures(b"s", str(WHERE), b"c", group)
+
+
+def cluster(*, server: bool = True, computation: bool = True, **counts: int) -> ClusterStatus:
+    return ClusterStatus(
+        time=110.0,
+        scheduler=None,
+        nodes=(attrs.evolve(NODE, **counts),),
+        servers=(attrs.evolve(SERVER, id=b"s".hex(), **counts),) if server else (),
+        computations=(attrs.evolve(COMPUTATION, **counts),) if computation else (),
+    )
+
+
+def running(serial: int = 7) -> CoroStatus:
+    coro: Coro[Any] = Coro(b"s", serial, b"starter", b"c", "divide", WHERE)
+    return CoroStatus(coro=coro, name="divide", start_time=100.0, age=1.0, progress=None, args="1, 0")
+
+
+@pytest.mark.spec("B38", "S91", "S95")
+def test_a_failure_shows_with_its_arguments_its_error_and_a_traceback() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    feed.apply(cluster())
+    feed.apply(cluster(submitted=14, done=14, failed=14), Recent(2, 0, [ended()], [failures(14)]))
+    sums = summary(model)
+    assert (sums["submitted"], sums["done"], sums["failed"], sums["running"]) == (14, 14, 14, 0)
+    (row,) = render(model, Query("coroutines", state="failed"), 110.0).rows
+    assert (row["name"], row["args"], row["error"]) == ("divide", "1, 0", "ValueError: no")
+    (group,) = render(model, Query("failures"), 110.0).rows
+    assert (group["count"], group["kind"], group["trace"]) == (14, "ValueError", "the trace")
+    head = render(model, Query("coroutine", str(row["id"])), 110.0).head
+    assert (head["trace"], head["alike"]) == ("the trace", 14)
+    assert render(model, Query("function", "divide"), 110.0).head["failed"] == 14
+
+
+@pytest.mark.spec("B38")
+@pytest.mark.parametrize("state", ["lost", "closed"])
+def test_what_is_gone_ends_with_it(state: str) -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    there = cluster(submitted=2, running=2)
+    feed.apply(attrs.evolve(there, servers=(attrs.evolve(there.servers[0], coroutines=(running(7), running(8))),)))
+    assert [one.described for one in model.running.values()] == ["1, 0", "1, 0"]
+    # Of one of the two the end is not told: it ends with its server all the same.
+    feed.apply(cluster(server=False, submitted=2, done=2), Recent(1, 0, [ended(state, 0)], []))
+    assert not model.running
+    assert [one.state for one in model.ended] == [state, "closed"]
+    assert summary(model)["running"] == 0
+
+
+@pytest.mark.spec("B38")
+def test_what_a_lost_node_ran_is_lost() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    feed.apply(cluster(submitted=3, done=1, running=2))
+    feed.apply(ClusterStatus(time=120.0, scheduler=None, nodes=(), servers=(), computations=()))
+    sums = summary(model)
+    assert (sums["running"], sums["failed"]) == (0, 2)
+    assert model.computations["c"].counts.running == 0
+
+
+@pytest.mark.spec("B39")
+def test_the_verdict_names_what_is_wrong_with_links_and_is_good_only_when_nothing_is() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    assert verdict(model, 110.0)["level"] == ""
+    feed.apply(cluster())
+    assert verdict(model, 110.0) == {
+        "level": "good",
+        "text": "All is well: 1 server, 0 coroutines running",
+        "problems": [],
+        "more": 0,
+    }
+    there = cluster(submitted=14, done=14, failed=14)
+    blocked = attrs.evolve(there.servers[0], unresponsive=38.0, stack=("a.py:3 in invert",), name="alpha server 2")
+    waits = attrs.evolve(there.computations[0], id="d", state="waiting", place=1, why="no node matches", queued=50.0)
+    told = attrs.evolve(there, servers=(blocked,), computations=(*there.computations, waits))
+    feed.apply(told, Recent(1, 0, [], [failures(14)]))
+    found = problems(model, 110.0)
+    assert [(one.level, one.text) for one in found] == [
+        ("bad", "Server 2 of alpha has been blocked for 38 s in invert"),
+        ("bad", "14 divide failed in 5 minutes: ValueError: no"),
+        ("warn", "Computation work has waited for 60 s: no node matches"),
+    ]
+    assert found[0].link == {"view": "server", "key": str(WHERE)}
+    assert found[1].link == {"view": "function", "key": "divide"}
+    assert verdict(model, 110.0)["text"] == "3 problems"
+    # What failed long ago is no problem now.
+    assert len(problems(model, 110.0 + WINDOW)) == 2
+    assert [event.text for event in model.log.events] == [
+        "Server 2 of alpha is blocked in invert",
+        "divide failed: ValueError: no",
+    ]
+
+
+@pytest.mark.spec("B39")
+def test_a_source_that_does_not_answer_is_the_first_problem() -> None:
+    model = Model()
+    model.answered = 100.0
+    assert problems(model, 100.0 + STALE - 1) == []
+    (one,) = problems(model, 112.0)
+    assert one.text == "The scheduler has not answered for 12 s; this page shows the last known state"

@@ -64,6 +64,11 @@ class Allotment:
 
     # --- the queue
 
+    def settles_for(self, now: float) -> float:
+        """Give the seconds for which nothing is granted yet, as nodes may have leases of an earlier scheduler."""
+        new = bool(self.nodes) and not self._restarted
+        return 0.0 if self._settled or new else max(0.0, self.rules.settled_at - now)
+
     def _advance(self, now: float, changed: NodeState | None = None) -> list[Effect]:
         """Let those run whose turn it is; serve them, and those that ran before where something changed."""
         new = bool(self.nodes) and not self._restarted

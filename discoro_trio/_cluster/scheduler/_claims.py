@@ -44,12 +44,18 @@ class Claim(MutableRecord, eq=False):
     """The servers that it would take of each node."""
     spent: dict[bytes, int] = msgspec.field(default_factory=dict)
     """The servers of each node that it had and is through with."""
+    owner: str = ""
+    """The user, host and program of its client, for people; empty until that has come back."""
+    queued_at: float | None = None
+    """When it was queued here, by Trio's clock."""
     bare_since: float | None = None
     """Since when it runs without any server; None if it has some or waits."""
 
     @classmethod
-    def of(cls, submission: ComputationRequest, queue_entry: QueueEntry, key: bytes, zombie_period: float) -> Claim:
-        """Make the claim of a computation that a client has handed in."""
+    def of(
+        cls, now: float, submission: ComputationRequest, queue_entry: QueueEntry, key: bytes, zombie_period: float
+    ) -> Claim:
+        """Make the claim of a computation that a client has handed in at a time."""
         return cls(
             submission.computation,
             submission.client_id,
@@ -59,6 +65,8 @@ class Claim(MutableRecord, eq=False):
             submission.wishes,
             zombie_period,
             submission.pulse_interval,
+            owner=submission.owner,
+            queued_at=now,
         )
 
     def note(self, facts: NodeFacts) -> None:

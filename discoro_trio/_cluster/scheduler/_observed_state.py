@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 
 from ..._process import Coro, EndedCoro
@@ -16,6 +17,7 @@ from ..._records import MutableRecord
 from ..._values import Location
 from .._history import Ended, Failures, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
+from ._waiting import Place, places, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -181,26 +183,21 @@ class ObservedState:
             here: Where the scheduler listens.
             client_at: Tells where a client listens.
         """
-        claims = sorted(state.claims, key=lambda claim: not claim.running)
+        found = places(state)
         servers = self._by_owner()
         # A server may be reported as ended after its computation was.
-        for owner in self._before.keys() - {claim.computation for claim in claims} - state.nodes.keys():
+        for owner in self._before.keys() - {at.claim.computation for at in found} - state.nodes.keys():
             del self._before[owner]
-        places = iter(range(1, len(claims) + 1))
         return ClusterStatus(
             time=wall,
             scheduler=here,
             nodes=tuple(self._node(node, now, servers[node.facts.node_id]) for node in state.nodes.values()),
             servers=tuple(self._tables(state, now, wall)),
             computations=tuple(
-                self._computation(
-                    claim,
-                    state,
-                    servers[claim.computation],
-                    place=0 if claim.running else next(places),
-                    client=client_at(claim.client_id),
+                self._counted(
+                    at.claim, state, servers[at.claim.computation], _computation(at, state, now, wall, client_at)
                 )
-                for claim in claims
+                for at in found
             ),
         )
 
@@ -253,26 +250,41 @@ class ObservedState:
             info=self._infos.get(facts.node_id),
         )
 
-    def _computation(
-        self, claim: Claim, state: Scheduling, servers: Sequence[_Server], *, place: int, client: Location
+    def _counted(
+        self, claim: Claim, state: Scheduling, servers: Sequence[_Server], told: ComputationStatus
     ) -> ComputationStatus:
+        """Add the counts to what is said of a computation."""
         nodes = [state.nodes[node_id] for node_id in claim.nodes if node_id in state.nodes]
         leases = [node.leases.get(claim.computation) for node in nodes]
         before = self._before.get(claim.computation, _NOTHING)
-        return ComputationStatus(
-            id=claim.computation.hex(),
-            name=claim.name,
-            client=client,
-            state="detached" if claim.detached else "running" if claim.running else "waiting",
-            place=place,
-            nodes=len(claim.nodes),
+        return attrs.evolve(
+            told,
             servers=sum(lease.servers for lease in leases if lease is not None),
-            zombie_period=claim.zombie_period,
             submitted=before.submitted + sum(server.submitted for server in servers),
             done=before.submitted + sum(server.done for server in servers),
             failed=before.failed + sum(server.failed for server in servers),
             running=sum(server.running for server in servers),
         )
+
+
+def _computation(
+    at: Place, state: Scheduling, now: float, wall: float, client_at: Callable[[bytes], Location]
+) -> ComputationStatus:
+    """Say how a computation stands, without its servers and counts."""
+    claim = at.claim
+    return ComputationStatus(
+        id=claim.computation.hex(),
+        name=claim.name,
+        client=client_at(claim.client_id),
+        state="detached" if claim.detached else "running" if claim.running else "waiting",
+        place=at.place,
+        nodes=len(claim.nodes),
+        servers=0,
+        zombie_period=claim.zombie_period,
+        owner=claim.owner,
+        why=waits_for(at, state, now),
+        queued=None if claim.queued_at is None else wall - (now - claim.queued_at),
+    )
 
 
 def _coro(server: _Server, coro: messages.RunningCoro, wall: float) -> CoroStatus:
@@ -285,5 +297,6 @@ def _coro(server: _Server, coro: messages.RunningCoro, wall: float) -> CoroStatu
         name=coro.name,
         start_time=coro.since,
         age=max(wall - coro.since, 0.0),
+        args=coro.args,
         progress=None if progress is None else Progress(done=progress.done, total=progress.total, text=progress.text),
     )

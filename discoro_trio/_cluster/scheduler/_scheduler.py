@@ -25,14 +25,16 @@ from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
 from ._overview import Overview
 from ._scheduling import Scheduling
-from ._stacks import ClusterStacks
+from ._stacks import ClusterStacks, ProcessStacks
 from ._translation import held, submission, to_client
+from ._waiting import places, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ..._link import Link
+    from ..._process import Wanted
     from ..._values import Location
     from ..._wire import Control
     from .._details import DetailsAre, WantedOf
@@ -79,11 +81,12 @@ class Scheduler(AdminReply):
         self._state = Scheduling(self._rules)
         self._answered = trio.lowlevel.ParkingLot()
         self._overview = Overview(endpoint, self._state)
-        ClusterStacks(endpoint, self._overview)
+        self._stacks = ClusterStacks(endpoint, self._overview)
         self._details = SchedulerDetails(endpoint, self._overview.observed_state)
         services = endpoint.services
         services.on_request(messages.Submit, self._submit)
         services.on_request(messages.AskNodes, self._ask_nodes)
+        services.on_request(messages.AskWait, self._ask_wait)
         services.on_notice(messages.Withdraw, self._withdraw)
         services.on_request(messages.NodeIs, self._node_is)
         services.on_notice(messages.Pulse, self._pulsed)
@@ -125,6 +128,14 @@ class Scheduler(AdminReply):
             What the servers said; those that did not answer in time are left out.
         """
         return await self._details.fetch(wanted)
+
+    async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
+        """Give the tasks and stacks of the cluster's processes, for monitors; cancelling it changes nothing.
+
+        Args:
+            wanted: Which of them.
+        """
+        return await self._stacks.gather(wanted)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
         """Subscribe to what happens to nodes, servers and computations.
@@ -205,6 +216,12 @@ class Scheduler(AdminReply):
             if now - due > self._rules.pulse_interval / 2:
                 self._state.stalled(now)
             self._carry_out(self._state.tick(now))
+
+    async def _ask_wait(self, _link: Link, ask: messages.AskWait) -> messages.WaitIs:
+        now, found = trio.current_time(), places(self._state)
+        return messages.WaitIs(
+            next((waits_for(at, self._state, now) for at in found if at.claim.computation == ask.computation), "")
+        )
 
     async def _ask_nodes(self, _link: Link, ask: messages.AskNodes) -> messages.NodesAre:
         givers = self._state.givers(ask.computation)

@@ -40,7 +40,7 @@ class Scheduling(Allotment):
         if claim is not None:
             return claim.queue_entry, self._came_back(now, claim, submission)
         key = submission.key or self.rules.make_key()
-        claim = Claim.of(submission, self._queue_entry(submission), key, self._zombie_period(submission))
+        claim = Claim.of(now, submission, self._queue_entry(submission), key, self._zombie_period(submission))
         claim.running = submission.running and not self._settled
         self._restarted = self._restarted or submission.queue_entry is not None
         self.claims.add(claim)
@@ -67,6 +67,7 @@ class Scheduling(Allotment):
             raise ValueError(message)
         claim.detached = False
         claim.wishes = submission.wishes
+        claim.owner = submission.owner
         claim.zombie_period = self._zombie_period(submission)
         claim.pulse_interval = submission.pulse_interval
         for node in self.nodes.values():

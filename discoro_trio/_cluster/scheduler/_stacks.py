@@ -108,6 +108,10 @@ class ClusterStacks:
         endpoint.services.on_request(AskStacks, self._asked)
 
     async def _asked(self, _link: Link, ask: AskStacks) -> StacksAre:
+        return StacksAre(await self.gather(ask.wanted))
+
+    async def gather(self, wanted: Wanted) -> list[ProcessStacks]:
+        """Give what runs in all processes; those that do not answer are shown as such."""
         await self._endpoint.link_at(self._endpoint.location)  # it asks itself as it asks others
         found: list[ProcessStacks] = []
         async with trio.open_nursery() as nursery:
@@ -115,11 +119,11 @@ class ClusterStacks:
                 link = self._endpoint.links.get(process_id)
                 if link is None:
                     continue
-                if not ask.wanted.server:
-                    nursery.start_soon(self._look, link, roles, ask.wanted, found)
+                if not wanted.server:
+                    nursery.start_soon(self._look, link, roles, wanted, found)
                 if "node" in roles:
-                    nursery.start_soon(self._look_at_servers, link, ask.wanted, found)
-        return StacksAre(_bounded(sorted(found, key=lambda one: (one.roles != ["client"], one.name))))
+                    nursery.start_soon(self._look_at_servers, link, wanted, found)
+        return _bounded(sorted(found, key=lambda one: (one.roles != ["client"], one.name)))
 
     def _roles(self) -> dict[bytes, list[str]]:
         roles: dict[bytes, list[str]] = {}

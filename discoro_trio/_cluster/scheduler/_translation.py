@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..._link import Link
     from ..._wire import Control
 
+_LONGEST_OWNER = 200
+"""Characters."""
+
 
 def submission(link: Link, message: messages.Submit, least: float) -> ComputationRequest:
     """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here.
@@ -36,6 +39,7 @@ def submission(link: Link, message: messages.Submit, least: float) -> Computatio
         queue_entry,
         message.running,
         message.key,
+        message.owner[:_LONGEST_OWNER],
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from ..._process import merged_failures
+from ..._process import described_arguments, merged_failures
 from .. import _messages as messages
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_ENDED = 1_000
 """Ended coroutines of one server that wait to be reported to a slow scheduler; the oldest are only counted."""
+MOST_DESCRIBED = 50
+"""Coroutines of one report whose arguments are described; those of the others are fetched when somebody looks."""
 LAST_LINES = 200
 """Lines of its output that a server sends with its last report."""
 INTERVAL = 0.5
@@ -70,11 +72,12 @@ class Reporter:
         self._known.clear()
         self._known.update(running)
         self._submitted, self._progress = runner.submitted, progress
-        started = []
+        started: list[messages.RunningCoro] = []
         for serial in new:
             local = running[serial]
             starter = local.link.peer.process_id if local.link is not None else self._process.id
-            started.append(messages.RunningCoro(serial, local.name, local.since, starter))
+            args = described_arguments(local) if len(started) < MOST_DESCRIBED else None
+            started.append(messages.RunningCoro(serial, local.name, local.since, starter, args))
         gone.difference_update([one.serial for one in ended])
         endings = runner.endings
         return messages.Report(

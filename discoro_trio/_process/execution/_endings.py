@@ -136,17 +136,16 @@ class Endings:
         else:
             self.failed += 1
             if error is not None:
-                group, text = self._grouped(local.name, error, at)
+                group, text = self._grouped(local.function or local.name, error, at)
         described = self._room_failed > 0
         self._room_failed -= 1
         if described or known:
             args = described_arguments(local) if described else ""
             self._ended.append(EndedCoro(local.serial, local.name, local.since, at, _STATES[ending], text, args, group))
 
-    def _grouped(self, name: str, error: BaseException, at: float) -> tuple[int, str]:
+    def _grouped(self, function: str, error: BaseException, at: float) -> tuple[int, str]:
         text = error_line(error)
-        function, place = _places(error.__traceback__)
-        key = (function or name, _kind(error), place)
+        key = (function, _kind(error), _place(error.__traceback__))
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
@@ -178,10 +177,18 @@ def error_line(error: BaseException) -> str:
 def trace_of(error: BaseException) -> str:
     """Give a traceback as text, its end if it is long."""
     try:
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(type(error), error, _of_users(error.__traceback__)))
     except Exception as raised:  # noqa: BLE001 - it is the error's own `__str__`, or a broken traceback
         return f"the traceback could not be formatted: {type(raised).__name__}"
     return text if len(text) <= LONGEST_TRACE else f"…\n{text[-LONGEST_TRACE:]}"
+
+
+def _of_users(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of what runs coroutines, which are above those of users."""
+    below = trace
+    while below is not None and below.tb_frame.f_code.co_filename.startswith(MACHINERY):
+        below = below.tb_next
+    return below or trace
 
 
 def _kind(error: BaseException) -> str:
@@ -189,16 +196,13 @@ def _kind(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _places(trace: TracebackType | None) -> tuple[str, str]:
-    """Give the function of users that was called first, and the file and line where an error was raised."""
-    function = place = ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not function and not code.co_filename.startswith(MACHINERY):
-            function = code.co_qualname
-        place = f"{code.co_filename}:{trace.tb_lineno}" if trace.tb_next is None else ""
+def _place(trace: TracebackType | None) -> str:
+    """Give the file and the line where an error was raised."""
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
         trace = trace.tb_next
-    return function, place
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def merged_failures(older: Sequence[FailureGroup], newer: Sequence[FailureGroup]) -> list[FailureGroup]:

@@ -35,6 +35,7 @@ class LocalCoro:
         scope: By which it is cancelled; None before it begins.
         cancelled: Whether its cancellation was asked for.
         shown: Its handle, once there is one.
+        function: The name of its function; empty before it begins.
         given: Its arguments, to be described, unless they are large.
     """
 
@@ -42,6 +43,7 @@ class LocalCoro:
         "begun",
         "cancelled",
         "endings",
+        "function",
         "given",
         "home",
         "link",
@@ -80,6 +82,7 @@ class LocalCoro:
         # What is called at its end.
         self.endings: list[Callable[[], None]] | None = None
         self.shown: Coro[Any] | None = None
+        self.function: str = ""
         self.given: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property

@@ -320,6 +320,7 @@ class Runner:
         described = definition.described()
         content = loads(body[NUMBER.size :], buffers)
         small = len(body) <= SMALL_ARGUMENTS and not buffers
+        local.function = described.name
         if type(content) is tuple:
             local.name = described.name
             if small:

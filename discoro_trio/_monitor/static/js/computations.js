@@ -19,12 +19,16 @@ export function Computations({ view, query, may, ask }) {
   const columns = [
     { id: "name", label: "Name", title: true, cell: (one) => one.name || "–" },
     { id: "owner", label: "Owner", full: true, cell: (one) => one.owner },
-    { id: "state", label: "State", width: 112, cell: (one) => html`<${State} of=${one.state} />` },
+    { id: "place", label: "Place", width: 76, number: true, cell: (one) => one.place ?? "–" },
+    { id: "state", label: "State", width: 112, hint: (one) => one.why, cell: (one) => html`<${State} of=${one.state} />` },
     { id: "lease", label: "Servers", width: 88, number: true, cell: (one) => format.count(one.lease) },
     { id: "submitted", label: "Submitted", width: 104, number: true, cell: (one) => format.count(one.submitted) },
     { id: "done", label: "Done", width: 92, number: true, cell: (one) => format.count(one.done) },
+    { id: "failed", label: "Failed", width: 84, number: true, cell: (one) => format.count(one.failed) },
     { id: "running", label: "Running", width: 92, number: true, cell: (one) => format.count(one.running) },
     { id: "begin", label: "Began", width: 112, number: true, cell: (one) => format.moment(one.begin) },
+    { id: "queued", label: "Waited", width: 104, number: true, cell: (one) => (one.queued === null ? "–" : format.duration((one.begin ?? one.end ?? serverNow(view)) - one.queued)) },
+    { id: "why", label: "Waits for", wide: true, full: true, quiet: true, sort: false, hint: (one) => one.why, cell: (one) => one.why },
     { id: "took", label: "Took", width: 118, number: true, sort: false, cell: (one) => (one.begin ? format.duration((one.end ?? serverNow(view)) - one.begin) : "–") },
     may("close") && { id: "act", label: "", width: 112, full: true, sort: false, cell: (one) => one.state !== "closed" && html`<button type="button" aria-label="Close ${one.name}" onClick=${() => close(one)}>Close …</button>` },
   ].filter(Boolean);

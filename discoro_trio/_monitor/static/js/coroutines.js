@@ -2,15 +2,15 @@
 
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 import * as format from "./format.js";
-import { Missing, NodeLink, Progress, ServerLink, State, serverNow, useSeconds } from "./parts.js";
+import { CoroutineLink, Missing, NodeLink, Progress, ServerLink, State, Trace, serverNow, useSeconds } from "./parts.js";
 import { Choice, Search, Table } from "./table.js";
 
-const STATES = [["", "running"], ["ended", "ended, any way"], ["done", "done"], ["failed", "failed"], ["cancelled", "cancelled"], ["lost", "lost"]];
+const STATES = [["", "running"], ["ended", "ended, any way"], ["done", "done"], ["failed", "failed"], ["cancelled", "cancelled"], ["lost", "lost"], ["closed", "closed with its server"]];
 
 function columns(view, ofServer, ended) {
   const age = (one) => format.duration((one.end ?? serverNow(view)) - one.start);
   return [
-    { id: "name", label: "Name", width: 200, title: true, hint: (one) => one.name, cell: (one) => one.name },
+    { id: "name", label: "Name", width: 200, title: true, hint: (one) => one.name, cell: (one) => html`<${CoroutineLink} id=${one.id} name=${one.name} />` },
     !ofServer && { id: "server", label: "Server", width: 180, full: true, cell: (one) => html`<${ServerLink} location=${one.server} />` },
     ended
       ? { id: "error", label: "Error", wide: true, quiet: true, hint: (one) => one.error, cell: (one) => one.error }
@@ -80,17 +80,19 @@ export function Server(props) {
     things: [{ id: server.location, name: server.location, detail: `${format.count(server.running)} running` }],
   });
   const figures = [
-    ["Submitted", format.count(server.submitted)], ["Done", format.count(server.done)], ["Running", format.count(server.running)],
-    ["CPU", format.percent(server.cpu)], ["Memory", format.bytes(server.memory)], ["Process", server.pid ?? "–"],
+    ["Submitted", format.count(server.submitted)], ["Done", format.count(server.done)], ["Failed", format.count(server.failed)], ["Running", format.count(server.running)],
+    ["CPU", format.percent(server.cpu)], ["Memory", format.bytes(server.memory)],
   ];
   return html`
     <div class="heading">
       <a class="crumb" href="/">Cluster</a><span class="crumb" aria-hidden="true">/</span>
       <span class="crumb"><${NodeLink} addr=${server.node} /></span><span class="crumb" aria-hidden="true">/</span>
       <h1>${server.location}</h1><${State} of=${server.state} />
-      ${server.name && html`<span class="facts">${server.name}</span>`}
+      <span class="facts">${[server.name, server.pid && `process ${server.pid}`].filter(Boolean).join(" · ")}</span>
       ${may("restart") && html`<div class="buttons"><button type="button" onClick=${restart}>Restart …</button></div>`}
     </div>
+    ${view.head.blocked !== null && view.head.blocked !== undefined && html`<${Trace} title="This server is blocked" text=${view.head.stack.join("\n") || "Where its thread is could not be found out."}
+        note="no coroutine has reached a checkpoint for ${format.duration(view.head.blocked)}${view.head.blocked_in ? `, in ${view.head.blocked_in}` : ""}" />`}
     <dl class="stats panel six">${figures.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <${CoroutineTable} ...${props} ofServer=${true} />`;
 }

@@ -3,8 +3,10 @@
 import { html, render, useEffect, useRef, useState } from "../vendor/preact-htm.js";
 import { Cluster } from "./cluster.js";
 import { Computations } from "./computations.js";
+import { Coroutine } from "./coroutine.js";
 import { Coroutines, Server } from "./coroutines.js";
 import { Confirm, SignIn } from "./dialog.js";
+import { Failures, Function } from "./functions.js";
 import { Node } from "./node.js";
 import { Output } from "./output.js";
 import { follow, forServer, go, href, useRoute } from "./route.js";
@@ -13,8 +15,8 @@ import { Stream } from "./stream.js";
 import { startTheme, ThemeButton } from "./theme.js";
 import { Timeline } from "./timeline.js";
 
-const VIEWS = { cluster: Cluster, node: Node, server: Server, coroutines: Coroutines, computations: Computations, timeline: Timeline, output: Output };
-const MENU = [["cluster", "Cluster"], ["coroutines", "Coroutines"], ["computations", "Computations"], ["timeline", "Timeline"], ["output", "Output"]];
+const VIEWS = { cluster: Cluster, node: Node, server: Server, coroutines: Coroutines, coroutine: Coroutine, function: Function, failures: Failures, computations: Computations, timeline: Timeline, output: Output };
+const MENU = [["cluster", "Now"], ["coroutines", "Coroutines"], ["failures", "Failures"], ["computations", "Computations"], ["timeline", "Timeline"], ["output", "Output"]];
 const PACES = [["", "as it happens"], ["1", "every second"], ["5", "every 5 s"], ["10", "every 10 s"], ["60", "every minute"]];
 const LOST_FOR = 1500; // milliseconds until a lost connection is worth a notice
 
@@ -50,15 +52,15 @@ function useSession() {
   return { known, refresh, error };
 }
 
-function Bar({ query, state, known, signIn }) {
-  const parent = { node: "cluster", server: "cluster" }[query.view] ?? query.view;
+function Bar({ query, state, stale, known, signIn }) {
+  const parent = { node: "cluster", server: "cluster", coroutine: "coroutines", function: "coroutines" }[query.view] ?? query.view;
   const paced = (event) => go({ ...query, every: event.target.value }, { replace: true });
   const keep = (view) => href({ view, every: query.every });
   return html`<header class="bar">
     <a class="brand" href="/"><img src="/static/icon.svg" alt="" width="20" height="20" />discoro</a>
     <nav aria-label="Views">${MENU.map(([view, label]) => html`<a key=${view} href=${keep(view)} aria-current=${parent === view ? "page" : null}>${label}</a>`)}</nav>
     <div class="tools">
-      <span class="live" role="status"><span class="dot ${state === "live" ? "good" : "warn"}" aria-hidden="true"></span>${state === "live" ? "live" : state === "lost" ? "reconnecting" : "connecting"}</span>
+      <span class="live" role="status"><span class="dot ${state !== "live" ? "warn" : stale ? "bad" : "good"}" aria-hidden="true"></span>${state === "live" ? (stale ? `${stale} s old` : "live") : state === "lost" ? "reconnecting" : "connecting"}</span>
       <label class="pace"><span class="unseen">Updates</span><select value=${query.every ?? ""} onChange=${paced}>
         ${PACES.map(([value, label]) => html`<option key=${value} value=${value}>${label}</option>`)}
       </select></label>
@@ -101,12 +103,14 @@ function App() {
     const title = [query.key, (MENU.find(([name]) => name === query.view) ?? [])[1]].filter(Boolean)[0];
     document.title = title ? `${title} · discoro monitor` : "discoro monitor";
   }, [query.view, query.key]);
+  const stale = view?.head?.summary?.stale ?? null;
   const View = VIEWS[query.view];
   const shown = view && view.view === query.view && View;
   return html`
-    <${Bar} query=${query} state=${state} known=${known} signIn=${() => setSigning(true)} />
+    <${Bar} query=${query} state=${state} stale=${stale} known=${known} signIn=${() => setSigning(true)} />
     <div role="alert">
       ${known?.look && late && state !== "live" && html`<p class="notice bad" style=${{ margin: 0 }}>The connection to the monitor is lost. It is tried again by itself; what you see is the last known state.</p>`}
+      ${state === "live" && stale > 0 && html`<p class="notice bad" style=${{ margin: 0 }}>The scheduler has not answered for ${stale} s. What you see is the last known state.</p>`}
       ${(error || signInError) && html`<p class="notice bad" style=${{ margin: 0 }}>${error || signInError}</p>`}
     </div>
     <main id="content" tabindex="-1">

@@ -13,6 +13,7 @@ const COLUMNS = [
   { id: "pid", label: "Process", width: 96, number: true, cell: (server) => server.pid ?? "–" },
   { id: "submitted", label: "Submitted", width: 104, number: true, cell: (server) => format.count(server.submitted) },
   { id: "done", label: "Done", width: 96, number: true, cell: (server) => format.count(server.done) },
+  { id: "failed", label: "Failed", width: 84, number: true, cell: (server) => format.count(server.failed) },
   { id: "running", label: "Running", width: 92, number: true, cell: (server) => format.count(server.running) },
   { id: "cpu", label: "CPU", width: 140, number: true, graphed: true, cell: (server) => html`<${Load} values=${server.cpu_history} top=${100} text=${format.percent(server.cpu)} />` },
   { id: "memory", label: "Memory", width: 156, number: true, graphed: true, cell: (server) => html`<${Load} values=${server.memory_history} text=${format.bytes(server.memory)} />` },

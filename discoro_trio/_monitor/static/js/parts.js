@@ -5,12 +5,14 @@ import * as format from "./format.js";
 import { href } from "./route.js";
 
 const LOOKS = {
-  ready: "good", running: "good", done: "", discovered: "hollow", queued: "hollow", suspended: "warn", unresponsive: "warn", detached: "warn", ended: "",
-  cancelled: "warn", failed: "bad", lost: "bad", disconnected: "bad", ignored: "", closed: "",
+  ready: "good", running: "good", done: "", discovered: "hollow", queued: "hollow", suspended: "warn", unresponsive: "bad", detached: "warn", ended: "",
+  cancelled: "warn", blocked: "bad", failed: "bad", lost: "bad", disconnected: "bad", ignored: "", closed: "",
 };
 
 export const State = ({ of }) => html`<span class="state"><span class="dot ${LOOKS[of] ?? ""}" aria-hidden="true"></span>${of}</span>`;
 
+export const CoroutineLink = ({ id, name }) => html`<a href=${href({ view: "coroutine", key: id })}>${name || "–"}</a>`;
+export const FunctionLink = ({ name }) => html`<a href=${href({ view: "function", key: name })}>${name}</a>`;
 export const NodeLink = ({ addr }) => html`<a href=${href({ view: "node", key: addr })}>${addr}</a>`;
 export const ServerLink = ({ location }) => html`<a href=${href({ view: "server", key: location })}>${location}</a>`;
 
@@ -26,13 +28,14 @@ export function useSeconds() {
 export const serverNow = (view) => Date.now() / 1000 + view.ahead;
 
 export function Stats({ sums }) {
+  const failed = sums.failed ? html`<a class="bad-text" href=${href({ view: "failures" })}>${format.count(sums.failed)}</a>` : format.count(sums.failed);
   const figures = [
     ["Nodes", format.count(sums.nodes)],
     ["Servers", format.count(sums.servers)],
     ["Running", format.count(sums.running)],
     ["Submitted", format.count(sums.submitted)],
     ["Done", format.count(sums.done)],
-    ["Failed", format.count(sums.failed)],
+    ["Failed", failed],
     ["Ended", format.rate(sums.rate), "/ s"],
     ["CPU", format.percent(sums.cpu)],
     ["Memory", format.percent(sums.memory)],
@@ -75,6 +78,14 @@ export function Progress({ of }) {
     ${share !== null && html`<span class="bar-of" aria-hidden="true"><i style=${{ width: `${share}%` }}></i></span>`}
     <span class="value">${label}</span>${text && html`<span class="quiet">${text}</span>`}
   </span>`;
+}
+
+// Frames or a traceback, as they are.
+export function Trace({ title, text, note }) {
+  return html`<section class="panel" aria-label=${title}>
+    <div class="tools-row"><h2>${title}</h2>${note && html`<span class="count">${note}</span>`}</div>
+    <pre class="trace mono" tabindex="0">${text}</pre>
+  </section>`;
 }
 
 export function Missing({ what, name }) {

@@ -1,0 +1,72 @@
+"""What a computation waits for, in words: its place in the queue, nodes, or a scheduler that was started again.
+
+Pure judgement of the scheduler's state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._records import Record
+
+if TYPE_CHECKING:
+    from ._claims import Claim
+    from ._scheduling import Scheduling
+
+
+class Place(Record, frozen=True):
+    """A computation, and where it stands."""
+
+    claim: Claim
+    place: int
+    """Its place in the queue, from 1; 0 if its turn has come."""
+    behind: Claim | None
+    """The one before it, running or waiting."""
+
+
+def places(state: Scheduling) -> list[Place]:
+    """Give the computations that run, then those that wait in the order of the queue."""
+    claims = sorted(state.claims, key=lambda claim: not claim.running)
+    running = sum(claim.running for claim in claims)
+    return [
+        Place(claim, max(0, index - running + 1), claims[index - 1] if index else None)
+        for index, claim in enumerate(claims)
+    ]
+
+
+def waits_for(at: Place, state: Scheduling, now: float) -> str:
+    """Say what a computation waits for; empty if it has servers.
+
+    Args:
+        at: The computation, and where it stands.
+        state: The nodes, and all computations.
+        now: The time by Trio's clock.
+    """
+    claim = at.claim
+    if claim.nodes:
+        return ""
+    settling = state.settles_for(now)
+    if settling:
+        return f"the scheduler was started again, and grants no servers for {settling:.0f} s until nodes report theirs"
+    if not state.nodes:
+        return "no node is connected to the scheduler"
+    if claim.wishes is not None and not claim.wanted:
+        return f"no node matches its node allocations ({len(state.nodes)} connected)"
+    if claim.running:
+        return _no_servers(claim, state)
+    behind = f", behind {_named(at.behind)}" if at.behind is not None else ""
+    return f"place {at.place} in the queue{behind}"
+
+
+def _no_servers(claim: Claim, state: Scheduling) -> str:
+    nodes = [state.nodes[node_id] for node_id in claim.wanted if node_id in state.nodes]
+    if all(node.suspended for node in nodes):
+        return "the nodes that match are suspended"
+    if claim.wishes is not None and claim.wishes.frugal:
+        return "no node that matches has the memory or disk that it asks for, and free servers"
+    return "the nodes that match have no free servers"
+
+
+def _named(claim: Claim) -> str:
+    name = claim.name or claim.computation.hex()[:8]
+    return f"{name} of {claim.owner}" if claim.owner else name
