@@ -38,7 +38,7 @@ async def test_servers_and_their_fork_server_are_shown_with_what_they_are() -> N
             assert shown_by_ps(pid, "comm") == "discoro-server"
             assert shown_by_ps(pid, "args") == f"discoro-server {thread}"
             fork_server = psutil.Process(pid).ppid()
-            assert shown_by_ps(fork_server, "args") == "discoro-template"
+            assert shown_by_ps(fork_server, "args") == "discoro-forks"
 
 
 async def test_the_thread_of_a_plain_function_has_the_name_of_its_coroutine() -> None:

@@ -311,7 +311,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
     # The socket's end says that the node is gone, but not while a process that it forked has a copy of it.
     die_with_parent(signal.SIGTERM)
-    set_process_name("discoro-template")
+    set_process_name("discoro-forks")
     _restore_python_path()
     channel = socket.socket(fileno=int(sys.argv[1]))
     module, node, folder = sys.argv[2], int(sys.argv[3]), sys.argv[4]
