@@ -29,8 +29,12 @@ nitpicky = True
 default_role = "code"
 # What others document, and names of types that only stand in signatures.
 nitpick_ignore_regex = [
-    ("py:.*", r"(.*\.)?(AbstractAsyncContextManager|PathLike|Path|ReceiveChannel|MemoryReceiveChannel|WouldBlock)"),
-    ("py:class", r"(.*\.)?(Endpoint|EndpointKeywords|HasTables|K|Ports|R_co|Registration|Strategy|Subscription)"),
+    (
+        "py:.*",
+        r"(.*\.)?(AbstractAsyncContextManager|BrokenExecutor|Future|MemoryReceiveChannel|Path|PathLike|ReceiveChannel|T|WouldBlock)",
+    ),
+    ("py:class", r"(.*\.)?(BackgroundOptions|DetailsAre|Endpoint|EndpointKeywords|HasTables|K|MapIterator|MapResults)"),
+    ("py:class", r"(.*\.)?(Ports|R_co|Recent|Registration|StatusSubscription|Strategy|Subscription|WantedOf)"),
 ]
 
 autodoc_member_order = "bysource"
