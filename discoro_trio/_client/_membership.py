@@ -275,6 +275,9 @@ class Membership:
         self._session.topology.remove(server)
         self._session.display.remove(server.server_id)
         lose_all(server.host, server.loss())
+        self._process.mail.process_ended(server.server_id)
+        for other in self._session.servers.values():
+            other.host.link.notify(messages.ServerEnded(server.server_id))
         for journal in self._session.journals:
             journal.server_gone(server)
         self._session.changed()

@@ -382,6 +382,15 @@ class Replace(Control, frozen=True):
     reason: str
 
 
+# --- client to server
+
+
+class ServerEnded(Control, frozen=True):
+    """Another server of the computation is lost; messages to its coroutines fail from now on."""
+
+    server_id: bytes
+
+
 # --- server to client, and back
 
 

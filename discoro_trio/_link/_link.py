@@ -343,6 +343,8 @@ class Link:
         if isinstance(message, Goodbye):
             self.orderly = True
             self.lost = True
+            for note in self.services.processes_ended:
+                note(self.peer.process_id)
             nursery.cancel_scope.cancel()
             return
         try:

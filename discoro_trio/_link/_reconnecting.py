@@ -185,6 +185,8 @@ class Reconnecting:
                 why = rules.failed(trio.current_time(), failure or Failure.CROSSED, bound)
                 if why is not None:
                     one.link.fail(PeerDisconnected(why))
+                    for note in self._endpoint.services.processes_ended if rules.ended else ():
+                        note(one.link.peer.process_id)
                     return
             logger.info("connected to %s again", one.link.peer_name)
         finally:

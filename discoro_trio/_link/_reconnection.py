@@ -41,10 +41,12 @@ class Reconnection:
 
     Attributes:
         pause: Seconds until the next dial.
+        ended: Whether the peer has certainly ended.
     """
 
     def __init__(self, now: float, *, opened_here: bool, known_place: bool) -> None:
         self.pause: float = 0.0 if opened_here else _OTHER_END_FIRST
+        self.ended: bool = False
         self._since = now
         self._known_place = known_place
         self._next_pause = _FIRST_PAUSE
@@ -65,6 +67,7 @@ class Reconnection:
         if failure is Failure.FORGOTTEN:
             return str(failure.value)
         if self._known_place and (failure is Failure.ENDED or self._refusals >= _REFUSALS):
+            self.ended = True
             return f"the process has ended: {failure.value}"
         if failure is Failure.SILENT:
             self._since = now

@@ -61,6 +61,8 @@ class Services:
         self.frames: list[FrameHandler] = [_ignore] * (max(Kind) + 1)
         self.links_made: list[Callable[[Link], None]] = []
         self.links_lost: list[Callable[[Link], None]] = []
+        self.processes_ended: list[Callable[[bytes], None]] = []
+        """Called with the id of a process that has certainly ended: it said goodbye, or no process is at its place."""
         self._notices: dict[type[Control], _Entry] = {}
         self._requests: dict[type[Control], _Entry] = {}
 

@@ -89,6 +89,11 @@ async def test_a_send_to_a_lost_coroutine_raises() -> None:
         await victim.wait()
         with pytest.raises(discoro.PeerDisconnected):
             await victim.deliver(2)
+        for deliver in (victim.deliver, victim.send):
+            with pytest.raises(discoro.MailboxClosed):
+                await deliver(3)
+        with pytest.raises(discoro.MailboxClosed):
+            victim.send_nowait(3)
         with pytest.raises(discoro.ServerLost):
             await victim.result()
 

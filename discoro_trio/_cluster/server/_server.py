@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from ..._config import config
-from ..._link import Done, Tls, Trust, serve_endpoint
+from ..._link import ANY, Done, Tls, Trust, serve_endpoint
 from ..._process import Process, guard_forks, output, run_exit_handlers
 from ..._shipping import decode_package, holds_files, install_definitions, place_files
 from ..._values import Location
@@ -61,6 +61,7 @@ class ServerProgram:
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
         services.on_request(messages.Finish, self._finish, trust=Trust.KIN)
         services.on_request(messages.CloseIfIdle, self._close_if_idle, trust=Trust.KIN)
+        services.on_notice(messages.ServerEnded, self._server_ended, trust=ANY)
 
     async def run(self) -> None:
         """Hold the nursery of all coroutines until it is cancelled."""
@@ -73,6 +74,10 @@ class ServerProgram:
         finally:
             runner.nursery = None
             self._idle.set()
+
+    def _server_ended(self, link: Link, notice: messages.ServerEnded) -> None:
+        if self._process.introductions.of_client(link):
+            self._process.mail.process_ended(notice.server_id)
 
     async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)

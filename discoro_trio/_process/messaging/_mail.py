@@ -36,6 +36,9 @@ REFUSED = 1
 ENDED = 2
 """The flags of an ACK frame: the target is a receipt's number, or for ENDED a coroutine's serial number."""
 
+MOST_ENDED = 10_000
+"""The processes that are remembered as ended, the latest ones. Others are dialled in vain before a send fails."""
+
 _MESSAGE = int(Kind.MESSAGE)
 _NUMBER = struct.Struct("!Q")
 
@@ -67,6 +70,7 @@ class Mail:
         self._process = process
         self._peers: dict[Link, _Peer] = {}
         self._routes: WeakValueDictionary[tuple[bytes, int], MessageSender] = WeakValueDictionary()
+        self._ended: dict[bytes, None] = {}
         self._receipt = 0
         services = process.endpoint.services
         services.on_frame(Kind.MESSAGE, self._message)
@@ -74,6 +78,16 @@ class Mail:
         services.on_frame(Kind.CREDIT, self._credit)
         services.on_frame(Kind.ACK, self._acknowledged)
         services.links_lost.append(self._lost)
+        services.processes_ended.append(self.process_ended)
+
+    def process_ended(self, process_id: bytes) -> None:
+        """Note that a process takes no messages any more: it has ended, or is lost for good."""
+        self._ended[process_id] = None
+        if len(self._ended) > MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        for (home, _), route in list(self._routes.items()):
+            if home == process_id:
+                route.close_after_loss()
 
     # --- sending
 
@@ -83,6 +97,8 @@ class Mail:
         route = self._routes.get(key)
         if route is None:
             route = self._routes[key] = MessageSender(self, str(coro), coro.serial, coro.mailbox_size)
+            if coro.home in self._ended:
+                route.close()
         return route
 
     async def send(self, coro: Coro[Any], route: MessageSender, message: object) -> None:

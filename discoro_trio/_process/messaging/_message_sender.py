@@ -94,11 +94,11 @@ class MessageSender:
 
     def check(self, source: int) -> None:
         """Raise if a message sent now would be lost, or would hide that an earlier one of this sender was."""
-        if self._closed:
-            raise self._ended()
         if self._gap or source in self._gaps:
             self.told(source)
             raise self._disconnected()
+        if self._closed:
+            raise self._ended()
 
     def told(self, source: int) -> None:
         """Note that a sender knows that its messages may be lost."""
@@ -226,8 +226,13 @@ class MessageSender:
 
     def close(self) -> None:
         """Note that the coroutine has ended; those who wait hear of it."""
-        self._closed = self.trouble = True
+        self._gap = False
         self._gaps.clear()
+        self.close_after_loss()
+
+    def close_after_loss(self) -> None:
+        """Note that the coroutine is lost with its process; a sender whose messages may be lost still learns that."""
+        self._closed = self.trouble = True
         self._release(self._ended)
 
     def _release(self, error: Callable[[], Exception]) -> None:

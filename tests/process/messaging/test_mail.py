@@ -434,6 +434,43 @@ async def test_a_handle_of_a_process_that_ended_reaches_nobody() -> None:
                 await handle.deliver(1)
 
 
+async def test_after_the_end_of_its_process_a_mailbox_is_closed_and_nothing_is_dialled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_processes(1) as (one,):
+        async with open_process() as two:
+            with two.entered():
+                async with open_coro() as receiver:
+                    handle, other = elsewhere(receiver), elsewhere(receiver)
+                    other.serial += 1
+                    with one.entered():
+                        await handle.deliver(1)
+                    link = one.endpoint.links[two.id]
+        await link.ended.wait()
+        monkeypatch.setattr(one.endpoint, "open_connection", None)
+        with one.entered():
+            for coro in (handle, other):
+                with pytest.raises(MailboxClosed):
+                    coro.send_nowait(1)
+                for deliver in (coro.send, coro.deliver):
+                    with pytest.raises(MailboxClosed, match="has ended"):
+                        await deliver(1)
+
+
+async def test_a_process_that_is_lost_for_good_takes_no_messages_though_it_still_listens() -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        handle = elsewhere(spawn(nursery, two, idle))
+        with one.entered():
+            await handle.deliver(1)
+            one.mail.process_ended(two.id)
+            for deliver in (handle.send, handle.deliver):
+                with pytest.raises(MailboxClosed):
+                    await deliver(1)
+            with pytest.raises(MailboxClosed):
+                handle.send_nowait(1)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_handle_never_reaches_another_process_that_uses_the_address_again() -> None:
     async with open_processes(2) as (one, two):
         with two.entered():
