@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 import discoro_trio as discoro
 from discoro_trio._compat import _old_programs as migration
@@ -161,24 +162,47 @@ def test_generators_and_half_changed_jobs_are_refused_as_rci_and_set_up(old: Any
 # --- timeouts
 
 
-TIMED: dict[str, Callable[[Any, Any, Any], object]] = {
-    "Coro.receive": lambda coro, _channel, _computation: coro.receive(timeout=5),
-    "Coro.deliver": lambda coro, _channel, _computation: coro.deliver(1, timeout=5),
-    "Coro.result": lambda coro, _channel, _computation: coro.result(timeout=5),
-    "Coro.wait": lambda coro, _channel, _computation: coro.wait(timeout=5),
-    "Channel.deliver": lambda _coro, channel, _computation: channel.deliver(1, timeout=5, n=1),
-    "Channel.subscribe_coro": lambda coro, channel, _computation: channel.subscribe_coro(coro, timeout=5),
-    "Computation.schedule": lambda _coro, _channel, computation: computation.schedule(timeout=5),
+AWAITED: dict[str, Callable[[Any, Any], Any]] = {
+    "Coro.receive": lambda coro, _channel: coro.receive(timeout=5),
+    "Coro.deliver": lambda coro, _channel: coro.deliver(1, timeout=5),
+    "Coro.result": lambda coro, _channel: coro.result(timeout=5),
+    "Coro.wait": lambda coro, _channel: coro.wait(timeout=5),
+    "Coro.send": lambda coro, _channel: coro.send(1, timeout=5),
+    "Channel.deliver": lambda _coro, channel: channel.deliver(1, timeout=5, n=1),
     "locate": lambda *_: discoro.locate("x", timeout=5),  # type: ignore[call-arg]
     "locate_channel": lambda *_: discoro.locate_channel("x", timeout=5),  # type: ignore[call-arg]
     "locate_rci": lambda *_: discoro.locate_rci("x", timeout=5),  # type: ignore[call-arg]
-    "send_file": lambda coro, *_: discoro.send_file(coro.location, "x", timeout=5),  # type: ignore[call-arg]
-    "del_file": lambda coro, *_: discoro.del_file(coro.location, "x", timeout=5),  # type: ignore[call-arg]
+    "send_file": lambda coro, _: discoro.send_file(coro.location, "x", timeout=5),  # type: ignore[call-arg]
+    "del_file": lambda coro, _: discoro.del_file(coro.location, "x", timeout=5),  # type: ignore[call-arg]
+}
+BLOCKS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "Channel.subscribe_coro": lambda coro, channel, _computation: channel.subscribe_coro(coro, timeout=5),
+    "Computation.schedule": lambda _coro, _channel, computation: computation.schedule(timeout=5),
 }
 
 
-@pytest.mark.parametrize("name", TIMED)
-async def test_a_timeout_is_refused_with_the_scope_to_write_instead(name: str) -> None:
+@pytest.mark.parametrize("name", AWAITED)
+async def test_a_timeout_is_refused_and_a_note_names_the_scope_to_write_instead(name: str) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'timeout'") as caught:
+        async with discoro.open_endpoint(), discoro.open_coro() as me, discoro.open_channel("c") as channel:
+            await AWAITED[name](me, channel)
+    (note,) = caught.value.__notes__
+    assert "with trio.fail_after(seconds):" in note
+
+
+async def test_a_timeout_in_a_task_is_noted_in_the_group() -> None:
+    async def wait(coro: Any) -> None:
+        await coro.receive(timeout=5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with discoro.open_endpoint(), discoro.open_coro() as me, trio.open_nursery() as nursery:
+            nursery.start_soon(wait, me)
+    (error,) = caught.value.exceptions
+    assert any("trio.fail_after" in note for note in error.__notes__)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+async def test_a_timeout_of_a_block_is_refused_with_the_scope_to_write_instead(name: str) -> None:
     async with discoro.open_endpoint(), discoro.open_coro() as me, discoro.open_channel("c") as channel:
         with pytest.raises(TypeError, match=rf"^{name}\(\) takes no timeout=; instead: 'with trio\.fail_after\(5\):'"):
-            TIMED[name](me, channel, discoro.Computation([job]))
+            BLOCKS[name](me, channel, discoro.Computation([job]))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -111,6 +112,39 @@ def test_every_public_name_has_documentation_of_its_own(name: str) -> None:
     documentation = getattr(discoro_trio, name).__doc__
     assert documentation
     assert not documentation.startswith(f"{name}("), "that is a signature, not a sentence"
+
+
+AWAITED = {
+    "Coro": ("send", "deliver", "receive", "result", "wait", "terminate", "monitor"),
+    "Channel": ("send", "deliver"),
+    "RCI": ("run", "__call__"),
+    "Computation": (
+        *("close", "run", "run_at", "run_each", "run_nodes", "run_servers", "run_node_servers", "run_result"),
+        *("run_results", "restart_server", "suspend_node", "resume_node", "nodes", "servers"),
+    ),
+    "ComputationNursery": ("run", "run_at", "start"),
+    "Nursery": ("run", "start"),
+    "ProcScheduler": ("schedule", "execute", "execute_at", "finish"),
+    "Scheduler": ("status",),
+    "HTTPServer": ("shutdown",),
+}
+"""The methods that are awaited, by class."""
+
+
+@pytest.mark.parametrize(("kind", "method"), [(kind, method) for kind in AWAITED for method in AWAITED[kind]])
+def test_what_is_awaited_is_a_coroutine_function(kind: str, method: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(getattr(discoro_trio, kind), method))
+
+
+@pytest.mark.parametrize("name", ["locate", "locate_channel", "locate_rci", "send_file", "del_file"])
+def test_functions_that_are_awaited_are_coroutine_functions(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(discoro_trio, name))
+
+
+async def test_a_mock_of_a_handle_can_be_awaited() -> None:
+    coro = mock.create_autospec(discoro_trio.Coro, instance=True)
+    coro.result.return_value = 5
+    assert await coro.result() == 5
 
 
 LATER = tuple(

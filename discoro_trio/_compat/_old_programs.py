@@ -8,6 +8,7 @@ keyword.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import warnings
 from contextlib import AbstractAsyncContextManager
@@ -143,7 +144,7 @@ def made_by(instead: str, first: type) -> Callable[[type[T]], type[T]]:
 
 
 def without_timeout(function: Callable[P, R]) -> Callable[P, R]:
-    """Have who passes the `timeout=` of the old system to a function hear what to write instead."""
+    """Make a function that returns a block raise a TypeError that names the replacement for `timeout=`."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -154,23 +155,32 @@ def without_timeout(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
-def bare_without_timeout(function: Callable[[T], R]) -> Callable[[T], R]:
-    """Do as `without_timeout` for a method without arguments that is called for each message: it costs half as much."""
-
-    @functools.wraps(function)
-    def called(self: T, **kwargs: Any) -> R:
-        if kwargs:
-            _reject_timeout(function.__qualname__, kwargs)
-            return function(self, **kwargs)
-        return function(self)
-
-    return called
-
-
 def _reject_timeout(name: str, kwargs: Mapping[str, object]) -> None:
     if "timeout" in kwargs:
         message = f"{name}() takes no timeout=; instead: 'with trio.fail_after({kwargs['timeout']!r}):' around it"
         raise TypeError(message)
+
+
+_TIMEOUT = re.compile(r"\) got an unexpected keyword argument 'timeout'")
+
+
+def timeout_advice(error: BaseException) -> str | None:
+    """Give what to write instead of `timeout=`, if an error says that a function has no such argument.
+
+    Functions that are awaited do not look for it themselves: that would cost every call.
+    """
+    if isinstance(error, TypeError) and _TIMEOUT.search(str(error)):
+        return "no call takes timeout=; instead: 'with trio.fail_after(seconds):' around the call"
+    return None
+
+
+def add_advice(error: BaseException) -> None:
+    """Add a note to an error, and to each one of a group, if it is a known mistake of an old program."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            add_advice(one)
+    elif (advice := timeout_advice(error)) is not None and advice not in getattr(error, "__notes__", ()):
+        error.add_note(advice)
 
 
 class _Block(AbstractAsyncContextManager[T]):

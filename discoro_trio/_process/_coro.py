@@ -86,7 +86,6 @@ class Coro(Handle[R_co]):
         else:
             process.mail.send_nowait(self, self._route_of(process), message)
 
-    @migration.without_timeout
     async def deliver(self, message: object) -> None:
         """Send a message and wait until it is in the mailbox. When cancelled, it may be there or not.
 
@@ -103,7 +102,6 @@ class Coro(Handle[R_co]):
         else:
             await process.mail.deliver(self, self._route_of(process), message)
 
-    @migration.bare_without_timeout
     async def receive(self) -> Any:
         """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
 
@@ -152,7 +150,6 @@ class Coro(Handle[R_co]):
 
     # --- its end
 
-    @migration.without_timeout
     async def result(self) -> R_co:
         """Wait for its value. A cancelled wait leaves the coroutine running.
 
@@ -170,7 +167,6 @@ class Coro(Handle[R_co]):
         value: R_co = outcome.value()  # type: ignore[assignment]
         return value
 
-    @migration.without_timeout
     async def wait(self) -> None:
         """Wait for its end, whatever that is. A cancelled wait leaves it running."""
         with suppress(UnknownCoro):  # of what runs, an outcome is kept: it has ended

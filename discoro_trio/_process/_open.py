@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from .._compat import _old_programs
 from .._link import UDP_PORT, EndpointOptions, current, open_with
 from ._current import process_var
 from ._process import Process
@@ -33,6 +34,9 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
         try:
             with process.entered():
                 yield process
+        except BaseException as error:
+            _old_programs.add_advice(error)
+            raise
         finally:
             current.reset(token)
 

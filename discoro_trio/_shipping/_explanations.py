@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._compat._old_programs import timeout_advice
 from ._hosted_modules import hosts, withheld_names
 from ._missing_modules import place
 from ._module_origins import is_client_module
@@ -25,7 +26,7 @@ def explanation(error: BaseException) -> str | None:
         return _of_name(error)
     if isinstance(error, ModuleNotFoundError) and place() not in str(error):
         return _of_module(error)
-    return None
+    return timeout_advice(error)
 
 
 def _of_name(error: NameError) -> str | None:

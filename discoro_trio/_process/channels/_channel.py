@@ -103,7 +103,6 @@ class Channel:
         await process.turns.take()
         await hub.mailbox.put(published)
 
-    @migration.without_timeout
     async def deliver(self, message: object, *, n: int = 0) -> int:
         """Publish a message and wait until it is in the mailboxes of all who subscribe then.
 
@@ -252,7 +251,6 @@ async def open_channel(
             hub.close()
 
 
-@migration.without_timeout
 async def locate_channel(name: str, *, location: Location | str | None = None) -> Channel:
     """Wait until a channel of that name is open, and give it.
 

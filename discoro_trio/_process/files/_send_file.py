@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from ... import _arguments as arguments
-from ..._compat import _old_programs as migration
 from ..._errors import DiscoroError, FileTransferError
 from ..._values import location as as_location
 from .._current import current_process
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ..._values import Location
 
 
-@migration.without_timeout
 async def send_file(
     location: Location | str,
     path: str | os.PathLike[str],
@@ -68,7 +66,6 @@ async def send_file(
         file.close()
 
 
-@migration.without_timeout
 async def del_file(
     location: Location | str,
     name: str,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..._arguments import text
-from ..._compat import _old_programs as migration
 from ..._values import optional_location
 from .._current import current_process
 from ._name_registry import CORO
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from .._coro import Coro
 
 
-@migration.without_timeout
 async def locate(name: str, *, location: Location | str | None = None) -> Coro[Any]:
     """Wait until a coroutine has registered a name, and give its handle.
 

@@ -140,7 +140,6 @@ class RCI:
         return await current_process().offered_functions.begin(address, address.serial, self.name, args, kwargs)
 
 
-@migration.without_timeout
 async def locate_rci(name: str, *, location: Location | str | None = None) -> RCI:
     """Wait until a function of that name is registered, and give what calls it.
 
