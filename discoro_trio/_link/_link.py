@@ -17,9 +17,9 @@ from .._config import KIB, MIB, config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._wire import Control, FrameReader, Kind
 from ._reply_backlog import ReplyBacklog
-from ._requests import IN_ORDER, Requests
+from ._requests import IN_ORDER, MOST_ANSWERING_BYTES, Requests
 from ._resumable import ResumableTransport
-from ._services import control
+from ._services import Trust, control
 from ._writer import Writer
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .._wire import Batch, Buffer, Frame, PeerIdentity
     from ._keepalive import Keepalive
-    from ._services import Services, Trust
+    from ._services import Services
     from ._transport import Transport
     from .shared_memory._sharing import Shared
 
@@ -39,6 +39,9 @@ GOODBYE_TIME = 1.0
 # What arrives is confirmed to the peer when it is so many bytes, or a moment after it is a few: what was written and is
 # not confirmed is kept by the peer.
 _CONFIRM_NOW, _CONFIRM_LATER, _CONFIRM_SECONDS = 4 * MIB, 64 * KIB, 0.2
+
+MOST_FROM_CHILD = 64 * 1024 * 1024
+"""The bytes of a frame, and of the requests under way, that a node takes of a server: jobs run there."""
 
 _BATCH, _CONTROL = int(Kind.BATCH), int(Kind.CONTROL)
 
@@ -91,7 +94,7 @@ class Link:
         self._writer = Writer(transport)
         self._outbox = self._writer.outbox
         self.reply_backlog: ReplyBacklog = ReplyBacklog(self._outbox)
-        self._requests = Requests(self)
+        self._requests = Requests(self, most_bytes=MOST_FROM_CHILD if trust is Trust.CHILD else MOST_ANSWERING_BYTES)
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
@@ -291,7 +294,8 @@ class Link:
         nursery.cancel_scope.cancel()
 
     async def _read_frames(self, nursery: trio.Nursery) -> None:
-        reader = FrameReader(config.max_message_size)
+        child = self.trust is Trust.CHILD
+        reader = FrameReader(min(config.max_message_size, MOST_FROM_CHILD) if child else config.max_message_size)
         receive_into = self._transport.receive_into
         handlers, reply_backlog, resumable = self.services.frames, self.reply_backlog, self._resumable
         frames = reader.feed(self._early)

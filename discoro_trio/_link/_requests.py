@@ -35,6 +35,9 @@ IN_ORDER: tuple[Hashable, ...] = (Control,)
 MOST_ANSWERING = 65_536
 """The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
 
+MOST_ANSWERING_BYTES = 256 * 1024 * 1024
+"""The bytes of these requests; one request alone may have more."""
+
 _STEPS = 8
 """The parts of a timeout, of which a time in which this process did not run costs one at most."""
 
@@ -83,11 +86,13 @@ async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa:
 class Requests:
     """The requests of one link, both ways."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, most_bytes: int = MOST_ANSWERING_BYTES) -> None:
         self._link = link
+        self._most_bytes = most_bytes
         self._number = 0
         self._waiting: dict[int, _Waiting] = {}
         self._answering: dict[int, trio.CancelScope] = {}
+        self._bytes = 0  # of the requests that are being answered
 
     async def ask(self, message: Control, timeout: float | None) -> Control:  # noqa: ASYNC109 - as in `Link`
         """Send a request and wait for the reply. Cancelling gives it up, at the peer too."""
@@ -114,7 +119,7 @@ class Requests:
         """Take a frame that belongs to a request."""
         _, flags, number, body, _ = frame
         if flags == REQUEST:
-            self._begin(number, control.decode(body), nursery)
+            self._begin(number, control.decode(body), len(body), nursery)
         elif flags == ABANDON:
             scope = self._answering.get(number)
             if scope is not None:
@@ -125,17 +130,21 @@ class Requests:
             text = f"a control frame has the unknown flags {flags}"
             raise ProtocolError(text)
 
-    def _begin(self, number: int, message: Control, nursery: trio.Nursery) -> None:
+    def _begin(self, number: int, message: Control, size: int, nursery: trio.Nursery) -> None:
         if number in self._answering:
             text = f"request {number} came twice"
             raise ProtocolError(text)
         if len(self._answering) >= MOST_ANSWERING:
             text = f"more than {MOST_ANSWERING} requests at once"
             raise ProtocolError(text)
+        if self._bytes and self._bytes + size > self._most_bytes:
+            text = f"requests of more than {self._most_bytes} bytes at once"
+            raise ProtocolError(text)
+        self._bytes += size
         scope = self._answering[number] = trio.CancelScope()
-        nursery.start_soon(self._answer, number, message, scope, name=f"answer {type(message).__name__}")
+        nursery.start_soon(self._answer, number, message, size, scope, name=f"answer {type(message).__name__}")
 
-    async def _answer(self, number: int, message: Control, scope: trio.CancelScope) -> None:
+    async def _answer(self, number: int, message: Control, size: int, scope: trio.CancelScope) -> None:
         try:
             with scope:
                 flags, reply = await self._reply_to(message)
@@ -144,6 +153,7 @@ class Requests:
                     await self._link.room()
         finally:
             del self._answering[number]
+            self._bytes -= size
         if scope.cancelled_caught or self._link.lost:
             return
         if not (_fault_injection.left and _fault_injection.loses(reply)):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import trio
 
 import discoro_trio as discoro
 from tests.client.clusters import open_computation
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MIB = 1 << 20
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -43,6 +51,53 @@ def start_daemon() -> int:
 
 def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+async def keep_parts(count: int) -> str:
+    """Send the node parts of files that it cannot write yet, with the means of this package."""
+    from discoro_trio._errors import DiscoroError  # noqa: PLC0415 - where it runs
+    from discoro_trio._process import current_process  # noqa: PLC0415
+    from discoro_trio._process.files._transfers import PART, BeginFile, FilePart  # noqa: PLC0415
+
+    (node, *_) = current_process().endpoint.links.values()
+    part = bytes(PART)
+    async with trio.open_nursery() as nursery:
+
+        async def send(transfer: int, offset: int) -> None:
+            with contextlib.suppress(DiscoroError):
+                await node.request(FilePart(transfer, offset, part), timeout=None)
+
+        for number in range(count):
+            try:
+                begun = await node.request(BeginFile("", f"file{number}", 2**40, overwrite=True))
+            except DiscoroError as error:
+                return str(error)
+            for offset in range(1, 8):
+                nursery.start_soon(send, begun.transfer, offset * PART)
+            await node.room()
+    return "all were taken"
+
+
+async def keep_one_frame(size: int) -> None:
+    """Send the node one large message."""
+    from discoro_trio._process import current_process  # noqa: PLC0415 - where it runs
+    from discoro_trio._process.files._transfers import FilePart  # noqa: PLC0415
+
+    (node, *_) = current_process().endpoint.links.values()
+    await node.request(FilePart(1, 0, bytes(size)), timeout=None)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F16")
+@pytest.mark.parametrize(("hog", "number"), [(keep_parts, 500), (keep_one_frame, 900 * MIB)])
+async def test_a_job_cannot_make_its_node_keep_much(hog: Callable[[int], Awaitable[object]], number: int) -> None:
+    node = psutil.Process()
+    async with open_computation([hog, pid_of_server], servers=1, seconds=60) as computation:
+        before = node.memory_info().rss
+        with pytest.raises(discoro.ServerLost):
+            await computation.run_result(hog, number)
+        assert node.memory_info().rss - before < 200 * MIB
+        await computation.run_result(pid_of_server)
 
 
 async def test_a_server_that_executes_another_program_is_replaced() -> None:

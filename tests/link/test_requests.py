@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from discoro_trio import PeerDisconnected
-from discoro_trio._link import Done, _requests, serve_endpoint
+from discoro_trio._link import Done, _link, _requests, serve_endpoint
 from discoro_trio._wire import Control
 
 if TYPE_CHECKING:
@@ -76,4 +76,31 @@ async def test_one_peer_has_so_many_requests_under_way_and_no_more(monkeypatch: 
         await trio.testing.wait_all_tasks_blocked()
         assert not link.lost
         await ask()
+        assert link.lost
+
+
+class DataOfTests(Control, frozen=True):
+    """Carries bytes."""
+
+    data: bytes
+
+
+@pytest.mark.fault("F16")
+async def test_one_peer_has_so_many_bytes_of_requests_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_link, "MOST_ANSWERING_BYTES", 3000)
+
+    async def be_silent(_link: Link, _question: DataOfTests) -> Done:
+        await trio.sleep_forever()
+
+    async with serve_endpoint() as endpoint, trio.open_nursery() as nursery:
+        endpoint.services.on_request(DataOfTests, be_silent)
+        link = await endpoint.link_at(endpoint.location)
+
+        async def ask(size: int) -> None:
+            with pytest.raises(PeerDisconnected):
+                await link.request(DataOfTests(bytes(size)), timeout=None)
+
+        for size in (5000, 0):  # one alone may be larger
+            nursery.start_soon(ask, size)
+            await trio.testing.wait_all_tasks_blocked()
         assert link.lost

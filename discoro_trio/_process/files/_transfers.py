@@ -93,6 +93,8 @@ class _Incoming(MutableRecord, eq=False):
     """Where parts wait for those before them."""
     users: int = 0
     """The requests that use the file just now."""
+    parts: int = 0
+    """The parts that are here and not yet written."""
     dropped: bool = False
 
 
@@ -171,15 +173,29 @@ class Files:
 
     async def _part(self, link: Link, message: FilePart) -> Done:
         incoming = self._found(link, message.transfer)
-        while incoming.file.offset != message.offset and not incoming.dropped:
-            await incoming.moved.park()
+        incoming.parts += 1
         try:
+            self._check_part(incoming, message)
+            while incoming.file.offset != message.offset and not incoming.dropped:
+                await incoming.moved.park()
             await self._use(incoming, lambda: incoming.file.write(message.data))
         except BaseException:
             self._drop(link, message.transfer)
             raise
+        finally:
+            incoming.parts -= 1
         incoming.moved.unpark_all()
         return Done()
+
+    def _check_part(self, incoming: _Incoming, message: FilePart) -> None:
+        """Refuse a part that would only be kept: it is too large, behind what is written, or one too many waits."""
+        file, size = incoming.file, len(message.data)
+        if size > PART or incoming.parts > WINDOW or message.offset < file.offset:
+            text = (
+                f"{file.name!r}: {size} bytes for offset {message.offset} came while {file.offset} of {file.size} were "
+                f"written; at most {WINDOW} parts of {PART} bytes may be under way"
+            )
+            raise FileTransferError(text)
 
     async def _end(self, link: Link, message: EndFile) -> Done:
         incoming = self._found(link, message.transfer)

@@ -24,7 +24,7 @@ from discoro_trio._process.files._folder import IncomingFile, OutgoingFile
 from ..worlds import cut, open_processes, settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
 CONTENT = random.Random(1).randbytes(3 * files.PART + 1234)
@@ -408,3 +408,35 @@ async def test_messages_do_not_wait_behind_a_file(root: Path, tmp_path: Path) ->
         with pytest.raises(FileTransferError, match="no file"):
             await link.request(files.DeleteFile("", "another"))
         assert not finished.is_set()
+
+
+@pytest.mark.fault("F16")
+@pytest.mark.parametrize(
+    ("size", "offsets"),
+    [
+        (files.PART, [2 * files.PART] * 500),  # for a place that is never reached
+        (files.PART, range(files.PART, 500 * files.PART, files.PART)),  # all but the first
+        (files.PART + 1, [0]),
+    ],
+)
+async def test_parts_that_only_wait_are_few_and_end_their_transfer(
+    root: Path, size: int, offsets: Iterable[int]
+) -> None:
+    async with open_pair(root) as (one, two):
+        link = await one.endpoint.link_to(two.id, two.endpoint.location, b"")
+        begun = await link.request(files.BeginFile("", "data.bin", 1000 * files.PART, overwrite=False))
+        assert isinstance(begun, files.FileBegun)
+        refused: list[str] = []
+
+        async def send(offset: int) -> None:
+            try:
+                await link.request(files.FilePart(begun.transfer, offset, bytes(size)), timeout=None)
+            except FileTransferError as error:
+                refused.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for offset in offsets:
+                nursery.start_soon(send, offset)
+        assert sum("may be under way" in text for text in refused) >= 1
+        assert len(refused) == len(list(offsets))
+        assert all_files(root) == []
