@@ -24,6 +24,7 @@ from .._records import MutableRecord
 from .._scopes import open_background
 from .._values import Location
 from .._wire import Connected, Credential, Crossed, Identity, PeerIdentity
+from ._descriptors import Descriptors
 from ._dial_back import DialBack
 from ._dial_errors import unreachable
 from ._handshake_io import Greeted, greet, welcome
@@ -96,6 +97,7 @@ class Endpoint:
         self._handshake_limits = HandshakeLimits()
         self.keepalive: Keepalive = Keepalive()
         self._refusals = RefusalLog()
+        self._descriptors = Descriptors()
         self.services.links_lost.append(self._forget)
         self.reach: DialBack = DialBack(self)
         self._reconnecting = Reconnecting(self)
@@ -104,6 +106,10 @@ class Endpoint:
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve one incoming connection: the handshake, then the link until it ends."""
+        if self._descriptors.are_scarce(stream.socket.fileno()):
+            self._descriptors.say(trio.current_time())
+            await trio.aclose_forcefully(stream)
+            return
         arrivals: list[_Dial] = []
         resumed: list[Resumable] = []
         greeted = await self._welcome(stream, arrivals, resumed)

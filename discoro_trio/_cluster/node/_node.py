@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 """After the start: what killed nodes left is looked for when the first jobs do not wait for this one any more."""
+_FORK_SERVER_PAUSE = 1.0
+"""Seconds before a fork server that could not be started is tried again."""
 _PASSABLE = 0o711
 """Others may go through to a folder of theirs, and see no names."""
 
@@ -165,14 +167,20 @@ class Node:
             while True:
                 block = open_fork_server(folder=self._passing, started=self._started)
                 self._started = None
-                async with block as fork_server, trio.open_nursery() as nursery:
-                    self._fork_server = fork_server
-                    for slot in self._slots:
-                        nursery.start_soon(self._keep_slot, slot, fork_server, name=f"server {slot.number}")
-                    task_status.started()
-                    task_status = trio.TASK_STATUS_IGNORED
-                    await fork_server.wait_ended()
-                    logger.warning("the fork server of the servers ended; another one is started")
+                try:
+                    async with block as fork_server, trio.open_nursery() as nursery:
+                        self._fork_server = fork_server
+                        for slot in self._slots:
+                            nursery.start_soon(self._keep_slot, slot, fork_server, name=f"server {slot.number}")
+                        task_status.started()
+                        task_status = trio.TASK_STATUS_IGNORED
+                        await fork_server.wait_ended()
+                        logger.warning("the fork server of the servers ended; another one is started")
+                except OSError as error:  # no descriptor or process is left
+                    if self._fork_server is None:
+                        raise
+                    logger.warning("the fork server cannot be started, it is tried again: %s", error)
+                    await trio.sleep(_FORK_SERVER_PAUSE)
         finally:
             self._leasing.close()
 

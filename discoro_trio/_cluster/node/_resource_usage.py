@@ -5,8 +5,10 @@ psutil is imported where the first sample is taken: it would cost every start.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from .. import _messages as messages
@@ -18,6 +20,21 @@ if TYPE_CHECKING:
     import psutil
 
     from ._server_slot import NodeServer
+
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class _Machine:
+    """What this machine has and how much of it is in use, as `messages.Pulse` reports it."""
+
+    cpus: int = 1
+    cpu_percent: float = 0.0
+    memory_total: int = 0
+    memory_available: int = 0
+    disk_total: int = 0
+    disk_free: int = 0
 
 
 class Vitals:
@@ -33,6 +50,8 @@ class Vitals:
         self._servers = servers
         self._processes: dict[bytes, psutil.Process] = {}
         self._turn = trio.Lock()
+        self._machine = _Machine()
+        self._said = ""
 
     async def sample(self, blocked: dict[bytes, messages.Blocked]) -> messages.Pulse:
         """Measure now, in a thread; processor time is that since the last sample.
@@ -50,17 +69,28 @@ class Vitals:
     def _measure(self, blocked: dict[bytes, messages.Blocked], pids: dict[bytes, int]) -> messages.Pulse:
         import psutil  # noqa: PLC0415 - see above
 
-        memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
+        try:
+            memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
+            cpus, busy = psutil.cpu_count() or 1, psutil.cpu_percent()
+            self._machine = _Machine(cpus, busy, memory.total, memory.available, disk.total, disk.free)
+        except (psutil.Error, OSError) as error:  # no descriptor is left, or the folder is gone
+            self._say_once(error)
+        one = self._machine
         return messages.Pulse(
-            psutil.cpu_count() or 1,
-            psutil.cpu_percent(),
-            memory.total,
-            memory.available,
-            disk.total,
-            disk.free,
+            one.cpus,
+            one.cpu_percent,
+            one.memory_total,
+            one.memory_available,
+            one.disk_total,
+            one.disk_free,
             blocked,
             self._measure_servers(pids),
         )
+
+    def _say_once(self, error: Exception) -> None:
+        if str(error) != self._said:
+            self._said = str(error)
+            logger.warning("the use of this machine could not be measured, the last figures stand: %s", error)
 
     def _measure_servers(self, pids: dict[bytes, int]) -> dict[bytes, tuple[int, float, int]]:
         import psutil  # noqa: PLC0415 - see above
@@ -72,6 +102,6 @@ class Vitals:
                 process = self._processes[server_id] = before.get(server_id) or psutil.Process(pid)
                 with process.oneshot():
                     used[server_id] = pid, process.cpu_percent(), process.memory_info().rss
-            except psutil.Error:
-                continue  # it has just ended, and its server slot hears of that
+            except (psutil.Error, OSError):
+                continue  # it has just ended, or nothing can be opened at the moment
         return used

@@ -114,6 +114,8 @@ class ServerSlot:
         self._parent = parent
         self._events = events
         self._pause = 0.0
+        self._problem = ""
+        """Why no server can be started, if that was logged."""
 
     async def keep(self, fork_server: ForkServer) -> None:
         """Keep a server running until cancelled, or until the fork server ends."""
@@ -122,9 +124,19 @@ class ServerSlot:
                 await self.after.wait()
         while True:
             born = trio.current_time()
-            await self._live(fork_server)
+            try:
+                await self._live(fork_server)
+                self._problem = ""
+            except OSError as error:  # no descriptor, process or room on the disk is left
+                self._cannot_start(error)
             if trio.current_time() - born < _SHORT_LIFE and self._pause:
                 await trio.sleep(self._pause)
+
+    def _cannot_start(self, error: OSError) -> None:
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+        if str(error) != self._problem:
+            self._problem = str(error)
+            logger.warning("server %d cannot be started, it is tried again: %s", self.number, error)
 
     async def _live(self, fork_server: ForkServer) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"server-{self.number}-", dir=self._parent))

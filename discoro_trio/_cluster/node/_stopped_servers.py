@@ -59,5 +59,5 @@ def _switches_if_stopped(server: NodeServer) -> int | None:
     try:
         process = psutil.Process(server.process.pid)
         return sum(process.num_ctx_switches()) if process.status() == psutil.STATUS_STOPPED else None
-    except psutil.Error:
-        return None  # it has just ended, and its server slot hears of that
+    except (psutil.Error, OSError):
+        return None  # it has just ended, or nothing can be opened at the moment

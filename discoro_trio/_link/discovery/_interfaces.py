@@ -5,11 +5,14 @@ This module owns the lookup of interfaces and addresses, and the kernel's struct
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from ..._records import Record
+
+logger = logging.getLogger(__name__)
 
 ANYBODY = "255.255.255.255"
 """Everybody on an interface's network, whatever its numbers are."""
@@ -59,7 +62,12 @@ def ways_out() -> list[NetworkPath]:
     import psutil  # noqa: PLC0415 - programs that stay on this machine never need it
 
     ways = []
-    for name, addresses in psutil.net_if_addrs().items():
+    try:
+        interfaces = psutil.net_if_addrs()
+    except OSError as error:  # no descriptor is left
+        logger.warning("the networks of this machine could not be listed: %s", error)
+        return []
+    for name, addresses in interfaces.items():
         try:
             index = socket.if_nametoindex(name)
         except OSError:
