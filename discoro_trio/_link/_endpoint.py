@@ -38,7 +38,7 @@ from ._resumable import ResumableTransport
 from ._services import Services, Trust
 from ._transport import transport_over
 from .shared_memory._sharing import sharing
-from .tls._tls import Tls, is_loopback
+from .tls._tls import Tls, is_loopback, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -361,7 +361,7 @@ class Endpoint:
             return
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
             # Peers say where others listen: the host may be no host name, the port no port.
-            dial.error = unreachable(location, error)
+            dial.error = refusal_of(error) or unreachable(location, error)
         except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
             dial.error = error
         else:

@@ -110,7 +110,7 @@ async def welcome(
     crossed: Callable[[PeerIdentity], Awaitable[bool]],
     binding: Binding,
     *,
-    greeted: Callable[[], None],
+    greeted: Callable[[], None] = lambda: None,
 ) -> Greeted:
     """Be the server of a handshake. Raises as `ServerHandshake.received`, after sending the refusal.
 

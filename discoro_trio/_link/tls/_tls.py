@@ -50,6 +50,9 @@ _ServerSide = tuple[ssl.SSLContext, bytes]  # with the SHA-256 of the certificat
 
 _CERTFILE, _KEYFILE, _CAFILE = "certfile", "keyfile", "cafile"  # the options
 
+_REFUSED_SECONDS = 1.0
+_ABOUT_CERTIFICATES = "CERTIFICATE", "UNKNOWN_CA"
+
 _NO_TLS = (
     "the peer does not speak TLS 1.3, which every connection does that is not loopback at both ends; "
     "is something between them that turns one kind of address into the other?"
@@ -62,7 +65,8 @@ class Tls:
     Args:
         certfile: The certificate to present, in PEM form, and those that signed it; None for one made in memory.
         keyfile: Its private key, unencrypted; None if `certfile` holds that too.
-        cafile: The authorities that must have signed the certificates of peers; None to bind any certificate.
+        cafile: The authorities that must have signed the certificates of peers, whichever end opens the connection;
+            None to bind any certificate.
         always: Whether connections that stay on this machine are encrypted too.
 
     Raises:
@@ -79,10 +83,12 @@ class Tls:
     ) -> None:
         if keyfile is not None and certfile is None:
             raise OptionError(_KEYFILE, "a key needs its certificate; give certfile too")
-        self._cafile = cafile
+        self._certfile = None if certfile is None else Path(certfile)
+        self._keyfile = None if keyfile is None else Path(keyfile)
+        self._cafile = None if cafile is None else Path(cafile)
         self._always = always
         if certfile is not None:
-            self._server = _server_side(Path(certfile), None if keyfile is None else Path(keyfile))
+            self._server  # noqa: B018 - fails now, not at the first connection
         if cafile is not None:
             self._client  # noqa: B018 - fails now, not at the first connection
 
@@ -90,6 +96,7 @@ class Tls:
         """Encrypt an accepted connection, unless it stays on this machine.
 
         Raises:
+            AuthenticationError: None of the authorities has signed the client's certificate, or it has none.
             ProtocolError: The client does not speak TLS 1.3.
             trio.BrokenResourceError: The connection broke.
 
@@ -101,7 +108,11 @@ class Tls:
         await _receive_preface_untrusted(below)
         context, fingerprint = self._server
         transport = TlsTransport(below, context, server_side=True)
-        await _shake_hands(transport)
+        try:
+            await _shake_hands(transport)
+        except AuthenticationError:
+            await _read_on(below)
+            raise
         return transport, Binding(tls=True, fingerprint=fingerprint)
 
     async def wrap_client(self, stream: trio.abc.Stream) -> Wrapped:
@@ -128,7 +139,11 @@ class Tls:
 
     @functools.cached_property
     def _server(self) -> _ServerSide:
-        return _server_side()
+        context, fingerprint = _server_side(self._certfile, self._keyfile)
+        if self._cafile is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            _load_authorities(context, self._cafile)
+        return context, fingerprint
 
     @functools.cached_property
     def _client(self) -> ssl.SSLContext:
@@ -138,7 +153,11 @@ class Tls:
         if self._cafile is None:
             context.verify_mode = ssl.CERT_NONE
         else:
-            _load_authorities(context, Path(self._cafile))
+            _load_authorities(context, self._cafile)
+        if self._certfile is not None:
+            from . import _certificate  # noqa: PLC0415 - slow to import
+
+            _certificate.load_files(context, self._certfile, self._keyfile)
         return context
 
     def _leaves_machine(self, stream: trio.abc.Stream) -> bool:
@@ -180,6 +199,33 @@ async def _receive_preface_untrusted(below: Transport) -> None:
             raise ProtocolError(_NO_TLS)
 
 
+async def _read_on(below: Transport) -> None:
+    """Wait until the peer, which learns from TLS why it is refused, has closed.
+
+    Closing while it still sends would reset the connection, and with it what it was sent.
+    """
+    memory = memoryview(bytearray(1024))
+    with trio.move_on_after(_REFUSED_SECONDS):
+        while await below.receive_into(memory):
+            pass
+
+
+def refusal_of(error: BaseException) -> AuthenticationError | None:
+    """Give the error that says that the peer refuses this process's certificate, if a connection broke for that.
+
+    A client has finished its side of the handshake before the server looks at its certificate.
+    """
+    cause = error.__cause__
+    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
+    if reason is None or "ALERT" not in reason or not any(word in reason for word in _ABOUT_CERTIFICATES):
+        return None
+    why = reason.partition("ALERT_")[2].replace("_", " ").lower()
+    return AuthenticationError(
+        f"the peer does not accept the certificate of this process ({why}); "
+        "give certfile, with a certificate that an authority in the peer's cafile has signed"
+    )
+
+
 async def _shake_hands(transport: TlsTransport) -> None:
     try:
         await transport.shake_hands()
@@ -187,6 +233,9 @@ async def _shake_hands(transport: TlsTransport) -> None:
         message = f"no authority in cafile vouches for the peer's certificate: {error.verify_message}"
         raise AuthenticationError(message) from error
     except ssl.SSLError as error:
+        if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            message = "the peer shows no certificate, and cafile demands one; start it with a certfile, too"
+            raise AuthenticationError(message) from error
         raise ProtocolError(_NO_TLS) from error
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import secrets
 import socket
 import ssl
@@ -13,11 +14,15 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from discoro_trio._errors import AuthenticationError, DiscoroError, ProtocolError
+from discoro_trio._link import serve_endpoint
 from discoro_trio._link._handshake_io import greet, welcome
 from discoro_trio._link._option_error import OptionError
+from discoro_trio._link._refusal_log import RefusalLog
+from discoro_trio._link.tls import _certificate
 from discoro_trio._link.tls._tls import PREFACE, Tls, is_local, is_loopback
 from discoro_trio._link.tls._transport import TlsTransport
 from discoro_trio._values import Location
@@ -427,13 +432,70 @@ async def test_with_an_authority_only_certificates_that_it_signed_are_taken(file
         await one.aclose()
 
 
+def _loaded(file: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(file.read_bytes())
+
+
+YEAR = dt.timedelta(days=365)
+
+
+@pytest.mark.spec("S27")
+@pytest.mark.parametrize("end", ["client", "server"])
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ("none", "shows no certificate|vouches"),
+        ("foreign", "vouches for the peer's certificate"),
+        ("expired", "certificate has expired"),
+    ],
+)
+async def test_with_an_authority_both_ends_must_show_a_certificate_of_it_and_each_says_why_not(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, end: str, shown: str, why: str
+) -> None:
+    certfile, keyfile = files.issue("node")
+    good = Tls(certfile=certfile, keyfile=keyfile, cafile=files.cafile, always=True)
+    other = Tls(always=True)
+    if shown == "foreign":
+        (tmp_path / "foreign").mkdir()
+        certfile, keyfile = Files(tmp_path / "foreign").issue("node")
+        other = Tls(certfile=certfile, keyfile=keyfile, always=True)
+    elif shown == "expired":  # while it was in use
+        monkeypatch.setattr(_certificate, "_read_certificate", _loaded)
+        now = dt.datetime.now(dt.UTC)
+        certfile, keyfile = files.issue("old", now - 2 * YEAR, now - YEAR)
+        other = Tls(certfile=certfile, keyfile=keyfile, always=True)
+    refused: list[Exception] = []
+    monkeypatch.setattr(RefusalLog, "add", lambda _self, _now, _host, error: refused.append(error))
+    ours, theirs = (other, good) if end == "client" else (good, other)
+    async with serve_endpoint(tls=ours) as client, serve_endpoint(tls=theirs) as server:
+        client.credentials[b""] = server.credentials[b""] = CREDENTIAL
+        with trio.fail_after(10), pytest.raises(DiscoroError) as caught:
+            await client.link_to(server.id, server.location, b"")
+        with trio.fail_after(10):
+            while not refused:  # noqa: ASYNC110 - there is no event
+                await trio.sleep(0.01)
+    judge = refused[0] if end == "client" else caught.value
+    assert isinstance(judge, AuthenticationError)
+    assert re.search(why, str(judge))
+    assert all("\n" not in str(error) for error in (caught.value, *refused))
+    if end == "client":
+        assert isinstance(caught.value, AuthenticationError)
+        assert "does not accept the certificate of this process" in str(caught.value)
+
+
+async def test_both_ends_with_certificates_of_one_authority_connect(files: Files) -> None:
+    certfile, keyfile = files.issue("node")
+    tls = Tls(certfile=certfile, keyfile=keyfile, cafile=files.cafile, always=True)
+    async with serve_endpoint(tls=tls) as client, serve_endpoint(tls=tls) as server:
+        client.credentials[b""] = server.credentials[b""] = CREDENTIAL
+        link = await client.link_to(server.id, server.location, b"")
+        assert link.peer.process_id == server.id
+
+
 class _Options(TypedDict, total=False):
     certfile: Path
     keyfile: Path
     cafile: Path
-
-
-YEAR = dt.timedelta(days=365)
 
 
 @pytest.mark.fault("F24")
