@@ -57,6 +57,7 @@ if typing.TYPE_CHECKING:
         open_nursery,
         send_file,
     )
+    from ._process.execution._asyncio_job import asyncio_job
     from ._status import CoroInfo, DiscoroStatus, Failure, NodeAllocation, NodeInfo, Status, StatusLagged
     from ._values import Location, MonitorException
 
@@ -101,6 +102,7 @@ __all__ = [
     "UnknownCoro",
     "UnknownLocation",
     "VersionMismatch",
+    "asyncio_job",
     "config",
     "connect",
     "current_coro",
@@ -144,6 +146,7 @@ _find = _lazy.importer(
             "UnknownLocation",
             "VersionMismatch",
         ),
+        "_process.execution._asyncio_job": ("asyncio_job",),
         "_status": ("CoroInfo", "DiscoroStatus", "Failure", "NodeAllocation", "NodeInfo", "Status", "StatusLagged"),
         "_values": ("Location", "MonitorException"),
         "_client": (

@@ -60,6 +60,7 @@ NAMES = [
     "UnknownCoro",
     "UnknownLocation",
     "VersionMismatch",
+    "asyncio_job",
     "config",
     "connect",
     "current_coro",

@@ -296,6 +296,8 @@ async def find_scheduler(
         return links[0]
     where = "on this network" if host is None else f"at {host}"
     why = f" ({failed[0]})" if failed else ""
+    if discovery.loopback:
+        why += " (this program's endpoint listens on loopback only; open_endpoint(ip_addr='') listens on all addresses)"
     message = (
         f"no scheduler answered {where} within {seconds:g} s{why}; start one with `discoro`, name one as "
         "schedule('address:port'), or enclose this in open_scheduler() or open_cluster()"

@@ -21,7 +21,7 @@ import trio
 from .. import _arguments as arguments
 from .._client import Computation
 from .._compat import _old_programs as migration
-from .._link import OptionError
+from .._link import EndpointOptions, OptionError
 from .._process import ensure_endpoint, open_coro
 from .._scopes import open_background
 from ._actions import Actions
@@ -178,7 +178,8 @@ async def open_http_server(
     model = Model()
     hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
     follower = Follower(source, model, feed)
-    async with _closing(listeners), ensure_endpoint(), open_background() as nursery:
+    place = EndpointOptions(ip_addr="")
+    async with _closing(listeners), ensure_endpoint(place, private=False), open_background() as nursery:
         details = Details(hub, follower, source)
         actions = Actions(model, source, nursery)
         parts = Parts(hub, guard, actions, details, follower, f"discoro_{bound}")

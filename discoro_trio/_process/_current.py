@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .execution._local_coro import current
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ._coro import Coro
     from ._process import Process
 
@@ -26,11 +29,27 @@ def current_process() -> Process:
         if locals_:  # begun by a frame of another process, in a task that inherits nothing
             return locals_[-1].process
         message = (
-            "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
-            "open_cluster() or open_scheduler()"
+            "this needs a place on the network: enclose it in open_coro(), computation.schedule(), open_cluster(), "
+            "open_scheduler() or open_endpoint(ip_addr='')"
         )
         raise RuntimeError(message)
     return process
+
+
+@asynccontextmanager
+async def enclosing_process() -> AsyncIterator[Process]:
+    """Give the process that the calling task belongs to; open an endpoint for the block if there is none.
+
+    Such an endpoint is as `schedule` opens one: at all addresses of this machine, with the secret of its user.
+    """
+    process = process_var.get()
+    if process is not None or current.get():
+        yield current_process()
+        return
+    from ._open import open_place  # noqa: PLC0415 - servers do not need it
+
+    async with open_place() as opened:
+        yield opened
 
 
 def current_coro() -> Coro[Any]:

@@ -5,8 +5,11 @@ What options there are is here; what they mean is with the endpoint.
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import trio
 
 from .._compat import _old_programs
 from .._link import UDP_PORT, EndpointOptions, current, open_with
@@ -16,8 +19,20 @@ from ._process import Process
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from .._link import Endpoint, Ports
+
+
+def check_clock() -> None:
+    """Raise RuntimeError under a clock that jumps: other processes and sockets take real time."""
+    threshold = getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf)
+    if threshold < math.inf:
+        message = (
+            "a place on the network does not work under a MockClock that jumps by itself: whatever waits for another "
+            "process would time out at once. Run this test with the real clock, or test its functions without a cluster"
+        )
+        raise RuntimeError(message)
 
 
 @asynccontextmanager
@@ -28,6 +43,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
         options: Its options.
         private: Whether it belongs to a cluster that lives in this program alone, and needs no secret of others.
     """
+    check_clock()
     async with open_with(options, private=private) as endpoint:
         process = Process(endpoint)
         token = current.set(endpoint)
@@ -93,6 +109,11 @@ async def open_endpoint(
     )
     async with open_process(options, private=False) as process:
         yield process.endpoint
+
+
+def open_place() -> AbstractAsyncContextManager[Process]:
+    """Open an endpoint as the blocks do that need one and have no options for it: at all addresses of this machine."""
+    return open_process(EndpointOptions(ip_addr=""), private=False)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._arguments import integer, optional_text
-from ._current import current_process
+from ._current import enclosing_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,12 +25,13 @@ async def open_coro(name: str | None = None, *, mailbox_size: int = 1024) -> Asy
         mailbox_size: The messages that each sending process may send ahead of what is received.
 
     Raises:
-        RuntimeError: No endpoint encloses the task.
         ValueError: `mailbox_size` is less than 1.
 
+    If no endpoint encloses the task, one is opened for the block, as `schedule` does.
     When the block is left, the mailbox is closed: those who send to it get `MailboxClosed`.
     """
     size = integer("mailbox_size", mailbox_size, least=1)
-    process = current_process()
-    with process.enclosing(optional_text("name", name) or trio.lowlevel.current_task().name, size) as local:
-        yield local.handle
+    name = optional_text("name", name) or trio.lowlevel.current_task().name
+    async with enclosing_process() as process:
+        with process.enclosing(name, size) as local:
+            yield local.handle

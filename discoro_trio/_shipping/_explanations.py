@@ -1,4 +1,4 @@
-"""What errors of shipped code mean: a name or a module that did not travel with it.
+"""What errors of shipped code mean: a name or a module that did not travel with it, or asyncio under Trio.
 
 This module owns those sentences. How errors travel is with `_errors_in_transit`.
 """
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+_NO_LOOP = "no running event loop"
+"""What asyncio says where none of its loops runs."""
+
+_FOREIGN_AWAIT = "like asyncio"
+"""Part of what Trio says of an awaitable that it does not know."""
+
+
 def explanation(error: BaseException) -> str | None:
     """Say what an error means that comes from code of a client in another process; None if nothing is to be said.
 
@@ -26,6 +33,13 @@ def explanation(error: BaseException) -> str | None:
         return _of_name(error)
     if isinstance(error, ModuleNotFoundError) and place() not in str(error):
         return _of_module(error)
+    if (isinstance(error, RuntimeError) and str(error) == _NO_LOOP) or (
+        isinstance(error, TypeError) and _FOREIGN_AWAIT in str(error)
+    ):
+        return (
+            "This function awaits something of asyncio, and servers run Trio: run discoro.asyncio_job(function) in its "
+            "place."
+        )
     return timeout_advice(error)
 
 

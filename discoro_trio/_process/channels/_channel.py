@@ -18,7 +18,7 @@ from ..._link import answered
 from ..._scopes import open_background
 from ..._values import optional_location
 from .._coro import Coro
-from .._current import current_process
+from .._current import current_process, enclosing_process
 from ..messaging._forwarded import ForwardedMessage
 from ..naming._addresses import Address
 from ..naming._name_registry import Entry
@@ -223,32 +223,32 @@ async def open_channel(
         The channel.
 
     Raises:
-        RuntimeError: No endpoint encloses the task.
         NameTaken: Another channel has that name.
 
+    If no endpoint encloses the task, one is opened for the block, as `schedule` does.
     When the block is left, what was published before still goes to all subscribers, then their subscriptions end.
     When it is left by an exception, or cancelled, the channel ends at once.
     """
-    process = current_process()
     text("name", name)
     flag("public", public)
     if transform is not None:
         callback("transform", transform)
-    with process.opened_mailbox(name, 1024) as local:
-        hub = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
-        registration = process.names.register(Entry((CHANNEL, name), Address.of(local.handle), public))
-        try:
-            async with open_background() as nursery:
-                nursery.start_soon(hub.run, name=f"channel {name}")
-                await registration
-                yield Channel(local.handle)
+    async with enclosing_process() as process:
+        with process.opened_mailbox(name, 1024) as local:
+            hub = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
+            registration = process.names.register(Entry((CHANNEL, name), Address.of(local.handle), public))
+            try:
+                async with open_background() as nursery:
+                    nursery.start_soon(hub.run, name=f"channel {name}")
+                    await registration
+                    yield Channel(local.handle)
+                    registration.free()
+                    hub.finish()
+                    await hub.finished.wait()
+            finally:
                 registration.free()
-                hub.finish()
-                await hub.finished.wait()
-        finally:
-            registration.free()
-            del process.open_channels.open[local.serial]
-            hub.close()
+                del process.open_channels.open[local.serial]
+                hub.close()
 
 
 async def locate_channel(name: str, *, location: Location | str | None = None) -> Channel:

@@ -351,7 +351,8 @@ async def test_an_error_of_the_body_passes_unchanged_and_ends_the_channel() -> N
         scope.cancel()
 
 
-async def test_a_channel_needs_an_endpoint() -> None:
+async def test_only_calls_that_are_no_blocks_need_an_endpoint() -> None:
     with pytest.raises(RuntimeError, match="open_endpoint"):
-        async with open_channel("news"):
-            pytest.fail("there is no place for it")
+        await locate_channel("news")
+    async with open_channel("news") as channel:
+        assert await locate_channel("news") == channel
