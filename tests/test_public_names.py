@@ -53,6 +53,7 @@ NAMES = [
     "Scheduler",
     "SchedulerNotFound",
     "ServerLost",
+    "Shared",
     "Status",
     "StatusLagged",
     "Supervisor",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -17,7 +17,7 @@ from .._compat import _old_programs as migration
 from .._config import config
 from .._errors import ComputationClosed
 from .._link import EndpointOptions
-from .._process import Coro, describe, ensure_endpoint
+from .._process import Coro, Shared, describe, ensure_endpoint
 from .._records import Record
 from .._scopes import open_background
 from .._shipping import close_shipped, dumps, encode_package, open_shipped
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     from .._cluster import ClusterStatus, StatusSubscription
     from .._shipping import Package, Shipped
+
+
+T = TypeVar("T")
 
 
 class Options(Record, frozen=True, kw_only=True):
@@ -248,6 +251,30 @@ class Computation(Runs):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle it for its servers, whose coroutines can run others in it; they get a `ComputationHandle`."""
         return ComputationHandle, (self._running().set_up.computation,)
+
+    # --- values for all its servers
+
+    async def share(self, value: T) -> Shared[T]:
+        """Share a large value with all servers: send the handle in place of it, in arguments, closures and messages.
+
+        Each node gets the value once, and all its servers map it; with several nodes it goes from node to node, so that
+        this program sends it once. Servers and nodes that come later have it, too.
+
+        Args:
+            value: Anything that can be sent. It is copied before the first checkpoint: what changes afterwards in this
+                program is not seen at the servers.
+
+        Returns:
+            The handle, once all nodes have the value: `Shared.value` gives it at a server.
+
+        Raises:
+            NotPicklable: It cannot be sent.
+            DiscoroError: A node has no room for it.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        Cancelling it, nothing is shared.
+        """
+        return await self._running().shared.share(value)
 
     # --- what it has
 

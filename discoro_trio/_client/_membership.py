@@ -119,6 +119,7 @@ class Membership:
                 self._nursery.start_soon(self._watch, node, name=f"heartbeats of {node.name}")
             if not await self._takes_files(node):
                 return
+            await session.shared.put_all(node)
             prepared = await link.request(set_up.prepare(), timeout=session.timeout)
             prepared = answered(prepared, messages.Prepared)
             node.slots = prepared.servers

@@ -26,6 +26,7 @@ from ._maintenance import rest_node
 from ._membership import Membership
 from ._output import Display
 from ._server_directory import ServerDirectory
+from ._sharing import SharedValues
 from ._status import note_moved, tell_created
 from ._topology import Topology
 
@@ -112,6 +113,7 @@ class Session:
         waiting: The tasks that wait for a server.
         watchers: The servers that are told which others there are.
         records: Those of coroutines that somebody here holds.
+        shared: The values that it shares with its servers.
         backlog: The starts that wait here until a server has room for them.
     """
 
@@ -155,6 +157,7 @@ class Session:
         self._over = trio.Event()
         self._process = process
         self.records: OutcomeStore = process.outcome_store
+        self.shared: SharedValues = SharedValues(self, process)
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     @property
@@ -492,6 +495,7 @@ class Session:
         for node in self.nodes.values():
             self.status.tell(Status.NodeClosed, node.location.addr)
         self.members.stop()
+        self.shared.close()
 
     def _end(self, why: str) -> None:
         """Run nothing more, and expect nothing of what runs."""

@@ -368,6 +368,39 @@ class Prepared(Control, frozen=True):
     servers: int
 
 
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """A process that has a shared value, or will have it."""
+
+    process_id: bytes
+    addr: str
+    port: int
+
+
+class PutShared(Control, frozen=True):
+    """Get a shared value and keep it for the servers of a lease; answered by `Done` when they can use it."""
+
+    computation: bytes
+    share: bytes
+    size: int
+    sources: list[Source]
+    """Where to get it, beside the client, in the order in which to try."""
+    descriptor: int
+    """What the client has it open as, for nodes of the same machine."""
+
+
+class DropShared(Control, frozen=True):
+    """Keep a shared value no more; answered by `Done`."""
+
+    computation: bytes
+    share: bytes
+
+
+class ForgetShared(Control, frozen=True):
+    """To servers: a shared value was released."""
+
+    share: bytes
+
+
 class Release(Control, frozen=True):
     """The client is through; answered by `Done` when the servers have ended."""
 

@@ -9,6 +9,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from .. import _errors
@@ -29,6 +30,8 @@ ERROR = 4
 ABANDON = 8
 
 
+_NOTHING = memoryview(b"")
+
 IN_ORDER: tuple[Hashable, ...] = (Control,)
 """The key of all control frames but bulk data: notices, requests and replies of one direction arrive as sent."""
 
@@ -45,7 +48,13 @@ logger = logging.getLogger(__name__)
 
 
 class BulkData(Control, frozen=True):
-    """The base of requests and replies that carry data in bulk: all other control frames may overtake them."""
+    """The base of requests and replies that carry data in bulk: all other control frames may overtake them.
+
+    The data goes beside the message, is not copied, and must not be changed before it is written.
+    """
+
+    data: memoryview
+    """Less than what goes through shared memory (`shared_memory.LEAST`)."""
 
 
 class Failed(Control, frozen=True):
@@ -102,7 +111,8 @@ class Requests:
         keys = _keys(message, number)
         try:
             if not (_fault_injection.left and _fault_injection.loses(message)):
-                self._link.send(Kind.CONTROL, number, control.encode(message), REQUEST, keys=keys)
+                body, buffers = _encoded(message)
+                self._link.send(Kind.CONTROL, number, body, REQUEST, buffers, keys)
             await _until_set(waiting.event, timeout)
         finally:
             del self._waiting[number]
@@ -117,15 +127,15 @@ class Requests:
 
     def received(self, frame: Frame, nursery: trio.Nursery) -> None:
         """Take a frame that belongs to a request."""
-        _, flags, number, body, _ = frame
+        _, flags, number, _, _ = frame
         if flags == REQUEST:
-            self._begin(number, control.decode(body), len(body), nursery)
+            self._begin(number, _decoded_untrusted(frame), _size_of(frame), nursery)
         elif flags == ABANDON:
             scope = self._answering.get(number)
             if scope is not None:
                 scope.cancel()
         elif flags in (REPLY, REPLY | ERROR):
-            self._finish(number, control.decode(body))
+            self._finish(number, _decoded_untrusted(frame))
         else:
             text = f"a control frame has the unknown flags {flags}"
             raise ProtocolError(text)
@@ -157,7 +167,8 @@ class Requests:
         if scope.cancelled_caught or self._link.lost:
             return
         if not (_fault_injection.left and _fault_injection.loses(reply)):
-            self._link.send(Kind.CONTROL, number, control.encode(reply), flags, keys=_keys(reply, ~number))
+            body, buffers = _encoded(reply)
+            self._link.send(Kind.CONTROL, number, body, flags, buffers, _keys(reply, ~number))
 
     async def _reply_to(self, message: Control) -> tuple[int, Control]:
         try:
@@ -187,6 +198,26 @@ class Requests:
             if not waiting.event.is_set():
                 waiting.error = PeerDisconnected(str(error))
                 waiting.event.set()
+
+
+def _encoded(message: Control) -> tuple[bytes, tuple[memoryview, ...]]:
+    if isinstance(message, BulkData):
+        return control.encode(msgspec.structs.replace(message, data=_NOTHING)), (message.data,)
+    return control.encode(message), ()
+
+
+def _decoded_untrusted(frame: Frame) -> Control:
+    message = control.decode(frame.body)
+    if isinstance(message, BulkData):
+        if len(frame.buffers) != 1:
+            text = f"a {type(message).__name__} comes with {len(frame.buffers)} buffers, where it must have one"
+            raise ProtocolError(text)
+        msgspec.structs.force_setattr(message, "data", memoryview(frame.buffers[0]))
+    return message
+
+
+def _size_of(frame: Frame) -> int:
+    return len(frame.body) + sum(map(len, frame.buffers))
 
 
 def _keys(message: Control, number: int) -> tuple[Hashable, ...]:

@@ -37,6 +37,8 @@ from .execution._submissions import Call, Host, lose_all
 from .files._transfers import Files, OfferFile, files_of
 from .messaging._forwarded import ForwardedMessage
 from .naming._name_registry import names_of
+from .sharing._shared import Shared, shared_here
+from .sharing._transfers import Blobs, blobs_of
 
 if TYPE_CHECKING:
     from ._open import ensure_endpoint, open_endpoint
@@ -57,6 +59,7 @@ __all__ = [
     "ROOM",
     "THREAD",
     "AskDump",
+    "Blobs",
     "Call",
     "Channel",
     "Checkpoints",
@@ -77,12 +80,14 @@ __all__ = [
     "Pickled",
     "Process",
     "ProcessDump",
+    "Shared",
     "Submission",
     "TaskDump",
     "TaskDumps",
     "ThreadDump",
     "Typed",
     "Wanted",
+    "blobs_of",
     "current_coro",
     "current_process",
     "del_file",
@@ -106,6 +111,7 @@ __all__ = [
     "output",
     "run_exit_handlers",
     "send_file",
+    "shared_here",
     "signatures",
     "snapshot",
     "split_mailbox",

@@ -33,6 +33,7 @@ from .messaging._mail import Mail, tell_ended
 from .naming._introductions import Introductions
 from .naming._name_registry import NameRegistry
 from .rpc._offered_functions import OfferedFunctions
+from .sharing._transfers import Blobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class Process:
         self.open_channels: OpenChannels = OpenChannels(self)
         self.offered_functions: OfferedFunctions = OfferedFunctions(self)
         self.files: Files = Files(self)
+        self.blobs: Blobs = Blobs(endpoint)
         self.introductions: Introductions = Introductions(self)
         self.task_dumps: TaskDumps = TaskDumps(self)
         self._serial = 0

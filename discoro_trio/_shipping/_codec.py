@@ -98,12 +98,13 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
     return parts.joined(body), parts.beside
 
 
-def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
+def loads(body: Buffer, buffers: Iterable[Any] = (), *, read_only: bool = False) -> Any:
     """Open what `dumps` made.
 
     Args:
         body: The body.
         buffers: The buffers beside it, in their order. Large arrays can be written to if these can.
+        read_only: Whether small arrays cannot be written to.
 
     Raises:
         Exception: Whatever opening raises; the classes in it are users'. What would end a process, such as SystemExit,
@@ -112,7 +113,7 @@ def loads(body: Buffer, buffers: Iterable[Any] = ()) -> Any:
     try:
         if body[0]:
             return pickle.loads(body, buffers=buffers)  # noqa: S301 - only peers that have the secret get here
-        pickled, made = _restored(memoryview(body), iter(buffers))
+        pickled, made = _restored(memoryview(body), iter(buffers), bytes if read_only else bytearray)
         return pickle.loads(pickled, buffers=made)  # noqa: S301 - as above
     except Exception:
         raise
@@ -286,7 +287,7 @@ def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequ
 # --- receiving
 
 
-def _restored(body: memoryview, beside: Iterator[Any]) -> tuple[memoryview, list[Any]]:
+def _restored(body: memoryview, beside: Iterator[Any], inside: type[bytes | bytearray]) -> tuple[memoryview, list[Any]]:
     """Give the pickle in a body, and all buffers in order, with bytes, bytearrays and text among them as such."""
     _, count = _HEAD.unpack_from(body)
     position = _HEAD.size + _ENTRY.size * count
@@ -294,7 +295,7 @@ def _restored(body: memoryview, beside: Iterator[Any]) -> tuple[memoryview, list
     for index, kind, size in _ENTRY.iter_unpack(body[_HEAD.size : position]):
         buffers.extend(islice(beside, index - len(buffers)))
         if kind == _INSIDE:
-            buffers.append(bytearray(body[position : position + size]))
+            buffers.append(inside(body[position : position + size]))
             position += size
         else:
             buffers.append(_made(kind, next(beside)))

@@ -122,6 +122,8 @@ def _plain(info: Any) -> Any:
         msgspec.inspect.FloatType: 1.0,
         msgspec.inspect.StrType: "text",
         msgspec.inspect.BytesType: b"b" * 16,
+        msgspec.inspect.ByteArrayType: bytearray(b"b" * 16),
+        msgspec.inspect.MemoryViewType: memoryview(b"b" * 16),
         msgspec.inspect.BoolType: True,
         msgspec.inspect.NoneType: None,
     }
@@ -158,6 +160,8 @@ def _odd(info: Any) -> st.SearchStrategy[Any]:
         msgspec.inspect.FloatType: st.sampled_from([0.0, -1.0, 1e-9, 1e300, float("nan"), float("inf"), float("-inf")]),
         msgspec.inspect.StrType: st.sampled_from(["", "text", "\0", "../x", "*", "é" * 300, "NodeClosed", "released"]),
         msgspec.inspect.BytesType: st.sampled_from([b"", b"b" * 16, bytes(32), b"\x80\x05.", b"x" * 5000]),
+        msgspec.inspect.ByteArrayType: st.sampled_from([bytearray(), bytearray(b"b" * 16), bytearray(b"\x80\x05.")]),
+        msgspec.inspect.MemoryViewType: st.sampled_from([memoryview(b""), memoryview(b"b" * 5000)]),
         msgspec.inspect.BoolType: st.booleans(),
         msgspec.inspect.NoneType: st.none(),
     }

@@ -61,7 +61,9 @@ def batches() -> list[bytes]:
 
 def packages() -> list[bytes]:
     files = (PackedFile("a/b", 0o644, b"content"), PackedFile("a", 0o755, b"", is_folder=True))
-    package = Package("", b"origin", ("f",), b"pickle", (("m", "n"),), ("m",), ("n",), ("os",), files, files, ("a",))
+    package = Package(
+        "", b"origin", ("f",), b"pickle", (("m", "n"),), (("m", None),), ("n",), ("os",), files, files, ("a",)
+    )
     return [encode_package(sealed(package)), encode_package(package)]
 
 

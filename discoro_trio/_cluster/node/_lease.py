@@ -18,6 +18,7 @@ from ..._shipping import decode_package_untrusted, encode_package, without_files
 from .. import _messages as messages
 from ..isolation._users import Become
 from ._set_up import COMPONENTS, NodeSetUp, failed
+from ._shared_values import SHARED
 
 if TYPE_CHECKING:
     from ..._link import Link
@@ -26,17 +27,20 @@ if TYPE_CHECKING:
     from ..isolation._users import User
     from ._holding import Terms
     from ._server_slot import NodeServer
+    from ._shared_values import SharedForServers
 
 
 class Lease:
     """Servers of a node, given to one computation.
 
     Attributes:
+        shared: The values that its computation shares.
         user: As whom its servers run; None for the node's own user.
     """
 
-    def __init__(self, terms: Terms, user: User | None = None) -> None:
+    def __init__(self, terms: Terms, shared: SharedForServers, user: User | None = None) -> None:
         self.terms = terms
+        self.shared = shared
         self.user = user
         self.prepared: messages.Prepare | None = None
         self.folder: Path | None = None
@@ -63,6 +67,7 @@ class Lease:
         self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
         try:
             await trio.to_thread.run_sync(write_tree, package, self.folder)
+            await self.shared.open(self.folder / SHARED, self.user)
             if self.user is not None:
                 await trio.to_thread.run_sync(self.user.own, self.folder)
         except OSError as error:
@@ -73,7 +78,8 @@ class Lease:
         self.prepared = prepare
 
     def remove(self) -> None:
-        """Remove the files again."""
+        """Remove the files again, and free the shared values."""
+        self.shared.close()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -104,6 +104,8 @@ class LeaseEnds:
     def close(self) -> None:
         """Note that the servers have ended with the node's block: links that are lost later end no leases."""
         self.resting = True
+        for lease in self._leases.values():
+            lease.shared.close()
         self._leases.clear()
 
     # --- ends

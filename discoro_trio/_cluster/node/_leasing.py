@@ -13,16 +13,18 @@ import trio
 
 from ..._errors import DiscoroError, UnknownLocation
 from ..._link import Done, answered
-from ..._process import files_of
+from ..._process import blobs_of, files_of
+from ..._values import Location
 from .. import _messages as messages
 from .._facts import Over, QueueEntry
 from ..scheduler._admin_requests import RestartServer
 from ._holding import Terms
 from ._lease import Lease
 from ._lease_ends import LeaseEnds
+from ._shared_values import SharedForServers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from ..._link import Endpoint, Link
@@ -48,6 +50,8 @@ class Leasing(LeaseEnds):
         services.on_request(messages.Release, self._release)
         services.on_request(messages.AreYouThere, _answer)
         services.on_request(messages.Replace, self._replace)
+        services.on_request(messages.PutShared, self._put_shared)
+        services.on_request(messages.DropShared, self._drop_shared)
         services.on_request(RestartServer, self._restart)
         services.links_lost.append(self._lost)
 
@@ -111,7 +115,8 @@ class Leasing(LeaseEnds):
             return messages.NotGranted(self._held_locations())
         lease = self._leases.get(grant.computation)
         if lease is None:
-            lease = self._leases[grant.computation] = Lease(terms, self._users.take())
+            shared = SharedForServers(blobs_of(self._endpoint))
+            lease = self._leases[grant.computation] = Lease(terms, shared, self._users.take())
         for slot in self._slots_of(grant.computation):
             if slot.number not in before:
                 self.begin(slot)
@@ -162,6 +167,24 @@ class Leasing(LeaseEnds):
     async def _replace(self, link: Link, replace: messages.Replace) -> Done:
         self._held(link, replace.computation)
         await _end_at_once(self._slots_of(replace.computation), replace.server_id, replace.reason)
+        return Done()
+
+    async def _put_shared(self, link: Link, put: messages.PutShared) -> Done:
+        lease = self._held(link, put.computation)
+
+        def link_to(source: messages.Source) -> Callable[[], Awaitable[Link]]:
+            location = Location(source.addr, source.port)
+            return lambda: self._endpoint.reach.link_to(source.process_id, location, b"", via=link)
+
+        async def client() -> Link:
+            await trio.lowlevel.checkpoint()
+            return link
+
+        await lease.shared.put(put.share, put.size, [*map(link_to, put.sources), client], put.descriptor)
+        return Done()
+
+    async def _drop_shared(self, link: Link, drop: messages.DropShared) -> Done:
+        self._held(link, drop.computation).shared.drop(drop.share)
         return Done()
 
     async def _restart(self, link: Link, restart: RestartServer) -> Done:

@@ -17,7 +17,7 @@ import trio
 
 from ..._config import config
 from ..._link import ANY, Done, Tls, Trust, serve_endpoint
-from ..._process import Process, guard_forks, output, run_exit_handlers
+from ..._process import Process, guard_forks, output, run_exit_handlers, shared_here
 from ..._shipping import decode_package, holds_files, install_definitions, place_files
 from ..._values import Location
 from ..._wire import Credential, PeerIdentity
@@ -28,6 +28,7 @@ from ..isolation._limits import enter_groups
 from ..isolation._users import Become, become
 from ..node._server_spec import ServerSpec
 from ..node._set_up import COMPONENTS, NODE_SETUP, SERVER_SETUP, failed, run_set_up
+from ..node._shared_values import SHARED
 from ._reports import LAST_LINES, Reporter
 from ._stack_dump import prepare_dump
 
@@ -56,6 +57,7 @@ class ServerProgram:
         endpoint.keepalive.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
         ServerDetails(process, lambda: self._output)
+        services.on_notice(messages.ForgetShared, self._drop_shared, trust=ANY)
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
         services.on_request(Become, become, trust=Trust.KIN)
         services.on_request(messages.Begin, self._begin, trust=Trust.KIN)
@@ -101,11 +103,16 @@ class ServerProgram:
 
     async def _install(self, begin: messages.Begin) -> None:
         folder = Path(begin.folder)
+        shared_here.folder = folder / SHARED
         if holds_files(folder):
             await trio.to_thread.run_sync(place_files, folder, Path.cwd())
         self._process.shipped = install_definitions(
             decode_package(begin.package), folder, place=str(self._endpoint.location)
         )
+
+    def _drop_shared(self, link: Link, dropped: messages.ForgetShared) -> None:
+        if self._process.introductions.of_client(link):
+            shared_here.forget(dropped.share)
 
     async def _close_if_idle(self, _link: Link, _close: messages.CloseIfIdle) -> Done | messages.StillBusy:
         if self._process.runner.busy:

@@ -163,7 +163,7 @@ def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes
         own_probe: That of this process's own, which lies in the same file system if both are segments.
     """
     try:
-        opened = _open_untrusted(process, descriptor, own_probe, TOKEN_SIZE)
+        opened = open_untrusted(process, descriptor, own_probe, TOKEN_SIZE)
     except (OSError, ProtocolError):
         return b""
     try:
@@ -217,7 +217,7 @@ def check_size_untrusted(place: Place, largest: int) -> None:
 def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest: int) -> Iterator[int]:
     check_size_untrusted(place, largest)
     try:
-        descriptor = _open_untrusted(process, place.descriptor, own_probe, place.size)
+        descriptor = open_untrusted(process, place.descriptor, own_probe, place.size)
     except OSError as error:
         message = f"a shared buffer cannot be opened: {error.strerror}"
         raise ProtocolError(message) from error
@@ -227,7 +227,19 @@ def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest:
         os.close(descriptor)
 
 
-def _open_untrusted(process: int, descriptor: int, own_probe: int, size: int) -> int:
+def open_untrusted(process: int, descriptor: int, own_probe: int, size: int) -> int:
+    """Open a sealed segment of another process, to be read; give the descriptor.
+
+    Args:
+        process: Its process number.
+        descriptor: That of the segment there.
+        own_probe: The descriptor of this process's own probe.
+        size: The bytes that it must have at least.
+
+    Raises:
+        ProtocolError: It is no segment of that size that nobody can write to or make shorter.
+        OSError: It cannot be opened.
+    """
     import fcntl  # noqa: PLC0415 - not on all systems
 
     path = f"/proc/{process:d}/fd/{descriptor:d}"

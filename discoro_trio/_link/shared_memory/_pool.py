@@ -43,10 +43,17 @@ ReaderT = TypeVar("ReaderT")
 
 # From linux/fcntl.h; the module fcntl lacks the last seal before Python 3.13.
 _ADD_SEALS = 1033
-_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_FUTURE_WRITE = 0x1, 0x2, 0x4, 0x10
+_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE, _SEAL_FUTURE_WRITE = 0x1, 0x2, 0x4, 0x8, 0x10
 # The mapping that the sender has already can still be written to, new ones cannot.
 SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
 """What every segment has, so that its readers can neither be harmed nor do harm."""
+
+
+def seal(descriptor: int) -> None:
+    """Let nobody change a memfd any more, this process included."""
+    import fcntl  # noqa: PLC0415 - not on all systems
+
+    fcntl.fcntl(descriptor, _ADD_SEALS, SEALS | _SEAL_WRITE)
 
 
 class Place(NamedTuple):

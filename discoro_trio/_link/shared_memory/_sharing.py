@@ -18,7 +18,14 @@ from ..._config import config
 from ..._errors import ProtocolError
 from ..._wire import Control, Frame, Kind
 from .._services import ANY, Trust
-from ._mapping import Mappings, check_size_untrusted, copy_untrusted, map_untrusted, read_probe_untrusted
+from ._mapping import (
+    Mappings,
+    check_size_untrusted,
+    copy_untrusted,
+    map_untrusted,
+    open_untrusted,
+    read_probe_untrusted,
+)
 from ._pool import LEAST, Place, Pool
 
 if TYPE_CHECKING:
@@ -104,6 +111,7 @@ class Sharing:
         self._sources: dict[Link, int] = {}  # the process numbers of those that can be read from
         self._token = trio.lowlevel.current_trio_token()
         self._closed = False
+        endpoint.parts[Sharing] = self
         services = endpoint.services
         services.on_frame(Kind.SHARED, self._frame)
         services.on_notice(SharedOffer, self._offered, trust=ANY)
@@ -143,6 +151,16 @@ class Sharing:
     @staticmethod
     def _drop(link: Link, segment: int) -> None:
         link.notify(SharedDropped(segment))
+
+    def open_segment_untrusted(self, link: Link, descriptor: int, size: int) -> int | None:
+        """Open sealed memory of a link's peer, to be read; None if that cannot be done, as for another machine."""
+        process, own = self._sources.get(link), self._pool.probe()
+        if process is None or own is None:
+            return None
+        try:
+            return open_untrusted(process, descriptor, own, size)
+        except (OSError, ProtocolError):
+            return None
 
     # --- receiving
 

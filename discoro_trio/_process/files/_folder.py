@@ -143,19 +143,19 @@ class IncomingFile:
             message = f"{self.name!r} is a folder; a file cannot replace it"
             raise FileTransferError(message)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Add bytes; FileTransferError if they are more than announced or cannot be written."""
-        if self.offset + len(data) > self.size:
+        size = len(data)
+        if self.offset + size > self.size:
             message = f"{self.name!r} is longer than the {self.size} bytes that were announced"
             raise FileTransferError(message)
         self._digest.update(data)
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._file, view) :]
+            while data:
+                data = data[os.write(self._file, data) :]
         except OSError as error:
             raise _explained(error, self.name) from error
-        self.offset += len(data)
+        self.offset += size
 
     def finish(self, digest: bytes, mode: int) -> None:
         """Check the file and give it its name.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..._link import Endpoint, Link
     from .._process import Process
 
-PART = 256 * 1024
+PART = 512 * 1024
 """The bytes of one part; parts of that size take turns with everything else on the connection."""
 
 WINDOW = 8
@@ -61,7 +61,6 @@ class FilePart(BulkData, frozen=True):
 
     transfer: int
     offset: int
-    data: bytes
 
 
 class EndFile(Control, frozen=True):
@@ -303,7 +302,7 @@ class Sending:
                     break
                 if not data:
                     break
-                nursery.start_soon(send, FilePart(transfer, offset, data))
+                nursery.start_soon(send, FilePart(memoryview(data), transfer, offset))
         if failures:
             raise failures[min(failures)]  # the first part says why; those behind it only that the transfer is over
 

@@ -73,7 +73,7 @@ def ways_of_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("there", [False, True])
 def test_a_file_gets_its_name_when_it_is_complete(root: Path, *, there: bool, overwrite: bool) -> None:
     incoming = IncomingFile(root, "", "name", 3, overwrite=overwrite)
-    incoming.write(b"new")
+    incoming.write(memoryview(b"new"))
     if there:
         (root / "name").write_text("other")
     digest = hashlib.sha256(b"new").digest()
@@ -94,7 +94,7 @@ def test_of_a_file_whose_receiver_is_killed_nothing_is_left(root: Path) -> None:
         from pathlib import Path
         from discoro_trio._process.files._folder import IncomingFile
 
-        IncomingFile(Path(sys.argv[1]), "", "name", 100, overwrite=False).write(b"begun")
+        IncomingFile(Path(sys.argv[1]), "", "name", 100, overwrite=False).write(memoryview(b"begun"))
         os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(root)], check=False)
@@ -147,7 +147,7 @@ async def test_a_file_that_is_there_is_replaced_only_when_asked_for(root: Path, 
 
 def test_a_file_that_appears_during_the_transfer_is_not_replaced(root: Path) -> None:
     incoming = IncomingFile(root, "", "name", 3, overwrite=False)
-    incoming.write(b"new")
+    incoming.write(memoryview(b"new"))
     (root / "name").write_text("other")
     with pytest.raises(FileTransferError, match="is there already"):
         incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
@@ -210,7 +210,7 @@ async def test_no_link_is_followed_on_the_way_nor_replaced_through(root: Path, s
 @pytest.mark.fault("F19")
 async def test_a_link_that_is_swapped_in_during_the_transfer_leads_nowhere(root: Path) -> None:
     incoming = IncomingFile(root, "folder", "name", 3, overwrite=True)
-    incoming.write(b"new")
+    incoming.write(memoryview(b"new"))
     (root / "folder").rename(root / "moved")
     (root / "folder").symlink_to(root.parent)
     incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
@@ -242,7 +242,7 @@ def test_a_folder_that_is_swapped_for_a_link_all_the_time_leads_nowhere(root: Pa
             except FileTransferError:
                 refused += 1
                 continue
-            incoming.write(b"new")
+            incoming.write(memoryview(b"new"))
             incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
             incoming.close()
             arrived += 1
@@ -295,11 +295,11 @@ async def test_more_bytes_than_announced_are_refused_and_nothing_is_left(root: P
         link = await one.endpoint.link_at(two.endpoint.location)
         begun = await link.request(files.BeginFile("", "name", 10, overwrite=False))
         assert isinstance(begun, files.FileBegun)
-        await link.request(files.FilePart(begun.transfer, 0, b"12345678"))
+        await link.request(files.FilePart(memoryview(b"12345678"), begun.transfer, 0))
         with pytest.raises(FileTransferError, match="longer than the 10 bytes"):
-            await link.request(files.FilePart(begun.transfer, 8, b"12345678"))
+            await link.request(files.FilePart(memoryview(b"12345678"), begun.transfer, 8))
         with pytest.raises(FileTransferError, match="not under way"):
-            await link.request(files.FilePart(begun.transfer, 8, b"12"))
+            await link.request(files.FilePart(memoryview(b"12"), begun.transfer, 8))
     assert not all_files(root)
 
 
@@ -320,7 +320,7 @@ async def test_other_bytes_than_were_sent_are_refused(root: Path) -> None:
         link = await one.endpoint.link_at(two.endpoint.location)
         begun = await link.request(files.BeginFile("", "name", 3, overwrite=False))
         assert isinstance(begun, files.FileBegun)
-        await link.request(files.FilePart(begun.transfer, 0, b"abc"))
+        await link.request(files.FilePart(memoryview(b"abc"), begun.transfer, 0))
         with pytest.raises(FileTransferError, match="did not arrive as it was sent"):
             await link.request(files.EndFile(begun.transfer, hashlib.sha256(b"abd").digest(), 0o600))
     assert not all_files(root)

@@ -1,0 +1,134 @@
+"""The values that one computation shares with its servers: where they are, and who has them.
+
+A value goes along a chain of nodes: each one gets it from the one before, from the first byte on. This process sends it
+once, unless a node of the chain is lost: those behind it then get the rest from another one, or from here. A node that
+comes later gets all values before its servers are set up.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from .._cluster import messages
+from .._errors import DiscoroError
+from .._process import Shared, shared_here
+from .._process.sharing._blob import Blob
+from .._records import MutableRecord
+from .._shipping import dumps
+
+if TYPE_CHECKING:
+    from .._process import Process
+    from ._session import Session
+    from ._topology import LeasedNode
+
+T = TypeVar("T")
+
+_LONGEST_LIST = 4
+"""The nodes that are named to another one as places to get a value from; the client comes after them."""
+
+
+class _Value(MutableRecord, eq=False):
+    """One value that is shared."""
+
+    share: bytes
+    blob: Blob
+    nodes: list[LeasedNode]
+    """Those that have it or are getting it, in the order of the chain."""
+
+
+class SharedValues:
+    """What one session shares."""
+
+    def __init__(self, session: Session, process: Process) -> None:
+        self._session = session
+        self._process = process
+        self._values: dict[bytes, _Value] = {}
+
+    async def share(self, value: T) -> Shared[T]:
+        """Share a value with all nodes that there are, and with those that come.
+
+        Raises:
+            NotPicklable: It cannot be sent.
+            DiscoroError: A node has no room for it; it is shared with none then.
+        """
+        blob = Blob.of(*dumps(value, self._session.set_up.shipped))
+        share = secrets.token_bytes(16)
+        self._process.blobs.keep(share, blob)
+        shared_here.paths[share] = blob.path
+        shared_here.releases[share] = lambda: self.release(share)
+        kept = self._values[share] = _Value(share, blob, [])
+        failures: list[DiscoroError] = []
+
+        async def put(node: LeasedNode) -> None:
+            try:
+                await self._put(kept, node)
+            except DiscoroError as error:
+                if not node.link.lost:  # otherwise its servers are lost, too
+                    failures.append(error)
+
+        put_everywhere = False
+        try:
+            async with trio.open_nursery() as nursery:
+                for node in self._session.nodes.values():
+                    if not node.link.lost:
+                        nursery.start_soon(put, node, name=f"share a value with {node.name}")
+            await trio.lowlevel.checkpoint()
+            put_everywhere = not failures
+        finally:
+            if not put_everywhere:
+                await self.release(share)
+        if failures:
+            raise failures[0]
+        return Shared(share, blob.size)
+
+    async def put_all(self, node: LeasedNode) -> None:
+        """Give a node that comes all values; DiscoroError if it does not get one."""
+        for value in list(self._values.values()):
+            await self._put(value, node)
+
+    async def _put(self, value: _Value, node: LeasedNode) -> None:
+        before = [one for one in value.nodes if not one.link.lost]
+        value.nodes.append(node)
+        sources = [messages.Source(one.node_id, one.location.addr, one.location.port) for one in reversed(before)]
+        computation, blob = self._session.set_up.computation, value.blob
+        put = messages.PutShared(computation, value.share, blob.size, sources[:_LONGEST_LIST], blob.descriptor)
+        try:
+            await node.link.request(put, timeout=None)  # the node notices when nothing comes any more
+        except BaseException:
+            value.nodes.remove(node)
+            raise
+
+    async def release(self, share: bytes) -> None:
+        """Free a value everywhere."""
+        value = self._values.pop(share, None)
+        if value is None:
+            return
+        self._forget(value)
+        for server in self._session.servers.values():
+            server.host.link.notify(messages.ForgetShared(share))
+        drop = messages.DropShared(self._session.set_up.computation, share)
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for node in value.nodes:
+                    nursery.start_soon(_drop, node, drop)
+
+    def close(self) -> None:
+        """Free all values here; the nodes free theirs with their leases."""
+        for value in self._values.values():
+            self._forget(value)
+        self._values.clear()
+
+    def _forget(self, value: _Value) -> None:
+        shared_here.forget(value.share)
+        self._process.blobs.release(value.share)
+
+
+async def _drop(node: LeasedNode, drop: messages.DropShared) -> None:
+    if not node.link.lost:
+        try:
+            await node.link.request(drop)
+        except DiscoroError:
+            return  # the lease is over, and the value with it

@@ -1,0 +1,1 @@
+"""Shared values: one copy on each machine, which all its servers map."""

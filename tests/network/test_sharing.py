@@ -1,0 +1,47 @@
+"""A shared value between hosts: its client sends it once, however many nodes there are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .._network import open_network
+from .test_clusters import nodes_at
+
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.spec("B28")]
+
+CLIENT = """
+    import json, os, pathlib, sys, time, trio
+    import numpy as np
+    import discoro_trio as discoro
+
+    def total(shared):
+        return int(shared.value.sum())
+
+    def sent():
+        return int(pathlib.Path("/sys/class/net/eth0/statistics/tx_bytes").read_text())
+
+    async def main():
+        async with discoro.open_scheduler(secret="NOBODYMAYREADTHIS"):
+            async with discoro.Computation([total]).schedule() as computation:
+                with trio.fail_after(60):
+                    while len(await computation.nodes()) < 3:
+                        await trio.sleep(0.05)
+                    array = np.ones(20_000_000, dtype=np.uint8)
+                    before = sent()
+                    shared = await computation.share(array)
+                    used = sent() - before
+                    coros = await computation.run_servers(total, shared)
+                    assert [await coro.result() for coro in coros] == [array.size] * len(coros)
+        print(json.dumps(used / array.size))
+
+    trio.run(main)
+"""
+
+
+async def test_the_client_sends_a_value_once_to_three_hosts() -> None:
+    with open_network() as network:
+        client, *hosts = network.add_lan().add_hosts(4)
+        async with nodes_at(*hosts):
+            assert json.loads(await client.run(CLIENT)) < 1.2
