@@ -19,8 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_background() -> AsyncIterator[trio.Nursery]:
+async def open_background(*, shielded: bool = False) -> AsyncIterator[trio.Nursery]:
     """Give a nursery whose tasks are cancelled when the block is left.
+
+    Args:
+        shielded: Whether they are cancelled then only, and not by a scope around the block. That reaches the body
+            alone, and what the body does at its end, such as a goodbye or the clean-up of remote coroutines, still has
+            the tasks that it needs.
 
     Raises:
         BaseException: What the body raised, as it is; or what a task raised, alone, if the body raised nothing else
@@ -28,7 +33,8 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
     """
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as around:
+            nursery = await _shielded_in(around) if shielded else around
             try:
                 yield nursery
             except BaseException as error:  # noqa: BLE001 - raised again below, outside of the nursery
@@ -42,6 +48,25 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
             logger.error("a background task failed, too", exc_info=crash)  # noqa: TRY400 - of that task, not of this block
     if failure is not None:
         raise failure
+
+
+async def _shielded_in(around: trio.Nursery) -> trio.Nursery:
+    """Give a nursery in a task of another one; it is cancelled by itself alone."""
+    opened: list[trio.Nursery] = []
+    ready = trio.Event()
+
+    async def hold() -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                opened.append(nursery)
+                ready.set()
+                await trio.sleep_forever()
+
+    # Not by `start`: if that is cancelled, it waits for the task, which a shield keeps from being cancelled.
+    around.start_soon(hold, name="background tasks")
+    with trio.CancelScope(shield=True):
+        await ready.wait()
+    return opened[0]
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

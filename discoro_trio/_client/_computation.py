@@ -162,7 +162,10 @@ class Computation(Runs):
         if self._session is not None:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
-        async with ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process, open_background() as nursery:
+        async with (
+            ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process,
+            open_background(shielded=True) as nursery,
+        ):
             session = self._session = Session(
                 process, nursery, self._set_up(), self._status, self._journals, timeout=self.options.timeout
             )

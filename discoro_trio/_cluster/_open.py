@@ -80,7 +80,7 @@ async def run_cluster(
     private = not (nodes or discover)
     peers = await check_peers(nodes, discover=discover)
     options = _options(endpoint_options, everywhere=False)
-    async with ensure_endpoint(options, private=private) as process, open_background() as nursery:
+    async with ensure_endpoint(options, private=private) as process, open_background(shielded=True) as nursery:
         endpoint = process.endpoint
         process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
@@ -140,7 +140,7 @@ async def open_scheduler(
     folder = check_dest_path(dest_path)
     peers = await check_peers(nodes, discover=discover)
     options = _options(endpoint_options, everywhere=True)
-    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+    async with ensure_endpoint(options, private=False) as process, open_background(shielded=True) as nursery:
         endpoint = process.endpoint
         process.files.folder = folder
         process.files.max_file_size = check_max_file_size(max_file_size)
@@ -225,7 +225,7 @@ async def open_node(
     found = find_groups(cgroup) if cgroup or limits.need_groups else []
     run_as = check_users(user, users, dest_folder or Path(tempfile.gettempdir()))
     peers = await check_peers(nodes, discover=discover)
-    async with ensure_endpoint(options, private=False) as process, open_background() as nursery:
+    async with ensure_endpoint(options, private=False) as process, open_background(shielded=True) as nursery:
         process.files.max_file_size = limit
         with open_groups(found, limits, named=bool(cgroup)) as groups:
             block = serve_node(process.endpoint, servers=count, dest_path=dest_folder, groups=groups, users=run_as)

@@ -506,7 +506,7 @@ async def serve_endpoint(
     addr = ext_addr or (main_address() if is_everywhere(bound) else bound)
     location = Location(addr, listeners[0].socket.getsockname()[1])
     identity = make_identity(name=name, location=location, process_id=process_id)
-    async with open_background() as nursery:
+    async with open_background(shielded=True) as nursery:
         endpoint = Endpoint(identity=identity, location=location, bound=bound, tls=tls, nursery=nursery)
         nursery.start_soon(trio.serve_listeners, endpoint.accept, listeners, name=f"listener at {location}")
         nursery.start_soon(endpoint.keepalive.run, name="watch for hosts that vanish")

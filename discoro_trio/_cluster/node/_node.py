@@ -300,7 +300,7 @@ async def serve_node(
         if users.all:
             os.chmod(folder, _PASSABLE)  # noqa: PTH101 - one call that does not wait
         try:
-            async with open_background() as nursery:
+            async with open_background(shielded=True) as nursery:
                 fork_server = started.fork_server if started else None
                 node = Node(endpoint, nursery, servers, folder, users=users, embedded=embedded, started=fork_server)
                 node.leave_files_at(dest_path)
