@@ -43,6 +43,7 @@ class ServerLost(DiscoroError):
         exitcode: Its exit status, if it ended by itself and that is known.
         signal: The number of the signal that ended it, if one did.
         stderr_tail: The last lines that it wrote to standard error.
+        ended: Whether it is known to have ended. If not, its machine is silent, and its code may still run.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class ServerLost(DiscoroError):
         exitcode: int | None = None,
         signal: int | None = None,
         stderr_tail: str = "",
+        ended: bool = True,
     ) -> None:
         super().__init__(message)
         self.location = location
         self.exitcode = exitcode
         self.signal = signal
         self.stderr_tail = stderr_tail
+        self.ended = ended
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the attributes, which are keyword-only in the constructor."""

@@ -46,6 +46,9 @@ RAISE, COLLECT, SKIP = "raise", "collect", "skip"
 _TURN = 64
 """Results after which the iterator lets others run, as `receive` does."""
 
+_SILENCE = 16
+"""The default limit grows so many times while jobs wait for a silent machine, so that others need not wait, too."""
+
 _PER_SERVER = 4
 """Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
 
@@ -172,6 +175,8 @@ class Mapping(Generic[A, R]):
         self._read_all = False
         self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
         self._to_retry = 0
+        self._silent: set[_Slot] = set()
+        """Chunks that wait, as the machine that ran them is silent and may still run them."""
         """Retries that have not started yet."""
         self._slots: deque[_Slot] = deque()
         self._results: deque[_Slot] = deque()
@@ -349,7 +354,10 @@ class Mapping(Generic[A, R]):
         if self._options.limit is not None:
             return self._options.limit
         servers = len(self._session.servers)
-        return _PER_SERVER * servers * self._options.chunksize if servers else math.inf
+        if not servers:
+            return math.inf
+        most = _PER_SERVER * servers * self._options.chunksize
+        return _SILENCE * most if self._silent else most
 
     async def _submit(self, slot: _Slot, positions: list[int], *, alone: bool = False) -> None:
         args = self._job_arguments([slot.items[position] for position in positions])
@@ -391,10 +399,14 @@ class Mapping(Generic[A, R]):
         if not isinstance(error, ServerLost) or slot.tries >= self._options.retries:
             return False
         slot.tries += 1
-        slot.losses += 1
-        # If nobody saw it end, it may be cut off and still run.
-        unseen = error.exitcode is None and error.signal is None
-        self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval if unseen else 0)
+        if error.exitcode is not None or error.signal is not None or not error.ended:
+            slot.losses += 1  # a server that ends in order was not ended by the job
+        if error.ended:
+            self._retry(slot, positions, 0)
+        else:  # it may be cut off and still run
+            self._silent.add(slot)
+            self._moved.unpark_all()
+            self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval)
         return True
 
     def _retry(self, slot: _Slot, positions: list[int], delay: float) -> None:
@@ -406,6 +418,7 @@ class Mapping(Generic[A, R]):
         try:
             if delay:
                 await trio.sleep(delay)
+            self._silent.discard(slot)
             await self._submit(slot, positions, alone=slot.losses >= _ALONE_AFTER)
         except Exception as failure:  # noqa: BLE001 - the map raises it
             self._fail(failure)

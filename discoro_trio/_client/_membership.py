@@ -15,12 +15,12 @@ import trio
 from .._cluster import messages
 from .._config import PULSES
 from .._errors import DiscoroError, FileTransferError, PeerDisconnected
-from .._link import answered
+from .._link import ConnectionRefused, answered
 from .._process import OfferFile, lose_all
 from .._shipping import unpack_error
 from .._status import Status
 from .._values import Location
-from .._wire import Credential
+from .._wire import Credential, ProcessEnded
 from ._server import LeasedServer
 from ._topology import COMPONENTS, LeasedNode, SetUpFailure
 
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _LAST_BYTES = 1.0
 # Seconds after the loss of a server's link in which its node reports that it has ended, if it has.
 _EXIT_REPORT = 1.0
+# Seconds for the host of a server whose node is gone to say whether the server is, too.
+_PROBE = 2.0
 
 
 class Membership:
@@ -46,6 +48,10 @@ class Membership:
         self._process = process
         self._nursery = nursery
         self._stopped = False
+        self._own: set[str] = set()
+        """The addresses of nodes that have, or had, servers of this computation."""
+        self._closing: list[LeasedNode] = []
+        """Nodes that have closed, and of whose servers some are not yet known to have ended."""
 
     def stop(self) -> None:
         """Start no more tasks: the session is over."""
@@ -61,27 +67,62 @@ class Membership:
             self._gone(link, message)
         elif isinstance(message, messages.ServerFailed):
             self._failed(message)
+        elif isinstance(message, messages.LeaseEnded):
+            self._lease_ended(message.node_id)
         elif isinstance(message, messages.News):
             self._news(message)
 
     def _news(self, news: messages.News) -> None:
-        """Pass on what the scheduler says, but for what this process sees by itself."""
-        status, nodes = Status(news.status), self._session.nodes
-        if status is Status.NodeDisconnected and any(node.location.addr == news.addr for node in nodes.values()):
+        """Pass on what the scheduler says, but for the ends of nodes that this process sees by itself."""
+        status = Status(news.status)
+        if status is Status.NodeDiscovered and not any(
+            node.location.addr == news.addr for node in self._session.nodes.values()
+        ):
+            self._own.discard(news.addr)  # another node may have come there
+        if status in {Status.NodeClosed, Status.NodeDisconnected} and news.addr in self._own:
             return
-        if status is Status.NodeClosed:
-            for node in [node for node in nodes.values() if node.location.addr == news.addr]:
-                self._session.topology.left(node.node_id)
         self._session.status.tell(status, Location(news.addr, news.port) if news.port else news.addr)
 
+    # --- nodes that leave
+
+    def node_leaves(self, node_id: bytes) -> None:
+        """Start nothing more at a node, whose servers are about to end in order."""
+        node = self._session.nodes.get(node_id)
+        if node is None:
+            return
+        node.leaving = True
+        for server in self._servers_of(node):
+            self._session.topology.withdraw(server)
+        self._session.changed()
+
+    def _lease_ended(self, node_id: bytes) -> None:
+        node = self._session.nodes.get(node_id)
+        if node is not None:
+            self._closed(node)
+
     def link_lost(self, link: Link) -> None:
-        """Note that a node cannot be reached any more."""
-        nodes = self._session.nodes
-        for node in list(nodes.values()):
-            if node.link is link:
+        """Note that a node has said goodbye, or cannot be reached any more."""
+        for node in list(self._session.nodes.values()):
+            if node.link is not link:
+                continue
+            if link.orderly:
+                self._closed(node)
+            else:
                 self._session.topology.left(node.node_id)
                 self._session.status.tell(Status.NodeDisconnected, node.location.addr)
                 self._session.changed()
+
+    def _closed(self, node: LeasedNode) -> None:
+        """Note that a node has given its servers back; status tells of it after the last of them."""
+        self._session.topology.left(node.node_id)
+        if self._servers_of(node):
+            self._closing.append(node)
+        else:
+            self._session.status.tell(Status.NodeClosed, node.location.addr)
+        self._session.changed()
+
+    def _servers_of(self, node: LeasedNode) -> list[LeasedServer]:
+        return [server for server in self._session.servers.values() if server.node_id == node.node_id]
 
     # --- nodes
 
@@ -117,6 +158,7 @@ class Membership:
                 node = LeasedNode(leased.node_id, leased.node_name, location, link)
                 session.topology.came(node)
                 self._nursery.start_soon(self._watch, node, name=f"heartbeats of {node.name}")
+                self._own.add(location.addr)
             if not await self._takes_files(node):
                 return
             await session.shared.put_all(node)
@@ -202,6 +244,8 @@ class Membership:
             server = LeasedServer(ready.server_id, ready.node_id, ready.slot, location, host, session)
             host.owner = server
             session.topology.add(server)
+            if node is not None and node.leaving:
+                session.topology.withdraw(server)
             session.status.tell(Status.ServerInitialized, location)
             if session.set_up.forward_output:
                 session.display.add(server.server_id, location, link)
@@ -262,6 +306,8 @@ class Membership:
                 replaced = True
                 await session.replace(server.server_id, "its client could not reach it")
                 await _until_reported(server, node, PULSES * session.set_up.pulse_interval)
+        if server.word is None:
+            await self._probe(server)
         if server.closed_idle:
             started = server.host.started
             refused = [one for one in started.values() if one.call is not None]
@@ -272,8 +318,26 @@ class Membership:
         session.status.tell(Status.ServerClosed if wanted else Status.ServerDisconnected, server.location)
         self._forget(server)
 
+    async def _probe(self, server: LeasedServer) -> None:
+        """Find out whether a server of which its node reports nothing has ended: its host says so, if it is there."""
+        realm = self._session.set_up.computation
+        with trio.move_on_after(_PROBE):
+            while not server.refused:
+                try:
+                    await self._process.endpoint.link_to(server.server_id, server.location, realm, timeout=_PROBE)
+                except (ConnectionRefused, ProcessEnded):
+                    server.refused = True
+                except DiscoroError as error:  # perhaps it is just ending
+                    logger.debug("whether the server at %s has ended is not known: %s", server.location, error)
+                    await trio.sleep(_PROBE / 10)
+                else:
+                    return
+
     def _forget(self, server: LeasedServer) -> None:
         self._session.topology.remove(server)
+        for node in [one for one in self._closing if not self._servers_of(one)]:
+            self._closing.remove(node)
+            self._session.status.tell(Status.NodeClosed, node.location.addr)
         self._session.display.remove(server.server_id)
         lose_all(server.host, server.loss())
         self._process.mail.process_ended(server.server_id)

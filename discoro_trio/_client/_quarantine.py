@@ -49,7 +49,7 @@ async def _reserve(session: Session) -> LeasedServer:
 
 
 def _give_back(session: Session, server: LeasedServer, _started: Submission | None = None) -> None:
-    if server.host.link.lost or server.server_id not in session.servers:
+    if server.withdrawn or server.host.link.lost or server.server_id not in session.servers:
         return
     session.load_balancer.release(server.server_id)
     session.changed()

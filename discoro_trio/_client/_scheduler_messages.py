@@ -23,6 +23,7 @@ _About = (
     | messages.ServerReady
     | messages.ServerFailed
     | messages.ServerGone
+    | messages.LeaseEnded
     | NodeRests
 )
 
@@ -34,6 +35,7 @@ class SchedulerMessages:
         self.sessions: dict[bytes, Session] = {}
         for message in _About.__args__:
             endpoint.services.on_notice(message, self._bring)
+        endpoint.services.on_request(messages.LeaseEnding, self._lease_ends)
         endpoint.services.on_request(messages.WatchMembers, self._watch, trust=ANY)
         endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
         endpoint.services.links_lost.append(self._lost)
@@ -51,6 +53,12 @@ class SchedulerMessages:
         session = self.sessions.get(message.computation)
         if session is not None:
             session.heard(link, message)
+
+    async def _lease_ends(self, _link: Link, message: messages.LeaseEnding) -> Done:
+        session = self.sessions.get(message.computation)
+        if session is not None:
+            session.members.node_leaves(message.node_id)
+        return Done()
 
     def _of_member(self, link: Link, computation: bytes) -> Session:
         session = self.sessions.get(computation)

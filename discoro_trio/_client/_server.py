@@ -41,6 +41,10 @@ class LeasedServer(MutableRecord, eq=False):
     """Set when its node has said how it ended."""
     word: messages.ServerGone | None = None
     """What the node said."""
+    withdrawn: bool = False
+    """Whether it takes no more coroutines."""
+    refused: bool = False
+    """Whether its host answered that it does not listen any more."""
 
     def ended(self, started: Submission) -> None:
         """One of its coroutines has ended."""
@@ -74,6 +78,11 @@ class LeasedServer(MutableRecord, eq=False):
         self.session.start_again(all_started)
 
     @property
+    def seen_dead(self) -> bool:
+        """Whether it is known to have ended, by its node or by its host's kernel."""
+        return self.word is not None or self.refused
+
+    @property
     def closed_idle(self) -> bool:
         """Whether it closed because nothing ran there, so that what was on its way has not begun."""
         return self.word is not None and self.word.idle
@@ -81,6 +90,12 @@ class LeasedServer(MutableRecord, eq=False):
     def host_lost(self) -> None:
         """The connection to it is lost."""
         self.session.members.lost(self)
+
+    def host_ends(self, reason: str) -> ServerLost:
+        """Note that it ends in order; give the error of the coroutines there, which have cleaned up."""
+        self.session.topology.withdraw(self)
+        message = f"the server at {self.location} ends: {reason}; the coroutine was cancelled, and has cleaned up"
+        return ServerLost(message, location=self.location)
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
         """End a cancelled coroutine by force after its grace period."""
@@ -90,8 +105,9 @@ class LeasedServer(MutableRecord, eq=False):
         """Say how it ended."""
         word = self.word
         if word is None:
-            message = f"the server at {self.location} cannot be reached any more, nor its node"
-            return ServerLost(message, location=self.location)
+            gone = "has ended, and its node as well" if self.refused else "cannot be reached any more, nor its node"
+            message = f"the server at {self.location} {gone}"
+            return ServerLost(message, location=self.location, ended=self.seen_dead)
         how = f"by signal {word.signal}" if word.signal is not None else f"with exit status {word.exitcode}"
         why = f" ({word.reason})" if word.reason else ""
         tail = f"; it wrote last:\n{word.stderr_tail}" if word.stderr_tail else ""

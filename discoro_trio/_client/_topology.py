@@ -65,6 +65,10 @@ class LeasedNode(MutableRecord, eq=False):
     """The server slots whose server cannot be used."""
     spoilt: bool = False
     """Whether `node_setup` failed, so that none of its servers is used."""
+    leaving: bool = False
+    """Whether its servers are about to end, so that nothing is started there."""
+    closed: bool = False
+    """Whether it has given its servers back in order; that is reported after the last of them."""
     settled: bool = False
     """Whether the first servers of all server slots are there, or known not to come."""
 
@@ -158,6 +162,7 @@ class Topology:
 
     def withdraw(self, server: LeasedServer) -> None:
         """Let a server take no more coroutines."""
+        server.withdrawn = True
         self.load_balancer.remove(server.server_id)
         if self._at.get(server.location) is server:
             del self._at[server.location]

@@ -90,6 +90,10 @@ class Over(enum.Enum):
     """The scheduler took them back."""
     CLIENT = "client"
     """The client is gone, or never came."""
+    STOPPED = "stopped"
+    """The node ends."""
+    DRAINED = "drained"
+    """The node is to be free."""
 
 
 class Freed(Record, frozen=True):

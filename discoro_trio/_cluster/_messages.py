@@ -515,6 +515,21 @@ class ServerWrote(Control, frozen=True):
     data: bytes
 
 
+class LeaseEnding(Control, frozen=True):
+    """The servers of a node are about to end; the client starts nothing more there. Answered by `Done`."""
+
+    computation: bytes
+    node_id: bytes
+    reason: str
+
+
+class LeaseEnded(Control, frozen=True):
+    """All servers of a node have ended, and the node gives the computation no others."""
+
+    computation: bytes
+    node_id: bytes
+
+
 class ServerGone(Control, frozen=True):
     """A server has ended."""
 
@@ -571,9 +586,11 @@ class AreYouThere(Control, frozen=True):
 
 
 class Finish(Control, frozen=True):
-    """Cancel all coroutines; answered by `Done` when they have ended."""
+    """Cancel all coroutines; answered by `Done` when they have ended and their starters have what they gave."""
 
     reason: str
+    lost: bool
+    """Whether what this cancels is lost with the server, and may run again elsewhere."""
 
 
 class CloseIfIdle(Control, frozen=True):

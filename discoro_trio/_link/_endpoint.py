@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from ._options import EndpointOptions
     from .discovery._discovery import Discovery
 
+_LONGEST_GOODBYE = 3.0
+"""Seconds for what was sent before a goodbye; a peer that reads nothing would keep this process for ever."""
+
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
 
@@ -431,12 +434,16 @@ class Endpoint:
             await self.nursery.start(far.run)
             return await self.adopt(ours, peer)
 
-    async def close(self, reason: str) -> None:
-        """Say goodbye on every link and wait until they have ended."""
-        links = list(self.links.values())
+    async def close(self, reason: str, *, keep: Link | None = None) -> None:
+        """Say goodbye on every link but one, and wait until they have ended; those that take too long are cut."""
+        links = [link for link in self.links.values() if link is not keep]
         for link in links:
             link.close(reason)
+        with trio.move_on_after(_LONGEST_GOODBYE):
+            for link in links:
+                await link.ended.wait()
         for link in links:
+            link.fail(PeerDisconnected(reason))
             await link.ended.wait()
 
 

@@ -7,6 +7,7 @@ preparing them is with `_leasing`.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,7 +34,12 @@ _REASONS = {
     Over.REVOKED: "the scheduler took the servers back",
     Over.CLIENT: "the client is gone",
     Over.IDLE: "the server was idle for the zombie period",
+    Over.STOPPED: "the node ends",
+    Over.DRAINED: "the node is drained",
 }
+
+_ANNOUNCEMENT = 1.0
+"""Seconds for a client to take note that servers are about to end, before they do."""
 
 
 class LeaseEnds:
@@ -121,10 +127,12 @@ class LeaseEnds:
         lease.ending = trio.Event()
         self._holding.end(lease.computation, over)
         with trio.CancelScope(shield=True):
+            if over in {Over.STOPPED, Over.DRAINED}:
+                await self._announce(lease, _REASONS[over])
             async with trio.open_nursery() as nursery:
                 for slot in self._slots_of(lease.computation):
                     if slot.server is not None:
-                        nursery.start_soon(self._end_server, lease, slot.server, _REASONS[over])
+                        nursery.start_soon(self._end_server, lease, slot.server, over)
             await self._users.tidy(lease.user)
         held = self._holding.leases[lease.computation]
         self._freed(lease, held.scheduler_id, self._holding.ended(lease.computation), over)
@@ -134,6 +142,8 @@ class LeaseEnds:
         """Tell the scheduler that answers for them; all others hear how many are free."""
         if lease.computation not in self._holding.leases:
             lease.remove()
+            if lease.client is not None and over is not Over.RELEASED:
+                lease.client.notify(messages.LeaseEnded(lease.computation, self._endpoint.id))
             self._leases.pop(lease.computation, None)  # `close` may have been quicker
             self._users.give_back(lease.user)
             self.served += 1
@@ -146,15 +156,30 @@ class LeaseEnds:
             owner.notify(messages.ServersFreed(lease.computation, servers, over.value, free))
         self._tell_room(owner)
 
-    async def _end_server(self, lease: Lease, server: NodeServer, reason: str) -> None:
+    async def _announce(self, lease: Lease, reason: str) -> None:
+        """Have a client start nothing more at servers that are about to end."""
+        if lease.client is not None:
+            with suppress(DiscoroError):
+                ending = messages.LeaseEnding(lease.computation, self._endpoint.id, reason)
+                await lease.client.request(ending, timeout=_ANNOUNCEMENT)
+
+    async def end_all(self, over: Over) -> None:
+        """Give servers to no further computation, and end all leases in order."""
+        self.rest()
+        async with trio.open_nursery() as nursery:
+            for lease in list(self._leases.values()):
+                nursery.start_soon(self._end, lease, over)
+
+    async def _end_server(self, lease: Lease, server: NodeServer, over: Over) -> None:
+        reason = _REASONS[over]
         if lease.prepared is not None:
             with trio.move_on_after(lease.prepared.grace_period):
                 try:
-                    await server.request(messages.Finish(reason))
+                    await server.request(messages.Finish(reason, over is not Over.RELEASED))
                 except DiscoroError:
                     logger.debug("a server ended before it was asked to")
         server.kill(reason)
-        await server.process.wait()
+        await server.gone.wait()
 
     # --- the clock
 
@@ -200,7 +225,7 @@ class LeaseEnds:
                 self._look_again()
                 return
             server.idle = True
-            await self._end_server(lease, server, _REASONS[Over.IDLE])
+            await self._end_server(lease, server, Over.IDLE)
         held = self._holding.holder(slot.number)
         if held is not None and lease.ending is None:
             self._holding.vacated(slot.number)

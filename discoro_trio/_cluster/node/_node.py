@@ -21,6 +21,7 @@ from ..._scopes import open_background
 from ..._values import Location
 from .. import _messages as messages
 from .._details import NodeDetails
+from .._facts import Over
 from ..fork_server._client import open_fork_server
 from ..isolation._out_of_memory import OutOfMemory
 from ..isolation._server_groups import ServerGroups
@@ -154,6 +155,15 @@ class Node:
     async def until_free(self) -> None:
         """Wait until it rests and no computation has servers any more; cancelling the wait changes nothing."""
         await self._leasing.until_free()
+
+    async def stop(self) -> None:
+        """Give servers to nobody any more; wait until all coroutines here have cleaned up, and the servers have ended.
+
+        Clients take note before, and start nothing more here. What runs is lost to them, and may run again elsewhere.
+        """
+        for slot in self._slots:
+            slot.closing = True
+        await self._leasing.end_all(Over.STOPPED)
 
     def end_now(self) -> None:
         """End all servers and remove their folders without waiting, for a program that must end at once."""
@@ -308,7 +318,11 @@ async def serve_node(
                 await nursery.start(node.keep_servers)
                 if dest_path is None:
                     nursery.start_soon(_sweep_later, folder.parent, name="sweep of what killed nodes left")
-                yield node
+                try:
+                    yield node
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await node.stop()
         finally:
             with trio.CancelScope(shield=True):
                 await users.tidy_all()

@@ -64,6 +64,8 @@ class NodeServer:
         """Whether it closed because nothing ran there."""
         self.reason = ""
         """Why it was ended, if somebody wanted that."""
+        self.gone = trio.Event()
+        """Set when it has ended and that was reported."""
         self.excess = ""
         """Of what it wanted more than it may, as far as its control groups say."""
 
@@ -108,6 +110,8 @@ class ServerSlot:
         """Makes the control groups of its servers."""
         self.started = trio.Event()
         """Set once its first server listens, or has ended."""
+        self.closing = False
+        """Whether its server is the last one."""
         self.after: trio.Event | None = None
         """What its first server waits for, so that another one has the processors for its start."""
         self._endpoint = endpoint
@@ -122,7 +126,7 @@ class ServerSlot:
         if self.after is not None:
             with trio.move_on_after(LONGEST_START):
                 await self.after.wait()
-        while True:
+        while not self.closing:
             born = trio.current_time()
             try:
                 await self._live(fork_server)
@@ -170,12 +174,14 @@ class ServerSlot:
                 ended = await process.wait()
             except BaseException:
                 process.kill()
+                server.gone.set()
                 raise
             nursery.cancel_scope.cancel()
         server.excess = group.excess
         wanted = bool(server.reason)
         self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
         self._events.gone(self, server, ended)
+        server.gone.set()
 
     def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
         self._events.wrote(self, stream, data)

@@ -125,15 +125,20 @@ class ServerProgram:
     def _report_last(self) -> None:
         self.last_report([] if self._output is None else self._output.kept.after(0, LAST_LINES))
 
-    async def _finish(self, _link: Link, _finish: messages.Finish) -> Done:
-        self._process.runner.open = False
-        self._process.runner.ending = True
+    async def _finish(self, link: Link, finish: messages.Finish) -> Done:
+        runner = self._process.runner
+        runner.open = False
+        runner.ending = finish.reason if finish.lost else None
         self._scope.cancel()
         await self._idle.wait()
+        if finish.lost:
+            await runner.until_fetched()
         run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
         self._report_last()
         if self._output is not None:
             await self._output.finish()
+        if finish.lost:
+            await self._endpoint.close(finish.reason, keep=link)  # what was sent goes out before the node ends this
         return Done()
 
 

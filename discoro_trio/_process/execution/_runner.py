@@ -6,6 +6,7 @@ starter keeps of them is with `_submissions`.
 
 from __future__ import annotations
 
+import logging
 import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .._process import Process
     from ._callables import Described
     from ._definitions import Definition
+
+logger = logging.getLogger(__name__)
 
 REPLY = 1
 """The flag of a START frame whose sender waits for STARTED, which says that the coroutine has begun."""
@@ -94,8 +97,8 @@ class Runner:
         small: The largest outcome, in bytes, that is sent without being asked for.
         open: Whether other processes may start coroutines here.
         submitted: The number of coroutines that others have started here.
+        ending: Why this process ends, once all that runs here is being cancelled for that, so that it is lost.
         endings: How they ended.
-        ending: Whether all that runs here is being cancelled, because the process ends.
         closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
     """
 
@@ -103,7 +106,8 @@ class Runner:
         self.small = small
         self.open = False
         self.closing = False
-        self.ending = False
+        self.ending: str | None = None
+        self._fetched = trio.lowlevel.ParkingLot()
         self.submitted: int = 0
         self.endings: Endings = Endings()
         self.threads: trio.CapacityLimiter | None = None
@@ -133,6 +137,11 @@ class Runner:
     def running(self) -> dict[int, LocalCoro]:
         """Give what runs here for others, by serial number."""
         return {serial: local for guest in self._guests.values() for serial, local in guest.running.items()}
+
+    async def until_fetched(self) -> None:
+        """Wait until all large outcomes were fetched, or are not wanted any more."""
+        while any(guest.ready for guest in self._guests.values()):
+            await self._fetched.park()
 
     # --- frames of a guest
 
@@ -165,8 +174,11 @@ class Runner:
     def _start(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
         guest = self._guest(link, serial)
+        if self.ending is not None:
+            link.send(_OUTCOME, serial, self.ending.encode(), Ending.LOST)
+            return
         if self.closing or self.nursery is None:
-            return  # this process ends; the starter learns that by the end of the link
+            return  # this process ends, and nobody waits for what would be started
         self.submitted += 1
         if serial in self._process.locals:
             text = f"{link.peer_name} started coroutine {serial} twice"
@@ -187,6 +199,7 @@ class Runner:
                 local.cancel(bytes(frame.body).decode(errors="replace") or None)
             return
         guest = self._guests.get(link)
+        self._fetched.unpark_all()
         if guest is not None and guest.ready.pop(frame.target, None) is not None:
             link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED, keys=(~frame.target,))
 
@@ -209,12 +222,14 @@ class Runner:
 
     def _fetch(self, link: Link, frame: Frame) -> None:
         ready = self._guest(link, frame.target).ready.pop(frame.target, None)
+        self._fetched.unpark_all()
         if ready is not None:
             flags, body, buffers = ready
             link.send_kept(Kind.OUTCOME, frame.target, body, flags, buffers, (~frame.target,))
 
     def _lost(self, link: Link) -> None:
         guest = self._guests.pop(link, None)
+        self._fetched.unpark_all()
         if guest is not None:
             for local in list(guest.running.values()):
                 local.cancel("the process that started it is gone")
@@ -304,10 +319,7 @@ class Runner:
         self._process.end_local(local)
         del guest.running[serial]
         ending, body_out, buffers_out = self._packed(local, ended)
-        # What the end of this process has cancelled is lost with it, and may run again elsewhere: the end of the link
-        # tells its starter, with the reason.
-        lost = self.ending and ended.ending is Ending.CANCELLED and not local.cancelled
-        if not link.lost and not lost:
+        if not link.lost:
             if local.shown is not None and local.shown.sent:
                 ending |= KEEP
             self._send_outcome(link, guest, local, ending, body_out, buffers_out)
@@ -376,6 +388,12 @@ class Runner:
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
         self.endings.note(local, ended.ending, error)
+        if self.ending is not None and not local.cancelled:
+            if ended.ending is Ending.ERROR:
+                logger.error(
+                    "%s failed in its clean-up, as its server ends: %s", local.name, self.ending, exc_info=error
+                )
+            return Ending.LOST, self.ending.encode(), ()
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
             return Ending.CANCELLED, (error.reason or "").encode(), ()
         where = f"{local.name} at {self._process.endpoint.location}"

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 _START, _REVOKE = int(Kind.START), int(Kind.REVOKE)
 
-_ENDINGS = {int(ending): ending for ending in (Ending.VALUE, Ending.ERROR, Ending.CANCELLED)}
-"""The endings that an OUTCOME frame may have: whoever is lost cannot say so."""
+_ENDINGS = {int(ending): ending for ending in Ending}
+"""The endings that an OUTCOME frame may have; LOST is what a server sends that ends in order, with the reason."""
 
 
 LARGEST_KEPT = 8 * 1024
@@ -106,6 +106,10 @@ class HostOwner(Protocol):
 
     def host_lost(self) -> None:
         """The connection is lost; it is the owner who says how the coroutines there ended (`lose_all`)."""
+        ...
+
+    def host_ends(self, reason: str) -> Exception:
+        """Note that the host ends in order; give the error of the coroutines there, which have cleaned up."""
         ...
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
@@ -316,7 +320,10 @@ class Submissions:
         if started is not None:
             if flags & KEEP and len(body) <= LARGEST_KEPT:
                 self._process.outcome_store.keep(started, recent=True)
-            started.end(arrived(ending, body, buffers))
+            if ending is Ending.LOST:
+                started.end(LocalOutcome.lost(_ends(host, bytes(body).decode(errors="replace"))))
+            else:
+                started.end(arrived(ending, body, buffers))
 
     def _fetched(self, link: Link, serial: int) -> None:
         size = self._fetching.pop((link, serial), None)
@@ -333,6 +340,12 @@ class Submissions:
             host.owner.host_lost()
         else:
             lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
+
+
+def _ends(host: Host, reason: str) -> Exception:
+    if host.owner is not None:
+        return host.owner.host_ends(reason)
+    return PeerDisconnected(f"{host.link.peer_name} ends: {reason}")
 
 
 def lose_all(host: Host, error: Exception) -> None:
