@@ -65,7 +65,7 @@ async def keep_parts(count: int) -> str:
 
         async def send(transfer: int, offset: int) -> None:
             with contextlib.suppress(DiscoroError):
-                await node.request(FilePart(transfer, offset, part), timeout=None)
+                await node.request(FilePart(memoryview(part), transfer, offset), timeout=None)
 
         for number in range(count):
             try:
@@ -84,7 +84,7 @@ async def keep_one_frame(size: int) -> None:
     from discoro_trio._process.files._transfers import FilePart  # noqa: PLC0415
 
     (node, *_) = current_process().endpoint.links.values()
-    await node.request(FilePart(1, 0, bytes(size)), timeout=None)
+    await node.request(FilePart(memoryview(bytes(size)), 1, 0), timeout=None)
 
 
 @pytest.mark.slow

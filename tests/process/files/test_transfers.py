@@ -430,7 +430,7 @@ async def test_parts_that_only_wait_are_few_and_end_their_transfer(
 
         async def send(offset: int) -> None:
             try:
-                await link.request(files.FilePart(begun.transfer, offset, bytes(size)), timeout=None)
+                await link.request(files.FilePart(memoryview(bytes(size)), begun.transfer, offset), timeout=None)
             except FileTransferError as error:
                 refused.append(str(error))
 
