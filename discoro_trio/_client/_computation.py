@@ -84,7 +84,8 @@ class Computation(Runs):
             job. If it fails, that server is not used.
         node_allocations: The parts of the cluster that it asks for; by default all servers of all nodes. Of a node,
             the first one that admits it decides how many.
-        cleanup: Whether the working folders are removed at the end.
+        cleanup: Whether the working folders are removed at the end. With False they stay where jobs see them, at nodes
+            that were started with `dest_path`; a warning names the nodes that were not.
         forward_output: Whether what coroutines print and log shows here.
         threads: Plain functions that run at once on a server, each in a thread.
         automatic: Whether the functions, classes and constants of the client's own modules that a listed or called

@@ -164,6 +164,10 @@ class Membership:
             await session.shared.put_all(node)
             prepared = await link.request(set_up.prepare(), timeout=session.timeout)
             prepared = answered(prepared, messages.Prepared)
+            if not (prepared.keeps_files or set_up.cleanup):
+                logger.warning(
+                    "cleanup=False: the node %s keeps no files, as it was started without dest_path", node.name
+                )
             node.slots = prepared.servers
             node.had_first()
             session.status.tell(Status.NodeInitialized, location.addr)

@@ -366,6 +366,8 @@ class Prepared(Control, frozen=True):
     """They are told; for each, `ServerReady` or `ServerFailed` follows."""
 
     servers: int
+    keeps_files: bool = True
+    """Whether the node has a place for the files of a computation that wants them to stay."""
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):

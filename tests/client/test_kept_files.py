@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -13,26 +14,53 @@ import discoro_trio as discoro
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
 
-def write() -> None:
+def write() -> str:
     Path("result.txt").write_text("kept", encoding="utf-8")
+    return str(Path("result.txt").absolute())
 
 
-def check(folder: Path, left: int) -> None:
-    found = sorted(folder.rglob("result.txt"))
-    assert [path.parent.name.startswith("server-1-") for path in found] == [True] * left
-    assert not list(folder.glob("discoro-*"))
+def check(path: Path, dest_path: Path, *, stays: bool) -> None:
+    assert path.exists() is stays
+    assert not list(dest_path.glob("discoro-*"))
+    if stays:
+        # One server has run something; what stays is named for the computation.
+        (folder,) = dest_path.iterdir()
+        assert folder.name.startswith("files-a_run_of_ours-")
+        assert [path.parent] == list(folder.iterdir())
+        assert path.read_text() == "kept"
 
 
 @pytest.mark.spec("S105")
-@pytest.mark.parametrize(("cleanup", "named", "left"), [(False, True, 1), (True, True, 0), (False, False, 0)])
+@pytest.mark.parametrize(
+    ("cleanup", "named", "stays"), [(False, True, True), (True, True, False), (False, False, False)]
+)
 async def test_files_stay_only_where_the_node_has_a_place_and_the_computation_wants_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cleanup: bool, named: bool, left: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cleanup: bool, named: bool, stays: bool
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with trio.fail_after(30):
         async with (
-            discoro.open_cluster(servers=1, dest_path=tmp_path if named else None),
-            discoro.Computation([write], cleanup=cleanup).schedule() as computation,
+            discoro.open_cluster(servers=2, dest_path=tmp_path if named else None),
+            discoro.Computation([write], cleanup=cleanup, name="a run/of\nours").schedule() as computation,
         ):
-            await computation.run_result(write)
-    check(tmp_path, left)
+            path = Path(await computation.run_result(write))
+    check(path, tmp_path, stays=stays)
+
+
+@pytest.mark.spec("S105")
+async def test_where_files_stay_is_logged_and_where_they_do_not_the_client_is_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "discoro_trio")
+    for dest_path in (tmp_path, None):
+        with trio.fail_after(30):
+            async with (
+                discoro.open_cluster(servers=1, dest_path=dest_path),
+                discoro.Computation([write], cleanup=False, name="run").schedule() as computation,
+            ):
+                path = await computation.run_result(write)
+        if dest_path is not None:
+            place = str(Path(path).parents[1])
+            assert f"the computation run is over; its files stay in {place}" in caplog.text
+            assert "keeps no files" not in caplog.text
+    assert "keeps no files, as it was started without dest_path" in caplog.text

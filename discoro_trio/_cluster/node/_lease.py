@@ -17,6 +17,7 @@ from ..._errors import DiscoroError, FileTransferError, PeerDisconnected
 from ..._shipping import decode_package_untrusted, encode_package, without_files, write_tree
 from .. import _messages as messages
 from ..isolation._users import Become
+from ._kept_files import kept_folder, move_in
 from ._set_up import COMPONENTS, NodeSetUp, failed
 from ._shared_values import SHARED
 
@@ -48,6 +49,8 @@ class Lease:
         self.client: Link | None = None
         self.ending: trio.Event | None = None
         self.node_set_up = NodeSetUp(wanted=False)
+        self.kept: Path | None = None
+        """Where its files stay, if they do."""
 
     @property
     def computation(self) -> bytes:
@@ -77,8 +80,17 @@ class Lease:
         self.node_set_up = NodeSetUp(wanted=bool(prepare.node_setup))
         self.prepared = prepare
 
+    def keep(self, folder: Path, dest_path: Path) -> Path:
+        """Move the folder of a server to where it stays; give its new path.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        self.kept = kept_folder(dest_path, self.terms.name, self.computation)
+        return move_in(folder, self.kept, other_user=self.user is not None)
+
     def remove(self) -> None:
-        """Remove the files again, and free the shared values."""
+        """Remove the files of the components again, and free the shared values."""
         self.shared.close()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)

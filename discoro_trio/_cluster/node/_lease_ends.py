@@ -147,7 +147,8 @@ class LeaseEnds:
             self._leases.pop(lease.computation, None)  # `close` may have been quicker
             self._users.give_back(lease.user)
             self.served += 1
-            logger.info("the computation %s is over", lease.terms.name)
+            left = f"; its files stay in {lease.kept}" if lease.kept is not None and lease.kept.exists() else ""
+            logger.info("the computation %s is over%s", lease.terms.name, left)
             self._free.unpark_all()
         free = self._holding.free
         owners = {one.peer.process_id: one for one in self.schedulers}

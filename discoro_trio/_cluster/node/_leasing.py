@@ -157,7 +157,7 @@ class Leasing(LeaseEnds):
         slots = list(self._slots_of(prepare.computation))
         for slot in slots:
             self.begin(slot)
-        return messages.Prepared(len(slots))
+        return messages.Prepared(len(slots), all(slot.dest_path is not None for slot in slots))
 
     async def _release(self, link: Link, release: messages.Release) -> Done:
         if release.computation in self._leases:

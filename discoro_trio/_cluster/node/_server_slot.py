@@ -23,6 +23,7 @@ from ..._records import MutableRecord
 from ..._values import Location
 from ..._wire import PeerIdentity
 from ..isolation._server_groups import ServerGroups
+from ._kept_files import leave_if_used
 from ._server_spec import ServerSpec
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class NodeServer:
         self.process = process
         self.link = link
         self.folder = folder
+        self.kept = False
+        """Whether its folder stays when it has ended."""
         self.stack_file = _stack_file(folder)
         self.dumping = trio.Lock()
         """Held while its stack is written."""
@@ -68,12 +71,6 @@ class NodeServer:
         """Set when it has ended and that was reported."""
         self.excess = ""
         """Of what it wanted more than it may, as far as its control groups say."""
-
-    @property
-    def keeps_files(self) -> bool:
-        """Whether its computation wants its files to stay."""
-        prepared = self.lease.prepared if self.lease is not None else None
-        return prepared is not None and not prepared.cleanup
 
     async def request(self, message: Control) -> Control:
         """Ask the server something; user code may run before it answers, so there is no time limit."""
@@ -149,16 +146,12 @@ class ServerSlot:
                 await self._run_server(fork_server, folder, group)
         finally:
             self.started.set()
-            keeps, self.server = self.server is not None and self.server.keeps_files, None
-            self._leave(folder, keeps=keeps)
-
-    def _leave(self, folder: Path, *, keeps: bool) -> None:
-        """Remove a working folder, or put it where what is kept goes."""
-        _stack_file(folder).unlink(missing_ok=True)
-        if keeps and self.dest_path is not None:
-            folder.rename(self.dest_path / folder.name)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+            server, self.server = self.server, None
+            _stack_file(folder).unlink(missing_ok=True)
+            if server is not None and server.kept:
+                leave_if_used(server.folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _run_server(self, fork_server: ForkServer, folder: Path, group: ServerGroup) -> None:
         spec = self._spec(folder, group)
@@ -216,6 +209,16 @@ class ServerSlot:
             self.server.link.realm = lease.computation  # what the code that runs there may ask for in its name
             if self.watches_node:
                 self.server.process.live_by(lease.terms.pulse_interval)
+            if self.dest_path is not None and lease.prepared is not None and not lease.prepared.cleanup:
+                self._keep_folder(self.server, lease, self.dest_path)
+
+    def _keep_folder(self, server: NodeServer, lease: Lease, dest_path: Path) -> None:
+        """Move the folder of a server to where it stays, before a job runs there: jobs see its last place."""
+        try:
+            server.folder = lease.keep(server.folder, dest_path)
+            server.kept = True
+        except OSError as error:
+            logger.warning("the files of %s cannot be kept in %s: %s", lease.terms.name, dest_path, error)
 
     def listens(self, location: Location) -> None:
         """Note that the server listens."""

@@ -82,6 +82,7 @@ class ServerProgram:
             self._process.mail.process_ended(notice.server_id)
 
     async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
+        self._process.files.folder = Path.cwd()  # the node may have moved it to where it stays
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
