@@ -86,8 +86,9 @@ class ServerProgram:
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
-        self._process.runner.threads = trio.CapacityLimiter(begin.threads)
-        self._process.runner.gate.most = begin.threads
+        runner = self._process.runner
+        runner.threads = runner.gate.limiter = trio.CapacityLimiter(begin.threads)
+        runner.gate.most = begin.threads
         self.pulse_interval = begin.pulse_interval
         if begin.forward_output:
             self._output = output.Output(self._process, begin.client_id, self._tail_fd)

@@ -256,17 +256,18 @@ class Runner:
         finally:
             self._reports = False
 
-    async def _admitted(self, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
+    async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
         """Wait until a plain function may begin; tell whether it may, or was cancelled or taken back."""
-        if self.gate.enter_now(force=bool(flags & AT_ONCE)):
+        nursery = self._process.endpoint.nursery
+        if self.gate.enter_now(task, nursery, force=bool(flags & AT_ONCE)):
             return True
         local.scope = scope
         try:
-            await self.gate.enter(self._process.endpoint.nursery)
+            await self.gate.enter(nursery)
         except trio.Cancelled:
             return False
         if local.cancelled or local.returned:
-            self.gate.leave()
+            self.gate.leave(task)
             return False
         return True
 
@@ -284,7 +285,7 @@ class Runner:
         serial, link = local.serial, local.link
         assert link is not None  # noqa: S101 - guests come by links
         plain = not local.returned and definition.is_plain
-        admitted = not plain or local.cancelled or await self._admitted(local, scope, flags)
+        admitted = not plain or local.cancelled or await self._admitted(task, local, scope, flags)
         if local.returned:
             return local.scope is None
         if local.cancelled or not admitted:
@@ -315,7 +316,7 @@ class Runner:
             if self._begun and self._begun[-1][1] is local:
                 self._begun.pop()
             if plain:
-                self.gate.leave()
+                self.gate.leave(task)
         self._process.end_local(local)
         del guest.running[serial]
         ending, body_out, buffers_out = self._packed(local, ended)

@@ -5,6 +5,9 @@ keeps the second from a server that is idle. Plain functions that wait, for a di
 So the first one begins at once; the others begin when one ends, or when the process has used its processor little for
 a moment, then twice as many each time.
 
+A plain function that waits in `trio.from_thread.run`, such as for a job that it has started itself, does not count
+against the limit: otherwise functions that wait for others of their kind could fill it, and wait for ever.
+
 The use of the processor includes the time that threads wait for one, which the kernel reports on Linux: otherwise a
 busy machine would make computing look like waiting.
 """
@@ -31,6 +34,9 @@ _LITTLE = 0.5
 _ALL = 0.9
 """From this part on, fewer may run at once."""
 
+MOST_BLOCKED = 2_000
+"""Functions that may wait in `trio.from_thread.run` beyond the limit: each has a thread of its own."""
+
 _THREADS = Path("/proc/self/task")
 _NANOSECONDS = 1e-9
 
@@ -42,21 +48,27 @@ class ThreadGate:
         demand: Gives the seconds of processor time that each thread wanted since it began, by thread; for tests.
 
     Attributes:
-        most: How many may run at once at most.
+        most: How many may run at once at most, besides those that wait in `trio.from_thread.run`.
+        limiter: Bounds the threads that they run in; raised for those that wait.
     """
 
     def __init__(self, demand: Callable[[], dict[str, float]] | None = None) -> None:
         self.most: int = 40
+        self.limiter: trio.CapacityLimiter | None = None
+        self._tasks: set[trio.lowlevel.Task] = set()
         self._demand = demand or _demand
         self._running = 0
+        self._blocked = 0
         self._allowed = 1
         self._waiting: deque[trio.lowlevel.Task] = deque()
         self._measuring = False
 
-    def enter_now(self, *, force: bool = False) -> bool:
-        """Let one begin if it may, or in any case; tell whether it begins."""
-        if force or (self._running < self._allowed and not self._waiting):
-            self._running += 1
+    def enter_now(self, task: trio.lowlevel.Task, nursery: trio.Nursery, *, force: bool = False) -> bool:
+        """Let the function of a task begin if it may, or in any case; tell whether it begins."""
+        if force or (self._running - self._blocked < self._allowed and not self._waiting):
+            self._begin(task)
+            if self._running > self.most:
+                self._start_measuring(nursery)
             return True
         return False
 
@@ -64,9 +76,7 @@ class ThreadGate:
         """Wait until the calling task may begin its function; in the order of these calls."""
         task = trio.lowlevel.current_task()
         self._waiting.append(task)
-        if not self._measuring:
-            self._measuring = True
-            nursery.start_soon(self._measure, name="measure the use of the processor")
+        self._start_measuring(nursery)
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
             self._waiting.remove(task)
@@ -74,35 +84,68 @@ class ThreadGate:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    def leave(self) -> None:
-        """Note that one has ended."""
+    def _start_measuring(self, nursery: trio.Nursery) -> None:
+        if not self._measuring:
+            self._measuring = True
+            nursery.start_soon(self._measure, name="measure the use of the processor")
+
+    def _begin(self, task: trio.lowlevel.Task) -> None:
+        self._running += 1
+        self._tasks.add(task)
+
+    def leave(self, task: trio.lowlevel.Task) -> None:
+        """Note that the function of a task has ended."""
         self._running -= 1
+        self._tasks.discard(task)
         self._admit()
         if not self._running:
             self._allowed = 1
 
     def _admit(self) -> None:
-        while self._waiting and self._running < self._allowed:
-            self._running += 1
-            trio.lowlevel.reschedule(self._waiting.popleft())
+        while self._waiting and self._running - self._blocked < self._allowed:
+            task = self._waiting.popleft()
+            self._begin(task)
+            trio.lowlevel.reschedule(task)
 
     async def _measure(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._running > self.most:
                 before, began = self._demand(), perf_counter()
                 await trio.sleep(SLICE)
                 wanted = sum(used - before[thread] for thread, used in self._demand().items() if thread in before)
                 self.used(wanted / (perf_counter() - began))
         finally:
             self._measuring = False
+            self._blocked = 0
+            if self.limiter is not None:
+                self.limiter.total_tokens = self.most
 
     def used(self, processors: float) -> None:
         """Note how much of a processor was wanted."""
+        self._blocked = min(sum(map(waits_in_from_thread, self._tasks)), MOST_BLOCKED)
+        if self.limiter is not None:
+            self.limiter.total_tokens = self.most + self._blocked
         if processors <= _LITTLE:
             self._allowed = min(2 * self._allowed, self.most)
         elif processors >= _ALL:
             self._allowed = max(1, self._allowed - 1)
         self._admit()
+
+
+def waits_in_from_thread(task: trio.lowlevel.Task) -> bool:
+    """Tell whether the function that a task runs in a thread waits in `trio.from_thread.run`.
+
+    Trio runs what the thread asks for in that very task, below its call of `trio.to_thread.run_sync`.
+    """
+    below = False
+    for frame, _ in task.iter_await_frames():
+        if below:
+            return frame.f_code.co_name == "run"
+        below = frame.f_code is _TO_THREAD
+    return False
+
+
+_TO_THREAD = trio.to_thread.run_sync.__code__
 
 
 def _demand() -> dict[str, float]:
