@@ -211,6 +211,7 @@ class ByValuePickler(pickle.Pickler):
         self._skeletons: set[int] = set()
         self._members: dict[int, tuple[type, str]] = {}
         self._own: set[int] = set()
+        self._owners: dict[int, type] = {}
         self._carried: list[_Mark] = []
 
     def dump(self, obj: object) -> None:
@@ -433,9 +434,15 @@ class ByValuePickler(pickle.Pickler):
             for name, member in members.items():
                 self._members.setdefault(id(member), (made, name))
         functions = [one for one in functions_of(parts) if self._by_reference(one) is None]
-        plain = {name: value for name, value in parts.attributes.items() if isinstance(value, _ATOMS)}
-        others = [_Attributes(made, {name: value}) for name, value in parts.attributes.items() if name not in plain]
-        self._own |= {id(value) for value in parts.attributes.values() if type(value) in _OWN}
+        attributes = parts.attributes
+        self._own |= {id(value) for value in attributes.values() if type(value) in _OWN}
+        self._owners |= {id(value): made for value in attributes.values()}
+        plain = {name: value for name, value in attributes.items() if type(value) in _OWN or isinstance(value, _ATOMS)}
+        # The one instance that its own constructor looks for is not there yet.
+        plain |= {name: None for name, value in attributes.items() if made in type(value).__mro__}
+        others = [
+            _Attributes(made, {name: value}) for name, value in attributes.items() if plain.get(name) is not value
+        ]
         steps = [_Attributes(made, parts.functions | plain), *map(_Fill, functions), *others]
         return steps, self._annotated(made), parts.registered
 
@@ -464,6 +471,8 @@ class ByValuePickler(pickle.Pickler):
             return self._member(obj)
         if isinstance(obj, BaseException):
             return reduce_error(obj) if is_plain_error(obj) else NotImplemented
+        if kind.__name__ == "ValidateCallWrapper" and kind.__module__.startswith("pydantic."):
+            return _validated_call(obj)
         if kind in _OWN and (self._meter.inside or id(obj) in self._own):
             return _hosted_modules.process_own, (_OWN[kind],)
         if kind is ContextVar and self._meter.inside:
@@ -471,7 +480,13 @@ class ByValuePickler(pickle.Pickler):
         if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
             return NotImplemented
         reduced = obj.__reduce_ex__(5)
-        return self._named(obj, reduced) if isinstance(reduced, str) else reduced
+        if isinstance(reduced, str):
+            return self._named(obj, reduced)
+        owner = self._owners.get(id(obj))
+        if owner is not None and any(part is owner for part in reduced[1]) and kind.__new__ is object.__new__:
+            # A descriptor that would be looked up in its class, which has not got it yet.
+            return object.__new__, (kind,), _state_before_use(obj)
+        return reduced
 
     def _named(self, obj: Any, name: str) -> Any:
         """Reduce what says that it is found under a name."""
@@ -585,6 +600,31 @@ def _parts_of(made: type) -> tuple[Parts, dict[str, Any] | None]:
     if issubclass(made, msgspec.Struct):
         return struct_taken_apart(made)
     return taken_apart(made), None
+
+
+def _state_before_use(obj: Any) -> Any:
+    """Give the state of an object without the parts that are made by calling its own methods, as caches are."""
+    state = object.__getstate__(obj)
+    return (
+        {name: None if _is_made_by(value, obj) else value for name, value in state.items()}
+        if isinstance(state, dict)
+        else state
+    )
+
+
+def _is_made_by(value: Any, obj: object) -> bool:
+    if type(value).__reduce__ is object.__reduce__ or isinstance(value, type):
+        return False
+    reduced = value.__reduce_ex__(5)
+    return isinstance(reduced, tuple) and getattr(reduced[0], "__self__", None) is obj
+
+
+def _validated_call(wrapper: Any) -> tuple[Any, ...]:
+    """Reduce what pydantic.validate_call makes: its validator cannot be taken apart, but made again."""
+    function = wrapper.function
+    hints = typing.get_type_hints(function, include_extras=True)
+    config = getattr(wrapper.config_wrapper, "config_dict", None)
+    return _hosted_modules.validated_call, (type(wrapper), function, hints, config, wrapper.validate_return)
 
 
 def _contents(cell: CellType) -> object:

@@ -44,6 +44,11 @@ _STRUCT_CONFIG = (
 )  # fmt: skip
 
 
+_STRUCT_FACTORY: Any = type(
+    msgspec.defstruct("_Factory", [("x", list, msgspec.field(default_factory=list))]).__struct_defaults__[0]
+)
+
+
 class Parts(Record, frozen=True):
     """The parts of a class."""
 
@@ -100,7 +105,9 @@ def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[Parts, dict[str, Any
     encoded = dict(zip(made.__struct_fields__, made.__struct_encode_fields__, strict=True))
     for name in annotations:
         if name in encoded:
-            namespace[name] = (encoded[name], with_default.get(name, msgspec.NODEFAULT))
+            default = with_default.get(name, msgspec.NODEFAULT)
+            is_factory = type(default) is _STRUCT_FACTORY
+            namespace[name] = (encoded[name], default.factory if is_factory else default, is_factory)
     config = made.__struct_config__
     options = {name: getattr(config, name) for name in _STRUCT_CONFIG if hasattr(config, name)}
     options["kw_only"] = any(name in encoded and name not in made.__match_args__ for name in annotations)

@@ -130,10 +130,9 @@ def make_struct(
     encoded = {}
     for field in namespace["__annotations__"]:
         if field in namespace:
-            encoded[field], default = namespace.pop(field)
-            factory = getattr(default, "factory", None)
-            if factory is not None and type(default).__module__.startswith("msgspec"):
-                namespace[field] = msgspec.field(default_factory=factory)
+            encoded[field], default, is_factory = namespace.pop(field)
+            if is_factory:
+                namespace[field] = msgspec.field(default_factory=default)
             elif default is not msgspec.NODEFAULT:
                 namespace[field] = default
     made: type = meta(name, bases, namespace, rename=encoded, **options)

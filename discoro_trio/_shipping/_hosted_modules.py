@@ -355,6 +355,12 @@ def module_made(name: str) -> ModuleType:
     return ModuleType(name)
 
 
+def validated_call(kind: Any, function: Any, hints: dict[str, Any], config: Any, validate_return: bool) -> object:  # noqa: FBT001
+    """Make what pydantic.validate_call makes around a function."""
+    function.__annotations__ = hints
+    return kind(function, config, validate_return, None)
+
+
 def singleton(kind: type, module: str, owner: bytes, name: str) -> object:
     """Give the one object that is found under a name, making it at its first time here."""
     names = namespace(module, owner)
