@@ -2,6 +2,7 @@
 
 from ._codec import dumps, loads
 from ._errors_in_transit import pack_error, unpack_error
+from ._freshness import Watch, watch
 from ._installation import holds_files, install_definitions, place_files, write_tree
 from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
 from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
@@ -10,6 +11,7 @@ __all__ = [
     "NOTHING",
     "Package",
     "Shipped",
+    "Watch",
     "close_shipped",
     "decode_package",
     "decode_package_untrusted",
@@ -22,6 +24,7 @@ __all__ = [
     "pack_error",
     "place_files",
     "unpack_error",
+    "watch",
     "without_files",
     "write_tree",
 ]

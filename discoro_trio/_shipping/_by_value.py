@@ -25,7 +25,8 @@ from . import _hosted_classes, _hosted_modules
 from ._class_parts import Parts, functions_of, member_arguments, struct_taken_apart, taken_apart
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, table
 from ._code_names import known_of
-from ._exception_parts import is_plain_error, reduce_error
+from ._exception_parts import is_plain_error, needs_care, reduce_error
+from ._freshness import class_version
 from ._globals import LARGEST, importable_as, refusal, refuse, say_if_mutable, version_of
 from ._helper_modules import has_source, helper_modules, sources_of
 from ._module_origins import is_at, is_client_module, origin
@@ -212,6 +213,7 @@ class ByValuePickler(pickle.Pickler):
         self._members: dict[int, tuple[type, str]] = {}
         self._own: set[int] = set()
         self._owners: dict[int, type] = {}
+        self._cells: set[int] = set()
         self._carried: list[_Mark] = []
 
     def dump(self, obj: object) -> None:
@@ -313,8 +315,9 @@ class ByValuePickler(pickle.Pickler):
 
     def _function(self, made: FunctionType) -> tuple[Any, ...]:
         names = made.__globals__
-        cells = None if made.__closure__ is None else len(made.__closure__)
-        new = (made.__code__, self._space(names), cells, self._bound(made, names))
+        # The cells come empty, for what is in them may refer to the function.
+        self._cells |= {id(cell) for cell in made.__closure__ or ()}
+        new = (made.__code__, self._space(names), made.__closure__, self._bound(made, names))
         if id(made) in self._skeletons:
             return _hosted_modules.function, new
         if self._is_deep():
@@ -336,6 +339,11 @@ class ByValuePickler(pickle.Pickler):
                 state["sources"] = (origin(), sources)
         state.update({name: getattr(made, name) for name in _FUNCTION_ATTRIBUTES})
         return state
+
+    def _cell(self, cell: CellType) -> tuple[Any, ...]:
+        if id(cell) in self._cells:
+            return _hosted_modules.cell, ()
+        return _hosted_modules.cell, (), _contents(cell), None, None, _hosted_modules.fill_cell
 
     def _globals(self, made: FunctionType, used: Known) -> list[tuple[Any, ...]]:
         """Give the globals that go with a function: of its own module, and of helper modules that it names."""
@@ -418,10 +426,12 @@ class ByValuePickler(pickle.Pickler):
         parts, options = _parts_of(made)
         self._skeletons |= {id(function) for function in functions_of(parts)}
         arguments = (type(made), made.__name__, made.__bases__, parts.namespace)
-        new: tuple[Any, ...] = (key, self._bound(made, {}), _hosted_classes.make_class, *arguments)
+        version = _hosted_classes.versions.get(made)
+        head = (key, class_version(made) if version is None else version, self._bound(made, {}))
+        new: tuple[Any, ...] = (*head, _hosted_classes.make_class, *arguments)
         if options is not None:
             namespace = parts.namespace | parts.functions
-            new = (*new[:2], _hosted_classes.make_struct, *arguments[:3], namespace, options)
+            new = (*head, _hosted_classes.make_struct, *arguments[:3], namespace, options)
         if self._is_deep():
             self._put_off.append(made)
             return _hosted_classes.class_, new
@@ -469,6 +479,8 @@ class ByValuePickler(pickle.Pickler):
             return NotImplemented
         if id(obj) in self._members:
             return self._member(obj)
+        if isinstance(obj, enum.Enum) and is_client_module(kind.__module__) and needs_care(kind):
+            return getattr, (kind, obj.name)
         if isinstance(obj, BaseException):
             return reduce_error(obj) if is_plain_error(obj) else NotImplemented
         if kind.__name__ == "ValidateCallWrapper" and kind.__module__.startswith("pydantic."):
@@ -550,6 +562,7 @@ class _Attributes:
 _NO_CODE = compile("", "", "exec")
 
 _REDUCERS: dict[type, Callable[[ByValuePickler, Any], Any]] = {
+    CellType: ByValuePickler._cell,  # noqa: SLF001
     _Whole: ByValuePickler._whole,  # noqa: SLF001
     _Tail: ByValuePickler._tail,  # noqa: SLF001
     _Fill: ByValuePickler._fill,  # noqa: SLF001
@@ -613,7 +626,8 @@ def _state_before_use(obj: Any) -> Any:
 
 
 def _is_made_by(value: Any, obj: object) -> bool:
-    if type(value).__reduce__ is object.__reduce__ or isinstance(value, type):
+    kind: Any = type(value)
+    if kind.__reduce__ is object.__reduce__ or isinstance(value, type):
         return False
     reduced = value.__reduce_ex__(5)
     return isinstance(reduced, tuple) and getattr(reduced[0], "__self__", None) is obj

@@ -60,6 +60,7 @@ _BYTES, _BYTEARRAY, _TEXT, _INSIDE = 0, 1, 2, 3
 _BEGINNINGS = ((b"B", 4, _BYTES), (b"\x8e", 8, _BYTES), (b"\x96", 8, _BYTEARRAY), (b"X", 4, _TEXT), (b"\x8d", 8, _TEXT))
 _NEXT_BUFFER = b"\x97"
 _ATOMS = frozenset({int, float, str, bool, type(None)})
+_CONTAINERS = frozenset({tuple, list, dict})
 _SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
 
 _c_dumps = pickle.dumps
@@ -80,6 +81,8 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
     """
     kind = type(obj)
     if kind in _ATOMS or (kind is tuple and len(obj) <= _WIDTH and _ATOMS.issuperset(map(type, obj))):
+        return _c_dumps(obj, 5), ()
+    if kind in _CONTAINERS and _is_small(obj, kind):
         return _c_dumps(obj, 5), ()
     if kind in _SCANNED and _holds_large((obj,), _DEPTH):
         return _dumps_in_parts(obj, shipped)
@@ -198,6 +201,21 @@ class _Buffers:
         if not self._entries:
             return b"".join(pickled)
         return b"".join([_HEAD.pack(0, len(self._entries)), *self._entries, *self._inside, *pickled])
+
+
+def _is_small(obj: Any, kind: type) -> bool:
+    """Tell whether a container holds few things, each an atom or a container of few atoms: most arguments do."""
+    if len(obj) > _WIDTH or (kind is dict and not _ATOMS.issuperset(map(type, obj))):
+        return False
+    for part in obj.values() if kind is dict else obj:
+        inner = type(part)
+        if inner in _ATOMS:
+            continue
+        if inner not in _CONTAINERS or len(part) > _WIDTH or not _ATOMS.issuperset(map(type, part)):
+            return False
+        if inner is dict and not _ATOMS.issuperset(map(type, part.values())):
+            return False
+    return True
 
 
 def _holds_large(parts: Iterable[Any], depth: int) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import NotPicklable
 from .._records import Record
 from ._codec import dumps_components
+from ._freshness import watch
 from ._module_origins import is_at, is_client_module, origin
 from ._package import Package, PackedFile, sealed
 from ._shipped import CodeRoot, Shipped
@@ -116,6 +117,8 @@ def pack(components: Components | Iterable[object], *, automatic: bool = True) -
     )
     shipped.digest = package.digest
     shipped.add(components.definitions, along)
+    if components.definitions or components.modules or components.paths:
+        shipped.watch(watch)
     return PackedComponents(package, shipped)
 
 

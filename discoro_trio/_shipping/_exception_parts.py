@@ -5,13 +5,18 @@ An exception is made again without its own constructor, for what that takes need
 
 from __future__ import annotations
 
+import enum
 from types import MethodDescriptorType, WrapperDescriptorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, and not in C."""
 
 _WITHOUT_STATE = 2
+_ATOMS = (str, bytes, int, float, complex, type(None))
 
 
 def is_plain_error(error: BaseException) -> bool:
@@ -22,11 +27,23 @@ def is_plain_error(error: BaseException) -> bool:
 
 
 def needs_care(kind: object) -> bool:
-    """Tell whether exceptions of a class cannot be made again by calling it with their `args`."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+    """Tell whether plain pickle makes objects of a class that cannot be opened again.
+
+    It calls exceptions with their `args`, and looks for the members of enums by their values.
+    """
+    if not isinstance(kind, type):
+        return False
+    if isinstance(kind, enum.EnumMeta):
+        members: Mapping[str, enum.Enum] = kind.__members__
+        return not all(_is_plain(member.value) for member in members.values())
+    if not issubclass(kind, BaseException):
         return False
     base = base_in_c(kind)
     return kind.__init__ is not base.__init__ or kind.__new__ is not base.__new__
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, _ATOMS) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def reduce_error(error: BaseException) -> tuple[Any, ...]:

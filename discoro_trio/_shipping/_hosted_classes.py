@@ -45,17 +45,30 @@ class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 """The keys of all classes that went out or came in by value."""
 
 
+versions: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
+"""The versions of the classes that came in by value, as `_freshness` counts them where they are from."""
+
+
 def remember_class(key: bytes, made: type) -> None:
     """Note a class of this process that goes out by value, so that it is found when it comes back."""
     _state.classes[key] = made
 
 
-def class_(key: bytes, bound: tuple[str, bytes, str] | None, make: Callable[..., type], *args: Any) -> type:
-    """Give the class with this key: the one that is here, or else a new one, still without its attributes."""
+def class_(
+    key: bytes, version: int, bound: tuple[str, bytes, str] | None, make: Callable[..., type], *args: Any
+) -> type:
+    """Give the class with this key: the one that is here, or else a new one, still without its attributes.
+
+    One that is here, of an earlier version, gets the attributes too.
+    """
     known = _state.classes.get(key)
     if known is not None:
+        if version > versions.get(known, version):
+            versions[known] = version
+            _state.unfilled.add(known)
         return known
     made = _state.classes[key] = make(*args)
+    versions[made] = version
     _state.unfilled.add(made)
     class_keys[made] = key
     if bound is not None:

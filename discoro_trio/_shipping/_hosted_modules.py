@@ -21,7 +21,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._missing_modules import MissingModule, MissingObject
-from ._module_origins import forget_modules, is_client_module, origin, resolve
+from ._module_origins import forget_modules, hosts_modules_of, is_client_module, origin, resolve
 from ._module_sources import add_sources, complete_from_source
 from ._shipped import open_everywhere
 
@@ -74,8 +74,6 @@ def host_module(name: str, package: str | None = None) -> ModuleType:
     """Make a client's module, empty at first; it takes the place of an installed one of the same name."""
     known = _state.modules.get(name)
     if known is not None and sys.modules.get(name) is known:
-        if package is not None:
-            known.__package__ = package
         return known
     module = HostedModule(name, "A module of the client; what is here came as a component or with a call.")
     module.__package__ = name.rpartition(".")[0] if package is None else package
@@ -108,6 +106,8 @@ def client_module(name: str, package: str | None = None) -> ModuleType:
     """Give this process's module for a client module: its own, one from the code folders, or a hosted one."""
     module = sys.modules.get(name)
     if module is not None and is_client_module(name):
+        if package is not None and isinstance(module, HostedModule):
+            module.__package__ = package
         return module
     if name != "__main__" and _in_code_folders(name):
         return importlib.import_module(name)
@@ -160,8 +160,13 @@ with the value."""
 
 def _is_ours_to_fill(names: dict[str, Any]) -> bool:
     """Tell whether names may be set there: never in a module that this process has by itself."""
+    if FOREIGN in names:
+        return True
     name = names.get("__name__")
-    return FOREIGN in names or (name in _state.modules and _state.modules[name].__dict__ is names)
+    module: ModuleType | None = _state.modules.get(name) if isinstance(name, str) else None
+    if module is None and isinstance(name, str) and hosts_modules_of(origin()) and is_client_module(name):
+        module = sys.modules.get(name)  # one whose source came
+    return module is not None and module.__dict__ is names
 
 
 # --- functions
@@ -181,11 +186,10 @@ def bind(made: object, module: str, owner: bytes, name: str) -> None:
 
 
 def function(
-    made_of: CodeType, names: dict[str, Any], cells: int | None, bound: tuple[str, bytes, str] | None
+    made_of: CodeType, names: dict[str, Any], cells: tuple[CellType, ...] | None, bound: tuple[str, bytes, str] | None
 ) -> FunctionType:
     """Make a function, still without what it refers to: that may be the function itself."""
-    closure = None if cells is None else tuple(CellType() for _ in range(cells))
-    made = FunctionType(made_of, names, None, None, closure)
+    made = FunctionType(made_of, names, None, None, cells)
     if bound is not None:
         bind(made, *bound)
     return made
@@ -194,9 +198,8 @@ def function(
 def fill_function(made: FunctionType, state: dict[str, Any]) -> None:
     """Give a function its attributes, its closure, and the globals that came with it."""
     made.__dict__.update(state.pop("__dict__"))
-    for cell, value in zip(made.__closure__ or (), state.pop("cells"), strict=True):
-        if value is not NO_VALUE:
-            cell.cell_contents = value
+    for one, contents in zip(made.__closure__ or (), state.pop("cells"), strict=True):
+        fill_cell(one, contents)
     for found in state.pop("globals"):
         fill_globals(*found)
     sources = state.pop("sources", None)
@@ -255,6 +258,17 @@ def withheld_names(module: str) -> dict[str, str]:
 def hosts(module: str) -> bool:
     """Tell whether a client's module is made here of what came of it."""
     return module in _state.modules or any(name == module for _, name in _state.foreign)
+
+
+def cell() -> CellType:
+    """Make an empty cell; functions that share a variable share its cell."""
+    return CellType()
+
+
+def fill_cell(made: CellType, contents: object) -> None:
+    """Give a cell its contents."""
+    if contents is not NO_VALUE:
+        made.cell_contents = contents
 
 
 class _NoValue:

@@ -16,7 +16,9 @@ from .._records import MutableRecord, Record
 from ._module_origins import is_at, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ._freshness import Watch
 
 NATURAL: Final = ("", -1)
 """The reference of what is found under its own name in its own module."""
@@ -52,6 +54,8 @@ class Shipped(MutableRecord):
     automatic: bool = True
     """Whether what listed and called functions name travels with them."""
     _objects: dict[int, tuple[object, Reference]] = msgspec.field(default_factory=dict)
+    _watches: dict[int, Watch] = msgspec.field(default_factory=dict)
+    _specs: dict[str, object] = msgspec.field(default_factory=dict)
 
     def add(self, objects: Sequence[object], along: Iterable[object] = ()) -> None:
         """Note the listed objects, in their order, and those that came along with them under their own names."""
@@ -61,6 +65,15 @@ class Shipped(MutableRecord):
         for index, listed in enumerate(objects):
             self._objects[id(listed)] = (listed, (self.digest, index))
 
+    def watch(self, watch: Callable[[object], Watch]) -> None:
+        """Notice from now on when code is edited: what is not what was shipped has no reference any more."""
+        self._watches = {key: watch(found) for key, (found, _) in self._objects.items()}
+        self._specs = {
+            name: getattr(module, "__spec__", None)
+            for name, module in list(sys.modules.items())
+            if (self.modules or self.roots) and self.has_module(name)
+        }
+
     def reference(self, obj: object) -> Reference | None:
         """Tell by what reference the peers find an object; None if they have it not."""
         module: object = getattr(obj, "__module__", None)
@@ -68,16 +81,25 @@ class Shipped(MutableRecord):
         found_here = is_at(obj, module, qualname)
         known = self._objects.get(id(obj))
         if known is None:
-            outer = resolve(module, qualname.partition(".")[0])
-            with_outer = id(outer) in self._objects or (isinstance(module, str) and self.has_module(module))
+            outer = id(resolve(module, qualname.partition(".")[0]))
+            with_outer = outer in self._objects and not self._is_stale(outer)
+            with_outer = with_outer or (isinstance(module, str) and self.has_module(module))
             return NATURAL if found_here and with_outer else None
+        if self._is_stale(id(obj)):
+            return None
         if found_here and "." not in qualname:
             return NATURAL
         # It came as a listed one; or along with others, under a name that means something else by now.
         return known[1] if known[1] != NATURAL else None
 
+    def _is_stale(self, key: int) -> bool:
+        watch = self._watches.get(key)
+        return watch is not None and watch.changed()
+
     def has_module(self, name: str) -> bool:
-        """Tell whether the peers have a whole module."""
+        """Tell whether the peers have a whole module, as it is here."""
+        if name in self._specs and getattr(sys.modules.get(name), "__spec__", None) is not self._specs[name]:
+            return False  # it was loaded again
         if any(name == listed or name.startswith(f"{listed}.") for listed in self.modules):
             return True
         return bool(self.roots) and self._under_root(name)

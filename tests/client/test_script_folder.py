@@ -27,13 +27,18 @@ trio.run(main)
 """
 
 
-@pytest.mark.spec("S47")
-def test_a_module_beside_the_program_is_not_there_unless_it_is_listed(tmp_path: Path) -> None:
+@pytest.mark.spec("S47", "B31")
+def test_a_module_beside_the_program_is_there_if_code_names_it_or_it_is_listed(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("VALUE = 42\n")
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    refused = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
-    assert "ModuleNotFoundError: No module named 'beside'" in refused.stderr
-    program.write_text(PROGRAM.replace("import trio", "import beside\nimport trio").replace("[use]", "[use, beside]"))
-    listed = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
-    assert listed.stdout == "42\n", listed.stderr
+    assert run(program).stdout == "42\n"
+    program.write_text(PROGRAM.replace("[use]", "[use], automatic=False"))
+    assert "ModuleNotFoundError: No module named 'beside'" in run(program).stderr
+    listed = PROGRAM.replace("import trio", "import beside\nimport trio")
+    program.write_text(listed.replace("[use]", "[use, beside], automatic=False"))
+    assert run(program).stdout == "42\n"
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)

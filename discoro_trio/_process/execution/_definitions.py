@@ -12,7 +12,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._errors import ProtocolError
-from ..._shipping import dumps, loads
+from ..._shipping import dumps, loads, watch
 from ..._wire import Kind
 from .. import _order as order
 from ._callables import describe
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..._link import Link
-    from ..._shipping import Shipped
+    from ..._shipping import Shipped, Watch
     from ..._wire import Buffer, Frame
     from ._callables import Described
 
@@ -85,9 +85,9 @@ class Sent:
         self._link = link
         self._shipped = shipped
         self._latest = 0
-        # The heads of those that cannot change, by identity; each with the function, which is kept so that its id is
-        # not used again for another one.
-        self._known: dict[int, tuple[Head, object]] = {}
+        # The heads of those that change only if the program is edited, by identity; each with the function, which is
+        # kept so that its id is not used again for another one.
+        self._known: dict[int, tuple[Head, object, Watch]] = {}
         self._by_digest: dict[bytes, Head] = {}
 
     def head(self, function: Callable[..., Any] | Pickled) -> Head:
@@ -98,7 +98,7 @@ class Sent:
             PeerDisconnected: The other side is gone.
         """
         known = self._known.get(id(function))
-        if known is not None:
+        if known is not None and not known[2].changed():
             return known[0]
         if isinstance(function, Pickled):
             return self._defined(function)
@@ -106,7 +106,7 @@ class Sent:
         if _is_fixed(function):
             if len(self._known) >= MOST_DEFINITIONS:  # those of one body may be many objects
                 self._known.clear()
-            self._known[id(function)] = (head, function)
+            self._known[id(function)] = (head, function, watch(function))
         return head
 
     def _defined(self, function: Pickled) -> Head:
