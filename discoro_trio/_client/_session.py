@@ -25,6 +25,7 @@ from ._load_balancer import WIDEST
 from ._maintenance import rest_node
 from ._membership import Membership
 from ._output import Display
+from ._repeated_arguments import LARGE, RepeatedArguments
 from ._server_directory import ServerDirectory
 from ._sharing import SharedValues
 from ._status import note_moved, tell_created
@@ -157,6 +158,7 @@ class Session:
         self._over = trio.Event()
         self._process = process
         self.records: OutcomeStore = process.outcome_store
+        self._repeated = RepeatedArguments()
         self.shared: SharedValues = SharedValues(self, process)
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
@@ -274,6 +276,8 @@ class Session:
         started: Submission | None = None,
     ) -> Submission:
         moved = started is not None and started.host is not None
+        if call.buffers or len(call.body) >= LARGE:
+            self._repeated.note(call, self.set_up.shipped)
         started = server.host.start(call, acknowledge=acknowledge, at_once=at_once, started=started)
         plain = call.plain
         started.plain = plain

@@ -4,7 +4,7 @@
     DEFINE, a function          defined                     taken back
     DEFINE, taken back          taken back                  defined, used
     START                       coroutine, started, used    defined
-    CANCEL                                                  started
+    CANCEL, REVOKE                                          started
     CREDIT, asked for                                       started
     MESSAGE, BATCH              sender, coroutine           the same
     STARTED, OUTCOME, READY,    sender                      the same

@@ -88,6 +88,11 @@ class Call:
         self.body, self.buffers = dumps(content, shipped)
         self.function: Callable[..., Any] | Pickled = snapshot(function, shipped)
 
+    @property
+    def size(self) -> int:
+        """The bytes of its arguments, pickled."""
+        return len(self.body) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
 
 class HostOwner(Protocol):
     """Who started the coroutines of a host, and hears of their ends."""
@@ -174,7 +179,9 @@ class Host:
 
     def revoke(self, all_started: Sequence[Submission]) -> None:
         """Ask for starts back that have not begun; never waits. What comes of it is told to the owner."""
-        self.link.send(_REVOKE, 0, b"".join([SERIAL.pack(started.serial) for started in all_started]))
+        serials = [started.serial for started in all_started]
+        after = tuple(map(order.started, serials))
+        self.link.send(_REVOKE, 0, b"".join(map(SERIAL.pack, serials)), after=after)
 
     def take_back(self, serials: Sequence[int]) -> list[Submission]:
         """Forget starts that the host gave back."""
