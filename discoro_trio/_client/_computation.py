@@ -35,6 +35,7 @@ from ._scheduler_messages import SchedulerMessages
 from ._scheduler_path import SchedulerPath
 from ._session import Session, SetUp
 from ._snapshot import snapshot_of
+from ._starting import check_where
 from ._statistics import ComputationStatistics, statistics_of
 from ._status import Relay
 
@@ -141,12 +142,16 @@ class Computation(Runs):
     @migration.without_timeout
     @migration.to_be_entered
     @asynccontextmanager
-    async def schedule(self, scheduler: Scheduler | Location | str | None = None) -> AsyncIterator[Computation]:
-        """Queue the computation, wait for its turn, and close it when the block is left.
+    async def schedule(
+        self, scheduler: Scheduler | Location | str | None = None, *, servers: int | None = None
+    ) -> AsyncIterator[Computation]:
+        """Queue the computation, wait for its turn and for servers, and close it when the block is left.
 
         Args:
             scheduler: A Scheduler, a Location, its text, or the name of a host; by default the innermost enclosing
                 scheduler, else one that discovery finds.
+            servers: Waits until so many servers take work; 0 for none. By default, in a cluster that `open_cluster` has
+                opened, for all of its servers, `timeout` seconds at most; elsewhere for none.
 
         Yields:
             The computation, which runs what it is given now.
@@ -154,12 +159,14 @@ class Computation(Runs):
         Raises:
             SchedulerNotFound: No scheduler answered within `timeout`.
             RuntimeError: The computation is scheduled already.
+            DiscoroError: The set-up failed at all servers, and `servers` was given.
             ExceptionGroup: The errors of coroutines that nobody heard of, if the block raised nothing else.
 
         Cancelling while it waits takes it out of the queue.
         """
         if not (scheduler is None or isinstance(scheduler, Scheduler | Location | str)):
             arguments.wrong_type("scheduler", scheduler, "a Scheduler, a Location, its text or None")
+        arguments.optional_integer("servers", servers, least=0)
         if self._session is not None:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
@@ -184,6 +191,11 @@ class Computation(Runs):
                 path = SchedulerPath(process.endpoint, wanted, self.options.timeout)
                 await Queueing(session, process.endpoint, self._asked(), path).take(nursery)
                 self._status.tell(Status.ComputationScheduled, process.endpoint.location)
+                if servers is not None:
+                    await session.until_servers(servers)
+                elif isinstance(wanted, Scheduler) and wanted.own_servers:
+                    with trio.move_on_after(self.options.timeout):
+                        await session.until_complete(wanted.own_servers)
                 with (
                     process.names.kept_at(lambda: session.scheduler),
                     process.task_dumps.block(f"run in {session.set_up.name}", self._owned.running),
@@ -282,17 +294,55 @@ class Computation(Runs):
 
     # --- what it has
 
+    async def wait_for_servers(self, n: int, *, where: Location | str | None = None) -> None:
+        """Wait until so many servers take work.
+
+        Args:
+            n: How many.
+            where: The address, name or Location of a node whose servers are counted, or the Location of a server; by
+                default all servers of the computation are counted.
+
+        Raises:
+            ValueError: `n` is negative.
+            DiscoroError: No server will come, since the set-up failed at all of them.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        It waits as long as it takes; bound it by `trio.fail_after`. Cancelling it changes nothing.
+        """
+        arguments.integer("n", n, least=0)
+        if where is not None:
+            check_where(where)
+        await trio.lowlevel.checkpoint()
+        await self._running().until_servers(n, where)
+
     async def nodes(self) -> list[str]:
-        """Give the addresses of the nodes in use; cancelling it changes nothing."""
+        """Give the addresses of the nodes in use; while there is no server yet, wait for the first one.
+
+        Raises:
+            DiscoroError: No server will come, since the set-up failed at all of them.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        Cancelling it changes nothing.
+        """
         await trio.lowlevel.checkpoint()
         session = self._running()
+        await session.until_first_server()
         used = {server.node_id for server in session.servers.values()}
         return [node.location.addr for node in session.nodes.values() if node.node_id in used]
 
     async def servers(self) -> list[Location]:
-        """Give the Locations of the servers in use; cancelling it changes nothing."""
+        """Give the Locations of the servers in use; while there is none yet, wait for the first one.
+
+        Raises:
+            DiscoroError: No server will come, since the set-up failed at all of them.
+            RuntimeError, ComputationClosed: As for `run`.
+
+        Cancelling it changes nothing.
+        """
         await trio.lowlevel.checkpoint()
-        return [server.location for server in self._running().servers.values()]
+        session = self._running()
+        await session.until_first_server()
+        return [server.location for server in session.servers.values()]
 
     def statistics(self) -> ComputationStatistics:
         """Count what it has, has done and has to do.

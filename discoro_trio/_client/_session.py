@@ -221,6 +221,29 @@ class Session:
             raise failure.refusal()
         await self.waiting.park()
 
+    async def until_servers(self, count: int, where: Location | str | None = None) -> None:
+        """Wait until so many servers take work, of all or at a place.
+
+        Raises:
+            DiscoroError: No server will come, since the set-up failed at all of them.
+            ComputationClosed: The computation is closed.
+        """
+        self.check_open()
+        while self.topology.taking(where) < count:
+            await self.until_changed()
+            self.check_open()
+
+    async def until_complete(self, count: int) -> None:
+        """Wait until so many servers take work, or all that were granted do, or will not. Raises ComputationClosed."""
+        while not self.topology.complete and self.topology.taking() < count:
+            self.check_open()
+            await self.waiting.park()
+
+    async def until_first_server(self) -> None:
+        """Wait while no server was ever there. Raises as `until_servers`."""
+        if not self.servers and not self.topology.servers_lost:
+            await self.until_servers(1)
+
     def submit(self, call: Call, *, acknowledge: bool = False, node_id: bytes | None = None) -> Submission:
         """Start a coroutine where it begins soonest; it waits here while no server has room for it.
 

@@ -39,10 +39,11 @@ def start_now_at(
     if where is None:
         return session.submit(call, acknowledge=acknowledge)
     session.check_open()
-    if isinstance(where, Location):
-        server = session.topology.pick(where)
+    meant = session.topology.meant(where)
+    if isinstance(meant, Location):
+        server = session.topology.pick(meant)
         return None if server is None else session.start_on(server, call, acknowledge=acknowledge)
-    node_id = session.topology.node_for(where, plain=call.plain)
+    node_id = session.topology.node_for(meant, plain=call.plain)
     return None if node_id is None else session.submit(call, acknowledge=acknowledge, node_id=node_id)
 
 

@@ -186,9 +186,9 @@ class Topology:
             UnknownLocation: There are servers, and nothing is known by that place.
             DiscoroError: The set-up failed at all servers there.
         """
-        where = self._meant(where)
+        where = self.meant(where)
         if isinstance(where, Location):
-            if not self._at or (where not in self._at and self._more_to_come):
+            if not self._at or (where not in self._at and not self.complete):
                 return None
             server = self.server_at(where)
             return server if server.node_id not in self.load_balancer.suspended else None
@@ -212,13 +212,13 @@ class Topology:
 
     def server_at(self, location: Location) -> LeasedServer:
         """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
-        meant = self._meant(location)
+        meant = self.meant(location)
         server = self._at.get(meant) if isinstance(meant, Location) else None
         if server is None:
             raise self.unknown(location)
         return server
 
-    def _meant(self, where: Location | str) -> Location | str:
+    def meant(self, where: Location | str) -> Location | str:
         """Give the Location of the server that a text `addr:port` or `name:port` means; else what was given."""
         if isinstance(where, str):
             if self.named(where):
@@ -244,7 +244,7 @@ class Topology:
         Raises:
             UnknownLocation, DiscoroError: As for `pick`.
         """
-        where = where if where in {EACH_NODE, EACH_SERVER} else self._meant(where)
+        where = where if where in {EACH_NODE, EACH_SERVER} else self.meant(where)
         if isinstance(where, Location):
             server = self.pick(where)
             return [server] if server is not None else []
@@ -257,6 +257,15 @@ class Topology:
             return self._of(self.load_balancer.least(node_id) for node_id in ids)
         ids = [node_id for node_id in ids if node_id not in self.load_balancer.suspended]
         return self._of(server_id for node_id in ids for server_id in self.load_balancer.servers(node_id))
+
+    def taking(self, where: Location | str | None = None) -> int:
+        """Count the servers that take coroutines, all or those of a place."""
+        if where is None:
+            return sum(map(self.load_balancer.takes, self.servers))
+        meant = self.meant(where)
+        nodes = {node.node_id for node in self.named(str(meant))}
+        found = (one for one in self._at.values() if one.location == meant or one.node_id in nodes)
+        return sum(self.load_balancer.takes(one.server_id) for one in found)
 
     @property
     def coming(self) -> int:

@@ -84,6 +84,7 @@ async def run_cluster(
         endpoint = process.endpoint
         process.files.max_file_size = check_max_file_size(max_file_size)
         scheduler = Scheduler(endpoint, nursery, zombie_period=zombie_period, pulse_interval=pulse_interval)
+        scheduler.own_servers = count
         token = _scheduler.set(scheduler)
         block = serve_node(endpoint, servers=count, dest_path=dest_path, embedded=True, started=started)
         try:

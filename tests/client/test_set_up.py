@@ -182,7 +182,7 @@ async def end_process_the_first_time(folder: Path) -> None:
 async def test_closing_does_not_wait_for_a_set_up(tmp_path: Path) -> None:
     computation = discoro.Computation(HELPERS, server_setup=functools.partial(note_and_sleep, tmp_path))
     with trio.fail_after(20):
-        async with discoro.open_cluster(servers=1), computation.schedule():
+        async with discoro.open_cluster(servers=1), computation.schedule(servers=0):
             while not notes(tmp_path):  # noqa: ASYNC110 (another process writes them)
                 await trio.sleep(0.005)
     assert notes(tmp_path) == ["began", "cleaned"]

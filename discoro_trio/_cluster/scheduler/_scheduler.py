@@ -53,6 +53,7 @@ class Scheduler(AdminReply):
 
     Attributes:
         location: Where it listens.
+        own_servers: How many servers the node has that `open_cluster` opened with it; 0 without.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Scheduler(AdminReply):
         pulse_interval: float | None = None,
     ) -> None:
         self.location: Location = endpoint.location
+        self.own_servers: int = 0
         self._endpoint = endpoint
         self._nursery = nursery
         pulse = check_pulse_interval(pulse_interval)
