@@ -7,20 +7,20 @@ session.
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 from collections import deque
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from operator import length_hint
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import trio
 
 from .. import _arguments as arguments
-from .._config import PULSES
+from .._config import MIB, PULSES
 from .._errors import ComputationClosed, NotPicklable, ServerLost
 from .._process import Call, Ending, ForwardedMessage, Pickled, current_coro, describe, snapshot
 from .._records import Record
@@ -46,11 +46,29 @@ RAISE, COLLECT, SKIP = "raise", "collect", "skip"
 _TURN = 64
 """Results after which the iterator lets others run, as `receive` does."""
 
-_SILENCE = 16
-"""The default limit grows so many times while jobs wait for a silent machine, so that others need not wait, too."""
+AUTO = "auto"
+"""The chunk size that follows the jobs."""
 
-_PER_SERVER = 4
-"""Chunks under way for each server by default: one runs, one waits, and two are on the way there and back."""
+_MOST_PER_SERVER = 128
+"""Jobs in flight for each server by default, at most: so many keep a server busy however short they are."""
+
+_CHUNKS_PER_SERVER = 8
+"""The same for chunks, which are not short."""
+
+_READY_PER_SERVER = 4
+"""Jobs for each server whose results can be taken and are not, by default, at most; or as many as are in flight."""
+
+_MOST_BLOCKED = 1024
+"""Items by default that have their results and wait for an earlier one, at most."""
+
+_MOST_BYTES = 64 * MIB
+"""Bytes of results by default that were not taken, at most, before more items are read."""
+
+_CHUNK_SECONDS = 0.005
+"""Seconds that a chunk takes with `chunksize="auto"`: a hundred times what it costs beside its items."""
+
+_LARGEST_CHUNK = 4096
+"""Items in such a chunk at most."""
 
 _ALONE_AFTER = 2
 """Losses after which a job runs alone on its server: it may be what ends them."""
@@ -73,6 +91,7 @@ class MapOptions(Record, frozen=True, kw_only=True):
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = ()
     chunksize: int = 1
+    """0 for one that follows the jobs."""
     errors: str = RAISE
     progress: bool = False
 
@@ -84,7 +103,7 @@ class MapOptions(Record, frozen=True, kw_only=True):
         limit: int | None,
         retries: int,
         retry_on: Any,
-        chunksize: int,
+        chunksize: int | str,
         errors: str,
         progress: bool,
     ) -> MapOptions:
@@ -107,7 +126,7 @@ class MapOptions(Record, frozen=True, kw_only=True):
             limit=arguments.optional_integer("limit", limit, least=1),
             retries=arguments.integer("retries", retries, least=0) or (_RETRIES if types else 0),
             retry_on=types,
-            chunksize=arguments.integer("chunksize", chunksize, least=1),
+            chunksize=_checked_size(chunksize),
             errors=errors,
             progress=arguments.flag("progress", progress),
         )
@@ -171,17 +190,25 @@ class Mapping(Generic[A, R]):
         self._nursery: trio.Nursery | None = None
         total = length_hint(source, 0) or None
         self._bar = Bar(self._described.name, total, wanted=options.progress)
+        self._size = options.chunksize or 1
+        """The items of the next chunk."""
         self._out = 0
+        """Items that were read and whose results were not taken."""
+        self._blocked = 0
+        """Those of them that have their results and wait for those of an earlier one."""
+        self._ready = 0
+        """Those of them that can be taken."""
+        self._resting = 0
+        """Those of them that wait to be run again."""
+        self._bytes = 0
+        """The bytes of all results that were not taken."""
         self._read_all = False
         self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
         self._to_retry = 0
-        self._silent: set[_Slot] = set()
-        """Chunks that wait, as the machine that ran them is silent and may still run them."""
         """Retries that have not started yet."""
         self._slots: deque[_Slot] = deque()
         self._results: deque[_Slot] = deque()
-        # The reader waits until so many items are out; -1 if it does not wait.
-        self._wake_at: float = -1
+        self._reader_waits = False
         self._failure: BaseException | None = None
         self._leaving = False
         self._scope = trio.CancelScope()
@@ -239,10 +266,12 @@ class Mapping(Generic[A, R]):
                     return
                 await self._moved.park()
             slot = self._results.popleft()
+            self._bytes -= slot.size
             for item, value in zip(slot.items, slot.values, strict=True):
                 self._out -= 1
-                if self._out <= self._wake_at:
-                    self._moved.unpark_all()
+                self._ready -= 1
+                if self._reader_waits and self._has_room():
+                    self._session.room.unpark_all()
                 if value is _LEFT_OUT:
                     continue
                 yielded += 1
@@ -258,6 +287,9 @@ class Mapping(Generic[A, R]):
             return  # that is what leaving the block has asked for
         if outcome.ending is Ending.LOST and self._retry_lost(slot, positions, outcome):
             return
+        size = outcome.size
+        slot.size += size
+        self._bytes += size
         self._take(slot, positions, self._unpacked(outcome, len(positions)), started)
 
     def _unpacked(self, outcome: Outcome, count: int) -> list[Any]:
@@ -268,6 +300,9 @@ class Mapping(Generic[A, R]):
             return [_Failed(error.with_traceback(None))] * count
         if self._options.chunksize == 1:
             return [value]
+        if not self._options.chunksize:
+            seconds, value = value
+            self._measured(seconds / count)
         if type(value) is ForwardedMessage:
             value = value.open()
         return [_Failed(one.opened()) if type(one) is FailedItem else one for one in value]
@@ -298,9 +333,20 @@ class Mapping(Generic[A, R]):
             return
         if not self._options.ordered:
             self._results.append(slot)
-        while self._slots and not self._slots[0].missing:
+            self._ready += len(slot.items)
+        elif self._slots[0] is not slot:
+            self._blocked += len(slot.items)
+            return
+        else:
             self._results.append(self._slots.popleft())
+            self._ready += len(slot.items)
+            while self._slots and not self._slots[0].missing:
+                self._results.append(freed := self._slots.popleft())
+                self._blocked -= len(freed.items)
+                self._ready += len(freed.items)
         self._moved.unpark_all()
+        if self._reader_waits and self._has_room():
+            self._session.room.unpark_all()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
@@ -328,7 +374,7 @@ class Mapping(Generic[A, R]):
     async def _feed(self) -> None:
         self._sent = snapshot(self._job_function(), self._shipped)
         index = 0
-        async with aclosing(_chunks(self._source, self._options.chunksize)) as chunks:
+        async with aclosing(_chunks(self._source, lambda: self._size)) as chunks:
             async for chunk in chunks:
                 slot = _Slot(index, chunk)
                 index += len(chunk)
@@ -342,22 +388,29 @@ class Mapping(Generic[A, R]):
 
     async def _room(self) -> None:
         """Wait until another chunk may be read."""
-        while True:
-            most = max(self._most() - self._options.chunksize, 0)
-            if self._out <= most:
-                break
-            self._wake_at = most
-            await self._moved.park()
-        self._wake_at = -1
+        while not self._has_room():
+            self._reader_waits = True
+            await self._session.room.park()
+        self._reader_waits = False
 
-    def _most(self) -> float:
+    def _has_room(self) -> bool:
         if self._options.limit is not None:
-            return self._options.limit
-        servers = len(self._session.servers)
-        if not servers:
-            return math.inf
-        most = _PER_SERVER * servers * self._options.chunksize
-        return _SILENCE * most if self._silent else most
+            return self._out - self._resting <= max(self._options.limit - self._size, 0)
+        # No item is read that no server would take soon; what has begun and waits there is limited by its number.
+        servers, size = len(self._session.servers), self._size
+        most = servers * (_MOST_PER_SERVER if size == 1 else _CHUNKS_PER_SERVER * size)
+        return (
+            self._session.backlog.size <= servers
+            and self._out - self._resting - self._blocked <= most
+            and self._ready <= max(_READY_PER_SERVER * servers, len(self._running)) * size
+            and self._blocked <= _MOST_BLOCKED * size
+            and self._bytes <= _MOST_BYTES
+        )
+
+    def _measured(self, seconds: float) -> None:
+        """Follow with the size of chunks what an item takes; upwards step by step, as the next ones may take longer."""
+        fitting = int(_CHUNK_SECONDS / max(seconds, 1e-9))
+        self._size = max(1, min(fitting, 2 * self._size, _LARGEST_CHUNK))
 
     async def _submit(self, slot: _Slot, positions: list[int], *, alone: bool = False) -> None:
         args = self._job_arguments([slot.items[position] for position in positions])
@@ -378,12 +431,14 @@ class Mapping(Generic[A, R]):
         """Give what every job calls: it is pickled once, however large its state is."""
         if self._options.chunksize == 1:
             return self._function
-        run = run_chunk if self._described.is_async else run_plain_chunk
+        run: Callable[..., Any] = run_chunk if self._described.is_async else run_plain_chunk
+        if not self._options.chunksize:
+            run = run_measured if self._described.is_async else run_plain_measured
         stop = self._options.errors == RAISE and not self._options.retry_on
         return partial(run, self._function, self._star, stop)
 
     def _job_arguments(self, items: list[Any]) -> tuple[Any, ...]:
-        if self._options.chunksize > 1:
+        if self._options.chunksize != 1:
             return (items,)
         (item,) = items
         return tuple(item) if self._star else (item,)
@@ -404,38 +459,41 @@ class Mapping(Generic[A, R]):
         if error.ended:
             self._retry(slot, positions, 0)
         else:  # it may be cut off and still run
-            self._silent.add(slot)
-            self._moved.unpark_all()
             self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval)
         return True
 
     def _retry(self, slot: _Slot, positions: list[int], delay: float) -> None:
         assert self._nursery is not None  # noqa: S101 - jobs start in the block
         self._to_retry += 1
+        self._resting += len(positions)
+        if self._reader_waits and self._has_room():
+            self._session.room.unpark_all()
         self._nursery.start_soon(self._try_again, slot, positions, delay, name=f"try {self._described.name} again")
 
     async def _try_again(self, slot: _Slot, positions: list[int], delay: float) -> None:
         try:
             if delay:
                 await trio.sleep(delay)
-            self._silent.discard(slot)
             await self._submit(slot, positions, alone=slot.losses >= _ALONE_AFTER)
         except Exception as failure:  # noqa: BLE001 - the map raises it
             self._fail(failure)
         finally:
             self._to_retry -= 1
+            self._resting -= len(positions)
 
 
 class _Slot:
     """One chunk of the input, and the place of its values among the results."""
 
-    __slots__ = ("index", "items", "losses", "missing", "tries", "values")
+    __slots__ = ("index", "items", "losses", "missing", "size", "tries", "values")
 
     def __init__(self, index: int, items: list[Any]) -> None:
         self.index = index
         self.items = items
         self.values: list[Any] = [None] * len(items)
         self.missing = len(items)
+        self.size = 0
+        """The bytes of its results."""
         self.tries = 0
         self.losses = 0
 
@@ -534,11 +592,44 @@ def _sendable_item(result: object, name: str) -> object:
     return result
 
 
-async def _chunks(source: Any, size: int) -> AsyncGenerator[list[Any]]:
+async def run_measured(
+    function: Callable[..., Any],
+    star: bool,  # noqa: FBT001
+    stop: bool,  # noqa: FBT001
+    chunk: list[Any],
+) -> tuple[float, object]:
+    """Do what `run_chunk` does; give the seconds, too."""
+    began = perf_counter()
+    results = await run_chunk(function, star, stop, chunk)
+    return perf_counter() - began, results
+
+
+def run_plain_measured(
+    function: Callable[..., Any],
+    star: bool,  # noqa: FBT001
+    stop: bool,  # noqa: FBT001
+    chunk: list[Any],
+) -> tuple[float, object]:
+    """Do what `run_plain_chunk` does; give the seconds, too."""
+    began = perf_counter()
+    results = run_plain_chunk(function, star, stop, chunk)
+    return perf_counter() - began, results
+
+
+def _checked_size(chunksize: int | str) -> int:
+    if chunksize == AUTO:
+        return 0
+    if isinstance(chunksize, str):
+        message = f'chunksize must be a number or "auto", not {chunksize!r}'
+        raise ValueError(message)  # noqa: TRY004 - the type is right
+    return arguments.integer("chunksize", chunksize, least=1)
+
+
+async def _chunks(source: Any, size: Callable[[], int]) -> AsyncGenerator[list[Any]]:
     """Read items, so many at a time; no more of them than that is asked for."""
     if not hasattr(source, "__aiter__"):
         iterator: Iterator[Any] = iter(source)
-        while chunk := list(islice(iterator, size)):
+        while chunk := list(islice(iterator, size())):
             await trio.lowlevel.checkpoint_if_cancelled()
             yield chunk
         return
@@ -548,7 +639,7 @@ async def _chunks(source: Any, size: int) -> AsyncGenerator[list[Any]]:
         chunk = []
         async for item in source:
             chunk.append(item)
-            if len(chunk) == size:
+            if len(chunk) >= size():
                 yield chunk
                 chunk = []
         if chunk:

@@ -230,7 +230,7 @@ class Runs:
         limit: int | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | Collection[type[BaseException]] = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> AbstractAsyncContextManager[MapResults[Any, Any]]:
         """Run a function for each item, a bounded number at a time; give the results as they come.
@@ -241,12 +241,14 @@ class Runs:
             ordered: Whether results come in the order of the items.
             errors: What the error of a job does: `"raise"` cancels the rest, and the block raises it; `"collect"` gives
                 it in place of the value; `"skip"` leaves the item out.
-            limit: The items that are read and whose results are not yet taken; by default 4 x servers x chunksize.
+            limit: The items that are read and whose results are not yet taken. By default it follows the jobs: an
+                item is read when a server would soon begin its job, while at most 128 jobs a server are in flight, and
+                at most 1,024 jobs and 64 MiB of results wait to be taken.
             retries: How often a job is run again that was lost with its server, or raised one of `retry_on`. After two
                 losses it runs alone on its server.
             retry_on: Types of errors of a job after which it is run again: up to `retries` times, 3 if that is 0;
                 0.1 seconds later at first, twice as long each time, at most 10 seconds.
-            chunksize: Items that go to a server as one job.
+            chunksize: Items that go to a server as one job; "auto" for as many as take about 5 ms.
             progress: Whether standard error, or the cell of a notebook, shows how many items are done, how many have
                 failed, and the rate.
 
@@ -282,7 +284,7 @@ class Runs:
         limit: int | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | Collection[type[BaseException]] = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> AbstractAsyncContextManager[MapResults[Any, Any]]:
         """Spread each item over the arguments of the function. Everything else is as with `map`."""

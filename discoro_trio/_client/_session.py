@@ -112,6 +112,7 @@ class Session:
         journals: Who looks at what has happened.
         pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
         waiting: The tasks that wait for a server.
+        room: The tasks that wait until few starts wait here.
         watchers: The servers that are told which others there are.
         records: Those of coroutines that somebody here holds.
         shared: The values that it shares with its servers.
@@ -161,6 +162,7 @@ class Session:
         self._repeated = RepeatedArguments()
         self.shared: SharedValues = SharedValues(self, process)
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.room: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     @property
     def location(self) -> Location:
@@ -192,6 +194,7 @@ class Session:
             self._give_up_waiting()
             self.drain()
         self.waiting.unpark_all()
+        self.room.unpark_all()
         self.watchers.tell()
 
     # --- starting
@@ -330,6 +333,12 @@ class Session:
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
+        self._tell_readers()
+
+    def _tell_readers(self) -> None:
+        """Let those read on that do so only while little waits here."""
+        if self.room and self.backlog.size <= len(self.servers):
+            self.room.unpark_all()
 
     def drain_at(self, place: Place, now: float) -> None:
         """Send what waits here to one server, as long as it has room."""
@@ -339,6 +348,7 @@ class Session:
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
+        self._tell_readers()
 
     def _send_next(self, place: Place, now: float, *, plain: bool) -> bool:
         server = self.servers[place.server]

@@ -39,6 +39,11 @@ class Outcome(msgspec.Struct, eq=False):
         """Give the value, or raise what the coroutine raised."""
         raise NotImplementedError
 
+    @property
+    def size(self) -> int:
+        """The bytes that it takes besides its object, as far as they are known."""
+        return 0
+
     def error(self) -> BaseException | None:
         """Give what the coroutine raised, or None if it returned."""
         try:
@@ -58,6 +63,11 @@ class Arrived(Outcome, eq=False, gc=False):
     """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
     buffers: Sequence[Buffer]
     """Its out-of-band buffers."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that it arrived with."""
+        return len(self.body) + sum(map(len, self.buffers)) if self.buffers else len(self.body)
 
     def value(self) -> object:
         """Give the value."""

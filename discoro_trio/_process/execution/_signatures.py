@@ -363,7 +363,7 @@ class Maps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[A, R]: ...
 
@@ -378,7 +378,7 @@ class Maps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[A, R]: ...
 
@@ -393,7 +393,7 @@ class Maps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[A, R]: ...
 
@@ -412,7 +412,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[*Ts], R]: ...
 
@@ -427,7 +427,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A], R]: ...
 
@@ -442,7 +442,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A, B], R]: ...
 
@@ -457,7 +457,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A, B, C], R]: ...
 
@@ -472,7 +472,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A, B, C, D], R]: ...
 
@@ -487,7 +487,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A, B, C, D, E], R]: ...
 
@@ -502,7 +502,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[A, B, C, D, E, F], R]: ...
 
@@ -517,7 +517,7 @@ class StarMaps(Protocol):
         limit: int | None = None,
         retries: int = 0,
         retry_on: RetryOn = (),
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> Results[tuple[*Ts], R]: ...
 
