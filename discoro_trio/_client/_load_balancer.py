@@ -5,8 +5,10 @@ return. Load is the number of coroutines that were started at a server and have 
 moment it is sent until the server reports that it has begun.
 
 Each server has a window of starts that may wait there, one for async functions and one for plain ones. A window holds
-about `HELD` seconds of work: it grows while starts begin at once, and falls to one when a single start takes longer.
-All else waits at the client and is sent when a server has room. Coroutines that have begun are never counted.
+about five milliseconds of work: servers report how long each start has kept the next one from beginning, and the window
+grows while that is short, and falls to one where it is long. All else waits at the client and is sent when a server has
+room. Coroutines that have begun are never counted. What a server reports does not depend on how fast the network is or
+how busy the machine of the client.
 
 All operations take the same time for any number of servers.
 """
@@ -20,11 +22,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HELD = 0.005
-"""Seconds of work that may wait at a server."""
+WINDOWS = (128, 64, 32, 16, 8, 4, 2, 1)
+"""How wide a window may be, by how long a start kept the next one from beginning (`hold_level`)."""
 
-WIDEST = 256
+WIDEST = WINDOWS[0]
 """The most starts that may wait at a server."""
+
+LATE = 0.02
+"""Seconds after which a server where starts wait and none begins gets no further ones."""
 
 _FORGOTTEN = 0.01
 """Seconds without a start after which a window begins with one again: the next jobs may be quite different."""
@@ -90,8 +95,8 @@ class Lane:
         """When the first of them was sent, or when one last began."""
 
     def late(self, now: float) -> bool:
-        """Whether starts wait and none has begun for longer than the window should hold."""
-        return self.waiting > 0 and now - self.since > HELD
+        """Whether starts wait and none has begun for a while."""
+        return self.waiting > 0 and now - self.since > LATE
 
     def sent(self, now: float) -> int:
         """Note a start; give how many wait, with it."""
@@ -102,21 +107,21 @@ class Lane:
         self.waiting += 1
         return self.waiting
 
-    def begun(self, ahead: int, sent_at: float, now: float) -> None:
+    def begun(self, ahead: int, level: int, now: float) -> None:
         """Note that a start has begun.
 
         Args:
             ahead: How many waited when it was sent, with it.
-            sent_at: When it was sent.
+            level: How long it kept the next one from beginning.
             now: The time.
         """
         self.waiting -= 1
         self.since = now
-        each = (now - sent_at) / ahead
-        window = self.window
-        if each * window > HELD:
-            self.window = max(1, min(window, int(HELD / each)))
-        elif 2 * ahead >= window and window < WIDEST:
+        window, most = self.window, WINDOWS[level]
+        if window > most:
+            # Not at once: one that took long may have been interrupted. No more are sent than have begun meanwhile.
+            self.window = max(most, window // 2)
+        elif 2 * ahead >= window and window < most:
             self.window = window + 1
 
 
@@ -321,12 +326,12 @@ class LoadBalancer:
             self._rank(place)
         return ahead
 
-    def begun(self, place: Place, ahead: int, sent_at: float, now: float, *, plain: bool = False) -> None:
+    def begun(self, place: Place, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
         """Note that a start has begun, and lets others begin; nothing if its server is gone."""
         if place.gone:
             return
         lane = place.lanes[plain]
-        lane.begun(ahead, sent_at, now)
+        lane.begun(ahead, level, now)
         if not lane.waiting:
             self._waiting.pop(place, None)
             if place.lanes[not plain].waiting:

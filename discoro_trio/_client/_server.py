@@ -52,7 +52,7 @@ class LeasedServer(MutableRecord, eq=False):
         if place is not None:
             now = perf_counter()
             if started.ahead:
-                session.load_balancer.begun(place, started.ahead, started.sent_at, now, plain=started.plain)
+                session.load_balancer.begun(place, started.ahead, started.level, now, plain=started.plain)
                 started.ahead = 0
             session.load_balancer.ended(place)
             if session.backlog:
@@ -62,13 +62,13 @@ class LeasedServer(MutableRecord, eq=False):
         for journal in session.journals:
             journal.end(started)
 
-    def begun(self, all_started: Sequence[Submission]) -> None:
+    def begun(self, all_started: Sequence[Submission], level: int) -> None:
         """Some of its coroutines have begun and let others begin."""
         session, now = self.session, perf_counter()
         for started in all_started:
             started.call = None
             if started.ahead:
-                session.load_balancer.begun(started.place, started.ahead, started.sent_at, now, plain=started.plain)
+                session.load_balancer.begun(started.place, started.ahead, level, now, plain=started.plain)
                 started.ahead = 0
         if session.backlog and self.place is not None:
             session.drain_at(self.place, now)

@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 1.0
 """Seconds that starts wait for servers that are being set up, so that they are spread over all of them."""
 
-_LATE = 0.02
+_LOOK = 0.02
 """Seconds between two looks for starts that wait at a busy server."""
 
 
@@ -308,7 +308,6 @@ class Session:
         plain = call.plain
         started.plain = plain
         started.place = place
-        started.sent_at = now
         started.ahead = self.load_balancer.sent(place, now, plain=plain)
         if not self._looks:
             self._looks = True
@@ -430,7 +429,7 @@ class Session:
             self._looks = False
             await self._late.wait()
             while self.load_balancer.waits:
-                await trio.sleep(_LATE)
+                await trio.sleep(_LOOK)
                 if not self.backlog:
                     self._take_back(perf_counter())
 

@@ -59,6 +59,7 @@ class LocalCoro:
         "since",
         "source",
         "status",
+        "waited",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class LocalCoro:
         self.link: Link | None = link
         self.scope: trio.CancelScope | None = scope
         self.begun: bool = False
+        self.waited: float = -1.0  # of a plain function: the seconds that each one before it held its thread
         self.returned: bool = False  # its starter has taken it back before it began
         self.cancelled: bool = False
         self.mailbox: Mailbox | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import struct
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -49,6 +50,14 @@ KEEP = 16
 """The flag of an OUTCOME frame of a coroutine whose handle others have got from it: they may ask for its outcome."""
 AT_ONCE = 4
 """The flag of a START frame of a plain function that begins at once, even if others compute here."""
+
+ENDING = 15
+"""The bits of an OUTCOME frame's flags that say how the coroutine ended."""
+
+HELD_SHIFT = 5
+"""Where the `hold_level` begins in an OUTCOME frame's flags. A BEGUN frame has it as its flags."""
+
+LONGEST_HELD = 7
 
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
@@ -118,6 +127,7 @@ class Runner:
         self._task_pool = TaskPool(self._run_guest)
         self.gate: ThreadGate = ThreadGate()
         self._begun: list[tuple[_Guest, LocalCoro]] = []
+        self._first_begun = 0.0
         self._wakeup = Wakeup()
         self._reports = False
         services = process.endpoint.services
@@ -246,24 +256,29 @@ class Runner:
             while True:
                 await self._wakeup.wait()
                 begun, self._begun = self._begun, []
-                reports: dict[_Guest, bytearray] = {}
+                if not begun:
+                    continue
+                held = hold_level((perf_counter() - self._first_begun) / len(begun))
+                reports: dict[tuple[_Guest, int], bytearray] = {}
                 for guest, local in begun:
                     if local.serial in guest.running:
-                        reports.setdefault(guest, bytearray()).extend(SERIAL.pack(local.serial))
-                for guest, body in reports.items():
+                        level = held if local.waited < 0 else hold_level(local.waited)
+                        reports.setdefault((guest, level), bytearray()).extend(SERIAL.pack(local.serial))
+                for (guest, level), body in reports.items():
                     if not guest.link.lost:
-                        guest.link.send(Kind.BEGUN, 0, bytes(body))
+                        guest.link.send(Kind.BEGUN, 0, bytes(body), level)
         finally:
             self._reports = False
 
     async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
         """Wait until a plain function may begin; tell whether it may, or was cancelled or taken back."""
+        local.waited = 0.0
         nursery = self._process.endpoint.nursery
         if self.gate.enter_now(task, nursery, force=bool(flags & AT_ONCE)):
             return True
         local.scope = scope
         try:
-            await self.gate.enter(nursery)
+            local.waited = await self.gate.enter(nursery)
         except trio.Cancelled:
             return False
         if local.cancelled or local.returned:
@@ -284,6 +299,7 @@ class Runner:
     ) -> bool:
         serial, link = local.serial, local.link
         assert link is not None  # noqa: S101 - guests come by links
+        began = 0.0
         plain = not local.returned and definition.is_plain
         admitted = not plain or local.cancelled or await self._admitted(task, local, scope, flags)
         if local.returned:
@@ -296,8 +312,10 @@ class Runner:
             task.name = definition.name
             local.scope = scope
             local.begun = True
+            began = perf_counter()
             self._begun.append((guest, local))
             if len(self._begun) == 1:
+                self._first_begun = began
                 self._wakeup.ring()
             if flags & REPLY:  # not before: who knows that it has started may count on its clean-up
                 link.send(Kind.STARTED, serial)
@@ -320,6 +338,8 @@ class Runner:
         self._process.end_local(local)
         del guest.running[serial]
         ending, body_out, buffers_out = self._packed(local, ended)
+        if local.begun:
+            ending |= hold_level(perf_counter() - began) << HELD_SHIFT
         if not link.lost:
             if local.shown is not None and local.shown.sent:
                 ending |= KEEP
@@ -412,6 +432,11 @@ class Runner:
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))
         else:
             link.send(_OUTCOME, local.serial, body, ending, buffers, (local.source,))
+
+
+def hold_level(seconds: float) -> int:
+    """Give how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs ... 7 for 2.56 ms and more."""
+    return min(int(seconds * 25_000).bit_length(), LONGEST_HELD)
 
 
 def serials_of(frame: Frame) -> list[int]:

@@ -33,6 +33,7 @@ class Submission:
         "heard",
         "home",
         "host",
+        "level",
         "name",
         "noted",
         "outcome",
@@ -40,7 +41,6 @@ class Submission:
         "plain",
         "ready",
         "revoked",
-        "sent_at",
         "serial",
     )
 
@@ -56,13 +56,13 @@ class Submission:
         # How to start it, and at which node: until it has begun it can be started at another server instead.
         self.call: tuple[Call, bool, bytes | None] | None = None
         # What its load balancer keeps of it: where it counts, and of a start that waits there (`ahead` is not 0) how
-        # many waited when it was sent, when that was, and whether it was asked for again.
+        # many waited when it was sent, how long it kept the next one from beginning, and whether it was asked for again.
         self.place: Any = None
         self.plain: bool = False
         self.revoked: bool = False
         # The reason for which it is being cancelled, if it is: then it is not started again elsewhere.
         self.cancelled_for: tuple[str | None] | None = None
-        self.sent_at: float = 0.0
+        self.level: int = 0
         self.ahead: int = 0
         # What subscribers of status are told of it, if there are any, until it has ended.
         self.noted: Any = None

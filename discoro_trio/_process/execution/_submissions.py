@@ -22,7 +22,21 @@ from .. import _order as order
 from ._callables import checked_traits, reject_coro
 from ._definitions import Pickled, Sent, snapshot
 from ._outcome import Ending, LocalOutcome, arrived
-from ._runner import AT_ONCE, KEEP, LANE_SHIFT, REPLY, SERIAL, SIZE, STATUS, Attach, Attached, serials_of
+from ._runner import (
+    AT_ONCE,
+    ENDING,
+    HELD_SHIFT,
+    KEEP,
+    LANE_SHIFT,
+    LONGEST_HELD,
+    REPLY,
+    SERIAL,
+    SIZE,
+    STATUS,
+    Attach,
+    Attached,
+    serials_of,
+)
 from ._submission import Submission
 from ._task_status import WITH_VALUE
 
@@ -101,8 +115,8 @@ class HostOwner(Protocol):
         """One of its coroutines has ended."""
         ...
 
-    def begun(self, all_started: Sequence[Submission]) -> None:
-        """Some of its coroutines have begun, and let others begin."""
+    def begun(self, all_started: Sequence[Submission], level: int) -> None:
+        """Some of its coroutines have begun, and let others begin; `level` says how soon (`hold_level`)."""
         ...
 
     def returned(self, all_started: Sequence[Submission]) -> None:
@@ -283,7 +297,8 @@ class Submissions:
         serials = serials_of(frame)
         host = self._host(link, serials[0])
         if host.owner is not None:
-            host.owner.begun([host.started[serial] for serial in serials if serial in host.started])
+            begun = [host.started[serial] for serial in serials if serial in host.started]
+            host.owner.begun(begun, min(frame.flags, LONGEST_HELD))
 
     def _returned(self, link: Link, frame: Frame) -> None:
         serials = serials_of(frame)
@@ -317,7 +332,7 @@ class Submissions:
     def _ended(self, link: Link, frame: Frame) -> None:
         _, flags, serial, body, buffers = frame
         host = self._host(link, serial)
-        ending = _ENDINGS.get(flags & ~KEEP)
+        ending = _ENDINGS.get(flags & ENDING)
         if ending is None:
             text = f"an outcome has the unknown ending {flags}"
             raise ProtocolError(text)
@@ -325,6 +340,7 @@ class Submissions:
             self._fetched(link, serial)
         started = host.started.pop(serial, None)
         if started is not None:
+            started.level = flags >> HELD_SHIFT
             if flags & KEEP and len(body) <= LARGEST_KEPT:
                 self._process.outcome_store.keep(started, recent=True)
             if ending is Ending.LOST:

@@ -72,10 +72,15 @@ class ThreadGate:
             return True
         return False
 
-    async def enter(self, nursery: trio.Nursery) -> None:
-        """Wait until the calling task may begin its function; in the order of these calls."""
+    async def enter(self, nursery: trio.Nursery) -> float:
+        """Wait until the calling task may begin its function, in the order of these calls.
+
+        Returns:
+            The seconds that this took, for each one that waited.
+        """
         task = trio.lowlevel.current_task()
         self._waiting.append(task)
+        ahead, began = len(self._waiting), perf_counter()
         self._start_measuring(nursery)
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -83,6 +88,7 @@ class ThreadGate:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+        return (perf_counter() - began) / ahead
 
     def _start_measuring(self, nursery: trio.Nursery) -> None:
         if not self._measuring:
