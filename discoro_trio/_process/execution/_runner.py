@@ -435,7 +435,7 @@ class Runner:
 
 
 def hold_level(seconds: float) -> int:
-    """Give how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs ... 7 for 2.56 ms and more."""
+    """Give how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs, to 7 from 2.56 ms on."""
     return min(int(seconds * 25_000).bit_length(), LONGEST_HELD)
 
 

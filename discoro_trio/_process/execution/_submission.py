@@ -56,7 +56,7 @@ class Submission:
         # How to start it, and at which node: until it has begun it can be started at another server instead.
         self.call: tuple[Call, bool, bytes | None] | None = None
         # What its load balancer keeps of it: where it counts, and of a start that waits there (`ahead` is not 0) how
-        # many waited when it was sent, how long it kept the next one from beginning, and whether it was asked for again.
+        # many waited when it was sent, how long it held the next one, and whether it was asked for again.
         self.place: Any = None
         self.plain: bool = False
         self.revoked: bool = False
