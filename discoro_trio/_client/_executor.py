@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from .._process import Submission
+    from .._process import Shared, Submission
     from .._values import Location
 
 T = TypeVar("T")
@@ -382,6 +382,27 @@ class Executor(ExecutorBase):
         self._jobs.shut_down(cancel_pending=cancel_futures, cancel_running=False)
         if wait:
             self._background.join()
+
+    def share(self, value: T) -> Shared[T]:
+        """Give a handle to send in place of a large value, as `Computation.share` does.
+
+        Args:
+            value: The value, which a job gets as `shared.value`.
+
+        Raises:
+            NotPicklable: It cannot be sent.
+            DiscoroError: A node has no room for it.
+        """
+        shared: Shared[T] = self._background.call(self._background.computation.share, value)
+        return shared
+
+    def release(self, shared: Shared[Any]) -> None:
+        """Free a shared value before the executor ends.
+
+        Args:
+            shared: Its handle.
+        """
+        self._background.call(shared.release)
 
     def count_servers(self) -> int:
         """Give the number of servers that there are at this moment."""

@@ -7,6 +7,7 @@ This module owns the translation. The executor belongs to the backend object, wh
 from __future__ import annotations
 
 import contextlib
+import copy
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,17 @@ from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 from joblib.parallel import register_parallel_backend
 
 from .._cluster.node._node import processors
+from .._errors import DiscoroError
 from ._executor import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._process import Shared
     from ._executor import Future
+
+_LARGE = 1 << 20
+"""Bytes from which an array is shared, as joblib's own backends map it from a file."""
 
 _NO_JOBS = "n_jobs == 0 in Parallel has no meaning"
 
@@ -49,6 +55,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._options = options
         self._executor: Executor | None = None
         self._callbacks: ThreadPoolExecutor | None = None
+        self._shared: dict[int, tuple[Any, Shared[Any]]] = {}
         self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -74,11 +81,38 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Start a batch."""
-        future = self._opened().submit(_call, func)
+        future = self._opened().submit(_call, self._with_shared(func))
         self._futures.add(future)
         if callback is not None:
             future.add_done_callback(_once_in(self._callbacks, callback))
         return future
+
+    def stop_call(self) -> None:
+        """Free the large arguments of a call of `Parallel`."""
+        shared, self._shared = self._shared, {}
+        executor = self._executor
+        if executor is not None:
+            for _, handle in shared.values():
+                with contextlib.suppress(DiscoroError):
+                    executor.release(handle)
+
+    def _with_shared(self, batch: Any) -> Any:
+        """Give a batch in which large arrays are shared with the servers, each once in a call of `Parallel`."""
+        items = []
+        for function, args, kwargs in batch.items:
+            named = {key: self._argument(value) for key, value in kwargs.items()}
+            items.append((function, tuple(map(self._argument, args)), named))
+        batch = copy.copy(batch)
+        batch.items = items
+        return batch
+
+    def _argument(self, value: Any) -> Any:
+        # numpy itself is not imported for those who have no arrays.
+        if type(value).__module__ != "numpy" or getattr(value, "nbytes", 0) < _LARGE or value.dtype.hasobject:
+            return value
+        if id(value) not in self._shared:
+            self._shared[id(value)] = value, self._opened().share(value)
+        return _SharedArgument(self._shared[id(value)][1])
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Give the results of a batch, or raise its error."""
@@ -119,5 +153,21 @@ def _once_in(pool: ThreadPoolExecutor | None, callback: Callable[[Any], None]) -
     return done
 
 
-def _call(function: Callable[[], Any]) -> Any:
-    return function()
+class _SharedArgument:
+    """Stands for a large argument on the way to a server."""
+
+    def __init__(self, shared: Shared[Any]) -> None:
+        self.shared = shared
+
+
+def _call(batch: Any) -> Any:
+    """Run a batch at a server."""
+    batch.items = [
+        (function, tuple(map(_opened, args)), {key: _opened(value) for key, value in kwargs.items()})
+        for function, args, kwargs in batch.items
+    ]
+    return batch()
+
+
+def _opened(value: Any) -> Any:
+    return value.shared.value if type(value) is _SharedArgument else value

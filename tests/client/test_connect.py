@@ -72,7 +72,7 @@ def test_calls_block_and_give_values_or_raise_the_bare_error() -> None:
         assert cluster.gather(failing, errors="skip") == [1.0]
         with pytest.raises(ZeroDivisionError):
             cluster.run(invert, 0)
-        assert "<th>servers</th><td>2</td>" in cluster._repr_html_()
+        assert "<th>servers</th><td>" in cluster._repr_html_()
     assert repr(cluster) == "<discoro cluster: state closed>"
     with pytest.raises(RuntimeError):
         cluster.submit(double, 1)
@@ -142,6 +142,17 @@ def test_the_computation_is_used_by_calls_that_block() -> None:
         assert cluster.call(ask, 4) == 8
         lasting.cancel()
         lasting.wait()
+
+
+def test_a_large_value_is_shared_and_its_handle_is_sent() -> None:
+    with discoro.connect(servers=1) as cluster:
+        shared = cluster.share(list(range(1000)))
+        assert list(cluster.map(lambda index: shared.value[index], [3, 5])) == [3, 5]
+        assert cluster.run(lambda handle: len(handle.value), shared) == 1000
+        assert shared.get()[999] == 999
+        shared.release()
+        with pytest.raises(discoro.DiscoroError):
+            cluster.run(lambda handle: len(handle.value), shared)
 
 
 @pytest.mark.parametrize("what", ["run", "map", "gather", "call"])

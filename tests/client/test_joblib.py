@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
 from sklearn.datasets import make_classification
@@ -80,6 +81,20 @@ def test_the_input_is_read_in_the_calling_program_and_not_in_the_loop() -> None:
         Parallel()(delayed(pow)(number, 2) for number in numbers())
     until_closed()
     assert "discoro loop" not in threads
+
+
+def sum_at(values: np.ndarray[Any, Any], index: int) -> tuple[float, bool]:
+    return float(values[index:].sum()), values.flags.writeable
+
+
+def test_a_large_array_is_shared_and_sent_once() -> None:
+    values = np.ones(1 << 18)
+    with parallel_config(backend="discoro", servers=2):
+        results = Parallel()(delayed(sum_at)(values, index=index) for index in range(20))
+        small = Parallel()(delayed(sum_at)(values[:10], index) for index in range(2))
+    until_closed()
+    assert results == [((1 << 18) - index, False) for index in range(20)]
+    assert [value for value, _ in small] == [10.0, 9.0]
 
 
 def test_a_wrong_option_is_an_error() -> None:
