@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from discoro_trio._wire._handshake import PACKAGE_VERSION
 from tests._project import conformance, package, structure, totals
 
 ROOT = Path(__file__).parents[1]
@@ -155,3 +157,8 @@ def test_ci_runs_the_second_command_of_the_readme_word_for_word() -> None:
     assert len(commands) >= 2
     assert "\n" not in commands[1]
     assert commands[1] in script
+
+
+def test_the_version_that_peers_are_told_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == PACKAGE_VERSION

@@ -6,6 +6,7 @@ the links goes to the handlers in its `Services`.
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import socket
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 
 _LONGEST_GOODBYE = 3.0
 """Seconds for what was sent before a goodbye; a peer that reads nothing would keep this process for ever."""
+
+logger = logging.getLogger(__name__)
+
+_MOST_VERSIONS = 16
+"""The other versions of this package that are reported."""
 
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
@@ -101,6 +107,7 @@ class Endpoint:
         self.keepalive: Keepalive = Keepalive()
         self._refusals = RefusalLog()
         self._descriptors = Descriptors()
+        self._other_versions: set[str] = set()
         self.services.links_lost.append(self._forget)
         self.reach: DialBack = DialBack(self)
         self._reconnecting = Reconnecting(self)
@@ -221,6 +228,7 @@ class Endpoint:
         return link
 
     def _register(self, link: Link) -> None:
+        self._say_version(link.peer)
         old = self.links.get(link.peer.process_id)
         self.links[link.peer.process_id] = link
         if old is not None and not old.lost:
@@ -232,6 +240,19 @@ class Endpoint:
             if dial is not None:
                 dial.link = link
                 dial.done.set()
+
+    def _say_version(self, peer: PeerIdentity) -> None:
+        """Say once of each other version of this package that a peer runs it."""
+        theirs, ours, said = peer.package, self.identity.package, self._other_versions
+        if theirs and theirs != ours and theirs not in said and len(said) < _MOST_VERSIONS:
+            said.add(theirs)
+            logger.warning(
+                "%s runs discoro_trio %s, this process %s; both speak protocol %d, so they work together",
+                peer.name,
+                theirs,
+                ours,
+                self.identity.protocol,
+            )
 
     def _forget(self, link: Link) -> None:
         self.keepalive.forget(link)

@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 """The version of everything that crosses the wire; both ends have the same or do not talk."""
 
+PACKAGE_VERSION = "0.1.0.dev0"
+"""The version of this package, as in `pyproject.toml`: reading that of what is installed would cost every start."""
+
 NONCE_SIZE = 32
 ID_SIZE = 16
 _MAC_SIZE = 32
 _REALM_SIZE = 64
 _TEXT_SIZE = 255
+_PACKAGE_SIZE = 64
 _NAME_SIZE = 128  # letters of this process's own name; with the longest address a challenge stays below the next
 HELLO_LEAST = 1024
 """The bytes that a client's first message has at the least, so that strangers get no more than they send."""
@@ -85,6 +89,8 @@ class Identity(Record, frozen=True):
     """Where it listens."""
     protocol: int = PROTOCOL_VERSION
     """The version of the protocol that it speaks."""
+    package: str = PACKAGE_VERSION
+    """The version of the package that it runs."""
 
 
 class PeerIdentity(Record, frozen=True):
@@ -98,11 +104,13 @@ class PeerIdentity(Record, frozen=True):
     """Where it listens."""
     realm: bytes
     """The key under which it proved that; b"" for the cluster's secret."""
+    package: str = ""
+    """The version of the package that it runs; "" if it does not report that."""
 
     @classmethod
     def of(cls, identity: Identity, realm: bytes = b"") -> PeerIdentity:
         """Give what a peer would see of an identity."""
-        return cls(identity.process_id, identity.name, identity.location, realm)
+        return cls(identity.process_id, identity.name, identity.location, realm, identity.package)
 
 
 class Binding(Record, frozen=True):
@@ -137,9 +145,10 @@ class _Party(msgspec.Struct, frozen=True):
     name: str
     addr: str
     port: int
+    package: str = msgspec.field(default="", name="package_version")
 
 
-class Hello(_Party, frozen=True, tag="hello"):
+class Hello(_Party, frozen=True, tag="hello", kw_only=True):
     """The client's first message."""
 
     realm: bytes
@@ -437,7 +446,7 @@ def _check_party_untrusted(party: _Party, own: Identity) -> None:
     if (party.protocol, party.python) != (own.protocol, own.python):
         raise _mismatch(own, party)
     lengths = len(party.process_id) == ID_SIZE and len(party.nonce) == NONCE_SIZE
-    texts = len(party.name) <= _TEXT_SIZE and len(party.addr) <= _TEXT_SIZE
+    texts = len(party.name) <= _TEXT_SIZE and len(party.addr) <= _TEXT_SIZE and len(party.package) <= _PACKAGE_SIZE
     if not (lengths and texts and 0 <= party.port <= MAX_PORT):
         message = "a message in the handshake has a field of the wrong length"
         raise ProtocolError(message)
@@ -462,11 +471,13 @@ def _party_fields(identity: Identity) -> dict[str, Any]:
         "name": identity.name[:_NAME_SIZE],
         "addr": identity.location.addr,
         "port": identity.location.port,
+        "package": identity.package[:_PACKAGE_SIZE],
     }
 
 
 def _peer(party: _Party, realm: bytes) -> PeerIdentity:
-    return PeerIdentity(party.process_id, printable(party.name), Location(party.addr, party.port), realm)
+    location = Location(party.addr, party.port)
+    return PeerIdentity(party.process_id, printable(party.name), location, realm, printable(party.package))
 
 
 def _mismatch(own: Identity, peer: _Versions | _Party | Refused) -> VersionMismatch:

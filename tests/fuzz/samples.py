@@ -52,7 +52,7 @@ def identity(number: int) -> Identity:
 def hellos(key: Credential = KEY) -> list[bytes]:
     """Give what a client with this key sends in a handshake, each message alone and both together."""
     client = ClientHandshake(identity(1), key, Binding())
-    server = ServerHandshake(identity(2), {b"": KEY}.get, Binding(), lambda _peer: False)
+    server = ServerHandshake(identity(2), {b"": KEY}.get, Binding())
     first = client.start()
     challenge = server.received(first)
     assert challenge is not None
