@@ -23,6 +23,7 @@ from .._process import names_of
 from .._records import Record
 
 if TYPE_CHECKING:
+    from .._cluster._lease_terms import QueueEntry
     from .._link import Endpoint, Link
     from .._status import NodeAllocation
     from .._values import Location
@@ -61,7 +62,7 @@ class Queueing:
         self._endpoint = endpoint
         self._asked = asked
         self._path = path
-        self._queue_entry: tuple[int, int] | None = None
+        self._queue_entry: QueueEntry | None = None
 
     async def take(self, nursery: trio.Nursery) -> None:
         """Hand the computation in and wait for its turn; keep its place as long as the nursery lives.
@@ -108,7 +109,7 @@ class Queueing:
             timeout=session.timeout,
         )
         queued = answered(queued, messages.Queued)
-        self._queue_entry = (queued.epoch, queued.number)
+        self._queue_entry = queued.queue_entry
         session.set_up = msgspec.structs.replace(session.set_up, pulse_interval=queued.pulse_interval)
 
     async def _keep(self, link: Link) -> None:

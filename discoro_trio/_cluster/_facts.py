@@ -11,15 +11,7 @@ import msgspec
 
 from .._records import Record
 from ._allocations import Allocations
-
-
-class QueueEntry(Record, frozen=True, order=True):
-    """A place in the queue, which its holder shows to a scheduler that comes back."""
-
-    epoch: int
-    """The incarnation of the scheduler that gave it; a later one is greater."""
-    number: int
-    """Counted from 1 in each epoch."""
+from ._lease_terms import QueueEntry
 
 
 class NodeFacts(Record, frozen=True):
@@ -60,23 +52,6 @@ class ComputationRequest(Record, frozen=True):
     """The key of its leases, if it comes back and has some."""
     owner: str = ""
     """The user, host and program of its client, for people."""
-
-
-class Held(Record, frozen=True):
-    """A lease that a node reports when it joins."""
-
-    computation: bytes
-    client_id: bytes
-    name: str
-    queue_entry: QueueEntry
-    key: bytes
-    servers: int
-    scheduler_id: bytes
-    """Who asked for it."""
-    shared: bool
-    """Whether that was a shared scheduler."""
-    orphan: bool
-    """Whether the node has lost that scheduler."""
 
 
 class Over(enum.Enum):

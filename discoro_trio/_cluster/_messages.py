@@ -6,16 +6,12 @@ have frames of their own, in `_process`.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from .._process import EndedCoro, FailureGroup, OutputLine
 from .._wire import Control
 from ._history import Recent
-
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-"""Also infinitely many; what is no number is refused."""
+from ._lease_terms import HeldLease, LeaseTerms, QueueEntry, Seconds
 
 # --- client to scheduler
 
@@ -41,8 +37,8 @@ class Submit(Control, frozen=True):
     """Seconds."""
     pulse_interval: Seconds
     """Seconds."""
-    queue_entry: tuple[int, int] | None
-    """Epoch and number, if it comes back."""
+    queue_entry: QueueEntry | None
+    """Its place, if it comes back."""
     running: bool
     """Whether its turn had come already, if it comes back."""
     key: bytes
@@ -54,8 +50,7 @@ class Submit(Control, frozen=True):
 class Queued(Control, frozen=True):
     """It is in the queue."""
 
-    epoch: int
-    number: int
+    queue_entry: QueueEntry
     pulse_interval: Seconds
     """Seconds; what was asked for, within the scheduler's bounds."""
 
@@ -152,18 +147,9 @@ class Leased(Control, frozen=True):
 class Grant(Control, frozen=True):
     """Give servers to a computation, unless they are another one's; answered by `Granted` or `NotGranted`."""
 
-    computation: bytes
-    client_id: bytes
-    name: str
-    epoch: int
-    number: int
-    key: bytes
+    terms: LeaseTerms
     servers: int
     """How many; fewer are taken, too."""
-    zombie_period: Seconds
-    """Seconds after which an idle one is closed; 0 for never."""
-    pulse_interval: Seconds
-    """Seconds."""
     shared: bool
     """Whether the scheduler is a shared one."""
 
@@ -190,21 +176,6 @@ class Revoke(Control, frozen=True):
 
 
 # --- node to scheduler
-
-
-class HeldLease(msgspec.Struct, frozen=True, array_like=True):
-    """A lease that a node has given; see `_facts.Held`."""
-
-    computation: bytes
-    client_id: bytes
-    name: str
-    epoch: int
-    number: int
-    key: bytes
-    servers: int
-    scheduler_id: bytes
-    shared: bool
-    orphan: bool
 
 
 class NodeIs(Control, frozen=True):

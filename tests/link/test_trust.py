@@ -14,6 +14,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio import Location, PeerDisconnected, ProtocolError
 from discoro_trio._cluster import messages
+from discoro_trio._cluster._lease_terms import LeaseTerms, QueueEntry
 from discoro_trio._cluster.isolation._users import Become, User
 from discoro_trio._link import Done, Endpoint, Link, Services, Trust, answered, current_endpoint, transport_over
 from discoro_trio._link._dial_back import AskToDial, Dial
@@ -38,7 +39,7 @@ OTHER_LEASE = Credential(ID, b"m" * 32)
 SECONDS = 20
 
 GIVING = [
-    messages.Grant(ID, ID, "name", 1, 1, bytes(32), 1, 0.0, 10.0, shared=False),
+    messages.Grant(LeaseTerms(ID, ID, "name", QueueEntry(1, 1), bytes(32), 0.0, 10.0), servers=1, shared=False),
     messages.Submit(ID, "name", [], None, 10.0, None, running=False, key=b""),
     messages.AskStatus(),
     messages.NodeIs("name", "127.0.0.1", 1, 1, "linux", 1, []),
@@ -151,7 +152,8 @@ async def realm_of_this_server() -> tuple[list[bytes], str]:
     endpoint = current_process().endpoint
     node = next(link for link in endpoint.links.values() if link.trust is Trust.KIN)
     try:
-        await node.request(messages.Grant(b"x" * 16, endpoint.id, "mine", 1, 9, bytes(32), 1, 0.0, 10.0, shared=False))
+        terms = LeaseTerms(b"x" * 16, endpoint.id, "mine", QueueEntry(1, 9), bytes(32), 0.0, 10.0)
+        await node.request(messages.Grant(terms, servers=1, shared=False))
     except discoro.DiscoroError as error:
         return list(endpoint.credentials), str(error)
     return [], "it was granted"

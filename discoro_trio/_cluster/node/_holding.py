@@ -12,39 +12,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..._config import PULSES
-from ..._records import MutableRecord, Record
-from .._facts import Held, QueueEntry
+from ..._records import MutableRecord
+from .._lease_terms import HeldLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._facts import Over
-
-
-class Terms(Record, frozen=True):
-    """What a scheduler asks a node for."""
-
-    computation: bytes
-    client_id: bytes
-    name: str
-    queue_entry: QueueEntry
-    key: bytes
-    servers: int
-    zombie_period: float
-    """Seconds; 0 for never."""
-    pulse_interval: float
-    """Seconds."""
-    scheduler_id: bytes
-    shared: bool
-    """Whether that scheduler is a shared one."""
+    from .._lease_terms import LeaseTerms
 
 
 class LeaseState(MutableRecord, eq=False):
     """Server slots of this node, given to one computation."""
 
-    terms: Terms
+    terms: LeaseTerms
     scheduler_id: bytes
-    """Who answers for it: the one that asked, or one that has taken over."""
+    """The scheduler that answers for it: the one that asked, or one that has taken over."""
+    shared: bool
+    """Whether the scheduler that asked is a shared one."""
     slots: set[int] = msgspec.field(default_factory=set)
     orphan: bool = False
     """Whether that scheduler is lost."""
@@ -90,19 +75,19 @@ class Holding:
 
     # --- what schedulers want
 
-    def grant(self, now: float, terms: Terms) -> int:
+    def grant(self, now: float, terms: LeaseTerms, servers: int, *, scheduler_id: bytes, shared: bool) -> int:
         """Give server slots, as many as are wanted and free; give their number, 0 for a refusal.
 
         A computation that has some gets more only under the terms that it has.
         """
         lease = self.leases.get(terms.computation)
-        if self._full if lease is None else lease.over is not None or not _same(lease, terms):
+        if self._full if lease is None else lease.over is not None or not _same(lease, terms, scheduler_id):
             return 0
-        slots = [slot for slot in self.slots if slot not in self._holder][: max(terms.servers, 0)]
+        slots = [slot for slot in self.slots if slot not in self._holder][: max(servers, 0)]
         if not slots:
             return 0
         if lease is None:
-            lease = self.leases[terms.computation] = LeaseState(terms, terms.scheduler_id)
+            lease = self.leases[terms.computation] = LeaseState(terms, scheduler_id, shared)
             lease.next_look = now + terms.pulse_interval
         for slot in slots:
             self._holder[slot] = lease
@@ -111,20 +96,10 @@ class Holding:
             lease.idle_since[slot] = now
         return len(slots)
 
-    def reported(self) -> list[Held]:
+    def reported(self) -> list[HeldLease]:
         """Say what is held, to a scheduler that joins or returns."""
         return [
-            Held(
-                lease.terms.computation,
-                lease.terms.client_id,
-                lease.terms.name,
-                lease.terms.queue_entry,
-                lease.terms.key,
-                len(lease.slots),
-                lease.scheduler_id,
-                lease.terms.shared,
-                lease.orphan,
-            )
+            HeldLease(lease.terms, len(lease.slots), lease.scheduler_id, lease.shared, lease.orphan)
             for lease in self.leases.values()
             if lease.over is None
         ]
@@ -225,6 +200,6 @@ class Holding:
         return min(times, default=math.inf)
 
 
-def _same(lease: LeaseState, terms: Terms) -> bool:
+def _same(lease: LeaseState, terms: LeaseTerms, scheduler_id: bytes) -> bool:
     held = lease.terms
-    return (held.client_id, held.key) == (terms.client_id, terms.key) and lease.scheduler_id == terms.scheduler_id
+    return (held.client_id, held.key) == (terms.client_id, terms.key) and lease.scheduler_id == scheduler_id

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..._link import Link
     from ..._process import Files
     from ..._wire import Control
+    from .._lease_terms import LeaseTerms
     from ..isolation._users import User
-    from ._holding import Terms
     from ._server_slot import NodeServer
     from ._shared_values import SharedForServers
 
@@ -39,7 +39,7 @@ class Lease:
         user: As whom its servers run; None for the node's own user.
     """
 
-    def __init__(self, terms: Terms, shared: SharedForServers, user: User | None = None) -> None:
+    def __init__(self, terms: LeaseTerms, shared: SharedForServers, user: User | None = None) -> None:
         self.terms = terms
         self.shared = shared
         self.user = user

@@ -16,9 +16,8 @@ from ..._link import Done, answered
 from ..._process import blobs_of, files_of
 from ..._values import Location
 from .. import _messages as messages
-from .._facts import Over, QueueEntry
+from .._facts import Over
 from ..scheduler._admin_requests import RestartServer
-from ._holding import Terms
 from ._lease import Lease
 from ._lease_ends import LeaseEnds
 from ._shared_values import SharedForServers
@@ -60,21 +59,6 @@ class Leasing(LeaseEnds):
     async def join(self, scheduler: Link, name: str) -> messages.Welcome:
         """Offer the servers to a scheduler, and say which are held."""
         location = self._endpoint.location
-        held = [
-            messages.HeldLease(
-                one.computation,
-                one.client_id,
-                one.name,
-                one.queue_entry.epoch,
-                one.queue_entry.number,
-                one.key,
-                one.servers,
-                one.scheduler_id,
-                one.shared,
-                one.orphan,
-            )
-            for one in self._holding.reported()
-        ]
         here = messages.NodeIs(
             name,
             location.addr,
@@ -82,7 +66,7 @@ class Leasing(LeaseEnds):
             len(self._slots),
             platform.platform(terse=True),
             self._holding.free,
-            held,
+            self._holding.reported(),
         )
         if scheduler not in self.schedulers:
             self.schedulers.append(scheduler)
@@ -92,32 +76,21 @@ class Leasing(LeaseEnds):
         return welcome
 
     async def _grant(self, link: Link, grant: messages.Grant) -> messages.Granted | messages.NotGranted:
-        scheduler_id = link.peer.process_id
-        terms = Terms(
-            grant.computation,
-            grant.client_id,
-            grant.name,
-            QueueEntry(grant.epoch, grant.number),
-            grant.key,
-            grant.servers,
-            grant.zombie_period,
-            grant.pulse_interval,
-            scheduler_id,
-            grant.shared,
-        )
-        if self.resting and grant.computation not in self._leases:
+        scheduler_id, terms = link.peer.process_id, grant.terms
+        if self.resting and terms.computation not in self._leases:
             return messages.NotGranted(self._held_locations())
-        before = {slot.number for slot in self._slots_of(grant.computation)}
-        given = self._holding.grant(trio.current_time(), terms)
+        before = {slot.number for slot in self._slots_of(terms.computation)}
+        now = trio.current_time()
+        given = self._holding.grant(now, terms, grant.servers, scheduler_id=scheduler_id, shared=grant.shared)
         if not given:
             if scheduler_id not in self._refused:
                 self._refused.append(scheduler_id)
             return messages.NotGranted(self._held_locations())
-        lease = self._leases.get(grant.computation)
+        lease = self._leases.get(terms.computation)
         if lease is None:
             shared = SharedForServers(blobs_of(self._endpoint))
-            lease = self._leases[grant.computation] = Lease(terms, shared, self._users.take())
-        for slot in self._slots_of(grant.computation):
+            lease = self._leases[terms.computation] = Lease(terms, shared, self._users.take())
+        for slot in self._slots_of(terms.computation):
             if slot.number not in before:
                 self.begin(slot)
         if scheduler_id in self._refused:

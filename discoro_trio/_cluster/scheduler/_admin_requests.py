@@ -1,7 +1,7 @@
 """What people want of a scheduler: a server restarted, a node to rest, a computation closed.
 
 This module owns the messages of it and whom they are passed on to. What follows from them for leases is decided by
-`_allotment`.
+`_scheduling`.
 """
 
 from __future__ import annotations

@@ -12,29 +12,23 @@ import msgspec
 
 from ..._records import MutableRecord
 from .._facts import Over
+from .._lease_terms import LeaseTerms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .._allocations import Allocations
-    from .._facts import ComputationRequest, NodeFacts, QueueEntry
+    from .._facts import ComputationRequest, NodeFacts
+    from .._lease_terms import QueueEntry
 
 
 class Claim(MutableRecord, eq=False):
     """A computation that waits or runs."""
 
-    computation: bytes
-    client_id: bytes
-    name: str
-    queue_entry: QueueEntry
-    key: bytes
-    """One for all its servers, so that they can talk to each other."""
+    terms: LeaseTerms
+    """What its leases are about."""
     wishes: Allocations | None
     """None until the client of a computation that a node reported has come back."""
-    zombie_period: float
-    """Seconds; 0 for never."""
-    pulse_interval: float
-    """Seconds."""
     running: bool = False
     detached: bool = False
     """Whether its client cannot be reached; nodes, which see more of it, decide whether it is gone."""
@@ -51,23 +45,31 @@ class Claim(MutableRecord, eq=False):
     bare_since: float | None = None
     """Since when it runs without any server; None if it has some or waits."""
 
+    @property
+    def computation(self) -> bytes:
+        """The id of the computation."""
+        return self.terms.computation
+
+    @property
+    def client_id(self) -> bytes:
+        """The id of the client's process."""
+        return self.terms.client_id
+
     @classmethod
     def of(
         cls, now: float, submission: ComputationRequest, queue_entry: QueueEntry, key: bytes, zombie_period: float
     ) -> Claim:
         """Make the claim of a computation that a client has handed in at a time."""
-        return cls(
+        terms = LeaseTerms(
             submission.computation,
             submission.client_id,
             submission.name,
             queue_entry,
             key,
-            submission.wishes,
             zombie_period,
             submission.pulse_interval,
-            owner=submission.owner,
-            queued_at=now,
         )
+        return cls(terms, submission.wishes, owner=submission.owner, queued_at=now)
 
     def note(self, facts: NodeFacts) -> None:
         """Note what it would take of a node."""
@@ -103,7 +105,7 @@ class Claims:
         self._claims: dict[bytes, Claim] = {}
 
     def __iter__(self) -> Iterator[Claim]:
-        return iter(sorted(self._claims.values(), key=lambda claim: claim.queue_entry))
+        return iter(sorted(self._claims.values(), key=lambda claim: claim.terms.queue_entry))
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -130,7 +132,7 @@ class Claims:
 
     def holds(self, queue_entry: QueueEntry) -> bool:
         """Tell whether somebody holds a ticket."""
-        return any(claim.queue_entry == queue_entry for claim in self._claims.values())
+        return any(claim.terms.queue_entry == queue_entry for claim in self._claims.values())
 
     def due(self, slots: dict[bytes, int]) -> list[Claim]:
         """Give the waiting computations whose turn it is: nobody before them wants what they want.

@@ -11,7 +11,8 @@ from ..._records import Record
 
 if TYPE_CHECKING:
     from ..._status import Status
-    from .._facts import NodeFacts, QueueEntry
+    from .._facts import NodeFacts
+    from .._lease_terms import LeaseTerms
 
 
 class TellTurn(Record, frozen=True):
@@ -27,14 +28,8 @@ class AskGrant(Record, frozen=True):
     """Ask the node to give servers to a computation."""
 
     node_id: bytes
-    computation: bytes
-    client_id: bytes
-    name: str
-    queue_entry: QueueEntry
-    key: bytes
+    terms: LeaseTerms
     servers: int
-    zombie_period: float
-    pulse_interval: float
 
 
 class AskRevoke(Record, frozen=True):

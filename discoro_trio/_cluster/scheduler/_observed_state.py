@@ -274,13 +274,13 @@ def _computation(
     claim = at.claim
     return ComputationStatus(
         id=claim.computation.hex(),
-        name=claim.name,
+        name=claim.terms.name,
         client=client_at(claim.client_id),
         state="detached" if claim.detached else "running" if claim.running else "waiting",
         place=at.place,
         nodes=len(claim.nodes),
         servers=0,
-        zombie_period=claim.zombie_period,
+        zombie_period=claim.terms.zombie_period,
         owner=claim.owner,
         why=waits_for(at, state, now),
         queued=None if claim.queued_at is None else wall - (now - claim.queued_at),

@@ -21,12 +21,11 @@ from .._details import SchedulerDetails
 from .._facts import Freed, NodeFacts, Over, Resources
 from .._options import check_period, check_pulse_interval
 from ._admin_requests import AdminAction, AdminReply, AdminRequests
-from ._allotment import Rules
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
 from ._overview import Overview
-from ._scheduling import Scheduling
+from ._scheduling import Rules, Scheduling
 from ._stacks import ClusterStacks, ProcessStacks
-from ._translation import held, submission, to_client
+from ._translation import submission, to_client
 from ._waiting import places, waits_for
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class Scheduler(AdminReply):
         except ValueError as error:
             raise DiscoroError(str(error)) from error
         self._carry_out(effects)
-        return messages.Queued(queue_entry.epoch, queue_entry.number, handed_in.pulse_interval)
+        return messages.Queued(queue_entry, handed_in.pulse_interval)
 
     def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
         self._carry_out(self._state.withdrawn(trio.current_time(), message.computation, link.peer.process_id))
@@ -170,8 +169,7 @@ class Scheduler(AdminReply):
         facts = NodeFacts(
             link.peer.process_id, message.name, message.addr, message.port, max(message.servers, 0), message.platform
         )
-        leases = [held(one) for one in message.held]
-        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, leases)
+        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, message.held)
         self._carry_out(effects)
         return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
 
@@ -274,18 +272,8 @@ class Scheduler(AdminReply):
         link = self._endpoint.links.get(ask.node_id)
         if link is None:
             return  # its loss is told by itself
-        grant = messages.Grant(
-            ask.computation,
-            ask.client_id,
-            ask.name,
-            ask.queue_entry.epoch,
-            ask.queue_entry.number,
-            ask.key,
-            ask.servers,
-            ask.zombie_period,
-            ask.pulse_interval,
-            self._rules.shared,
-        )
+        grant = messages.Grant(ask.terms, ask.servers, self._rules.shared)
+        computation = ask.terms.computation
         try:
             reply = await link.request(grant)
         except DiscoroError as error:
@@ -294,6 +282,6 @@ class Scheduler(AdminReply):
             return
         now = trio.current_time()
         if isinstance(reply, messages.Granted):
-            self._carry_out(self._state.granted(now, ask.node_id, ask.computation, reply.servers, reply.free))
+            self._carry_out(self._state.granted(now, ask.node_id, computation, reply.servers, reply.free))
         elif isinstance(reply, messages.NotGranted):
-            self._carry_out(self._state.refused(now, ask.node_id, ask.computation, reply.held))
+            self._carry_out(self._state.refused(now, ask.node_id, computation, reply.held))

@@ -8,25 +8,77 @@ a client says is taken for more than its own word: counts are bounded, and what 
 from __future__ import annotations
 
 import math
+import secrets
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..._config import PULSES
+from ..._records import Record
 from ..._status import Status
-from .._facts import Over, QueueEntry
-from ._allotment import Allotment, idle_reason
-from ._claims import Claim
-from ._effects import AskRevoke, DropNode, Happened
+from .._facts import Over
+from .._lease_terms import QueueEntry
+from ._claims import Claim, Claims
+from ._effects import (
+    AskGrant,
+    AskRevoke,
+    ClaimOver,
+    DropNode,
+    Happened,
+    TellDiscarded,
+    TellLeased,
+    TellRests,
+    TellTurn,
+)
 from ._node_state import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from .._facts import ComputationRequest, Freed, Held, NodeFacts, Resources
+    from .._facts import ComputationRequest, Freed, NodeFacts, Resources
+    from .._lease_terms import HeldLease
     from ._effects import Effect
 
 
-class Scheduling(Allotment):
-    """What happens to the scheduler's state: the events of clients, of nodes, and of the clock."""
+def _new_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+class Rules(Record, frozen=True, kw_only=True):
+    """What holds for one scheduler."""
+
+    epoch: int = 1
+    """Its incarnation: greater than that of any scheduler before it."""
+    shared: bool = False
+    """Whether its own zombie period rules, and leases of a shared scheduler that is gone are taken over."""
+    zombie_period: float | None = None
+    """Seconds after which an idle server is closed; 0 or None for never."""
+    pulse_interval: float = 10.0
+    """Seconds between the pulses of nodes."""
+    settled_at: float = -math.inf
+    """Nothing is granted before by a scheduler that was started again, so that nodes can report what they have granted.
+
+    That it was is known by such a report, or by a client that comes back; a first node without either ends the wait.
+    """
+    make_key: Callable[[], bytes] = _new_key
+    """Makes lease keys."""
+
+
+class Scheduling:
+    """The scheduler's state: nodes with their leases, and computations by their queue entries.
+
+    A computation has all servers that it wants, by default all there are. The next computation's turn comes when no
+    computation before it wants the same servers. The public methods are the events of clients, of nodes and of the
+    clock.
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+        self.nodes: dict[bytes, NodeState] = {}
+        self.claims = Claims()
+        self._number = 0
+        self._settled = self.rules.settled_at == -math.inf
+        self._restarted = False
 
     # --- clients
 
@@ -38,7 +90,7 @@ class Scheduling(Allotment):
         """
         claim = self.claims.get(submission.computation)
         if claim is not None:
-            return claim.queue_entry, self._came_back(now, claim, submission)
+            return claim.terms.queue_entry, self._came_back(now, claim, submission)
         key = submission.key or self.rules.make_key()
         claim = Claim.of(now, submission, self._queue_entry(submission), key, self._zombie_period(submission))
         claim.running = submission.running and not self._settled
@@ -46,7 +98,7 @@ class Scheduling(Allotment):
         self.claims.add(claim)
         for node in self.nodes.values():
             claim.note(node.facts)
-        return claim.queue_entry, [*self._turn(claim), *self._advance(now)]
+        return claim.terms.queue_entry, [*self._turn(claim), *self._advance(now)]
 
     def _queue_entry(self, submission: ComputationRequest) -> QueueEntry:
         old = submission.queue_entry
@@ -68,8 +120,9 @@ class Scheduling(Allotment):
         claim.detached = False
         claim.wishes = submission.wishes
         claim.owner = submission.owner
-        claim.zombie_period = self._zombie_period(submission)
-        claim.pulse_interval = submission.pulse_interval
+        claim.terms = msgspec.structs.replace(
+            claim.terms, zombie_period=self._zombie_period(submission), pulse_interval=submission.pulse_interval
+        )
         for node in self.nodes.values():
             claim.note(node.facts)
         effects = self._turn(claim)
@@ -101,7 +154,7 @@ class Scheduling(Allotment):
     # --- nodes
 
     def node_joined(
-        self, now: float, facts: NodeFacts, free: int, held: Iterable[Held]
+        self, now: float, facts: NodeFacts, free: int, held: Iterable[HeldLease]
     ) -> tuple[list[bytes], list[Effect]]:
         """A node offers its servers; give the computations whose leases there are this scheduler's, too."""
         again = facts.node_id in self.nodes
@@ -109,7 +162,7 @@ class Scheduling(Allotment):
         effects = self._gone(now, facts.node_id) if again else []
         node = self.nodes[facts.node_id] = NodeState(facts, now)
         held = list(held)
-        adopted = [one.computation for one in held if self._adopt(node, one)]
+        adopted = [one.terms.computation for one in held if self._adopt(node, one)]
         # A lease of another shared scheduler that is not lost yet: it may be the predecessor, whose end comes next.
         self._restarted = self._restarted or bool(adopted) or (self.rules.shared and any(one.shared for one in held))
         node.told_free(free)
@@ -219,7 +272,7 @@ class Scheduling(Allotment):
             effects += [DropNode(node.facts.node_id), *self.node_left(now, node.facts.node_id, orderly=False)]
         for claim in self.claims.running():
             since = claim.bare_since
-            if claim.zombie_period and since is not None and now - since >= claim.zombie_period:
+            if claim.terms.zombie_period and since is not None and now - since >= claim.terms.zombie_period:
                 effects += self._discard(claim, idle_reason(claim))
         return effects + self._advance(now)
 
@@ -232,9 +285,9 @@ class Scheduling(Allotment):
         """Give the time of the next `tick` that can have an effect."""
         times = [self._dead_at(node) for node in self.nodes.values()]
         times += [
-            claim.bare_since + claim.zombie_period
+            claim.bare_since + claim.terms.zombie_period
             for claim in self.claims
-            if claim.bare_since is not None and claim.zombie_period
+            if claim.bare_since is not None and claim.terms.zombie_period
         ]
         if not self._settled:
             times.append(self.rules.settled_at)
@@ -246,13 +299,157 @@ class Scheduling(Allotment):
     def _pulse_interval(self, node: NodeState) -> float:
         """Give the interval in force at a node: of the computations there, the most patient one counts."""
         claims = (self.claims.get(computation) for computation in node.leases)
-        intervals = [claim.pulse_interval for claim in claims if claim is not None]
+        intervals = [claim.terms.pulse_interval for claim in claims if claim is not None]
         return max(intervals, default=self.rules.pulse_interval)
 
     def pulse_interval_with(self, process_id: bytes) -> float | None:
         """Give the interval in force with a node or a client; None for another process."""
-        intervals = [claim.pulse_interval for claim in self.claims.of_client(process_id)]
+        intervals = [claim.terms.pulse_interval for claim in self.claims.of_client(process_id)]
         node = self.nodes.get(process_id)
         if node is not None:
             intervals.append(self._pulse_interval(node))
         return max(intervals, default=None)
+
+    # --- the queue
+
+    def settles_for(self, now: float) -> float:
+        """Give the seconds for which nothing is granted yet, as nodes may have leases of an earlier scheduler."""
+        new = bool(self.nodes) and not self._restarted
+        return 0.0 if self._settled or new else max(0.0, self.rules.settled_at - now)
+
+    def _advance(self, now: float, changed: NodeState | None = None) -> list[Effect]:
+        """Let those run whose turn it is; serve them, and those that ran before where something changed."""
+        new = bool(self.nodes) and not self._restarted
+        newly_settled = not self._settled and (new or now >= self.rules.settled_at)
+        self._settled = self._settled or newly_settled
+        if not self._settled:
+            return []
+        effects: list[Effect] = []
+        due = self.claims.due({node_id: node.facts.servers for node_id, node in self.nodes.items()})
+        for claim in due:
+            claim.running = True
+            effects += self._turn(claim)
+            for node in self.nodes.values():
+                effects += self._discovered(node, claim)
+        for claim in self.claims.running():
+            if not claim.nodes and claim.bare_since is None:
+                claim.bare_since = now
+        everywhere = newly_settled or due or changed is None
+        nodes = list(self.nodes.values()) if everywhere else [changed] if changed is not None else []
+        for node in nodes:
+            effects += self._serve(node)
+        return effects
+
+    def _turn(self, claim: Claim) -> list[Effect]:
+        """Tell a client that its computation runs, if it does: one that comes back may have lost its turn."""
+        return [TellTurn(claim.client_id, claim.computation, claim.terms.zombie_period)] if claim.running else []
+
+    def _discovered(self, node: NodeState, claim: Claim | None) -> list[Effect]:
+        addr = node.facts.addr
+        if claim is None:
+            return [Happened(Status.NodeDiscovered, addr, 0, None, None)]
+        found: list[Effect] = [Happened(Status.NodeDiscovered, addr, 0, claim.computation, claim.client_id)]
+        wanted = claim.wishes is None or claim.wishes.most(node.facts)
+        if not wanted or (node.foreign and node.left <= 0):
+            found.append(Happened(Status.NodeIgnore, addr, 0, claim.computation, claim.client_id))
+        return found
+
+    def _end(self, claim: Claim) -> list[Effect]:
+        self.claims.remove(claim.computation)
+        effects: list[Effect] = [ClaimOver(claim.client_id, claim.computation, claim.running)]
+        for node_id in claim.nodes:
+            node = self.nodes.get(node_id)
+            if node is not None and node.end_lease(claim.computation):
+                effects.append(AskRevoke(node_id, claim.computation))
+        return effects
+
+    def discarded(self, now: float, claim: Claim, reason: str) -> list[Effect]:
+        """A computation is ended, for a reason that its client is told."""
+        return [*self._discard(claim, reason), *self._advance(now)]
+
+    def _discard(self, claim: Claim, reason: str) -> list[Effect]:
+        return [TellDiscarded(claim.client_id, claim.computation, reason), *self._end(claim)]
+
+    # --- nodes and their leases
+
+    def rest(self, now: float, node_id: bytes, *, rests: bool) -> list[Effect]:
+        """A node is to be given to nobody any more, and those who have servers there start nothing; or again."""
+        node = self.nodes[node_id]
+        node.suspended = rests
+        effects: list[Effect] = []
+        for computation in node.leases:
+            claim = self.claims.get(computation)
+            if claim is not None:
+                effects.append(TellRests(claim.client_id, computation, node_id, rests))
+        return effects + ([] if rests else self._advance(now, node))
+
+    def _serve(self, node: NodeState) -> list[Effect]:
+        """Ask a node for what running computations want of it, in the order of their tickets."""
+        if not self._settled:
+            return []
+        effects: list[Effect] = []
+        if node.left <= 0:
+            return effects
+        for claim in self.claims.running():
+            if claim.wishes is None or claim.detached:
+                continue
+            wanted = claim.wishes.now(node.facts, node.resources) - claim.spent.get(node.facts.node_id, 0)
+            asked = node.ask_lease(claim.computation, wanted)
+            if asked:
+                claim.nodes.add(node.facts.node_id)
+                claim.bare_since = None
+                effects.append(self._ask(claim, node, asked))
+        return effects
+
+    def _ask(self, claim: Claim, node: NodeState, servers: int) -> AskGrant:
+        return AskGrant(node.facts.node_id, claim.terms, servers)
+
+    def _leased(self, claim: Claim, node: NodeState) -> TellLeased:
+        return TellLeased(claim.client_id, claim.computation, node.facts, claim.terms.key)
+
+    def _lease_over(self, claim: Claim, node: NodeState, over: Over) -> list[Effect]:
+        closed = Happened(Status.NodeClosed, node.facts.addr, 0, claim.computation, claim.client_id)
+        effects: list[Effect] = [closed] if over is Over.IDLE else []
+        if claim.nodes:
+            return effects
+        if over is Over.IDLE:
+            return [*effects, *self._discard(claim, idle_reason(claim))]
+        if claim.detached:
+            effects += self._end(claim)
+        return effects
+
+    def _adopt(self, node: NodeState, held: HeldLease) -> bool:
+        """Take over a lease that the node has given already, if it is this scheduler's business."""
+        claim = self.claims.get(held.terms.computation)
+        own = claim is not None and claim.terms.key == held.terms.key
+        if not own and not (self.rules.shared and held.shared and held.orphan):
+            return False
+        if claim is not None and claim.client_id != held.terms.client_id:
+            return False
+        if claim is None:
+            terms = msgspec.structs.replace(held.terms, zombie_period=0.0, pulse_interval=self.rules.pulse_interval)
+            claim = Claim(terms, None)
+            claim.detached = True
+            self.claims.add(claim)
+        claim.terms = msgspec.structs.replace(claim.terms, key=held.terms.key)
+        claim.running = True
+        claim.bare_since = None
+        claim.nodes.add(node.facts.node_id)
+        node.adopt_lease(held.terms.computation, held.servers)
+        return True
+
+    def _gone(self, now: float, node_id: bytes) -> list[Effect]:
+        effects: list[Effect] = []
+        del self.nodes[node_id]
+        for claim in self.claims:
+            claim.wanted.pop(node_id, None)
+            if node_id in claim.nodes:
+                claim.lost_node(now, node_id)
+                if claim.detached and not claim.nodes:
+                    effects += self._end(claim)
+        return effects
+
+
+def idle_reason(claim: Claim) -> str:
+    """Say why a computation is ended that has done nothing for long."""
+    return f"its servers were idle for the zombie period of {claim.terms.zombie_period:g} s"

@@ -8,7 +8,7 @@ from ..._config import config
 from ..._status import NodeAllocation, NodeInfo
 from .. import _messages as messages
 from .._allocations import Allocations
-from .._facts import ComputationRequest, Held, NodeFacts, QueueEntry
+from .._facts import ComputationRequest, NodeFacts
 from ._admin_requests import NodeRests
 from ._effects import TellDiscarded, TellLeased, TellRests, TellTurn
 
@@ -28,7 +28,6 @@ def submission(link: Link, message: messages.Submit, least: float) -> Computatio
         message: What it says.
         least: The seconds between the pulses of nodes; a computation has no fewer.
     """
-    queue_entry = QueueEntry(*message.queue_entry) if message.queue_entry is not None else None
     return ComputationRequest(
         message.computation,
         link.peer.process_id,
@@ -36,7 +35,7 @@ def submission(link: Link, message: messages.Submit, least: float) -> Computatio
         Allocations(tuple(_allocation(wish) for wish in message.wishes)),
         message.zombie_period,
         min(max(message.pulse_interval, least), config.MaxPulseInterval),
-        queue_entry,
+        message.queue_entry,
         message.running,
         message.key,
         message.owner[:_LONGEST_OWNER],
@@ -60,21 +59,6 @@ def info(facts: NodeFacts, pulse: messages.Pulse) -> NodeInfo:
 
 def _allocation(wish: messages.Allocation) -> NodeAllocation:
     return NodeAllocation(wish.node, platform=wish.platform, cpus=wish.cpus, memory=wish.memory, disk=wish.disk)
-
-
-def held(held: messages.HeldLease) -> Held:
-    """Read a lease that a node reports."""
-    return Held(
-        held.computation,
-        held.client_id,
-        held.name,
-        QueueEntry(held.epoch, held.number),
-        held.key,
-        held.servers,
-        held.scheduler_id,
-        held.shared,
-        held.orphan,
-    )
 
 
 def to_client(effect: TellTurn | TellLeased | TellDiscarded | TellRests) -> Control:

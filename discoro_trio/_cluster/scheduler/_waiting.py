@@ -68,5 +68,5 @@ def _no_servers(claim: Claim, state: Scheduling) -> str:
 
 
 def _named(claim: Claim) -> str:
-    name = claim.name or claim.computation.hex()[:8]
+    name = claim.terms.name or claim.computation.hex()[:8]
     return f"{name} of {claim.owner}" if claim.owner else name

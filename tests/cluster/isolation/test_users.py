@@ -15,10 +15,10 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio._cluster._facts import QueueEntry
+from discoro_trio._cluster._lease_terms import LeaseTerms, QueueEntry
 from discoro_trio._cluster.isolation import _users
 from discoro_trio._cluster.isolation._users import User, Users, check_users
-from discoro_trio._cluster.node._holding import Holding, Terms
+from discoro_trio._cluster.node._holding import Holding
 from discoro_trio._link import OptionError
 from tests.cli.programs import output
 from tests.cluster.isolation.users import ONE, TWO, WHEEL, running_node
@@ -301,20 +301,24 @@ def test_a_user_must_get_to_the_interpreter_and_to_the_working_folders(
 # --- decisions
 
 
-def terms(computation: bytes) -> Terms:
-    return Terms(computation, b"client", "name", QueueEntry(1, 1), b"key", 1, 0.0, 10.0, b"scheduler", shared=False)
+def terms(computation: bytes) -> LeaseTerms:
+    return LeaseTerms(computation, b"client", "name", QueueEntry(1, 1), b"key", 0.0, 10.0)
+
+
+def grant_one(holding: Holding, computation: bytes) -> int:
+    return holding.grant(0.0, terms(computation), 1, scheduler_id=b"scheduler", shared=False)
 
 
 def test_a_node_offers_nothing_while_all_its_users_are_in_use() -> None:
     holding = Holding(range(3), most_leases=1)
     assert holding.free == 3
-    assert holding.grant(0.0, terms(b"first")) == 1
+    assert grant_one(holding, b"first") == 1
     assert holding.free == 0
-    assert holding.grant(0.0, terms(b"second")) == 0
-    assert holding.grant(0.0, terms(b"first")) == 1  # who has a user may have more servers
+    assert grant_one(holding, b"second") == 0
+    assert grant_one(holding, b"first") == 1  # who has a user may have more servers
     holding.ended(b"first")
     assert holding.free == 3
-    assert holding.grant(0.0, terms(b"second")) == 1
+    assert grant_one(holding, b"second") == 1
 
 
 def test_each_lease_has_a_user_of_its_own_and_the_one_that_was_free_the_longest() -> None:

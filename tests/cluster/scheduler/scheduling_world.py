@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from discoro_trio._cluster._facts import ComputationRequest, Freed, NodeFacts, Over, QueueEntry, Resources
-from discoro_trio._cluster.node._holding import Holding, Terms
-from discoro_trio._cluster.scheduler._allotment import Rules
+from discoro_trio._cluster._facts import ComputationRequest, Freed, NodeFacts, Over, Resources
+from discoro_trio._cluster._lease_terms import QueueEntry
+from discoro_trio._cluster.node._holding import Holding
 from discoro_trio._cluster.scheduler._effects import AskGrant, AskRevoke, DropNode, TellDiscarded, TellLeased, TellTurn
-from discoro_trio._cluster.scheduler._scheduling import Scheduling
+from discoro_trio._cluster.scheduler._scheduling import Rules, Scheduling
 from discoro_trio._config import PULSES
 
 if TYPE_CHECKING:
@@ -137,27 +137,15 @@ class World:
         node = self.nodes.get(node_id)
         if node is None or not node.joined:
             return
-        scheduler_id = self.scheduler_id
         if isinstance(effect, AskRevoke):
             node.inbox.append(lambda: self.end_lease(node, effect.computation, Over.REVOKED))
             return
-        terms = Terms(
-            effect.computation,
-            effect.client_id,
-            effect.name,
-            effect.queue_entry,
-            effect.key,
-            effect.servers,
-            effect.zombie_period,
-            effect.pulse_interval,
-            scheduler_id,
-            self.shared,
-        )
-        node.inbox.append(lambda: self._grant(node, terms))
+        scheduler_id = self.scheduler_id
+        node.inbox.append(lambda: self._grant(node, effect, scheduler_id))
 
-    def _grant(self, node: Node, terms: Terms) -> None:
-        given = node.holding.grant(self.now, terms)
-        free, computation = node.holding.free, terms.computation
+    def _grant(self, node: Node, ask: AskGrant, scheduler_id: bytes) -> None:
+        given = node.holding.grant(self.now, ask.terms, ask.servers, scheduler_id=scheduler_id, shared=self.shared)
+        free, computation = node.holding.free, ask.terms.computation
         if given:
             self._say(node, lambda: self.state.granted(self.now, node.node_id, computation, given, free))
         else:

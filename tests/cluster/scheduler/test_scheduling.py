@@ -9,8 +9,8 @@ import pytest
 
 from discoro_trio import NodeAllocation, Status
 from discoro_trio._cluster._allocations import Allocations
-from discoro_trio._cluster._facts import ComputationRequest, Freed, Held, NodeFacts, Over, QueueEntry, Resources
-from discoro_trio._cluster.scheduler._allotment import Rules
+from discoro_trio._cluster._facts import ComputationRequest, Freed, NodeFacts, Over, Resources
+from discoro_trio._cluster._lease_terms import HeldLease, LeaseTerms, QueueEntry
 from discoro_trio._cluster.scheduler._effects import (
     AskGrant,
     AskRevoke,
@@ -21,7 +21,7 @@ from discoro_trio._cluster.scheduler._effects import (
     TellLeased,
     TellTurn,
 )
-from discoro_trio._cluster.scheduler._scheduling import Scheduling
+from discoro_trio._cluster.scheduler._scheduling import Rules, Scheduling
 from tests.cluster.scheduler.scheduling_world import PULSE, World
 
 if TYPE_CHECKING:
@@ -296,7 +296,13 @@ def test_a_scheduler_that_is_new_grants_as_soon_as_a_node_has_joined() -> None:
 
 @pytest.mark.spec("B19")
 def test_leases_of_private_schedulers_are_not_taken_over() -> None:
-    held = Held(b"a", b"client", "a", QueueEntry(1, 1), b"key", 2, b"old scheduler", shared=False, orphan=True)
+    held = HeldLease(
+        LeaseTerms(b"a", b"client", "a", QueueEntry(1, 1), b"key", 0.0, 10.0),
+        2,
+        b"old scheduler",
+        shared=False,
+        orphan=True,
+    )
     for shared in (False, True):
         state = Scheduling(Rules(shared=shared))
         adopted, _ = state.node_joined(0, facts("n1"), 0, [held])

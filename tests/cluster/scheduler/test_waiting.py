@@ -6,9 +6,9 @@ import pytest
 
 from discoro_trio import NodeAllocation
 from discoro_trio._cluster._allocations import Allocations
-from discoro_trio._cluster._facts import ComputationRequest, NodeFacts, QueueEntry
-from discoro_trio._cluster.scheduler._allotment import Rules
-from discoro_trio._cluster.scheduler._scheduling import Scheduling
+from discoro_trio._cluster._facts import ComputationRequest, NodeFacts
+from discoro_trio._cluster._lease_terms import QueueEntry
+from discoro_trio._cluster.scheduler._scheduling import Rules, Scheduling
 from discoro_trio._cluster.scheduler._waiting import places, waits_for
 
 pytestmark = pytest.mark.spec("B40")

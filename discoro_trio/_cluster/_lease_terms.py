@@ -1,0 +1,49 @@
+"""What a lease is about: one value, the same at the scheduler, on the wire and at the node."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from .._records import Record
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+"""Seconds on the wire; infinity is allowed, NaN and negative values are refused."""
+
+
+class QueueEntry(Record, frozen=True, order=True, array_like=True):
+    """A place in the queue, which its holder shows to a scheduler that comes back."""
+
+    epoch: int
+    """The incarnation of the scheduler that gave it; a later one is greater."""
+    number: int
+    """Counted from 1 in each epoch."""
+
+
+class LeaseTerms(Record, frozen=True, array_like=True):
+    """What a lease is about, the same at the scheduler, on the wire and at the node."""
+
+    computation: bytes
+    client_id: bytes
+    name: str
+    queue_entry: QueueEntry
+    key: bytes
+    """One for all servers of the computation, so that they can connect to each other."""
+    zombie_period: Seconds
+    """Seconds after which an idle server is closed; 0 for never."""
+    pulse_interval: Seconds
+    """Seconds."""
+
+
+class HeldLease(Record, frozen=True, array_like=True):
+    """A lease that a node reports when it joins a scheduler."""
+
+    terms: LeaseTerms
+    servers: int
+    scheduler_id: bytes
+    """The scheduler that answers for it."""
+    shared: bool
+    """Whether that is a shared scheduler."""
+    orphan: bool
+    """Whether the node has lost that scheduler."""
