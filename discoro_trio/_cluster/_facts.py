@@ -6,12 +6,15 @@ What follows from them is decided in `_scheduling` (at the scheduler) and `_hold
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .._records import Record
 from ._allocations import Allocations
-from ._lease_terms import QueueEntry
+
+if TYPE_CHECKING:
+    from ._lease_terms import QueueEntry
 
 
 class NodeFacts(Record, frozen=True):
