@@ -233,6 +233,7 @@ class Computation(Runs):
             cleanup=options.cleanup,
             node_setup=node_setup,
             server_setup=server_setup,
+            streams=packed.streams,
             largest=_largest(packed.package),
         )
 
@@ -445,7 +446,7 @@ def _checked(function: Callable[[], object] | None) -> Callable[[], object] | No
 
 
 def _largest(package: Package) -> tuple[str, int]:
-    sizes = ((file.path, len(file.content)) for file in package.files)
+    sizes = ((file.path, file.size) for file in package.files)
     return max(sizes, key=lambda one: one[1], default=("", 0))
 
 

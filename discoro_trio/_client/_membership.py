@@ -162,7 +162,9 @@ class Membership:
             if not await self._takes_files(node):
                 return
             await session.shared.put_all(node)
-            prepared = await link.request(set_up.prepare(), timeout=session.timeout)
+            # While files come, the node notices when nothing comes any more, and heartbeats whether the node is there.
+            timeout = None if set_up.streams else session.timeout
+            prepared = await link.request(set_up.prepare(), timeout=timeout)
             prepared = answered(prepared, messages.Prepared)
             if not (prepared.keeps_files or set_up.cleanup):
                 logger.warning(

@@ -35,6 +35,7 @@ class SchedulerMessages:
         self.sessions: dict[bytes, Session] = {}
         for message in _About.__args__:
             endpoint.services.on_notice(message, self._bring)
+        endpoint.services.on_request(messages.ReadComponent, self._read_component)
         endpoint.services.on_request(messages.LeaseEnding, self._lease_ends)
         endpoint.services.on_request(messages.WatchMembers, self._watch, trust=ANY)
         endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
@@ -53,6 +54,13 @@ class SchedulerMessages:
         session = self.sessions.get(message.computation)
         if session is not None:
             session.heard(link, message)
+
+    async def _read_component(self, link: Link, message: messages.ReadComponent) -> messages.ComponentBytes:
+        session = self.sessions.get(message.computation)
+        if session is None or link.peer.process_id not in session.nodes:
+            text = "this process is no node of that computation"
+            raise UnknownLocation(text)
+        return await session.read_component(message)
 
     async def _lease_ends(self, _link: Link, message: messages.LeaseEnding) -> Done:
         session = self.sessions.get(message.computation)

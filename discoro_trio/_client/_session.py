@@ -7,6 +7,7 @@ with `Topology`.
 from __future__ import annotations
 
 import logging
+import os
 from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._cluster import NodeRests, messages
-from .._errors import ComputationClosed, DiscoroError, NotPicklable, UnknownLocation
+from .._errors import ComputationClosed, DiscoroError, FileTransferError, NotPicklable, UnknownLocation
 from .._link import Wakeup
 from .._process import LocalOutcome, Pickled, Submission, lose_all
+from .._process._parts import PART
 from .._records import Record
 from .._shipping import dumps
 from .._status import Status
@@ -33,6 +35,7 @@ from ._topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from .._cluster import Publisher
     from .._link import Link
@@ -79,6 +82,8 @@ class SetUp(Record, frozen=True):
     """The pickled function that one server of each node runs, and its buffers; empty for none."""
     server_setup: list[bytes]
     """The pickled function that each server runs, and its buffers; empty for none."""
+    streams: tuple[Path, ...] = ()
+    """The large files among the components, by their number."""
     largest: tuple[str, int] = "", 0
     """Path and bytes of the largest file among its components."""
 
@@ -94,6 +99,15 @@ class SetUp(Record, frozen=True):
             self.forward_output,
             self.cleanup,
         )
+
+
+def _read_part(path: Path, offset: int, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return os.pread(file.fileno(), size, offset)
+    except OSError as error:
+        text = f"the component {str(path)!r} cannot be read any more: {error.strerror}"
+        raise FileTransferError(text) from error
 
 
 class Session:
@@ -196,6 +210,16 @@ class Session:
         self.waiting.unpark_all()
         self.room.unpark_all()
         self.watchers.tell()
+
+    async def read_component(self, message: messages.ReadComponent) -> messages.ComponentBytes:
+        """Give a node bytes of a large file; FileTransferError if they cannot be read."""
+        streams = self.set_up.streams
+        if not 0 <= message.stream < len(streams):
+            text = f"the components have no large file of number {message.stream}"
+            raise FileTransferError(text)
+        path = streams[message.stream]
+        data = await trio.to_thread.run_sync(_read_part, path, message.offset, min(message.size, PART))
+        return messages.ComponentBytes(memoryview(data))
 
     # --- starting
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .._link import BulkData
 from .._process import EndedCoro, FailureGroup, OutputLine
 from .._wire import Control
 from ._history import Recent
@@ -331,6 +332,19 @@ class Prepare(Control, frozen=True):
     threads: int
     forward_output: bool
     cleanup: bool
+
+
+class ReadComponent(Control, frozen=True):
+    """From a node: send bytes of a large file among the components; answered by `ComponentBytes`."""
+
+    computation: bytes
+    stream: int
+    offset: int
+    size: int
+
+
+class ComponentBytes(BulkData, frozen=True):
+    """Bytes of a large file among the components."""
 
 
 class Prepared(Control, frozen=True):

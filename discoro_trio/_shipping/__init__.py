@@ -3,7 +3,7 @@
 from ._codec import dumps, loads
 from ._errors_in_transit import pack_error, unpack_error
 from ._freshness import Watch, watch
-from ._installation import holds_files, install_definitions, place_files, write_tree
+from ._installation import create_file, holds_files, install_definitions, place_files, streamed_files, write_tree
 from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
 from ._shipped import NOTHING, Shipped, close_shipped, open_shipped
 
@@ -13,6 +13,7 @@ __all__ = [
     "Shipped",
     "Watch",
     "close_shipped",
+    "create_file",
     "decode_package",
     "decode_package_untrusted",
     "dumps",
@@ -23,6 +24,7 @@ __all__ = [
     "open_shipped",
     "pack_error",
     "place_files",
+    "streamed_files",
     "unpack_error",
     "watch",
     "without_files",

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WANTED = "a component is a function, a class, a module, or the path of a file or folder"
+STREAMED = 1024 * 1024
+"""Files of this many bytes are not read into memory: each node asks for their parts."""
+
 _NOT_SHIPPED = {"__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 
@@ -49,6 +52,8 @@ class PackedComponents(Record, frozen=True):
     """What goes to the nodes."""
     shipped: Shipped
     """What every server has once it has the package: for `dumps`, and for `open_shipped`."""
+    streams: tuple[Path, ...]
+    """The large files, by their number: nodes ask for their content."""
 
 
 def check_components(components: Iterable[object]) -> Components:
@@ -95,7 +100,8 @@ def pack(components: Components | Iterable[object], *, automatic: bool = True) -
     """
     if not isinstance(components, Components):
         components = check_components(components)
-    code = {packed.path: packed for module in components.modules for packed in _code_of(module)}
+    streams: list[Path] = []
+    code = {packed.path: packed for module in components.modules for packed in _code_of(module, streams)}
     modules = tuple(dict.fromkeys(_whole(module.__name__) for module in components.modules))
     shipped = Shipped(modules=frozenset(modules), roots=tuple(_roots(components.paths)), automatic=automatic)
     pickled, along = _pickled(components.definitions, shipped)
@@ -110,7 +116,7 @@ def pack(components: Components | Iterable[object], *, automatic: bool = True) -
             modules=modules,
             imports=tuple(module.__name__ for module in components.modules),
             code=tuple(code.values()),
-            files=tuple(packed for path in components.paths for packed in _tree(path, path.name)),
+            files=tuple(packed for path in components.paths for packed in _tree(path, path.name, streams)),
             code_folders=tuple(path.name for path in components.paths if _is_plain_folder(path)),
             automatic=automatic,
         )
@@ -119,7 +125,7 @@ def pack(components: Components | Iterable[object], *, automatic: bool = True) -
     shipped.add(components.definitions, along)
     if components.definitions or components.modules or components.paths:
         shipped.watch(watch)
-    return PackedComponents(package, shipped)
+    return PackedComponents(package, shipped, tuple(streams))
 
 
 # --- checks
@@ -241,7 +247,7 @@ def _whole(name: str) -> str:
     return name
 
 
-def _code_of(module: ModuleType) -> Iterator[PackedFile]:
+def _code_of(module: ModuleType, streams: list[Path]) -> Iterator[PackedFile]:
     """Give the source of a client module; of one in a package, that of the whole package."""
     if not is_client_module(module.__name__):
         return
@@ -251,9 +257,9 @@ def _code_of(module: ModuleType) -> Iterator[PackedFile]:
     file = _file_of(whole)
     folders = list(getattr(whole, "__path__", ()))
     if folders:
-        yield from _tree(Path(folders[0]), path)
+        yield from _tree(Path(folders[0]), path, streams)
     elif file is not None:
-        yield _packed(file, f"{path}{''.join(file.suffixes)}")
+        yield _packed(file, f"{path}{''.join(file.suffixes)}", streams)
 
 
 def _is_plain_folder(path: Path) -> bool:
@@ -269,10 +275,10 @@ def _roots(paths: Iterable[Path]) -> Iterator[CodeRoot]:
             yield CodeRoot(f"{path}{os.sep}", path.name)
 
 
-def _tree(path: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[PackedFile]:
+def _tree(path: Path, name: str, streams: list[Path], above: tuple[str, ...] = ()) -> Iterator[PackedFile]:
     """Give a file, or a folder with all in it; links are followed, but not in circles."""
     if not path.is_dir():
-        yield _packed(path, name)
+        yield _packed(path, name, streams)
         return
     real = os.path.realpath(path)
     if real in above:
@@ -280,8 +286,13 @@ def _tree(path: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[Packed
     yield PackedFile(name, path.stat().st_mode, b"", is_folder=True)
     for entry in sorted(path.iterdir()):
         if entry.name not in _NOT_SHIPPED and (entry.is_dir() or entry.is_file()):
-            yield from _tree(entry, f"{name}/{entry.name}", (*above, real))
+            yield from _tree(entry, f"{name}/{entry.name}", streams, (*above, real))
 
 
-def _packed(path: Path, name: str) -> PackedFile:
-    return PackedFile(name, path.stat().st_mode, path.read_bytes())
+def _packed(path: Path, name: str, streams: list[Path]) -> PackedFile:
+    found = path.stat()
+    if found.st_size < STREAMED:
+        return PackedFile(name, found.st_mode, path.read_bytes())
+    with path.open("rb"):  # it can be read
+        streams.append(path)
+    return PackedFile(name, found.st_mode, b"", stream=len(streams) - 1, streamed=found.st_size)

@@ -30,7 +30,7 @@ FILES = "files"
 
 
 def write_tree(package: Package, folder: Path) -> None:
-    """Write the code and the files of a package, once a node.
+    """Write the code and the files of a package, but for those that are streamed, once a node.
 
     Args:
         package: The components.
@@ -46,6 +46,23 @@ def write_tree(package: Package, folder: Path) -> None:
         (folder / name).mkdir(mode=0o700)  # which the working folder gets, too
         for packed in files:
             _write(packed, folder / name)
+
+
+def streamed_files(package: Package, folder: Path) -> list[tuple[PackedFile, Path]]:
+    """Give the files of a package whose content is streamed, each with the folder that it belongs into."""
+    both = ((package.code, folder / CODE), (package.files, folder / FILES))
+    return [(packed, where) for files, where in both for packed in files if packed.stream is not None]
+
+
+def create_file(packed: PackedFile, folder: Path) -> int:
+    """Make a file, without its content; give its descriptor. OSError if that is not possible."""
+    path = folder.joinpath(*PurePosixPath(packed.path).parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The folder is new and nobody else's; that the file must be new keeps links from being followed all the same.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, masked_untrusted(packed.mode) | 0o400)
+    return descriptor
 
 
 def holds_files(folder: Path) -> bool:
@@ -139,13 +156,8 @@ def _check_paths_untrusted(files: Iterable[PackedFile]) -> None:
 
 
 def _write(packed: PackedFile, folder: Path) -> None:
-    path = folder.joinpath(*PurePosixPath(packed.path).parts)
     if packed.is_folder:
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The folder is new and nobody else's; that the file must be new keeps links from being followed all the same.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(packed.content)
-    path.chmod(masked_untrusted(packed.mode) | 0o400)
+        folder.joinpath(*PurePosixPath(packed.path).parts).mkdir(parents=True, exist_ok=True)
+    elif packed.stream is None:
+        with os.fdopen(create_file(packed, folder), "wb") as file:
+            file.write(packed.content)

@@ -21,9 +21,18 @@ class PackedFile(msgspec.Struct, frozen=True, array_like=True):
     mode: int
     """Its permission bits."""
     content: bytes
-    """The bytes of a file."""
+    """The bytes of a file; none of one that is streamed."""
     is_folder: bool = False
     """Whether it is a folder; one that is not empty need not be listed."""
+    stream: int | None = None
+    """The number by which the node asks for the content of a large file; None if that is here."""
+    streamed: int = 0
+    """The bytes of a file that is streamed."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of a file."""
+        return len(self.content) + self.streamed
 
 
 class Package(msgspec.Struct, frozen=True, array_like=True):

@@ -6,15 +6,25 @@ slots belong to it is with `_holding`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from ..._errors import DiscoroError, FileTransferError, PeerDisconnected
-from ..._shipping import decode_package_untrusted, encode_package, without_files, write_tree
+from ..._process._parts import fetch_parts, write_at
+from ..._shipping import (
+    create_file,
+    decode_package_untrusted,
+    encode_package,
+    streamed_files,
+    without_files,
+    write_tree,
+)
 from .. import _messages as messages
 from ..isolation._users import Become
 from ._kept_files import kept_folder, move_in
@@ -24,6 +34,7 @@ from ._shared_values import SHARED
 if TYPE_CHECKING:
     from ..._link import Link
     from ..._process import Files
+    from ..._shipping._package import PackedFile
     from ..._wire import Control
     from .._lease_terms import LeaseTerms
     from ..isolation._users import User
@@ -57,19 +68,22 @@ class Lease:
         """Whose it is."""
         return self.terms.computation
 
-    async def install(self, prepare: messages.Prepare, parent: Path, files: Files) -> None:
+    async def install(self, prepare: messages.Prepare, parent: Path, files: Files, client: Link) -> None:
         """Write the files of the components, once for all servers of the node.
 
         Raises:
             FileTransferError: One is larger than the node takes, or they could not be written.
             ProtocolError: They are malformed.
+            DiscoroError: The client did not send all of a large one.
         """
         package = decode_package_untrusted(prepare.package)
         for file in package.files:
-            files.check_size(file.path, len(file.content))
+            files.check_size(file.path, file.size)
         self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
         try:
             await trio.to_thread.run_sync(write_tree, package, self.folder)
+            for packed, folder in streamed_files(package, self.folder):
+                await self._stream(client, packed, folder)
             await self.shared.open(self.folder / SHARED, self.user)
             if self.user is not None:
                 await trio.to_thread.run_sync(self.user.own, self.folder)
@@ -88,6 +102,21 @@ class Lease:
         """
         self.kept = kept_folder(dest_path, self.terms.name, self.computation)
         return move_in(folder, self.kept, other_user=self.user is not None)
+
+    async def _stream(self, client: Link, packed: PackedFile, folder: Path) -> None:
+        """Get the content of a large file from the client."""
+        assert packed.stream is not None  # noqa: S101 - see `streamed_files`
+        file = create_file(packed, folder)
+
+        async def take(offset: int, data: memoryview) -> None:
+            await trio.to_thread.run_sync(write_at, file, offset, data)
+
+        try:
+            await fetch_parts(
+                client, (0, packed.streamed), partial(messages.ReadComponent, self.computation, packed.stream), take
+            )
+        finally:
+            os.close(file)
 
     def remove(self) -> None:
         """Remove the files of the components again, and free the shared values."""

@@ -126,7 +126,7 @@ class Leasing(LeaseEnds):
         self._holding.leases[prepare.computation].attended = True
         if lease.prepared is None:  # a client is told of a lease again when it grows, or the scheduler comes back
             await self._users.clear(lease.user)  # of what the last lease that had it has left running
-            await lease.install(prepare, self._folder, files_of(self._endpoint))
+            await lease.install(prepare, self._folder, files_of(self._endpoint), link)
         slots = list(self._slots_of(prepare.computation))
         for slot in slots:
             self.begin(slot)

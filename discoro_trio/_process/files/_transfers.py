@@ -16,6 +16,7 @@ from ..._errors import FileTransferError
 from ..._link import ANY, BulkData, Done, answered
 from ..._records import MutableRecord
 from ..._wire import Control
+from .._parts import PART, WINDOW
 from ._folder import IncomingFile, OutgoingFile, delete
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
     from ..._link import Endpoint, Link
     from .._process import Process
-
-PART = 512 * 1024
-"""The bytes of one part; parts of that size take turns with everything else on the connection."""
-
-WINDOW = 8
-"""The parts under way, not yet written at the receiver: what a transfer costs in memory, at either end."""
 
 MOST_INCOMING = 64
 """The transfers that one peer may have under way here; each holds two descriptors."""

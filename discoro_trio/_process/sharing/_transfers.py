@@ -7,16 +7,18 @@ the time that it takes to one of them, and its client sends it once. What is kep
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from ..._config import config
 from ..._errors import DiscoroError
-from ..._link import BulkData, answered
+from ..._link import BulkData
 from ..._link.shared_memory._sharing import Sharing
 from ..._records import MutableRecord
 from ..._wire import Control
+from .._parts import fetch_parts
 from ._blob import Blob
 
 if TYPE_CHECKING:
@@ -25,12 +27,6 @@ if TYPE_CHECKING:
     from ..._link import Endpoint, Link
 
 logger = logging.getLogger(__name__)
-
-PART = 512 * 1024
-"""The bytes of one part."""
-
-WINDOW = 8
-"""The parts that are asked for and not there yet."""
 
 
 class ReadShared(Control, frozen=True):
@@ -140,37 +136,13 @@ class Blobs:
 
 
 async def _pull(share: bytes, blob: Blob, link: Link) -> None:
-    """Get what is missing of a blob from one process.
+    """Get what is missing of a blob from one process. Raises as `fetch_parts`."""
 
-    Raises:
-        DiscoroError: It did not send all of it.
-    """
-    failures: list[DiscoroError] = []
-    offsets = iter(range(blob.filled, blob.size, PART))
+    async def take(offset: int, data: memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        blob.write(offset, data)
 
-    async def get_parts(scope: trio.CancelScope) -> None:
-        for offset in offsets:
-            size = min(PART, blob.size - offset)
-            try:
-                blob.write(offset, await _part(link, ReadShared(share, offset, size)))
-            except DiscoroError as error:
-                failures.append(error)
-                scope.cancel()
-                return
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(WINDOW):
-            nursery.start_soon(get_parts, nursery.cancel_scope)
-    if failures:
-        raise failures[0]
-
-
-async def _part(link: Link, wanted: ReadShared) -> memoryview:
-    reply = answered(await link.request(wanted), SharedBytes)
-    if len(reply.data) != wanted.size:
-        text = f"{link.peer_name} sent {len(reply.data)} bytes of a shared value for {wanted.size}"
-        raise DiscoroError(text)
-    return reply.data
+    await fetch_parts(link, (blob.filled, blob.size), partial(ReadShared, share), take)
 
 
 def blobs_of(endpoint: Endpoint) -> Blobs:
