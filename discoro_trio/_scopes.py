@@ -7,6 +7,7 @@ must not: their body's exception passes unchanged. Those that are nurseries them
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 logger = logging.getLogger(__name__)
+
+
+def check_loop() -> None:
+    """Raise RuntimeError without a Trio loop, or if its clock jumps: other processes and sockets take real time."""
+    if not trio.lowlevel.in_trio_run():
+        message = (
+            "this needs Trio's loop, and none runs here: call it in a function that trio.run() runs. In a notebook use "
+            "discoro.connect(), whose calls block, or %autoawait trio with the whole block in one cell"
+        )
+        raise RuntimeError(message)
+    threshold = getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf)
+    if threshold < math.inf:
+        message = (
+            "a place on the network does not work under a MockClock that jumps by itself: whatever waits for another "
+            "process would time out at once. Run this test with the real clock, or test its functions without a cluster"
+        )
+        raise RuntimeError(message)
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ SCRIPTS = {place: script for place, script in blocks("sh").items() if place.star
 
 
 def is_program(code: str) -> bool:
-    return "trio.run(" in code or "__main__" in code
+    return any(word in code for word in ("trio.run(", "__main__", "discoro.connect("))
 
 
 def is_test(code: str) -> bool:

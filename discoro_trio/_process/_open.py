@@ -5,14 +5,12 @@ What options there are is here; what they mean is with the endpoint.
 
 from __future__ import annotations
 
-import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import trio
-
 from .._compat import _old_programs
 from .._link import UDP_PORT, EndpointOptions, current, open_with
+from .._scopes import check_loop
 from ._current import process_var
 from ._process import Process
 
@@ -24,17 +22,6 @@ if TYPE_CHECKING:
     from .._link import Endpoint, Ports
 
 
-def check_clock() -> None:
-    """Raise RuntimeError under a clock that jumps: other processes and sockets take real time."""
-    threshold = getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf)
-    if threshold < math.inf:
-        message = (
-            "a place on the network does not work under a MockClock that jumps by itself: whatever waits for another "
-            "process would time out at once. Run this test with the real clock, or test its functions without a cluster"
-        )
-        raise RuntimeError(message)
-
-
 @asynccontextmanager
 async def open_process(options: EndpointOptions, *, private: bool) -> AsyncIterator[Process]:
     """Open an endpoint for the block and give its process.
@@ -43,7 +30,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
         options: Its options.
         private: Whether it belongs to a cluster that lives in this program alone, and needs no secret of others.
     """
-    check_clock()
+    check_loop()
     async with open_with(options, private=private) as endpoint:
         process = Process(endpoint)
         token = current.set(endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -74,3 +75,13 @@ async def test_a_clock_that_jumps_is_refused_at_once(autojump_clock: trio.testin
         with pytest.raises(RuntimeError, match="MockClock that jumps"):
             async with block:
                 pass
+
+
+def test_outside_of_trio_each_block_says_what_to_use() -> None:
+    async def enter(block: AbstractAsyncContextManager[Any]) -> None:
+        async with block:
+            pass
+
+    for block in (discoro.open_cluster(servers=1), discoro.open_endpoint(), discoro.open_scheduler()):
+        with pytest.raises(RuntimeError, match=r"In a notebook use discoro.connect\(\)"):
+            asyncio.run(enter(block))
