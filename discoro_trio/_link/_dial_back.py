@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that dialling is tried alone. It answers sooner on any network that works; the rest is for black holes.
-_ALONE = 1.5
+# Seconds that dialling is tried alone. It answers sooner on any network that works; the rest is for black holes. Not at
+# all for a host that has dropped an earlier dial.
+_ALONE = 0.75
 
 
 class AskToDial(Control, frozen=True):
@@ -53,6 +54,8 @@ class DialBack:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self.dropping: set[str] = set()
+        """The hosts of which a dial got no answer, while they could dial: a firewall drops what comes in."""
         self._waiting: dict[bytes, trio.Event] = {}
         services = endpoint.services
         services.on_notice(AskToDial, self._asked, trust=FULL)
@@ -85,6 +88,7 @@ class DialBack:
             return await self._endpoint.link_to(process_id, location, realm, timeout=timeout)
         found: list[Link] = []
         failed: list[DiscoroError] = []
+        alone = 0.0 if location.addr in self.dropping else _ALONE
         async with trio.open_nursery() as nursery:
 
             async def dial() -> None:
@@ -100,12 +104,14 @@ class DialBack:
                     nursery.cancel_scope.cancel()
 
             async def be_dialled() -> None:
-                with trio.move_on_after(_ALONE):
+                with trio.move_on_after(alone):
                     await given_up.wait()
                 with trio.move_on_after(config.MsgTimeout if timeout is None else timeout):
                     await self._be_dialled(process_id, location, realm, via)
                 link = self._endpoint.links.get(process_id)
                 if link is not None:
+                    if not (found or failed):
+                        self.dropping.add(location.addr)
                     found.append(link)
                     nursery.cancel_scope.cancel()
 

@@ -188,8 +188,10 @@ class Endpoint:
                 if made is not None and trio.current_time() < made + config.MsgTimeout:
                     return True
             for dial in (self._dials.get(peer.process_id), self._dials.get(peer.location)):
-                if dial is not None and dial.ours and await dial.attempt.wins():
-                    return True
+                if dial is not None and dial.ours:
+                    if await dial.attempt.wins():
+                        return True
+                    self.reach.dropping.add(peer.location.addr)
         arrival = _Dial(ours=False)
         arrivals.append(arrival)
         for key in (peer.process_id, peer.location):
@@ -404,6 +406,7 @@ class Endpoint:
         if dial.done.is_set() and resumed is not None and not resumed.lost:  # the peer's own connection came first
             await greeted.transport.aclose()
             return
+        self.reach.dropping.discard(greeted.peer.location.addr)
         link = dial.link = self._make_link(greeted, opened_here=True)
         self._dialed[link] = trio.current_time()
         self._register(link)

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CROSSING_SECONDS = 1.0
-"""Seconds that a connection of the peer waits for our own to show that it works; the peer answers sooner if it does."""
+"""Seconds after its begin in which a connection of our own shows that it works, and that of the peer waits for it."""
 
 
 class Attempt(MutableRecord):
     """A connection that this end opens."""
 
+    began: float = msgspec.field(default_factory=trio.current_time)
     scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     connected: bool = False
     """Whether the kernel of the peer's host has opened it."""
@@ -61,7 +62,7 @@ class Attempt(MutableRecord):
         Of two that cross, the one that the lower id opens wins, as soon as the peer answers on it. If that takes long,
         a firewall may drop it, and the one that the peer has opened is known to work.
         """
-        with trio.move_on_after(CROSSING_SECONDS):
+        with trio.move_on_at(self.began + CROSSING_SECONDS):
             await self.settled.wait()
         if self.works and not self.over:
             return True
