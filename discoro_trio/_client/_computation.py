@@ -177,6 +177,7 @@ class Computation(Runs):
             session = self._session = Session(
                 process, nursery, self._set_up(), self._status, self._journals, timeout=self.options.timeout
             )
+            session.allocations = self.options.allocations
             for journal in self._journals:
                 journal.open(session)
             self._owned = Owned(session)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 from joblib.parallel import register_parallel_backend
 
-from .._cluster.node._node import processors
+from .._cluster._processors import processors
 from .._errors import DiscoroError
 from ._executor import Executor
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import trio
@@ -171,6 +172,7 @@ class Membership:
                     "cleanup=False: the node %s keeps no files, as it was started without dest_path", node.name
                 )
             node.slots = prepared.servers
+            self._check_number(node, prepared.servers)
             node.had_first()
             session.status.tell(Status.NodeInitialized, location.addr)
         except DiscoroError as error:
@@ -200,6 +202,20 @@ class Membership:
                 await trio.sleep_until(asked + interval)
             if unanswered >= PULSES - 1:  # since the last answer there were one more
                 node.link.fail(PeerDisconnected(f"the node has not answered for {PULSES * interval:g} s"))
+
+    def _check_number(self, node: LeasedNode, servers: int) -> None:
+        """Say that a node has fewer servers than its allocation asks for."""
+        for one in self._session.allocations:
+            if any(fnmatchcase(name, one.node) for name in (node.name, node.location.addr)):
+                if one.cpus is not None and one.cpus > servers:
+                    logger.warning(
+                        "NodeAllocation(%r, cpus=%d) gets %d servers at the node %s, which gives no more",
+                        one.node,
+                        one.cpus,
+                        servers,
+                        node.name,
+                    )
+                return
 
     async def _takes_files(self, node: LeasedNode) -> bool:
         """Ask a node whether it takes the largest file, before any is sent; give its servers back if it does not."""

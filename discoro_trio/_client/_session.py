@@ -21,7 +21,7 @@ from .._process import LocalOutcome, Pickled, Submission, lose_all
 from .._process._parts import PART
 from .._records import Record
 from .._shipping import dumps
-from .._status import Status
+from .._status import NodeAllocation, Status
 from ._backlog import Backlog
 from ._load_balancer import WIDEST
 from ._maintenance import rest_node
@@ -126,6 +126,7 @@ class Session:
         journals: Who looks at what has happened.
         pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
         waiting: The tasks that wait for a server.
+        allocations: What it asks for; empty for all servers.
         room: The tasks that wait until few starts wait here.
         watchers: The servers that are told which others there are.
         records: Those of coroutines that somebody here holds.
@@ -176,6 +177,7 @@ class Session:
         self._repeated = RepeatedArguments()
         self.shared: SharedValues = SharedValues(self, process)
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.allocations: tuple[NodeAllocation, ...] = ()
         self.room: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     @property

@@ -16,11 +16,12 @@ from .._scopes import open_background
 from .._wire import Role
 from ._options import check_period, check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
+from ._processors import processors
 from .isolation._control_groups import find_groups
 from .isolation._limits import Limits, check_limits
 from .isolation._server_groups import open_groups
 from .isolation._users import check_users
-from .node._node import processors, serve_node
+from .node._node import serve_node
 from .node._startup import check_dest_path
 from .scheduler._scheduler import Scheduler
 

@@ -7,6 +7,7 @@ Bytes become frames in `_wire`; what frames mean is decided by the layers above,
 from typing import TYPE_CHECKING
 
 from .. import _lazy
+from ._descriptors import check_descriptors
 from ._dial_errors import ConnectionRefused
 from ._endpoint import Endpoint, current, current_endpoint, make_identity, peer_host, serve_endpoint
 from ._fault_injection import left as losses_left
@@ -56,6 +57,7 @@ __all__ = [
     "Trust",
     "Wakeup",
     "answered",
+    "check_descriptors",
     "control",
     "current",
     "current_endpoint",

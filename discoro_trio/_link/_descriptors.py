@@ -9,12 +9,42 @@ import logging
 import math
 import resource
 
+from .._file_limit import raise_limit
+from ._option_error import OptionError
+
 logger = logging.getLogger(__name__)
 
 KEPT = 32
 """The descriptors that are kept for what is under way; an eighth of all, if that is less."""
 _PAUSE = 60.0
 """Seconds between two warnings."""
+_SERVERS = "servers"
+
+
+_FEWEST, _FOR_SERVER = 24, 4
+"""What a process with a node and a client has open beside servers, and for each."""
+_STARTING = 4
+"""What each takes while it starts, besides."""
+
+
+def check_descriptors(servers: int) -> None:
+    """Refuse more servers than there are descriptors for, and warn if there are few.
+
+    Raises:
+        OptionError: They cannot all run.
+    """
+    raise_limit()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    needed = _FEWEST + KEPT + (_FOR_SERVER + _STARTING) * servers
+    if most == resource.RLIM_INFINITY or most >= needed:
+        return
+    problem = (
+        f"{servers} servers need {needed} descriptors, and the hard limit of this process is {most}; "
+        "raise it (ulimit -Hn, LimitNOFILE= of systemd) or start fewer servers"
+    )
+    if most < _FEWEST + _FOR_SERVER * servers:
+        raise OptionError(_SERVERS, problem)
+    logger.warning("%s", problem)
 
 
 class Descriptors:

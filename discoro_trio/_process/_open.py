@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from .._compat import _old_programs
+from .._file_limit import raise_limit
 from .._link import UDP_PORT, EndpointOptions, current, open_with
 from .._scopes import check_loop
 from ._current import process_var
@@ -31,6 +32,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
         private: Whether it belongs to a cluster that lives in this program alone, and needs no secret of others.
     """
     check_loop()
+    raise_limit()
     async with open_with(options, private=private) as endpoint:
         process = Process(endpoint)
         token = current.set(endpoint)

@@ -16,7 +16,7 @@ import trio
 
 from ..._config import config
 from ..._errors import PeerDisconnected
-from ..._link import Trust
+from ..._link import Trust, check_descriptors
 from ..._scopes import open_background
 from ..._values import Location
 from .. import _messages as messages
@@ -277,11 +277,6 @@ def _alive(_link: Link, _seen: messages.PulseSeen) -> None:
     """A scheduler has answered a pulse: that the link carried it is all there is to know."""
 
 
-def processors() -> int:
-    """Count the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @asynccontextmanager
 async def serve_node(
     endpoint: Endpoint,
@@ -306,6 +301,7 @@ async def serve_node(
         started: Its folder and fork server, if they are there already.
     """
     users = users or Users()
+    check_descriptors(servers)
     with nullcontext(started.folder) if started else working_folder(dest_path) as folder:
         if users.all:
             os.chmod(folder, _PASSABLE)  # noqa: PTH101 - one call that does not wait

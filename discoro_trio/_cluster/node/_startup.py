@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import _arguments as arguments
+from ..._file_limit import raise_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,7 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
     Raises:
         OSError: The program could not be started.
     """
+    raise_limit()
     with working_folder(dest_path) as folder:
         fork_server = start_fork_server(SERVER_MODULE, folder if dest_path is None else None)
         try:
