@@ -5,6 +5,7 @@ The ways to run something in it are with `Runs`; the running computation behind 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+
+logger = logging.getLogger(__name__)
 
 
 class Options(Record, frozen=True, kw_only=True):
@@ -187,6 +191,7 @@ class Computation(Runs):
             open_shipped(session.set_up.shipped)
             self._status.begin()
             relay = Relay(self._status, self._status_coro, nursery) if self._status_coro is not None else None
+            failed = True
             try:
                 wanted = current_scheduler() if scheduler is None else scheduler
                 path = SchedulerPath(process.endpoint, wanted, self.options.timeout)
@@ -202,9 +207,10 @@ class Computation(Runs):
                     process.task_dumps.block(f"run in {session.set_up.name}", self._owned.running),
                 ):
                     yield self
+                failed = False
             finally:
                 await self.close()
-                self._status.tell(Status.ComputationClosed, process.endpoint.location)
+                session.tell_closed()
                 self._status.end()
                 if relay is not None:
                     await relay.finish()
@@ -212,6 +218,9 @@ class Computation(Runs):
                 del hub.sessions[session.set_up.computation]
                 unheard = self._owned.unheard()
                 self._session = self._owned = None
+                if failed:
+                    for error in unheard:
+                        logger.error("a coroutine failed, and its error is not raised elsewhere", exc_info=error)
         if unheard:
             message = "coroutines failed and nobody asked how they ended"
             raise BaseExceptionGroup(message, unheard)

@@ -313,8 +313,8 @@ class Membership:
     def lost(self, server: LeasedServer) -> None:
         """Note that the connection to a server is lost; its node says how it ended."""
         self._session.topology.withdraw(server)
-        if self._stopped:
-            return  # the computation is closed, and nobody waits for what ran there
+        if self._stopped or self._session.closed:
+            return  # the end of the computation says how what ran there ended
         self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
 
     async def _bury(self, server: LeasedServer) -> None:

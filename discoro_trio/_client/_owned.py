@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._process import Ending
+
 if TYPE_CHECKING:
     from .._process import Coro, Submission
     from ._session import Session
@@ -37,11 +39,12 @@ class Owned:
 
     def _ended(self, started: Submission) -> None:
         self._running.discard(started)
-        if started.failed and not started.heard and not self._closing and len(self._failed) < MOST_UNHEARD:
+        follows = self._closing and started.outcome is not None and started.outcome.ending is Ending.LOST
+        if started.failed and not started.heard and not follows and len(self._failed) < MOST_UNHEARD:
             self._failed.append(started)
 
     def close(self) -> None:
-        """Hold the errors that follow from closing against nobody."""
+        """Do not count what is lost from now on, as the computation is being closed."""
         self._closing = True
 
     def unheard(self) -> list[BaseException]:

@@ -15,6 +15,7 @@ from .._process import Call, Typed, signatures
 from .._shipping import NOTHING
 from ._map import MapOptions, Mapping
 from ._nursery import ComputationNursery
+from ._session import raise_clean_up_error
 from ._starting import check_where, start_at, start_each, until_begun
 from ._topology import EACH_NODE, EACH_SERVER
 
@@ -182,8 +183,9 @@ class Runs:
         try:
             while (outcome := started.outcome) is None:
                 await started.moved()  # and not `until_ended`, which would be a coroutine more for each of many jobs
-        except trio.Cancelled:
+        except BaseException as error:
             await session.cancel_and_wait([started])
+            raise_clean_up_error(started, error)
             raise
         return outcome.value()
 

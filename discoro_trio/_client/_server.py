@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from .._errors import ServerLost
+from .._errors import DiscoroError, ServerLost
+from .._process import LocalOutcome
 from .._records import MutableRecord
 from ._status import tell_ended
 
@@ -74,7 +75,12 @@ class LeasedServer(MutableRecord, eq=False):
             session.drain_at(self.place, now)
 
     def returned(self, all_started: Sequence[Submission]) -> None:
-        """Some starts were taken back."""
+        """Some starts were taken back, or came to a server that ends."""
+        if not all(one.revoked for one in all_started):
+            error = self.host_ends("it begins nothing more")
+            for one in all_started:
+                if one.call is None and one.cancelled_for is None:
+                    one.end(LocalOutcome.lost(error))
         self.session.start_again(all_started)
 
     @property
@@ -91,8 +97,10 @@ class LeasedServer(MutableRecord, eq=False):
         """The connection to it is lost."""
         self.session.members.lost(self)
 
-    def host_ends(self, reason: str) -> ServerLost:
+    def host_ends(self, reason: str) -> DiscoroError:
         """Note that it ends in order; give the error of the coroutines there, which have cleaned up."""
+        if self.session.closed:
+            return self.session.closed_error()
         self.session.topology.withdraw(self)
         message = f"the server at {self.location} ends: {reason}; the coroutine was cancelled, and has cleaned up"
         return ServerLost(message, location=self.location)

@@ -17,7 +17,7 @@ import trio
 from .._cluster import NodeRests, messages
 from .._errors import ComputationClosed, DiscoroError, FileTransferError, NotPicklable, UnknownLocation
 from .._link import Wakeup
-from .._process import LocalOutcome, Pickled, Submission, lose_all
+from .._process import Ending, LocalOutcome, Pickled, Submission, lose_all
 from .._process._parts import PART
 from .._records import Record
 from .._shipping import dumps
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from ._topology import LeasedNode
 
 logger = logging.getLogger(__name__)
+
+_LAST_OUTCOMES = 1.0
+"""Seconds for the last outcomes of servers that their nodes report as ended."""
 
 _PATIENCE = 1.0
 """Seconds that starts wait for servers that are being set up, so that they are spread over all of them."""
@@ -162,6 +165,7 @@ class Session:
         self.watchers: ServerDirectory = ServerDirectory(self)
         self._why_closed = "the computation is closed"
         self._released = False
+        self._told_closed = False
         self._nursery = nursery
         # The servers that are still being set up for the first time, as long as starts wait for them.
         self._coming = 0
@@ -194,6 +198,7 @@ class Session:
             self.members.turn_came()
         elif isinstance(message, messages.Discarded):
             self._end(f"the scheduler has closed the computation: {message.reason}")
+            self._nursery.start_soon(self._report_end, name="report that the computation is closed")
         elif isinstance(message, NodeRests):
             rest_node(self, message.node_id, rests=message.rests)
         elif not self.closed:
@@ -439,6 +444,9 @@ class Session:
         for started in reversed(all_started):
             if started.outcome is not None:
                 continue
+            if self.closed:
+                started.end(LocalOutcome.lost(self.closed_error()))
+                continue
             if started.cancelled_for is not None or started.call is None:
                 started.end(LocalOutcome.cancelled(started.cancelled_for[0] if started.cancelled_for else None))
                 continue
@@ -536,10 +544,11 @@ class Session:
                 await self._over.wait()
             return
         self._released = True
-        self._end("the computation is closed")
+        self._stop_starting("the computation is closed")
         try:
             await self._close_all()
         finally:
+            self._lose_all()
             self._over.set()
 
     async def _close_all(self) -> None:
@@ -549,6 +558,9 @@ class Session:
                     nursery.start_soon(self._release, node)
             if self.scheduler is not None:
                 self.scheduler.notify(messages.Withdraw(self.set_up.computation))
+            with trio.move_on_after(_LAST_OUTCOMES):
+                for server in list(self.servers.values()):
+                    await server.host.link.ended.wait()
         for server_id in self.servers:
             self.display.remove(server_id)
         self._process.endpoint.credentials.pop(self.set_up.computation, None)
@@ -561,6 +573,11 @@ class Session:
 
     def _end(self, why: str) -> None:
         """Run nothing more, and expect nothing of what runs."""
+        if not self.closed:
+            self._stop_starting(why)
+            self._lose_all()
+
+    def _stop_starting(self, why: str) -> None:
         if self.closed:
             return
         self.closed = True
@@ -568,10 +585,26 @@ class Session:
         for started in self.backlog.clear():
             started.end(LocalOutcome.lost(ComputationClosed(f"{why}; it runs nothing more")))
         self.changed()
+
+    def _lose_all(self) -> None:
         for server in self.servers.values():
-            lose_all(server.host, ComputationClosed(why))
+            lose_all(server.host, self.closed_error())
         for journal in self.journals:
             journal.close()
+
+    async def _report_end(self) -> None:
+        await self.close()
+        self.tell_closed()
+
+    def tell_closed(self) -> None:
+        """Report once that the computation is closed."""
+        if not self._told_closed:
+            self._told_closed = True
+            self.status.tell(Status.ComputationClosed, self.location)
+
+    def closed_error(self) -> ComputationClosed:
+        """Give the error of what ran when the computation was closed."""
+        return ComputationClosed(self._why_closed)
 
     async def _release(self, node: LeasedNode) -> None:
         longest = self.set_up.grace_period + 5 * self.set_up.pulse_interval
@@ -579,6 +612,21 @@ class Session:
             await node.link.request(messages.Release(self.set_up.computation), timeout=longest)
         except DiscoroError as error:
             logger.warning("%s did not confirm the end of the computation: %s", node.name, error)
+
+
+def raise_clean_up_error(started: Submission, cause: BaseException) -> None:
+    """Raise what a coroutine raised in its clean-up, in place of the cancellation that led to it, as in Trio.
+
+    If something else than a cancellation led to it, that is raised by the caller, and the error is logged.
+    """
+    outcome = started.outcome
+    if outcome is None or outcome.ending is not Ending.ERROR:
+        return
+    error = outcome.error()
+    assert error is not None  # noqa: S101 - it ended with one
+    if isinstance(cause, trio.Cancelled):
+        raise error
+    logger.error("%s failed in its clean-up", started.name, exc_info=error)
 
 
 def _can_move(started: Submission, *, plain: bool) -> bool:

@@ -573,11 +573,14 @@ class AreYouThere(Control, frozen=True):
 
 
 class Finish(Control, frozen=True):
-    """Cancel all coroutines; answered by `Done` when they have ended and their starters have what they gave."""
+    """Cancel all coroutines; answered by `Done` when they have ended and their starters have what they gave.
+
+    What this cancels is lost with the server.
+    """
 
     reason: str
-    lost: bool
-    """Whether what this cancels is lost with the server, and may run again elsewhere."""
+    again: bool
+    """Whether it may run again elsewhere; then errors of its clean-up are logged, and otherwise they are outcomes."""
 
 
 class CloseIfIdle(Control, frozen=True):

@@ -130,17 +130,15 @@ class ServerProgram:
     async def _finish(self, link: Link, finish: messages.Finish) -> Done:
         runner = self._process.runner
         runner.open = False
-        runner.ending = finish.reason if finish.lost else None
+        runner.end(finish.reason, logs_errors=finish.again)
         self._scope.cancel()
         await self._idle.wait()
-        if finish.lost:
-            await runner.until_fetched()
+        await runner.until_fetched()
         run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
         self._report_last()
         if self._output is not None:
             await self._output.finish()
-        if finish.lost:
-            await self._endpoint.close(finish.reason, keep=link)  # what was sent goes out before the node ends this
+        await self._endpoint.close(finish.reason, keep=link)  # what was sent goes out before the node ends this
         return Done()
 
 

@@ -116,6 +116,7 @@ class Runner:
         self.open = False
         self.closing = False
         self.ending: str | None = None
+        self._logs_errors = False
         self._fetched = trio.lowlevel.ParkingLot()
         self.submitted: int = 0
         self.endings: Endings = Endings()
@@ -185,7 +186,7 @@ class Runner:
         _, flags, serial, body, buffers = frame
         guest = self._guest(link, serial)
         if self.ending is not None:
-            link.send(_OUTCOME, serial, self.ending.encode(), Ending.LOST)
+            link.send(Kind.RETURNED, 0, SERIAL.pack(serial))
             return
         if self.closing or self.nursery is None:
             return  # this process ends, and nobody waits for what would be started
@@ -214,9 +215,28 @@ class Runner:
             link.send(Kind.OUTCOME, frame.target, frame.body, Ending.CANCELLED, keys=(~frame.target,))
 
     def _revoke(self, link: Link, frame: Frame) -> None:
+        serials = serials_of(frame)
+        for serial in serials:
+            self._guest(link, serial)
+        self._give_back(link, self._guests[link], serials)
+
+    def end(self, reason: str, *, logs_errors: bool) -> None:
+        """Note that this process ends: what runs is about to be cancelled and is lost, what has not begun never does.
+
+        Args:
+            reason: Why.
+            logs_errors: Whether what fails in its clean-up is logged and lost as well; otherwise its error is its
+                outcome.
+        """
+        self.ending, self._logs_errors = reason, logs_errors
+        for link, guest in self._guests.items():
+            if not link.lost:
+                self._give_back(link, guest, list(guest.running))
+
+    def _give_back(self, link: Link, guest: _Guest, serials: Sequence[int]) -> None:
+        """Let coroutines that have not begun never begin, so that their starter can start them elsewhere."""
         returned = bytearray()
-        for serial in serials_of(frame):
-            guest = self._guest(link, serial)
+        for serial in serials:
             local = guest.running.get(serial)
             if local is None or local.begun:
                 continue
@@ -409,7 +429,9 @@ class Runner:
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
         self.endings.note(local, ended.ending, error)
-        if self.ending is not None and not local.cancelled:
+        lost = self.ending is not None and not local.cancelled
+        if lost and (self._logs_errors or ended.ending is Ending.CANCELLED):
+            assert self.ending is not None  # noqa: S101 - see above
             if ended.ending is Ending.ERROR:
                 logger.error(
                     "%s failed in its clean-up, as its server ends: %s", local.name, self.ending, exc_info=error
