@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,25 @@ async def _shielded_in(around: trio.Nursery) -> trio.Nursery:
     with trio.CancelScope(shield=True):
         await ready.wait()
     return opened[0]
+
+
+async def finish(call: Callable[..., Awaitable[None]], *args: object) -> None:
+    """Await a call to its end, as a nursery awaits its tasks: whatever is cancelled or interrupted meanwhile.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came meanwhile; the call has ended all the same.
+        BaseException: What the call raised.
+    """
+
+    async def run() -> None:
+        with trio.CancelScope(shield=True):
+            await call(*args)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+    except BaseExceptionGroup as group:
+        raise _first_error(group) from None
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -209,18 +209,23 @@ class Computation(Runs):
                     yield self
                 failed = False
             finally:
-                await self.close()
-                session.tell_closed()
-                self._status.end()
+                try:
+                    await self.close()
+                except BaseException:
+                    failed = True  # Ctrl-C came meanwhile
+                    raise
+                finally:
+                    session.tell_closed()
+                    self._status.end()
+                    close_shipped(session.set_up.shipped)
+                    del hub.sessions[session.set_up.computation]
+                    unheard = self._owned.unheard()
+                    self._session = self._owned = None
+                    if failed:
+                        for error in unheard:
+                            logger.error("a coroutine failed, and its error is not raised elsewhere", exc_info=error)
                 if relay is not None:
                     await relay.finish()
-                close_shipped(session.set_up.shipped)
-                del hub.sessions[session.set_up.computation]
-                unheard = self._owned.unheard()
-                self._session = self._owned = None
-                if failed:
-                    for error in unheard:
-                        logger.error("a coroutine failed, and its error is not raised elsewhere", exc_info=error)
         if unheard:
             message = "coroutines failed and nobody asked how they ended"
             raise BaseExceptionGroup(message, unheard)

@@ -246,7 +246,10 @@ class Mapping(Generic[A, R]):
         except BaseException as error:  # noqa: BLE001 - raised below, when all jobs have ended
             failure = error
         self._leaving = True
-        await self._session.cancel_and_wait(list(self._running))
+        try:
+            await self._session.cancel_and_wait(list(self._running))
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C came meanwhile; raised below
+            failure = error
         if failure is not None and self._failure is None and isinstance(failure, (trio.Cancelled, KeyboardInterrupt)):
             raise failure
         errors = [error for error in (failure, self._failure) if error is not None]

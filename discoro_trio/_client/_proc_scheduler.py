@@ -13,6 +13,7 @@ import trio
 from .._arguments import flag
 from .._process import Call, Ending, Typed, signatures
 from ._runs import scheduled
+from ._session import raise_clean_up_error
 from ._starting import check_where, start_at, until_begun
 
 if TYPE_CHECKING:
@@ -220,8 +221,9 @@ class ProcScheduler:
     async def _until_ended(self, started: Submission) -> None:
         try:
             await started.until_ended()
-        except trio.Cancelled:
+        except BaseException as error:
             await self._open().cancel_and_wait([started])
+            raise_clean_up_error(started, error)
             raise
 
     def _owned(self, started: Submission) -> Coro[Any]:

@@ -20,6 +20,7 @@ from .._link import Wakeup
 from .._process import Ending, LocalOutcome, Pickled, Submission, lose_all
 from .._process._parts import PART
 from .._records import Record
+from .._scopes import finish
 from .._shipping import dumps
 from .._status import NodeAllocation, Status
 from ._backlog import Backlog
@@ -505,17 +506,18 @@ class Session:
     async def until_all_ended(self, cancelled: Iterable[Submission]) -> None:
         """Wait, shielded, until the clean-up of cancelled coroutines is done or was cut short by force."""
         pending = [started for started in cancelled if started.outcome is None]
-        if not pending:
-            return
-        with trio.CancelScope(shield=True):
-            with trio.move_on_after(self.set_up.grace_period):
-                for started in pending:
-                    await started.until_ended()
-            late = [started for started in pending if started.outcome is None]
-            for server_id in {started.home for started in late}:
-                await self.replace(server_id, "a cancelled coroutine did not end in its grace period")
-            for started in late:
+        if pending:
+            await finish(self._until_ended, pending)
+
+    async def _until_ended(self, pending: Sequence[Submission]) -> None:
+        with trio.move_on_after(self.set_up.grace_period):
+            for started in pending:
                 await started.until_ended()
+        late = [started for started in pending if started.outcome is None]
+        for server_id in {started.home for started in late}:
+            await self.replace(server_id, "a cancelled coroutine did not end in its grace period")
+        for started in late:
+            await started.until_ended()
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
         """Wait for the end of a cancelled coroutine, and bring it about by force after the grace period."""
@@ -540,27 +542,25 @@ class Session:
         """Run nothing more; wait, shielded, until all coroutines have cleaned up and the servers have ended."""
         if self._released:
             # Somebody else closes it; this caller, too, goes on when all has ended.
-            with trio.CancelScope(shield=True):
-                await self._over.wait()
+            await finish(self._over.wait)
             return
         self._released = True
         self._stop_starting("the computation is closed")
         try:
-            await self._close_all()
+            await finish(self._close_all)
         finally:
             self._lose_all()
             self._over.set()
 
     async def _close_all(self) -> None:
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                for node in self.nodes.values():
-                    nursery.start_soon(self._release, node)
-            if self.scheduler is not None:
-                self.scheduler.notify(messages.Withdraw(self.set_up.computation))
-            with trio.move_on_after(_LAST_OUTCOMES):
-                for server in list(self.servers.values()):
-                    await server.host.link.ended.wait()
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes.values():
+                nursery.start_soon(self._release, node)
+        if self.scheduler is not None:
+            self.scheduler.notify(messages.Withdraw(self.set_up.computation))
+        with trio.move_on_after(_LAST_OUTCOMES):
+            for server in list(self.servers.values()):
+                await server.host.link.ended.wait()
         for server_id in self.servers:
             self.display.remove(server_id)
         self._process.endpoint.credentials.pop(self.set_up.computation, None)

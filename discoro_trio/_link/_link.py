@@ -253,6 +253,7 @@ class Link:
         why = f": {self.error}" if self.error is not None else ""
         return PeerDisconnected(f"the connection to {self.peer_name} is lost{why}")
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read and write until the link ends, then tell those who want to know; never raises what ended it."""
         try:
@@ -279,6 +280,7 @@ class Link:
         for tell in self.services.links_lost:
             tell(self)
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self, nursery: trio.Nursery) -> None:
         try:
             await self._read_frames(nursery)
@@ -358,6 +360,7 @@ class Link:
         except DiscoroError as error:
             logger.warning("a %s of %s failed: %s", type(message).__name__, self.peer_name, error)
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self, nursery: trio.Nursery) -> None:
         try:
             await self._writer.run()

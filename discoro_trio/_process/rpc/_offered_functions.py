@@ -13,6 +13,7 @@ import trio
 from ..._errors import DiscoroError, PeerDisconnected, UnknownCoro
 from ..._link import ANY, answered
 from ..._records import Record
+from ..._scopes import finish
 from ..._shipping import dumps, loads
 from ..._wire import Control
 from ..execution._callables import reject_coro
@@ -118,8 +119,7 @@ class OfferedFunctions:
     async def end(self, coro: Coro[Any]) -> None:
         """Cancel a call and wait, shielded, until its clean-up is done."""
         coro.cancel("its caller gave it up")
-        with trio.CancelScope(shield=True):
-            await coro.wait()
+        await finish(coro.wait)
 
     async def _follow(self, link: Link, started: Submission) -> None:
         try:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
-import trio
-
 from ..._arguments import flag, optional_text, text
 from ..._compat import _old_programs as migration
 from ..._scopes import open_background
@@ -112,8 +110,9 @@ class RCI:
         coro = await self(*args, **kwargs)
         try:
             return await coro.result()
-        except trio.Cancelled:
-            await current_process().offered_functions.end(coro)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # a cancellation, or Ctrl-C
+                await current_process().offered_functions.end(coro)
             raise
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Coro[Any]:
