@@ -47,7 +47,7 @@ GIVING = [
     messages.Release(ID),
     messages.Replace(ID, ID, "reason"),
     messages.Begin(ID, ID, bytes(32), b"", ".", [], [], 1, forward_output=False, pulse_interval=10.0),
-    messages.Finish("reason", lost=False),
+    messages.Finish("reason", again=False),
     messages.CloseIfIdle(),
     Become(User("root", 0, 0, (), "/")),
 ]

@@ -1,0 +1,135 @@
+"""Errors of clean-up, and Ctrl-C while something cleans up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+from discoro_trio import MonitorException
+
+from .clusters import open_computation, run_script
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+async def fail_in_clean_up() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        message = "could not save"
+        raise OSError(message)
+
+
+async def stay(folder: str) -> None:
+    """Run until it is cancelled, and take a while to clean up."""
+    (Path(folder) / "began").touch()
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.5)
+        (Path(folder) / "cleaned").touch()
+
+
+@pytest.mark.spec("B43")
+async def test_a_deadline_around_run_result_gives_way_to_the_error_of_the_clean_up() -> None:
+    async with open_computation([fail_in_clean_up], servers=1) as computation:
+        with pytest.raises(OSError, match="could not save"), trio.move_on_after(0.2):
+            await computation.run_result(fail_in_clean_up)
+
+
+@pytest.mark.spec("B43")
+async def test_errors_of_the_clean_up_at_the_end_of_the_block_are_raised_by_it() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="could not save")):
+        async with open_computation([fail_in_clean_up], servers=1) as computation:
+            await computation.run(fail_in_clean_up)
+
+
+@pytest.mark.spec("B43")
+async def test_they_are_logged_when_the_block_raises_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(KeyError, match="first"):
+        async with open_computation([fail_in_clean_up], servers=1) as computation:
+            await computation.run(fail_in_clean_up)
+            raise KeyError("first")  # noqa: EM101 - as short as that
+    assert "could not save" in caplog.text
+
+
+@pytest.mark.spec("S74", "B43")
+async def test_the_end_of_a_coroutine_is_reported_after_its_clean_up_when_the_computation_closes(
+    tmp_path: Path,
+) -> None:
+    ends: list[bool] = []
+    computation = discoro.Computation([stay])
+    async with (
+        trio.open_nursery() as nursery,
+        discoro.open_cluster(servers=1),
+        computation.subscribe() as events,
+    ):
+
+        async def note() -> None:
+            async for event in events:
+                if isinstance(event, MonitorException):
+                    assert isinstance(event.error, discoro.ComputationClosed)
+                    ends.append((tmp_path / "cleaned").exists())
+
+        async with computation.schedule():
+            nursery.start_soon(note)
+            await computation.run(stay, str(tmp_path))
+    assert ends == [True]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import trio
+import discoro_trio as discoro
+from pathlib import Path
+
+folder, way, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+async def stay():
+    (folder / "began").touch()
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        (folder / "cleaned").touch()
+
+def interrupt():
+    while not (folder / "began").exists():
+        time.sleep(0.01)
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+
+async def main():
+    async with discoro.open_cluster(servers=1), discoro.Computation([stay]).schedule() as computation:
+        threading.Thread(target=interrupt).start()
+        try:
+            if way == "run_result":
+                await computation.run_result(stay)
+            elif way == "nursery":
+                async with computation.open_nursery() as nursery:
+                    nursery.start_soon(stay)
+            else:
+                async with computation.starmap(stay, [()]) as results:
+                    async for _ in results:
+                        pass
+        except BaseException as error:
+            kind = type(error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error)
+            print(kind.__name__, (folder / "cleaned").exists())
+
+trio.run(main)
+"""
+
+
+@pytest.mark.spec("B20")
+@pytest.mark.parametrize("way", ["run_result", "nursery", "map"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_who_catches_ctrl_c_finds_that_what_it_ended_has_cleaned_up(tmp_path: Path, way: str, times: int) -> None:
+    assert await run_script(INTERRUPTED, tmp_path, str(tmp_path), way, str(times)) == "KeyboardInterrupt True\n"
