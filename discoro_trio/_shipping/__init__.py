@@ -2,6 +2,7 @@
 
 from ._codec import dumps, loads
 from ._errors_in_transit import pack_error, unpack_error
+from ._explanations import say_not_opened
 from ._freshness import Watch, watch
 from ._installation import create_file, holds_files, install_definitions, place_files, streamed_files, write_tree
 from ._package import Package, decode_package, decode_package_untrusted, encode_package, without_files
@@ -24,6 +25,7 @@ __all__ = [
     "open_shipped",
     "pack_error",
     "place_files",
+    "say_not_opened",
     "streamed_files",
     "unpack_error",
     "watch",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._compat._old_programs import timeout_advice
 from ._hosted_modules import hosts, withheld_names
-from ._missing_modules import place
+from ._missing_modules import THIS_PROCESS, place
 from ._module_origins import is_client_module
 
 if TYPE_CHECKING:
@@ -41,6 +41,25 @@ def explanation(error: BaseException) -> str | None:
             "place."
         )
     return timeout_advice(error)
+
+
+def say_not_opened(error: Exception, what: str) -> None:
+    """Say in a note of an error what could not be opened, in which process, and what to do.
+
+    Args:
+        error: What opening it raised.
+        what: What it is, as the subject of a sentence.
+    """
+    if any(what in note for note in getattr(error, "__notes__", ())):
+        return
+    where = place()
+    text = f"{what} cannot be unpickled {'here' if where == THIS_PROCESS else f'at {where}'}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        text += (
+            f", which has no module {error.name}: install it there, or, if it is the client's own, list it in "
+            "Computation(components)"
+        )
+    error.add_note(f"{text}.")
 
 
 def _of_name(error: NameError) -> str | None:

@@ -127,11 +127,15 @@ def _import_listed(package: Package, place: str) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:
-            raise DiscoroError(_failure(f"module {name}", place, error)) from error
+            text = f"module {name} cannot be imported at {place}: {type(error).__name__}: {error}"
+            raise DiscoroError(text) from error
 
 
 def _failure(name: str, place: str, error: Exception) -> str:
-    return f"component {name} cannot be installed at {place}: {type(error).__name__}: {error}"
+    return (
+        f"component {name} cannot be installed at {place}: {type(error).__name__}: {error}. Define it in a module of "
+        "its own, and list that module in its place: servers then run its source"
+    )
 
 
 def _top_names(folders: Iterable[Path]) -> set[str]:

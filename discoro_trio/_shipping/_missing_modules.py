@@ -10,7 +10,9 @@ import importlib
 from types import ModuleType
 from typing import NoReturn
 
-_here = ["this process"]
+THIS_PROCESS = "this process"
+
+_here = [THIS_PROCESS]
 
 
 def set_place(place: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..._errors import CoroCancelled
-from ..._shipping import loads
+from ..._shipping import loads, say_not_opened
 from ..._shipping._errors_in_transit import unpack_error
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Arrived(Outcome, eq=False, gc=False):
     """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
     buffers: Sequence[Buffer]
     """Its out-of-band buffers."""
+    name: str = ""
+    """The name of the coroutine, for messages."""
 
     @property
     def size(self) -> int:
@@ -70,8 +72,12 @@ class Arrived(Outcome, eq=False, gc=False):
         return len(self.body) + sum(map(len, self.buffers)) if self.buffers else len(self.body)
 
     def value(self) -> object:
-        """Give the value."""
-        return loads(self.body, self.buffers)
+        """Give the value; what opening it raises says in a note whose it is."""
+        try:
+            return loads(self.body, self.buffers)
+        except Exception as error:
+            say_not_opened(error, f"The result of {self.name or 'a coroutine'}")
+            raise
 
 
 class ArrivedError(Arrived, eq=False, gc=True):
@@ -94,9 +100,9 @@ class ArrivedError(Arrived, eq=False, gc=True):
         return self.opened
 
 
-def arrived(ending: Ending, body: Buffer, buffers: Sequence[Buffer]) -> Arrived:
+def arrived(ending: Ending, body: Buffer, buffers: Sequence[Buffer], name: str = "") -> Arrived:
     """Make the outcome that another process told."""
-    return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers)
+    return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers, name)
 
 
 class LocalOutcome(Outcome, eq=False):

@@ -16,7 +16,7 @@ import trio
 
 from ..._errors import CoroCancelled, NotPicklable, ProtocolError
 from ..._link import ANY, Trust, Wakeup
-from ..._shipping import dumps, loads
+from ..._shipping import dumps, loads, say_not_opened
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
 from ._definitions import NUMBER, Received
@@ -370,12 +370,20 @@ class Runner:
         self, definition: Definition, local: LocalCoro, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
         """Open what came with a start, and call it."""
-        described = definition.described()
-        content = loads(body[NUMBER.size :], buffers)
+        try:
+            described = definition.described()
+        except Exception as error:
+            say_not_opened(error, "The function of this coroutine")
+            raise
+        local.name = described.name
+        try:
+            content = loads(body[NUMBER.size :], buffers)
+        except Exception as error:
+            say_not_opened(error, f"The arguments of {described.name}")
+            raise
         small = len(body) <= SMALL_ARGUMENTS and not buffers
         local.function = described.name
         if type(content) is tuple:
-            local.name = described.name
             if small:
                 local.given = content, _NO_KEYWORDS
             return self.called(described, local, content, {})

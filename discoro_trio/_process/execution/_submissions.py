@@ -290,7 +290,7 @@ class Submissions:
         started = self._host(link, frame.target).started.get(frame.target)
         if started is not None:
             if frame.flags & WITH_VALUE:
-                started.ready = arrived(Ending.VALUE, frame.body, frame.buffers)
+                started.ready = arrived(Ending.VALUE, frame.body, frame.buffers, started.name)
             started.begun()
 
     def _many_begun(self, link: Link, frame: Frame) -> None:
@@ -346,7 +346,7 @@ class Submissions:
             if ending is Ending.LOST:
                 started.end(LocalOutcome.lost(_ends(host, bytes(body).decode(errors="replace"))))
             else:
-                started.end(arrived(ending, body, buffers))
+                started.end(arrived(ending, body, buffers, started.name))
 
     def _fetched(self, link: Link, serial: int) -> None:
         size = self._fetching.pop((link, serial), None)
