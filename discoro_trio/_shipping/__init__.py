@@ -1,5 +1,6 @@
 """Code and data that travel: pickling by value, the modules of a client at its servers, components, installation."""
 
+from ._child_processes import serve_child_processes
 from ._codec import dumps, loads
 from ._errors_in_transit import pack_error, unpack_error
 from ._explanations import say_not_opened
@@ -26,6 +27,7 @@ __all__ = [
     "pack_error",
     "place_files",
     "say_not_opened",
+    "serve_child_processes",
     "streamed_files",
     "unpack_error",
     "watch",

@@ -40,7 +40,7 @@ def inputs(seeds: list[bytes], count: int) -> Iterator[bytes]:
 def shake_hands(data: bytes) -> bool:
     """Let a server read this as a handshake; tell whether it accepted the peer."""
     reader = HelloReader()
-    handshake = ServerHandshake(identity(2), {b"": KEY}.get, Binding(), lambda _peer: False)
+    handshake = ServerHandshake(identity(2), {b"": KEY}.get, Binding())
     while not handshake.done:
         body = reader.received(0)
         while body is None:

@@ -18,7 +18,7 @@ import trio
 from ..._config import config
 from ..._link import ANY, Done, Tls, Trust, serve_endpoint
 from ..._process import Process, guard_forks, output, run_exit_handlers, shared_here
-from ..._shipping import decode_package, holds_files, install_definitions, place_files
+from ..._shipping import decode_package, holds_files, install_definitions, place_files, serve_child_processes
 from ..._values import Location
 from ..._wire import Credential, PeerIdentity
 from .. import _messages as messages
@@ -93,6 +93,7 @@ class ServerProgram:
         if begin.forward_output:
             self._output = output.Output(self._process, begin.client_id, self._tail_fd)
             self._nursery.start_soon(self._output.run, name="output")
+        serve_child_processes()
         stage = COMPONENTS
         try:
             await self._install(begin)
