@@ -59,10 +59,11 @@ async def open_background(*, shielded: bool = False) -> AsyncIterator[trio.Nurse
                 failure = error
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        crash = _first_error(group)
+        crash = first_error(group)
         if failure is None or isinstance(failure, trio.Cancelled):
             raise crash from None
-        if not isinstance(crash, trio.Cancelled):
+        # After Ctrl-C, and one more in the clean-up, what fails is a consequence of that.
+        if not isinstance(crash, trio.Cancelled) and not isinstance(first_error(failure), KeyboardInterrupt):
             logger.error("a background task failed, too", exc_info=crash)  # noqa: TRY400 - of that task, not of this block
     if failure is not None:
         raise failure
@@ -103,13 +104,15 @@ async def finish(call: Callable[..., Awaitable[None]], *args: object) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
     except BaseExceptionGroup as group:
-        raise _first_error(group) from None
+        raise first_error(group) from None
 
 
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the first error of a group, and of the groups in it, that is no cancellation; else a cancellation."""
-    errors = [_first_error(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
-    return next((error for error in errors if not isinstance(error, trio.Cancelled)), errors[0])
+def first_error(error: BaseException) -> BaseException:
+    """Give the first error of a group, and of the groups in it, that is no cancellation; of any other error, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    errors = [first_error(member) for member in error.exceptions]
+    return next((one for one in errors if not isinstance(one, trio.Cancelled)), errors[0])
 
 
 def flatten(error: BaseException) -> list[BaseException]:

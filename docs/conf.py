@@ -34,7 +34,10 @@ nitpick_ignore_regex = [
         r"(.*\.)?(AbstractAsyncContextManager|BrokenExecutor|Future|MemoryReceiveChannel|Path|PathLike|ReceiveChannel|T|WouldBlock)",
     ),
     ("py:class", r"(.*\.)?(BackgroundOptions|DetailsAre|Endpoint|EndpointKeywords|HasTables|K|MapIterator|MapResults)"),
-    ("py:class", r"(.*\.)?(Ports|R_co|Recent|Registration|StatusSubscription|Strategy|Subscription|WantedOf)"),
+    (
+        "py:class",
+        r"(.*\.)?(P|Ports|R|R_co|Recent|Registration|Shared|StatusSubscription|Strategy|Subscription|WantedOf)",
+    ),
 ]
 
 autodoc_member_order = "bysource"

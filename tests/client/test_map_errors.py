@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 import discoro_trio as discoro
 from discoro_trio._client._map import shortened
@@ -182,11 +184,12 @@ async def test_without_a_terminal_progress_is_a_line_on_standard_error(capfd: py
 
 
 INTERRUPTED = """
+import time
 import trio
 import discoro_trio as discoro
 
-async def sleeper(number):
-    await trio.sleep_forever()
+def sleeper(number):
+    time.sleep(600)
 
 async def main():
     async with discoro.open_cluster(servers=2), discoro.Computation([sleeper]).schedule() as computation:
@@ -199,12 +202,15 @@ trio.run(main)
 """
 
 
-async def test_ctrl_c_in_a_map_is_one_bare_keyboard_interrupt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 5])
+async def test_ctrl_c_in_a_map_is_one_bare_keyboard_interrupt(tmp_path: Path, times: int) -> None:
     with Program(["-c", INTERRUPTED], tmp_path) as program:
         await program.until_line(lambda line: "running" in line)
-        program.process.send_signal(signal.SIGINT)
+        for _ in range(times):
+            os.killpg(program.process.pid, signal.SIGINT)
+            await trio.sleep(0.1)
         status, errors = await program.ended()
     assert status == -signal.SIGINT
-    assert errors.count("Traceback") == 1
+    assert errors.count("Traceback") <= min(times, 2)
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert len(errors.splitlines()) <= 20
+    assert len(errors.splitlines()) <= 30 * min(times, 2)

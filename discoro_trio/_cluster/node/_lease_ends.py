@@ -14,6 +14,7 @@ import trio
 
 from ..._config import config
 from ..._errors import DiscoroError
+from ..._scopes import first_error
 from .. import _messages as messages
 from .._facts import Over
 from ._holding import Holding
@@ -167,9 +168,12 @@ class LeaseEnds:
     async def end_all(self, over: Over) -> None:
         """Give servers to no further computation, and end all leases in order."""
         self.rest()
-        async with trio.open_nursery() as nursery:
-            for lease in list(self._leases.values()):
-                nursery.start_soon(self._end, lease, over)
+        try:
+            async with trio.open_nursery() as nursery:
+                for lease in list(self._leases.values()):
+                    nursery.start_soon(self._end, lease, over)
+        except BaseExceptionGroup as group:  # such as a second Ctrl-C, which is to leave the node's block as it is
+            raise first_error(group) from None
 
     async def _end_server(self, lease: Lease, server: NodeServer, over: Over) -> None:
         reason = _REASONS[over]
