@@ -17,12 +17,13 @@ from ..._link import Done, answered
 from ..._values import Location, node_name
 from ..._values import location as as_location
 from ..._wire import Control
+from . import _events as events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..._link import Endpoint, Link
-    from ._effects import Effect
+    from ._events import Event
     from ._node_state import NodeState
     from ._observed_state import ObservedState
     from ._scheduling import Scheduling
@@ -129,20 +130,25 @@ class AdminRequests:
         endpoint: Endpoint,
         state: Scheduling,
         observed_state: ObservedState,
-        carry_out: Callable[[Iterable[Effect]], None],
+        handle: Callable[[Event], object],
     ) -> None:
         self._endpoint = endpoint
         self._state = state
         self._observed_state = observed_state
-        self._carry_out = carry_out
+        self._handle = handle
         endpoint.services.on_request(AdminRequest, self._asked)
 
-    async def _asked(self, _link: Link, steer: AdminRequest) -> Done:
-        await self.do(steer.wish, steer.what)
+    async def _asked(self, link: Link, steer: AdminRequest) -> Done:
+        await self.do(steer.wish, steer.what, link.peer.process_id)
         return Done()
 
-    async def do(self, wish: AdminAction, what: str) -> None:
-        """Do it.
+    async def do(self, wish: AdminAction, what: str, cause: bytes) -> None:
+        """Carry a request out.
+
+        Args:
+            wish: What is to be done.
+            what: To what: a Location, an address or name, or a computation's id.
+            cause: The id of the process that asks.
 
         Raises:
             UnknownLocation: There is no such node, server or computation.
@@ -151,12 +157,10 @@ class AdminRequests:
         if wish is AdminAction.RESTART:
             await self._restart(what)
         elif wish is AdminAction.CLOSE:
-            self._close(what)
+            self._close(what, cause)
         else:
             for node in self._nodes(what):
-                self._carry_out(
-                    self._state.rest(trio.current_time(), node.facts.node_id, rests=wish is AdminAction.SUSPEND)
-                )
+                self._handle(events.RestAsked(cause, node.facts.node_id, wish is AdminAction.SUSPEND))
 
     def _nodes(self, what: str) -> list[NodeState]:
         nodes = self._state.nodes.values()
@@ -175,13 +179,13 @@ class AdminRequests:
             raise UnknownLocation(message)
         answered(await link.request(RestartServer(found[1])), Done)
 
-    def _close(self, computation: str) -> None:
+    def _close(self, computation: str, cause: bytes) -> None:
         claim = next((claim for claim in self._state.claims if claim.computation.hex() == computation), None)
         if claim is None:
             message = f"the scheduler has no computation {computation}"
             raise DiscoroError(message)
         reason = "somebody closed it by way of the scheduler"
-        self._carry_out(self._state.discarded(trio.current_time(), claim, reason))
+        self._handle(events.CloseAsked(cause, claim.computation, reason))
 
 
 def _location(node: NodeState) -> Location:

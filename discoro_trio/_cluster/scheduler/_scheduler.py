@@ -20,6 +20,7 @@ from .. import _messages as messages
 from .._details import SchedulerDetails
 from .._facts import Freed, NodeFacts, Over, Resources
 from .._options import check_period, check_pulse_interval
+from . import _events as events
 from ._admin_requests import AdminAction, AdminReply, AdminRequests
 from ._effects import AskGrant, AskRevoke, ClaimOver, DropNode, Happened, TellTurn
 from ._overview import Overview
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .._status import ClusterStatus
     from .._status_events import StatusSubscription
     from ._effects import Effect
+    from ._events import Decision, Event
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class Scheduler(AdminReply):
             zombie_period=check_period("zombie_period", zombie_period),
             pulse_interval=pulse,
             settled_at=settled_at,
+            validate=logger.isEnabledFor(logging.DEBUG),
         )
         self._state = Scheduling(self._rules)
         self._answered = trio.lowlevel.ParkingLot()
@@ -94,7 +97,7 @@ class Scheduler(AdminReply):
         services.on_notice(messages.ServersFreed, self._freed)
         services.on_notice(messages.Room, self._room)
         services.links_lost.append(self._lost)
-        self._admin_requests = AdminRequests(endpoint, self._state, self._overview.observed_state, self._carry_out)
+        self._admin_requests = AdminRequests(endpoint, self._state, self._overview.observed_state, self._handle)
         endpoint.keepalive.pulse_intervals.append(lambda link: self._state.pulse_interval_with(link.peer.process_id))
         nursery.start_soon(self._keep_time, name="scheduler's clock")
 
@@ -148,7 +151,7 @@ class Scheduler(AdminReply):
         return self._overview.publisher.subscribed()
 
     async def _steer(self, wish: AdminAction, what: str) -> None:
-        await self._admin_requests.do(wish, what)
+        await self._admin_requests.do(wish, what, self._endpoint.id)
 
     # --- events
 
@@ -156,27 +159,27 @@ class Scheduler(AdminReply):
         try:
             self._overview.client_is(link)
             handed_in = submission(link, message, self._rules.pulse_interval)
-            queue_entry, effects = self._state.submitted(trio.current_time(), handed_in)
+            decision = self._handle(events.Submitted(link.peer.process_id, handed_in))
         except ValueError as error:
             raise DiscoroError(str(error)) from error
-        self._carry_out(effects)
-        return messages.Queued(queue_entry, handed_in.pulse_interval)
+        assert decision.queue_entry is not None  # noqa: S101 - a computation that is not refused has one
+        return messages.Queued(decision.queue_entry, handed_in.pulse_interval)
 
     def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
-        self._carry_out(self._state.withdrawn(trio.current_time(), message.computation, link.peer.process_id))
+        self._handle(events.Withdrawn(link.peer.process_id, message.computation))
 
     async def _node_is(self, link: Link, message: messages.NodeIs) -> messages.Welcome:
         facts = NodeFacts(
             link.peer.process_id, message.name, message.addr, message.port, max(message.servers, 0), message.platform
         )
-        adopted, effects = self._state.node_joined(trio.current_time(), facts, message.free, message.held)
-        self._carry_out(effects)
-        return messages.Welcome(adopted, self._rules.pulse_interval, self._rules.shared)
+        joined = events.NodeJoined(link.peer.process_id, facts, message.free, tuple(message.held))
+        adopted = self._handle(joined).adopted
+        return messages.Welcome(list(adopted), self._rules.pulse_interval, self._rules.shared)
 
     def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
         self._overview.node_pulsed(link, pulse)
         resources = Resources(pulse.memory_available, pulse.disk_available)
-        self._carry_out(self._state.pulsed(trio.current_time(), link.peer.process_id, resources))
+        self._handle(events.Pulsed(link.peer.process_id, resources))
         link.notify(messages.PulseSeen())
 
     def _freed(self, link: Link, message: messages.ServersFreed) -> None:
@@ -185,10 +188,10 @@ class Scheduler(AdminReply):
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         freed = Freed(message.computation, message.servers, over, message.free)
-        self._carry_out(self._state.freed(trio.current_time(), link.peer.process_id, freed))
+        self._handle(events.FreedReported(link.peer.process_id, freed))
 
     def _room(self, link: Link, message: messages.Room) -> None:
-        self._carry_out(self._state.room(trio.current_time(), link.peer.process_id, message.free))
+        self._handle(events.RoomReported(link.peer.process_id, message.free))
 
     def _lost(self, link: Link) -> None:
         if self._ends():
@@ -197,10 +200,9 @@ class Scheduler(AdminReply):
         newer = self._endpoint.links.get(peer)
         if newer is not None and newer is not link:
             return
-        now = trio.current_time()
         self._overview.node_lost(peer, "its node has left" if link.orderly else "the connection to its node is lost")
-        self._carry_out(self._state.node_left(now, peer, orderly=link.orderly))
-        self._carry_out(self._state.client_left(now, peer, orderly=link.orderly))
+        self._handle(events.NodeLeft(peer, link.orderly))
+        self._handle(events.ClientLeft(peer, link.orderly))
 
     def _ends(self) -> bool:
         """Tell whether it is this scheduler that ends, and not its peer: nobody's turn comes by that."""
@@ -214,8 +216,8 @@ class Scheduler(AdminReply):
             await trio.sleep_until(due)
             now = trio.current_time()
             if now - due > self._rules.pulse_interval / 2:
-                self._state.stalled(now)
-            self._carry_out(self._state.tick(now))
+                self._handle(events.Stalled())
+            self._handle(events.Ticked())
 
     async def _ask_wait(self, _link: Link, ask: messages.AskWait) -> messages.WaitIs:
         now, found = trio.current_time(), places(self._state)
@@ -231,6 +233,11 @@ class Scheduler(AdminReply):
         return messages.NodesAre(givers)
 
     # --- effects
+
+    def _handle(self, event: Event) -> Decision:
+        decision = self._state.handle(trio.current_time(), event)
+        self._carry_out(decision.effects)
+        return decision
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         self._answered.unpark_all()
@@ -280,8 +287,7 @@ class Scheduler(AdminReply):
             # Whether it has given them is not known: when it joins again, it says what it holds.
             self._drop(ask.node_id, f"it did not answer whether it gives its servers: {error}")
             return
-        now = trio.current_time()
         if isinstance(reply, messages.Granted):
-            self._carry_out(self._state.granted(now, ask.node_id, computation, reply.servers, reply.free))
+            self._handle(events.GrantGiven(ask.node_id, computation, reply.servers, reply.free))
         elif isinstance(reply, messages.NotGranted):
-            self._carry_out(self._state.refused(now, ask.node_id, computation, reply.held))
+            self._handle(events.GrantRefused(ask.node_id, computation, tuple(reply.held)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +19,7 @@ from ..._records import Record
 from ..._status import Status
 from .._facts import Over
 from .._lease_terms import QueueEntry
+from . import _events as events
 from ._claims import Claim, Claims
 from ._effects import (
     AskGrant,
@@ -30,6 +32,7 @@ from ._effects import (
     TellRests,
     TellTurn,
 )
+from ._events import Decision, LogEntry
 from ._node_state import NodeState
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from .._facts import ComputationRequest, Freed, NodeFacts, Resources
     from .._lease_terms import HeldLease
     from ._effects import Effect
+    from ._events import Event
 
 
 def _new_key() -> bytes:
@@ -62,23 +66,118 @@ class Rules(Record, frozen=True, kw_only=True):
     """
     make_key: Callable[[], bytes] = _new_key
     """Makes lease keys."""
+    validate: bool = False
+    """Whether the state is checked after every event."""
+
+
+_KEPT_EVENTS = 1000
+"""The events that the log keeps; the oldest are dropped first."""
+
+
+def _check(holds: bool, message: str) -> None:  # noqa: FBT001 - as `assert`, which `python -O` leaves out
+    if not holds:
+        raise AssertionError(message)
 
 
 class Scheduling:
     """The scheduler's state: nodes with their leases, and computations by their queue entries.
 
     A computation has all servers that it wants, by default all there are. The next computation's turn comes when no
-    computation before it wants the same servers. The public methods are the events of clients, of nodes and of the
-    clock.
+    computation before it wants the same servers. `handle` takes the events of clients, of nodes and of the clock; the
+    methods that it calls take one kind each.
+
+    Attributes:
+        log: The last events with the decisions that followed.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
         self.nodes: dict[bytes, NodeState] = {}
         self.claims = Claims()
+        self.log: deque[LogEntry] = deque(maxlen=_KEPT_EVENTS)
         self._number = 0
         self._settled = self.rules.settled_at == -math.inf
         self._restarted = False
+
+    # --- all events
+
+    def handle(self, now: float, event: Event) -> Decision:
+        """Decide what follows from an event, and keep both in the log.
+
+        Raises:
+            ValueError: The computation that was handed in is another client's.
+            AssertionError: The state is not consistent any more; looked for only if `rules.validate` is set.
+        """
+        decision = None
+        try:
+            decision = self._decide(now, event)
+        finally:
+            self.log.append(LogEntry(now, event, decision))
+        if self.rules.validate:
+            self.validate()
+        return decision
+
+    def _decide(self, now: float, event: Event) -> Decision:
+        match event:
+            case events.Submitted(_, request):
+                queue_entry, effects = self.submitted(now, request)
+                return Decision(tuple(effects), queue_entry=queue_entry)
+            case events.NodeJoined(_, facts, free, held):
+                adopted, effects = self.node_joined(now, facts, free, held)
+                return Decision(tuple(effects), adopted=tuple(adopted))
+            case events.Withdrawn(client, computation):
+                return Decision(tuple(self.withdrawn(now, computation, client)))
+            case events.ClientLeft(client, orderly):
+                return Decision(tuple(self.client_left(now, client, orderly=orderly)))
+            case events.NodeLeft(node_id, orderly):
+                return Decision(tuple(self.node_left(now, node_id, orderly=orderly)))
+            case events.Pulsed(node_id, resources):
+                return Decision(tuple(self.pulsed(now, node_id, resources)))
+            case events.GrantGiven(node_id, computation, servers, free):
+                return Decision(tuple(self.granted(now, node_id, computation, servers, free)))
+            case events.GrantRefused(node_id, computation, where):
+                return Decision(tuple(self.refused(now, node_id, computation, where)))
+            case events.RoomReported(node_id, free):
+                return Decision(tuple(self.room(now, node_id, free)))
+            case events.FreedReported(node_id, freed):
+                return Decision(tuple(self.freed(now, node_id, freed)))
+            case events.CloseAsked(_, computation, reason):
+                claim = self.claims.get(computation)
+                return Decision(() if claim is None else tuple(self.discarded(now, claim, reason)))
+            case events.RestAsked(_, node_id, rests):
+                return Decision(tuple(self.rest(now, node_id, rests=rests)) if node_id in self.nodes else ())
+            case events.Stalled():
+                self.stalled(now)
+                return Decision()
+            case events.Ticked():
+                return Decision(tuple(self.tick(now)))
+
+    def validate(self) -> None:
+        """Check what must hold between any two events.
+
+        Raises:
+            AssertionError: It does not; the text says what.
+        """
+        entries = [claim.terms.queue_entry for claim in self.claims]
+        _check(len(set(entries)) == len(entries), "two computations have one place in the queue")
+        for claim in self.claims:
+            _check(claim.running or not claim.nodes, f"{claim.terms.name} waits and has servers")
+            for node_id in claim.nodes:
+                node = self.nodes.get(node_id)
+                _check(
+                    node is not None and claim.computation in node.leases,
+                    f"{claim.terms.name} has servers of a node that is gone or has given none",
+                )
+        for node in self.nodes.values():
+            _check(node.own <= node.facts.servers, f"more servers of {node.facts.name} are given than it has")
+            for computation, share in node.leases.items():
+                holder = self.claims.get(computation)
+                _check(share.servers >= 0 and share.asked >= 0, f"a lease at {node.facts.name} has no sound number")
+                _check(bool(share.servers or share.asked), f"a lease at {node.facts.name} has no servers")
+                _check(
+                    holder is None or node.facts.node_id in holder.nodes,
+                    f"a computation does not know of its lease at {node.facts.name}",
+                )
 
     # --- clients
 
@@ -453,3 +552,23 @@ class Scheduling:
 def idle_reason(claim: Claim) -> str:
     """Say why a computation is ended that has done nothing for long."""
     return f"its servers were idle for the zombie period of {claim.terms.zombie_period:g} s"
+
+
+def replay(rules: Rules, log: Iterable[LogEntry]) -> list[Decision | None]:
+    """Handle the events of a log again, from the start.
+
+    Args:
+        rules: Those of the scheduler that kept the log.
+        log: All events since that scheduler was opened.
+
+    Returns:
+        What is decided now; the same as the log says, unless the decisions have changed.
+    """
+    state = Scheduling(rules)
+    decisions: list[Decision | None] = []
+    for entry in log:
+        try:
+            decisions.append(state.handle(entry.now, entry.event))
+        except ValueError:
+            decisions.append(None)
+    return decisions

@@ -165,6 +165,10 @@ class Scheduled(RuleBasedStateMachine):
             assert len(slots) == len(set(slots)) == len(node.holding.slots) - node.holding.free
 
     @invariant()
+    def the_state_of_the_scheduler_is_consistent(self) -> None:
+        getattr(self, "world", World()).state.validate()
+
+    @invariant()
     def the_scheduler_never_counts_on_more_servers_than_there_are(self) -> None:
         for node in getattr(self, "world", World()).state.nodes.values():
             assert 0 <= node.own <= node.facts.servers
