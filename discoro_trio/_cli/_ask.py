@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._cluster import find_scheduler
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
-from .._link import EndpointOptions, answered, open_with
+from .._link import EndpointOptions, answered, open_with, resolve_peers
 from .._values import Location
 from .._wire import Control
 from ._common import endpoint_options
@@ -32,7 +32,9 @@ async def ask_scheduler(scheduler: str | None, options: Mapping[str, Any], quest
 
     Raises:
         SchedulerNotFound: There is none.
+        OptionError: Its host does not exist.
     """
+    await resolve_peers("scheduler", [] if scheduler is None else [scheduler])
     async with open_with(EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})) as endpoint:
         try:
             link = await _link(endpoint, scheduler)
@@ -45,4 +47,12 @@ async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
     with suppress(ValueError):  # it is a host, which is asked
         if scheduler:
             return await endpoint.link_at(Location.parse(scheduler))
-    return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)
+    try:
+        return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)
+    except SchedulerNotFound as error:
+        where = f"at {scheduler}" if scheduler else "on this network"
+        message = (
+            f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, give its "
+            "address as HOST:PORT, or see `discoro doctor`"
+        )
+        raise SchedulerNotFound(message) from error

@@ -23,7 +23,7 @@ from ._common import (
     time_options,
 )
 from ._doctor import doctor
-from ._monitor import monitor, monitor_options, open_monitor
+from ._monitor import check_monitor, monitor, monitor_options, open_monitor
 from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
 from ._secret import secret
 from ._show import show_scheduler
@@ -97,6 +97,7 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
     mark = running_mark(options["udp_port"])
 
     async def program(_ending: Shutdown) -> None:
+        check_monitor(options)
         block = open_scheduler(
             nodes=options["node"],
             discover=not options["no_discover"],

@@ -22,7 +22,7 @@ import click
 import trio
 
 from .._cluster import find_groups
-from .._errors import DiscoroError
+from .._errors import AuthenticationError, DiscoroError, VersionMismatch
 from .._link import (
     UDP_PORT,
     EndpointOptions,
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
     from .._link import Endpoint
 
+_ENDPOINT = (
+    *("ip_addr", "ext_ip_addr", "tcp_ports", "udp_port", "name"),
+    *("secret", "secret_file", "certfile", "keyfile", "cafile"),
+)
+"""Options that are given to the endpoint."""
 GOOD, WARNING, BAD = "ok", "warning", "problem"
 _COLOURS = {GOOD: "green", WARNING: "yellow", BAD: "red"}
 _LOOK_SECONDS = 2.0
@@ -78,8 +83,10 @@ def doctor(ctx: click.Context, /, **options: Any) -> None:
     found = [*check_versions(), *check_limits(), check_groups(options["cgroup"])]
     found += [*check_folder(options["dest_path"]), *check_ports(options)]
     found += trio.run(check_network, options)
+    coloured = not os.environ.get("NO_COLOR")
     for check in found:
-        click.echo(f"{click.style(f'{check.level:<8}', fg=_COLOURS[check.level])} {check.text}")
+        level = f"{check.level:<8}"
+        click.echo(f"{click.style(level, fg=_COLOURS[check.level]) if coloured else level} {check.text}")
         if check.advice:
             click.echo(f"{'':<8} → {check.advice}")
     ctx.exit(int(any(check.level == BAD for check in found)))
@@ -144,8 +151,7 @@ def check_secret(options: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
-    """See whether the ports can be listened at."""
-    taken = []
+    """See whether the ports can be listened at, each one that servers would use."""
     for port in _ports(options["tcp_ports"]):
         with ExitStack() as stack:
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
@@ -153,10 +159,10 @@ def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
             try:
                 sock.bind(("", port))
             except OSError as error:
-                taken.append(f"{port} ({error.strerror})")
-    if taken:
-        advice = "end what listens there (`ss -ltnp` shows it), or give other --tcp_ports"
-        yield Check(WARNING, f"TCP ports that cannot be had: {', '.join(taken)}", advice)
+                advice = "end what listens there (`ss -ltnp` shows it), or give other --tcp_ports"
+                yield Check(WARNING, f"TCP port {port} cannot be had: {error.strerror}", advice)
+            else:
+                yield Check(GOOD, f"TCP port {port} is free")
 
 
 def _ports(ports: Ports) -> tuple[int, ...]:
@@ -165,8 +171,7 @@ def _ports(ports: Ports) -> tuple[int, ...]:
 
 async def check_network(options: Mapping[str, Any]) -> list[Check]:
     """Open an endpoint, look who is there, and shake hands with each."""
-    names = ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")
-    given = {name: options[name] for name in names if options[name] is not None}
+    given = {name: options[name] for name in _ENDPOINT if options.get(name) is not None}
     found: list[Check] = []
     try:
         peers = await resolve_peers("peer", options["peer"])
@@ -177,6 +182,8 @@ async def check_network(options: Mapping[str, Any]) -> list[Check]:
             found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
             for location in peers.locations:
                 found.append(await _check_peer(endpoint, Found(b"", Role(0), "it", location), named=True))
+            if endpoint.discovery is not None and endpoint.discovery.foreign:
+                found.append(_foreign(endpoint.discovery.foreign))
     except OptionError as error:
         found.append(Check(BAD, str(error), f"give another --{error.option}"))
     return found
@@ -186,6 +193,13 @@ async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port:
     assert endpoint.discovery is not None  # noqa: S101 - it was opened with options
     everyone = Role.NODE | Role.SCHEDULER | Role.PRIVATE
     answered = await endpoint.discovery.find(everyone, _LOOK_SECONDS, hosts=hosts)
+    missing = [
+        Check(BAD, f"--peer {host}: nothing has answered there", _advice_for_host(host, udp_port))
+        for host in hosts
+        if not await _has_answered(host, answered)
+    ]
+    if missing:
+        return [*missing, *[await _check_peer(endpoint, one) for one in answered]]
     if not answered:
         advice = (
             f"start them, with the same secret and --udp_port; let UDP port {udp_port} and the TCP ports through "
@@ -195,12 +209,43 @@ async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port:
     return [await _check_peer(endpoint, one) for one in answered]
 
 
+async def _has_answered(host: str, answered: Sequence[Found]) -> bool:
+    """Tell whether one of those that answered is at a host."""
+    places = {host, *(str(info[4][0]) for info in await trio.socket.getaddrinfo(host, None))}
+    if any(one.location.addr in places for one in answered):
+        return True
+    return bool(answered) and any(place.startswith("127.") or place == "::1" for place in places)
+
+
+def _advice_for_host(host: str, udp_port: int) -> str:
+    return (
+        f"start discoronode or discoro at {host} with the same secret (`discoro secret show` there) and the same "
+        f"--udp_port; let UDP port {udp_port} through its firewall, or name the TCP port: --peer {host}:PORT"
+    )
+
+
+def _foreign(hosts: Sequence[str]) -> Check:
+    text = f"processes at {', '.join(hosts)} use another secret"
+    advice = "compare the fingerprints of `discoro secret show` on both machines; copy the secret with --reveal"
+    return Check(WARNING, text, advice)
+
+
+def _advice(error: DiscoroError) -> str:
+    """Say what to do where a process cannot be reached, by the cause."""
+    if isinstance(error, AuthenticationError):
+        return "it uses another secret: compare the fingerprints of `discoro secret show` on both machines"
+    if isinstance(error, VersionMismatch):
+        return "run the same version of discoro_trio and the same minor version of Python on both machines"
+    if "refused" in str(error):
+        return "nothing listens at that port: start the program there, or give the port at which it listens"
+    return "let its TCP ports through, or start it with the --ext_ip_addr by which this machine reaches it"
+
+
 async def _check_peer(endpoint: Endpoint, one: Found, *, named: bool = False) -> Check:
     what = " and ".join(str(role.name).lower() for role in one.role) or "process"
     text = f"{what} {one.name} at {one.location}"
     try:
         link = await endpoint.link_at(one.location)
     except DiscoroError as error:
-        advice = "let its TCP ports through, or start it with the --ext_ip_addr by which this machine reaches it"
-        return Check(BAD, f"{text} cannot be reached: {error}", advice)
+        return Check(BAD, f"{text} cannot be reached: {error}", _advice(error))
     return Check(GOOD, f"{link.peer.name if named else text} can be reached" + (f" at {one.location}" if named else ""))

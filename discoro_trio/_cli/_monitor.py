@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import platformdirs
 import trio
 
 from .._link import EndpointOptions, OptionError
@@ -37,6 +38,7 @@ _OPTIONS = {
     "https_certfile": "certfile",
     "https_keyfile": "keyfile",
     "read_only": "read_only",
+    "event_file": "event_file",
 }
 """The options of the programs, and those of `open_http_server`."""
 
@@ -64,8 +66,41 @@ def monitor_options(port: int | None) -> Callable[[Any], Any]:
         ),
         option("--https_certfile", type=file, group=_PAGES, help="Certificate for https; it may hold the key too."),
         option("--https_keyfile", type=file, group=_PAGES, help="The certificate's key."),
+        option(
+            "--event_file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            group=_PAGES,
+            help="Small file that keeps what happened lately over restarts. [default: one for each port in the folder "
+            "for the state of programs]",
+        ),
         option("--read_only", is_flag=True, group=_PAGES, help="Refuse all actions."),
     )
+
+
+def check_monitor(options: Mapping[str, Any]) -> None:
+    """Check the options of the monitor before anything is opened.
+
+    Raises:
+        OptionError: One of them cannot work; it has the name that it has in the programs.
+    """
+    if options["http_port"] is None:
+        return
+    if options["https_keyfile"] is not None and options["https_certfile"] is None:
+        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is the key of this, which is not given")
+    from .._monitor._open import check_options  # noqa: PLC0415 - imported where it is wanted
+
+    host = "127.0.0.1" if options["http_host"] is None else options["http_host"]
+    poll_sec = 10 if options["poll_sec"] is None else options["poll_sec"]
+    try:
+        check_options(host, poll_sec, options["http_token"])
+    except OptionError as error:
+        raise _named(error) from error
+
+
+def _named(error: OptionError) -> OptionError:
+    """Give the error of an option of `open_http_server` the name that it has in the programs."""
+    names = {name: option for option, name in _OPTIONS.items()}
+    return OptionError(names[error.option], error.problem)
 
 
 @asynccontextmanager
@@ -77,15 +112,15 @@ async def open_monitor(source: Scheduler | RemoteScheduler, options: Mapping[str
     """
     from .. import open_http_server  # noqa: PLC0415 - the web server is imported where it is wanted
 
-    if options["https_keyfile"] is not None and options["https_certfile"] is None:
-        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is the key of this, which is not given")
+    check_monitor(options)
     given = {_OPTIONS[name]: options[name] for name in _OPTIONS if options[name] is not None}
+    if "event_file" not in given and options["http_port"]:
+        given["event_file"] = platformdirs.user_state_path("discoro_trio") / f"events-{options['http_port']}.jsonl"
     async with AsyncExitStack() as stack:
         try:
             server = await stack.enter_async_context(open_http_server(source, **given))
         except OptionError as error:
-            names = {name: option for option, name in _OPTIONS.items()}
-            raise OptionError(names[error.option], error.problem) from error
+            raise _named(error) from error
         yield server
 
 

@@ -23,6 +23,8 @@ from .._process import names_of
 from .._records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._cluster._lease_terms import QueueEntry
     from .._link import Endpoint, Link
     from .._status import NodeAllocation
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.1
 
 
+_FIRST_WORD, _LONGEST_SILENCE = 2.0, 60.0
+"""Seconds until what the computation waits for is logged for the first time, and between two such lines at most."""
 _LONGEST_NAME = 60
 """Characters of a user, a host or a program, each."""
 
@@ -72,7 +76,32 @@ class Queueing:
         """
         link = await self._hand_in()
         nursery.start_soon(self._keep, link, name="keep the place in the queue")
+        nursery.start_soon(self._say_what_it_waits_for, name="say what the computation waits for")
         await self._session.turn.wait()
+
+    async def _say_what_it_waits_for(self) -> None:
+        """Log what the computation waits for, with growing pauses, until it has its first server."""
+        began = trio.current_time()
+        for pause in _pauses():
+            await trio.sleep(pause)
+            session = self._session
+            if session.servers or session.closed:
+                return
+            reason = await self._reason()
+            if reason:
+                waited = trio.current_time() - began
+                logger.info("the computation %s has waited for %.0f s: %s", self._asked.name, waited, reason)
+
+    async def _reason(self) -> str:
+        link = self._session.scheduler
+        if link is None or link.lost:
+            return "its scheduler cannot be reached"
+        try:
+            reply = await link.request(messages.AskWait(self._session.set_up.computation))
+            reason = answered(reply, messages.WaitIs).reason
+        except DiscoroError:
+            return "its scheduler cannot be reached"
+        return reason or "its servers are being set up"
 
     async def _hand_in(self) -> Link:
         """Find the scheduler and queue the computation; one that ends meanwhile may be started again in time."""
@@ -140,6 +169,13 @@ class Queueing:
                 pause = min(2 * pause, interval)
             else:
                 return link
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_WORD
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_SILENCE)
 
 
 def _owner() -> str:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 from .._arguments import number
 from .._config import config
+from .._link import OptionError
 
 
 def check_pulse_interval(value: float | None) -> float:
     """Give the seconds between signs of life; `config.MinPulseInterval` by default.
 
     Raises:
-        ValueError: It is outside of `config.MinPulseInterval` and `config.MaxPulseInterval`.
+        OptionError: It is outside of `config.MinPulseInterval` and `config.MaxPulseInterval`.
     """
     low, high = config.MinPulseInterval, config.MaxPulseInterval
     if value is None:
         return low
     checked = number("pulse_interval", value)
     if not low <= checked <= high:
-        message = (
-            f"pulse_interval={value!r} is outside of config.MinPulseInterval and config.MaxPulseInterval, "
-            f"{low:g} to {high:g} s"
-        )
-        raise ValueError(message)
+        option, bounds = "pulse_interval", "config.MinPulseInterval to config.MaxPulseInterval"
+        raise OptionError(option, f"{checked:g} s is outside of {bounds}, {low:g} to {high:g} s")
     return checked
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._shown import arguments
 from ._rows import percent, rounded
+from ._verdict import blocked_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +37,14 @@ def _load(load: Load) -> dict[str, object]:
         "memory_history": list(load.memory_history),
         "disk_history": list(load.disk_history),
     }
+
+
+def _state(coroutine: CoroutineRow, model: Model) -> str:
+    """Give its state; one on a server that is blocked blocks it, or is held up."""
+    server = model.servers.get(coroutine.server)
+    if server is None or server.blocked_since is None or coroutine.key not in server.running:
+        return coroutine.state
+    return "blocked" if blocked_in(server) == coroutine.name else "held up"
 
 
 def _arguments(coroutine: CoroutineRow) -> str:
@@ -76,7 +85,7 @@ COROUTINE: Columns = {
     "args": lambda coroutine, _: _arguments(coroutine),
     "start": lambda coroutine, _: coroutine.start,
     "end": lambda coroutine, _: coroutine.end,
-    "state": lambda coroutine, _: coroutine.state,
+    "state": _state,
     "progress": lambda coroutine, _: coroutine.progress,
     "error": lambda coroutine, _: coroutine.error,
 }
@@ -154,7 +163,9 @@ def server_row(server: ServerRow, model: Model) -> dict[str, object]:
 def coroutine_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
     """Give a coroutine."""
     row = {name: value(coroutine, model) for name, value in COROUTINE.items()}
-    return {"id": coroutine.key, **row, "can_end": coroutine.handle is not None}
+    server = model.servers.get(coroutine.server)
+    neighbours = len(server.running) - 1 if server is not None and coroutine.key in server.running else 0
+    return {"id": coroutine.key, **row, "can_end": coroutine.handle is not None, "neighbours": neighbours}
 
 
 def span_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:

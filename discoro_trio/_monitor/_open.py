@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,7 +35,6 @@ from ._source import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
 
     from .._process import Coro
     from ._app import Parts
@@ -132,6 +132,7 @@ async def open_http_server(
     keyfile: str | Path | None = None,
     token: str | None = None,
     read_only: bool = False,
+    event_file: str | Path | None = None,
 ) -> AsyncIterator[HTTPServer]:
     """Serve the web monitor while the block lasts.
 
@@ -146,6 +147,7 @@ async def open_http_server(
         token: What actions need, and looking too unless it listens on loopback only; by default a new random one,
             which is part of the address that is printed at the start.
         read_only: Whether all actions are refused.
+        event_file: A small file that keeps the last events, such as lost nodes, for the next monitor; None for none.
 
     Yields:
         The server, with its `url` and `status_coro`.
@@ -162,7 +164,7 @@ async def open_http_server(
     for option, path in (("document_root", document_root), ("certfile", certfile), ("keyfile", keyfile)):
         arguments.optional_path(option, path)
     arguments.flag("read_only", read_only)
-    _check(
+    check_options(
         arguments.text("host", host), arguments.number("poll_sec", poll_sec), arguments.optional_text("token", token)
     )
     await _import_web_server()
@@ -176,6 +178,8 @@ async def open_http_server(
     scheme = "http" if tls is None else "https"
     guard = make_guard(host=host, token=secret, scheme=scheme, read_only=read_only, open_to_all=is_loopback(host))
     model = Model()
+    if event_file is not None:
+        model.log.keep_in(Path(event_file))
     hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
     follower = Follower(source, model, feed)
     place = EndpointOptions(ip_addr="")
@@ -213,7 +217,12 @@ async def _import_web_server() -> None:
         raise ImportError(message) from error
 
 
-def _check(host: str, poll_sec: float, token: str | None) -> None:
+def check_options(host: str, poll_sec: float, token: str | None) -> None:
+    """Check what can be checked before anything is opened.
+
+    Raises:
+        OptionError: An option cannot work.
+    """
     option, problem = "token", ""
     if not poll_sec > 0:
         option, problem = "poll_sec", f"must be more than 0, not {poll_sec!r}"

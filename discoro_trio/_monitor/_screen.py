@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 
     from ._received_view import ReceivedView
 
-AROUND = 7
-"""Lines of the screen that are no rows: title, sums, the table's head with its edges, the keys."""
+AROUND = 8
+"""Lines of the screen that are no rows: title, sums, the verdict, the table's head with its edges, the keys."""
 _MANY = 100_000
 """Counts from here on are shown in thousands or millions."""
 _MILLION = 1_000_000
 _NONE = "\u2013"
 """A dash, for what is unknown."""
-VIEWS = ("cluster", "coroutines", "computations", "output")
+VIEWS = ("cluster", "coroutines", "failures", "computations", "output")
+_LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 _STYLES = {
     "ready": "green",
     "running": "green",
     "failed": "red",
     "lost": "red",
     "disconnected": "red",
+    "unresponsive": "red",
+    "blocked": "red",
+    "held up": "yellow",
     "suspended": "yellow",
 }
 
@@ -88,6 +92,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("servers", "srv", _count, right=True),
         Column("submitted", "submit", _short, right=True),
         Column("done", "done", _short, right=True),
+        Column("failed", "fail", _short, right=True),
         Column("running", "run", _short, right=True),
         Column("cpu", "cpu", _percent, right=True),
         Column("memory", "mem", _percent, right=True),
@@ -100,13 +105,21 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("progress", "done", _progress, right=True),
         Column("state", "state"),
     ),
+    "failures": (
+        Column("count", "count", _short, right=True),
+        Column("name", "function"),
+        Column("at", "last", _clock),
+        Column("error", "error", wide=True),
+    ),
     "computations": (
         Column("name", "name", wide=True),
         Column("owner", "owner"),
         Column("state", "state"),
         Column("lease", "srv", _count, right=True),
         Column("done", "done", _short, right=True),
+        Column("failed", "fail", _short, right=True),
         Column("running", "run", _short, right=True),
+        Column("place", "queue", right=True),
         Column("begin", "age", _age, right=True),
     ),
     "output": (
@@ -127,7 +140,7 @@ class Screen:
     """A column; empty for the table's own order."""
     descending: bool = False
     page: int = 1
-    rows: int = 17
+    rows: int = 16
 
     def query(self) -> dict[str, object]:
         """Give what the monitor is asked for."""
@@ -151,7 +164,7 @@ class Screen:
         pages = max(1, -(-total // self.rows))
         if key in {"q", "\x03"}:
             return False
-        if key == "\t" or key in "1234":
+        if key == "\t" or key in "12345":
             self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)] if key == "\t" else VIEWS[int(key) - 1]
             self.sort, self.descending, self.page = "", False, 1
         elif key in {"left", "right"}:
@@ -184,12 +197,22 @@ def duration(seconds: float) -> str:
 def draw(screen: Screen, seen: ReceivedView, *, url: str, state: str) -> RenderableType:
     """Give the whole screen."""
     pages = max(1, -(-seen.total // screen.rows))
+    summary = seen.head.get("summary") or {}
+    if state == "live" and summary.get("stale"):
+        state = f"{summary['stale']} s old: the scheduler does not answer"
     title = Text.assemble(
         ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow")
     )
-    keys = f"q quit  1-4 view  ←→ sort  r reverse  ↑↓ page {screen.page}/{pages}"
+    keys = f"q quit  1-5 view  ←→ sort  r reverse  ↑↓ page {screen.page}/{pages}"
     foot = Text(f"{keys}  {screen.view} {seen.total:,}", style="dim", no_wrap=True)
-    return Group(title, _sums(seen.head.get("summary") or {}, seen), _table(screen, seen), foot)
+    return Group(title, _sums(summary, seen), _verdict(seen.head.get("verdict") or {}), _table(screen, seen), foot)
+
+
+def _verdict(verdict: dict[str, Any]) -> Text:
+    """Give the verdict of the first page in one line, with the first problem."""
+    texts = [str(verdict.get("text", "")), *(str(one["text"]) for one in verdict.get("problems") or ())]
+    style = _LEVELS.get(str(verdict.get("level", "")), "")
+    return Text(one_line(": ".join(texts[:2])), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _sums(sums: dict[str, Any], seen: ReceivedView) -> Text:

@@ -147,7 +147,7 @@ def _full(model: Model) -> Iterator[Problem]:
 
 def _waiting(model: Model, now: float) -> Iterator[Problem]:
     for one in model.computations.values():
-        if one.why and (one.state != "queued" or one.place == 1):
+        if one.why and not one.why.startswith("place "):  # to wait for one's turn is no problem
             name = one.name or one.key[:8]
             since = f" for {duration(now - one.submitted)}" if one.submitted is not None else ""
             yield Problem("warn", f"Computation {name} has waited{since}: {one.why}", {"view": "computations"})

@@ -42,6 +42,7 @@ NONCE_SIZE = 16
 _MAC_SIZE = 32
 _NAME_LENGTH = 64
 _ADDR_LENGTH = 255  # the most of a host name
+_FOREIGN_KEPT = 64  # machines whose queries are sealed with another secret
 _QUERIES_KEPT = 32  # queries whose answers are still taken
 _NONCES_KEPT = 4096
 _RATE = 200.0  # answers a second; a cluster of that size may start at once
@@ -174,9 +175,13 @@ class Answerer:
 
     Raises:
         ValueError: The location's address is longer than a host name can be.
+
+    Attributes:
+        foreign: How many queries have come that were sealed with another secret, by the address of their machine.
     """
 
     def __init__(self, credential: Credential, presence: Found) -> None:
+        self.foreign: dict[str, int] = {}
         if len(presence.location.addr.encode()) > _ADDR_LENGTH:
             message = f"an address has at most {_ADDR_LENGTH} bytes, not {presence.location.addr!r}"
             raise ValueError(message)
@@ -201,6 +206,8 @@ class Answerer:
         """
         read = _unseal_untrusted(self._keys, body, _queries)
         if read is None:
+            if len(body) == QUERY_SIZE and (source[0] in self.foreign or len(self.foreign) < _FOREIGN_KEPT):
+                self.foreign[source[0]] = self.foreign.get(source[0], 0) + 1
             return []
         key, query = read
         if isinstance(query, _Relayed):

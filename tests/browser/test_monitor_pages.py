@@ -39,6 +39,11 @@ VIEWS = {
     "timeline": "?view=timeline",
     "timeline as a table": "?view=timeline&show=table",
     "output": "?view=output",
+    "failures": "?view=failures",
+    "function": f"?view=function&key={NAMES[0]}",
+    "coroutine": "?view=coroutine&key=c000001",
+    "ended coroutine": "?view=coroutine&key=e000001",
+    "blocked server": "?view=server&key=10.0.0.22:51353",
 }
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 

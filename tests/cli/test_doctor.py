@@ -6,10 +6,16 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+from click.testing import CliRunner
+
+from discoro_trio import AuthenticationError, DiscoroError, PeerDisconnected, VersionMismatch
+from discoro_trio._cli import _doctor
 from discoro_trio._cli._doctor import (
     BAD,
     GOOD,
     WARNING,
+    _advice,
     check_folder,
     check_groups,
     check_limits,
@@ -19,8 +25,6 @@ from discoro_trio._cli._doctor import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 NOTHING = dict.fromkeys(
     ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")
@@ -70,4 +74,31 @@ async def test_a_peer_that_cannot_be_reached_is_a_problem() -> None:
     options = {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": (f"127.0.0.1:{free}",)}
     found = await check_network(options)
     assert found[-1].level == BAD
-    assert "--ext_ip_addr" in found[-1].advice
+    assert "nothing listens at that port" in found[-1].advice
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (AuthenticationError("no"), "`discoro secret show`"),
+        (VersionMismatch("no"), "minor version of Python"),
+        (PeerDisconnected("connection refused"), "nothing listens at that port"),
+        (PeerDisconnected("no answer in 10 s"), "--ext_ip_addr"),
+    ],
+)
+def test_the_advice_follows_the_cause(error: DiscoroError, advice: str) -> None:
+    assert advice in _advice(error)
+
+
+async def test_a_host_at_which_nothing_answers_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_doctor, "_LOOK_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    options = {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": ("127.0.0.1",)}
+    found = await check_network(options)
+    assert (found[-1].level, found[-1].text) == (BAD, "--peer 127.0.0.1: nothing has answered there")
+
+
+def test_colours_can_be_switched_off() -> None:
+    result = CliRunner().invoke(_doctor.doctor, ["--dest_path", "/nowhere"], color=True, env={"NO_COLOR": "1"})
+    assert "\x1b" not in result.output

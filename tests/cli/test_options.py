@@ -70,6 +70,7 @@ DISCORO: list[tuple[str, str, Any, str]] = [
     ("document_root", "/etc", "/etc", "/no/such/folder"),
     ("https_certfile", "/etc/passwd", "/etc/passwd", "/no/such/file"),
     ("https_keyfile", "/etc/passwd", "/etc/passwd", "/no/such/file"),
+    ("event_file", "/srv/events.jsonl", "/srv/events.jsonl", "/etc"),
 ]
 EVERY = [(run_node, *row) for row in NODE] + [(run_discoro, *row) for row in DISCORO]
 FLAGS = [(run_node, name) for name in ("debug", "daemon", "clean", "no_discover")]

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 GIB = 2**30
 NAMES = ("simulate", "render_frame", "count_primes", "fetch_page", "train_step", "reduce_block")
 PLATFORM = "Linux-6.12.48-amd64-x86_64-with-glibc2.41"
+TRACE = """Traceback (most recent call last):
+  File "/home/ada/sweep.py", line 31, in {name}
+    block = blocks[number]
+ValueError: no such block
+"""
 LEVELS = ("print", "print", "info", "warning", "print", "error")
 
 
@@ -104,8 +109,30 @@ def add_computations(model: Model, now: float) -> None:
     model.computation(
         "r", name="climate ensemble", owner="ada@workstation:40112", state="running", begin=now - 1840, lease=48
     )
-    model.computation("q1", name="nightly render", owner="grace@build7:51992", submitted=now - 320)
-    model.computation("q2", name="calibration", owner="alan@lab3:38110", submitted=now - 44)
+    model.computation("q1", name="nightly render", owner="grace@build7 render.py", submitted=now - 320, place=1)
+    model.computation("q2", name="calibration", owner="alan@lab3 calibrate.py", submitted=now - 44, place=2)
+
+
+def add_problems(model: Model, servers: list[str], now: float) -> None:
+    """Add failures with a traceback, a server that is blocked, and events."""
+    for name, count in ((NAMES[0], 14), (NAMES[1], 1)):
+        model.failed(
+            f"r {name}",
+            servers[0],
+            count,
+            name=name,
+            kind="ValueError",
+            place="/home/ada/sweep.py:31",
+            error="ValueError: no such block",
+            trace=TRACE.format(name=name),
+            at=now - 20,
+        )
+    stack = ("/home/ada/sweep.py:31 in invert", "/home/ada/sweep.py:80 in solve")
+    model.server(
+        servers[-1], model.servers[servers[-1]].node, state="unresponsive", blocked_since=now - 38, stack=stack
+    )
+    model.log.add(now - 60, "", "Node node03 joined with 4 servers", view="node", key="10.0.0.13")
+    model.log.add(now - 38, "bad", "Server 4 of node12 is blocked in invert", view="server", key=servers[-1])
 
 
 def make_model(now: float, *, nodes: int = 12, running: int = 260) -> Model:
@@ -120,4 +147,5 @@ def make_model(now: float, *, nodes: int = 12, running: int = 260) -> Model:
         if number % 3 == 0:
             model.progress(coroutine.key, number % 97, 97, "")
     add_history(model, servers, now)
+    add_problems(model, servers, now)
     return model

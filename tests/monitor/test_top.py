@@ -25,7 +25,7 @@ from discoro_trio._monitor import Top, _top
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import read_query_untrusted
 from discoro_trio._monitor._received_view import ReceivedView
-from discoro_trio._monitor._screen import COLUMNS, Screen, draw, duration
+from discoro_trio._monitor._screen import AROUND, COLUMNS, Screen, draw, duration
 from discoro_trio._monitor._views import render
 from discoro_trio._monitor._watched_view import WatchedView
 from discoro_trio.testing import open_fault_proxy
@@ -62,7 +62,7 @@ def drawn(screen: Screen, seen: ReceivedView) -> list[str]:
 @pytest.mark.spec("B23")
 @pytest.mark.parametrize("view", list(COLUMNS))
 def test_every_view_fits_80_by_24(view: str) -> None:
-    screen = Screen(view=view, rows=17)
+    screen = Screen(view=view, rows=24 - AROUND)
     lines = drawn(screen, seen_of(screen))
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
@@ -74,7 +74,7 @@ def test_every_view_fits_80_by_24(view: str) -> None:
 @pytest.mark.parametrize("view", list(COLUMNS))
 def test_large_numbers_hide_neither_sums_nor_keys(view: str) -> None:
     screen = Screen(view=view, rows=17, page=5_000)
-    seen = seen_of(Screen(view=view, rows=17))
+    seen = seen_of(Screen(view=view, rows=24 - AROUND))
     seen.total = 99_999
     seen.head["summary"] |= {"nodes": 1_000, "servers": 2_000, "running": 999_999, "done": 12_345_678, "failed": 99_999}
     for row in seen.rows:
@@ -109,7 +109,9 @@ def test_keys_change_view_order_and_page() -> None:
     assert screen.query()["sort"] == "disk"
     assert screen.press("\t", 25)
     assert (screen.view, screen.sort) == ("coroutines", "")
-    assert screen.press("4", 25)
+    assert screen.press("3", 25)
+    assert screen.view == "failures"
+    assert screen.press("5", 25)
     assert screen.view == "output"
     assert not screen.press("q", 25)
 

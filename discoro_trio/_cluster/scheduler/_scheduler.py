@@ -16,6 +16,7 @@ from ..._compat import _old_programs as migration
 from ..._config import PULSES
 from ..._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..._link import Endpoint
+from ..._wire import fingerprint
 from .. import _messages as messages
 from .._details import SchedulerDetails
 from .._facts import Freed, NodeFacts, Over, Resources
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from ._events import Decision, Event
 
 logger = logging.getLogger(__name__)
+
+_MOST_HOSTS = 5
+"""Machines with another secret that are named."""
 
 
 @migration.made_by("async with open_scheduler(), or open_cluster() for this machine alone", Endpoint)
@@ -221,8 +225,19 @@ class Scheduler(AdminReply):
 
     async def _ask_wait(self, _link: Link, ask: messages.AskWait) -> messages.WaitIs:
         now, found = trio.current_time(), places(self._state)
-        return messages.WaitIs(
-            next((waits_for(at, self._state, now) for at in found if at.claim.computation == ask.computation), "")
+        reason = next((waits_for(at, self._state, now) for at in found if at.claim.computation == ask.computation), "")
+        return messages.WaitIs(f"{reason}{self._foreign()}" if reason and not self._state.nodes else reason)
+
+    def _foreign(self) -> str:
+        """Say which machines use another secret; empty if none are known."""
+        discovery = self._endpoint.discovery
+        hosts = [] if discovery is None else discovery.foreign
+        if discovery is None or not hosts:
+            return ""
+        here = fingerprint(discovery.credential.key)
+        return (
+            f"; processes at {', '.join(hosts[:_MOST_HOSTS])} use another secret than this scheduler, whose secret has "
+            f"the fingerprint {here}"
         )
 
     async def _ask_nodes(self, _link: Link, ask: messages.AskNodes) -> messages.NodesAre:

@@ -21,16 +21,19 @@ class Place(Record, frozen=True):
     place: int
     """Its place in the queue, from 1; 0 if its turn has come."""
     behind: Claim | None
-    """The one before it, running or waiting."""
+    """The one before it in the queue; for the first, one that has servers."""
 
 
 def places(state: Scheduling) -> list[Place]:
     """Give the computations that run, then those that wait in the order of the queue."""
-    claims = sorted(state.claims, key=lambda claim: not claim.running)
-    running = sum(claim.running for claim in claims)
+    claims = list(state.claims)
+    running = [claim for claim in claims if claim.running]
+    waiting = [claim for claim in claims if not claim.running]
+    serving = [claim for claim in running if claim.nodes]
+    before = [serving[-1] if serving else None, *waiting]
     return [
-        Place(claim, max(0, index - running + 1), claims[index - 1] if index else None)
-        for index, claim in enumerate(claims)
+        *(Place(claim, 0, None) for claim in running),
+        *(Place(claim, place, before[place - 1]) for place, claim in enumerate(waiting, 1)),
     ]
 
 

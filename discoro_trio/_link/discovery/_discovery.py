@@ -21,7 +21,7 @@ import trio
 
 from ..._config import config
 from ..._records import MutableRecord
-from ..._wire import Answerer, Seeker
+from ..._wire import Answerer, Seeker, fingerprint
 from .._option_error import OptionError
 from ..tls._tls import is_loopback
 from ._interfaces import GROUP, THIS_MACHINE, ways_out
@@ -66,6 +66,12 @@ class Discovery(MutableRecord, kw_only=True):
         for user in self._users:
             user.use(credential)
 
+    @property
+    def foreign(self) -> list[str]:
+        """The addresses of machines whose processes look for others with another secret."""
+        answerers = [user for user in self._users if isinstance(user, Answerer)]
+        return sorted({host for answerer in answerers for host in answerer.foreign})
+
     @contextlib.contextmanager
     def _told_of_changes(self, user: Seeker | Answerer) -> Iterator[None]:
         self._users.append(user)
@@ -88,7 +94,7 @@ class Discovery(MutableRecord, kw_only=True):
             sock = self._listen(stack)
             answerer = Answerer(self.credential, presence)
             stack.enter_context(self._told_of_changes(answerer))
-            answering = _Answering(answerer, sock, loopback=self.loopback)
+            answering = _Answering(answerer, sock, fingerprint(self.credential.key), loopback=self.loopback)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(answering.serve, name="discovery")
                 if sock.family == socket.AF_INET6:
@@ -174,9 +180,12 @@ class _NoSuchProtocolError(Exception):
 class _Answering:
     """The socket at which one process hears queries."""
 
-    def __init__(self, answerer: Answerer, sock: trio.socket.SocketType, *, loopback: bool) -> None:
+    def __init__(
+        self, answerer: Answerer, sock: trio.socket.SocketType, fingerprint_here: str, *, loopback: bool
+    ) -> None:
         self._answerer = answerer
         self._socket = sock
+        self._fingerprint = fingerprint_here
         self._loopback = loopback
         self.port: int = sock.getsockname()[1]
 
@@ -185,11 +194,21 @@ class _Answering:
         while True:
             body, source = await _receive(self._socket)
             own_machine = is_loopback(source[0])
-            now = trio.current_time()
+            now, foreign = trio.current_time(), len(self._answerer.foreign)
             for datagram in self._answerer.received_untrusted(body, source, now, own_machine=own_machine):
                 host, port = datagram.to or (THIS_MACHINE, self.port)
                 if not self._loopback or is_loopback(host):  # a query of elsewhere may have been relayed to us
                     await self._send(datagram.body, host, port)
+            if len(self._answerer.foreign) > foreign:
+                self._say_foreign(source[0])
+
+    def _say_foreign(self, host: str) -> None:
+        logger.info(
+            "a process at %s looks for others with another secret than this one, which has the fingerprint %s; "
+            "`discoro secret show` prints where the secret of a machine is",
+            host,
+            self._fingerprint,
+        )
 
     async def _send(self, body: bytes, host: str, port: int) -> None:
         if self._socket.family == socket.AF_INET6 and ":" not in host:

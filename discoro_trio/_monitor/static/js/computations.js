@@ -17,8 +17,8 @@ export function Computations({ view, query, may, ask }) {
     things: [{ id: one.id, name: one.name || one.owner, detail: one.owner }],
   });
   const columns = [
-    { id: "name", label: "Name", title: true, cell: (one) => one.name || "–" },
-    { id: "owner", label: "Owner", full: true, cell: (one) => one.owner },
+    { id: "name", label: "Name", width: 140, title: true, cell: (one) => one.name || "–" },
+    { id: "owner", label: "Owner", width: 190, full: true, hint: (one) => one.owner, cell: (one) => one.owner },
     { id: "place", label: "Place", width: 76, number: true, cell: (one) => one.place ?? "–" },
     { id: "state", label: "State", width: 112, hint: (one) => one.why, cell: (one) => html`<${State} of=${one.state} />` },
     { id: "lease", label: "Servers", width: 88, number: true, cell: (one) => format.count(one.lease) },

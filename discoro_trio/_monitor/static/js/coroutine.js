@@ -3,19 +3,20 @@
 import { html } from "../vendor/preact-htm.js";
 import * as format from "./format.js";
 import { FunctionLink, Missing, NodeLink, Progress, ServerLink, State, Trace, serverNow, useSeconds } from "./parts.js";
+import { withNeighbours } from "./coroutines.js";
 import { href } from "./route.js";
 
 export function Coroutine({ view, query, may, ask }) {
   useSeconds();
   const { coroutine: one, missing, stack, waits, trace, alike, blocks, blocked_by: blockedBy, computation, owner } = view.head;
   if (missing !== undefined && missing !== null) return html`<${Missing} what="coroutine" name=${missing} />`;
-  const runs = one.state === "running";
+  const runs = ["running", "blocked", "held up"].includes(one.state);
   const terminate = () => ask({
     action: "terminate",
     verb: "Terminate",
     title: "Terminate this coroutine?",
     warning: "It is cancelled and may clean up. If it still runs after the grace period, its server is replaced, and all that runs there is lost.",
-    things: [{ id: one.id, name: one.name, detail: one.server }],
+    things: [{ id: one.id, name: one.name, detail: withNeighbours(one) }],
   });
   const facts = [
     ["Function", html`<${FunctionLink} name=${one.name} />`],
@@ -28,7 +29,7 @@ export function Coroutine({ view, query, may, ask }) {
   return html`
     <div class="heading">
       <a class="crumb" href=${href({ view: "coroutines" })}>Coroutines</a><span class="crumb" aria-hidden="true">/</span>
-      <h1>${one.name}</h1><${State} of=${blocks ? "blocked" : one.state} />
+      <h1>${one.name}</h1><${State} of=${one.state} />
       ${runs && one.can_end && may("terminate") && html`<div class="buttons"><button type="button" class="danger" onClick=${terminate}>Terminate …</button></div>`}
     </div>
     <section class="panel" aria-label="Facts">

@@ -51,8 +51,8 @@ function CoroutineTable({ view, query, may, ask, ofServer, heading }) {
     action: "terminate",
     verb: "Terminate",
     title: selection.chosen.size === 1 ? "Terminate this coroutine?" : `Terminate ${selection.chosen.size} coroutines?`,
-    warning: "They are cancelled and may clean up. What still runs after the grace period is ended by replacing its server.",
-    things: [...selection.chosen.values()].map((one) => ({ id: one.id, name: one.name, detail: one.server })),
+    warning: "They are cancelled and may clean up. If one still runs after the grace period, its server is replaced, and all that runs there is lost.",
+    things: [...selection.chosen.values()].map((one) => ({ id: one.id, name: one.name, detail: withNeighbours(one) })),
     then: selection.clear,
   });
   return html`<${Table} label="Coroutines" columns=${columns(view, ofServer, ended)} view=${view} query=${query} heading=${heading}
@@ -63,6 +63,9 @@ function CoroutineTable({ view, query, may, ask, ofServer, heading }) {
     ${canEnd && html`<button type="button" class="danger grow" disabled=${!selection.chosen.size} onClick=${terminate}>Terminate ${selection.chosen.size || ""} …</button>`}
   <//>`;
 }
+
+// Where a coroutine runs, and how many others would be lost if it had to be ended by force.
+export const withNeighbours = (one) => (one.neighbours ? `${one.server}, where ${one.neighbours === 1 ? "1 other runs" : `${format.count(one.neighbours)} others run`}` : one.server);
 
 export function Coroutines(props) {
   return html`<${CoroutineTable} ...${props} heading="h1" />`;

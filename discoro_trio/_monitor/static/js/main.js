@@ -114,7 +114,7 @@ function App() {
       ${(error || signInError) && html`<p class="notice bad" style=${{ margin: 0 }}>${error || signInError}</p>`}
     </div>
     <main id="content" tabindex="-1">
-      ${shown ? html`<${View} view=${view} query=${query} may=${may} ask=${setAsked} />` : html`<p class="loading">${View ? "Loading …" : "There is no such view."}</p>`}
+      ${shown ? html`<${View} view=${view} query=${query} may=${may} ask=${setAsked} />` : html`<p class="loading">${!View ? "There is no such view." : error ? "This address cannot be shown." : "Loading …"} ${(error || !View) && html`<a href="/">Back to the first page</a>`}</p>`}
     </main>
     ${asked && html`<${Confirm} asked=${asked} onClose=${answered} />`}
     ${(signing || (known && !known.look)) && html`<${SignIn} required=${!known.look} onSignedIn=${signedIn} onClose=${() => setSigning(false)} />`}`;

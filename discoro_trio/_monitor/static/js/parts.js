@@ -6,7 +6,7 @@ import { href } from "./route.js";
 
 const LOOKS = {
   ready: "good", running: "good", done: "", discovered: "hollow", queued: "hollow", suspended: "warn", unresponsive: "bad", detached: "warn", ended: "",
-  cancelled: "warn", blocked: "bad", failed: "bad", lost: "bad", disconnected: "bad", ignored: "", closed: "",
+  cancelled: "warn", blocked: "bad", "held up": "warn", failed: "bad", lost: "bad", disconnected: "bad", ignored: "", closed: "",
 };
 
 export const State = ({ of }) => html`<span class="state"><span class="dot ${LOOKS[of] ?? ""}" aria-hidden="true"></span>${of}</span>`;
@@ -83,7 +83,7 @@ export function Progress({ of }) {
 // Frames or a traceback, as they are.
 export function Trace({ title, text, note }) {
   return html`<section class="panel" aria-label=${title}>
-    <div class="tools-row"><h2>${title}</h2>${note && html`<span class="count">${note}</span>`}</div>
+    <div class="tools-row"><h2>${title}</h2>${note && html`<span class="quiet">${note}</span>`}</div>
     <pre class="trace mono" tabindex="0">${text}</pre>
   </section>`;
 }

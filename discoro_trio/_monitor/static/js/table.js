@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
 import { count } from "./format.js";
-import { go } from "./route.js";
+import { go, href } from "./route.js";
 
 const PAGE_SIZES = [25, 50, 100, 250];
 const TYPING_PAUSE = 250;
@@ -17,6 +17,7 @@ export function Table({ label, columns, view, query, order = "", heading = "h2",
   const size = Number(query.size ?? 50);
   const page = Number(query.page ?? 1);
   const sort = query.sort ?? order;
+  const [rows, held] = useHeld(view.rows, JSON.stringify(query));
   const set = (changes) => go({ ...query, page: "", ...changes });
   return html`<section class="panel" aria-label=${label}>
     <div class="tools-row">
@@ -29,11 +30,25 @@ export function Table({ label, columns, view, query, order = "", heading = "h2",
       ? html`<div class="scroll"><table role="table" aria-label=${label} style=${{ minWidth: narrow.matches ? "" : `${leastWidth(columns, choose)}px` }}>
           <colgroup>${choose && html`<col style=${{ width: "44px" }} />`}${columns.map((column) => html`<col key=${column.id} style=${{ width: column.width ? `${column.width}px` : "auto" }} />`)}</colgroup>
           <${Head} columns=${columns} sort=${sort} set=${set} choose=${choose} rows=${view.rows} />
-          <tbody role="rowgroup">${view.rows.map((row) => html`<${Row} key=${row.id} row=${row} columns=${columns} choose=${choose} />`)}</tbody>
+          <tbody role="rowgroup" ...${held}>${rows.map((row) => html`<${Row} key=${row.id} row=${row} columns=${columns} choose=${choose} />`)}</tbody>
         </table></div>`
-      : html`<p class="empty">${empty}</p>`}
+      : html`<p class="empty">${view.total ? html`There is no page ${count(page)}. <a href=${href({ ...query, page: "" })}>Back to the first</a>` : empty}</p>`}
     <${Pager} total=${view.total} page=${page} size=${size} query=${query} />
   </section>`;
+}
+
+// Rows keep their places while a mouse is over them: what comes is shown when it leaves, what goes stays until then.
+function useHeld(rows, key) {
+  const held = useRef({ rows, key });
+  const [over, setOver] = useState(false);
+  if (over && held.current.key === key) {
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    held.current.rows = held.current.rows.map((row) => byId.get(row.id) ?? row);
+  } else {
+    held.current = { rows, key };
+  }
+  const entered = (event) => event.pointerType === "mouse" && setOver(true);
+  return [held.current.rows, { onPointerEnter: entered, onPointerLeave: () => setOver(false) }];
 }
 
 const sortName = (column) => (column.sort === undefined ? column.id : column.sort);
