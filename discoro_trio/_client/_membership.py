@@ -165,8 +165,11 @@ class Membership:
             await session.shared.put_all(node)
             # While files come, the node notices when nothing comes any more, and heartbeats whether the node is there.
             timeout = None if set_up.streams else session.timeout
-            prepared = await link.request(set_up.prepare(), timeout=timeout)
-            prepared = answered(prepared, messages.Prepared)
+            try:
+                prepared = answered(await link.request(set_up.prepare(), timeout=timeout), messages.Prepared)
+            except FileTransferError as error:
+                await self._refused(node, error)
+                return
             if not (prepared.keeps_files or set_up.cleanup):
                 logger.warning(
                     "cleanup=False: the node %s keeps no files, as it was started without dest_path", node.name
@@ -225,14 +228,18 @@ class Membership:
         try:
             await node.link.request(OfferFile(name, size), timeout=self._session.timeout)
         except FileTransferError as error:
-            failure = SetUpFailure(COMPONENTS, node.name, error)
-            node.refuse(failure)
-            logger.error("%s; none of the servers of this node is used", failure)  # noqa: TRY400 - it says it all
-            self._session.status.tell(Status.NodeIgnore, node.location.addr)
-            self._session.changed()
-            await node.link.request(messages.Release(self._session.set_up.computation))
+            await self._refused(node, error)
             return False
         return True
+
+    async def _refused(self, node: LeasedNode, error: FileTransferError) -> None:
+        """Use no server of a node that does not take the files, and give them back."""
+        failure = SetUpFailure(COMPONENTS, node.name, error)
+        node.refuse(failure)
+        logger.error("%s; none of the servers of this node is used", failure)
+        self._session.status.tell(Status.NodeIgnore, node.location.addr)
+        self._session.changed()
+        await node.link.request(messages.Release(self._session.set_up.computation))
 
     def _failed(self, message: messages.ServerFailed) -> None:
         """Leave a server, or its whole node, unused."""

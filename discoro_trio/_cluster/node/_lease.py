@@ -72,24 +72,28 @@ class Lease:
         """Write the files of the components, once for all servers of the node.
 
         Raises:
-            FileTransferError: One is larger than the node takes, or they could not be written.
+            FileTransferError: One is larger than the node takes, or they could not be written; nothing of them is left.
             ProtocolError: They are malformed.
             DiscoroError: The client did not send all of a large one.
         """
         package = decode_package_untrusted(prepare.package)
         for file in package.files:
             files.check_size(file.path, file.size)
-        self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
+        _check_room(sum(file.size for file in package.files), parent)
         try:
+            self.folder = Path(tempfile.mkdtemp(prefix="computation-", dir=parent))
             await trio.to_thread.run_sync(write_tree, package, self.folder)
             for packed, folder in streamed_files(package, self.folder):
                 await self._stream(client, packed, folder)
             await self.shared.open(self.folder / SHARED, self.user)
             if self.user is not None:
                 await trio.to_thread.run_sync(self.user.own, self.folder)
-        except OSError as error:
-            message = f"the files of the computation could not be written: {error}"
-            raise FileTransferError(message) from error
+        except BaseException as error:
+            self.remove()
+            self.folder = None
+            if isinstance(error, OSError):
+                raise _unwritten(error) from error
+            raise
         self.package = encode_package(without_files(package))
         self.node_set_up = NodeSetUp(wanted=bool(prepare.node_setup))
         self.prepared = prepare
@@ -109,7 +113,10 @@ class Lease:
         file = create_file(packed, folder)
 
         async def take(offset: int, data: memoryview) -> None:
-            await trio.to_thread.run_sync(write_at, file, offset, data)
+            try:
+                await trio.to_thread.run_sync(write_at, file, offset, data)
+            except OSError as error:
+                raise _unwritten(error) from error
 
         try:
             await fetch_parts(
@@ -154,3 +161,25 @@ class Lease:
             return None  # it has ended, and the server slot says so
         except DiscoroError as error:
             return failed(COMPONENTS, error, where=server.link.peer.name)
+
+
+def _check_room(size: int, parent: Path) -> None:
+    """Refuse files for which there is no room on the disk.
+
+    Raises:
+        FileTransferError: There is none.
+    """
+    try:
+        free = shutil.disk_usage(parent).free
+    except OSError as error:
+        raise _unwritten(error) from error
+    if size > free:
+        message = (
+            f"the files of the computation have {size} bytes, and {free} are free in {parent}; "
+            "free some there, or start the node with another dest_path"
+        )
+        raise FileTransferError(message)
+
+
+def _unwritten(error: OSError) -> FileTransferError:
+    return FileTransferError(f"the files of the computation could not be written: {error}")
