@@ -6,6 +6,7 @@ new one by the name that it registers, as it found the first one.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -21,27 +22,31 @@ if TYPE_CHECKING:
 
 NAME = "squares"
 
+questions = itertools.count()
+
 
 async def serve_squares(name: str, *, coro: discoro.Coro[None]) -> None:
     """Answer numbers with their squares. This runs at a server."""
     await coro.register(name)
-    async for customer, number in coro:
+    async for customer, question, number in coro:
         if number is None:
             os.kill(os.getpid(), signal.SIGKILL)  # what a fault of a library or the kernel's memory watch would do
-        await customer.send(number * number)
+        await customer.send((question, number * number))
 
 
 async def ask(client: discoro.Coro[None], number: int) -> int:
-    """Ask the service, again if it was lost before it answered."""
+    """Ask the service, again if it was lost or slow; the question's number tells its answer from late ones."""
     while True:
+        question = next(questions)
         service = await discoro.locate(NAME)
         try:
-            await service.deliver((client, number))
+            await service.deliver((client, question, number))
             with trio.fail_after(1):
-                square: int = await client.receive()
+                async for answered, square in client:
+                    if answered == question:
+                        return int(square)
         except (discoro.PeerDisconnected, discoro.MailboxClosed, discoro.ServerLost, trio.TooSlowError):
             continue
-        return square
 
 
 async def main(kills: int, cluster: Cluster) -> None:
@@ -58,7 +63,7 @@ async def main(kills: int, cluster: Cluster) -> None:
                     print(f"{number} squared is {await ask(client, number)}")
                     if number < kills:
                         service = await discoro.locate(NAME)
-                        await service.send((client, None))
+                        await service.send((client, next(questions), None))
                         print(f"The server of {service.location} is killed.")
                 scope.cancel()
         print("The service was there for every question.")

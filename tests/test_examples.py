@@ -117,6 +117,16 @@ def test_discomp7_talks_to_a_shipped_program(tmp_path: Path) -> None:
     assert text.count("the program ended with status 0") == 2
 
 
+def test_request_reply_gives_each_question_its_own_answer(tmp_path: Path) -> None:
+    text = run_example("request_reply.py", tmp_path, "--servers", "1")
+    assert text.splitlines() == [
+        "0.1 s: waited 0.1 s",
+        "0.2 s: waited 0.2 s",
+        "0.8 s: given up",
+        "Then: waited 0.4 s",
+    ]
+
+
 @pytest.mark.spec("S03", "S14")
 def test_discoro_client4_turns_input_files_into_output_files(tmp_path: Path) -> None:
     (tmp_path / "input7.dat").write_text("1\n2\n6\n")

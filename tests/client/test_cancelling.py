@@ -331,3 +331,14 @@ async def _break_in_clean_up(client: discoro.Coro[None]) -> None:
         nursery.start_soon(break_in_clean_up)
         await client.send("waits")
         await trio.sleep_forever()
+
+
+async def _wait_in_a_nursery(*, coro: discoro.Coro[None]) -> None:
+    async with trio.open_nursery():
+        await coro.receive()
+
+
+@pytest.mark.spec("B02")
+async def test_a_coroutine_that_waits_in_a_nursery_ends_silently_with_its_computation() -> None:
+    async with open_computation([_wait_in_a_nursery], servers=1) as computation:
+        await computation.run(_wait_in_a_nursery)

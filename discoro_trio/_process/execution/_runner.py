@@ -480,13 +480,14 @@ def serials_of(frame: Frame) -> list[int]:
 
 def _failed(local: LocalCoro, error: BaseException) -> LocalOutcome:
     """Say how a coroutine ended that raised something, as its scope does when that is left."""
-    cancelled = local.cancelled
-    if cancelled and isinstance(error, BaseExceptionGroup):
-        _, rest = error.split(trio.Cancelled)
-        if rest is None:
-            return LocalOutcome.cancelled(local.reason)
-        error = rest
+    rest: BaseException | None = error
     if isinstance(error, trio.Cancelled):
+        rest = None
+    elif isinstance(error, BaseExceptionGroup):
+        _, rest = error.split(trio.Cancelled)
+    if rest is None:
         # If not by its own scope, all that runs in this process is being cancelled.
-        return LocalOutcome.cancelled(local.reason if cancelled else local.reason or "its process ends")
+        return LocalOutcome.cancelled(local.reason if local.cancelled else local.reason or "its process ends")
+    if local.cancelled:
+        error = rest
     return LocalOutcome.failed(error)
