@@ -15,7 +15,7 @@ import trio.testing
 import discoro_trio as discoro
 from discoro_trio._cluster.fork_server._client import ForkServer
 from discoro_trio._cluster.node import _server_slot
-from discoro_trio._cluster.node._lease_ends import LeaseEnds
+from discoro_trio._cluster.node._leasing import Leasing
 from discoro_trio._cluster.node._server_slot import ServerSlot
 from discoro_trio._link import OptionError, current
 from discoro_trio._process._current import process_var
@@ -324,14 +324,14 @@ async def nothing() -> None:
 async def test_a_lease_that_ends_while_its_node_closes_is_no_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    freed, quicker = LeaseEnds._freed, []
+    freed, quicker = Leasing._freed, []
 
-    def closed_before(self: LeaseEnds, *given: Any) -> None:
+    def closed_before(self: Leasing, *given: Any) -> None:
         self.close()
         quicker.append(self)
         freed(self, *given)
 
-    monkeypatch.setattr(LeaseEnds, "_freed", closed_before)
+    monkeypatch.setattr(Leasing, "_freed", closed_before)
     with trio.fail_after(20):
         async with discoro.open_cluster(servers=1), discoro.Computation([nothing]).schedule() as computation:
             await computation.run_result(nothing)
