@@ -43,11 +43,16 @@ FIGURES = (
     Figure("job_latency_us", "µs", "lower", mark=Mark(1.5, of="floor")),
     Figure("message_roundtrip_us", "µs", "lower", mark=Mark(1.6, of="floor")),
     Figure("messages_per_s", "messages/s", "higher", mark=Mark(0.3, of="floor")),
+    # Tuples, dicts, lists and small dataclasses, where messages_per_s has integers.
+    Figure("messages_typed_per_s", "messages/s", "higher"),
     Figure("bulk_roundtrip_MBps", "MB/s", "higher", mark=Mark(0.8, of="floor")),
     # The same where there is no memory in common.
     Figure("bulk_tcp_MBps", "MB/s", "higher", mark=Mark(0.8, of="floor")),
     # What Ray reaches with objects in shared memory.
     Figure("bulk_shared_MBps", "MB/s", "higher", mark=Mark(5600)),
+    # A value that all servers have: shared, used by each of them, released; and its memory in all processes together.
+    Figure("share_s", "s", "lower"),
+    Figure("share_memory_MB", "MB", "lower", mark=Mark(80)),
     Figure("slow_neighbour_ratio", "of 1", "higher", mark=Mark(0.9)),
     Figure("status_unread_ratio", "of 1", "lower", mark=Mark(1.05)),
     Figure("status_read_ratio", "of 1", "lower"),

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trio
 
 import discoro_trio as discoro
+
+
+@dataclass
+class Point:
+    """A small value of a class of the program's own."""
+
+    x: float
+    y: float
 
 
 async def increment(value: int) -> int:
@@ -69,3 +79,13 @@ def resident_megabytes() -> float:
     """Return the resident memory of the server's process, in 10⁶ bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
+
+
+async def last_of_shared(shared: discoro.Shared[Any]) -> int:
+    """Look at the last byte of a shared value."""
+    return int(shared.value[-1])
+
+
+async def sum_of_shared(shared: discoro.Shared[Any]) -> int:
+    """Look at all bytes of a shared value."""
+    return int(shared.value.sum())

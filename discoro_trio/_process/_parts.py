@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .._link import Link
     from .._wire import Control
 
-PART = 512 * 1024
-"""The bytes of one part; parts of that size take turns with everything else on the connection."""
+PART = 960 * 1024
+"""The bytes of one part: less than what would go through shared memory."""
 
 WINDOW = 8
 """The parts under way, not yet taken at the receiver: what a transfer costs in memory, at either end."""

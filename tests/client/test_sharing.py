@@ -18,6 +18,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio._link.shared_memory._sharing import Sharing
 from discoro_trio._process import Blobs
+from discoro_trio._process._parts import PART
 
 from ..cluster.test_open import apart, options
 from .clusters import open_computation
@@ -172,7 +173,7 @@ async def test_the_client_sends_a_value_once_and_nodes_pass_it_on(reads: list[tu
         assert [await coro.result() for coro in coros] == [float(array.sum())] * 3
         me = computation._running()._process.id
         offsets = [offset for sender, offset in reads if sender == me]
-        assert len(offsets) == len(set(offsets)) == -(-shared.size // (512 * 1024))
+        assert len(offsets) == len(set(offsets)) == -(-shared.size // PART)
         assert len(reads) == 2 * len(offsets)
 
 

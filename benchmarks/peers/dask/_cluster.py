@@ -16,6 +16,11 @@ def increment(value: int) -> int:
     return value + 1
 
 
+def last_of(value: Any) -> int:
+    """Look at the last byte of a value."""
+    return int(value[-1])
+
+
 class Echo:
     """An actor that gives back what it gets, and counts it."""
 
