@@ -183,7 +183,7 @@ class Endpoint:
             raise AuthenticationError(message)
         if self.id < peer.process_id:
             link = self.links.get(peer.process_id)
-            if link is not None and not (link.lost or link.broken):
+            if link is not None and not link.lost:  # a peer that knows it resumes it, also if it is broken
                 made = self._dialed.get(link)
                 if made is not None and trio.current_time() < made + config.MsgTimeout:
                     return True
@@ -192,6 +192,10 @@ class Endpoint:
                     if await dial.attempt.wins():
                         return True
                     self.reach.dropping.add(peer.location.addr)
+        else:
+            for dial in (self._dials.get(peer.process_id), self._dials.get(peer.location)):
+                if dial is not None and dial.ours:
+                    dial.attempt.scope.cancel()
         arrival = _Dial(ours=False)
         arrivals.append(arrival)
         for key in (peer.process_id, peer.location):
@@ -225,6 +229,7 @@ class Endpoint:
         transport.received = len(greeted.rest)
         known_place = opened_here or place_is_known(greeted.transport, peer)
         self._reconnecting.add(Resumable(link, transport, greeted.resume, opened_here, known_place))
+        link.name = greeted.resume.realm
         link.watched_by = self.keepalive
         self.keepalive.watch(link, greeted.transport)
         return link
@@ -431,7 +436,7 @@ class Endpoint:
         self, location: Location, credential: Credential, expect: bytes | None, attempt: Attempt
     ) -> Greeted:
         """Open a connection and shake hands over it; how far that has come is noted at the attempt."""
-        stream = await trio.open_tcp_stream(for_lookup(location.addr), location.port)
+        stream = await self._connect(location)
         attempt.connected = True
         try:
             transport, binding = await self._tls.wrap_client(stream)
@@ -442,6 +447,9 @@ class Endpoint:
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
+
+    async def _connect(self, location: Location) -> trio.SocketStream:
+        return await trio.open_tcp_stream(for_lookup(location.addr), location.port)
 
     def _is_connected(self, process_id: bytes) -> bool:
         link = self.links.get(process_id)

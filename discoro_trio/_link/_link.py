@@ -69,6 +69,7 @@ class Link:
         lost: Whether nothing can be sent any more.
         orderly: Whether one of the two said goodbye before the end.
         ended: Set when the link's tasks have ended.
+        name: What both ends call it, if it outlives its connections.
         shared: How large buffers get to the peer through shared memory, if they do.
         owed: What the peer's own frames have caused and is not yet written to it.
     """
@@ -89,6 +90,7 @@ class Link:
         self._resumable = transport if isinstance(transport, ResumableTransport) else None
         self._told = 0  # the bytes that the peer knows to have arrived
         self._telling = False
+        self.name: bytes = b""
         self.watched_by: Keepalive | None = None
         self._early = early
         self._writer = Writer(transport)

@@ -16,6 +16,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio._cluster import messages, status_from_json
 from discoro_trio._link import current_endpoint
+from discoro_trio._monitor._remote import RemoteScheduler
 from tests.client.clusters import until_gone, until_servers
 
 from .programs import HEAD, PULSE, SECRET, client, open_programs
@@ -198,6 +199,30 @@ async def test_a_stopped_node_is_dead_after_5_pulses_and_not_before_and_useful_a
             assert await computation.run_result(pid_of_server) not in {server.pid for server in servers}
             with pytest.raises(discoro.ServerLost):
                 await rcoro.result()
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.spec("S52")
+async def test_a_frozen_node_is_known_to_client_and_scheduler_after_5_pulses(tmp_path: Path) -> None:
+    async with open_programs(tmp_path) as programs:
+        _, scheduler = await programs.scheduler()
+        node = await programs.node(scheduler)
+        async with client(scheduler, count_up) as computation, computation.subscribe() as events:
+            await until_servers(computation, 1)
+            rcoro = await computation.run(count_up)
+            began = trio.current_time()
+            node.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(discoro.ServerLost):
+                await rcoro.result()
+            assert 4 * PULSE <= trio.current_time() - began <= 8 * PULSE
+            assert not (await RemoteScheduler(current_endpoint(), str(scheduler)).status()).nodes
+            seen: list[discoro.Status] = []
+            with trio.move_on_after(PULSE):
+                async for event in events:
+                    seen += [event.status] if isinstance(event, discoro.DiscoroStatus) else []
+            assert seen.count(discoro.Status.NodeDisconnected) == 1
+            node.process.send_signal(signal.SIGCONT)
+            await until_servers(computation, 1)
 
 
 @pytest.mark.fault("F26")

@@ -1,0 +1,264 @@
+"""A network that exists in one program, on a virtual clock: delay, resets, cuts in one direction, silence, kills.
+
+Processes are the package's own endpoints. Between them there are no sockets: what one writes reaches the other after a
+delay, unless the way is cut. A connection behaves as one of TCP does: what a cut holds back arrives after it, the
+kernel of a host refuses where no process listens, and a reset may reach one end before the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from discoro_trio._link._endpoint import Endpoint, make_identity
+from discoro_trio._values import Location
+from discoro_trio._wire import Binding, Credential
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from discoro_trio._wire import Buffer
+
+KEY = Credential(b"", b"k" * 32)
+_RESET = "the connection was reset"
+PROBE_SECONDS = 1.0
+"""After so long the kernel of an idle end learns that the other end is gone."""
+
+
+class _Socket:
+    """What the package asks of the socket of a connection."""
+
+    family = socket.AF_INET
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._end.other.host, 1
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._end.host, 1
+
+    def fileno(self) -> int:
+        return -1 if self._end.closed else 1
+
+    def setsockopt(self, *_arguments: object) -> None:
+        """Take any option."""
+
+    def getsockopt(self, *_arguments: object) -> bytes:
+        """Give a `tcp_info`, as far as it is read: for how long an acknowledgement is due."""
+        return struct.pack("=3xB20xI28xI", 1, 1, int(1000 * self._end.network.silence(self._end)))
+
+
+class End:
+    """One end of a connection; a `Transport`."""
+
+    other: End
+
+    def __init__(self, network: SimulatedNetwork, host: str) -> None:
+        self.network = network
+        self.host = host
+        self.socket = _Socket(self)
+        self.closed = False
+        self.broken = False
+        self.ended = False
+        self.arriving: deque[tuple[float, bytes]] = deque()
+        self._latest = 0.0
+
+    async def receive_into(self, memory: memoryview) -> int:
+        """Wait for bytes that have arrived."""
+        while True:
+            if self.ended:
+                await trio.sleep_forever()  # its process is killed, and so is this task
+            if self.closed:
+                raise trio.ClosedResourceError
+            if self.broken:
+                raise trio.BrokenResourceError(_RESET)
+            due = trio.current_time() + 3600
+            if not self.network.is_cut(self.other.host, self.host):
+                if self.arriving:
+                    due, data = self.arriving[0]
+                    if due <= trio.current_time():
+                        return self._take(memory, data)
+                elif self.other.closed:
+                    await trio.lowlevel.checkpoint()
+                    return 0
+            with trio.move_on_at(due):
+                await self.network.changed.wait()
+
+    def _take(self, memory: memoryview, data: bytes) -> int:
+        count = min(len(data), len(memory))
+        memory[:count] = data[:count]
+        due, _ = self.arriving.popleft()
+        if count < len(data):
+            self.arriving.appendleft((due, data[count:]))
+        return count
+
+    def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Write at once; errors are for the next `write`."""
+        if self.closed or self.broken:
+            return buffers
+        data = b"".join(buffers)
+        if data:
+            self._latest = max(self._latest, trio.current_time() + self.network.delay())
+            self.other.arriving.append((self._latest, data))
+            if self.other.closed and not self.network.is_cut(self.host, self.other.host):
+                self.broken = True
+            self.network.change()
+        return []
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write; the kernel takes all of it."""
+        await trio.lowlevel.checkpoint()
+        if self.ended:
+            await trio.sleep_forever()
+        if self.closed:
+            raise trio.ClosedResourceError
+        if self.write_now(list(buffers)):
+            raise trio.BrokenResourceError(_RESET)
+
+    async def aclose(self) -> None:
+        """Close this end."""
+        self.closed = True
+        self.network.change()
+
+
+class _Plain:
+    """In place of TLS."""
+
+    async def wrap_client(self, end: End) -> tuple[End, Binding]:
+        return end, Binding()
+
+    wrap_server = wrap_client
+
+
+class _SimulatedEndpoint(Endpoint):
+    network: SimulatedNetwork
+
+    async def _connect(self, location: Location) -> trio.SocketStream:
+        return await self.network.connect(self.location.addr, location)  # type: ignore[return-value]
+
+
+class SimulatedProcess:
+    """One process; `kill` ends it without a goodbye."""
+
+    def __init__(self, network: SimulatedNetwork, host: str, port: int, nursery: trio.Nursery) -> None:
+        self.network = network
+        self.nursery = nursery
+        self.location = Location(host, port)
+        identity = make_identity(name=host, location=self.location, process_id=network.rng.randbytes(16))
+        tls = _Plain()
+        endpoint = _SimulatedEndpoint(
+            identity=identity,
+            location=self.location,
+            bound=host,
+            tls=tls,  # type: ignore[arg-type]
+            nursery=nursery,
+        )
+        endpoint.network = network
+        self.endpoint: Endpoint = endpoint
+        self.endpoint.credentials[b""] = KEY
+        self.ends: list[End] = []
+        self.alive = True
+        nursery.start_soon(self.endpoint.keepalive.run)
+
+    def kill(self) -> None:
+        """End it as SIGKILL does: its kernel closes everything."""
+        self.alive = False
+        del self.network.listening[self.location]
+        for end in self.ends:
+            end.closed = end.ended = True
+        self.nursery.cancel_scope.cancel()
+        self.network.change()
+
+
+class SimulatedNetwork:
+    """Hosts by name, the ways between them, and who listens where."""
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self.listening: dict[Location, SimulatedProcess] = {}
+        self.changed = trio.Event()
+        self._cut: dict[tuple[str, str], float] = {}
+        self._port = 0
+
+    async def run_process(
+        self, host: str, port: int | None = None, *, task_status: trio.TaskStatus[SimulatedProcess]
+    ) -> None:
+        """Run a process until it is killed."""
+        self._port += 1
+        async with trio.open_nursery() as nursery:
+            process = SimulatedProcess(self, host, port or self._port, nursery)
+            self.listening[process.location] = process
+            task_status.started(process)
+            await trio.sleep_forever()
+
+    def change(self) -> None:
+        """Let all look again."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def delay(self) -> float:
+        """Give the seconds that the next bytes take."""
+        return self.rng.choice([0.0, 0.001, 0.05, self.rng.uniform(0, 0.3)])
+
+    # --- faults
+
+    def is_cut(self, source: str, target: str) -> bool:
+        """Tell whether nothing passes in this direction."""
+        return (source, target) in self._cut
+
+    def cut(self, source: str, target: str) -> None:
+        """Let nothing pass in one direction."""
+        self._cut.setdefault((source, target), trio.current_time())
+
+    def heal(self, source: str, target: str) -> None:
+        """Let everything pass, also what was held back."""
+        self._cut.pop((source, target), None)
+        self.change()
+
+    def heal_all(self) -> None:
+        """End all cuts."""
+        self._cut.clear()
+        self.change()
+
+    def silence(self, end: End) -> float:
+        """Give for how long the kernel at an end has been owed an acknowledgement."""
+        since = [self._cut.get(way) for way in ((end.host, end.other.host), (end.other.host, end.host))]
+        return max((trio.current_time() - one for one in since if one is not None), default=0.0)
+
+    async def reset(self, end: End) -> None:
+        """Reset a connection at one end; the other end learns it when it writes, or by a probe."""
+        end.broken = True
+        self.change()
+        await trio.sleep(self.rng.uniform(0, PROBE_SECONDS))
+        while self.is_cut(end.host, end.other.host):  # noqa: ASYNC110 - as the kernel does
+            await trio.sleep(PROBE_SECONDS)
+        end.other.broken = True
+        self.change()
+
+    # --- dials
+
+    async def connect(self, source: str, location: Location) -> End:
+        """Open a connection, as the kernels of both hosts do."""
+        await trio.sleep(self.delay())
+        while self.is_cut(source, location.addr) or self.is_cut(location.addr, source):  # noqa: ASYNC110 - as it does
+            await trio.sleep(0.5)
+        process = self.listening.get(location)
+        if process is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        here, there = End(self, source), End(self, location.addr)
+        here.other, there.other = there, here
+        process.ends.append(there)
+        for other in self.listening.values():
+            if other.location.addr == source:
+                other.ends.append(here)
+        process.nursery.start_soon(process.endpoint.accept, there)  # type: ignore[arg-type]
+        return here
