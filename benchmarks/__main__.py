@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchmarks._systems import System
 
 BAD_USE = 2
+MAKESPAN = "makespan"
+"""The name of the table of whole sets of jobs; it is asked for alone."""
 INTERRUPTED = 130
 """What shells show for a program that Ctrl-C has ended."""
 
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if this project or the floor has no value for a figure; 2 for bad use.
     """
     options = _parser().parse_args(arguments)
+    if options.names == [MAKESPAN]:
+        from benchmarks import _makespan  # noqa: PLC0415 - it imports what it measures
+
+        return int(not _makespan.run(quick=options.quick))
     if mistake := _mistake(options.names, options.json):
         print(mistake, file=sys.stderr)
         return BAD_USE
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure this project, the floor and the peers that are installed.",
     )
-    parser.add_argument("names", metavar="NAMES", nargs="*", help=f"of {_known()}; all by default")
+    parser.add_argument("names", metavar="NAMES", nargs="*", help=f"of {_known()}; all by default; or {MAKESPAN} alone")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds; no peer but ProcessPoolExecutor")
     return parser

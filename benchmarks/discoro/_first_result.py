@@ -1,4 +1,4 @@
-"""The shortest program with a result: a cluster, a computation, one job."""
+"""The shortest program with a result of each server: a cluster, a computation, one job on each of two servers."""
 
 import trio
 
@@ -11,12 +11,12 @@ async def increment(value: int) -> int:
 
 
 async def main() -> None:
-    """Print the result of one job."""
+    """Print the results of one job on each server."""
     async with (
         discoro.open_cluster(servers=2),
         discoro.Computation([increment]).schedule() as computation,
     ):
-        print(await computation.run_result(increment, 41), flush=True)
+        print([await coro.result() for coro in await computation.run_servers(increment, 41)], flush=True)
 
 
 if __name__ == "__main__":
