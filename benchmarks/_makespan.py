@@ -14,7 +14,7 @@ import random
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import frozen
@@ -120,27 +120,25 @@ def plain_item(item: tuple[str, float, bool]) -> float:
 Items = list[tuple[str, float, bool]]
 
 
-async def by_map(computation: discoro.Computation, function: Callable[..., object], items: Items) -> list[float]:
+async def by_map(computation: discoro.Computation, function: Callable[..., Any], items: Items) -> list[float]:
     """Use `starmap`."""
     async with computation.starmap(function, items) as results:
         return [value async for value in results]
 
 
-async def by_run_results(
-    computation: discoro.Computation, function: Callable[..., object], items: Items
-) -> list[float]:
+async def by_run_results(computation: discoro.Computation, function: Callable[..., Any], items: Items) -> list[float]:
     """Use `run_results`, with one argument."""
     return await computation.run_results(async_item if function is async_work else plain_item, items)
 
 
-async def by_nursery(computation: discoro.Computation, function: Callable[..., object], items: Items) -> list[float]:
+async def by_nursery(computation: discoro.Computation, function: Callable[..., Any], items: Items) -> list[float]:
     """Use `run` of a nursery over the servers."""
     async with computation.open_nursery() as nursery:
         coros = [await nursery.run(function, *item) for item in items]
         return [await coro.result() for coro in coros]
 
 
-async def by_run_result(computation: discoro.Computation, function: Callable[..., object], items: Items) -> list[float]:
+async def by_run_result(computation: discoro.Computation, function: Callable[..., Any], items: Items) -> list[float]:
     """Use many calls of `run_result`, which begin in order."""
     taken = [0.0] * len(items)
 
@@ -154,15 +152,15 @@ async def by_run_result(computation: discoro.Computation, function: Callable[...
     return taken
 
 
-async def by_run(computation: discoro.Computation, function: Callable[..., object], items: Items) -> list[float]:
+async def by_run(computation: discoro.Computation, function: Callable[..., Any], items: Items) -> list[float]:
     """Use `run` in a loop."""
     coros = [await computation.run(function, *item) for item in items]
     return [await coro.result() for coro in coros]
 
 
-WAYS: dict[str, Callable[[discoro.Computation, Callable[..., object], Items], Awaitable[list[float]]]] = {
+WAYS: dict[str, Callable[[discoro.Computation, Callable[..., Any], Items], Awaitable[list[float]]]] = {
     "map": by_map,
-    "run_results": by_results,
+    "run_results": by_run_results,
     "nursery": by_nursery,
     "run_result": by_run_result,
     "run": by_run,
@@ -206,7 +204,7 @@ class Setting:
     """Seconds of a short job."""
 
     @property
-    def function(self) -> Callable[..., object]:
+    def function(self) -> Callable[..., Any]:
         """What is run."""
         return plain_work if self.plain else async_work
 
