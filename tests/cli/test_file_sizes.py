@@ -93,7 +93,8 @@ async def test_a_client_that_does_not_ask_is_refused_too(
     async with discoro.Computation([size_of, large]).schedule() as computation:
         while "max_file_size" not in caplog.text:  # noqa: ASYNC110 - nobody tells of it
             await trio.sleep(0.01)
-        assert not await computation.servers()
+        with pytest.raises(discoro.DiscoroError, match=r"no server can be used: .*max_file_size"):
+            await computation.servers()
 
 
 @pytest.mark.spec("S25")
