@@ -188,7 +188,7 @@ class Jobs:
             while True:
                 self._pump()
                 session.check_open()
-                await session.until_changed()
+                await session.until_changed(for_server=False)
         except DiscoroError as error:
             self.broke(error)
         except trio.Cancelled:

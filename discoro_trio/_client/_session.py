@@ -130,6 +130,7 @@ class Session:
         journals: Who looks at what has happened.
         pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
         waiting: The tasks that wait for a server.
+        watching: The tasks that wait for any change of the servers.
         allocations: What it asks for; empty for all servers.
         room: The tasks that wait until few starts wait here.
         watchers: The servers that are told which others there are.
@@ -182,6 +183,7 @@ class Session:
         self._repeated = RepeatedArguments()
         self.shared: SharedValues = SharedValues(self, process)
         self.waiting: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.watching: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.allocations: tuple[NodeAllocation, ...] = ()
         self.room: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
@@ -216,6 +218,7 @@ class Session:
             self._give_up_waiting()
             self.drain()
         self.waiting.unpark_all()
+        self.watching.unpark_all()
         self.room.unpark_all()
         self.watchers.tell()
 
@@ -245,8 +248,11 @@ class Session:
             message = f"{self._why_closed}; it runs nothing more"
             raise ComputationClosed(message)
 
-    async def until_changed(self) -> None:
+    async def until_changed(self, *, for_server: bool = True) -> None:
         """Wait until servers have come or gone, or the computation is closed.
+
+        Args:
+            for_server: Whether the task wants a server, and counts as one that waits for it.
 
         Raises:
             DiscoroError: No server will come, since the set-up failed at all of them.
@@ -254,7 +260,7 @@ class Session:
         failure = self.topology.failure()
         if failure is not None:
             raise failure.refusal()
-        await self.waiting.park()
+        await (self.waiting if for_server else self.watching).park()
 
     async def until_servers(self, count: int, where: Location | str | None = None) -> None:
         """Wait until so many servers take work, of all or at a place.
