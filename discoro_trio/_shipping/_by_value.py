@@ -25,7 +25,7 @@ from . import _hosted_classes, _hosted_modules
 from ._class_parts import Parts, functions_of, member_arguments, struct_taken_apart, taken_apart
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, table
 from ._code_names import known_of
-from ._exception_parts import is_plain_error, needs_care, reduce_error
+from ._exception_parts import HEAP_TYPE, is_plain_error, needs_care, reduce_error
 from ._freshness import class_version
 from ._globals import LARGEST, importable_as, refusal, refuse, say_if_mutable, version_of
 from ._helper_modules import has_source, helper_modules, sources_of
@@ -241,7 +241,7 @@ class ByValuePickler(pickle.Pickler):
             return self._by_reference(obj) or self._function(obj)
         if issubclass(kind, type):
             if id(obj) in TYPES_WITHOUT_HOME:
-                return _hosted_modules.object_named, ("types", TYPES_WITHOUT_HOME[id(obj)])
+                return _hosted_modules.object_named, TYPES_WITHOUT_HOME[id(obj)]
             return self._by_reference(obj) or self._class(obj)
         if kind is LRU_CACHE:
             return self._by_reference(obj) or self._lru_cache(obj)
@@ -333,6 +333,9 @@ class ByValuePickler(pickle.Pickler):
             "globals": self._globals(made, used),
             "__annotations__": {key: self._annotation(value) for key, value in made.__annotations__.items()},
         }
+        enclosed = [cell for cell in state["cells"] if isinstance(cell, ModuleType)]
+        if enclosed:
+            state["submodules"] = [name for module in enclosed for name in _submodules(module, used.all)]
         if used.imports and self._registry.automatic:
             sources = sources_of(used, made.__globals__, self._registry)
             if sources:
@@ -419,6 +422,9 @@ class ByValuePickler(pickle.Pickler):
     # --- classes
 
     def _class(self, made: type) -> tuple[Any, ...]:
+        if not made.__flags__ & HEAP_TYPE:
+            text = f"{made.__qualname__} is a class in C that is not found in {made.__module__}"
+            raise pickle.PicklingError(text)
         key = _hosted_classes.class_keys.get(made)
         if key is None:
             key = _hosted_classes.class_keys[made] = os.urandom(16)

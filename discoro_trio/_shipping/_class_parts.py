@@ -69,6 +69,8 @@ def taken_apart(made: type) -> Parts:
     if "__slots__" in own:
         # From the descriptors: `__slots__` may be an iterator, or changed since.
         namespace["__slots__"] = (*_slots_of(made), *(name for name in ("__dict__", "__weakref__") if name in own))
+    if isinstance(own.get("__dict__"), property):
+        namespace["__dict__"] = own["__dict__"]
     if "__orig_bases__" in own:
         namespace["__orig_bases__"] = own["__orig_bases__"]  # `typing.Generic` looks for them
     functions: dict[str, Any] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import functools
-import io
 import logging
 import sys
 import types
@@ -30,11 +29,12 @@ if TYPE_CHECKING:
 LRU_CACHE: typing.Final = type(functools.lru_cache(lambda: None))
 
 TYPES_WITHOUT_HOME: typing.Final = {
-    id(value): name
-    for name, value in vars(types).items()
+    id(value): (module, name)
+    for module in ("_collections_abc", "types")
+    for name, value in vars(sys.modules[module]).items()
     if isinstance(value, type) and not is_at(value, value.__module__, value.__qualname__)
 }
-"""Types of the interpreter that are found in `types` only, by id."""
+"""Types of the interpreter that are not found where they say, by id: module and name."""
 
 
 def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
@@ -117,8 +117,8 @@ _OURS: dict[type, Callable[[Any], Any]] = {
     typing.TypeVarTuple: _reduce_parameters,
 }
 
-# An open file is no value: its contents would travel and its place be lost. Loggers pickle by name by themselves.
-_NOT_TAKEN = {io.TextIOWrapper, logging.Logger, logging.RootLogger}
+# Loggers pickle by name by themselves.
+_NOT_TAKEN = {logging.Logger, logging.RootLogger}
 
 
 class _Table:

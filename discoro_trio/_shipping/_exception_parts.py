@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HEAP_TYPE = 1 << 9
+HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, and not in C."""
 
 _WITHOUT_STATE = 2
@@ -63,4 +63,4 @@ def make_error(kind: type[BaseException], args: tuple[Any, ...]) -> BaseExceptio
 
 def base_in_c(kind: type[BaseException]) -> type[BaseException]:
     """Give the class in C that an exception class comes from."""
-    return next(above for above in kind.__mro__ if not above.__flags__ & _HEAP_TYPE)
+    return next(above for above in kind.__mro__ if not above.__flags__ & HEAP_TYPE)

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ._exception_parts import HEAP_TYPE
 from ._hosted_modules import bind, fill_globals
 
 if TYPE_CHECKING:
     import enum
     from collections.abc import Callable, Iterable, Iterator
-
-_HEAP_TYPE = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, and not in C."""
 
 _IMMUTABLE = 1 << 8
 """Py_TPFLAGS_IMMUTABLETYPE: the class is one of C, whose attributes cannot be set."""
@@ -100,7 +98,7 @@ def fill_class(made: type, state: tuple[Any, tuple[Any, ...], Iterable[type]]) -
 
 def make_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
     """Make a class without calling what its metaclass and its bases do for new classes."""
-    base: Any = next(above for above in meta.__mro__ if not above.__flags__ & _HEAP_TYPE)
+    base: Any = next(above for above in meta.__mro__ if not above.__flags__ & HEAP_TYPE)
     with _quiet({found for one in bases for found in one.__mro__}):
         try:
             made: type = base.__new__(meta, name, bases, namespace)

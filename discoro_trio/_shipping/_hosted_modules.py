@@ -202,6 +202,8 @@ def fill_function(made: FunctionType, state: dict[str, Any]) -> None:
         fill_cell(one, contents)
     for found in state.pop("globals"):
         fill_globals(*found)
+    for submodule in state.pop("submodules", ()):
+        _imports(submodule)
     sources = state.pop("sources", None)
     if sources:
         add_sources(*sources)
