@@ -372,6 +372,11 @@ class Leasing:
 
     # --- the clock
 
+    def scheduler_of(self, slot: ServerSlot) -> bytes | None:
+        """Give the id of the scheduler that answers for a server slot; None if it is nobody's."""
+        held = self._holding.holder(slot.number)
+        return None if held is None else held.scheduler_id
+
     def active(self, slot: ServerSlot, *, busy: bool) -> bytes:
         """Note whether anything runs at a server slot; give the scheduler that answers for it."""
         held = self._holding.holder(slot.number)

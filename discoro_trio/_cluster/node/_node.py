@@ -208,7 +208,12 @@ class Node:
         """
         welcome = await self._leasing.join(scheduler, self.name)
         interval = min(welcome.pulse_interval, self.longest_pulse_interval)
-        self._nursery.start_soon(self._telling.tell, scheduler, interval, name="tell a scheduler")
+        served = [
+            slot.server
+            for slot in self._slots
+            if slot.server is not None and self._leasing.scheduler_of(slot) == scheduler.peer.process_id
+        ]
+        self._nursery.start_soon(self._telling.tell, scheduler, interval, served, name="tell a scheduler")
 
     # --- servers
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from ..._errors import PeerDisconnected
+from ..._process import merged_failures
 from .. import _messages as messages
 from ..server._reports import Outlet
 
@@ -17,9 +19,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..._link import Link
+    from ..._process import FailureGroup
     from ..._wire import Control
     from ._resource_usage import Vitals
     from ._server_slot import NodeServer
+
+
+class Standing:
+    """What one server has reported so far, for a scheduler that joins later: one that was started again, say."""
+
+    def __init__(self, computation: bytes) -> None:
+        self.computation = computation
+        self._last: messages.Report | None = None
+        self._running: dict[int, messages.RunningCoro] = {}
+        self._progress: dict[int, messages.CoroProgress] = {}
+        self._failures: list[FailureGroup] = []
+
+    def add(self, report: messages.Report) -> None:
+        """Take the next report."""
+        self._last = report
+        self._running.update({coro.serial: coro for coro in report.started})
+        self._progress.update({one.serial: one for one in report.progress})
+        for serial in (*report.gone, *(one.serial for one in report.ended)):
+            self._running.pop(serial, None)
+            self._progress.pop(serial, None)
+        if report.failures:
+            self._failures = merged_failures(self._failures, report.failures)
+
+    def whole(self) -> messages.Report | None:
+        """Give all of it as one report; None if there was none. How coroutines ended before, it does not say."""
+        if self._last is None:
+            return None
+        return msgspec.structs.replace(
+            self._last,
+            started=list(self._running.values()),
+            gone=[],
+            ended=[],
+            failures=self._failures,
+            progress=list(self._progress.values()),
+            lines=[],
+        )
 
 
 class NodeReports:
@@ -35,13 +74,25 @@ class NodeReports:
         self._servers = servers
         self._blocked = blocked
         self._outlets: dict[bytes, Outlet] = {}
+        self._standing: dict[bytes, Standing] = {}
 
-    async def tell(self, scheduler: Link, interval: float) -> None:
-        """Tell a scheduler everything until the connection ends."""
+    async def tell(self, scheduler: Link, interval: float, served: Iterable[NodeServer] = ()) -> None:
+        """Tell a scheduler everything until the connection ends.
+
+        Args:
+            scheduler: The link to it.
+            interval: Seconds between two pulses.
+            served: The servers whose computations it answers for already.
+        """
         outlet = Outlet(scheduler)
         self._outlets[scheduler.peer.process_id] = outlet
         for server in self._servers():
             scheduler.notify(_seen(server))
+        for server in served:
+            standing = self._standing.get(server.process_id)
+            report = None if standing is None else standing.whole()
+            if standing is not None and report is not None:
+                outlet.put(standing.computation, server.process_id, report)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_run, outlet)
@@ -59,6 +110,7 @@ class NodeReports:
 
     def reported(self, scheduler_id: bytes, computation: bytes, server: NodeServer, report: messages.Report) -> None:
         """Pass a server's report on to the scheduler that it is about."""
+        self._standing.setdefault(server.process_id, Standing(computation)).add(report)
         outlet = self._outlets.get(scheduler_id)
         if outlet is not None:
             outlet.put(computation, server.process_id, report)
@@ -69,6 +121,7 @@ class NodeReports:
 
     def gone(self, server: NodeServer, reason: str) -> None:
         """Report a server that has ended, after what it has reported itself."""
+        self._standing.pop(server.process_id, None)
         for outlet in self._outlets.values():
             outlet.flush(server.process_id)
         over = server.lease is not None and server.lease.ending is not None

@@ -12,6 +12,7 @@ from discoro_trio import Location, NodeInfo
 from discoro_trio._cluster import messages
 from discoro_trio._cluster._facts import NodeFacts
 from discoro_trio._cluster._history import KEPT_ENDED, MOST_AT_ONCE, Ended, History
+from discoro_trio._cluster.node._reports import Standing
 from discoro_trio._cluster.scheduler._observed_state import ObservedState
 from discoro_trio._cluster.scheduler._scheduling import Scheduling
 from discoro_trio._cluster.server._reports import Outlet, combined
@@ -216,3 +217,19 @@ def test_the_history_is_bounded_and_is_given_in_parts() -> None:
         seen = recent.last
     assert serials == list(range(10, KEPT_ENDED + 10))
     assert history.after(10 * KEPT_ENDED).ended == history.after(0).ended  # another scheduler's number
+
+
+@pytest.mark.spec("B38", "B19")
+def test_a_scheduler_that_joins_later_gets_what_runs_and_what_has_failed() -> None:
+    standing = Standing(b"c")
+    assert standing.whole() is None
+    standing.add(
+        report(3, 3, (1, 2, 3), progress=(messages.CoroProgress(2, 1, 4, ""),), failures=(failures(1, "trace"),))
+    )
+    standing.add(report(9, 1, (), (1,), failed=2, ended=(end(3, "failed", 1),), failures=(failures(2),)))
+    whole = standing.whole()
+    assert whole is not None
+    assert (whole.submitted, whole.failed, whole.running) == (9, 2, 1)
+    assert [coro.serial for coro in whole.started] == [2]
+    assert (whole.ended, whole.gone, whole.failures) == ([], [], [failures(2, "trace")])
+    assert [one.serial for one in whole.progress] == [2]
