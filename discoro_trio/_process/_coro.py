@@ -15,7 +15,7 @@ from .._arguments import flag, not_negative, number, optional_text, wrong_type
 from .._arguments import text as checked_text
 from .._compat import _old_programs as migration
 from .._errors import UnknownCoro
-from .._wire import is_short
+from .._wire import NOT_SHORT, is_short, pack_short
 from ._current import current_process, process_var
 from .execution._handle import Handle, R_co
 from .execution._local_coro import current
@@ -57,7 +57,7 @@ class Coro(Handle[R_co]):
         if self.home == process.id:
             await process.turns.take()
             await process.mailbox_of(self).put(message)
-        elif is_short(message):
+        elif (short := message if is_short(message) else pack_short(message)) is not NOT_SHORT:
             # Written out here, as one more coroutine a message takes a tenth of its time.
             turns = process.turns
             if turns.due():
@@ -65,8 +65,8 @@ class Coro(Handle[R_co]):
             route = self._route
             if route is None or route.mail is not process.mail:
                 route = self._route_of(process)
-            if not route.gather(message):
-                await process.mail.send_short(self, route, message)
+            if not route.gather(short):
+                await process.mail.send_short(self, route, short)
         else:
             await process.mail.send(self, self._route_of(process), message)
 

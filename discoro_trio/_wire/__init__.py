@@ -7,7 +7,7 @@ out. Moving the bytes is with `_link`.
 from typing import TYPE_CHECKING
 
 from .. import _lazy
-from ._batch import COST, MOST_VALUES, Batch, decode_batch_untrusted, is_short
+from ._batch import COST, MOST_VALUES, NOT_SHORT, Batch, decode_batch_untrusted, is_short, pack_short
 from ._control import Control, ControlCodec
 from ._credit import ReceiveWindow, SendWindow
 from ._frames import Buffer, Frame, FrameReader, HelloReader, Kind, encode_header, encode_hello
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COST",
     "MOST_VALUES",
+    "NOT_SHORT",
     "PROTOCOL_VERSION",
     "Answerer",
     "Batch",
@@ -64,6 +65,7 @@ __all__ = [
     "handshake_key",
     "is_short",
     "key_of_secret",
+    "pack_short",
 ]
 
 if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name exists

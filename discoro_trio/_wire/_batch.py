@@ -1,20 +1,21 @@
-"""Short values that go together: numbers, truth values, None, short text and bytes.
+"""Short values that go together: numbers, truth values, None, short text and bytes, and short tuples, lists and dicts.
 
-Such a value cannot change after it was sent, so it need not be pickled by itself: what gathers for one target goes as
-one frame. This module owns which values those are, what each counts for, and the body of that frame: a msgpack array
-of them. It grows in the outbox.
+Such a value need not be pickled by itself: what gathers for one target goes as one frame. This module owns which values
+those are, what each counts for, and the body of that frame: a msgpack array of them, in which a tuple is an extension
+that holds the array of its items. It grows in the outbox.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .._errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ._frames import Buffer
 
@@ -24,12 +25,29 @@ COST = 64
 MOST_VALUES = 64
 """The most values of one frame: as many as a coroutine sends before it lets others run."""
 
+NOT_SHORT = object()
+"""What `pack_short` gives for a value that may not go in a batch."""
+
 _LONGEST = 48
 _LEAST, _GREATEST = -(1 << 63), (1 << 63) - 1  # what msgpack has for both signs
 _FIXED = frozenset({float, bool, type(None)})
 
+_MOST_ITEMS = 8
+_TUPLE = 1
+_OVERHEAD = 8  # of an extension, and of an array with one value
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[object])
+_items = msgspec.msgpack.Decoder(list[object])
+
+
+def _extension(code: int, data: memoryview) -> object:
+    if code != _TUPLE:
+        text = f"an extension of code {code}"
+        raise ValueError(text)
+    return tuple(_items.decode(data))
+
+
+_decoder = msgspec.msgpack.Decoder(list[object], ext_hook=_extension)
 
 
 class Batch(list[object]):
@@ -43,13 +61,30 @@ class Batch(list[object]):
 
 
 def is_short(value: object) -> bool:
-    """Tell whether a value may go in a batch. Of subclasses none may: they would arrive as something else."""
+    """Tell whether a value may go in a batch as it is. Of subclasses none may: they would arrive as something else."""
     kind = type(value)
     if kind is int:
         return _LEAST <= value <= _GREATEST  # type: ignore[operator]
     if kind is str:
         return len(value) <= _LONGEST and value.isascii()  # type: ignore[arg-type, attr-defined]
     return kind in _FIXED or (kind is bytes and len(value) <= _LONGEST)  # type: ignore[arg-type]
+
+
+def pack_short(value: Any) -> object:
+    """Give what may go in a batch for a tuple, list or dict, which may be changed afterwards; NOT_SHORT for others."""
+    kind = type(value)
+    if kind is dict:
+        items: Iterable[object] = chain(value, value.values())
+    elif kind is tuple or kind is list:
+        items = value
+    else:
+        return NOT_SHORT
+    if len(value) > _MOST_ITEMS or not all(map(is_short, items)):
+        return NOT_SHORT
+    packed = _encoder.encode(value)
+    if len(packed) > COST - _OVERHEAD:
+        return NOT_SHORT
+    return msgspec.msgpack.Ext(_TUPLE, packed) if kind is tuple else msgspec.Raw(packed)
 
 
 def encode_batches(values: Sequence[object]) -> Iterator[bytes]:
@@ -66,7 +101,7 @@ def decode_batch_untrusted(body: Buffer) -> list[object]:
     """
     try:
         values = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         text = f"a malformed batch of messages: {error}"
         raise ProtocolError(text) from error
     if not 0 < len(values) <= MOST_VALUES or len(body) > COST * len(values):

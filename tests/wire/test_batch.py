@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio import ProtocolError
-from discoro_trio._wire import COST, decode_batch_untrusted, is_short
+from discoro_trio._wire import COST, NOT_SHORT, decode_batch_untrusted, is_short, pack_short
 from discoro_trio._wire._batch import MOST_VALUES, encode_batches
 
 VALUES = st.one_of(
@@ -43,6 +43,45 @@ def test_what_is_short_arrives_with_its_type_in_order_and_takes_no_more_than_it_
     got = [decode_batch_untrusted(body) for body in bodies]
     assert [(type(value), value) for part in got for value in part] == [(type(value), value) for value in values]
     assert all(len(body) <= COST * len(part) for body, part in zip(bodies, got, strict=True))
+
+
+GROUPS = st.one_of(
+    st.lists(VALUES, max_size=10),
+    st.lists(VALUES, max_size=10).map(tuple),
+    st.dictionaries(VALUES, VALUES, max_size=10),
+)
+
+
+@given(st.lists(GROUPS, max_size=10))
+def test_short_groups_arrive_with_their_types_as_they_were_when_they_were_packed(values: list[object]) -> None:
+    packed = [pack_short(value) for value in values]
+    sent = [value for value, short in zip(values, packed, strict=True) if short is not NOT_SHORT]
+    expected = [(type(value), repr(value)) for value in sent]
+    for value in values:
+        if isinstance(value, (list, dict)):
+            value.clear()
+    bodies = list(encode_batches([short for short in packed if short is not NOT_SHORT]))
+    got = [value for body in bodies for value in decode_batch_untrusted(body)]
+    assert [(type(value), repr(value)) for value in got] == expected
+    assert all(len(body) <= COST * MOST_VALUES for body in bodies)
+
+
+@pytest.mark.parametrize("value", [(1, "text"), [1, 2.5, None], {"a": 1, 2: b"b"}, (), [], {}])
+def test_short_groups_of_short_values_go_together(value: object) -> None:
+    assert pack_short(value) is not NOT_SHORT
+
+
+@pytest.mark.parametrize(
+    "value", [[[]], (1, ()), {"a": {}}, [1 << 64], ["x" * 47, 1, "x" * 20], [*range(9)], {1}, Name("x")]
+)
+def test_groups_that_are_long_or_nested_or_of_other_types_do_not(value: object) -> None:
+    assert pack_short(value) is NOT_SHORT
+
+
+@pytest.mark.parametrize("extension", [b"\xc7\x01\x02\x90", b"\xc7\x01\x01\xc1", b"\xd4\x01\x01"])
+def test_an_extension_that_is_no_tuple_is_refused(extension: bytes) -> None:
+    with pytest.raises(ProtocolError, match="malformed batch"):
+        decode_batch_untrusted(b"\x91" + extension)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, None, "", "text", b"", b"bytes", -(1 << 63), math.inf])

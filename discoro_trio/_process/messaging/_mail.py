@@ -14,7 +14,7 @@ import trio
 
 from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
 from ..._shipping import dumps
-from ..._wire import COST, Kind, decode_batch_untrusted, is_short
+from ..._wire import COST, NOT_SHORT, Kind, decode_batch_untrusted, is_short, pack_short
 from ..execution._local_coro import NOBODY, current
 from ._forwarded import ForwardedMessage
 from ._mailbox import ASKED, CREDIT
@@ -151,7 +151,8 @@ class Mail:
         source = source_here()
         if route.trouble:
             route.check(source)
-        if is_short(message) and route.gather(message):
+        short = message if is_short(message) else pack_short(message)
+        if short is not NOT_SHORT and route.gather(short):
             return
         body, buffers = dumps(message)
         link = route.link
