@@ -166,6 +166,8 @@ def wrong_calls_of_clients(computation: Any, scheduler: Any) -> Iterator[Wrong]:
         yield from each(owner.suspend_node, addr=(5, None, thing, b"host"))
         yield from each(owner.resume_node, addr=(5, None, thing, b"host"))
     yield from each(scheduler.restart_server, location=(5, None, thing, "host"))
+    yield from each(scheduler.drain, node=(5, None, thing, b"host"))
+    yield from each(partial(scheduler.drain, "nowhere"), within=number)
     yield from each(scheduler.close_computation, computation=(5, None, thing, b"id"))
     yield from each(discoro.ProcScheduler, computation=(5, None, thing, scheduler))
     yield from each(discoro.open_supervisor, computation=(5, None, thing, scheduler))

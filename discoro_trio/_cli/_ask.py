@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Control)
 
 
-async def ask_scheduler(scheduler: str | None, options: Mapping[str, Any], question: Control, kind: type[M]) -> M:
+async def ask_scheduler(
+    scheduler: str | None,
+    options: Mapping[str, Any],
+    question: Control,
+    kind: type[M],
+    *,
+    timeout: float | None = -1.0,  # noqa: ASYNC109 - as for `Link.request`
+) -> M:
     """Connect to a scheduler, and ask.
 
     Args:
@@ -29,6 +36,7 @@ async def ask_scheduler(scheduler: str | None, options: Mapping[str, Any], quest
         options: What the command was given.
         question: The request.
         kind: What the reply must be.
+        timeout: Seconds for the reply; negative for `config.MsgTimeout`, None for any.
 
     Raises:
         SchedulerNotFound: There is none.
@@ -40,7 +48,7 @@ async def ask_scheduler(scheduler: str | None, options: Mapping[str, Any], quest
             link = await _link(endpoint, scheduler)
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
-        return answered(await link.request(question), kind)
+        return answered(await link.request(question, timeout=timeout), kind)
 
 
 async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:

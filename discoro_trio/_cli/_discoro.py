@@ -30,6 +30,7 @@ from ._show import show_scheduler
 from ._signals import run_until_signal
 from ._stacks import stacks
 from ._status import status
+from ._steer import cancel, drain
 from ._top import top
 
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ def write_mark(mark: Path) -> None:
         logger.warning("%s cannot be written: %s; after a crash give --settle", mark, error.strerror)
 
 
+discoro.add_command(cancel)
 discoro.add_command(doctor)
+discoro.add_command(drain)
 discoro.add_command(monitor)
 discoro.add_command(secret)
 discoro.add_command(stacks)

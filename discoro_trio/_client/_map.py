@@ -205,6 +205,8 @@ class Mapping(Generic[A, R]):
         self._read_all = False
         self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
         self._to_retry = 0
+        self._moving: set[Submission] = set()
+        """Jobs that were cancelled to be run elsewhere."""
         """Retries that have not started yet."""
         self._slots: deque[_Slot] = deque()
         self._results: deque[_Slot] = deque()
@@ -234,6 +236,7 @@ class Mapping(Generic[A, R]):
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[MapResults[A, R]]:
         failure: BaseException | None = None
+        self._session.movers.append(self._move)
         try:
             name = f"map in {self._session.set_up.name}"
             with self._bar, self._session.task_dumps.block(name, lambda: self._running):
@@ -246,6 +249,7 @@ class Mapping(Generic[A, R]):
         except BaseException as error:  # noqa: BLE001 - raised below, when all jobs have ended
             failure = error
         self._leaving = True
+        self._session.movers.remove(self._move)
         try:
             await self._session.cancel_and_wait(list(self._running))
         except BaseException as error:  # noqa: BLE001 - Ctrl-C came meanwhile; raised below
@@ -288,6 +292,12 @@ class Mapping(Generic[A, R]):
         assert outcome is not None  # noqa: S101 - called at its end
         if self._leaving and outcome.ending in (Ending.CANCELLED, Ending.LOST):
             return  # that is what leaving the block has asked for
+        if started in self._moving:
+            self._moving.discard(started)
+            if outcome.ending is Ending.CANCELLED and slot.tries < self._options.retries:
+                slot.tries += 1
+                self._retry(slot, positions, 0)
+                return
         if outcome.ending is Ending.LOST and self._retry_lost(slot, positions, outcome):
             return
         size = outcome.size
@@ -450,6 +460,13 @@ class Mapping(Generic[A, R]):
 
     def _may_retry(self, slot: _Slot, error: BaseException) -> bool:
         return isinstance(error, self._options.retry_on) and slot.tries < self._options.retries and not self._leaving
+
+    def _move(self, servers: set[bytes]) -> None:
+        """Run the jobs elsewhere that run at servers which are drained, if they may run again."""
+        for started, (slot, _positions) in list(self._running.items()):
+            if started.home in servers and slot.tries < self._options.retries:
+                self._moving.add(started)
+                self._session.cancel(started, "its node is drained")
 
     def _retry_lost(self, slot: _Slot, positions: list[int], outcome: Outcome) -> bool:
         """Run a job again that was lost with its server, if that may be; tell whether it is."""

@@ -86,14 +86,23 @@ class Membership:
 
     # --- nodes that leave
 
-    def node_leaves(self, node_id: bytes) -> None:
-        """Start nothing more at a node, whose servers are about to end in order."""
+    def node_leaves(self, node_id: bytes, *, finishes: bool) -> None:
+        """Start nothing more at a node, whose servers are about to end in order.
+
+        Args:
+            node_id: The node.
+            finishes: Whether what runs there may finish; jobs with retries go on elsewhere all the same.
+        """
         node = self._session.nodes.get(node_id)
         if node is None:
             return
         node.leaving = True
-        for server in self._servers_of(node):
+        servers = self._servers_of(node)
+        for server in servers:
             self._session.topology.withdraw(server)
+        if finishes:
+            for move in list(self._session.movers):
+                move({server.server_id for server in servers})
         self._session.changed()
 
     def _lease_ended(self, node_id: bytes) -> None:

@@ -65,7 +65,7 @@ class SchedulerMessages:
     async def _lease_ends(self, _link: Link, message: messages.LeaseEnding) -> Done:
         session = self.sessions.get(message.computation)
         if session is not None:
-            session.members.node_leaves(message.node_id)
+            session.members.node_leaves(message.node_id, finishes=message.finishes)
         return Done()
 
     def _of_member(self, link: Link, computation: bytes) -> Session:

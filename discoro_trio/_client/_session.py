@@ -168,6 +168,8 @@ class Session:
         self._why_closed = "the computation is closed"
         self._released = False
         self._told_closed = False
+        self.movers: list[Callable[[set[bytes]], None]] = []
+        """Called with the ids of servers that are drained: the maps that move their jobs elsewhere."""
         self._nursery = nursery
         # The servers that are still being set up for the first time, as long as starts wait for them.
         self._coming = 0

@@ -508,6 +508,8 @@ class LeaseEnding(Control, frozen=True):
     computation: bytes
     node_id: bytes
     reason: str
+    finishes: bool
+    """Whether what runs may finish; jobs that may run again elsewhere do so at once."""
 
 
 class LeaseEnded(Control, frozen=True):

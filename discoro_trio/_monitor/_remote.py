@@ -76,9 +76,10 @@ class RemoteScheduler(AdminReply):
         link = await self._link()
         return answered(await link.request(AskDetails(list(wanted))), DetailsAre)
 
-    async def _steer(self, wish: AdminAction, what: str) -> None:
+    async def _steer(self, wish: AdminAction, what: str, within: float | None = None) -> None:
         link = await self._link()
-        answered(await link.request(AdminRequest(wish, what)), Done)
+        longest = None if wish is AdminAction.DRAIN else -1.0  # that one waits for what runs
+        answered(await link.request(AdminRequest(wish, what, within), timeout=longest), Done)
 
     async def _link(self) -> Link:
         with suppress(ValueError):  # it is a host, which is asked

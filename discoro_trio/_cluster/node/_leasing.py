@@ -7,6 +7,7 @@ themselves are with the server slots.
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from ..._scopes import first_error
 from ..._values import Location
 from .. import _messages as messages
 from .._facts import Over
-from ..scheduler._admin_requests import RestartServer
+from ..scheduler._admin_requests import DrainNode, RestartServer
 from ._holding import Holding
 from ._lease import Lease
 from ._shared_values import SharedForServers
@@ -46,6 +47,9 @@ _REASONS = {
     Over.STOPPED: "the node ends",
     Over.DRAINED: "the node is drained",
 }
+
+_LOOK = 0.1
+"""Seconds between two looks whether anything runs at a node that is drained; its servers report that as often."""
 
 _ANNOUNCEMENT = 1.0
 """Seconds for a client to take note that servers are about to end, before they do."""
@@ -90,6 +94,7 @@ class Leasing:
         services.on_request(messages.PutShared, self._put_shared)
         services.on_request(messages.DropShared, self._drop_shared)
         services.on_request(RestartServer, self._restart)
+        services.on_request(DrainNode, self._drain)
         services.links_lost.append(self._lost)
         endpoint.keepalive.pulse_intervals.append(self._pulse_interval_with)
 
@@ -206,6 +211,15 @@ class Leasing:
         await _end_at_once(self._slots.values(), restart.server_id, "somebody restarted it by way of the scheduler")
         return Done()
 
+    async def _drain(self, link: Link, drain: DrainNode) -> Done:
+        """Wait until no computation of a scheduler has servers here; end those that take longer than they may."""
+        scheduler_id = link.peer.process_id
+        async with trio.open_nursery() as nursery:
+            for lease in list(self._leases.values()):
+                if self._holding.leases[lease.computation].scheduler_id == scheduler_id:
+                    nursery.start_soon(self.drain, lease, drain.within)
+        return Done()
+
     def _lost(self, link: Link) -> None:
         if link in self.schedulers:
             self.schedulers.remove(link)
@@ -313,7 +327,7 @@ class Leasing:
         self._holding.end(lease.computation, over)
         with trio.CancelScope(shield=True):
             if over in {Over.STOPPED, Over.DRAINED}:
-                await self._announce(lease, _REASONS[over])
+                await self._announce(lease, over, finishes=False)
             async with trio.open_nursery() as nursery:
                 for slot in self._slots_of(lease.computation):
                     if slot.server is not None:
@@ -342,12 +356,21 @@ class Leasing:
             owner.notify(messages.ServersFreed(lease.computation, servers, over.value, free))
         self._tell_room(owner)
 
-    async def _announce(self, lease: Lease, reason: str) -> None:
+    async def _announce(self, lease: Lease, over: Over, *, finishes: bool) -> None:
         """Have a client start nothing more at servers that are about to end."""
         if lease.client is not None:
             with suppress(DiscoroError):
-                ending = messages.LeaseEnding(lease.computation, self._endpoint.id, reason)
+                ending = messages.LeaseEnding(lease.computation, self._endpoint.id, _REASONS[over], finishes)
                 await lease.client.request(ending, timeout=_ANNOUNCEMENT)
+
+    async def drain(self, lease: Lease, within: float | None) -> None:
+        """End a lease when nothing runs there any more, or after so many seconds."""
+        await self._announce(lease, Over.DRAINED, finishes=True)
+        held = self._holding.leases.get(lease.computation)
+        with trio.move_on_after(math.inf if within is None else within):
+            while held is not None and held.busy and lease.ending is None:  # noqa: ASYNC110 - servers report it now and then
+                await trio.sleep(_LOOK)
+        await self._end(lease, Over.DRAINED)
 
     async def end_all(self, over: Over) -> None:
         """Give servers to no further computation, and end all leases in order."""

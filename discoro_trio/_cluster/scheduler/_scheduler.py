@@ -154,8 +154,8 @@ class Scheduler(AdminReply):
         """
         return self._overview.publisher.subscribed()
 
-    async def _steer(self, wish: AdminAction, what: str) -> None:
-        await self._admin_requests.do(wish, what, self._endpoint.id)
+    async def _steer(self, wish: AdminAction, what: str, within: float | None = None) -> None:
+        await self._admin_requests.do(wish, what, self._endpoint.id, within=within)
 
     # --- events
 
