@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from discoro_trio._client._load_balancer import LoadBalancer
+from discoro_trio._client._load_balancer import LoadBalancer, Place
 
 SERVERS_A_NODE = 10
 JOBS_A_SERVER = 2
@@ -13,24 +13,25 @@ ROUND = 1000
 
 
 def seconds_a_job(servers: int, *, seconds: float) -> float:
-    """Return the seconds of placing one coroutine and of noting the end of the oldest one."""
-    placement = LoadBalancer()
+    """Return the seconds of placing one coroutine, of noting that it has begun, and of the end of the oldest one."""
+    balancer = LoadBalancer()
     for number in range(servers):
-        placement.add(b"node %d" % (number // SERVERS_A_NODE), b"server %d" % number)
-    running: deque[bytes] = deque()
+        balancer.add(b"node %d" % (number // SERVERS_A_NODE), b"server %d" % number)
+    running: deque[Place] = deque()
     for _ in range(JOBS_A_SERVER * servers):
-        running.append(_place(placement))
+        running.append(_place(balancer))
     count, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
         for _ in range(ROUND):
-            placement.change(running.popleft(), -1)
-            running.append(_place(placement))
+            balancer.ended(running.popleft())
+            running.append(_place(balancer))
         count += ROUND
     return passed / count
 
 
-def _place(placement: LoadBalancer) -> bytes:
-    server = placement.least()
-    assert server is not None
-    placement.change(server, 1)
-    return server
+def _place(balancer: LoadBalancer) -> Place:
+    now = time.perf_counter()
+    place = balancer.pick(now)
+    assert place is not None
+    balancer.begun(place, balancer.sent(place, now), 0, now)
+    return place
