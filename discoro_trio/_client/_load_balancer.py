@@ -321,9 +321,9 @@ class LoadBalancer:
         if not lane.waiting:
             self._waiting[place] = None
         ahead = lane.sent(now)
+        if ahead >= lane.window:  # first, so that its place in the order need not be found before it is left
+            self._shut(place, plain=plain)
         self._load(place, 1)
-        if ahead >= lane.window:
-            self._rank(place)
         return ahead
 
     def begun(self, place: Place, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
@@ -383,16 +383,19 @@ class LoadBalancer:
         place.load += by
         node = place.node
         node.total += by
-        for kind in (0, 1):
-            if place.ranked[kind]:
-                self._open[kind].set(place)
+        ranked = place.ranked
+        if ranked[0]:
+            self._open[0].set(place)
+        if ranked[1]:
+            self._open[1].set(place)
         if len(self._nodes) > 1:
             self._rank_node(node)
 
     def _rank_node(self, node: _Node) -> None:
-        for kind in (0, 1):
-            if self._used[kind]:
-                self._open[kind].changed(node)
+        if self._used[0]:
+            self._open[0].changed(node)
+        if self._used[1]:
+            self._open[1].changed(node)
 
     def _rank(self, place: Place) -> None:
         """Put a server among those that take starts, or out of them."""
@@ -407,6 +410,16 @@ class LoadBalancer:
             elif place.ranked[kind] and not wanted:
                 place.ranked[kind] = False
                 self._open[kind].remove(place)
+
+    def _shut(self, place: Place, *, plain: bool) -> None:
+        """Note that the window for starts of a kind is full: that for async functions counts for plain ones, too."""
+        ranked = place.ranked
+        if ranked[1]:
+            ranked[1] = False
+            self._open[1].remove(place)
+        if ranked[0] and not plain:
+            ranked[0] = False
+            self._open[0].remove(place)
 
     def _unrank(self, place: Place) -> None:
         for kind in (0, 1):

@@ -1,4 +1,7 @@
-"""When plain functions begin: one at a time while they compute, many while they wait."""
+"""When plain functions begin: one at a time while they compute, many while they wait.
+
+The clock stands still but in the last test: what the processor is used for is what each test says.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ async def compute(threads: Threads, slices: int, part: float) -> None:
 
 
 @pytest.mark.spec("B26")
-async def test_while_they_compute_they_run_one_after_the_other(nursery: trio.Nursery) -> None:
+async def test_while_they_compute_they_run_one_after_the_other(
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
     threads = Threads(nursery)
     await threads.start(4)
     await compute(threads, 10, 1.0)
@@ -62,7 +67,9 @@ async def test_while_they_compute_they_run_one_after_the_other(nursery: trio.Nur
 
 
 @pytest.mark.spec("B26", "S67")
-async def test_while_they_wait_twice_as_many_begin_each_time_up_to_the_limit(nursery: trio.Nursery) -> None:
+async def test_while_they_wait_twice_as_many_begin_each_time_up_to_the_limit(
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
     threads = Threads(nursery)
     threads.gate.most = 6
     await threads.start(9)
@@ -87,7 +94,7 @@ async def test_while_they_wait_twice_as_many_begin_each_time_up_to_the_limit(nur
 
 
 async def test_one_that_must_begin_at_once_does_and_one_that_is_cancelled_leaves_the_queue(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock
 ) -> None:
     threads = Threads(nursery)
     await threads.start(1)
@@ -113,7 +120,9 @@ async def test_one_that_must_begin_at_once_does_and_one_that_is_cancelled_leaves
 
 
 @pytest.mark.spec("B26")
-async def test_the_use_of_the_processor_is_measured_while_some_wait(nursery: trio.Nursery) -> None:
+async def test_the_use_of_the_processor_is_measured_while_some_wait(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     threads = Threads(nursery)
     await threads.start(2)
     with trio.fail_after(10):
