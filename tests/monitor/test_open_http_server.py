@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
 import psutil
 import pytest
 import trio
@@ -21,7 +22,9 @@ import trustme
 import discoro_trio as discoro
 from discoro_trio._link import OptionError
 from discoro_trio._monitor import _open
-from discoro_trio._monitor._broadcast import Broadcast
+from discoro_trio._monitor._broadcast import Broadcast, Browser
+from discoro_trio._monitor._query import Query
+from discoro_trio._monitor._received_view import ReceivedView
 
 from ..client.clusters import ROOT, environment
 from ..client.test_two_nodes import open_two_nodes
@@ -354,3 +357,83 @@ def test_the_example_relays_messages_and_uses_them(tmp_path: Path) -> None:
     assert done.stderr.startswith("monitor: http://127.0.0.1:")
     assert done.stdout.count("takes jobs") == 2
     assert "6 jobs took" in done.stdout
+
+
+# --- the last update
+
+
+class Remembers:
+    """A browser's connection that takes nothing at once; a task sends to it."""
+
+    has_begun = False
+
+    def send_now(self, _message: bytes) -> bool:
+        return False
+
+
+async def follow(server: discoro.HTTPServer, view: ReceivedView) -> None:
+    """Look at the first page as a browser does."""
+    hub, browser = server._parts.hub, Browser(Remembers())
+    hub.look(browser, Query())
+    while True:
+        view.take(msgspec.json.decode(await hub.next_message(browser)))
+
+
+async def fail_or_return(number: int) -> int:
+    await trio.lowlevel.checkpoint()
+    if number % 2:
+        raise ValueError(number)
+    return number
+
+
+@pytest.mark.spec("S87")
+@pytest.mark.parametrize("of_the_scheduler", [False, True])
+async def test_a_browser_has_what_happened_right_before_the_shutdown(*, of_the_scheduler: bool) -> None:
+    computation = discoro.Computation([fail_or_return])
+    with trio.fail_after(60):
+        async with discoro.open_cluster(servers=2) as scheduler:
+            source = scheduler if of_the_scheduler else computation
+            view = ReceivedView()
+            async with (
+                discoro.open_http_server(source, port=0, token=TOKEN) as server,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(follow, server, view)
+                async with computation.schedule():
+                    for number in range(6):
+                        try:
+                            await computation.run_result(fail_or_return, number)
+                        except ValueError:
+                            continue
+                await server.shutdown(wait=True)
+                nursery.cancel_scope.cancel()
+    sums = view.head["summary"]
+    assert (sums["submitted"], sums["done"], sums["failed"]) == (6, 6, 3)
+
+
+@pytest.mark.spec("S87", "B24")
+async def test_a_program_that_asks_again_and_again_has_the_last_state_before_the_shutdown() -> None:
+    seen: list[int] = []
+
+    async def ask(server: discoro.HTTPServer) -> None:
+        while True:
+            try:
+                seen.append((await get(server, "summary"))["submitted"])
+            except urllib.error.URLError:
+                return
+            await trio.sleep(0.02)
+
+    computation = discoro.Computation([fail_or_return])
+    with trio.fail_after(60):
+        async with (
+            discoro.open_cluster(servers=1),
+            discoro.open_http_server(computation, port=0, token=TOKEN) as server,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(ask, server)
+            while not seen:  # noqa: ASYNC110 - another task fills it
+                await trio.sleep(0.01)
+            async with computation.schedule():
+                assert await computation.run_result(fail_or_return, 2) == 2
+            await server.shutdown(wait=True)
+    assert seen[-1] == 1
