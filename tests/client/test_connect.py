@@ -41,11 +41,13 @@ async def add(left: int, right: int) -> int:
 
 async def sleep_forever(folder: str = "") -> None:
     try:
+        if folder:
+            await trio.Path(folder, "begun").touch()
         await trio.sleep_forever()
     finally:
         if folder:
             with trio.CancelScope(shield=True):
-                await trio.Path(folder, str(os.getpid())).touch()
+                await trio.Path(folder, "cleaned up").touch()
 
 
 async def echo(*, coro: discoro.Coro[None]) -> None:
@@ -102,10 +104,10 @@ def test_a_map_gives_values_with_or_without_their_items() -> None:
 def test_a_map_that_is_closed_or_forgotten_cancels_its_jobs(tmp_path: Path) -> None:
     with discoro.connect(servers=1) as cluster:
         values = cluster.map(sleep_forever, [str(tmp_path)])
-        while not cluster.computation.statistics().running:
+        while not (tmp_path / "begun").exists():
             time.sleep(0.01)
         values.close()
-        assert len(list(tmp_path.iterdir())) == 1
+        assert (tmp_path / "cleaned up").exists()
         assert list(values) == []
         values = cluster.map(sleep_forever, [""])
         while not cluster.computation.statistics().running:
