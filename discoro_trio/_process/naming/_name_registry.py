@@ -1,7 +1,8 @@
 """Names across processes: which process keeps whose names, registering there, asking there.
 
 The names of a computation are kept by its client: its servers register and ask over their link to it. Public names
-are kept by the scheduler, if the process knows one, and otherwise by the process that registers them. Each process
+are kept by the scheduler, if the process knows one or finds one on the network, and until then by the process that
+registers them. Each process
 also knows the names of what lives in it, for those who ask it by its Location. The tables are `NameTable`s.
 """
 
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ..._config import config
 from ..._errors import DiscoroError, PeerDisconnected
 from ..._link import ANY, Done, Trust, answered
 from ..._records import Record
 from ..._wire import Control
 from ._addresses import Address
 from ._name_table import EVERYBODY, Key, NameTable
+from ._scheduler_search import SchedulerSearch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -33,6 +36,14 @@ CORO = "coroutine"
 
 MOST_NAMES = 65_536
 """The names of one other process that are kept."""
+
+_NOT_FOUND = (
+    "the %s %r is not found yet: it is not registered in this program, and there is no scheduler that keeps public "
+    "names; start one with `discoro`, or give the program that has it as location= (this one listens at %s)"
+)
+_SEARCHES_IN_SILENCE = 2
+"""After so many searches for a scheduler, a program that waits for a name says so."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +177,7 @@ class NameRegistry:
         self._above_changed = trio.lowlevel.ParkingLot()
         self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
         self.public_here: PublicHere = PublicHere()
+        self._search = SchedulerSearch(process.endpoint, self._scheduler_found)
         self._guests: dict[Link, dict[Entry, bytes]] = {}
         process.endpoint.parts[NameRegistry] = self
         services = process.endpoint.services
@@ -215,7 +227,9 @@ class NameRegistry:
             self.public_here.add(entry)
         registration = Registration()
         if link is None:
-            registration.succeeded(lambda: self._drop_here(entry))
+            registration.succeeded(lambda: self._free(entry))
+            if entry.public:
+                self._look_for_scheduler()
         else:
             self._process.endpoint.nursery.start_soon(self._register_at, link, entry, registration)
         return registration
@@ -237,6 +251,17 @@ class NameRegistry:
             link = self._outcome_store(public=entry.public)
             if link is not None:
                 link.notify(entry.unregister())
+
+    def _look_for_scheduler(self) -> None:
+        if self.client is None and not self._above:
+            self._search.start()
+
+    def _scheduler_found(self, link: Link) -> None:
+        self._above_changed.unpark_all()
+        for entry in list(self.public_here):
+            if entry not in self._elsewhere:
+                self._elsewhere.add(entry)
+                self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def rejoined(self) -> None:
         """Register public names again, at a scheduler that may know nothing of them."""
@@ -277,7 +302,8 @@ class NameRegistry:
             link = scheduler()
             if link is not None and not link.lost:
                 return None if link.peer.process_id == self._process.id else link
-        return None
+        found = self._search.link
+        return found if not self._above and found is not None and not found.lost else None
 
     async def _find(self, scope: bytes, key: Key, *, inside: bool) -> Address:
         here = [directory.find(scope, key) for directory in ((self._inside,) if inside else ()) + (self._public,)]
@@ -293,6 +319,7 @@ class NameRegistry:
     async def _find_above(self, key: Key) -> Address:
         if self.client is not None:
             return await self._ask(_client_link(self._process.endpoint, self.client), key)
+        tries = 0
         while True:
             link = self._scheduler_link()
             if link is not None:
@@ -301,7 +328,12 @@ class NameRegistry:
                 except PeerDisconnected:
                     logger.info("the scheduler, which keeps public names, cannot be reached")
                     continue
-            await self._above_changed.park()
+            self._look_for_scheduler()
+            tries += 1
+            if tries == _SEARCHES_IN_SILENCE:
+                logger.warning(_NOT_FOUND, key[0], key[1], self._process.endpoint.location)
+            with trio.move_on_after(config.MsgTimeout):
+                await self._above_changed.park()
 
     async def _ask(self, link: Link, key: Key) -> Address:
         reply = await link.request(Locate(*key, self._process.realm), timeout=None)

@@ -1,0 +1,71 @@
+"""Programs that share nothing but the secret find each other's public names by a shared scheduler of the network."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+
+@pytest.fixture
+def udp_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setenv("DISCORO_SECRET", "6" * 64)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind(("", 0))
+        port = found.getsockname()[1]
+    yield port
+
+
+async def run_scheduler(udp_port: int, *, task_status: trio.TaskStatus[None]) -> None:
+    async with discoro.open_scheduler(shared=True, settle=False, udp_port=udp_port):
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def offer(udp_port: int, *, task_status: trio.TaskStatus[None]) -> None:
+    async with discoro.open_endpoint(ip_addr="", udp_port=udp_port), discoro.open_coro() as coro:
+        await coro.register("echo", public=True)
+        async with discoro.RCI(abs, name="absolute").register(public=True):
+            task_status.started()
+            async for message, sender in coro:
+                await sender.send(2 * message)
+
+
+@pytest.mark.parametrize("scheduler_first", [True, False])
+async def test_public_names_are_found_without_a_computation(udp_port: int, scheduler_first: bool) -> None:  # noqa: FBT001
+    first, second = (run_scheduler, offer) if scheduler_first else (offer, run_scheduler)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):
+            await nursery.start(first, udp_port)
+            await nursery.start(second, udp_port)
+            async with discoro.open_endpoint(ip_addr="", udp_port=udp_port), discoro.open_coro() as client:
+                echo = await discoro.locate("echo")
+                await echo.send((21, client))
+                assert await client.receive() == 42
+                absolute = await discoro.locate_rci("absolute")
+                assert await absolute.run(-3) == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_no_scheduler_keeps_is_reported(
+    udp_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(discoro.config, "MsgTimeout", 0.05)
+    with caplog.at_level(logging.WARNING):
+        async with discoro.open_endpoint(ip_addr="", udp_port=udp_port), trio.open_nursery() as nursery:
+            nursery.start_soon(discoro.locate, "nowhere")
+            with trio.fail_after(20):
+                while not any("'nowhere' is not found yet" in text for text in caplog.messages):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
