@@ -5,26 +5,21 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 import discoro_trio as discoro
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
 
 @pytest.fixture
-def udp_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def udp_port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("DISCORO_SECRET", "6" * 64)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
         found.bind(("", 0))
-        port = found.getsockname()[1]
-    yield port
+        return int(found.getsockname()[1])
 
 
 async def run_scheduler(udp_port: int, *, task_status: trio.TaskStatus[None]) -> None:
