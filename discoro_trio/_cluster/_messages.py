@@ -237,6 +237,14 @@ class ServerSeen(Control, frozen=True):
     port: int
 
 
+class FilesStay(Control, frozen=True):
+    """The files of a server of the node stay when it has ended."""
+
+    server_id: bytes
+    folder: str
+    """Where, at the node."""
+
+
 class ServerLeft(Control, frozen=True):
     """A server of the node has ended."""
 

@@ -89,6 +89,8 @@ class ServerStatus:
     """That of its process, in hexadecimal; a replacement may have the same Location and has another id."""
     stack: tuple[str, ...] = ()
     """Where the thread of an unresponsive server is, the outermost frame first."""
+    files: str = ""
+    """The folder at its node where its files stay (`cleanup=False`); empty if they are removed when it ends."""
 
 
 @attrs.frozen(kw_only=True)

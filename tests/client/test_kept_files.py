@@ -55,10 +55,13 @@ async def test_where_files_stay_is_logged_and_where_they_do_not_the_client_is_wa
     for dest_path in (tmp_path, None):
         with trio.fail_after(30):
             async with (
-                discoro.open_cluster(servers=1, dest_path=dest_path),
+                discoro.open_cluster(servers=1, dest_path=dest_path) as scheduler,
                 discoro.Computation([write], cleanup=False, name="run").schedule() as computation,
             ):
                 path = await computation.run_result(write)
+                folder = str(Path(path).parent) if dest_path is not None else ""
+                while [one.files for one in (await scheduler.status()).servers] != [folder]:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
         if dest_path is not None:
             place = str(Path(path).parents[1])
             assert f"the computation run is over; its files stay in {place}" in caplog.text

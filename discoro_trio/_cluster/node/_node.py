@@ -80,7 +80,9 @@ class Node:
         self._nursery = nursery
         self._folder = folder
         self._passing: Path | None = folder  # what goes even if this process is killed
-        events = SlotEvents(up=self._server_up, gone=self._server_gone, wrote=self._server_wrote)
+        events = SlotEvents(
+            up=self._server_up, gone=self._server_gone, wrote=self._server_wrote, files_stay=self._files_stay
+        )
         self._slots = [ServerSlot(number, endpoint, folder, events) for number in range(1, servers + 1)]
         for slot in self._slots:
             slot.watches_node = not embedded
@@ -257,6 +259,9 @@ class Node:
                 server.idle,
             )
         )
+
+    def _files_stay(self, server: NodeServer) -> None:
+        self._telling.files_stay(server)
 
     def _server_wrote(self, slot: ServerSlot, stream: int, data: bytes) -> None:
         server = slot.server

@@ -88,6 +88,8 @@ class NodeReports:
         self._outlets[scheduler.peer.process_id] = outlet
         for server in self._servers():
             scheduler.notify(_seen(server))
+            if server.kept:
+                scheduler.notify(messages.FilesStay(server.process_id, str(server.folder)))
         for server in served:
             standing = self._standing.get(server.process_id)
             report = None if standing is None else standing.whole()
@@ -118,6 +120,10 @@ class NodeReports:
     def up(self, server: NodeServer) -> None:
         """Tell of a server that listens."""
         self._all(_seen(server))
+
+    def files_stay(self, server: NodeServer) -> None:
+        """Report where the files of a server stay."""
+        self._all(messages.FilesStay(server.process_id, str(server.folder)))
 
     def gone(self, server: NodeServer, reason: str) -> None:
         """Report a server that has ended, after what it has reported itself."""

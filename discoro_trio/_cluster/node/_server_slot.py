@@ -89,6 +89,8 @@ class SlotEvents(MutableRecord):
     """A fresh server listens."""
     gone: Callable[[ServerSlot, NodeServer, Exit], None]
     """The server has ended."""
+    files_stay: Callable[[NodeServer], None]
+    """The server works in a folder that stays when it ends."""
     wrote: Callable[[ServerSlot, int, bytes], None]
     """The server has written to its standard output (1) or standard error (2)."""
 
@@ -217,6 +219,7 @@ class ServerSlot:
         try:
             server.folder = lease.keep(server.folder, dest_path)
             server.kept = True
+            self._events.files_stay(server)
         except OSError as error:
             logger.warning("the files of %s cannot be kept in %s: %s", lease.terms.name, dest_path, error)
 

@@ -44,6 +44,7 @@ class _Server(MutableRecord, eq=False):
     coroutines: dict[int, messages.RunningCoro] = msgspec.field(default_factory=dict)
     progress: dict[int, messages.CoroProgress] = msgspec.field(default_factory=dict)
     vitals: ServerVitals | None = None
+    files: str = ""
 
     @property
     def location(self) -> Location:
@@ -81,6 +82,12 @@ class ObservedState:
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
         """A server listens."""
         self._servers[seen.server_id] = _Server(seen, node_id, now)
+
+    def files_stay(self, message: messages.FilesStay) -> None:
+        """Note where the files of a server stay."""
+        server = self._servers.get(message.server_id)
+        if server is not None:
+            server.files = message.folder
 
     def server_at(self, where: str) -> tuple[bytes, bytes] | None:
         """Give the ids of the node and of the server at a Location; None if there is none."""
@@ -228,6 +235,7 @@ class ObservedState:
                 vitals=server.vitals,
                 id=server.seen.server_id.hex(),
                 stack=tuple(server.stack),
+                files=server.files,
             )
 
     def _node(self, node: NodeState, now: float, servers: Sequence[_Server]) -> NodeStatus:

@@ -44,6 +44,7 @@ class Overview:
         self._clients: dict[bytes, Location] = {}
         services = endpoint.services
         services.on_notice(messages.ServerSeen, self._server_seen)
+        services.on_notice(messages.FilesStay, self._files_stay)
         services.on_notice(messages.ServerLeft, self._server_left)
         services.on_notice(messages.ServerReport, self._reported)
         services.on_request(messages.AskStatus, self._asked)
@@ -78,6 +79,9 @@ class Overview:
     def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
         self.observed_state.seen(trio.current_time(), link.peer.process_id, seen)
         self.publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
+
+    def _files_stay(self, _link: Link, message: messages.FilesStay) -> None:
+        self.observed_state.files_stay(message)
 
     def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
         location = self.observed_state.left(time.time(), left)
