@@ -1,7 +1,7 @@
 """Code and data that travel: pickling by value, the modules of a client at its servers, components, installation."""
 
 from ._child_processes import serve_child_processes
-from ._codec import dumps, loads
+from ._codec import check_size, dumps, loads, too_large
 from ._errors_in_transit import pack_error, unpack_error
 from ._explanations import say_not_opened
 from ._freshness import Watch, watch
@@ -14,6 +14,7 @@ __all__ = [
     "Package",
     "Shipped",
     "Watch",
+    "check_size",
     "close_shipped",
     "create_file",
     "decode_package",
@@ -29,6 +30,7 @@ __all__ = [
     "say_not_opened",
     "serve_child_processes",
     "streamed_files",
+    "too_large",
     "unpack_error",
     "watch",
     "without_files",

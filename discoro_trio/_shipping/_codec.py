@@ -27,6 +27,7 @@ import struct
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from .._config import config
 from .._errors import NotPicklable
 from .._wire._memory import copied
 from ._exception_parts import needs_care
@@ -99,6 +100,31 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
     for buffer in buffers:
         parts.take(buffer)
     return parts.joined(body), parts.beside
+
+
+_FRAMING = 1024
+"""Bytes of a message that are kept for what goes with a user's object: numbers, names, the lengths of buffers."""
+
+
+def too_large(body: Buffer, buffers: Sequence[Any]) -> str | None:
+    """Say that a pickle does not fit into one message, with both sizes; None if it does."""
+    size = len(body)
+    if buffers:
+        size += sum(memoryview(buffer).nbytes for buffer in buffers)
+    if size <= config.max_message_size - _FRAMING:
+        return None
+    return (
+        f"has {size} bytes, and config.max_message_size allows {config.max_message_size} in one message; raise that in "
+        f"all programs, or send a file or several parts"
+    )
+
+
+def check_size(what: str, body: Buffer, buffers: Sequence[Any]) -> None:
+    """Raise NotPicklable for a pickle that does not fit into one message."""
+    problem = too_large(body, buffers)
+    if problem is not None:
+        message = f"{what} {problem}"
+        raise NotPicklable(message)
 
 
 def loads(body: Buffer, buffers: Iterable[Any] = (), *, read_only: bool = False) -> Any:

@@ -16,7 +16,7 @@ import trio
 
 from ..._errors import CoroCancelled, NotPicklable, ProtocolError
 from ..._link import ANY, Trust, Wakeup
-from ..._shipping import dumps, loads, say_not_opened
+from ..._shipping import dumps, loads, say_not_opened, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
 from ._definitions import NUMBER, Received
@@ -454,6 +454,10 @@ class Runner:
         self, link: Link, guest: _Guest, local: LocalCoro, ending: int, body: bytes, buffers: Sequence[Any]
     ) -> None:
         """Send an outcome, or keep it and say that it can be fetched."""
+        problem = too_large(body, buffers) if buffers or len(body) > self.small else None
+        if problem is not None:
+            error = NotPicklable(f"the outcome of {local.name} {problem}")
+            ending, (body, buffers) = Ending.ERROR, pack_error(error, where=local.name)
         size = len(body)
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)

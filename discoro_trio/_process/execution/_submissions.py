@@ -13,10 +13,10 @@ import msgspec
 
 from ..._arguments import optional_text
 from ..._config import config
-from ..._errors import PeerDisconnected, ProtocolError
+from ..._errors import NotPicklable, PeerDisconnected, ProtocolError
 from ..._link import answered
 from ..._records import MutableRecord
-from ..._shipping import dumps
+from ..._shipping import check_size, dumps
 from ..._wire import Kind
 from .. import _order as order
 from ._callables import checked_traits, reject_coro
@@ -54,6 +54,9 @@ _START, _REVOKE = int(Kind.START), int(Kind.REVOKE)
 _ENDINGS = {int(ending): ending for ending in Ending}
 """The endings that an OUTCOME frame may have; LOST is what a server sends that ends in order, with the reason."""
 
+
+_MUCH = 16 * 1024 * 1024
+"""Bytes of an outcome for which it is found out whether there is memory, before it is fetched."""
 
 LARGEST_KEPT = 8 * 1024
 """Bytes of an outcome that is kept for those who have the coroutine's handle from itself."""
@@ -100,6 +103,8 @@ class Call:
         # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
         content = [args, kwargs, name] if kwargs or name is not None else args
         self.body, self.buffers = dumps(content, shipped)
+        if self.buffers or len(self.body) > LARGEST_KEPT:
+            check_size(f"what {self.name} is given", self.body, self.buffers)
         self.function: Callable[..., Any] | Pickled = snapshot(function, shipped)
 
     @property
@@ -318,6 +323,12 @@ class Submissions:
         if (link, serial) in self._fetching:
             text = f"{link.peer_name} announced an outcome twice"
             raise ProtocolError(text)
+        problem = _too_large_here(size)
+        if problem is not None:
+            started = self._host(link, serial).started.pop(serial)
+            link.send(Kind.CANCEL, serial)  # it is not kept there, either
+            started.end(LocalOutcome.failed(NotPicklable(f"the result of {started.name} has {size} bytes, {problem}")))
+            return
         self._fetching[link, serial] = None
 
         def fetch() -> bool:
@@ -363,6 +374,18 @@ class Submissions:
             host.owner.host_lost()
         else:
             lose_all(host, PeerDisconnected(f"the connection to {link.peer_name} is lost"))
+
+
+def _too_large_here(size: int) -> str | None:
+    """Say why this process does not take an outcome of so many bytes; None if it does."""
+    if size > config.max_message_size:
+        return f"and config.max_message_size allows {config.max_message_size} here"
+    if size >= _MUCH:
+        try:
+            bytearray(size)  # the kernel gives no page of it before it is written
+        except MemoryError:
+            return "for which this process has no memory"
+    return None
 
 
 def _ends(host: Host, reason: str) -> Exception:

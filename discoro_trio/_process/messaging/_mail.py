@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
-from ..._shipping import dumps
+from ..._shipping import check_size, dumps
 from ..._wire import COST, NOT_SHORT, Kind, decode_batch_untrusted, is_short, pack_short
 from ..execution._local_coro import NOBODY, current
 from ._forwarded import ForwardedMessage
@@ -104,6 +104,7 @@ class Mail:
     async def send(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
         """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
         body, buffers = dumps(message)
+        check_size("the message", body, buffers)
         size = len(body) if not buffers else size_of(body, buffers)
         source = source_here()
         turns = self._process.turns
@@ -155,6 +156,7 @@ class Mail:
         if short is not NOT_SHORT and route.gather(short):
             return
         body, buffers = dumps(message)
+        check_size("the message", body, buffers)
         link = route.link
         if link is None:
             if not route.opening:
