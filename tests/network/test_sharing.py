@@ -45,3 +45,37 @@ async def test_the_client_sends_a_value_once_to_three_hosts() -> None:
         client, *hosts = network.add_lan().add_hosts(4)
         async with nodes_at(*hosts):
             assert json.loads(await client.run(CLIENT)) < 1.2
+
+
+ARRAYS = """
+    import trio
+    import numpy as np
+    import discoro_trio as discoro
+
+    def change(array):
+        array += 1
+        array[::-1].sort()
+        return array
+
+    async def main():
+        async with discoro.open_scheduler(secret="NOBODYMAYREADTHIS"):
+            async with discoro.Computation([change]).schedule() as computation:
+                with trio.fail_after(60):
+                    for size in (10, 8_000, 40_000, 140_000, 1_000_000):
+                        array = np.arange(size)
+                        got = await computation.run_result(change, array)
+                        got += 1
+                        assert (got == np.arange(size)[::-1] + 2).all(), size
+                        assert (array == np.arange(size)).all()
+        print("ok")
+
+    trio.run(main)
+"""
+
+
+@pytest.mark.spec("B29")
+async def test_arrays_from_another_host_can_be_changed_at_every_size() -> None:
+    with open_network() as network:
+        client, host = network.add_lan().add_hosts(2)
+        async with nodes_at(host):
+            assert await client.run(ARRAYS) == "ok\n"
