@@ -153,6 +153,9 @@ class Endpoint:
             if one is not None:
                 resumed.append(one)
                 return await self._reconnecting.gives_way(one)
+            if peer.realm not in self.credentials:
+                message = "the peer's key was given up during the handshake"
+                raise AuthenticationError(message)
             return await self._crossed(peer, arrivals)
 
         host = peer_host(stream)

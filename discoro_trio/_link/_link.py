@@ -9,6 +9,7 @@ handlers in `Services`.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -223,9 +224,10 @@ class Link:
         self._writer.resume()
 
     def start_soon(self, function: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Start a task that ends with the link."""
-        if self._nursery is not None:
-            self._nursery.start_soon(function, *args, name=name)
+        """Start a task that ends with the link; nothing if that has just ended."""
+        with suppress(RuntimeError):  # the nursery has no more tasks, and the link is about to say so
+            if self._nursery is not None:
+                self._nursery.start_soon(function, *args, name=name)
 
     def abort_start(self, target: int) -> bool:
         """Drop a start that is not yet completely sent; tell whether there was one."""

@@ -44,7 +44,7 @@ class ResumableTransport:
         self._confirmed = 0
         self._end = 0
         self._unsent: list[Buffer] = []
-        self._reading = self._writing = False
+        self._reading = self._writing = self._over = False
         self._changed = trio.Event()  # set when a connection is attached, or when reader or writer have left one
 
     @property
@@ -150,6 +150,7 @@ class ResumableTransport:
     async def aclose(self) -> None:
         """Close the present connection."""
         inner, self._inner = self._inner, None
+        self._over = True
         self._kept.clear()
         self._change()
         if inner is not None:
@@ -197,7 +198,10 @@ class ResumableTransport:
 
         Raises:
             ProtocolError: The peer cannot have received so many, or has confirmed more before.
+            trio.ClosedResourceError: The link has ended meanwhile.
         """
+        if self._over:
+            raise trio.ClosedResourceError
         self.confirm(confirmed)
         if confirmed < self._confirmed:
             message = f"the peer confirms {confirmed} bytes, after it has confirmed {self._confirmed}"

@@ -15,7 +15,7 @@ import trio.testing
 
 from discoro_trio._config import KIB, config
 from discoro_trio._errors import PeerDisconnected
-from discoro_trio._link import Done, serve_endpoint
+from discoro_trio._link import Done, serve_endpoint, transport_over
 from discoro_trio._link import _reconnecting as reconnecting
 from discoro_trio._wire import Control, Credential, Kind
 
@@ -143,6 +143,19 @@ async def test_a_link_that_the_peer_has_given_up_ends_at_the_next_connection() -
         await link.ended.wait()
         assert trio.current_time() - began < 1
         assert (await one.link_to(two.id, two.location, b"")) is not link
+
+
+async def test_a_link_that_has_ended_takes_no_further_connection() -> None:
+    async with open_pair() as (one, two, link):
+        transport = link._resumable
+        assert transport is not None
+        link.fail(PeerDisconnected("it was silent"))
+        await link.ended.wait()
+        await transport.detach()
+        near, _far = trio.testing.memory_stream_pair()
+        with pytest.raises(trio.ClosedResourceError):
+            transport.attach(transport_over(near), b"", 0)
+        assert two.id not in one.links
 
 
 async def test_a_peer_that_cannot_be_reached_is_given_up_after_five_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
