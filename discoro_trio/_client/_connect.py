@@ -352,7 +352,7 @@ class _MapTask:
         computation = background.computation
         self._map: Any = computation.starmap if star else computation.map
         self._fn = fn
-        self._source: Any = source if hasattr(source, "__len__") else _read(source)
+        self._source: Any = source if hasattr(source, "__len__") else _read(iter(source))
         self._options = options
         self._ready: deque[tuple[Any, Any]] = deque()
         self._error: BaseException | None = None
@@ -409,9 +409,8 @@ class _MapTask:
             await self._moved.park()
 
 
-async def _read(source: Iterable[Any]) -> AsyncIterator[Any]:
+async def _read(iterator: Iterator[Any]) -> AsyncIterator[Any]:
     """Read an iterator of the user in a thread, as it may block."""
-    iterator = iter(source)
     while items := await trio.to_thread.run_sync(lambda: list(islice(iterator, _READ_AHEAD))):
         for item in items:
             yield item

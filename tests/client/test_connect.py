@@ -99,6 +99,8 @@ def test_a_map_gives_values_with_or_without_their_items() -> None:
         assert caught.value.__notes__[0].startswith("Item 1 of the map: 0, invert at 127.0.0.1:")
         with pytest.raises(ValueError, match="errors must be"):
             cluster.map(double, [1], errors="ignore")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="not iterable"):
+            cluster.map(double, 5)  # type: ignore[arg-type]
 
 
 def test_a_map_that_is_closed_or_forgotten_cancels_its_jobs(tmp_path: Path) -> None:
