@@ -9,10 +9,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from .._printable import printable
-from .._process import END, MESSAGE, ROOM, THREAD
+from .._process import END, MESSAGE, ROOM, THREAD, stuck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .._cluster import ProcessStacks
     from .._process import TaskDump
@@ -35,24 +35,6 @@ def tree_of(processes: Sequence[ProcessStacks]) -> Group:
             Text(f"  {printable(who)} waits for room in the mailbox of {printable(whom)}") for who, whom in circle
         ]
     return Group(*drawn) if drawn else Group(Text("nothing of that runs"))
-
-
-def stuck(tasks: Iterable[TaskDump]) -> list[tuple[str, str]]:
-    """Find the coroutines that wait for each other's mailboxes for ever; give who waits for whose.
-
-    That is who waits for room at one that waits for room, and so on, without an end that receives.
-    """
-    tasks = list(tasks)
-    receiving = {task.coro for task in tasks if task.waits == MESSAGE}
-    waiting = [task for task in tasks if task.waits == ROOM and task.coro and task.coro not in receiving]
-    while True:
-        senders = {task.coro for task in waiting}
-        left = [task for task in waiting if task.target in senders]
-        if len(left) == len(waiting):
-            break
-        waiting = left
-    names = {task.target: task.target_name for task in waiting}
-    return sorted((names.get(task.coro, task.name), task.target_name) for task in waiting)
 
 
 def _process(one: ProcessStacks) -> Tree:

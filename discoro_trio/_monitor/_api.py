@@ -35,7 +35,7 @@ async def get_summary() -> Response:
     return answer(summary(parts().hub.model))
 
 
-@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures):view>")
+@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures, tree):view>")
 async def get_table(view: str) -> Response:
     """Give one page of a table."""
     return await _table(view, "")

@@ -129,6 +129,7 @@ TABLES: Mapping[str, Columns] = {
     "output": LINE,
     "coroutine": LINE,
     "failures": FAILURES,
+    "tree": {},
     "function": FAILURES,
 }
 # `str()` of arguments is the user's code, and progress has no order: neither is for sorting 100,000 rows by.

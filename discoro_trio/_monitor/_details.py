@@ -16,6 +16,7 @@ from .._client import Computation
 from .._cluster import WantedOf
 from .._errors import DiscoroError
 from .._process import THREAD, Coro, Wanted
+from ._tree import tree
 from ._views import render
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ._source import Follower, HasTables
 
 _WITH_ARGUMENTS = frozenset({"coroutines", "server", "coroutine"})
+_TREE = "tree"
 _WITH_OUTPUT = frozenset({"output", "coroutine"})
 _OFTEN = 0.5
 """Seconds between two looks at what is seen."""
@@ -35,6 +37,8 @@ _SLOWEST = 10.0
 """Seconds between two looks, at most, however long they take."""
 _PATIENCE = 2.5
 """Seconds that an answer to a program may wait for details."""
+MOST_TASKS = 100
+"""Tasks of one process in the tree."""
 MOST_SERVERS = 256
 """Servers whose output is fetched for one look."""
 
@@ -67,7 +71,7 @@ class Details:
 
     async def fill(self, query: Query) -> None:
         """Fetch what a page is going to show, as far as servers answer soon."""
-        if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT:
+        if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT | {_TREE}:
             return
         page = render(self._model, query, self._hub.clock())
         with trio.move_on_after(_PATIENCE):
@@ -78,6 +82,18 @@ class Details:
             await self._fetch(self._source, query, keys)
         if query.view == "coroutine":
             await self._fetch_stack(query.key)
+        if query.view == _TREE:
+            await self._fetch_tree()
+
+    async def _fetch_tree(self) -> None:
+        try:
+            found = await self._follower.stacks(Wanted(limit=MOST_TASKS))
+        except DiscoroError:
+            return  # the pages say that the scheduler does not answer
+        now = tree(found)
+        if now != self._model.tree:
+            self._model.tree = now
+            self._model.changed()
 
     async def _fetch_stack(self, key: str) -> None:
         coroutine = self._model.running.get(key)

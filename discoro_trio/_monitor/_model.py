@@ -62,6 +62,7 @@ class Model(TopologyRows):
         lost: When coroutines were lost with their server, in seconds since the epoch, and why.
         answered: When the source has answered last, in seconds since the epoch; None before, and where there is none
             that could.
+        tree: The tasks of all processes when somebody looked last, as `_tree` gives them.
         stale: For how many seconds it has not answered; None if it answers.
         one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
     """
@@ -79,6 +80,7 @@ class Model(TopologyRows):
         self.lost: deque[tuple[float, str]] = deque(maxlen=KEPT_LOST)
         self.answered: float | None = None
         self.stale: int | None = None
+        self.tree: dict[str, object] = {}
         self.one_in: int = 1
         self._line_number = 0
         self._sampled: tuple[float, int] | None = None

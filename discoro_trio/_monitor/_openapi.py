@@ -25,6 +25,7 @@ _TEXTS = {
     "output": "What coroutines wrote and logged",
     "coroutine": "A coroutine: arguments, state, traceback or stack, and its lines of output",
     "failures": "Failures, those that are alike together, each with one traceback",
+    "tree": "The live tree of processes, nurseries and coroutines, and what each waits for",
     "function": "A function: how its coroutines ended, how long they took, and its failures",
 }
 

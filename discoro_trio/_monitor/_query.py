@@ -25,6 +25,7 @@ VIEWS = (
     "output",
     "coroutine",
     "failures",
+    "tree",
     "function",
 )
 LONGEST = 200

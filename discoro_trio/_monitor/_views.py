@@ -181,6 +181,10 @@ def _coroutine(model: Model, query: Query, _now: float) -> Page:
     return _table(model, query, head, lines, _LINES)
 
 
+def _tree(model: Model, _query: Query, _now: float) -> Page:
+    return Page({"processes": [], "circle": [], **model.tree, "summary": summary(model)}, [], 0)
+
+
 def _failures(model: Model, query: Query, _now: float) -> Page:
     newest = [one for one in reversed(model.failures.values()) if query.key in {"", one.name}]
     return _table(model, query, {}, newest, _FAILURES)
@@ -275,6 +279,7 @@ _VIEWS: dict[str, Callable[[Model, Query, float], Page]] = {
     "output": _output,
     "coroutine": _coroutine,
     "failures": _failures,
+    "tree": _tree,
     "function": _function,
 }
 

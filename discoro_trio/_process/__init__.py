@@ -12,6 +12,7 @@ from ._coro import Coro
 from ._current import current_coro, current_process
 from ._kept_output import OutputLine
 from ._process import Process
+from .diagnostics._stuck import stuck
 from .diagnostics._task_dump import (
     END,
     MESSAGE,
@@ -115,6 +116,7 @@ __all__ = [
     "signatures",
     "snapshot",
     "split_mailbox",
+    "stuck",
 ]
 
 if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name exists

@@ -40,6 +40,7 @@ VIEWS = {
     "timeline as a table": "?view=timeline&show=table",
     "output": "?view=output",
     "failures": "?view=failures",
+    "tree": "?view=tree",
     "function": f"?view=function&key={NAMES[0]}",
     "coroutine": "?view=coroutine&key=c000001",
     "ended coroutine": "?view=coroutine&key=e000001",

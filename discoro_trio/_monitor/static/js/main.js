@@ -13,10 +13,11 @@ import { follow, forServer, go, href, useRoute } from "./route.js";
 import * as session from "./session.js";
 import { Stream } from "./stream.js";
 import { startTheme, ThemeButton } from "./theme.js";
+import { Tree } from "./tree.js";
 import { Timeline } from "./timeline.js";
 
-const VIEWS = { cluster: Cluster, node: Node, server: Server, coroutines: Coroutines, coroutine: Coroutine, function: Function, failures: Failures, computations: Computations, timeline: Timeline, output: Output };
-const MENU = [["cluster", "Now"], ["coroutines", "Coroutines"], ["failures", "Failures"], ["computations", "Computations"], ["timeline", "Timeline"], ["output", "Output"]];
+const VIEWS = { cluster: Cluster, node: Node, server: Server, coroutines: Coroutines, coroutine: Coroutine, function: Function, failures: Failures, tree: Tree, computations: Computations, timeline: Timeline, output: Output };
+const MENU = [["cluster", "Now"], ["coroutines", "Coroutines"], ["failures", "Failures"], ["tree", "Tree"], ["computations", "Computations"], ["timeline", "Timeline"], ["output", "Output"]];
 const PACES = [["", "as it happens"], ["1", "every second"], ["5", "every 5 s"], ["10", "every 10 s"], ["60", "every minute"]];
 const LOST_FOR = 1500; // milliseconds until a lost connection is worth a notice
 
