@@ -290,5 +290,5 @@ def _announce(url: str, token: str) -> None:
     if sys.stderr.isatty():
         text = f"monitor: {url}#token={token}"
     else:  # a file would keep the token, and perhaps for others to read
-        text = f"monitor: {url} (its token is shown in a terminal only; actions need one that you choose, with token=)"
+        text = f"monitor: {url} (its token is shown in a terminal only; choose one with --http_token or token=)"
     print(text, file=sys.stderr)  # noqa: T201 - a log would keep the token

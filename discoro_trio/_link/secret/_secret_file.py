@@ -108,9 +108,9 @@ def weakness_of(secret: str | bytes) -> str:
     if isinstance(secret, bytes) or _HEX_KEY.fullmatch(text):
         return ""
     if len(text) < SHORTEST_PASSPHRASE:
-        return f"the secret is a passphrase of {len(text)} characters, which others can guess"
+        return f"the secret is a passphrase of less than {SHORTEST_PASSPHRASE} characters, which others can guess"
     if len(set(text)) < _FEWEST_CHARACTERS:
-        return f"the secret is a passphrase of {len(set(text))} different characters, which others can guess"
+        return f"the secret has less than {_FEWEST_CHARACTERS} different characters, so others can guess it"
     return ""
 
 

@@ -216,8 +216,13 @@ def refusal_of(error: BaseException) -> AuthenticationError | None:
     A client has finished its side of the handshake before the server looks at its certificate.
     """
     cause = error.__cause__
-    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
-    if reason is None or "ALERT" not in reason or not any(word in reason for word in _ABOUT_CERTIFICATES):
+    return _refusal(cause) if isinstance(cause, ssl.SSLError) else None
+
+
+def _refusal(error: ssl.SSLError) -> AuthenticationError | None:
+    """Give the error for an alert by which the peer refuses this process's certificate; None for others."""
+    reason = error.reason or ""
+    if "ALERT" not in reason or not any(word in reason for word in _ABOUT_CERTIFICATES):
         return None
     why = reason.partition("ALERT_")[2].replace("_", " ").lower()
     return AuthenticationError(
@@ -236,7 +241,7 @@ async def _shake_hands(transport: TlsTransport) -> None:
         if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             message = "the peer shows no certificate, and cafile demands one; start it with a certfile, too"
             raise AuthenticationError(message) from error
-        raise ProtocolError(_NO_TLS) from error
+        raise _refusal(error) or ProtocolError(_NO_TLS) from error
 
 
 def _context(protocol: ssl._SSLMethod) -> ssl.SSLContext:
