@@ -41,6 +41,7 @@ _NOT_FOUND = (
     "the %s %r is not found yet: it is not registered in this program, and there is no scheduler that keeps public "
     "names; start one with `discoro`, or give the program that has it as location= (this one listens at %s)"
 )
+_CLIENT_LOST = "the client of this computation, which keeps its names, cannot be reached"
 _SEARCHES_IN_SILENCE = 2
 """After so many searches for a scheduler, a program that waits for a name says so."""
 
@@ -318,7 +319,10 @@ class NameRegistry:
 
     async def _find_above(self, key: Key) -> Address:
         if self.client is not None:
-            return await self._ask(_client_link(self._process.endpoint, self.client), key)
+            try:
+                return await self._ask(_client_link(self._process.endpoint, self.client), key)
+            except PeerDisconnected as error:
+                raise PeerDisconnected(_CLIENT_LOST) from error
         tries = 0
         while True:
             link = self._scheduler_link()
@@ -411,8 +415,7 @@ async def _register_again(link: Link, entry: Entry) -> None:
 def _client_link(endpoint: Endpoint, client: bytes) -> Link:
     link = endpoint.links.get(client)
     if link is None or link.lost:
-        message = "the client of this computation, which keeps its names, cannot be reached"
-        raise PeerDisconnected(message)
+        raise PeerDisconnected(_CLIENT_LOST)
     return link
 
 
