@@ -225,7 +225,12 @@ class ByValuePickler(pickle.Pickler):
         if not self._meter.inside:
             return False
         mark, _ = self._meter.inside[-1]
-        reason = str(error) if isinstance(error, _TooLargeError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, _TooLargeError):
+            reason = f"{error}. Pass it as an argument, or share it by computation.share"
+        else:
+            reason = (
+                f"{type(error).__name__}: {error}. Make it at the server: in the job, or in a server_setup function"
+            )
         refuse(mark.names, mark.name, mark.value, reason)
         return True
 

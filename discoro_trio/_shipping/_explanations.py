@@ -70,10 +70,7 @@ def _of_name(error: NameError) -> str | None:
     withheld = withheld_names(module)
     reason = withheld.get(error.name)
     if reason:
-        return (
-            f"{error.name} is a global of the client's module {module} that did not travel: {reason}. Pass it as an "
-            "argument, make it in a server_setup function, or share it by computation.share."
-        )
+        return f"{error.name} is a global of the client's module {module} that did not travel: {reason}."
     begin = f"{error.name} is a global" if error.name in withheld else f"If {error.name} is a global"
     return (
         f"{begin} of the client's module {module}: it did not travel. List it in Computation(components) if it is "

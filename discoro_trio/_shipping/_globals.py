@@ -63,8 +63,7 @@ def refuse(names: dict[str, Any], name: str, value: object, reason: str) -> None
     _refused[id(names), name] = (_reference(value), reason)
     _say(
         names, name, "withheld", "the global %s of module %s does not travel to servers with the code that names it, "
-        "and is a NameError there: %s. Pass it as an argument, make it in a server_setup function, or share it by "
-        "computation.share", reason,
+        "and is a NameError there: %s", reason,
     )  # fmt: skip
 
 
