@@ -36,10 +36,8 @@ class Orphans:
 
     def mark(self, number: int) -> None:
         """Mark this process, a server that was just forked, and all that it will start."""
-        if sys.platform == "linux":
-            hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
-            if hard == resource.RLIM_INFINITY:
-                resource.setrlimit(resource.RLIMIT_RTTIME, (self._base + number, hard))
+        if sys.platform == "linux" and _can_mark():
+            resource.setrlimit(resource.RLIMIT_RTTIME, (self._base + number, resource.RLIM_INFINITY))
 
     def kill(self, servers: Collection[int], numbers: Collection[int]) -> set[int]:
         """Kill the orphans of servers that have ended.
@@ -54,7 +52,9 @@ class Orphans:
         Returns:
             The numbers of the servers whose orphans have not yet ended; negative ones for processes without a mark.
         """
-        left = set()
+        left: set[int] = set()
+        if numbers and not _can_mark():
+            return left  # whose an orphan is cannot be told; all are killed with the last server
         for pid in _children():
             number = self._number_of(pid)
             if pid not in servers and number not in numbers:
@@ -70,6 +70,11 @@ class Orphans:
             return resource.prlimit(pid, resource.RLIMIT_RTTIME)[0] - self._base
         except OSError:  # it has gone, or runs as another user
             return -1
+
+
+def _can_mark() -> bool:
+    """Tell whether servers can have limits of their own; a container may have set one that is lower."""
+    return sys.platform == "linux" and resource.getrlimit(resource.RLIMIT_RTTIME)[1] == resource.RLIM_INFINITY
 
 
 def _children() -> list[int]:
