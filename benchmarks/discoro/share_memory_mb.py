@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import psutil
 import trio
 
+from benchmarks._memory import megabytes_together
 from benchmarks._scale import WORKERS, bulk_payload
 from benchmarks.discoro._cluster import open_computation
 from benchmarks.discoro._remote import sum_of_shared
@@ -24,13 +24,8 @@ def measure(seconds: float) -> float:  # noqa: ARG001 - every figure's module ta
                     await coro.result()
 
             await use(payload[:1000])  # what else the first job brings into memory
-            before = _memory()
+            before = megabytes_together()
             await use(payload)
-            return (_memory() - before) / 1_000_000
+            return megabytes_together() - before
 
     return trio.run(main)
-
-
-def _memory() -> int:
-    mine = psutil.Process()
-    return sum(process.memory_full_info().pss for process in [mine, *mine.children(recursive=True)])

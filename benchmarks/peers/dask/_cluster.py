@@ -21,6 +21,11 @@ def last_of(value: Any) -> int:
     return int(value[-1])
 
 
+def total_of(value: Any) -> int:
+    """Look at all of a value."""
+    return int(value.sum())
+
+
 class Echo:
     """An actor that gives back what it gets, and counts it."""
 

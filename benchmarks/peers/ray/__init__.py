@@ -1,0 +1,1 @@
+"""Ray with a local cluster of processes."""
