@@ -160,7 +160,18 @@ def wrong_calls_of_clients(computation: Any, scheduler: Any) -> Iterator[Wrong]:
         threads=(*whole, 0),
         name=text,
     )
-    yield from each(discoro.Computation().schedule, scheduler=(5, 1.5, thing, b"host:1", ["host:1"]))
+    yield from each(
+        discoro.Computation().schedule, scheduler=(5, 1.5, thing, b"host:1", ["host:1"]), servers=("1", 1.5, -1)
+    )
+    yield from each(computation.wait_for_servers, n=("1", 1.5, None, -1))
+    yield from each(partial(computation.wait_for_servers, 1), where=(5, thing, b"host"))
+    many = partial(computation.map, one, [])
+    yield from each(many, errors=(5, "none", None), retry_on=(5, "error", [5]), chunksize=("none", 1.5, 0, None))
+    yield from each(discoro.asyncio_job, fn=(5, None, "name"))
+    for blocking in (discoro.connect, discoro.Executor):
+        yield from each(
+            blocking, scheduler=(5, thing), servers=("2", 0, 1.5), components=(5,), grace_period=("x", -1), name=(5,)
+        )
     yield from each(computation.restart_server, location=(5, None, thing, "host", "host:port"))
     for owner in (computation, scheduler):
         yield from each(owner.suspend_node, addr=(5, None, thing, b"host"))
