@@ -25,7 +25,7 @@ from . import _hosted_classes, _hosted_modules
 from ._class_parts import Parts, functions_of, member_arguments, struct_taken_apart, taken_apart
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, table
 from ._code_names import known_of
-from ._exception_parts import HEAP_TYPE, is_plain_error, needs_care, reduce_error
+from ._exception_parts import HEAP_TYPE, base_in_c, is_plain_error, needs_care, reduce_error
 from ._freshness import class_version
 from ._globals import LARGEST, importable_as, refusal, refuse, say_if_mutable, version_of
 from ._helper_modules import has_source, helper_modules, sources_of
@@ -520,10 +520,10 @@ class ByValuePickler(pickle.Pickler):
         if kind is BuiltinFunctionType or not has_source(where):
             text = f"{name} is from {where}, an extension module of the client: install it at the nodes"
             raise pickle.PicklingError(text)
-        if not is_at(obj, where, name) or "." in name or kind.__new__ is not object.__new__:
+        if not is_at(obj, where, name) or "." in name or base_in_c(kind) is not object:
             text = (
-                f"it pickles as the name {where}.{name}, which servers do not have: list the module {where} in "
-                "Computation(components), after moving this there if that is the program itself"
+                f"it pickles as the name {where}.{name}, which servers do not have: define it in a module of its own, "
+                "and list that module in Computation(components)"
             )
             raise pickle.PicklingError(text)
         bound = (where, sys.modules[where].__dict__.get(_hosted_modules.FOREIGN, origin()), name)

@@ -56,11 +56,11 @@ def reduce_error(error: BaseException) -> tuple[Any, ...]:
 def make_error(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """Make an exception of its type and arguments."""
     base = base_in_c(kind)
-    made = base.__new__(kind, *args)
+    made: BaseException = base.__new__(kind, *args)
     base.__init__(made, *args)
     return made
 
 
-def base_in_c(kind: type[BaseException]) -> type[BaseException]:
-    """Give the class in C that an exception class comes from."""
+def base_in_c(kind: type) -> Any:
+    """Give the class in C that a class comes from."""
     return next(above for above in kind.__mro__ if not above.__flags__ & HEAP_TYPE)

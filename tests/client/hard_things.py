@@ -384,6 +384,10 @@ CHECKS = [selves, enums, classes, functions]
 class Named:
     """Pickles as the name that it has in its module."""
 
+    def __new__(cls, name: str) -> typing.Self:
+        assert name.isupper()
+        return super().__new__(cls)
+
     def __init__(self, name: str) -> None:
         self.name = name
 
