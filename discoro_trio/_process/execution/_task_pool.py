@@ -31,6 +31,9 @@ MOST_IDLE = 256
 _LONGEST = 0.001
 """Seconds after which a task that has run several coroutines lets all others of its process go on."""
 
+_LONG = 0.02
+"""Seconds between two coroutines that begin, after which one of them has blocked the process."""
+
 _MOST_CALLED = 64
 """Tasks that are called at once."""
 
@@ -46,7 +49,7 @@ class TaskPool:
     work they call twice as many the next time, so that a thousand coroutines that all wait soon have a task each.
     """
 
-    __slots__ = ("_called", "_calls", "_idle", "_queue", "_run")
+    __slots__ = ("_called", "_calls", "_idle", "_queue", "_resting", "_run", "_since")
 
     def __init__(self, run: Callable[..., Awaitable[bool]]) -> None:
         """Take what runs.
@@ -60,6 +63,8 @@ class TaskPool:
         self._idle: list[trio.lowlevel.Task] = []
         self._called = 0  # those on their way
         self._calls = 1  # how many are called next
+        self._since = 0.0  # when a coroutine last began, or the queue to fill
+        self._resting = False
 
     def put(self, nursery: trio.Nursery, *job: Any) -> None:
         """Have something run soon, in the order of these calls.
@@ -68,6 +73,8 @@ class TaskPool:
             nursery: Where new tasks live. If it is cancelled, what has not begun by then never does.
             job: What `run` gets.
         """
+        if not self._queue:
+            self._since = perf_counter()
         self._queue.append(job)
         if not self._called:
             self._call(nursery, 1)
@@ -98,7 +105,14 @@ class TaskPool:
             if not queue:
                 self._calls = 1
             rested = perf_counter()
-            while queue:
+            while queue and not self._resting:
+                now = perf_counter()
+                if now - self._since > _LONG:
+                    await self._rest()
+                    now = perf_counter()
+                    if not queue:
+                        break
+                self._since = now
                 job = queue.popleft()
                 if queue and not self._called:
                     self._call(nursery, min(self._calls, len(queue)))
@@ -118,6 +132,18 @@ class TaskPool:
                 return
             task.name = IDLE
             await self._until_called(task)
+
+    async def _rest(self) -> None:
+        """Let the event loop come round before any task begins another coroutine: one has held the process for long.
+
+        What arrived meanwhile is read then, and may take back what waits.
+        """
+        self._resting = True
+        try:
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._resting = False
 
     async def _until_called(self, task: trio.lowlevel.Task) -> None:
         self._idle.append(task)
