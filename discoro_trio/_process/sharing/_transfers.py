@@ -88,6 +88,7 @@ class Blobs:
 
         Cancelling it, this process does not keep it.
         """
+        link = await sources[-1]()
         held = self._held.get(share)
         if held is not None:
             held.keepers += 1
@@ -97,7 +98,6 @@ class Blobs:
                 self.release(share)
                 raise
             return held.blob
-        link = await sources[-1]()
         opened = self._endpoint.parts[Sharing].open_segment_untrusted(link, descriptor, size)
         blob = Blob(size, opened)
         self.keep(share, blob)
@@ -106,7 +106,8 @@ class Blobs:
         return blob
 
     async def _fetch(self, share: bytes, blob: Blob, sources: Sequence[Callable[[], Awaitable[Link]]]) -> None:
-        error: BaseException = DiscoroError("the transfer was cancelled")
+        error = DiscoroError("the transfer was cancelled")
+        fetched = False
         try:
             for source in sources:
                 try:
@@ -116,11 +117,12 @@ class Blobs:
                     error = failure
                 else:
                     blob.complete()
+                    fetched = True
                     return
             raise error
         finally:
-            if not blob.is_complete:
-                blob.fail(DiscoroError(str(error)))
+            if not fetched:
+                blob.fail(error)
                 self.release(share)
 
     async def _read(self, _link: Link, message: ReadShared) -> SharedBytes:
