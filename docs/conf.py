@@ -34,10 +34,8 @@ nitpick_ignore_regex = [
         r"(.*\.)?(AbstractAsyncContextManager|BrokenExecutor|Future|MemoryReceiveChannel|Path|PathLike|ReceiveChannel|T|WouldBlock)",
     ),
     ("py:class", r"(.*\.)?(BackgroundOptions|DetailsAre|Endpoint|EndpointKeywords|HasTables|K|MapIterator|MapResults)"),
-    (
-        "py:class",
-        r"(.*\.)?(P|Ports|R|R_co|Recent|Registration|Shared|StatusSubscription|Strategy|Subscription|WantedOf)",
-    ),
+    ("py:class", r"(.*\.)?(P|Ports|ProcessStacks|R|R_co|Recent|Registration|Shared|StatusSubscription|Strategy)"),
+    ("py:class", r"(.*\.)?(Subscription|T_co|Wanted|WantedOf)"),
 ]
 
 autodoc_member_order = "bysource"
