@@ -11,6 +11,7 @@ import inspect
 import os
 import reprlib
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -153,7 +154,8 @@ def _checked_module(module: ModuleType) -> ModuleType:
     if module.__name__ in {"__main__", "__mp_main__"}:
         text = "the program itself cannot be a component, it would run again: list its functions and classes"
         raise TypeError(text)
-    if is_client_module(module.__name__) and _file_of(module) is None and not hasattr(module, "__path__"):
+    has_source = _file_of(module) is not None or _archive_of(module) is not None or hasattr(module, "__path__")
+    if is_client_module(module.__name__) and not has_source:
         text = f"module {module.__name__} has no file that could be sent: list its functions and classes"
         raise TypeError(text)
     return module
@@ -242,7 +244,7 @@ def _whole(name: str) -> str:
     for count in range(1, len(parts)):
         above = ".".join(parts[:count])
         module = sys.modules.get(above)
-        if module is not None and _file_of(module) is not None:
+        if module is not None and (_file_of(module) is not None or _archive_of(module) is not None):
             return above
     return name
 
@@ -256,10 +258,32 @@ def _code_of(module: ModuleType, streams: list[Path]) -> Iterator[PackedFile]:
     path = name.replace(".", "/")
     file = _file_of(whole)
     folders = list(getattr(whole, "__path__", ()))
-    if folders:
+    archive = _archive_of(whole)
+    if archive is not None:
+        yield from _archived(whole, archive, path)
+    elif folders:
         yield from _tree(Path(folders[0]), path, streams)
     elif file is not None:
         yield _packed(file, f"{path}{''.join(file.suffixes)}", streams)
+
+
+def _archive_of(module: ModuleType) -> Path | None:
+    """Give the zip file that a module was loaded from, if it was."""
+    archive = getattr(getattr(module.__spec__, "loader", None), "archive", None)
+    return Path(archive) if isinstance(archive, str) and module.__file__ else None
+
+
+def _archived(module: ModuleType, archive: Path, path: str) -> Iterator[PackedFile]:
+    """Give the source of a module in a zip file; of a package, all that is in it."""
+    inner = Path(str(module.__file__)).relative_to(archive)
+    with zipfile.ZipFile(archive) as opened:
+        if not hasattr(module, "__path__"):
+            yield PackedFile(f"{path}.py", 0o600, opened.read(inner.as_posix()))
+            return
+        folder = f"{inner.parent.as_posix()}/"
+        for found in opened.infolist():
+            if found.filename.startswith(folder) and not found.is_dir():
+                yield PackedFile(f"{path}/{found.filename.removeprefix(folder)}", 0o600, opened.read(found))
 
 
 def _is_plain_folder(path: Path) -> bool:

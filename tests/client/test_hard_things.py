@@ -223,8 +223,16 @@ def job(number):
     from .inner import late
     return double(number) + other.VALUE + late()
 
+def listed():
+    from shop import inner
+    return inner.double(4), inner.__file__
+
 with Peer([job]) as peer:
     assert peer.call(job, 2) == 2 * 2 + 5 + 7
+inner = sys.modules["shop.inner"]
+with Peer([inner], automatic=False) as peer:
+    doubled, file = peer.call(listed)
+    assert doubled == 8 and file != inner.__file__, file
 print("all is well")
 """
 
