@@ -174,9 +174,8 @@ def fail() -> None:
 
 def test_if_the_initializer_fails_everywhere_the_executor_is_broken() -> None:
     with discoro.Executor(servers=1, initializer=fail) as executor:
-        future = executor.submit(double, 1)
         with pytest.raises(BrokenExecutor, match="not here"):
-            future.result()
+            executor.submit(double, 1).result()  # or `submit` itself, if the set-up has failed already
         with pytest.raises(BrokenExecutor, match="not here"):
             executor.submit(double, 1)
 

@@ -247,7 +247,7 @@ async def test_code_on_servers_may_not_see_what_runs_elsewhere() -> None:
     async with running(servers=1) as (computation, _):
         endpoint = current_endpoint()
         refusals = await computation.run_result(ask_the_others, endpoint.id, endpoint.id)
-        assert [text.partition(" may not send ")[2] for text in refusals] == ["AskServers here", "AskPicture here"]
+        assert [text.partition(" may not send ")[2] for text in refusals] == ["AskServers here", "AskDump here"]
 
 
 def test_frames_of_users_are_told_of_a_stack_and_all_where_there_are_none() -> None:

@@ -221,7 +221,7 @@ class NameRegistry:
             NameTaken: This process knows already that it has another owner.
             PeerDisconnected: Where it is kept cannot be reached.
         """
-        link = self._outcome_store(public=entry.public)
+        link = self._kept_at(public=entry.public)
         directory = self._directory(entry)
         directory.add(EVERYBODY, entry.key, entry.address)
         if entry.public:
@@ -249,7 +249,7 @@ class NameRegistry:
         self._drop_here(entry)
         self._elsewhere.discard(entry)
         with suppress(PeerDisconnected):
-            link = self._outcome_store(public=entry.public)
+            link = self._kept_at(public=entry.public)
             if link is not None:
                 link.notify(entry.unregister())
 
@@ -292,7 +292,7 @@ class NameRegistry:
     def _directory(self, entry: Entry) -> NameTable:
         return self._public if entry.public else self._inside
 
-    def _outcome_store(self, *, public: bool) -> Link | None:
+    def _kept_at(self, *, public: bool) -> Link | None:
         """Give the link to where names are kept; None for here."""
         if self.client is not None:
             return _client_link(self._process.endpoint, self.client)
