@@ -97,6 +97,8 @@ class EventLog:
         beside = file.with_name(f"{file.name}.new")
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside.unlink(missing_ok=True)
+            beside.touch(mode=0o600)  # errors may name what others should not read
             beside.write_bytes(b"".join(_line(event) for event in self.events))
             beside.replace(file)
         except OSError as error:

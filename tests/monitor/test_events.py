@@ -21,6 +21,7 @@ def test_events_outlive_the_monitor_in_a_file_that_stays_small(tmp_path: Path) -
     for number in range(5 * KEPT_EVENTS):
         log.add(float(number), "bad", f"event {number}", view="node", key="alpha")
     assert len(file.read_text().splitlines()) <= 2 * KEPT_EVENTS
+    assert file.stat().st_mode & 0o077 == 0, "others cannot read it"
     again = EventLog()
     again.keep_in(file)
     assert len(again.events) == KEPT_EVENTS
