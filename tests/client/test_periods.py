@@ -29,7 +29,7 @@ def test_the_pulse_interval_of_a_computation_is_the_shortest_one_by_default() ->
 @pytest.mark.spec("S53")
 @pytest.mark.parametrize("seconds", [9.9, 100.1, -1.0, float("nan")])
 def test_a_pulse_interval_outside_of_its_bounds_is_refused_with_their_names(seconds: float) -> None:
-    with pytest.raises(ValueError, match=r"config\.MinPulseInterval and config\.MaxPulseInterval, 10 to 100 s"):
+    with pytest.raises(ValueError, match=r"config\.MinPulseInterval to config\.MaxPulseInterval, 10 to 100 s"):
         discoro.Computation(pulse_interval=seconds)
 
 
