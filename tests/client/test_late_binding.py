@@ -10,6 +10,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio._process import Call
 
 from .clusters import open_computation
 
@@ -57,3 +58,30 @@ async def test_a_job_that_waits_behind_a_computing_one_can_be_cancelled(tmp_path
         go.touch()
         assert await first.result() == "computed"
         assert await computation.run_result(nothing) == "done"
+
+
+@pytest.mark.spec("B26")
+async def test_a_start_that_waits_at_a_server_can_be_taken_back_and_runs_once(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with open_computation([compute_until, nothing], servers=1) as computation:
+        session = computation._session
+        assert session is not None
+        (server,) = session.servers.values()
+        shipped = session.set_up.shipped
+        first = session.submit(Call(compute_until, (str(go),), {}, shipped), acknowledge=True)
+        await first.until_begun()
+        second = session.submit(Call(nothing, (), {}, shipped))
+        while not second.serial:  # noqa: ASYNC110 - it waits here until the server has reported the first one
+            await trio.sleep(0.005)
+        serial = second.serial
+        first.revoked = second.revoked = True
+        server.host.revoke([second, first])
+        while second.serial == serial:  # noqa: ASYNC110 - there is no event
+            await trio.sleep(0.005)
+        assert (first.outcome, second.outcome) == (None, None)
+        go.touch()
+        for started, expected in ((first, "computed"), (second, "done")):
+            await started.until_ended()
+            assert started.outcome is not None
+            assert started.outcome.value() == expected
+        assert computation.statistics().submitted == 2
