@@ -124,7 +124,7 @@ class SchedulerDetails:
         return await self.fetch(ask.wanted)
 
     async def fetch(self, wanted: Iterable[WantedOf]) -> DetailsAre:
-        """Give what servers say; those that do not answer in time are left out."""
+        """Return what servers say; those that do not answer in time are left out."""
         by_node: dict[bytes, list[WantedOf]] = {}
         for one in wanted:
             node_id = self._observed_state.node_of(one.server_id)

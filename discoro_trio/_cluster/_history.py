@@ -106,7 +106,7 @@ class History:
         self._lines.append((self._next(), lines))
 
     def after(self, seen: int) -> Recent:
-        """Give what is newer than what somebody has seen.
+        """Return what is newer than what somebody has seen.
 
         Args:
             seen: The number that was given with the last answer; 0 for all that there is.

@@ -59,7 +59,7 @@ _scheduler: ContextVar[Scheduler | None] = ContextVar("discoro scheduler", defau
 
 
 def current_scheduler() -> Scheduler | None:
-    """Give the innermost scheduler that encloses the calling task."""
+    """Return the innermost scheduler that encloses the calling task."""
     return _scheduler.get()
 
 
@@ -268,7 +268,7 @@ async def _find(
 
 
 def check_max_file_size(size: int | None) -> int | None:
-    """Give the limit that an option stands for.
+    """Return the limit that an option stands for.
 
     Raises:
         OptionError: It is no number of bytes.
@@ -279,7 +279,7 @@ def check_max_file_size(size: int | None) -> int | None:
 
 
 def check_cpus(cpus: int) -> int:
-    """Give the number of servers that an option stands for.
+    """Return the number of servers that an option stands for.
 
     Raises:
         OptionError: There are not that many processors.

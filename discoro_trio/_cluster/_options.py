@@ -11,7 +11,7 @@ from .._link import OptionError
 
 
 def check_pulse_interval(value: float | None) -> float:
-    """Give the seconds between signs of life; `config.MinPulseInterval` by default.
+    """Return the seconds between signs of life; `config.MinPulseInterval` by default.
 
     Raises:
         OptionError: It is outside of `config.MinPulseInterval` and `config.MaxPulseInterval`.
@@ -27,7 +27,7 @@ def check_pulse_interval(value: float | None) -> float:
 
 
 def check_period(name: str, value: float | None) -> float | None:
-    """Give a number of seconds that is not negative, or None.
+    """Return a number of seconds that is not negative, or None.
 
     Raises:
         ValueError: It is negative, or no number.

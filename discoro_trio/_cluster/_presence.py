@@ -256,7 +256,7 @@ class Presence:
 async def find_scheduler(
     endpoint: Endpoint, seconds: float, *, host: str | None = None, accept: Callable[[Found], bool] | None = None
 ) -> Link:
-    """Give a link to a shared scheduler.
+    """Return a link to a shared scheduler.
 
     Args:
         endpoint: Who looks.

@@ -24,7 +24,7 @@ def processors(proc: Path = _PROC, root: Path = Path("/")) -> int:
 
 
 def _groups(proc: Path, root: Path) -> list[Path]:
-    """Give the folders of the control groups that this process is in, and of those around them."""
+    """Return the folders of the control groups that this process is in, and of those around them."""
     try:
         mounts = [line.split() for line in (proc / "mountinfo").read_text().splitlines()]
         members = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
@@ -45,14 +45,14 @@ def _groups(proc: Path, root: Path) -> list[Path]:
 
 
 def _folders(mount: Path, top: str, path: str) -> list[Path]:
-    """Give the folder of a group and those around it, up to the one that is mounted."""
+    """Return the folder of a group and those around it, up to the one that is mounted."""
     below = os.path.relpath(path, top)
     parts = [] if below.startswith("..") or below == "." else below.split("/")  # seen from a container, it may be above
     return [mount.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
 
 
 def _quota(folder: Path) -> float | None:
-    """Give the processors that a group may use; None if it sets no bound."""
+    """Return the processors that a group may use; None if it sets no bound."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

@@ -83,7 +83,7 @@ class StatusSubscription(trio.abc.ReceiveChannel[Event]):
         return event
 
     def take(self) -> Event | None:
-        """Give the next event; None if there is none now."""
+        """Return the next event; None if there is none now."""
         if self.missed:
             self._publisher.settle()
             missed, self.missed = self.missed, 0
@@ -164,7 +164,7 @@ class Publisher:
         self.room = self._room_before = min((subscription.room for subscription in following), default=sys.maxsize)
 
     def make_room(self) -> int:
-        """Give those up who are too far behind for another event; give the room."""
+        """Give those up who are too far behind for another event; return the room."""
         self.settle()
         if self.room <= 0:
             for subscription in self._subscriptions:

@@ -25,7 +25,7 @@ _COMPUTATIONS = ("place", "name", "client", "state", "nodes", "servers", *_COUNT
 
 
 def status_as_json(status: ClusterStatus, *, indent: int | None = None) -> str:
-    """Give a status as JSON; Locations as text, coroutines with what names them."""
+    """Return a status as JSON; Locations as text, coroutines with what names them."""
     return json.dumps(_plain(status), indent=indent)
 
 
@@ -82,7 +82,7 @@ def _coro(row: dict[str, Any]) -> CoroStatus:
 
 
 def status_as_table(status: ClusterStatus) -> str:
-    """Give a status as text: nodes, servers, and computations with the queue."""
+    """Return a status as text: nodes, servers, and computations with the queue."""
     parts = [
         _table("NODES", ("address", "name", "servers", "free", *_COUNTS, "cpu", "memory"), _nodes(status)),
         _table("SERVERS", ("location", "node", *_COUNTS, "state"), _servers(status)),

@@ -64,11 +64,11 @@ class Leisure:
             self._due = now + REST_SECONDS
 
     def due(self) -> float:
-        """Give the time; infinity for never."""
+        """Return the time; infinity for never."""
         return self._due
 
     def take(self, now: float) -> bool:
-        """Tell whether it is time; only once."""
+        """Return whether it is time; only once."""
         if now < self._due:
             return False
         self._due = math.inf
@@ -128,7 +128,7 @@ class ForkServerProgram:
         return hung_up or os.getppid() != node  # the socket stays open while a process that it forked has a copy
 
     def _milliseconds(self) -> float | None:
-        """Give the time until the node is to be asked, or the rest to be loaded; None if neither is."""
+        """Return the time until the node is to be asked, or the rest to be loaded; None if neither is."""
         ended = (latest for _report, latest in self._ended.values())
         due = min(self._watch.due(), self._leisure.due(), *ended)
         return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000

@@ -44,11 +44,11 @@ class NodeWatch:
         self._silent = 0.0
 
     def due(self) -> float:
-        """Give the time of the next question; infinity for never."""
+        """Return the time of the next question; infinity for never."""
         return self._looked + min(self._intervals.values()) if self._intervals else math.inf
 
     def look(self, now: float) -> Iterable[int]:
-        """Ask the node, now that it is due; give the servers that must end."""
+        """Ask the node, now that it is due; return the servers that must end."""
         shortest = min(self._intervals.values(), default=0.0)
         if self._asked:
             self._silent += min(now - self._looked, shortest)

@@ -73,12 +73,12 @@ class Orphans:
 
 
 def _can_mark() -> bool:
-    """Tell whether servers can have limits of their own; a container may have set one that is lower."""
+    """Return whether servers can have limits of their own; a container may have set one that is lower."""
     return sys.platform == "linux" and resource.getrlimit(resource.RLIMIT_RTTIME)[1] == resource.RLIM_INFINITY
 
 
 def _children() -> list[int]:
-    """Give the children of this process, which has one thread."""
+    """Return the children of this process, which has one thread."""
     try:
         text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
     except OSError:  # no such system, or no /proc

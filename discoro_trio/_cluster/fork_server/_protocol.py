@@ -108,7 +108,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode(message: Request | Report) -> bytes:
-    """Give the frame of a message."""
+    """Return the frame of a message."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
 
@@ -133,10 +133,10 @@ class PipeReader(Generic[_T]):
 
 
 def request_reader() -> PipeReader[Request]:
-    """Give the fork server's reader."""
+    """Return the fork server's reader."""
     return PipeReader(msgspec.msgpack.Decoder(Request))
 
 
 def report_reader() -> PipeReader[Report]:
-    """Give the node's reader."""
+    """Return the node's reader."""
     return PipeReader(msgspec.msgpack.Decoder(Report))

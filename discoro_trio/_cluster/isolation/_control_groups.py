@@ -49,7 +49,7 @@ class Hierarchy(Record, frozen=True):
     """Those that are bound to it, in version 1."""
 
     def folder_of(self, group: str) -> Path | None:
-        """Give the folder of a group; None if it lies outside of what is mounted."""
+        """Return the folder of a group; None if it lies outside of what is mounted."""
         path = PurePosixPath(group)
         return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
 
@@ -70,7 +70,7 @@ class Group(Record, frozen=True):
 
 
 def hierarchies(mounts: str) -> list[Hierarchy]:
-    """Give the trees of control groups.
+    """Return the trees of control groups.
 
     Args:
         mounts: What `/proc/self/mountinfo` holds.
@@ -88,7 +88,7 @@ def hierarchies(mounts: str) -> list[Hierarchy]:
 
 
 def groups_here(memberships: str, mounts: str) -> list[Group]:
-    """Give the groups that this process is in, of those that can be seen; in version 1 for `CONTROLLERS` only.
+    """Return the groups that this process is in, of those that can be seen; in version 1 for `CONTROLLERS` only.
 
     Args:
         memberships: What `/proc/self/cgroup` holds.
@@ -117,7 +117,7 @@ def _group_at(folder: Path, hierarchy: Hierarchy) -> Group:
 
 
 def usable_groups(named: Sequence[str | os.PathLike[str]], memberships: str, mounts: str) -> list[Group]:
-    """Give the groups in which a node may make one for each server.
+    """Return the groups in which a node may make one for each server.
 
     Args:
         named: Folders of groups that were made for the node.
@@ -175,7 +175,7 @@ def _has_mark(folder: Path, mark: str) -> bool:
 
 
 def find_groups(named: Sequence[str | os.PathLike[str]] = ()) -> list[Group]:
-    """Give the groups in which a node may make one for each server, of those of this machine.
+    """Return the groups in which a node may make one for each server, of those of this machine.
 
     Raises:
         OptionError: One that is named cannot be used.
@@ -184,7 +184,7 @@ def find_groups(named: Sequence[str | os.PathLike[str]] = ()) -> list[Group]:
 
 
 def read_groups() -> tuple[str, str]:
-    """Give the kernel's texts on the groups of this process and on what is mounted; empty where there are none."""
+    """Return the kernel's texts on the groups of this process and on what is mounted; empty where there are none."""
     try:
         return _MEMBERSHIPS.read_text(encoding="utf-8"), _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

@@ -65,7 +65,7 @@ _LEAST = {"max_memory": 128 * 1024 * 1024, "max_files": 64, "max_processes": 16}
 
 
 def check_limits(limits: Limits) -> Limits:
-    """Give limits that a server can live with.
+    """Return limits that a server can live with.
 
     Raises:
         OptionError: One is so low that no server would start.

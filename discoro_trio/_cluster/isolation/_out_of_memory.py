@@ -43,7 +43,7 @@ class Counter:
         self._grown = -math.inf
 
     def grew(self, now: float) -> bool:
-        """Look at the number; tell whether it has grown within the last two seconds."""
+        """Look at the number; return whether it has grown within the last two seconds."""
         found = self._read()
         if found > self._seen:
             self._grown = now
@@ -88,7 +88,7 @@ class OutOfMemory:
 
 
 def _logged(pid: int) -> bool:
-    """Tell whether the kernel's log says that it killed this process for memory."""
+    """Return whether the kernel's log says that it killed this process for memory."""
     return any(f"Killed process {pid} ".encode() in record for record in _records())
 
 

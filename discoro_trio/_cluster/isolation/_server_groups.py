@@ -184,7 +184,7 @@ def _remove_left(group: Group) -> None:
 
 
 def _end(group: Group, folder: Path) -> bool:
-    """Kill what runs in a group below another one, and remove it; tell whether it is gone."""
+    """Kill what runs in a group below another one, and remove it; return whether it is gone."""
     with suppress(OSError):  # it is gone, or not all in it is ours to kill; the removal tells
         _kill_all(group, folder)
     return _remove_tree(folder)
@@ -203,7 +203,7 @@ def _kill_all(group: Group, folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> bool:
-    """Remove a group with those that were made in it; tell whether it is gone."""
+    """Remove a group with those that were made in it; return whether it is gone."""
     for place, _groups, _files in os.walk(folder, topdown=False):
         with suppress(OSError):  # busy: something in it still ends
             os.rmdir(place)  # noqa: PTH106 - as `walk` gives them

@@ -118,7 +118,7 @@ class Users:
         return [self.shared] if self.shared is not None else list(self._each)
 
     def take(self) -> User | None:
-        """Give the user of a new lease, the one that was free the longest; None for that of the node."""
+        """Return the user of a new lease, the one that was free the longest; None for that of the node."""
         return self._free.pop(0) if self._each else self.shared
 
     def give_back(self, user: User | None) -> None:
@@ -149,7 +149,7 @@ class Users:
 
 
 def check_users(user: str | None, users: Sequence[str], folder: Path | None) -> Users:
-    """Give the users that two options stand for.
+    """Return the users that two options stand for.
 
     Args:
         user: The name or number of the one as whom all servers run.
@@ -200,7 +200,7 @@ def _check_reach(option: str, user: User, folder: Path | None) -> None:
 
 
 def _closed(user: User, folder: Path) -> Iterator[Path]:
-    """Give the folders, from the root to this one, that a user may not enter."""
+    """Return the folders, from the root to this one, that a user may not enter."""
     path = folder.resolve()
     for step in (*reversed(path.parents), path):
         found = step.stat()

@@ -76,7 +76,7 @@ class Holding:
     # --- what schedulers want
 
     def grant(self, now: float, terms: LeaseTerms, servers: int, *, scheduler_id: bytes, shared: bool) -> int:
-        """Give server slots, as many as are wanted and free; give their number, 0 for a refusal.
+        """Grant up to `servers` free server slots; return how many, 0 for a refusal.
 
         A computation that has some gets more only under the terms that it has.
         """
@@ -122,7 +122,7 @@ class Holding:
     # --- their ends
 
     def end(self, computation: bytes, over: Over) -> bool:
-        """Begin the end of a lease; tell whether it had not begun."""
+        """Begin the end of a lease; return whether it had not begun."""
         lease = self.leases.get(computation)
         if lease is None or lease.over is not None:
             return False
@@ -130,7 +130,7 @@ class Holding:
         return True
 
     def ended(self, computation: bytes) -> int:
-        """Note that all servers of a lease are gone; give the number of server slots that are free by that."""
+        """Note that all servers of a lease are gone; return the number of server slots that are free by that."""
         lease = self.leases.pop(computation)
         for slot in lease.slots:
             del self._holder[slot]
@@ -159,7 +159,7 @@ class Holding:
         lease.idle_since[slot] = now
 
     def idle(self, now: float) -> list[int]:
-        """Give the server slots that were idle for their zombie period; the servers themselves have the last word."""
+        """Return the server slots that were idle for their zombie period; the servers themselves have the last word."""
         return [
             slot
             for slot, lease in self._holder.items()
@@ -174,7 +174,7 @@ class Holding:
         self._holder[slot].busy.add(slot)
 
     def unattended(self, now: float) -> list[bytes]:
-        """Give the leases whose client did not come within five pulses.
+        """Return the leases whose client did not come within five pulses.
 
         Looks are counted, not seconds: when this process did not run for a while, what its client said may wait to be
         read, and that while is one look.
@@ -190,7 +190,7 @@ class Holding:
         ]
 
     def next_look(self) -> float:
-        """Give the next time at which `idle` or `unattended` may have something."""
+        """Return the next time at which `idle` or `unattended` may have something."""
         times = [lease.next_look for lease in self.leases.values() if not lease.attended and lease.over is None]
         times += [
             lease.idle_since[slot] + lease.terms.zombie_period

@@ -20,7 +20,7 @@ _ENTERABLE = 0o711
 
 
 def kept_folder(dest_path: Path, name: str, computation: bytes) -> Path:
-    """Give the folder for the files of a computation.
+    """Return the folder for the files of a computation.
 
     Args:
         dest_path: The node's.
@@ -32,7 +32,7 @@ def kept_folder(dest_path: Path, name: str, computation: bytes) -> Path:
 
 
 def move_in(folder: Path, place: Path, *, other_user: bool) -> Path:
-    """Move the working folder of a server into the folder of its computation; give its new path.
+    """Move the working folder of a server into the folder of its computation; return its new path.
 
     Raises:
         OSError: It cannot be moved.

@@ -99,7 +99,7 @@ class Lease:
         self.prepared = prepare
 
     def keep(self, folder: Path, dest_path: Path) -> Path:
-        """Move the folder of a server to where it stays; give its new path.
+        """Move the folder of a server to where it stays; return its new path.
 
         Raises:
             OSError: It cannot be moved.
@@ -132,7 +132,7 @@ class Lease:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def begin(self, server: NodeServer) -> Control | None:
-        """Set a server up; give what it replied, None if it is not to be used or has ended."""
+        """Set a server up; return what it replied, None if it is not to be used or has ended."""
         prepared = self.prepared
         if prepared is None:
             return None

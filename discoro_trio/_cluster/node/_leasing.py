@@ -268,17 +268,17 @@ class Leasing:
     # --- how leases end
 
     def lease_at(self, slot: ServerSlot) -> Lease | None:
-        """Give the lease that a server slot belongs to."""
+        """Return the lease that a server slot belongs to."""
         held = self._holding.holder(slot.number)
         return self._leases.get(held.terms.computation) if held is not None else None
 
     def pulse_interval(self, slot: ServerSlot) -> float:
-        """Give the seconds between the pulses of whoever has a server slot."""
+        """Return the seconds between the pulses of whoever has a server slot."""
         lease = self.lease_at(slot)
         return lease.terms.pulse_interval if lease is not None else config.MinPulseInterval
 
     def _pulse_interval_with(self, link: Link) -> float | None:
-        """Give the interval in force with a client, or with a scheduler that answers for leases; None for others."""
+        """Return the interval in force with a client, or with a scheduler that answers for leases; None for others."""
         peer = link.peer.process_id
         held = self._holding.leases.values()
         intervals = [one.terms.pulse_interval for one in held if peer in {one.terms.client_id, one.scheduler_id}]
@@ -396,12 +396,12 @@ class Leasing:
     # --- the clock
 
     def scheduler_of(self, slot: ServerSlot) -> bytes | None:
-        """Give the id of the scheduler that answers for a server slot; None if it is nobody's."""
+        """Return the id of the scheduler that answers for a server slot; None if it is nobody's."""
         held = self._holding.holder(slot.number)
         return None if held is None else held.scheduler_id
 
     def active(self, slot: ServerSlot, *, busy: bool) -> bytes:
-        """Note whether anything runs at a server slot; give the scheduler that answers for it."""
+        """Note whether anything runs at a server slot; return the scheduler that answers for it."""
         held = self._holding.holder(slot.number)
         if held is None:
             return b""

@@ -47,7 +47,7 @@ class Standing:
             self._failures = merged_failures(self._failures, report.failures)
 
     def whole(self) -> messages.Report | None:
-        """Give all of it as one report; None if there was none. How coroutines ended before, it does not say."""
+        """Return all of it as one report; None if there was none. How coroutines ended before, it does not say."""
         if self._last is None:
             return None
         return msgspec.structs.replace(

@@ -242,7 +242,7 @@ async def _end_detached(server: NodeServer) -> None:
 
 
 def _stack_file(folder: Path) -> Path:
-    """Give the file for the stack of the server that works in a folder; beside it, as the folder is the users'."""
+    """Return the file for the stack of the server that works in a folder; beside it, as the folder is the users'."""
     return Path(f"{folder}.stack")
 
 

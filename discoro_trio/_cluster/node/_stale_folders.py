@@ -36,7 +36,7 @@ def sweep(parent: Path) -> None:
 
 
 def node_lives(folder: Path) -> bool:
-    """Tell whether the node that works in a folder is known to live."""
+    """Return whether the node that works in a folder is known to live."""
     try:
         with _locked(folder / LOCK_FILE):
             return False
@@ -48,7 +48,7 @@ def node_lives(folder: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path | str, place: int | None = None) -> Iterator[int]:
-    """Hold the lock of a lock file; give its descriptor.
+    """Hold the lock of a lock file; return its descriptor.
 
     Raises:
         BlockingIOError: Its node lives.

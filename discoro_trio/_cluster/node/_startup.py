@@ -97,7 +97,7 @@ def working_folder(dest_path: Path | None) -> Iterator[Path]:
 
 
 def _hold(folder: Path, dest_path: Path | None) -> int:
-    """Lock the lock file of a folder, then write in it whose nodes may remove it, if any; give the descriptor."""
+    """Lock the lock file of a folder, then write in it whose nodes may remove it, if any; return the descriptor."""
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with suppress(OSError):  # Where files cannot be locked, nothing is written.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +115,7 @@ def this_kernel() -> bytes:
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
-    """Open a folder, and no link to one; give the descriptor.
+    """Open a folder, and no link to one; return the descriptor.
 
     Raises:
         OSError: It cannot be opened.
@@ -153,7 +153,7 @@ def remove_held(folder: Path, place: int) -> None:
 
 
 def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
-    """Give a folder in which working folders can be made, and make it if it is missing.
+    """Return a folder in which working folders can be made, and make it if it is missing.
 
     Raises:
         OptionError: It cannot be made or written.
@@ -214,7 +214,7 @@ def start_fork_server(server_module: str, folder: Path | None) -> StartedForkSer
 
 
 def _interpreter_options() -> list[str]:
-    """Give the options this interpreter runs with; never the working folder in front of the path."""
+    """Return the options this interpreter runs with; never the working folder in front of the path."""
     options = ["-P", *["-O"] * sys.flags.optimize]
     if sys.flags.dont_write_bytecode:
         options.append("-B")
@@ -226,7 +226,7 @@ def _interpreter_options() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Give the environment, in which the fork server finds this package wherever it lies here.
+    """Return the environment, in which the fork server finds this package wherever it lies here.
 
     Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
     what lies beside the client's program. The fork server puts PYTHONPATH back as it was. The cluster's secret is not

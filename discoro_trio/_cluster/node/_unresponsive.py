@@ -70,7 +70,7 @@ class Checkups:
                 self._stacks[server] = stack[-_MOST_FRAMES:]
 
     def blocked(self) -> dict[bytes, messages.Blocked]:
-        """Give the servers that do not answer: for how many seconds at least, and where their threads are."""
+        """Return the servers that do not answer: for how many seconds at least, and where their threads are."""
         return {
             server.process_id: messages.Blocked(missed * _pause(), self._stacks.get(server, []))
             for server, missed in self._missed.items()

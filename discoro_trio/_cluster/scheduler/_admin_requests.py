@@ -1,7 +1,7 @@
-"""What people want of a scheduler: a server restarted, a node to rest, a computation closed.
+"""Admin requests to a scheduler: restart a server, suspend, resume or drain a node, close a computation.
 
-This module owns the messages of it and whom they are passed on to. What follows from them for leases is decided by
-`_scheduling`.
+This module owns the messages and forwards them to nodes and clients. `_scheduling` decides what they change for
+leases.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 _SHORTEST = 4
-"""The digits of an id that stand for all of it, if no other begins with them."""
+"""The number of leading digits that are enough to name an id, if no other id begins with them."""
 
 
 class AdminAction(enum.Enum):
-    """What can be wanted."""
+    """The kinds of admin request."""
 
     RESTART = "restart"
-    """Of a server: a fresh process; what is named is its Location."""
+    """Give a server a fresh process; the target is its Location."""
     SUSPEND = "suspend"
-    """Of a node: no new coroutines; what is named is its address, name or Location, as for `RESUME`."""
+    """Start no new coroutines at a node; the target is its address, name or Location, as for `RESUME`."""
     RESUME = "resume"
     DRAIN = "drain"
-    """Of a node: its lease ended once what runs there has ended; what is named is as for `SUSPEND`."""
+    """End the leases of a node once its running coroutines have ended; the target is as for `SUSPEND`."""
     CLOSE = "close"
-    """Of a computation: its end; what is named is its id."""
+    """End a computation; the target is its id."""
 
 
 class AdminRequest(Control, frozen=True):
-    """Somebody wants something of a scheduler; answered by `Done`."""
+    """An admin request to a scheduler; answered by `Done`."""
 
     wish: AdminAction
     what: str
@@ -57,20 +57,20 @@ class AdminRequest(Control, frozen=True):
 
 
 class RestartServer(Control, frozen=True):
-    """A scheduler wants a fresh process in the place of a server; answered by `Done` when the old one has ended."""
+    """Scheduler to node: replace a server process; answered by `Done` when the old one has ended."""
 
     server_id: bytes
 
 
 class DrainNode(Control, frozen=True):
-    """A scheduler wants a node free; answered by `Done` when no computation of it has servers there."""
+    """Scheduler to node: end the scheduler's leases; answered by `Done` when none of its computations has servers."""
 
     within: float | None
-    """Seconds that running coroutines may take; None for any."""
+    """The most seconds that running coroutines may take; None for no limit."""
 
 
 class NodeRests(Control, frozen=True):
-    """A client is to start no new coroutines at a node, or may again."""
+    """Scheduler to client: start no new coroutines at a node, or start them again."""
 
     computation: bytes
     node_id: bytes
@@ -78,24 +78,24 @@ class NodeRests(Control, frozen=True):
 
 
 class AdminReply:
-    """What people can want of a scheduler, wherever it runs."""
+    """The admin requests of a scheduler, local or remote."""
 
     async def restart_server(self, location: Location | str) -> None:
-        """Give a server a fresh process; what runs there is lost. Returns when the old one has ended.
+        """Replace a server process; its coroutines are lost. Returns when the old process has ended.
 
         Args:
             location: Where the server is: a Location, or its text.
 
         Raises:
-            UnknownLocation: The scheduler knows no server there.
+            UnknownLocation: The scheduler has no server there.
             DiscoroError: Its node does not answer.
 
-        Cancelling it, the server is restarted all the same.
+        Cancelling only stops the wait: the server is restarted all the same.
         """
         await self._steer(AdminAction.RESTART, str(as_location("location", location)))
 
     async def suspend_node(self, addr: Location | str) -> None:
-        """Give servers of a node to nobody, and let no computation start coroutines there; those that run go on.
+        """Suspend a node: it gives servers to no computation and starts no coroutines; running coroutines go on.
 
         Args:
             addr: The address, name or Location (`addr:port`) of the node.
@@ -108,7 +108,7 @@ class AdminReply:
         await self._steer(AdminAction.SUSPEND, where)
 
     async def resume_node(self, addr: Location | str) -> None:
-        """Use a suspended node again; nothing if it is not suspended.
+        """Use a suspended node again; does nothing if the node is not suspended.
 
         Args:
             addr: The address, name or Location (`addr:port`) of the node.
@@ -121,13 +121,14 @@ class AdminReply:
         await self._steer(AdminAction.RESUME, where)
 
     async def drain(self, node: Location | str, *, within: float | None = None) -> None:
-        """Have a node free: nothing new is started there, what runs may finish, and its servers are given back.
+        """Free a node: start nothing new there, let running coroutines finish, and give its servers back.
 
-        Jobs of a `map` with retries go on elsewhere at once. The node stays suspended; `resume_node` uses it again.
+        Jobs of a `map` with retries move to other servers at once. The node stays suspended until `resume_node`.
 
         Args:
             node: The address, name or Location of the node.
-            within: Seconds that what runs may take; then it is cancelled and cleans up. None for as long as it takes.
+            within: The most seconds that running coroutines may take; then they are cancelled and clean up. None for
+                no limit.
 
         Returns when the node is free.
 
@@ -135,7 +136,7 @@ class AdminReply:
             UnknownLocation: The scheduler has no such node; the message lists those that it has.
             DiscoroError: The node does not answer.
 
-        When cancelled, the node stays suspended, and is drained all the same.
+        Cancelling only stops the wait: the node stays suspended and is drained all the same.
         """
         where = node_name("node", node)
         seconds = None if within is None else not_negative("within", within)
@@ -143,13 +144,13 @@ class AdminReply:
         await self._steer(AdminAction.DRAIN, where, seconds)
 
     async def close_computation(self, computation: str) -> None:
-        """End a computation that runs or waits; its client is told.
+        """End a running or waiting computation; its client receives the reason.
 
         Args:
-            computation: Its id, as in `status()`, the beginning of that, or its name.
+            computation: Its id as in `status()`, the beginning of that id, or its name.
 
         Raises:
-            DiscoroError: There is none, or more than one.
+            DiscoroError: No computation matches, or more than one.
         """
         text("computation", computation)
         await trio.lowlevel.checkpoint()
@@ -160,7 +161,7 @@ class AdminReply:
 
 
 class AdminRequests:
-    """Does what people want of a scheduler."""
+    """Carries out the admin requests of a scheduler."""
 
     def __init__(
         self,
@@ -180,17 +181,17 @@ class AdminRequests:
         return Done()
 
     async def do(self, wish: AdminAction, what: str, cause: bytes, *, within: float | None = None) -> None:
-        """Carry a request out.
+        """Carry out a request.
 
         Args:
-            wish: What is to be done.
-            what: To what: a Location, an address or name, or a computation's id.
-            cause: The id of the process that asks.
+            wish: The kind of request.
+            what: The target: a Location, an address or name, or the id of a computation.
+            cause: The id of the requesting process.
             within: Seconds, for `DRAIN`.
 
         Raises:
             UnknownLocation: There is no such node, server or computation.
-            DiscoroError: The node did not do it.
+            DiscoroError: The node did not carry it out.
         """
         if wish is AdminAction.RESTART:
             await self._restart(what)
@@ -217,7 +218,7 @@ class AdminRequests:
             self._handle(events.RestAsked(cause, node.facts.node_id, rests=True))
         for node in nodes:
             link = self._endpoint.links.get(node.facts.node_id)
-            if link is not None:  # if not, it is gone
+            if link is not None:  # otherwise the node is gone
                 answered(await link.request(DrainNode(within), timeout=None), Done)
 
     async def _restart(self, where: str) -> None:

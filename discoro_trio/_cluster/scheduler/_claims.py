@@ -1,6 +1,6 @@
-"""The computations of a scheduler: those that run, and those that wait, by their tickets.
+"""The running and waiting computations of a scheduler, in the order of their queue entries.
 
-This module owns whose turn comes. Which servers a computation gets then is with `_scheduling`.
+This module decides which computation runs next. `_scheduling` decides which servers it gets.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ class Claim(MutableRecord, eq=False):
     """A computation that waits or runs."""
 
     terms: LeaseTerms
-    """What its leases are about."""
+    """The terms of its leases."""
     wishes: Allocations | None
-    """None until the client of a computation that a node reported has come back."""
+    """None for a computation that a node reported and whose client has not come back yet."""
     running: bool = False
     detached: bool = False
-    """Whether its client cannot be reached; nodes, which see more of it, decide whether it is gone."""
+    """Whether its client is unreachable. Nodes, which have links of their own to it, decide whether it is gone."""
     nodes: set[bytes] = msgspec.field(default_factory=set)
     """The nodes at which it has servers, or has asked for some."""
     wanted: dict[bytes, int] = msgspec.field(default_factory=dict)
-    """The servers that it would take of each node."""
+    """How many servers of each node it would take."""
     spent: dict[bytes, int] = msgspec.field(default_factory=dict)
-    """The servers of each node that it had and is through with."""
+    """How many servers of each node it had and no longer wants."""
     owner: str = ""
-    """The user, host and program of its client, for people; empty until that has come back."""
+    """The user, host and program of its client, for display; empty until the client has come back."""
     queued_at: float | None = None
     """When it was queued here, by Trio's clock."""
     bare_since: float | None = None
-    """Since when it runs without any server; None if it has some or waits."""
+    """The time since which it runs without any server; None if it has servers or waits."""
 
     @property
     def computation(self) -> bytes:
@@ -59,7 +59,7 @@ class Claim(MutableRecord, eq=False):
     def of(
         cls, now: float, submission: ComputationRequest, queue_entry: QueueEntry, key: bytes, zombie_period: float
     ) -> Claim:
-        """Make the claim of a computation that a client has handed in at a time."""
+        """Make the claim of a computation that a client submitted at a time."""
         terms = LeaseTerms(
             submission.computation,
             submission.client_id,
@@ -72,7 +72,7 @@ class Claim(MutableRecord, eq=False):
         return cls(terms, submission.wishes, owner=submission.owner, queued_at=now)
 
     def note(self, facts: NodeFacts) -> None:
-        """Note what it would take of a node."""
+        """Note how many servers of a node it would take."""
         wanted = self.wishes.most(facts) if self.wishes is not None else 0
         if wanted:
             self.wanted[facts.node_id] = wanted
@@ -86,12 +86,12 @@ class Claim(MutableRecord, eq=False):
             self.bare_since = now
 
     def through_with(self, node_id: bytes, servers: int, over: Over) -> None:
-        """Note that it does not want servers of a node again, if it gave them back or left them idle."""
+        """Note that it does not want these servers of a node again, if it gave them back or left them idle."""
         if over in {Over.RELEASED, Over.IDLE}:
             self.spent[node_id] = self.spent.get(node_id, 0) + servers
 
     def demands(self) -> Iterator[tuple[bytes, int]]:
-        """Give the servers of each node that it still counts on."""
+        """Return how many servers of each node it still wants."""
         for node_id, wanted in self.wanted.items():
             left = wanted - self.spent.get(node_id, 0)
             if left > 0:
@@ -99,7 +99,7 @@ class Claim(MutableRecord, eq=False):
 
 
 class Claims:
-    """All computations of a scheduler, in the order of their tickets."""
+    """All computations of a scheduler, in the order of their queue entries."""
 
     def __init__(self) -> None:
         self._claims: dict[bytes, Claim] = {}
@@ -119,23 +119,23 @@ class Claims:
         self._claims[claim.computation] = claim
 
     def remove(self, computation: bytes) -> Claim | None:
-        """Take a computation out, running or waiting."""
+        """Remove a computation, running or waiting."""
         return self._claims.pop(computation, None)
 
     def of_client(self, client_id: bytes) -> list[Claim]:
-        """Give the computations of one client."""
+        """Return the computations of one client."""
         return [claim for claim in self._claims.values() if claim.client_id == client_id]
 
     def running(self) -> list[Claim]:
-        """Give the computations whose turn has come."""
+        """Return the computations whose turn has come."""
         return [claim for claim in self if claim.running]
 
     def holds(self, queue_entry: QueueEntry) -> bool:
-        """Tell whether somebody holds a ticket."""
+        """Return whether a computation has this queue entry."""
         return any(claim.terms.queue_entry == queue_entry for claim in self._claims.values())
 
     def due(self, slots: dict[bytes, int]) -> list[Claim]:
-        """Give the waiting computations whose turn it is: nobody before them wants what they want.
+        """Return the waiting computations whose turn it is: no earlier computation wants the same servers.
 
         Args:
             slots: The number of servers of each node.
@@ -149,7 +149,7 @@ class Claims:
             fits = all(taken[node_id] + count <= slots.get(node_id, 0) for node_id, count in demands)
             if not claim.running and fits and not (whole and everything):
                 found.append(claim)
-            # Whoever must wait keeps its place: what it wants is not given to those behind it.
+            # A computation that must wait keeps its place: later ones do not get the servers that it wants.
             taken.update(dict(demands))
             everything = everything or whole
         return found

@@ -1,6 +1,6 @@
-"""What the scheduler's decisions ask its shell to do: one value for each kind of effect.
+"""The effects of the scheduler's decisions: one class for each kind.
 
-`_scheduling` makes them, `_scheduler` carries them out.
+`_scheduling` makes them; `_scheduler` carries them out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TellTurn(Record, frozen=True):
-    """Tell the client that its computation runs."""
+    """Notify the client that its computation runs."""
 
     client_id: bytes
     computation: bytes
@@ -33,14 +33,14 @@ class AskGrant(Record, frozen=True):
 
 
 class AskRevoke(Record, frozen=True):
-    """Ask the node to take the servers of a computation back."""
+    """Ask the node to take back the servers of a computation."""
 
     node_id: bytes
     computation: bytes
 
 
 class TellLeased(Record, frozen=True):
-    """Tell the client that it has servers of a node."""
+    """Notify the client that it has servers of a node."""
 
     client_id: bytes
     computation: bytes
@@ -49,7 +49,7 @@ class TellLeased(Record, frozen=True):
 
 
 class TellDiscarded(Record, frozen=True):
-    """Tell the client that its computation is over."""
+    """Notify the client that its computation is over."""
 
     client_id: bytes
     computation: bytes
@@ -57,7 +57,7 @@ class TellDiscarded(Record, frozen=True):
 
 
 class TellRests(Record, frozen=True):
-    """Tell the client that a node takes no new coroutines, or takes them again."""
+    """Notify the client that a node takes no new coroutines, or takes them again."""
 
     client_id: bytes
     computation: bytes
@@ -66,7 +66,7 @@ class TellRests(Record, frozen=True):
 
 
 class ClaimOver(Record, frozen=True):
-    """A computation is over, or gone from the queue."""
+    """A computation is over, or has left the queue."""
 
     client_id: bytes
     computation: bytes
@@ -75,20 +75,20 @@ class ClaimOver(Record, frozen=True):
 
 
 class DropNode(Record, frozen=True):
-    """End the connection to a node that is taken for dead."""
+    """Close the connection to a node that is considered dead."""
 
     node_id: bytes
 
 
 class Happened(Record, frozen=True):
-    """Something that status messages tell of."""
+    """An event that status messages report."""
 
     status: Status
     addr: str
     port: int
-    """0 where the status is about a node."""
+    """0 if the status is about a node."""
     computation: bytes | None
-    """Whose business it is; None for everybody's."""
+    """The computation that the event concerns; None if it concerns all."""
     client_id: bytes | None
 
 

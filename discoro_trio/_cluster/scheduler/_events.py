@@ -1,7 +1,7 @@
-"""The events of the scheduler's state machine, and the decisions that follow: values that can be kept and replayed.
+"""The events of the scheduler's state machine and the resulting decisions, as values that can be kept and replayed.
 
-Each event carries the id of the process whose message or end caused it; the clock's events have none. What follows
-from an event is decided in `_scheduling`.
+Each event carries the id of the process whose message or end caused it; events of the clock carry none. `_scheduling`
+decides what follows from an event.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Submitted(Record, frozen=True):
-    """A client hands in a computation, or comes back with it."""
+    """A client submits a computation, or comes back with it."""
 
     cause: bytes
     request: ComputationRequest
@@ -35,7 +35,7 @@ class ClientLeft(Record, frozen=True):
 
     cause: bytes
     orderly: bool
-    """Whether it said goodbye."""
+    """Whether it closed the connection in order."""
 
 
 class NodeJoined(Record, frozen=True):
@@ -52,7 +52,7 @@ class NodeLeft(Record, frozen=True):
 
     cause: bytes
     orderly: bool
-    """Whether it said goodbye."""
+    """Whether it closed the connection in order."""
 
 
 class Pulsed(Record, frozen=True):

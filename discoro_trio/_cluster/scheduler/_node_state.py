@@ -1,6 +1,7 @@
-"""What a scheduler knows of one node: what it has, what of it is leased, when it was last heard of.
+"""A scheduler's state of one node: its servers, their leases, and the time of its last heartbeat.
 
-Pure bookkeeping: numbers that a node tells are bounded by what it said that it has. Decisions are in `_scheduling`.
+Pure bookkeeping: numbers that a node reports are bounded by the servers that it offered. Decisions are in
+`_scheduling`.
 """
 
 from __future__ import annotations
@@ -31,32 +32,32 @@ class NodeState(MutableRecord, eq=False):
 
     facts: NodeFacts
     heard: float
-    """When it last gave a sign of life."""
+    """When its last heartbeat arrived."""
     resources: Resources | None = None
     leases: dict[bytes, ServerShare] = msgspec.field(default_factory=dict)
     """By computation."""
     foreign: int = 0
     """Servers that other schedulers have."""
     suspended: bool = False
-    """Whether no more of its servers are given, since somebody wanted that."""
+    """Whether it is suspended: no more of its servers are given."""
 
     @property
     def own(self) -> int:
-        """The servers that computations of this scheduler have or are about to have."""
+        """The servers that computations of this scheduler have or have asked for."""
         return sum(lease.servers + lease.asked for lease in self.leases.values())
 
     @property
     def left(self) -> int:
-        """The servers that can be asked for."""
+        """The servers that can still be asked for."""
         return 0 if self.suspended else self.facts.servers - self.own - self.foreign
 
     def told_free(self, free: int) -> None:
-        """Note how many servers the node itself says are free."""
+        """Note how many servers the node reports as free."""
         given = sum(lease.servers for lease in self.leases.values())
         self.foreign = max(self.facts.servers - given - max(free, 0), 0)
 
     def ask_lease(self, computation: bytes, wanted: int) -> int:
-        """Note that servers are asked for; give their number, 0 if there is nothing to ask for now."""
+        """Note that servers are asked for; return their number, 0 if there is nothing to ask for now."""
         lease = self.leases.get(computation)
         if lease is not None and (lease.asked or lease.ending):
             return 0
@@ -69,7 +70,7 @@ class NodeState(MutableRecord, eq=False):
         return asked
 
     def grant_lease(self, computation: bytes, servers: int) -> bool:
-        """Note that the node gave servers; tell whether it was asked for any."""
+        """Note that the node gave servers; return whether it was asked for any."""
         lease = self.leases.get(computation)
         if lease is None or not lease.asked:
             return False
@@ -78,7 +79,7 @@ class NodeState(MutableRecord, eq=False):
         return True
 
     def refuse_lease(self, computation: bytes) -> bool:
-        """Note that the node gave nothing, so that all else there is foreign; tell whether it was asked for any."""
+        """Note that the node gave nothing: others hold its servers. Return whether it was asked for any."""
         lease = self.leases.get(computation)
         if lease is None or not lease.asked:
             return False
@@ -93,15 +94,15 @@ class NodeState(MutableRecord, eq=False):
         self.leases[computation] = ServerShare(min(max(servers, 0), max(self.left, 0)))
 
     def end_lease(self, computation: bytes) -> bool:
-        """Note that servers are asked back; tell whether there is anything to ask the node for."""
+        """Note that servers are asked back; return whether there is anything to ask the node for."""
         lease = self.leases.get(computation)
         if lease is None or lease.ending:
             return False
         lease.ending = True
-        return lease.servers > 0  # what is just being given is asked back when it is
+        return lease.servers > 0  # servers that are being given now are asked back once they are given
 
     def free_lease(self, computation: bytes, servers: int) -> bool:
-        """Note that servers are free again; tell whether the computation had any."""
+        """Note that servers are free again; return whether the computation had any."""
         lease = self.leases.get(computation)
         if lease is None or not lease.servers:
             return False

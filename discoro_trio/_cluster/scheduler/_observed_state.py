@@ -1,7 +1,7 @@
-"""What the scheduler knows of servers and their coroutines, from the reports of nodes; pure bookkeeping.
+"""The observed state of servers and their coroutines, from the reports of nodes; pure bookkeeping.
 
-Nothing is decided by it: reports come late, in batches, and as mere counts when somebody is slow. Nodes and
-computations themselves are with `_scheduling`.
+No decision depends on it: reports come late, in batches, and as mere counts when a process is slow. The state of nodes
+and computations is in `_scheduling`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Server(MutableRecord, eq=False):
-    """What is known of one server."""
+    """The observed state of one server."""
 
     seen: messages.ServerSeen
     node_id: bytes
@@ -56,7 +56,7 @@ class _Server(MutableRecord, eq=False):
 
 
 class _Counts(MutableRecord):
-    """Coroutines of a node or a computation, without those of its servers that are still there."""
+    """Counts of a node's or a computation's coroutines at servers that are gone."""
 
     submitted: int = 0
     failed: int = 0
@@ -69,39 +69,39 @@ class ObservedState:
     """The servers of a scheduler's nodes.
 
     Attributes:
-        history: What has ended.
+        history: The coroutines that have ended.
     """
 
     def __init__(self) -> None:
         self.history: History = History()
         self._servers: dict[bytes, _Server] = {}
         self._infos: dict[bytes, NodeInfo] = {}
-        # What servers have run that are gone, by node and by computation.
+        # The counts of servers that are gone, by node and by computation.
         self._before: dict[bytes, _Counts] = {}
 
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
-        """A server listens."""
+        """Note that a server listens."""
         self._servers[seen.server_id] = _Server(seen, node_id, now)
 
     def files_stay(self, message: messages.FilesStay) -> None:
-        """Note where the files of a server stay."""
+        """Note the folder in which the files of a server stay."""
         server = self._servers.get(message.server_id)
         if server is not None:
             server.files = message.folder
 
     def server_at(self, where: str) -> tuple[bytes, bytes] | None:
-        """Give the ids of the node and of the server at a Location; None if there is none."""
+        """Return the ids of the node and of the server at a Location; None if there is none."""
         return next(
             ((one.node_id, server_id) for server_id, one in self._servers.items() if str(one.location) == where), None
         )
 
     def node_of(self, server_id: bytes) -> bytes | None:
-        """Give the id of a server's node; None if the server is not known."""
+        """Return the id of a server's node; None if the server is not known."""
         server = self._servers.get(server_id)
         return None if server is None else server.node_id
 
     def left(self, wall: float, left: messages.ServerLeft) -> Location | None:
-        """A server has ended, at `wall` seconds since the epoch; give where it was, if it was known."""
+        """Note that a server ended, at `wall` seconds since the epoch; return its Location, if it was known."""
         server = self._servers.pop(left.server_id, None)
         if server is None:
             return None
@@ -109,7 +109,7 @@ class ObservedState:
         return server.location
 
     def _end(self, server: _Server, wall: float, state: str, reason: str) -> None:
-        """Note that what runs at a server has ended with it, and add what it has run to what its node has."""
+        """Note that a server's coroutines have ended with it, and add its counts to those of its node."""
         lost = server.running if state == "lost" else 0
         for owner in (server.node_id, server.computation):
             if owner:
@@ -124,11 +124,11 @@ class ObservedState:
         self.history.ended(Ended(server.seen.server_id, str(server.location), server.computation, starter, coro))
 
     def computation_over(self, computation: bytes) -> None:
-        """Forget what a computation has run."""
+        """Drop the counts of a computation."""
         self._before.pop(computation, None)
 
     def node_left(self, wall: float, node_id: bytes, reason: str) -> list[Location]:
-        """A node is gone; give where its servers were."""
+        """Note that a node is gone; return the Locations of its servers."""
         self._infos.pop(node_id, None)
         gone = [server_id for server_id, server in self._servers.items() if server.node_id == node_id]
         servers = [self._servers.pop(server_id) for server_id in gone]
@@ -138,7 +138,7 @@ class ObservedState:
         return [server.location for server in servers]
 
     def pulsed(self, now: float, node_id: bytes, info: NodeInfo, pulse: messages.Pulse) -> None:
-        """A node has told what it has, what its servers use, and which of them do not answer."""
+        """Note a heartbeat: the node's resources, what its servers use, and which servers do not answer."""
         self._infos[node_id] = info
         for server_id, server in self._servers.items():
             if server.node_id == node_id:
@@ -150,7 +150,7 @@ class ObservedState:
                     server.vitals = ServerVitals(pid=pid, cpu_percent=cpu_percent, memory=memory)
 
     def reported(self, now: float, report: messages.ServerReport) -> None:
-        """A server has told what runs there."""
+        """Note a server's report of its coroutines."""
         server = self._servers.get(report.server_id)
         if server is None:
             return
@@ -181,14 +181,14 @@ class ObservedState:
     def status(
         self, state: Scheduling, now: float, wall: float, here: Location, client_at: Callable[[bytes], Location]
     ) -> ClusterStatus:
-        """Give the tables.
+        """Return the tables.
 
         Args:
             state: The nodes and computations.
             now: The time by Trio's clock.
             wall: The time in seconds since the epoch.
             here: Where the scheduler listens.
-            client_at: Tells where a client listens.
+            client_at: Returns the Location at which a client listens.
         """
         found = places(state)
         servers = self._by_owner()
@@ -209,7 +209,7 @@ class ObservedState:
         )
 
     def _by_owner(self) -> defaultdict[bytes, list[_Server]]:
-        """Give the servers of each node and of each computation."""
+        """Return the servers of each node and of each computation."""
         servers: defaultdict[bytes, list[_Server]] = defaultdict(list)
         for server in self._servers.values():
             servers[server.node_id].append(server)
@@ -261,7 +261,7 @@ class ObservedState:
     def _counted(
         self, claim: Claim, state: Scheduling, servers: Sequence[_Server], told: ComputationStatus
     ) -> ComputationStatus:
-        """Add the counts to what is said of a computation."""
+        """Add the counts to the status of a computation."""
         nodes = [state.nodes[node_id] for node_id in claim.nodes if node_id in state.nodes]
         leases = [node.leases.get(claim.computation) for node in nodes]
         before = self._before.get(claim.computation, _NOTHING)
@@ -278,7 +278,7 @@ class ObservedState:
 def _computation(
     at: Place, state: Scheduling, now: float, wall: float, client_at: Callable[[bytes], Location]
 ) -> ComputationStatus:
-    """Say how a computation stands, without its servers and counts."""
+    """Return the status of a computation, without its servers and counts."""
     claim = at.claim
     return ComputationStatus(
         id=claim.computation.hex(),

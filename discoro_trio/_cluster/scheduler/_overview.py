@@ -1,6 +1,6 @@
-"""What a scheduler shows of itself: tables, and events for subscribers.
+"""The status of a scheduler: tables, and events for subscribers.
 
-It is told what happens, and decides nothing. Nodes report to it directly.
+It receives events and decides nothing. Nodes report to it directly.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _UNKNOWN = Location("unknown", 0)
 
 
 class Overview:
-    """What is known of a scheduler's nodes, servers and clients.
+    """The status of a scheduler's nodes, servers and clients.
 
     Attributes:
         publisher: The subscribers.
-        observed state: What is known of servers.
+        observed_state: The observed state of servers.
     """
 
     def __init__(self, endpoint: Endpoint, state: Scheduling) -> None:
@@ -60,21 +60,21 @@ class Overview:
         return list(self._state.nodes)
 
     def tables(self) -> ClusterStatus:
-        """Give the tables, as they are at this moment."""
+        """Return the current tables."""
         now, wall = trio.current_time(), time.time()
         return self.observed_state.status(
             self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN)
         )
 
     def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
-        """Give the tables and, as of the same moment, what has ended since somebody has looked last."""
+        """Return the current tables and the coroutines that have ended since number `seen`."""
         return self.tables(), self.observed_state.history.after(seen)
 
     async def _asked(self, _link: Link, ask: messages.AskStatus) -> messages.StatusIs:
         recent = None if ask.seen is None else self.observed_state.history.after(ask.seen)
         return messages.StatusIs(status_as_json(self.tables()).encode(), recent)
 
-    # --- what nodes tell
+    # --- reports of nodes
 
     def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
         self.observed_state.seen(trio.current_time(), link.peer.process_id, seen)
@@ -91,16 +91,16 @@ class Overview:
     def _reported(self, _link: Link, report: messages.ServerReport) -> None:
         self.observed_state.reported(trio.current_time(), report)
 
-    # --- what the scheduler tells
+    # --- events of the scheduler
 
     def node_pulsed(self, link: Link, pulse: messages.Pulse) -> None:
-        """Note what a node has."""
+        """Note a node's heartbeat."""
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
             self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
 
     def node_lost(self, node_id: bytes, reason: str) -> None:
-        """Forget the servers of a node."""
+        """Remove the servers of a node."""
         for location in self.observed_state.node_left(time.time(), node_id, reason):
             self.publisher.tell(Status.ServerDisconnected, location)
 
@@ -109,11 +109,11 @@ class Overview:
         self._clients[link.peer.process_id] = link.peer.location
 
     def turn(self, turn: TellTurn) -> None:
-        """Tell that the turn of a computation has come."""
+        """Publish that a computation runs now."""
         self.publisher.tell(Status.ComputationScheduled, self._clients.get(turn.client_id, _UNKNOWN))
 
     def over(self, over: ClaimOver) -> None:
-        """Tell that a computation is over."""
+        """Publish that a computation is over."""
         location = self._clients.get(over.client_id, _UNKNOWN)
         if not self._state.claims.of_client(over.client_id):
             self._clients.pop(over.client_id, None)

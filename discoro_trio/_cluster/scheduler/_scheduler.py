@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MOST_HOSTS = 5
-"""Machines with another secret that are named."""
+"""The most machines with another secret that a message names."""
 
 
 @migration.made_by("async with open_scheduler(), or open_cluster() for this machine alone", Endpoint)
@@ -58,7 +58,7 @@ class Scheduler(AdminReply):
 
     Attributes:
         location: Where it listens.
-        own_servers: How many servers the node has that `open_cluster` opened with it; 0 without.
+        own_servers: How many servers the node has that `open_cluster` opened with it; 0 without such a node.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Scheduler(AdminReply):
         self._endpoint = endpoint
         self._nursery = nursery
         pulse = check_pulse_interval(pulse_interval)
-        # A shared scheduler may be one that was started again: nodes must have the time to report their leases.
+        # A shared scheduler may have been restarted: nodes need time to report their leases.
         settled_at = trio.current_time() + PULSES * pulse if shared and settle else trio.current_time()
         self._rules = Rules(
             epoch=time.time_ns(),
@@ -113,15 +113,17 @@ class Scheduler(AdminReply):
         return not self._state.claims
 
     async def status(self) -> ClusterStatus:
-        """Give the tables of nodes, servers and computations, as they are now; cancelling it changes nothing."""
+        """Return the current tables of nodes, servers and computations; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return self._overview.tables()
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
-        """Give the tables and what has ended since an earlier call, for monitors; cancelling it changes nothing.
+        """Return the tables and the coroutines that ended since an earlier call, for monitors.
+
+        Cancelling it changes nothing.
 
         Args:
-            seen: `Recent.last` of the earlier call; 0 for all that is remembered.
+            seen: `Recent.last` of the earlier call; 0 for all entries that are kept.
         """
         await trio.lowlevel.checkpoint()
         return self._overview.look(seen)
@@ -130,23 +132,23 @@ class Scheduler(AdminReply):
         """Ask servers for arguments and output, for monitors; cancelling it changes nothing.
 
         Args:
-            wanted: What is wanted of each server.
+            wanted: The details wanted of each server.
 
         Returns:
-            What the servers said; those that did not answer in time are left out.
+            The servers' answers; servers that did not answer in time are left out.
         """
         return await self._details.fetch(wanted)
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
-        """Give the tasks and stacks of the cluster's processes, for monitors; cancelling it changes nothing.
+        """Return the tasks and stacks of the cluster's processes, for monitors; cancelling it changes nothing.
 
         Args:
-            wanted: Which of them.
+            wanted: Which processes.
         """
         return await self._stacks.gather(wanted)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
-        """Subscribe to what happens to nodes, servers and computations.
+        """Subscribe to the status events of nodes, servers and computations.
 
         Yields:
             A receive channel of `DiscoroStatus` and, for a subscriber that is `config.status_backlog` events behind,
@@ -209,11 +211,11 @@ class Scheduler(AdminReply):
         self._handle(events.ClientLeft(peer, link.orderly))
 
     def _ends(self) -> bool:
-        """Tell whether it is this scheduler that ends, and not its peer: nobody's turn comes by that."""
+        """Return whether this scheduler ends, and not its peer: then no computation's turn comes."""
         return self._nursery.cancel_scope.cancel_called or trio.current_effective_deadline() == -math.inf
 
     async def _keep_time(self) -> None:
-        """Tell the state the time, when something can follow from it."""
+        """Pass the time to the state machine whenever that can have an effect."""
         while True:
             now = trio.current_time()
             due = min(max(self._state.next_tick(), now), now + self._rules.pulse_interval)
@@ -229,7 +231,7 @@ class Scheduler(AdminReply):
         return messages.WaitIs(f"{reason}{self._foreign()}" if reason and not self._state.nodes else reason)
 
     def _foreign(self) -> str:
-        """Say which machines use another secret; empty if none are known."""
+        """Describe which machines use another secret; empty if none are known."""
         discovery = self._endpoint.discovery
         hosts = [] if discovery is None else discovery.foreign
         if discovery is None or not hosts:
@@ -262,7 +264,7 @@ class Scheduler(AdminReply):
             elif isinstance(effect, AskRevoke):
                 self._tell(effect.node_id, messages.Revoke(effect.computation))
             elif isinstance(effect, DropNode):
-                self._drop(effect.node_id, f"it gave no sign of life for {PULSES} pulses")
+                self._drop(effect.node_id, f"it sent no heartbeat for {PULSES} pulse intervals")
             elif isinstance(effect, Happened):
                 self._happened(effect)
             elif isinstance(effect, ClaimOver):
@@ -287,20 +289,20 @@ class Scheduler(AdminReply):
     def _drop(self, process_id: bytes, reason: str) -> None:
         link = self._endpoint.links.get(process_id)
         if link is not None:
-            logger.warning("the connection to %s is ended: %s", link.peer_name, reason)
+            logger.warning("closing the connection to %s: %s", link.peer_name, reason)
             link.fail(PeerDisconnected(reason))
 
     async def _ask_grant(self, ask: AskGrant) -> None:
         link = self._endpoint.links.get(ask.node_id)
         if link is None:
-            return  # its loss is told by itself
+            return  # the loss of the link is handled elsewhere
         grant = messages.Grant(ask.terms, ask.servers, self._rules.shared)
         computation = ask.terms.computation
         try:
             reply = await link.request(grant)
         except DiscoroError as error:
-            # Whether it has given them is not known: when it joins again, it says what it holds.
-            self._drop(ask.node_id, f"it did not answer whether it gives its servers: {error}")
+            # It is not known whether the node gave them: when it joins again, it reports its leases.
+            self._drop(ask.node_id, f"it did not answer the request for its servers: {error}")
             return
         if isinstance(reply, messages.Granted):
             self._handle(events.GrantGiven(ask.node_id, computation, reply.servers, reply.free))

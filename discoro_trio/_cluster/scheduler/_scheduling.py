@@ -1,8 +1,8 @@
 """Which computation runs, and which servers it has: the scheduler's decisions, without I/O and without a clock.
 
-Events go in as method calls with the time, effects come out as a list; `_scheduler` carries them out. The node is
-the authority for its servers: a grant is asked for here and counts when the node has given it. Nothing that a node or
-a client says is taken for more than its own word: counts are bounded, and what was not asked for is ignored.
+Events go in as method calls with the time; effects come out as a list, and `_scheduler` carries them out. The node is
+the authority for its servers: a grant is requested here and counts once the node has given it. Messages of nodes and
+clients are not trusted: counts are bounded, and grants that were not requested are ignored.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ def _new_key() -> bytes:
 
 
 class Rules(Record, frozen=True, kw_only=True):
-    """What holds for one scheduler."""
+    """The settings of one scheduler."""
 
     epoch: int = 1
     """Its incarnation: greater than that of any scheduler before it."""
     shared: bool = False
-    """Whether its own zombie period rules, and leases of a shared scheduler that is gone are taken over."""
+    """Whether it is shared: its own zombie period applies, and it takes over leases of a lost shared scheduler."""
     zombie_period: float | None = None
     """Seconds after which an idle server is closed; 0 or None for never."""
     pulse_interval: float = 10.0
-    """Seconds between the pulses of nodes."""
+    """Seconds between the heartbeats of nodes."""
     settled_at: float = -math.inf
-    """Nothing is granted before by a scheduler that was started again, so that nodes can report what they have granted.
+    """A restarted scheduler grants nothing before this time, so that nodes can report the leases that they granted.
 
-    That it was is known by such a report, or by a client that comes back; a first node without either ends the wait.
+    Such a report, or a client that comes back, shows that it was restarted; a first node without either ends the wait.
     """
     make_key: Callable[[], bytes] = _new_key
-    """Makes lease keys."""
+    """Generates lease keys."""
     validate: bool = False
     """Whether the state is checked after every event."""
 
@@ -82,12 +82,12 @@ def _check(holds: bool, message: str) -> None:  # noqa: FBT001 - as `assert`, wh
 class Scheduling:
     """The scheduler's state: nodes with their leases, and computations by their queue entries.
 
-    A computation has all servers that it wants, by default all there are. The next computation's turn comes when no
-    computation before it wants the same servers. `handle` takes the events of clients, of nodes and of the clock; the
-    methods that it calls take one kind each.
+    A computation has all servers that it wants, by default all servers. The next computation's turn comes when no
+    earlier computation wants the same servers. `handle` takes the events of clients, nodes and the clock; each method
+    that it calls takes one kind.
 
     Attributes:
-        log: The last events with the decisions that followed.
+        log: The last events and the resulting decisions.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
@@ -102,11 +102,11 @@ class Scheduling:
     # --- all events
 
     def handle(self, now: float, event: Event) -> Decision:
-        """Decide what follows from an event, and keep both in the log.
+        """Decide what follows from an event; keep the event and the decision in the log.
 
         Raises:
-            ValueError: The computation that was handed in is another client's.
-            AssertionError: The state is not consistent any more; looked for only if `rules.validate` is set.
+            ValueError: The submitted computation belongs to another client.
+            AssertionError: The state is no longer consistent; checked only if `rules.validate` is set.
         """
         decision = None
         try:
@@ -153,10 +153,10 @@ class Scheduling:
                 return Decision(tuple(self.tick(now)))
 
     def validate(self) -> None:
-        """Check what must hold between any two events.
+        """Check the invariants that hold between any two events.
 
         Raises:
-            AssertionError: It does not; the text says what.
+            AssertionError: One is violated; the text names it.
         """
         entries = [claim.terms.queue_entry for claim in self.claims]
         _check(len(set(entries)) == len(entries), "two computations have one place in the queue")
@@ -176,7 +176,7 @@ class Scheduling:
                 _check(bool(share.servers or share.asked), f"a lease at {node.facts.name} has no servers")
                 _check(
                     holder is None or node.facts.node_id in holder.nodes,
-                    f"a computation does not know of its lease at {node.facts.name}",
+                    f"a computation has no record of its lease at {node.facts.name}",
                 )
 
     # --- clients
@@ -185,7 +185,7 @@ class Scheduling:
         """Queue a computation, or let one come back to its place.
 
         Raises:
-            ValueError: It is another client's.
+            ValueError: It belongs to another client.
         """
         claim = self.claims.get(submission.computation)
         if claim is not None:
@@ -214,7 +214,7 @@ class Scheduling:
 
     def _came_back(self, now: float, claim: Claim, submission: ComputationRequest) -> list[Effect]:
         if claim.client_id != submission.client_id:
-            message = "this computation is another client's"
+            message = "this computation belongs to another client"
             raise ValueError(message)
         claim.detached = False
         claim.wishes = submission.wishes
@@ -230,17 +230,18 @@ class Scheduling:
         return effects + self._advance(now)
 
     def withdrawn(self, now: float, computation: bytes, client_id: bytes) -> list[Effect]:
-        """A client closes its computation, or does not want to wait any more."""
+        """A client closes its computation, or gives up its place in the queue."""
         claim = self.claims.get(computation)
         if claim is None or claim.client_id != client_id:
             return []
         return self._end(claim) + self._advance(now)
 
     def client_left(self, now: float, client_id: bytes, *, orderly: bool) -> list[Effect]:
-        """A client said goodbye, or its connection is lost.
+        """A client closed its connection in order, or the connection is lost.
 
-        What waits is out of the queue; a client that comes back shows its ticket. What runs is over at once after a
-        goodbye; after a loss it is so when the nodes, which see the client too, have freed its servers.
+        Its waiting computations leave the queue; a client that comes back presents its queue entry. Its running
+        computations end at once after an orderly close. After a loss they end when the nodes, which have links of their
+        own to the client, have freed their servers.
         """
         effects: list[Effect] = []
         for claim in self.claims.of_client(client_id):
@@ -255,14 +256,14 @@ class Scheduling:
     def node_joined(
         self, now: float, facts: NodeFacts, free: int, held: Iterable[HeldLease]
     ) -> tuple[list[bytes], list[Effect]]:
-        """A node offers its servers; give the computations whose leases there are this scheduler's, too."""
+        """A node offers its servers; also return the computations whose leases there are this scheduler's."""
         again = facts.node_id in self.nodes
         rests = again and self.nodes[facts.node_id].suspended
         effects = self._gone(now, facts.node_id) if again else []
         node = self.nodes[facts.node_id] = NodeState(facts, now)
         held = list(held)
         adopted = [one.terms.computation for one in held if self._adopt(node, one)]
-        # A lease of another shared scheduler that is not lost yet: it may be the predecessor, whose end comes next.
+        # A lease of another shared scheduler that is not lost yet: that may be the predecessor, which ends soon.
         self._restarted = self._restarted or bool(adopted) or (self.rules.shared and any(one.shared for one in held))
         node.told_free(free)
         node.suspended = rests
@@ -275,7 +276,7 @@ class Scheduling:
         return adopted, effects + (self._serve(node) if quick else self._advance(now, node))
 
     def node_left(self, now: float, node_id: bytes, *, orderly: bool) -> list[Effect]:
-        """A node is gone. Its clients judge by their own connections whether its servers are, too."""
+        """A node is gone. Clients decide by their own connections whether its servers are gone, too."""
         node = self.nodes.get(node_id)
         if node is None:
             return []
@@ -288,7 +289,7 @@ class Scheduling:
         return effects + self._gone(now, node_id) + self._advance(now)
 
     def pulsed(self, now: float, node_id: bytes, resources: Resources) -> list[Effect]:
-        """A node is alive, and says what it has."""
+        """A node is alive and reports its resources."""
         node = self.nodes.get(node_id)
         if node is None:
             return []
@@ -299,7 +300,7 @@ class Scheduling:
         return self._serve(node) if wanted or first else []
 
     def granted(self, now: float, node_id: bytes, computation: bytes, servers: int, free: int) -> list[Effect]:  # noqa: ARG002 - all events come with the time
-        """A node has given servers, perhaps fewer than it was asked for."""
+        """A node has given servers, perhaps fewer than requested."""
         node = self.nodes.get(node_id)
         if node is None or not node.grant_lease(computation, servers):
             return []
@@ -312,7 +313,7 @@ class Scheduling:
         return [self._leased(claim, node), *self._serve(node)]
 
     def refused(self, now: float, node_id: bytes, computation: bytes, held: Iterable[tuple[str, int]]) -> list[Effect]:
-        """A node has given nothing: another scheduler has its servers. It will say when that is over."""
+        """A node has given nothing: another scheduler has its servers. The node reports when they are free."""
         node = self.nodes.get(node_id)
         if node is None or not node.refuse_lease(computation):
             return []
@@ -337,14 +338,14 @@ class Scheduling:
         return self._serve(node)
 
     def freed(self, now: float, node_id: bytes, freed: Freed) -> list[Effect]:
-        """Servers of a lease are free again; with the last of them it has ended."""
+        """Servers of a lease are free again; with the last of them the lease has ended."""
         node = self.nodes.get(node_id)
         computation, over = freed.computation, freed.over
         if node is None:
             return []
         known = node.free_lease(computation, freed.servers)
         node.told_free(freed.free)
-        if not known:  # it ended at the node while the node was out of reach, and was not taken over
+        if not known:  # the lease ended while the node was unreachable, and was not taken over
             return self._advance(now, node)
         claim = self.claims.get(computation)
         effects: list[Effect] = []
@@ -356,7 +357,7 @@ class Scheduling:
         return effects + self._advance(now, node)
 
     def givers(self, computation: bytes) -> list[bytes] | None:
-        """Give the nodes that have given servers to a computation; None while one that was asked has not answered."""
+        """Return the nodes that have given servers to a computation; None while one that was asked has not answered."""
         leases = {node_id: node.leases.get(computation) for node_id, node in self.nodes.items()}
         if any(lease is not None and lease.asked for lease in leases.values()):
             return None
@@ -365,7 +366,7 @@ class Scheduling:
     # --- the clock
 
     def tick(self, now: float) -> list[Effect]:
-        """Act on the time: nodes that were silent too long, computations without servers, the end of settling."""
+        """Act on the time: nodes without heartbeats, computations without servers, the end of settling."""
         effects: list[Effect] = []
         for node in [node for node in self.nodes.values() if now >= self._dead_at(node)]:
             effects += [DropNode(node.facts.node_id), *self.node_left(now, node.facts.node_id, orderly=False)]
@@ -376,12 +377,12 @@ class Scheduling:
         return effects + self._advance(now)
 
     def stalled(self, now: float) -> None:
-        """This process has not run for a while: what nodes sent meanwhile is still to be read, within a pulse."""
+        """This process has not run for a while: allow one pulse interval to read what nodes sent meanwhile."""
         for node in self.nodes.values():
             node.heard = max(node.heard, now - (PULSES - 1) * self._pulse_interval(node))
 
     def next_tick(self) -> float:
-        """Give the time of the next `tick` that can have an effect."""
+        """Return the time of the next `tick` that can have an effect."""
         times = [self._dead_at(node) for node in self.nodes.values()]
         times += [
             claim.bare_since + claim.terms.zombie_period
@@ -396,13 +397,13 @@ class Scheduling:
         return node.heard + PULSES * self._pulse_interval(node)
 
     def _pulse_interval(self, node: NodeState) -> float:
-        """Give the interval in force at a node: of the computations there, the most patient one counts."""
+        """Return the pulse interval in force at a node: the longest of its computations."""
         claims = (self.claims.get(computation) for computation in node.leases)
         intervals = [claim.terms.pulse_interval for claim in claims if claim is not None]
         return max(intervals, default=self.rules.pulse_interval)
 
     def pulse_interval_with(self, process_id: bytes) -> float | None:
-        """Give the interval in force with a node or a client; None for another process."""
+        """Return the pulse interval in force with a node or a client; None for another process."""
         intervals = [claim.terms.pulse_interval for claim in self.claims.of_client(process_id)]
         node = self.nodes.get(process_id)
         if node is not None:
@@ -412,12 +413,12 @@ class Scheduling:
     # --- the queue
 
     def settles_for(self, now: float) -> float:
-        """Give the seconds for which nothing is granted yet, as nodes may have leases of an earlier scheduler."""
+        """Return the seconds for which nothing is granted, as nodes may still have leases of an earlier scheduler."""
         new = bool(self.nodes) and not self._restarted
         return 0.0 if self._settled or new else max(0.0, self.rules.settled_at - now)
 
     def _advance(self, now: float, changed: NodeState | None = None) -> list[Effect]:
-        """Let those run whose turn it is; serve them, and those that ran before where something changed."""
+        """Start the computations whose turn it is; request servers for them, and at changed nodes for running ones."""
         new = bool(self.nodes) and not self._restarted
         newly_settled = not self._settled and (new or now >= self.rules.settled_at)
         self._settled = self._settled or newly_settled
@@ -440,7 +441,7 @@ class Scheduling:
         return effects
 
     def _turn(self, claim: Claim) -> list[Effect]:
-        """Tell a client that its computation runs, if it does: one that comes back may have lost its turn."""
+        """Notify a client if its computation runs: a client that comes back may have lost its turn."""
         return [TellTurn(claim.client_id, claim.computation, claim.terms.zombie_period)] if claim.running else []
 
     def _discovered(self, node: NodeState, claim: Claim | None) -> list[Effect]:
@@ -463,7 +464,7 @@ class Scheduling:
         return effects
 
     def discarded(self, now: float, claim: Claim, reason: str) -> list[Effect]:
-        """A computation is ended, for a reason that its client is told."""
+        """End a computation; its client receives the reason."""
         return [*self._discard(claim, reason), *self._advance(now)]
 
     def _discard(self, claim: Claim, reason: str) -> list[Effect]:
@@ -472,7 +473,7 @@ class Scheduling:
     # --- nodes and their leases
 
     def rest(self, now: float, node_id: bytes, *, rests: bool) -> list[Effect]:
-        """A node is to be given to nobody any more, and those who have servers there start nothing; or again."""
+        """Suspend or resume a node: no leases are granted there, and its clients start nothing there."""
         node = self.nodes[node_id]
         node.suspended = rests
         effects: list[Effect] = []
@@ -483,7 +484,7 @@ class Scheduling:
         return effects + ([] if rests else self._advance(now, node))
 
     def _serve(self, node: NodeState) -> list[Effect]:
-        """Ask a node for what running computations want of it, in the order of their tickets."""
+        """Request a node's servers for running computations, in the order of their queue entries."""
         if not self._settled:
             return []
         effects: list[Effect] = []
@@ -518,7 +519,7 @@ class Scheduling:
         return effects
 
     def _adopt(self, node: NodeState, held: HeldLease) -> bool:
-        """Take over a lease that the node has given already, if it is this scheduler's business."""
+        """Take over a lease that the node has already given, if this scheduler is responsible for it."""
         claim = self.claims.get(held.terms.computation)
         own = claim is not None and claim.terms.key == held.terms.key
         if not own and not (self.rules.shared and held.shared and held.orphan):
@@ -550,7 +551,7 @@ class Scheduling:
 
 
 def idle_reason(claim: Claim) -> str:
-    """Say why a computation is ended that has done nothing for long."""
+    """Describe why an idle computation is ended."""
     return f"its servers were idle for the zombie period of {claim.terms.zombie_period:g} s"
 
 
@@ -558,11 +559,11 @@ def replay(rules: Rules, log: Iterable[LogEntry]) -> list[Decision | None]:
     """Handle the events of a log again, from the start.
 
     Args:
-        rules: Those of the scheduler that kept the log.
+        rules: The rules of the scheduler that kept the log.
         log: All events since that scheduler was opened.
 
     Returns:
-        What is decided now; the same as the log says, unless the decisions have changed.
+        The decisions made now; they equal those in the log, unless the code has changed.
     """
     state = Scheduling(rules)
     decisions: list[Decision | None] = []

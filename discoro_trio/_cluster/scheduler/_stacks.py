@@ -1,7 +1,7 @@
-"""What runs all over a cluster, with stacks: a scheduler asks the processes that it knows, and nodes their servers.
+"""Task dumps of a whole cluster: the scheduler asks the processes linked to it, and nodes ask their servers.
 
-Nobody is held up: a process makes its picture at once, and who does not answer is shown as one that does not. Only
-those who know the cluster's secret may ask. What a process shows of itself is with `_process`.
+No process is delayed: each makes its task dump at once, and a process that does not answer is shown as unresponsive.
+Only peers with the cluster's secret may ask. The task dump of one process is made in `_process`.
 """
 
 from __future__ import annotations
@@ -27,53 +27,53 @@ if TYPE_CHECKING:
     from ._overview import Overview
 
 _MOST_TASKS = 20_000
-"""Tasks of all processes together that are told; each process has its own limit, too."""
+"""The most tasks reported for all processes together; each process has its own limit, too."""
 _PARTS, _PARTS_AT_NODE = 2, 5
-"""A scheduler, and a node, waits this part of the time for a reply: who asked has to hear of it before that is over."""
+"""The part of its own time limit that a scheduler or a node waits for replies, so that its answer is in time, too."""
 
 
 class ProcessStacks(msgspec.Struct, frozen=True):
-    """A process, and what runs there."""
+    """A process and its tasks."""
 
     process_id: bytes
     node_id: bytes
     """For a server, its node; empty for the others."""
     roles: list[str]
-    """`_client`, `scheduler`, `node` or `server`; a process may be several."""
+    """`client`, `scheduler`, `node` or `server`; a process may be several."""
     name: str
     location: str
     picture: ProcessDump | None
     """None if it does not answer."""
     thread: list[str]
-    """Where its thread is instead, if that could be found out; the outermost frame first."""
+    """If it does not answer, the stack of its main thread where that could be read; outermost frame first."""
     coroutines: list[str]
-    """What ran there when it last told, if it does not answer."""
+    """If it does not answer, the coroutines of its last report."""
 
 
 class AskServers(Control, frozen=True):
-    """What runs at the servers of a node? Answered by `StacksAre`."""
+    """Request task dumps of a node's servers; answered by `StacksAre`."""
 
     wanted: Wanted
 
 
 class AskStacks(Control, frozen=True):
-    """What runs in the cluster? A scheduler answers by `StacksAre`."""
+    """Request task dumps of the cluster from its scheduler; answered by `StacksAre`."""
 
     wanted: Wanted
 
 
 class StacksAre(Control, frozen=True):
-    """That runs there."""
+    """The requested task dumps."""
 
     processes: list[ProcessStacks]
 
 
 class NodeStacks:
-    """Answers what runs at the servers of a node.
+    """Answers requests for task dumps of a node's servers.
 
     Args:
-        endpoint: The node's.
-        servers: Gives those that listen.
+        endpoint: The node's endpoint.
+        servers: Returns the servers that listen.
     """
 
     def __init__(self, endpoint: Endpoint, servers: Callable[[], Iterable[NodeServer]]) -> None:
@@ -100,7 +100,7 @@ class NodeStacks:
 
 
 class ClusterStacks:
-    """Answers what runs in all processes that a scheduler knows."""
+    """Answers requests for task dumps of all processes linked to a scheduler."""
 
     def __init__(self, endpoint: Endpoint, overview: Overview) -> None:
         self._endpoint = endpoint
@@ -111,8 +111,8 @@ class ClusterStacks:
         return StacksAre(await self.gather(ask.wanted))
 
     async def gather(self, wanted: Wanted) -> list[ProcessStacks]:
-        """Give what runs in all processes; those that do not answer are shown as such."""
-        await self._endpoint.link_at(self._endpoint.location)  # it asks itself as it asks others
+        """Return the task dumps of all processes; those that do not answer are shown as such."""
+        await self._endpoint.link_at(self._endpoint.location)  # it asks itself in the same way as other processes
         found: list[ProcessStacks] = []
         async with trio.open_nursery() as nursery:
             for process_id, roles in self._roles().items():
@@ -143,7 +143,7 @@ class ClusterStacks:
         try:
             reply = answered(await link.request(AskServers(wanted), timeout=config.MsgTimeout / _PARTS), StacksAre)
         except DiscoroError:
-            return  # the node itself is shown as one that does not answer
+            return  # the node itself is shown as unresponsive
         rows = {str(row.location): row for row in self._overview.tables().servers}
         for one in reply.processes:
             row = rows.get(one.location)
@@ -152,7 +152,7 @@ class ClusterStacks:
 
 
 def _matches(wanted: Wanted, link: Link) -> bool:
-    """Tell whether a server is wanted."""
+    """Return whether a server is wanted."""
     names = (link.peer.name, str(link.peer.location))
     return not wanted.server or any(fnmatchcase(name, wanted.server) for name in names)
 
@@ -172,7 +172,7 @@ def _stacks(
 
 
 def _bounded(processes: list[ProcessStacks]) -> list[ProcessStacks]:
-    """Leave out the tasks that are too many for all processes together."""
+    """Drop the tasks beyond the limit for all processes together."""
     room = _MOST_TASKS
     bounded = []
     for one in processes:

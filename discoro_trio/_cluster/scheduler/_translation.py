@@ -1,4 +1,4 @@
-"""What the scheduler's decisions are made of, out of what messages carry, and back."""
+"""Translates messages into the scheduler's events, and its effects into messages."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONGEST_OWNER = 200
 
 
 def submission(link: Link, message: messages.Submit, least: float) -> ComputationRequest:
-    """Read a computation that a client hands in; its pulse interval is brought into the bounds that hold here.
+    """Read a computation that a client submits; its pulse interval is limited to the bounds of this scheduler.
 
     Args:
-        link: To the client.
-        message: What it says.
-        least: The seconds between the pulses of nodes; a computation has no fewer.
+        link: The link to the client.
+        message: The client's message.
+        least: The seconds between the heartbeats of nodes; a computation's interval is never shorter.
     """
     return ComputationRequest(
         message.computation,
@@ -43,7 +43,7 @@ def submission(link: Link, message: messages.Submit, least: float) -> Computatio
 
 
 def info(facts: NodeFacts, pulse: messages.Pulse) -> NodeInfo:
-    """Give what a node has, for status."""
+    """Return the resources of a node, for status."""
     return NodeInfo(
         facts.addr,
         facts.name,
@@ -62,7 +62,7 @@ def _allocation(wish: messages.Allocation) -> NodeAllocation:
 
 
 def to_client(effect: TellTurn | TellLeased | TellDiscarded | TellRests) -> Control:
-    """Make the message that tells a client."""
+    """Make the message that notifies a client of an effect."""
     if isinstance(effect, TellTurn):
         return messages.TurnCame(effect.computation, effect.zombie_period)
     if isinstance(effect, TellDiscarded):

@@ -1,6 +1,6 @@
-"""What a computation waits for, in words: its place in the queue, nodes, or a scheduler that was started again.
+"""Describes what a computation waits for: its place in the queue, nodes, or a restarted scheduler.
 
-Pure judgement of the scheduler's state.
+Pure functions of the scheduler's state.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Place(Record, frozen=True):
-    """A computation, and where it stands."""
+    """A computation and its place."""
 
     claim: Claim
     place: int
     """Its place in the queue, from 1; 0 if its turn has come."""
     behind: Claim | None
-    """The one before it in the queue; for the first, one that has servers."""
+    """The computation before it in the queue; for the first, a computation that has servers."""
 
 
 def places(state: Scheduling) -> list[Place]:
-    """Give the computations that run, then those that wait in the order of the queue."""
+    """Return the running computations, then the waiting ones in the order of the queue."""
     claims = list(state.claims)
     running = [claim for claim in claims if claim.running]
     waiting = [claim for claim in claims if not claim.running]
@@ -38,10 +38,10 @@ def places(state: Scheduling) -> list[Place]:
 
 
 def waits_for(at: Place, state: Scheduling, now: float) -> str:
-    """Say what a computation waits for; empty if it has servers.
+    """Describe what a computation waits for; empty if it has servers.
 
     Args:
-        at: The computation, and where it stands.
+        at: The computation and its place.
         state: The nodes, and all computations.
         now: The time by Trio's clock.
     """

@@ -1,7 +1,7 @@
-"""Reports of what runs at a server: made there, gathered at the node, read at the scheduler.
+"""Reports of a server's coroutines: made at the server, collected by the node, read by the scheduler.
 
-A server reports what has changed since the last time, so that a job that came and went between two reports is a
-number and costs next to nothing. What a slow scheduler has not taken yet is put together to one report a server.
+A server reports the changes since its last report, so a job that starts and ends between two reports is only counted
+and costs almost nothing. Reports that a slow scheduler has not taken yet are merged into one report per server.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from ..._process import OutputLine, Process
 
 MOST_ENDED = 1_000
-"""Ended coroutines of one server that wait to be reported to a slow scheduler; the oldest are only counted."""
+"""The most ended coroutines of one server that wait to be reported to a slow scheduler; older ones are only counted."""
 MOST_DESCRIBED = 50
-"""Coroutines of one report whose arguments are described; those of the others are fetched when somebody looks."""
+"""The most coroutines of one report with arguments; a monitor requests the arguments of the others when needed."""
 LAST_LINES = 200
-"""Lines of its output that a server sends with its last report."""
+"""The lines of its output that a server sends with its last report."""
 INTERVAL = 0.5
-"""Seconds between two reports of a server, if there is anything to report."""
+"""Seconds between two reports of a server, if there is a change to report."""
 
 
 class Reporter:
-    """Reports what runs in this server, and how it ended."""
+    """Reports which coroutines run in this server and how they end."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -47,18 +47,18 @@ class Reporter:
             await node.room()
 
     def send(self, node: Link, lines: Sequence[OutputLine] = ()) -> None:
-        """Report to the node what is new, if anything is.
+        """Report the changes to the node, if there are any.
 
         Args:
-            node: The link to it.
-            lines: With the last report, the end of the output.
+            node: The link to the node.
+            lines: The end of the output, for the last report.
         """
         report = self.report(always=bool(lines))
         if report is not None:
             node.notify(msgspec.structs.replace(report, lines=list(lines)) if lines else report)
 
     def report(self, *, always: bool = False) -> messages.Report | None:
-        """Give what has changed since the last report; None if nothing has, unless it is wanted `always`."""
+        """Return the changes since the last report; None if there are none, unless `always` is set."""
         runner = self._process.runner
         running = runner.running()
         ended, failures = runner.endings.take()
@@ -94,7 +94,7 @@ class Reporter:
 
 
 def combined(older: messages.Report, newer: messages.Report) -> messages.Report:
-    """Put two reports of one server together, to what a scheduler needs that has got neither."""
+    """Merge two reports of one server into one, for a scheduler that has received neither."""
     over = {one.serial for one in newer.ended}.union(newer.gone)
     begun_and_gone = {one.serial for one in older.started}.intersection(newer.gone)
     started = [one for one in older.started if one.serial not in over]
@@ -114,7 +114,7 @@ def combined(older: messages.Report, newer: messages.Report) -> messages.Report:
 
 
 class Outlet:
-    """The way of reports to one scheduler: one report a server at a time, the next when the last is written."""
+    """Sends reports to one scheduler: one report per server at a time, the next once the last is written."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -129,7 +129,7 @@ class Outlet:
         self._arrived.set()
 
     def flush(self, server_id: bytes) -> None:
-        """Send what a server has reported, without waiting for room: it has ended, and this was its last report."""
+        """Send the pending reports of a server that has ended, without waiting for room."""
         gathered = self._gathered.pop(server_id, None)
         if gathered is not None:
             self.link.notify(gathered)

@@ -1,7 +1,7 @@
-"""The program of a server process: it runs the coroutines of one computation, and then ends.
+"""The program of a server process: it runs the coroutines of one computation and then ends.
 
-It is forked from the fork server with a socket to its node. It never holds the cluster's secret: it takes links under
-the key of its lease only.
+It is forked from the fork server with a socket to its node. It never has the cluster's secret: it accepts only links
+under the key of its lease.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ServerProgram:
-    """The one server that this process is."""
+    """The server that runs in this process."""
 
     def __init__(self, endpoint: Endpoint, process: Process, nursery: trio.Nursery, tail_fd: int) -> None:
         self._endpoint = endpoint
@@ -51,7 +51,7 @@ class ServerProgram:
         self.pulse_interval = config.MinPulseInterval
         self._output: output.Output | None = None
         self.last_report: Callable[[Sequence[OutputLine]], None] = lambda _lines: None
-        """Reports how everything ended, before the server does."""
+        """Sends the last report before the server ends."""
         self._scope = trio.CancelScope()
         self._idle = trio.Event()
         endpoint.keepalive.pulse_intervals.append(lambda _link: self.pulse_interval)
@@ -82,7 +82,7 @@ class ServerProgram:
             self._process.mail.process_ended(notice.server_id)
 
     async def _begin(self, _link: Link, begin: messages.Begin) -> Done | messages.SetUpFailed:
-        self._process.files.folder = Path.cwd()  # the node may have moved it to where it stays
+        self._process.files.folder = Path.cwd()  # the node may have moved it to the folder where it is kept
         self._endpoint.credentials[begin.computation] = Credential(begin.computation, begin.key)
         self._process.realm = begin.computation
         self._process.names.client = begin.client_id
@@ -135,11 +135,11 @@ class ServerProgram:
         self._scope.cancel()
         await self._idle.wait()
         await runner.until_fetched()
-        run_exit_handlers()  # here, as some may be run in the main thread only; the node waits for the grace period
+        run_exit_handlers()  # here, as some must run in the main thread; the node waits for the grace period
         self._report_last()
         if self._output is not None:
             await self._output.finish()
-        await self._endpoint.close(finish.reason, keep=link)  # what was sent goes out before the node ends this
+        await self._endpoint.close(finish.reason, keep=link)  # pending frames go out before the node ends this
         return Done()
 
 
@@ -176,7 +176,7 @@ async def _serve(spec: ServerSpec, link_socket: socket.socket, tail_fd: int) -> 
                 nursery.start_soon(reporter.run, link, name="reports")
                 link.notify(messages.ServerUp(here.location.addr, here.location.port))
                 await link.ended.wait()
-                # The node is gone. What runs here is lost, not cancelled: nothing of it may be reported any more.
+                # The node is gone. Coroutines here are lost, not cancelled: none of their outcomes may be reported now.
                 os._exit(1)
 
 
@@ -187,12 +187,12 @@ def _show_name(name: str) -> None:
 
 
 def main(spec: bytes, link: socket.socket, tail_fd: int) -> None:
-    """Be a server until the node's end of the link is closed. This does not return.
+    """Run a server until the node closes its end of the link. This does not return.
 
     Args:
         spec: A `ServerSpec`, as msgpack.
         link: The connection to the node.
-        tail_fd: Takes what is to be seen in `ServerLost.stderr_tail`.
+        tail_fd: A descriptor for text that `ServerLost.stderr_tail` shows.
     """
     os.set_blocking(tail_fd, False)
     told = msgspec.msgpack.decode(spec, type=ServerSpec)

@@ -1,7 +1,7 @@
-"""Where the thread of a server is that answers nothing: its node signals it, and reads what the handler wrote.
+"""The stack of an unresponsive server's main thread: its node sends a signal and reads what the handler writes.
 
-The handler is `faulthandler`'s: it runs whatever the thread does, also in a library that keeps the interpreter to
-itself, and it looks at no other thread. Nothing runs in the server for it until somebody asks.
+The handler is that of `faulthandler`: it runs whatever the thread does, also in a library that holds the interpreter
+lock, and it reads no other thread. It costs the server nothing until the signal comes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 _SIGNAL = signal.SIGQUIT
 _PATIENCE = 1.0
-"""Seconds that a server has to write its stack; one that was stopped does not."""
+"""Seconds that a server has to write its stack; a stopped server never does."""
 LONGEST = 1024 * 1024
-"""The most bytes of a stack that are read."""
+"""The most bytes that are read of a stack."""
 _POLL = 0.01
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
 _PROGRAM = "<string>"
 _ALL_WRITTEN = re.compile(rf'^  (File "{_PROGRAM}", line \d+ in <module>|\.\.\.)\n\Z', re.MULTILINE)
-"""The last line: the program that the fork server was started with, or the word that there are more."""
+"""The last line: the program of the fork server, or an ellipsis for further frames."""
 
 
 def prepare_dump(file: Path) -> None:
@@ -38,9 +38,9 @@ def prepare_dump(file: Path) -> None:
 
 
 async def dumped(server: NodeServer) -> list[str]:
-    """Ask a server where its thread is; give the frames of users, the outermost first.
+    """Request the stack of a server's main thread; return the frames of user code, outermost first.
 
-    Nothing of it comes from a server that does not run, or has taken the signal for itself.
+    The list is empty if the server does not run, or has replaced the signal handler.
     """
     if not await _catches_signal(server.process.pid):
         return []
@@ -51,13 +51,13 @@ async def dumped(server: NodeServer) -> list[str]:
         text = ""
         with trio.move_on_after(_PATIENCE):
             while not _ALL_WRITTEN.search(text):
-                await trio.sleep(_POLL)  # there is no event
+                await trio.sleep(_POLL)  # no event reports the end of the writing
                 text = await _read_untrusted(file)
         return users_frames(text)
 
 
 async def _catches_signal(pid: int) -> bool:
-    """Tell whether a process has a handler for the signal: without one, it would end by it."""
+    """Return whether a process has a handler for the signal; without one, the signal would end it."""
     try:
         status = await trio.Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -67,14 +67,14 @@ async def _catches_signal(pid: int) -> bool:
 
 
 async def _read_untrusted(file: trio.Path) -> str:
-    """Read what a stack can be; a job could write more, and without end."""
+    """Read as many bytes as a stack can have; a job could write more, without end."""
     async with await file.open("rb") as opened:
         written: bytes = await opened.read(LONGEST)
     return written.decode(errors="backslashreplace")
 
 
 def users_frames(text: str) -> list[str]:
-    """Read what `faulthandler` wrote: the frames of users, or all where there are none of those; outermost first."""
+    """Parse the output of `faulthandler`: frames of user code, or all frames if there are none; outermost first."""
     found = [match for line in text.splitlines() if (match := _FRAME.fullmatch(line)) is not None]
     users = [match for match in found if is_users(match["file"]) and match["file"] != _PROGRAM]
     return [f"{match['file']}:{match['line']} in {match['name']}" for match in reversed(users or found)]

@@ -60,7 +60,7 @@ def test_each_event_names_the_process_that_caused_it() -> None:
 def test_a_refused_event_is_kept_without_a_decision() -> None:
     state = Scheduling(Rules(validate=True))
     state.handle(0.0, events.Submitted(b"client", ComputationRequest(b"c", b"client", "sums")))
-    with pytest.raises(ValueError, match="another client's"):
+    with pytest.raises(ValueError, match="belongs to another client"):
         state.handle(1.0, events.Submitted(b"other", ComputationRequest(b"c", b"other", "sums")))
     assert [entry.decision is None for entry in state.log] == [False, True]
 
@@ -98,7 +98,7 @@ def spoil_claim(state: Scheduling) -> None:
         (spoil_share, "more servers of alpha are given than it has"),
         (spoil_nodes, "has servers of a node that is gone"),
         (spoil_turn, "waits and has servers"),
-        (spoil_claim, "does not know of its lease"),
+        (spoil_claim, "has no record of its lease"),
     ],
 )
 def test_a_state_that_contradicts_itself_is_found_by_the_next_event(spoil: object, what: str) -> None:
