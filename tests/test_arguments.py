@@ -35,11 +35,11 @@ def wrong_calls(computation: Any, coro: Any) -> Iterator[Wrong]:
     text = (5, b"text", ["text"], thing, "\ud800")
     location = (5, b"host:1", ("host", 1), thing, "host", "host:port", "host:99999", "")
     place = (5, None, b"host", ("host", 1), thing)
-    flag = ("no", 2, thing, [])
+    flag: tuple[object, ...] = ("no", 2, thing, [])
     whole = ("3", 1.5, [3], thing, -1)
     number = ("3", [3], thing, -1.0, float("nan"), 1j)
-    path = (5, thing, [], b"name")
-    function = (5, None, "name", thing, [])
+    path: tuple[object, ...] = (5, thing, [], b"name")
+    function: tuple[object, ...] = (5, None, "name", thing, [])
     handle = (5, None, "name", thing)
 
     def each(call: Callable[..., Any], values: tuple[Any, ...], *before: Any, by: str = "", **kwargs: Any) -> Any:
@@ -112,7 +112,7 @@ def wrong_calls_of_clients(computation: Any, scheduler: Any) -> Iterator[Wrong]:
                 yield f"{getattr(call, '__qualname__', call)}({name}={value!r})", partial(call, **{name: value})
 
     text = (5, b"text", ["text"], thing)
-    paths = (5, thing, [])
+    paths: tuple[object, ...] = (5, thing, [])
     flag = ("no", 2, thing)
     whole = ("3", 1.5, [3], thing, -1)
     number = ("3", [3], thing, -1.0, float("nan"))
@@ -223,10 +223,11 @@ async def call_all(calls: Iterator[Wrong]) -> list[str]:
 
 async def wrong_in_a_job(computation: Any, *, coro: discoro.Coro[Any]) -> list[str]:
     problems = await call_all(wrong_calls(computation, coro))
+    report: Callable[..., None] = coro.report
     for wrong in ("3", [3], object(), 1j, 10**400):
-        for call in (partial(coro.report, wrong), partial(coro.report, 1, total=wrong)):
+        for call in (partial(report, wrong), partial(report, 1, total=wrong)):
             problems += await call_all(iter([(f"report {wrong!r}", call)]))
-    problems += await call_all(iter([("report", partial(coro.report, 1, text=5))]))
+    problems += await call_all(iter([("report", partial(report, 1, text=5))]))
     async with computation.open_nursery() as nursery:
         problems += await call_all(wrong_in_nursery(nursery))
     async with discoro.open_nursery() as nursery:
@@ -299,8 +300,8 @@ async def test_a_location_is_also_taken_as_text_with_address_or_name(tmp_path: A
                 assert [coro.location for coro in await computation.run_each(where, one, 2)] == [place]
             async with discoro.open_coro("known") as coro:
                 await coro.register("here")
-                for where in (scheduler.location, str(scheduler.location), f"localhost:{scheduler.location.port}"):
-                    assert await discoro.locate("here", location=where) == coro
+                for asked in (scheduler.location, str(scheduler.location), f"localhost:{scheduler.location.port}"):
+                    assert await discoro.locate("here", location=asked) == coro
             await computation.suspend_node("alpha")
             await computation.resume_node(scheduler.location)
             assert (await computation.servers()) == [place]

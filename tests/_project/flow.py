@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -112,12 +113,9 @@ async def killed_server(computation: discoro.Computation) -> Flow:
     coro = await computation.run(trio.sleep_forever)
     with Trace() as trace:
         os.kill(pid, signal.SIGKILL)
-        try:
+        with suppress(discoro.ServerLost):
             await coro.result()
-        except discoro.ServerLost:
-            return trace.flow
-    message = "the coroutine outlived its server"
-    raise RuntimeError(message)
+    return trace.flow
 
 
 PEER = """

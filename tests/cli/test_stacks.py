@@ -10,9 +10,9 @@ import trio
 from rich.console import Console
 
 import discoro_trio as discoro
-from discoro_trio._cli._tree import stuck, tree_of
+from discoro_trio._cli._tree import tree_of
 from discoro_trio._cluster import ProcessStacks
-from discoro_trio._process import MESSAGE, ROOM, ProcessDump, TaskDump, ThreadDump
+from discoro_trio._process import MESSAGE, ROOM, ProcessDump, TaskDump, ThreadDump, stuck
 from tests.cli.programs import SECRET, free_udp_port, output, running
 
 pytestmark = pytest.mark.program

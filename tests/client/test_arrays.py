@@ -91,7 +91,7 @@ async def test_arrays_in_messages_can_be_changed_at_both_ends(computation: disco
 
 
 async def test_the_subscribers_of_a_channel_do_not_share_an_array(computation: discoro.Computation) -> None:
-    assert computation
+    assert await computation.servers()
     array = np.arange(300_000)
     async with discoro.open_channel("arrays") as channel, trio.open_nursery() as nursery:
 

@@ -51,14 +51,16 @@ async def used(way: str, given: discoro.Coro[Any], own: discoro.Coro[Any]) -> ob
         return await given.result()
     if way == "wait":
         await given.send("over")
-        return await given.wait()
+        await given.wait()
+        return None
     if way == "monitor":
         await given.monitor(own)
         await given.send("over")
         ended = await own.receive()
         return ended.value
     await given.terminate()
-    return await given.wait()
+    await given.wait()
+    return None
 
 
 EXPECTED = {"result": "over", "wait": None, "monitor": "over", "terminate": None}

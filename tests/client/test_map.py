@@ -55,8 +55,8 @@ async def test_values_come_in_order_or_as_they_are_ready_from_iterables_of_both_
         assert await computation.run_results(double, numbers()) == expected
         async with computation.map(double, range(50), ordered=False, chunksize=7) as results:
             assert sorted([value async for value in results]) == expected
-        async with computation.starmap(add, zip(range(5), range(5), strict=True)) as results:
-            assert [value async for value in results] == [0, 2, 4, 6, 8]
+        async with computation.starmap(add, zip(range(5), range(5), strict=True)) as sums:
+            assert [value async for value in sums] == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.spec("B11")

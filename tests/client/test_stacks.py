@@ -13,12 +13,11 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio._cli._tree import stuck
 from discoro_trio._cluster import AskStacks, StacksAre
 from discoro_trio._cluster.scheduler._stacks import AskServers
 from discoro_trio._cluster.server._stack_dump import users_frames
 from discoro_trio._link import answered, current_endpoint
-from discoro_trio._process import END, MESSAGE, THREAD, AskDump, TaskDump, Wanted, current_process
+from discoro_trio._process import END, MESSAGE, THREAD, AskDump, TaskDump, Wanted, current_process, stuck
 from tests.client.clusters import until_servers
 
 if TYPE_CHECKING:

@@ -56,8 +56,10 @@ def exists(pid: int) -> bool:
 async def keep_parts(count: int) -> str:
     """Send the node parts of files that it cannot write yet, with the means of this package."""
     from discoro_trio._errors import DiscoroError  # noqa: PLC0415 - where it runs
+    from discoro_trio._link import answered  # noqa: PLC0415
     from discoro_trio._process import current_process  # noqa: PLC0415
-    from discoro_trio._process.files._transfers import PART, BeginFile, FilePart  # noqa: PLC0415
+    from discoro_trio._process._parts import PART  # noqa: PLC0415
+    from discoro_trio._process.files._transfers import BeginFile, FileBegun, FilePart  # noqa: PLC0415
 
     (node, *_) = current_process().endpoint.links.values()
     part = bytes(PART)
@@ -73,7 +75,7 @@ async def keep_parts(count: int) -> str:
             except DiscoroError as error:
                 return str(error)
             for offset in range(1, 8):
-                nursery.start_soon(send, begun.transfer, offset * PART)
+                nursery.start_soon(send, answered(begun, FileBegun).transfer, offset * PART)
             await node.room()
     return "all were taken"
 

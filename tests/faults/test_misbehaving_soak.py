@@ -133,7 +133,7 @@ async def work(number: int) -> int:
 
 async def measure(computation: discoro.Computation, seconds: float) -> float:
     """Run jobs one after the other; give the 99th percentile of their seconds. None may fail."""
-    durations = []
+    durations: list[float] = []
     until = trio.current_time() + seconds
     while trio.current_time() < until:
         began = time.perf_counter()

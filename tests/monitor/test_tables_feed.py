@@ -84,7 +84,7 @@ def failures(count: int, at: float = 101.0) -> Failures:
     return Failures(b"s", str(WHERE), b"c", group)
 
 
-def cluster(*, server: bool = True, computation: bool = True, **counts: int) -> ClusterStatus:
+def cluster(*, server: bool = True, computation: bool = True, **counts: Any) -> ClusterStatus:
     return ClusterStatus(
         time=110.0,
         scheduler=None,

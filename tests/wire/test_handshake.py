@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import random
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,7 +42,7 @@ def identity(name: str, number: int) -> Identity:
 CLIENT, SERVER = identity("client", 1), identity("server", 2)
 
 
-def client_end(credential: Credential = SECRET, binding: Binding = TLS, **options: bytes) -> ClientHandshake:
+def client_end(credential: Credential = SECRET, binding: Binding = TLS, **options: Any) -> ClientHandshake:
     return ClientHandshake(CLIENT, credential, binding, **options)
 
 

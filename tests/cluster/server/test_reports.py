@@ -210,9 +210,7 @@ def test_the_history_is_bounded_and_is_given_in_parts() -> None:
     seen, serials = 1, []
     first = history.after(seen)
     assert (first.missed, len(first.ended)) == (9, MOST_AT_ONCE)
-    while recent := history.after(seen):
-        if not recent.ended:
-            break
+    while (recent := history.after(seen)).ended:
         serials += [one.coro.serial for one in recent.ended]
         seen = recent.last
     assert serials == list(range(10, KEPT_ENDED + 10))

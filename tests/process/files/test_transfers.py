@@ -17,6 +17,7 @@ import trio
 
 from discoro_trio import FileTransferError, Location
 from discoro_trio._process import Process, del_file, send_file
+from discoro_trio._process._parts import PART
 from discoro_trio._process.files import _folder
 from discoro_trio._process.files import _transfers as files
 from discoro_trio._process.files._folder import IncomingFile, OutgoingFile
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
-CONTENT = random.Random(1).randbytes(3 * files.PART + 1234)
+CONTENT = random.Random(1).randbytes(3 * PART + 1234)
 ESCAPES = ["..", "../x", "a/../../x", "/etc", "//x", "a//b", "a/\0", "a\\b", "x" * 300, "x/" * 2048]
 
 
@@ -310,7 +311,7 @@ def test_a_file_that_changes_its_length_while_it_is_read_is_an_error(source: Pat
     outgoing.read(1000)
     os.truncate(source, len(CONTENT) + change)
     with pytest.raises(FileTransferError, match="changed while it was sent"):
-        while outgoing.read(files.PART):
+        while outgoing.read(PART):
             pass
     outgoing.close()
 
@@ -357,7 +358,7 @@ async def test_a_transfer_that_is_cancelled_leaves_nothing(root: Path, source: P
             with trio.CancelScope() as scope:
 
                 def stop(done: int, _total: int, parts: int = parts, scope: trio.CancelScope = scope) -> None:
-                    if done >= parts * files.PART:
+                    if done >= parts * PART:
                         scope.cancel()
 
                 if not parts:
@@ -395,7 +396,7 @@ async def test_a_place_where_nobody_listens_is_a_clear_error(root: Path, source:
 
 async def test_messages_do_not_wait_behind_a_file(root: Path, tmp_path: Path) -> None:
     large = tmp_path / "large"
-    large.write_bytes(bytes(32 * files.PART))
+    large.write_bytes(bytes(32 * PART))
     async with open_pair(root) as (one, two), trio.open_nursery() as nursery:
         finished = trio.Event()
 
@@ -414,9 +415,9 @@ async def test_messages_do_not_wait_behind_a_file(root: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("size", "offsets"),
     [
-        (files.PART, [2 * files.PART] * 500),  # for a place that is never reached
-        (files.PART, range(files.PART, 500 * files.PART, files.PART)),  # all but the first
-        (files.PART + 1, [0]),
+        (PART, [2 * PART] * 500),  # for a place that is never reached
+        (PART, range(PART, 500 * PART, PART)),  # all but the first
+        (PART + 1, [0]),
     ],
 )
 async def test_parts_that_only_wait_are_few_and_end_their_transfer(
@@ -424,7 +425,7 @@ async def test_parts_that_only_wait_are_few_and_end_their_transfer(
 ) -> None:
     async with open_pair(root) as (one, two):
         link = await one.endpoint.link_to(two.id, two.endpoint.location, b"")
-        begun = await link.request(files.BeginFile("", "data.bin", 1000 * files.PART, overwrite=False))
+        begun = await link.request(files.BeginFile("", "data.bin", 1000 * PART, overwrite=False))
         assert isinstance(begun, files.FileBegun)
         refused: list[str] = []
 
