@@ -1,7 +1,6 @@
 """The programs of the command line: `discoronode`, `discoro`, and `python -m discoro_trio`.
 
-This layer owns options, configuration files, logs, signals and what a person sees. What the programs then do is with
-`_cluster`.
+This layer owns options, configuration files, logs, signals and terminal output. `_cluster` does the programs' work.
 """
 
 from ._start import run_discoro, run_node, run_package

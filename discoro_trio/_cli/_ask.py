@@ -1,4 +1,4 @@
-"""Asks a scheduler one question, for the commands that show what it answers."""
+"""Send one request to a scheduler, for the commands that show its reply."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ async def ask_scheduler(
     *,
     timeout: float | None = -1.0,  # noqa: ASYNC109 - as for `Link.request`
 ) -> M:
-    """Connect to a scheduler, and ask.
+    """Connect to a scheduler, send a request and return the reply.
 
     Args:
-        scheduler: Where it is: address:port, or a host; None for the one on this network.
-        options: What the command was given.
+        scheduler: Its `address:port`, or a host; None for the one on this network.
+        options: The options of the command.
         question: The request.
-        kind: What the reply must be.
+        kind: The type that the reply must have.
         timeout: Seconds for the reply; negative for `config.MsgTimeout`, None for any.
 
     Raises:
-        SchedulerNotFound: There is none.
-        OptionError: Its host does not exist.
+        SchedulerNotFound: No scheduler replied.
+        OptionError: The host does not exist.
     """
     await resolve_peers("scheduler", [] if scheduler is None else [scheduler])
     async with open_with(EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})) as endpoint:
@@ -52,7 +52,7 @@ async def ask_scheduler(
 
 
 async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
-    with suppress(ValueError):  # it is a host, which is asked
+    with suppress(ValueError):  # a host without a port: discovery finds the port
         if scheduler:
             return await endpoint.link_at(Location.parse(scheduler))
     try:

@@ -1,6 +1,6 @@
-"""The options that `discoronode` and `discoro` share, and what they do before anything is opened.
+"""The options that `discoronode` and `discoro` share, and the steps before either program opens anything.
 
-This module owns their names and groups. What becomes of the endpoint's options is with `_link`.
+This module owns their names and groups. `_link` applies the endpoint's options.
 """
 
 from __future__ import annotations
@@ -39,19 +39,24 @@ ENDPOINT = (
     "keyfile",
     "cafile",
 )
-"""The options that are those of `open_endpoint`."""
+"""The options that `open_endpoint` has too."""
 
 
 def network_options() -> Callable[[Any], Any]:
-    """Declare where a program listens."""
+    """Declare the options for addresses, ports and discovery."""
     return several(
-        option("-i", "--ip_addr", group=_NETWORK, help="Address or host name of this machine to use. [default: all]"),
-        option("--ext_ip_addr", group=_NETWORK, help="Address that peers are told, where this machine is behind NAT."),
+        option(
+            "-i",
+            "--ip_addr",
+            group=_NETWORK,
+            help="Address or host name of this machine to listen on, such as 10.0.0.5. [default: all]",
+        ),
+        option("--ext_ip_addr", group=_NETWORK, help="Address that peers connect to if this machine is behind NAT."),
         option(
             "--tcp_ports",
             type=Ports(),
             group=_NETWORK,
-            help="TCP ports to listen at, such as 51351-51360,52000; the first that is free. [default: any]",
+            help="TCP ports to try in order, such as 51351-51360,52000; the first free one is used. [default: any]",
         ),
         option(
             "-u",
@@ -60,92 +65,98 @@ def network_options() -> Callable[[Any], Any]:
             default=UDP_PORT,
             show_default=True,
             group=_NETWORK,
-            help="UDP port of discovery, the same in the whole cluster.",
+            help="UDP port for discovery; it must be the same in the whole cluster.",
         ),
         option(
             "--no_discover",
             is_flag=True,
             group=_NETWORK,
-            help="Neither look for others on the network nor be found there; only addresses that are given are used.",
+            help="Switch discovery off: only addresses given as options are used.",
         ),
-        option("-n", "--name", group=_NETWORK, help="Name for people. [default: that of the host]"),
+        option("-n", "--name", group=_NETWORK, help="Name to display. [default: the host name]"),
     )
 
 
 def security_options() -> Callable[[Any], Any]:
-    """Declare by what a program proves that it belongs to the cluster."""
+    """Declare the options for authentication."""
     return several(
         option(
             "-s",
             "--secret",
             envvar=None,
             group=_SECURITY,
-            help="The cluster's secret: a passphrase, or 64 hexadecimal digits. Others can read it on the "
-            "command line; the environment variable DISCORO_SECRET or a file is better.",
+            help="The cluster secret: a passphrase or 64 hexadecimal digits. Other users can read a "
+            "command line; use the environment variable DISCORO_SECRET or --secret_file instead.",
         ),
-        option("--secret_file", group=_SECURITY, help="File with the secret. [default: made in the config folder]"),
-        option("--certfile", group=_SECURITY, help="Certificate for TLS, in PEM form; may hold the key too."),
-        option("--keyfile", group=_SECURITY, help="Private key of the certificate."),
-        option("--cafile", group=_SECURITY, help="Authorities that must have signed the certificates of peers."),
+        option("--secret_file", group=_SECURITY, help="File with the secret. [default: created in the config folder]"),
+        option("--certfile", group=_SECURITY, help="PEM file with the TLS certificate; it may include the key."),
+        option("--keyfile", group=_SECURITY, help="PEM file with the certificate's private key."),
+        option(
+            "--cafile", group=_SECURITY, help="PEM file with the authorities that must have signed peers' certificates."
+        ),
     )
 
 
 def file_options() -> Callable[[Any], Any]:
-    """Declare where files are kept and how large they may be."""
+    """Declare the options for working folders and file sizes."""
     return several(
-        option("--dest_path", group=_FILES, help="Folder in which working folders are made. [default: the system's]"),
+        option(
+            "--dest_path",
+            group=_FILES,
+            help="Folder in which working folders are created. [default: the system's temporary folder]",
+        ),
         option(
             "--max_file_size",
             type=Size(),
             group=_FILES,
-            help="Largest file that is taken, such as 100M. [default: any]",
+            help="Largest file accepted, in bytes or as 100M. [default: no limit]",
         ),
     )
 
 
 def time_options() -> Callable[[Any], Any]:
-    """Declare how long is waited for what."""
+    """Declare the options for intervals and timeouts."""
     return several(
         option(
             "--ping_interval",
             type=SECONDS,
             group=_TIMES,
-            help="Longest pause between two looks for others on the network, in seconds. [default: 30]",
+            help="Longest time between two discovery broadcasts, in seconds. [default: 30]",
         ),
         option(
             "--min_pulse_interval",
             type=SECONDS,
             group=_TIMES,
-            help=f"Least seconds between signs of life that may be asked for. [default: {config.MinPulseInterval:g}]",
+            help=f"Shortest heartbeat interval accepted, in seconds. [default: {config.MinPulseInterval:g}]",
         ),
         option(
             "--max_pulse_interval",
             type=SECONDS,
             group=_TIMES,
-            help=f"Most seconds between signs of life that may be asked for. [default: {config.MaxPulseInterval:g}]",
+            help=f"Longest heartbeat interval accepted, in seconds. [default: {config.MaxPulseInterval:g}]",
         ),
         option(
             "--msg_timeout",
             type=SECONDS,
             group=_TIMES,
-            help=f"Seconds for connecting, or for the reply to a request. [default: {config.MsgTimeout:g}]",
+            help=f"Timeout for connecting and for each reply, in seconds. [default: {config.MsgTimeout:g}]",
         ),
     )
 
 
 def output_options() -> Callable[[Any], Any]:
-    """Declare what a program shows, and where its options come from."""
+    """Declare the options for output and for option files."""
     return several(
-        option("-d", "--debug", is_flag=True, group=_OUTPUT, help="Log what happens in detail."),
+        option("-d", "--debug", is_flag=True, group=_OUTPUT, help="Log in detail."),
         option(
             "--log_format",
             type=click.Choice(["text", "json"]),
             default="text",
             show_default=True,
             group=_OUTPUT,
-            help="Lines for people, or a JSON object a line.",
+            help="Log as text, or as one JSON object per line.",
         ),
-        option("--daemon", is_flag=True, group=_OUTPUT, help="Show nothing but the log, also in a terminal."),
+        option("--daemon", is_flag=True, group=_OUTPUT, help="Show only the log, also in a terminal."),
         option(
             "--config",
             is_eager=True,
@@ -153,13 +164,13 @@ def output_options() -> Callable[[Any], Any]:
             callback=read_config,
             envvar="DISCORO_CONFIG",
             group=_CONFIGURATION,
-            help="TOML file with options, spelt as here.",
+            help="TOML file with options, spelt as in this help.",
         ),
         option(
             "--save_config",
             envvar=None,
             group=_CONFIGURATION,
-            help="Write the options that are given to a TOML file (- for standard output), and exit.",
+            help="Write the given options to a TOML file (- for standard output) and exit.",
         ),
         option(
             "--version",
@@ -179,7 +190,7 @@ def output_options() -> Callable[[Any], Any]:
             callback=_show_completion,
             envvar=None,
             group=_CONFIGURATION,
-            help="Print what makes this shell complete the options, and exit.",
+            help="Print the script that makes this shell complete the options, and exit.",
         ),
     )
 
@@ -222,7 +233,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
 
 
 def version_of(distribution: str) -> str:
-    """Give the version of what is installed."""
+    """Return the installed version."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -230,7 +241,7 @@ def version_of(distribution: str) -> str:
 
 
 def prepare(ctx: click.Context, options: Mapping[str, Any]) -> None:
-    """Do what comes before a program opens anything: save the options or set up logs, settings and warnings.
+    """Prepare a program before it opens anything: save the options, or set up logs, settings and warnings.
 
     Raises:
         click.UsageError: Two options do not fit together.
@@ -246,7 +257,7 @@ def prepare(ctx: click.Context, options: Mapping[str, Any]) -> None:
 
 
 def warn_of_secret(ctx: click.Context, given: str) -> None:
-    """Say what is wrong with a secret on the command line."""
+    """Warn about a secret on the command line."""
     text = "every user of this machine can read the secret on the command line; use --secret_file or DISCORO_SECRET"
     weakness = secret_file.weakness_of(given)
     if weakness:
@@ -274,10 +285,10 @@ def _set_times(options: Mapping[str, Any]) -> None:
 
 
 def endpoint_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give those of the options that are the endpoint's, where they are given."""
+    """Return the given options that belong to the endpoint."""
     return {name: options[name] for name in ENDPOINT if options[name] is not None}
 
 
 def shows_itself(options: Mapping[str, Any]) -> bool:
-    """Tell whether a person looks on."""
+    """Return whether the output is shown to a person."""
     return sys.stdout.isatty() and not options["daemon"] and os.environ.get("TERM") != "dumb"

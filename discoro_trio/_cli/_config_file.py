@@ -1,7 +1,7 @@
 """Options from a TOML file, and options written to one.
 
-This module owns the form of the file: one key an option, spelt as on the command line. What is given on the command
-line or in the environment goes before what the file says.
+This module owns the format of the file: one key for each option, spelt as on the command line. The command line and
+the environment override the file.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ABOUT_ITSELF = ("config", "save_config")
 
 
 def read_config(ctx: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
-    """Take the options of a file as defaults.
+    """Use the options of a file as defaults.
 
     Raises:
-        click.BadParameter: It cannot be read, is no TOML, or has an option that there is not.
+        click.BadParameter: The file cannot be read, is not TOML, or has an unknown option.
     """
     if path is None or ctx.resilient_parsing:
         return path
@@ -48,10 +48,10 @@ def read_config(ctx: click.Context, _parameter: click.Parameter, path: str | Non
 
 
 def save_config(ctx: click.Context, path: str) -> None:
-    """Write the options that are not at their defaults, readable for the user alone.
+    """Write the options that differ from their defaults to a file that only the user can read.
 
     Raises:
-        click.BadParameter: It cannot be written.
+        click.BadParameter: The file cannot be written.
     """
     lines = [f"{name} = {_value(value)}" for name, value in _given(ctx)]
     text = "".join(f"{line}\n" for line in lines)
@@ -62,7 +62,7 @@ def save_config(ctx: click.Context, path: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             if os.path.isfile(path):  # noqa: PTH113 - of a pipe or a terminal nothing is kept
-                os.fchmod(descriptor, 0o600)  # of one that was there, before the secret is in it
+                os.fchmod(descriptor, 0o600)  # for an existing file, before the secret is written to it
                 os.ftruncate(descriptor, 0)
             file.write(text)
     except OSError as error:

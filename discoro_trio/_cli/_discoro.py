@@ -46,7 +46,7 @@ _SCHEDULER = "Scheduler"
     cls=GroupedGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Every option may be written with - in place of _, and set as DISCORO_… in the environment.",
+    epilog="Every option can be written with - instead of _, and set as DISCORO_… in the environment.",
 )
 @option(
     "--node",
@@ -55,7 +55,7 @@ _SCHEDULER = "Scheduler"
     multiple=True,
     metavar="HOST[:PORT]",
     group=_SCHEDULER,
-    help="Node in another network; may be repeated. One in each is enough, the others there are found through it.",
+    help="Node in another network; repeatable. One per network is enough; it finds the others there.",
 )
 @option(
     "--zombie_period",
@@ -63,19 +63,19 @@ _SCHEDULER = "Scheduler"
     default=1800.0,
     show_default=True,
     group=_SCHEDULER,
-    help="Seconds that a server may be idle before it is taken from its computation; 0 for ever.",
+    help="Seconds after which an idle server is taken from its computation; 0: never.",
 )
 @option(
     "--pulse_interval",
     type=SECONDS,
     group=_SCHEDULER,
-    help="Seconds between the signs of life of nodes, and the least that a computation can have.",
+    help="Heartbeat interval of nodes in seconds, such as 10; also the shortest one a computation can set.",
 )
 @option(
     "--settle",
     is_flag=True,
     group=_SCHEDULER,
-    help="Give no servers for five pulses, until nodes have told what an earlier one gave; by itself if one left some.",
+    help="Wait five heartbeats for nodes to report the leases of a previous scheduler; automatic if it left any.",
 )
 @network_options()
 @security_options()
@@ -88,8 +88,8 @@ _SCHEDULER = "Scheduler"
 def discoro(ctx: click.Context, /, **options: Any) -> None:
     """Run the scheduler that several clients share.
 
-    Without options it finds the nodes of its network, and clients find it. It queues computations and gives each in
-    turn the servers that it wants.
+    Without options it finds the nodes of its network, and clients find it. It queues computations and gives each
+    the servers it requests, in turn.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -115,7 +115,7 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
             try:
                 await show(scheduler)
             finally:
-                if scheduler.idle:  # otherwise the next one waits for the leases there are, and for the old queue
+                if scheduler.idle:  # otherwise the next scheduler waits for the existing leases and the old queue
                     mark.unlink(missing_ok=True)
 
     async def show(scheduler: Scheduler) -> None:
@@ -130,12 +130,12 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
 
 
 def running_mark(udp_port: int) -> Path:
-    """Give the file that is there while the scheduler of a cluster runs here, and after it left computations behind."""
+    """Return the path of the file that marks a running scheduler, or one that ended and left computations behind."""
     return platformdirs.user_state_path("discoro_trio") / f"scheduler-{udp_port}"
 
 
 def write_mark(mark: Path) -> None:
-    """Note that a scheduler runs; one that starts after it left computations behind waits for what nodes have given."""
+    """Mark that a scheduler runs. If it leaves computations behind, the next one waits for nodes to report leases."""
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

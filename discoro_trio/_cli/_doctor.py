@@ -1,7 +1,7 @@
-"""`discoro doctor`: looks at what the programs need, and says what to do where it is missing.
+"""`discoro doctor`: checks what the programs need, and advises how to provide what is missing.
 
-This module owns the checks and their advice. It changes nothing but a secret that is not there yet, which is made as
-any program would make it.
+This module owns the checks and their advice. It changes nothing, except that it creates a missing secret as any
+program does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ENDPOINT = (
     *("ip_addr", "ext_ip_addr", "tcp_ports", "udp_port", "name"),
     *("secret", "secret_file", "certfile", "keyfile", "cafile"),
 )
-"""Options that are given to the endpoint."""
+"""Options that are passed to the endpoint."""
 GOOD, WARNING, BAD = "ok", "warning", "problem"
 _COLOURS = {GOOD: "green", WARNING: "yellow", BAD: "red"}
 _LOOK_SECONDS = 2.0
@@ -58,27 +58,33 @@ _HELD = {"memory": "memory", "pids": "processes"}
 
 @attrs.frozen
 class Check:
-    """What was looked at, and what was found."""
+    """One check and its result."""
 
     level: str
     """`ok`, `warning` or `problem`."""
     text: str
-    """What was found."""
+    """The result."""
     advice: str = ""
-    """What to do about it."""
+    """What the user does about it."""
 
 
 @click.command(cls=GroupedCommand)
-@option("--peer", multiple=True, metavar="HOST[:PORT]", group="Network", help="Machine to reach; may be repeated.")
-@option("--dest_path", group="Files", help="Folder in which working folders will be made.")
-@option("--cgroup", multiple=True, metavar="FOLDER", group="Servers", help="Control group made for the node.")
+@option(
+    "--peer",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    group="Network",
+    help="Machine to reach, such as node7 or node7:51351; repeatable.",
+)
+@option("--dest_path", group="Files", help="Folder in which working folders will be created.")
+@option("--cgroup", multiple=True, metavar="FOLDER", group="Servers", help="Control group created for the node.")
 @network_options()
 @security_options()
 @click.pass_context
 def doctor(ctx: click.Context, /, **options: Any) -> None:
-    """Check ports, secret, limits, what can be reached, and versions; say what to do.
+    """Check ports, secret, limits, reachable peers and versions; print advice.
 
-    Give it the options that the program will have. It ends with status 1 if something will not work.
+    Pass the options that the program will have. The exit status is 1 if something will not work.
     """
     found = [*check_versions(), *check_limits(), check_groups(options["cgroup"])]
     found += [*check_folder(options["dest_path"]), *check_ports(options)]
@@ -93,14 +99,14 @@ def doctor(ctx: click.Context, /, **options: Any) -> None:
 
 
 def check_versions() -> Iterator[Check]:
-    """Name what runs here; client and servers need the same minor version of Python."""
+    """Report Python and platform; client and servers need the same minor version of Python."""
     names = ", ".join(f"{name} {version_of(name)}" for name in ("discoro_trio", "trio", "msgspec", "cloudpickle"))
     yield Check(GOOD, f"Python {platform.python_version()} ({sys.executable}), {names}")
     yield Check(GOOD, f"{platform.platform(terse=True)}, {os.cpu_count()} processors")
 
 
 def check_limits() -> Iterator[Check]:
-    """Look at the limits of this user and of the kernel."""
+    """Check the limits of this user and of the kernel."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FEW_FILES:
         advice = f"ulimit -n {min(hard, 65536) if hard > 0 else 65536}, or LimitNOFILE= in the unit of systemd"
@@ -110,7 +116,7 @@ def check_limits() -> Iterator[Check]:
 
 
 def check_groups(named: Sequence[str]) -> Check:
-    """See what would hold the memory and the processes of servers."""
+    """Check what would limit the memory and the processes of servers."""
     try:
         groups = find_groups(named)
     except OptionError as error:
@@ -129,7 +135,7 @@ def check_groups(named: Sequence[str]) -> Check:
 
 
 def check_folder(dest_path: str | None) -> Iterator[Check]:
-    """Look at the folder for working folders."""
+    """Check the folder for working folders."""
     folder = Path(dest_path or tempfile.gettempdir())
     if not folder.is_dir():
         yield Check(BAD, f"{folder} does not exist", "make it, for the user that the program runs as")
@@ -144,14 +150,14 @@ def check_folder(dest_path: str | None) -> Iterator[Check]:
 
 
 def check_secret(options: Mapping[str, Any]) -> Iterator[Check]:
-    """See whether the secret can be guessed."""
+    """Check whether the secret is easy to guess."""
     weakness = secret_file.weakness_in_use(options["secret"], options["secret_file"])
     if weakness:
         yield Check(WARNING, weakness, "`discoro secret rotate stage` makes a random one; it is changed in three steps")
 
 
 def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
-    """See whether the ports can be listened at, each one that servers would use."""
+    """Check whether each port that servers would use is free."""
     for port in _ports(options["tcp_ports"]):
         with ExitStack() as stack:
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
@@ -170,7 +176,7 @@ def _ports(ports: Ports) -> tuple[int, ...]:
 
 
 async def check_network(options: Mapping[str, Any]) -> list[Check]:
-    """Open an endpoint, look who is there, and shake hands with each."""
+    """Open an endpoint, discover peers, and connect to each."""
     given = {name: options[name] for name in _ENDPOINT if options.get(name) is not None}
     found: list[Check] = []
     try:
@@ -210,7 +216,7 @@ async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port:
 
 
 async def _has_answered(host: str, answered: Sequence[Found]) -> bool:
-    """Tell whether one of those that answered is at a host."""
+    """Return whether a peer that answered is at a host."""
     places = {host, *(str(info[4][0]) for info in await trio.socket.getaddrinfo(host, None))}
     if any(one.location.addr in places for one in answered):
         return True
@@ -231,7 +237,7 @@ def _foreign(hosts: Sequence[str]) -> Check:
 
 
 def _advice(error: DiscoroError) -> str:
-    """Say what to do where a process cannot be reached, by the cause."""
+    """Return advice for a process that cannot be reached, by the cause."""
     if isinstance(error, AuthenticationError):
         return "it uses another secret: compare the fingerprints of `discoro secret show` on both machines"
     if isinstance(error, VersionMismatch):

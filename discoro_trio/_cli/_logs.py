@@ -1,6 +1,6 @@
-"""What the programs log: lines for people, or JSON for machines.
+"""The log format of the programs: text for people, or JSON for machines.
 
-This module owns the form of the lines. What is logged is with those who log.
+This module owns the format of the lines, not their contents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PACKAGE = "discoro_trio"
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level if it is not the usual one, and text."""
+    """Time, level unless it is INFO, and text."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a line, and below it the traceback if there is one."""
@@ -27,13 +27,13 @@ class TextFormatter(logging.Formatter):
         text = f"{moment:%Y-%m-%d %H:%M:%S} {level}{printable(record.getMessage())}{where}"
         if not record.exc_info:
             return text
-        # Indented, as an error may have lines of its own, and none of these is to look like a record.
+        # Indented: an error may have several lines, and none of them may look like a record.
         trace = self.formatException(record.exc_info).splitlines()
         return "\n".join([text, *(f"  {printable(line)}" for line in trace)])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a line."""
@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(*, debug: bool, log_format: str) -> None:
-    """Let the package's records go to standard error."""
+    """Send the package's records to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logger = logging.getLogger(PACKAGE)

@@ -1,4 +1,4 @@
-"""Runs a program, and says what is wrong with an option in one line.
+"""Runs a program, and reports a wrong option in one line.
 
 This module owns the exit status: 0 after an orderly end, 1 after a failure, 2 for an option that cannot work.
 """
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def run(command: click.Command, name: str, arguments: Sequence[str] | None) -> None:
-    """Run a program, and leave with its exit status.
+    """Run a program, and exit with its status.
 
     Args:
         command: The program.
         name: Its name, for messages.
-        arguments: What follows the name; None for those of this process.
+        arguments: The command line after the name; None for this process's own.
     """
     try:
         status = command.main(None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)

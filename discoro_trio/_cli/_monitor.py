@@ -1,6 +1,6 @@
-"""`discoro monitor`, and the options by which `discoro` serves the same pages itself.
+"""`discoro monitor`, and the options with which `discoro` serves the same pages itself.
 
-What the monitor is and shows is with the package `_monitor`.
+The monitor itself is the package `_monitor`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _OPTIONS = {
     "read_only": "read_only",
     "event_file": "event_file",
 }
-"""The options of the programs, and those of `open_http_server`."""
+"""The options of the programs, mapped to those of `open_http_server`."""
 
 
 def monitor_options(port: int | None) -> Callable[[Any], Any]:
-    """Declare where the pages are and who may see them.
+    """Declare the options for the pages' address and access.
 
     Args:
         port: The default; None for no pages.
@@ -52,28 +52,48 @@ def monitor_options(port: int | None) -> Callable[[Any], Any]:
     shown = {} if port is None else {"default": port, "show_default": True}
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     return several(
-        option("--http_port", type=_ANY_PORT, group=_PAGES, help="TCP port of the web monitor; 0 for any.", **shown),
-        option("--http_host", group=_PAGES, help="Where it listens; anywhere but at loopback it needs a token."),
         option(
-            "--http_token", group=_PAGES, help="What actions need, and looking from elsewhere. [default: a new one]"
+            "--http_port",
+            type=_ANY_PORT,
+            group=_PAGES,
+            help="TCP port of the web monitor, such as 8181; 0: any free port.",
+            **shown,
         ),
-        option("--poll_sec", type=SECONDS, group=_PAGES, help="Longest time between two updates. [default: 10 s]"),
+        option(
+            "--http_host", group=_PAGES, help="Address the monitor listens on; anything but loopback requires a token."
+        ),
+        option(
+            "--http_token",
+            group=_PAGES,
+            help="Token required for actions and for viewing from other machines. [default: a new random one]",
+        ),
+        option(
+            "--poll_sec",
+            type=SECONDS,
+            group=_PAGES,
+            help="Longest time between two updates of a page, in seconds. [default: 10]",
+        ),
         option(
             "--document_root",
             type=click.Path(exists=True, file_okay=False, path_type=Path),
             group=_PAGES,
-            help="Another folder for the pages.",
+            help="Folder to serve the pages from. [default: the packaged ones]",
         ),
-        option("--https_certfile", type=file, group=_PAGES, help="Certificate for https; it may hold the key too."),
-        option("--https_keyfile", type=file, group=_PAGES, help="The certificate's key."),
+        option(
+            "--https_certfile",
+            type=file,
+            group=_PAGES,
+            help="PEM file with the certificate for https; it may include the key.",
+        ),
+        option("--https_keyfile", type=file, group=_PAGES, help="PEM file with the certificate's private key."),
         option(
             "--event_file",
             type=click.Path(dir_okay=False, path_type=Path),
             group=_PAGES,
-            help="Small file that keeps what happened lately over restarts. [default: one for each port in the folder "
+            help="File that keeps the latest events across restarts. [default: one per port, in the folder "
             "for the state of programs]",
         ),
-        option("--read_only", is_flag=True, group=_PAGES, help="Refuse all actions."),
+        option("--read_only", is_flag=True, group=_PAGES, help="Refuse all actions: viewing only."),
     )
 
 
@@ -86,7 +106,7 @@ def check_monitor(options: Mapping[str, Any]) -> None:
     if options["http_port"] is None:
         return
     if options["https_keyfile"] is not None and options["https_certfile"] is None:
-        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is the key of this, which is not given")
+        raise OptionError(_HTTPS_CERTFILE, "--https_keyfile is given without its certificate")
     from .._monitor._open import check_options  # noqa: PLC0415 - imported where it is wanted
 
     host = "127.0.0.1" if options["http_host"] is None else options["http_host"]
@@ -98,7 +118,7 @@ def check_monitor(options: Mapping[str, Any]) -> None:
 
 
 def _named(error: OptionError) -> OptionError:
-    """Give the error of an option of `open_http_server` the name that it has in the programs."""
+    """Replace the option name of `open_http_server` in an error by the programs' own."""
     names = {name: option for option, name in _OPTIONS.items()}
     return OptionError(names[error.option], error.problem)
 
@@ -132,7 +152,7 @@ async def open_monitor(source: Scheduler | RemoteScheduler, options: Mapping[str
 def monitor(scheduler: str | None, **options: Any) -> None:
     """Serve the web monitor of a scheduler that runs elsewhere.
 
-    SCHEDULER is where it is: address:port, or a host; without it, the one on this network.
+    SCHEDULER is its address:port or a host. Without it, discovery finds the one on this network.
     """
 
     async def program(_ending: Shutdown) -> None:
@@ -141,7 +161,7 @@ def monitor(scheduler: str | None, **options: Any) -> None:
         endpoint = EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})
         async with ensure_endpoint(endpoint, private=False) as process:
             source = RemoteScheduler(process.endpoint, scheduler)
-            await source.status()  # nobody there is said at once
+            await source.status()  # if no scheduler answers, fail at once
             async with open_monitor(source, options) as server:
                 click.echo(f"look at {server.url}")
                 await trio.sleep_forever()

@@ -1,4 +1,4 @@
-"""The program `discoronode`: the servers of one machine, for whoever may use them."""
+"""The program `discoronode`: manages the servers of one machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SERVERS, _SERVICE = "Servers", "Service"
 @click.command(
     cls=GroupedCommand,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Every option may be written with - in place of _, and set as DISCORO_… in the environment.",
+    epilog="Every option can be written with - instead of _, and set as DISCORO_… in the environment.",
 )
 @option(
     "-c",
@@ -52,50 +52,79 @@ _SERVERS, _SERVICE = "Servers", "Service"
     default=0,
     show_default=True,
     group=_SERVERS,
-    help="Servers: so many; all processors but so many, if negative; one a processor for 0.",
+    help="Number of servers. Negative: leave that many processors unused. 0: one per processor.",
 )
 @option(
     "--peer",
     multiple=True,
     metavar="HOST[:PORT]",
     group="Network",
-    help="Scheduler in another network, or a node of a network that has one; may be repeated.",
+    help="Scheduler in another network, or a node of a network that has one; repeatable.",
 )
 @network_options()
 @security_options()
 @file_options()
 @time_options()
-@option("--max_memory", type=Size(), group=_SERVERS, help="Most memory of one server, such as 2G. [default: any]")
-@option("--max_files", type=int, group=_SERVERS, help="Most files and connections of one server.")
-@option("--max_processes", type=int, group=_SERVERS, help="Most processes and threads of one server, or of their user.")
+@option(
+    "--max_memory",
+    type=Size(),
+    group=_SERVERS,
+    help="Memory limit of one server, in bytes or as 2G. [default: no limit]",
+)
+@option(
+    "--max_files", type=int, group=_SERVERS, help="Limit of open files and connections of one server, such as 1024."
+)
+@option(
+    "--max_processes",
+    type=int,
+    group=_SERVERS,
+    help="Limit of processes and threads of one server, or of their user, such as 100.",
+)
 @option(
     "--cgroup",
     multiple=True,
     metavar="FOLDER",
     group=_SERVERS,
-    help="Control group made for this node, to hold its servers; may be repeated. [default: what systemd delegates]",
+    help="Control group created for this node, to limit its servers; repeatable. [default: the one systemd delegates]",
 )
-@option("--user", metavar="NAME", group=_SERVERS, help="User as whom servers run, if this program runs as root.")
+@option("--user", metavar="NAME", group=_SERVERS, help="User that runs the servers, if this program runs as root.")
 @option(
     "--users",
     type=NameList(),
     group=_SERVERS,
-    help="Users of whom each computation gets one, such as job1,job2; it waits while all are in use.",
+    help="Users, such as job1,job2: each computation gets one, and waits while all are in use.",
 )
-@option("--clean", is_flag=True, group="Files", help="Remove first what nodes that were killed left in the folder.")
-@option("--serve", type=click.IntRange(min=1), group=_SERVICE, help="End after so many computations.")
-@option("--service_start", type=TimeOfDay(), group=_SERVICE, help="Time of the day to begin to serve.")
-@option("--service_stop", type=TimeOfDay(), group=_SERVICE, help="Time of the day to take no further computation.")
-@option("--service_end", type=TimeOfDay(), group=_SERVICE, help="Time of the day to end computations that still run.")
+@option(
+    "--clean", is_flag=True, group="Files", help="At the start, remove working folders that killed nodes left behind."
+)
+@option(
+    "--serve",
+    type=click.IntRange(min=1),
+    group=_SERVICE,
+    help="Number of computations after which the node ends, such as 1.",
+)
+@option("--service_start", type=TimeOfDay(), group=_SERVICE, help="Time of day to start service, such as 08:30.")
+@option(
+    "--service_stop",
+    type=TimeOfDay(),
+    group=_SERVICE,
+    help="Time of day to stop accepting computations, such as 17:00.",
+)
+@option(
+    "--service_end",
+    type=TimeOfDay(),
+    group=_SERVICE,
+    help="Time of day to end computations that still run, such as 18:00.",
+)
 @printed_file("--print_systemd", "discoronode.service", "a unit for systemd that runs this program")
 @printed_file("--print_dockerfile", "Dockerfile", "a Dockerfile whose container runs this program")
 @output_options()
 @click.pass_context
 def node(ctx: click.Context, /, **options: Any) -> None:
-    """Run the servers of this machine, on which schedulers run computations.
+    """Run the servers of this machine, which run computations.
 
-    Without options it starts a server for each processor, is found by schedulers on its network, and encrypts what
-    leaves the machine. It serves those who know the cluster's secret.
+    Without options it starts one server per processor, schedulers on its network find it, and all traffic that leaves
+    the machine is encrypted. Only processes with the cluster secret can use it.
     """
     prepare(ctx, options)
     hours = _hours(options)
@@ -141,7 +170,7 @@ async def _serve_in(hours: Hours, ending: Shutdown, options: Mapping[str, Any]) 
 
 
 async def _serve(ending: Shutdown, options: Mapping[str, Any], hours: Hours | None = None) -> int:
-    """Be a node until its work is done; give the number of computations that it has served."""
+    """Run a node until its work is done; return the number of computations that it has served."""
     block = open_node(
         cpus=options["cpus"],
         nodes=options["peer"],
@@ -187,11 +216,13 @@ async def _keep_hours(opened: Node, hours: Hours) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Remove the working folders of nodes that do not run any more."""
+    """Remove the working folders of nodes that no longer run."""
     for left in folder.glob(f"{FOLDER_PREFIX}*-*"):
         process = left.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if not left.is_dir() or left.is_symlink() or not process.isdigit() or psutil.pid_exists(int(process)):
             continue
-        if not node_lives(left):  # in a container that shares the folder it may, and have that process id there
+        if not node_lives(
+            left
+        ):  # the node may run in a container that shares the folder, where that process id is its own
             shutil.rmtree(left, ignore_errors=True)
             logger.info("removed %s, which a node left", left)

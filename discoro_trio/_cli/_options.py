@@ -1,6 +1,6 @@
 """How the programs read their options: names, groups, types, and the same options from the environment and a file.
 
-This module owns the ways in which options are written. What each one does is with the program that has it.
+This module owns how options are written. The program that has an option applies it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 class GroupedOption(click.Option):
-    """An option that is accepted with `_` and with `-`, read from DISCORO_… too, and shown in its group."""
+    """An option that is accepted with `_` and with `-`, is also read from DISCORO_…, and is shown in its group."""
 
     def __init__(
         self, declarations: Sequence[str], *, group: str = "Other", envvar: str | None = "", **kwargs: Any
@@ -83,7 +83,7 @@ class Size(click.ParamType[int]):
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it; fail with what is expected."""
+        """Parse the value; the error names the expected form."""
         if isinstance(value, int):
             return value
         match = _SIZE.fullmatch(str(value).strip())
@@ -115,7 +115,7 @@ class NameList(click.ParamType[list[str]]):
     name = "A,B,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
-        """Take them apart."""
+        """Split the names."""
         given = [str(part) for part in value] if isinstance(value, list | tuple) else str(value).split(",")
         return [name.strip() for name in given if name.strip()]
 
@@ -143,7 +143,7 @@ def option(*declarations: str, group: str, **kwargs: Any) -> Callable[[Any], Any
 
 
 def several(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Join decorators; the first one's option is shown first."""
+    """Join decorators; the option of the first is shown first."""
 
     def decorate(function: Any) -> Any:
         for decorator in reversed(decorators):

@@ -1,4 +1,4 @@
-"""`discoro secret`: what the secret is called, and changing it while the cluster runs."""
+"""`discoro secret`: show the secret's fingerprint, and change the secret while the cluster runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._options import GroupedCommand, option
 if TYPE_CHECKING:
     from .._link import SecretFile
 
-_FILE = option("--secret_file", group="Options", help="The file. [default: the one in the config folder]")
+_FILE = option("--secret_file", group="Options", help="File with the secret. [default: the one in the config folder]")
 
 
 @click.group()
@@ -30,13 +30,17 @@ def secret() -> None:
     is_flag=True,
     envvar=None,
     group="Options",
-    help="Print the secret itself, to give it to another machine.",
+    help="Print the secret itself, to copy it to another machine.",
 )
 @option(
-    "--staged", is_flag=True, envvar=None, group="Options", help="With --reveal: the one that was staged, not in use."
+    "--staged",
+    is_flag=True,
+    envvar=None,
+    group="Options",
+    help="With --reveal: print the staged secret instead of the one in use.",
 )
 def show(secret_file: str | None, *, reveal: bool, staged: bool) -> None:
-    """Print where the secret is and its fingerprint."""
+    """Print the path and the fingerprint of the secret."""
     held = files.show(secret_file)
     if not reveal:
         _print(held)
@@ -59,11 +63,11 @@ def rotate(ctx: click.Context, step: str, new: str | None, secret_file: str | No
 
     First `stage` on one machine, and `stage -` with the same secret on all others (`-` reads it from standard input,
     where no other user sees it): now they accept both. Then `switch` on each: now they use the new one. At last
-    `drop` on each: the old one opens nothing any more. Programs that run follow their file within seconds, and log
-    what they use; end a step on all machines before the next. Connections stay, and so does what runs.
+    `drop` on each: now they refuse the old one. Running programs read a changed file within seconds, and log which
+    secret they use. Finish a step on all machines before the next. Connections and running work are kept.
 
-    Programs that have the secret from DISCORO_SECRET or --secret follow nothing: start them again with the new one
-    after the `switch`, before the `drop`.
+    Programs that have the secret from DISCORO_SECRET or --secret do not follow: restart them with the new one after
+    the `switch`, before the `drop`.
     """
     if new is not None and step != "stage":
         message = f"{step} takes no secret; it goes on with the one that was staged"

@@ -1,4 +1,4 @@
-"""What a person sees when a program starts: who it is, where it listens, what it has."""
+"""The text at a program's start: its name, its address and its resources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def show_node(node: Node, options: Mapping[str, Any], *, on_terminal: bool) -> None:
-    """Say who the node is."""
+    """Print the node's name, address and resources."""
     if not on_terminal:
         logger.info("the node %s listens at %s, with %d servers", node.name, node.location, node.size)
         return
@@ -28,7 +28,7 @@ def show_node(node: Node, options: Mapping[str, Any], *, on_terminal: bool) -> N
 
 
 def show_scheduler(scheduler: Scheduler, endpoint: Endpoint, options: Mapping[str, Any], *, on_terminal: bool) -> None:
-    """Say who the scheduler is."""
+    """Print the scheduler's name, address and nodes."""
     name = endpoint.identity.name
     if not on_terminal:
         logger.info("the scheduler %s listens at %s", name, scheduler.location)

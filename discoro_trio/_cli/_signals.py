@@ -1,6 +1,6 @@
-"""Ends the programs in order when they are asked to, and at once when they are asked again.
+"""Ends the programs in order on the first signal, and at once on the second.
 
-This module owns the two signals. What is left behind by an end at once is removed by what the program registers here.
+This module owns the two signals. Before an end at once it calls the clean-up functions that the program registers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that an orderly end may take; coroutines have their grace period in it.
+# Seconds that an orderly end may take, including the grace period of coroutines.
 LONGEST_END = 9.0
 
 
@@ -27,8 +27,8 @@ class Shutdown:
     """How a program ends.
 
     Attributes:
-        scope: Cancelled when the program shall end in order.
-        clean_up: Called before the end at once; they must not wait.
+        scope: Cancelled to end the program in order.
+        clean_up: Functions that are called before an end at once; they must not wait.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Shutdown:
                 self._asked.set()
 
     def end_now(self, number: int) -> None:
-        """Remove what would be left behind, and end without waiting for anything."""
+        """Call the clean-up functions, and end without waiting for anything."""
         for call in self.clean_up:
             call()
         os._exit(128 + number)
@@ -64,10 +64,10 @@ class Shutdown:
 
 
 async def run_until_signal(program: Callable[[Shutdown], Awaitable[None]]) -> None:
-    """Run a program until it ends, or is told to by SIGINT or SIGTERM.
+    """Run a program until it ends, or until SIGINT or SIGTERM ends it.
 
     Args:
-        program: The program; it is cancelled, and has to end then.
+        program: The program; when it is cancelled, it must end.
     """
     ending = Shutdown()
     async with open_background() as nursery:

@@ -1,4 +1,4 @@
-"""`discoro stacks`: what runs all over a cluster, with stacks, and who waits for whom. How it looks is with `_tree`."""
+"""`discoro stacks`: the tasks and stacks of a whole cluster, and circular waits. `_tree` draws them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._options import GroupedCommand, option
 
 _WANTED = "What is shown"
 _WIDE = 10_000
-"""Columns where no terminal bounds them."""
+"""The width without a terminal, in columns."""
 
 
 @click.command(cls=GroupedCommand)
@@ -27,14 +27,14 @@ _WIDE = 10_000
     default="",
     envvar=None,
     group=_WANTED,
-    help="Only servers of this name or location; may hold * and ?.",
+    help="Only servers of this name or location; * and ? match as in file names.",
 )
 @option(
     "--coroutine",
     default="",
     envvar=None,
     group=_WANTED,
-    help="Only coroutines of this name, and what is below them; may hold * and ?.",
+    help="Only coroutines of this name and their tasks; * and ? match as in file names.",
 )
 @option(
     "--limit",
@@ -43,19 +43,23 @@ _WIDE = 10_000
     show_default=True,
     envvar=None,
     group=_WANTED,
-    help="The most tasks of one process.",
+    help="Largest number of tasks shown per process, such as 100.",
 )
 @option(
-    "--full", is_flag=True, envvar=None, group=_WANTED, help="Also tasks and frames of discoro and Trio themselves."
+    "--full",
+    is_flag=True,
+    envvar=None,
+    group=_WANTED,
+    help="Also show tasks and frames of discoro and Trio themselves.",
 )
 @option("--json", "as_json", is_flag=True, envvar=None, group="Output", help="Print JSON.")
 @network_options()
 @security_options()
 def stacks(scheduler: str | None, *, as_json: bool, **options: Any) -> None:
-    """Print what runs in a cluster: the nurseries and tasks of all its processes, where each is, what it waits for.
+    """Print the nurseries and tasks of all processes of a cluster: where each task is and what it waits for.
 
-    SCHEDULER is where it is: address:port, or a host; without it, the one on this network. Work goes on meanwhile. A
-    server that does not answer, since code blocks its thread, is shown with where that code is.
+    SCHEDULER is its address:port or a host. Without it, discovery finds the one on this network. Work goes on
+    meanwhile. If code blocks a server's thread, the server is shown with the place of that code.
     """
     from rich.console import Console  # noqa: PLC0415 - only this command needs it
 
@@ -71,7 +75,7 @@ def stacks(scheduler: str | None, *, as_json: bool, **options: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Give structures with the names of their fields, and ids as digits."""
+    """Return structures with the names of their fields, and ids as digits."""
     if isinstance(value, msgspec.Struct):
         return _plain(msgspec.structs.asdict(value))
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Starts the programs: Ctrl-C ends them without a word from their first moment on.
+"""Starts the programs. From the first moment on, Ctrl-C ends them without a traceback.
 
-This module owns their first half second, in which all else is imported; it imports nothing that takes time itself.
+This module owns the first half second, in which everything else is imported; it imports nothing slow itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run_discoro(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_package(arguments: Sequence[str] | None = None) -> None:
-    """Be `python -m discoro_trio`: `node …` is `discoronode …`, all else is `discoro …`."""
+    """Run `python -m discoro_trio`: `node …` is `discoronode …`, everything else is `discoro …`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["node"]:
         run_node(given[1:])
@@ -41,9 +41,9 @@ def run_package(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _nothing_to_end() -> Iterator[None]:
-    """Let Ctrl-C end the process at once while the block lasts: nothing has begun that had to end in order."""
+    """Let Ctrl-C end the process at once while the block lasts: nothing needs an orderly end yet."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # it is ignored, or somebody else's
+    if before is not signal.default_int_handler:  # it is ignored, or other code handles it
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -19,9 +19,9 @@ from ._options import GroupedCommand, option
 @network_options()
 @security_options()
 def status(scheduler: str | None, *, as_json: bool, **options: Any) -> None:
-    """Print what a scheduler has: nodes, servers, computations and the queue.
+    """Print the nodes, servers, computations and queue of a scheduler.
 
-    SCHEDULER is where it is: address:port, or a host; without it, the one on this network.
+    SCHEDULER is its address:port or a host. Without it, discovery finds the one on this network.
     """
     reply = trio.run(ask_scheduler, scheduler, options, messages.AskStatus(), messages.StatusIs)
     found = status_from_json(reply.tables)

@@ -1,4 +1,4 @@
-"""`discoro drain` and `discoro cancel`: what an operator asks of a scheduler."""
+"""`discoro drain` and `discoro cancel`: an operator's requests to a scheduler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._ask import ask_scheduler
 from ._common import network_options, security_options
 from ._options import GroupedCommand, option
 
-_WAITS = "Where the scheduler is: address:port, or a host. [default: the one on this network]"
+_WAITS = "The scheduler's address:port, or a host. [default: the one on this network]"
 
 
 @click.command(cls=GroupedCommand)
@@ -25,15 +25,15 @@ _WAITS = "Where the scheduler is: address:port, or a host. [default: the one on 
     metavar="SECONDS",
     envvar=None,
     group="Service",
-    help="Time for what runs there; then it is cancelled and cleans up, such as 60. [default: as long as it takes]",
+    help="Seconds after which coroutines there are cancelled and clean up, such as 60. [default: no limit]",
 )
 @network_options()
 @security_options()
 def drain(node: str, *, scheduler: str | None, within: float | None, **options: Any) -> None:
-    """Have a node free, and wait until it is.
+    """Free a node of work, and wait until it is free.
 
-    NODE is its address, its name, or address:port. Nothing new is started there, and what runs may finish; jobs with
-    retries go on at other nodes at once. The node stays suspended until it is resumed in the monitor.
+    NODE is its address, its name, or address:port. No new coroutine starts there. Running ones may finish; jobs with
+    retries move to other nodes at once. The node stays suspended until it is resumed in the monitor.
     """
     question = AdminRequest(AdminAction.DRAIN, node, within)
     trio.run(lambda: ask_scheduler(scheduler, options, question, Done, timeout=None))
@@ -48,7 +48,7 @@ def drain(node: str, *, scheduler: str | None, within: float | None, **options: 
 def cancel(computation: str, *, scheduler: str | None, **options: Any) -> None:
     """End a computation that runs or waits; its client gets ComputationClosed.
 
-    COMPUTATION is its id as `discoro status` shows it, the beginning of that, or its name.
+    COMPUTATION is its name, or its id, as `discoro status` shows it, or the first digits of the id.
     """
     trio.run(ask_scheduler, scheduler, options, AdminRequest(AdminAction.CLOSE, computation), Done)
     click.echo(f"{computation} is closed")

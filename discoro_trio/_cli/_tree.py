@@ -1,4 +1,4 @@
-"""The processes of a cluster and their tasks as a tree for a terminal, and who waits for whom in a circle."""
+"""The processes of a cluster and their tasks as a tree for a terminal, and the circular waits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WAITS = {
 
 
 def tree_of(processes: Sequence[ProcessStacks]) -> Group:
-    """Draw all processes, and the circles after them."""
+    """Draw all processes, then the circular waits."""
     drawn: list[Tree | Text] = [_process(one) for one in processes]
     circle = stuck([task for one in processes if one.picture is not None for task in one.picture.tasks])
     if circle:

@@ -1,6 +1,6 @@
 """The client's side: computations, what is run in them, and the results.
 
-The servers that they run on are with `_cluster`.
+The servers that they run on are in `_cluster`.
 """
 
 from ._computation import Computation

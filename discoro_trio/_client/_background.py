@@ -1,7 +1,7 @@
 """A Trio loop in a thread of its own, with a computation that is scheduled there, for callers that are not async.
 
 This module owns the thread: its start, calls into the loop from other threads, and its end, also when the program ends
-without closing it. What callers run in the computation is with `_executor` and `_connect`.
+without closing it. What callers run in the computation is in `_executor` and `_connect`.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Background:
         return not self._thread.is_alive()
 
     def soon(self, call: Callable[[], None]) -> bool:
-        """Call a function in the loop; tell whether the loop still runs."""
+        """Call a function in the loop; return whether the loop still runs."""
         try:
             self._token.run_sync_soon(call, idempotent=True)
         except (trio.RunFinishedError, AttributeError):
@@ -180,7 +180,7 @@ class Background:
         return True
 
     def call(self, fn: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R:
-        """Run an async function in the loop and give its value.
+        """Run an async function in the loop and return its value.
 
         Raises:
             Exception: What it raises.

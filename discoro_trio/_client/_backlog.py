@@ -68,14 +68,14 @@ class Backlog:
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Submission]:
-        """Give all that wait."""
+        """Return all that wait."""
         for queue in self._queues.values():
             for _, started in queue:
                 if started.outcome is None:
                     yield started
 
     def kinds(self) -> list[tuple[bytes | None, bool]]:
-        """Give for which nodes and kinds of function starts wait."""
+        """Return for which nodes and kinds of function starts wait."""
         return list(self._queues)
 
     def clear(self) -> list[Submission]:

@@ -1,6 +1,6 @@
 """Objects of the asynchronous interface for callers that are not async: every call blocks until it has its result.
 
-This module owns the stand-ins. The loop in which the calls run is with `_background`.
+This module owns the stand-ins. The loop in which the calls run is in `_background`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Blocking:
         self._subject = subject
 
     def __getattr__(self, name: str) -> Any:
-        """Give an attribute; a method is called in the loop."""
+        """Return an attribute; a method is called in the loop."""
         value = getattr(self._subject, name)
         if not callable(value):
             return value
@@ -135,7 +135,7 @@ class BlockingContext:
 
 
 def blocking(background: Background, value: Any) -> Any:
-    """Give a stand-in for what has async methods, or the value itself."""
+    """Return a stand-in for what has async methods, or the value itself."""
     if hasattr(value, "__aenter__"):
         return BlockingContext(background, value)
     if type(value) in {list, tuple}:
@@ -146,7 +146,7 @@ def blocking(background: Background, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Give what a stand-in stands for, or the value itself."""
+    """Return what a stand-in stands for, or the value itself."""
     return value._subject if isinstance(value, Blocking) else value  # noqa: SLF001 - of the class above
 
 

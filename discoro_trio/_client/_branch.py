@@ -62,7 +62,7 @@ class Branch(Session):
 
     @classmethod
     def of(cls, process: Process, computation: bytes) -> Branch:
-        """Give the branch of the computation whose server this process is.
+        """Return the branch of the computation whose server this process is.
 
         Raises:
             RuntimeError: It is no server of that computation.

@@ -1,7 +1,7 @@
 """The coroutines of one nursery over servers: those that run, those on their way, and what failed.
 
 This module owns what a nursery means over the network: waiting for all, cancelling all when one fails, keeping their
-errors. What users call is with `ComputationNursery`; cancelling and waiting for clean-up are with the session.
+errors. What users call is in `ComputationNursery`; cancelling and waiting for clean-up are with the session.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Children:
         self._moved = trio.lowlevel.ParkingLot()
 
     def running(self) -> set[Submission]:
-        """Give the coroutines that have not ended."""
+        """Return the coroutines that have not ended."""
         return self._running
 
     # --- those that come
@@ -107,7 +107,7 @@ class Children:
         await self._session.until_all_ended(self._running)
 
     def errors(self) -> list[BaseException]:
-        """Give the errors that were kept."""
+        """Return the errors that were kept."""
         opened = [error if isinstance(error, BaseException) else _error_of(error) for error in self._failed]
         return [error for error in opened if error is not None]
 

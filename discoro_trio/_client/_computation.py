@@ -1,6 +1,6 @@
 """What users hold: a computation, its options, its life from the queue to the close.
 
-The ways to run something in it are with `Runs`; the running computation behind it is a `Session`.
+The ways to run something in it are in `Runs`; the running computation behind it is a `Session`.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ class Computation(Runs):
         await self._running().until_servers(n, where)
 
     async def nodes(self) -> list[str]:
-        """Give the addresses of the nodes in use; while there is no server yet, wait for the first one.
+        """Return the addresses of the nodes in use; while there is no server yet, wait for the first one.
 
         Raises:
             DiscoroError: No server will come, since the set-up failed at all of them.
@@ -347,7 +347,7 @@ class Computation(Runs):
         return [node.location.addr for node in session.nodes.values() if node.node_id in used]
 
     async def servers(self) -> list[Location]:
-        """Give the Locations of the servers in use; while there is none yet, wait for the first one.
+        """Return the Locations of the servers in use; while there is none yet, wait for the first one.
 
         Raises:
             DiscoroError: No server will come, since the set-up failed at all of them.

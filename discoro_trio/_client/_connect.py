@@ -1,7 +1,7 @@
 """`connect`: a cluster for notebooks, IPython and scripts, whose calls block.
 
 This module owns the calls, the iterator over the results of a map, and what Ctrl-C cancels. The queue of submitted jobs
-is with `_executor`, the loop with `_background`.
+is in `_executor`, the loop with `_background`.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Cluster:
         return self._background.call(computation.run_result, fn, *args, **kwargs)
 
     def share(self, value: Any) -> Any:
-        """Give a handle to send in place of a large value, as `Computation.share` does.
+        """Return a handle to send in place of a large value, as `Computation.share` does.
 
         Args:
             value: The value, which a server gets as `shared.value`.
@@ -256,7 +256,7 @@ class Cluster:
         self._background.close()
 
     def __enter__(self) -> Self:
-        """Give the cluster."""
+        """Return the cluster."""
         return self
 
     def __exit__(

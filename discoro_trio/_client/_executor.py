@@ -1,6 +1,6 @@
 """`Executor`: the interface of `concurrent.futures` over the servers of a cluster.
 
-This module owns the queue of jobs and their futures. The loop in which they are started is with `_background`.
+This module owns the queue of jobs and their futures. The loop in which they are started is in `_background`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Job:
         self._claimed = False
 
     def claim(self) -> bool:
-        """Mark the future as running; tell whether the call is still wanted."""
+        """Mark the future as running; return whether the call is still wanted."""
         if self._claimed:  # before, when there was no server
             return not self.future.done()
         self._claimed = True
@@ -337,7 +337,7 @@ class Executor(ExecutorBase):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Call a function for each item, as the built-in `map` does; give the values in order.
+        """Call a function for each item, as the built-in `map` does; return the values in order.
 
         Args:
             fn: The function.
@@ -384,7 +384,7 @@ class Executor(ExecutorBase):
             self._background.join()
 
     def share(self, value: T) -> Shared[T]:
-        """Give a handle to send in place of a large value, as `Computation.share` does.
+        """Return a handle to send in place of a large value, as `Computation.share` does.
 
         Args:
             value: The value, which a job gets as `shared.value`.
@@ -405,7 +405,7 @@ class Executor(ExecutorBase):
         self._background.call(shared.release)
 
     def count_servers(self) -> int:
-        """Give the number of servers that there are at this moment."""
+        """Return the number of servers that there are at this moment."""
         return len(self._background.session.servers)
 
     def __exit__(
@@ -434,7 +434,7 @@ def _finish(background: Background, jobs: Jobs) -> None:
 
 
 def _call_of(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give a function and its arguments that call `fn` for all items of a chunk and give a list."""
+    """Return a function and its arguments that call `fn` for all items of a chunk and give a list."""
     described = describe(fn)
     return (_run_async_chunk if described.is_async else _run_chunk), fn, chunk
 

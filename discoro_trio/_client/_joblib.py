@@ -59,7 +59,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Give the number of batches that run at once.
+        """Return the number of batches that run at once.
 
         At least 2 if all servers are wanted: joblib runs everything in this process if it is 1.
         """
@@ -97,7 +97,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
                     executor.release(handle)
 
     def _with_shared(self, batch: Any) -> Any:
-        """Give a batch in which large arrays are shared with the servers, each once in a call of `Parallel`."""
+        """Return a batch in which large arrays are shared with the servers, each once in a call of `Parallel`."""
         items = []
         for function, args, kwargs in batch.items:
             named = {key: self._argument(value) for key, value in kwargs.items()}
@@ -115,7 +115,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return _SharedArgument(self._shared[id(value)][1])
 
     def retrieve_result_callback(self, out: Any) -> Any:
-        """Give the results of a batch, or raise its error."""
+        """Return the results of a batch, or raise its error."""
         return out.result()
 
     def terminate(self) -> None:

@@ -181,7 +181,7 @@ class Journal:
         return self._session
 
     def look(self) -> Look:
-        """Give what has happened since the last look."""
+        """Return what has happened since the last look."""
         look = Look(
             closed=self._closed,
             tables=None if self._session is None else snapshot_of(self._session),

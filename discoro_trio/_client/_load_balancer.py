@@ -72,7 +72,7 @@ class _Ranked(Generic[T]):
         del self._levels[self.loads.pop(thing)][thing]
 
     def least(self) -> T | None:
-        """Give the thing with the least load; None if there is none."""
+        """Return the thing with the least load; None if there is none."""
         while self._heap:
             level = self._levels[self._heap[0]]
             if level:
@@ -192,7 +192,7 @@ class _Open:
             self._by_load.set(node, node.load)
 
     def least(self, node: _Node | None) -> Place | None:
-        """Give the least loaded server of a node, or of the least loaded node; None if there is none."""
+        """Return the least loaded server of a node, or of the least loaded node; None if there is none."""
         if node is None:
             node = self._by_load.least()
             if node is None:
@@ -282,7 +282,7 @@ class LoadBalancer:
     # --- starts
 
     def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> Place | None:
-        """Give the server that takes the next start; None while all have as many waiting as they may.
+        """Return the server that takes the next start; None while all have as many waiting as they may.
 
         Args:
             now: The time.
@@ -358,7 +358,7 @@ class LoadBalancer:
             self._load(place, -1)
 
     def late(self, now: float) -> Iterator[Place]:
-        """Give some servers where starts wait for too long; others at the next call."""
+        """Return some servers where starts wait for too long; others at the next call."""
         for place in list(self._waiting)[:_EXAMINED] if len(self._waiting) <= _EXAMINED else self._next_waiting():
             if place.lanes[0].late(now) or place.lanes[1].late(now):
                 yield place
@@ -430,7 +430,7 @@ class LoadBalancer:
     # --- questions
 
     def least(self, node_id: bytes | None = None) -> bytes | None:
-        """Give the least loaded server of a node, or of all, whatever waits there; None if none takes load."""
+        """Return the least loaded server of a node, or of all, whatever waits there; None if none takes load."""
         if node_id is None:
             nodes = [node for node in self._nodes.values() if not node.suspended]
             if not nodes:
@@ -445,20 +445,20 @@ class LoadBalancer:
         return min(free, key=lambda place: place.load).server if free else None
 
     def takes(self, server: bytes) -> bool:
-        """Tell whether a server is there and takes load."""
+        """Return whether a server is there and takes load."""
         place = self.places.get(server)
         return place is not None and not place.node.suspended and not place.reserved
 
     def load(self, server: bytes) -> float:
-        """Give the load of a server."""
+        """Return the load of a server."""
         return self.places[server].load
 
     def nodes(self) -> list[bytes]:
-        """Give the nodes that have servers."""
+        """Return the nodes that have servers."""
         return list(self._nodes)
 
     def servers(self, node_id: bytes | None = None) -> list[bytes]:
-        """Give the servers of a node, or all, without those that one job has alone."""
+        """Return the servers of a node, or all, without those that one job has alone."""
         if node_id is None:
             places = self.places
         else:
@@ -467,5 +467,5 @@ class LoadBalancer:
         return [server for server, place in places.items() if not place.reserved]
 
     def total(self) -> float:
-        """Give the load of all servers together."""
+        """Return the load of all servers together."""
         return sum(node.total for node in self._nodes.values())

@@ -147,7 +147,7 @@ class MapResults(Generic[A, R]):
         return self._values
 
     async def __anext__(self) -> R:
-        """Give the next value."""
+        """Return the next value."""
         return await anext(self.__aiter__())
 
     def with_items(self) -> AsyncIterator[tuple[A, R]]:
@@ -264,7 +264,7 @@ class Mapping(Generic[A, R]):
     # --- results
 
     async def iterate(self, *, items: bool) -> AsyncGenerator[Any]:
-        """Give the results as they come; with `items` as pairs of an item and its value."""
+        """Return the results as they come; with `items` as pairs of an item and its value."""
         await trio.lowlevel.checkpoint()
         yielded = 0
         while True:
@@ -306,7 +306,7 @@ class Mapping(Generic[A, R]):
         self._take(slot, positions, self._unpacked(outcome, len(positions)), started)
 
     def _unpacked(self, outcome: Outcome, count: int) -> list[Any]:
-        """Give the values of a job that has ended, one for each of its items; of one that failed, a `_Failed`."""
+        """Return the values of a job that has ended, one for each of its items; of one that failed, a `_Failed`."""
         try:
             value: Any = outcome.value()
         except BaseException as error:  # noqa: BLE001 - what a job raised belongs to its items
@@ -441,7 +441,7 @@ class Mapping(Generic[A, R]):
         started.then(self._ended)
 
     def _job_function(self) -> Callable[..., Any]:
-        """Give what every job calls: it is pickled once, however large its state is."""
+        """Return what every job calls: it is pickled once, however large its state is."""
         if self._options.chunksize == 1:
             return self._function
         run: Callable[..., Any] = run_chunk if self._described.is_async else run_plain_chunk
@@ -469,7 +469,7 @@ class Mapping(Generic[A, R]):
                 self._session.cancel(started, "its node is drained")
 
     def _retry_lost(self, slot: _Slot, positions: list[int], outcome: Outcome) -> bool:
-        """Run a job again that was lost with its server, if that may be; tell whether it is."""
+        """Run a job again that was lost with its server, if that may be; return whether it is."""
         error = outcome.error()
         if not isinstance(error, ServerLost) or slot.tries >= self._options.retries:
             return False
@@ -535,7 +535,7 @@ _short.maxstring = _short.maxother = 80
 
 
 def shortened(value: object) -> str:
-    """Give a value's text on one line, for an error."""
+    """Return a value's text on one line, for an error."""
     return " ".join(_short.repr(value).split())
 
 
@@ -546,7 +546,7 @@ class FailedItem(msgspec.Struct, frozen=True):
     buffers: list[bytearray]
 
     def opened(self) -> BaseException:
-        """Give the error."""
+        """Return the error."""
         return unpack_error(self.body, self.buffers)
 
     @classmethod

@@ -1,7 +1,7 @@
 """How nodes and servers come to a computation and leave it.
 
 This module owns the tasks that set nodes up, open the links to servers and bury those that end. Which of the servers
-is used for what is with `Places`; what runs there, with the session.
+is used for what is in `Places`; what runs there, with the session.
 """
 
 from __future__ import annotations

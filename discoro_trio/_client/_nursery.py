@@ -1,7 +1,7 @@
 """A nursery whose tasks run on the servers of a computation.
 
 This module owns what users start in it, and the block. Which of its coroutines run, and what follows when one fails,
-is with `Children`; placing and sending are with the session.
+is in `Children`; placing and sending are with the session.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ComputationNursery:
 
     @Typed[signatures.RunsOne]
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine at the least loaded server and give its handle, once it has begun.
+        """Start a coroutine at the least loaded server and return its handle, once it has begun.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
@@ -101,7 +101,7 @@ class ComputationNursery:
 
     @Typed[signatures.RunsOneAt]
     async def run_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine at a node or server and give its handle, once it has begun.
+        """Start a coroutine at a node or server and return its handle, once it has begun.
 
         Args:
             where: The address or name of a node, or the Location of a server.

@@ -76,7 +76,7 @@ class Display:
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Display:
-        """Give the endpoint's display."""
+        """Return the endpoint's display."""
         display: Display | None = endpoint.parts.get(cls)
         if display is None:
             display = endpoint.parts[cls] = cls(endpoint)
@@ -192,7 +192,7 @@ def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:
 
 
 def _levels() -> dict[str, int]:
-    """Give the levels that this program has set, so that servers send no more than is wanted."""
+    """Return the levels that this program has set, so that servers send no more than is wanted."""
     root = logging.getLogger()
     loggers = {name: found for name, found in root.manager.loggerDict.items() if isinstance(found, logging.Logger)}
     return {"": root.level, **{name: found.level for name, found in loggers.items() if found.level}}

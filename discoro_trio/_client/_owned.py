@@ -27,11 +27,11 @@ class Owned:
         self._closing = False
 
     def running(self) -> set[Submission]:
-        """Give the coroutines that have not ended."""
+        """Return the coroutines that have not ended."""
         return self._running
 
     def add(self, started: Submission) -> Coro[Any]:
-        """Own a coroutine; give a handle to it."""
+        """Own a coroutine; return a handle to it."""
         self._running.add(started)
         handle = self._session.handle(started)
         started.then(self._ended)
@@ -48,7 +48,7 @@ class Owned:
         self._closing = True
 
     def unheard(self) -> list[BaseException]:
-        """Give the errors that nobody heard."""
+        """Return the errors that nobody heard."""
         failed = [started for started in self._failed if not started.heard]
         errors = [started.outcome.error() for started in failed if started.outcome is not None]
         return [error for error in errors if error is not None]

@@ -99,7 +99,7 @@ class ProcScheduler:
 
     @Typed[signatures.GivesResult]
     async def execute(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Wait for a free server, run a coroutine there and give its value.
+        """Wait for a free server, run a coroutine there and return its value.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
@@ -125,7 +125,7 @@ class ProcScheduler:
 
     @Typed[signatures.GivesResultAt]
     async def execute_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a coroutine at a place at once, whether its server is busy or not, and give its value.
+        """Run a coroutine at a place at once, whether its server is busy or not, and return its value.
 
         Args:
             where: The address or name of a node, whose least loaded server is taken, or the Location of a server.

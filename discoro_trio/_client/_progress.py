@@ -38,7 +38,7 @@ class Counts:
         self._started = started
 
     def text(self, now: float) -> str:
-        """Give all that on one line."""
+        """Return all that on one line."""
         of = f"/{self.total} ({100 * self.done // self.total}%)" if self.total else ""
         passed = now - self._started
         rate = self.done / passed if passed > 0 else 0.0
@@ -97,7 +97,7 @@ class Bar:
 
 
 def in_notebook() -> bool:
-    """Tell whether this process is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook."""
     shell = sys.modules.get("IPython.core.getipython")
     found: Any = shell.get_ipython() if shell is not None else None
     return found is not None and hasattr(found, "kernel")

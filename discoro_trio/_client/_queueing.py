@@ -54,7 +54,7 @@ class Asked(Record, frozen=True, kw_only=True):
     """Seconds."""
 
     def wishes(self) -> list[messages.Allocation]:
-        """Give the allocations as they are sent."""
+        """Return the allocations as they are sent."""
         return [messages.Allocation(one.node, one.platform, one.cpus, one.memory, one.disk) for one in self.allocations]
 
 

@@ -1,6 +1,6 @@
 """The ways to run something in a computation: one coroutine, one at each of many places, jobs, nurseries.
 
-Each method checks what it is given and says who owns what it starts. Placing is with `Places`, starting with
+Each method checks what it is given and says who owns what it starts. Placing is in `Places`, starting with
 `_starting`, the jobs of a map with `Mapping`, the tasks of a nursery with `ComputationNursery`.
 """
 
@@ -161,7 +161,7 @@ class Runs:
 
     @Typed[signatures.GivesResult]
     async def run_result(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a coroutine and give its value.
+        """Run a coroutine and return its value.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
@@ -207,7 +207,7 @@ class Runs:
 
     @Typed[signatures.GivesResults]
     async def run_results(self, fn: Callable[..., Any], iterable: Any) -> list[Any]:
-        """Run a function for each item, and give the values in order.
+        """Run a function for each item, and return the values in order.
 
         Args:
             fn: A function of one argument.

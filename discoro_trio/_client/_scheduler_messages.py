@@ -44,7 +44,7 @@ class SchedulerMessages:
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> SchedulerMessages:
-        """Give the endpoint's hub."""
+        """Return the endpoint's hub."""
         hub = endpoint.parts.get(cls)
         if hub is None:
             hub = endpoint.parts[cls] = cls(endpoint)
@@ -83,7 +83,7 @@ class SchedulerMessages:
         return Done()
 
     def _pulse_interval_with(self, link: Link) -> float | None:
-        """Give the interval in force with a scheduler, a node or a server; None for others."""
+        """Return the interval in force with a scheduler, a node or a server; None for others."""
         intervals = [session.set_up.pulse_interval for session in self.sessions.values() if _uses(session, link)]
         return max(intervals, default=None)
 

@@ -101,7 +101,7 @@ class SchedulerPath:
 
 
 def _place(wanted: Scheduler | Location | str | None) -> Location | None:
-    """Give the address and port that a scheduler was named by; None for a host, or for none."""
+    """Return the address and port that a scheduler was named by; None for a host, or for none."""
     if isinstance(wanted, Scheduler):
         return wanted.location
     if isinstance(wanted, str):

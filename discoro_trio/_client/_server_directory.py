@@ -1,6 +1,6 @@
 """The servers of a computation that want to know of each other, since their coroutines start some there.
 
-This module owns who they are at the client, and tells them. What they make of it is with `Branch`.
+This module owns who they are at the client, and tells them. What they make of it is in `Branch`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One scheduled computation, from the queue to its close: what is started there, and how it ends.
 
-What users call is `Computation`; how nodes and servers come and go is with `Membership`, and where a coroutine goes
+What users call is `Computation`; how nodes and servers come and go is in `Membership`, and where a coroutine goes
 with `Topology`.
 """
 
@@ -611,7 +611,7 @@ class Session:
             self.status.tell(Status.ComputationClosed, self.location)
 
     def closed_error(self) -> ComputationClosed:
-        """Give the error of what ran when the computation was closed."""
+        """Return the error of what ran when the computation was closed."""
         return ComputationClosed(self._why_closed)
 
     async def _release(self, node: LeasedNode) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def snapshot_of(session: Session) -> ClusterStatus:
-    """Give the tables of one computation; coroutines are counted, and named only by the scheduler's own tables."""
+    """Return the tables of one computation; coroutines are counted, and named only by the scheduler's own tables."""
     servers = list(session.servers.values())
     computation = ComputationStatus(
         id=session.set_up.computation.hex(),
@@ -59,7 +59,7 @@ def _node(node: LeasedNode, servers: list[LeasedServer], session: Session) -> No
 
 
 def server_status(server: LeasedServer, session: Session) -> ServerStatus:
-    """Give how one of its servers stands."""
+    """Return how one of its servers stands."""
     node = session.nodes.get(server.node_id)
     submitted, running = server.host.submitted, len(server.host.started)
     return ServerStatus(

@@ -1,6 +1,6 @@
 """What subscribers of a computation are told of its coroutines, and how that comes to a status coroutine.
 
-The queues themselves are with `_cluster`.
+The queues themselves are in `_cluster`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Noted(msgspec.Struct, eq=False, gc=False):
         return ended_message(self.server.session.handle(record), self.outcome)
 
     def record(self) -> Submission:
-        """Give its record, or make that again if nobody has kept it."""
+        """Return its record, or make that again if nobody has kept it."""
         if self.failed is not None:
             return self.failed
         server = self.server

@@ -150,7 +150,7 @@ class Supervisor:
             await self._moved.park()
 
     def running(self) -> list[Submission]:
-        """Give the coroutines that the children are now."""
+        """Return the coroutines that the children are now."""
         return [child.started for child in self._children if child.started is not None]
 
     async def cancel(self) -> None:

@@ -1,6 +1,6 @@
 """The places of a computation: its nodes, its servers, and which of them a `where` means.
 
-This module decides, without any I/O. Loads are with `LoadBalancer`; how nodes and servers come and go is with
+This module decides, without any I/O. Loads are in `LoadBalancer`; how nodes and servers come and go is with
 `Membership`.
 """
 
@@ -176,7 +176,7 @@ class Topology:
     # --- what a `where` means
 
     def pick(self, where: Location | str) -> LeasedServer | None:
-        """Give the server for a coroutine at a place; None if there is none at the moment.
+        """Return the server for a coroutine at a place; None if there is none at the moment.
 
         Args:
             where: A server's Location or its text, or the address or name of a node, whose least loaded server is
@@ -197,7 +197,7 @@ class Topology:
         return self.servers[min(servers, key=self.load_balancer.load)] if servers else None
 
     def node_for(self, where: str, *, plain: bool) -> bytes | None:
-        """Give the node for a coroutine at a node's address or name; None if it has no server at the moment.
+        """Return the node for a coroutine at a node's address or name; None if it has no server at the moment.
 
         Of several with that address, it is the one whose server takes the next start. Raises as `pick`.
         """
@@ -211,7 +211,7 @@ class Topology:
         return next((node_id for node_id in named if self.load_balancer.least(node_id) is not None), None)
 
     def server_at(self, location: Location) -> LeasedServer:
-        """Give the server at a Location; UnknownLocation if there is none that takes coroutines."""
+        """Return the server at a Location; UnknownLocation if there is none that takes coroutines."""
         meant = self.meant(location)
         server = self._at.get(meant) if isinstance(meant, Location) else None
         if server is None:
@@ -219,7 +219,7 @@ class Topology:
         return server
 
     def meant(self, where: Location | str) -> Location | str:
-        """Give the Location of the server that a text `addr:port` or `name:port` means; else what was given."""
+        """Return the Location of the server that a text `addr:port` or `name:port` means; else what was given."""
         if isinstance(where, str):
             if self.named(where):
                 return where
@@ -236,7 +236,7 @@ class Topology:
         return next((one for one in found if one.port == location.port), location)
 
     def each(self, where: Location | str) -> list[LeasedServer]:
-        """Give one server of each node, all servers, or all servers of a node; none if they are not all there yet.
+        """Return one server of each node, all servers, or all servers of a node; none if they are not all there yet.
 
         Args:
             where: `"node"`, `"server"`, the address or name of a node, or a server's Location.
@@ -295,11 +295,11 @@ class Topology:
         return named
 
     def named(self, where: str) -> list[LeasedNode]:
-        """Give the nodes of an address or name."""
+        """Return the nodes of an address or name."""
         return [node for node in self.nodes.values() if node.named(where)]
 
     def known(self, where: str) -> list[LeasedNode]:
-        """Give the nodes of an address or name; UnknownLocation if there are none."""
+        """Return the nodes of an address or name; UnknownLocation if there are none."""
         named = self.named(where)
         if not named:
             raise self.unknown(where)
@@ -320,6 +320,6 @@ class Topology:
     # --- what will not come
 
     def failure(self) -> SetUpFailure | None:
-        """Tell why no server will come, if that is known."""
+        """Return why no server will come, if that is known."""
         failures = [node.failure for node in self.nodes.values()]
         return failures[0] if failures and not self._at and all(failures) else None

@@ -53,7 +53,7 @@ class Actions:
         self._nursery = nursery
 
     def names(self) -> list[str]:
-        """Give the actions that are possible here."""
+        """Return the actions that are possible here."""
         return ["terminate", *(() if self._target is None else ("restart", "close", "suspend", "resume"))]
 
     async def terminate(self, keys: list[str], who: str) -> list[Result]:

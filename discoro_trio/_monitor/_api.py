@@ -30,26 +30,26 @@ _YEAR = 365 * 24 * 3600
 
 @api.get("/api/v1/summary")
 async def get_summary() -> Response:
-    """Give the sums over the cluster."""
+    """Return the sums over the cluster."""
     _look()
     return answer(summary(parts().hub.model))
 
 
 @api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures, tree):view>")
 async def get_table(view: str) -> Response:
-    """Give one page of a table."""
+    """Return one page of a table."""
     return await _table(view, "")
 
 
 @api.get("/api/v1/nodes/<key>")
 async def get_node(key: str) -> Response:
-    """Give a node and its servers."""
+    """Return a node and its servers."""
     return await _table("node", key)
 
 
 @api.get("/api/v1/servers/<key>")
 async def get_server(key: str) -> Response:
-    """Give a server and its coroutines."""
+    """Return a server and its coroutines."""
     return await _table("server", key)
 
 
@@ -61,13 +61,13 @@ def _look() -> None:
 
 @api.get("/api/v1/coroutines/<key>")
 async def get_coroutine(key: str) -> Response:
-    """Give a coroutine: arguments, state, traceback or stack, and its lines of output."""
+    """Return a coroutine: arguments, state, traceback or stack, and its lines of output."""
     return await _table("coroutine", key)
 
 
 @api.get("/api/v1/functions/<key>")
 async def get_function(key: str) -> Response:
-    """Give a function: how its coroutines ended, how long they took, and its failures."""
+    """Return a function: how its coroutines ended, how long they took, and its failures."""
     return await _table("function", key)
 
 
@@ -93,7 +93,7 @@ async def get_description() -> Response:
 
 @api.get("/metrics")
 async def get_metrics() -> Response:
-    """Give the numbers that Prometheus collects."""
+    """Return the numbers that Prometheus collects."""
     _look()
     hub = parts().hub
     return Response(exposition(hub.model, hub.browsers), content_type=CONTENT_TYPE)
@@ -107,7 +107,7 @@ async def get_health() -> Response:
 
 @api.get("/readyz")
 async def get_readiness() -> Response:
-    """Say whether the monitor has the state of the cluster."""
+    """Return whether the monitor has the state of the cluster."""
     if parts().follower.ready:
         return answer({"status": "ready"})
     return answer({"status": "waiting for the cluster's state"}, 503)

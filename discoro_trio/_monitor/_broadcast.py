@@ -32,7 +32,7 @@ class Clock(Protocol):
     """Gives seconds since the epoch."""
 
     def __call__(self) -> float:
-        """Give the time."""
+        """Return the time."""
         ...
 
 
@@ -122,7 +122,7 @@ class Broadcast:
         return sum(len(shown.browsers) for shown in self._shown.values())
 
     def seen(self) -> list[tuple[Query, list[str]]]:
-        """Give what is looked at: views, and the ids of the rows that they show."""
+        """Return what is looked at: views, and the ids of the rows that they show."""
         return [(query, shown.watch.ids()) for query, shown in self._shown.items()]
 
     # --- browsers

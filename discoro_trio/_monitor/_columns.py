@@ -21,7 +21,7 @@ Columns = dict[str, "Callable[[Any, Model], object]"]
 
 
 def address_order(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Give what sorts addresses as people do: 10.0.0.9 before 10.0.0.10."""
+    """Return what sorts addresses as people do: 10.0.0.9 before 10.0.0.10."""
     parts = text.replace(":", ".").split(".")
     return tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
 
@@ -40,7 +40,7 @@ def _load(load: Load) -> dict[str, object]:
 
 
 def _state(coroutine: CoroutineRow, model: Model) -> str:
-    """Give its state; one on a server that is blocked blocks it, or is held up."""
+    """Return its state; one on a server that is blocked blocks it, or is held up."""
     server = model.servers.get(coroutine.server)
     if server is None or server.blocked_since is None or coroutine.key not in server.running:
         return coroutine.state
@@ -137,24 +137,24 @@ _UNSORTED = frozenset({"args", "progress"})
 
 
 def sortable(view: str) -> list[str]:
-    """Give the columns that the table of a view can be sorted by."""
+    """Return the columns that the table of a view can be sorted by."""
     return [name for name in TABLES[view] if name not in _UNSORTED]
 
 
 def node_row(node: NodeRow, model: Model) -> dict[str, object]:
-    """Give a node with the points of its graphs."""
+    """Return a node with the points of its graphs."""
     row = {name: value(node, model) for name, value in NODE.items()}
     histories = {name: list(getattr(node.load, name)) for name in ("cpu_history", "memory_history", "disk_history")}
     return {"id": node.key, **row, **histories}
 
 
 def node_facts(node: NodeRow, model: Model) -> dict[str, object]:
-    """Give all that is known of a node, for the page about it."""
+    """Return all that is known of a node, for the page about it."""
     return {**node_row(node, model), "cpus": node.cpus, **_load(node.load)}
 
 
 def server_row(server: ServerRow, model: Model) -> dict[str, object]:
-    """Give a server with the points of its graphs."""
+    """Return a server with the points of its graphs."""
     row = {name: value(server, model) for name, value in SERVER.items()}
     load = server.load
     histories = {"cpu_history": list(load.cpu_history), "memory_history": list(load.memory_history)}
@@ -162,7 +162,7 @@ def server_row(server: ServerRow, model: Model) -> dict[str, object]:
 
 
 def coroutine_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
-    """Give a coroutine."""
+    """Return a coroutine."""
     row = {name: value(coroutine, model) for name, value in COROUTINE.items()}
     server = model.servers.get(coroutine.server)
     neighbours = len(server.running) - 1 if server is not None and coroutine.key in server.running else 0
@@ -170,21 +170,21 @@ def coroutine_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
 
 
 def span_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
-    """Give what the timeline draws of a coroutine."""
+    """Return what the timeline draws of a coroutine."""
     return {"id": coroutine.key, **{name: value(coroutine, model) for name, value in SPAN.items()}}
 
 
 def computation_row(computation: ComputationRow, model: Model) -> dict[str, object]:
-    """Give a computation."""
+    """Return a computation."""
     return {"id": computation.key, **{name: value(computation, model) for name, value in COMPUTATION.items()}}
 
 
 def failures_row(failures: Failures, model: Model) -> dict[str, object]:
-    """Give failures that are alike, with one traceback."""
+    """Return failures that are alike, with one traceback."""
     row = {name: value(failures, model) for name, value in FAILURES.items()}
     return {"id": failures.key, **row, "trace": failures.trace}
 
 
 def line_row(line: OutputRow, model: Model) -> dict[str, object]:
-    """Give a line of output."""
+    """Return a line of output."""
     return {"id": str(line.number), **{name: value(line, model) for name, value in LINE.items()}}

@@ -76,7 +76,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Give what has come."""
+        """Return what has come."""
         return await self._stream.receive_some(max_bytes)
 
     async def send_eof(self) -> None:

@@ -137,7 +137,7 @@ class Details:
             self._tables.lines(told.server_id, server, told.lines)
 
     def _unknown(self, keys: Iterable[str]) -> Iterable[Coro[object]]:
-        """Give the coroutines whose arguments are unknown and were not asked for lately."""
+        """Return the coroutines whose arguments are unknown and were not asked for lately."""
         now = trio.current_time()
         if len(self._asked) > MOST_SERVERS * 100:
             self._asked = {key: at for key, at in self._asked.items() if now - at < _SLOWEST}

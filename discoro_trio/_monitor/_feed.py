@@ -1,6 +1,6 @@
 """Turns the status messages of the cluster into facts of the monitor's model.
 
-Synchronous: a message goes in, the model changes. Where messages come from is with `_source` and `_open`.
+Synchronous: a message goes in, the model changes. Where messages come from is in `_source` and `_open`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Feed:
         self._current = key
 
     def _at(self, addr: str) -> list[str]:
-        """Give the keys of the nodes that a message means: it has the address only."""
+        """Return the keys of the nodes that a message means: it has the address only."""
         return [node.key for node in self._model.nodes_at(addr)] or [addr]
 
     def _node(self, addr: str, state: str) -> None:
@@ -149,7 +149,7 @@ class Feed:
 
 
 def ending(error: BaseException | None) -> str:
-    """Give the state that an outcome leaves a coroutine in."""
+    """Return the state that an outcome leaves a coroutine in."""
     if error is None:
         return "done"
     if isinstance(error, CoroCancelled):

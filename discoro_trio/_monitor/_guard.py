@@ -74,11 +74,11 @@ class Guard:
         return None
 
     def shows_token(self, headers: Headers, cookie: str | None) -> bool:
-        """Tell whether a request shows a token, right or wrong."""
+        """Return whether a request shows a token, right or wrong."""
         return cookie is not None or "Authorization" in headers
 
     def may_look(self, headers: Headers, cookie: str | None) -> bool:
-        """Tell whether the tables may be seen."""
+        """Return whether the tables may be seen."""
         return self.open_to_all or self.has_token(headers, cookie)
 
     def check_action(self, headers: Headers, cookie: str | None, host: str) -> Refusal | None:
@@ -95,11 +95,11 @@ class Guard:
         return None
 
     def has_token(self, headers: Headers, cookie: str | None) -> bool:
-        """Tell whether the request proves the token, by header or by cookie."""
+        """Return whether the request proves the token, by header or by cookie."""
         return self._has_bearer(headers) or (cookie is not None and _same(cookie, self.session))
 
     def is_token(self, text: str) -> bool:
-        """Tell whether a text is the token."""
+        """Return whether a text is the token."""
         return _same(text, self.token)
 
     def _has_bearer(self, headers: Headers) -> bool:
@@ -124,7 +124,7 @@ class Guesses:
         return len(self._spent)
 
     def may_try(self, now: float, address: str) -> bool:
-        """Tell whether a token that comes from an address is looked at; if not, it may be right or wrong.
+        """Return whether a token that comes from an address is looked at; if not, it may be right or wrong.
 
         Args:
             now: Seconds of a clock that never goes back.
@@ -142,7 +142,7 @@ class Guesses:
             del self._spent[next(iter(self._spent))]
 
     def _left(self, now: float, host: str) -> float:
-        """Give the wrong tokens of an address that still count, one less each second."""
+        """Return the wrong tokens of an address that still count, one less each second."""
         since, spent = self._spent.get(host, (now, 0.0))
         return max(0.0, spent - (now - since))
 
@@ -156,7 +156,7 @@ def make_guard(*, host: str, token: str, scheme: str, read_only: bool = False, o
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches that host; the empty one means all interfaces."""
+    """Return whether only this machine reaches that host; the empty one means all interfaces."""
     address = _address(host)
     return host.casefold() == "localhost" or (address is not None and address.is_loopback)
 

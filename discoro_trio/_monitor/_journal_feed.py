@@ -1,6 +1,6 @@
 """Turns what a look at a computation's journal finds into facts of the monitor's model.
 
-Synchronous: when it is looked at is with `_source`. Counts and places come from the computation's tables, by
+Synchronous: when it is looked at is in `_source`. Counts and places come from the computation's tables, by
 `_tables_feed`; here are the coroutines that are told of one by one.
 """
 

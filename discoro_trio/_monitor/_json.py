@@ -17,13 +17,13 @@ WRONG_TOKEN_PAUSE = 1.0
 
 
 def parts() -> Parts:
-    """Give what the monitor of this request consists of."""
+    """Return what the monitor of this request consists of."""
     found: Parts = current_app.extensions["monitor"]
     return found
 
 
 def answer(content: object, status: int = 200) -> Response:
-    """Give content as JSON."""
+    """Return content as JSON."""
     return Response(msgspec.json.encode(content), status, content_type=JSON)
 
 

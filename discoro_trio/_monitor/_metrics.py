@@ -77,7 +77,7 @@ def _number(value: object) -> float:
 
 
 def exposition(model: Model, browsers: int) -> bytes:
-    """Give all numbers in Prometheus' text format."""
+    """Return all numbers in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Numbers(model, browsers))
     return generate_latest(registry)

@@ -1,6 +1,6 @@
 """The monitor's own picture of a cluster: facts and events go in, tables are read from it.
 
-No I/O, no clock: times are arguments. Where the facts come from is with `_source`, what browsers get to see of it
+No I/O, no clock: times are arguments. Where the facts come from is in `_source`, what browsers get to see of it
 with `_views`. Everything is bounded: what has ended is forgotten, the oldest first.
 """
 
@@ -153,7 +153,7 @@ class Model(TopologyRows):
         self.changed()
 
     def coroutine(self, key: str) -> CoroutineRow | None:
-        """Give a coroutine that runs, or one of the last that ended."""
+        """Return a coroutine that runs, or one of the last that ended."""
         return self.running.get(key) or self.over.get(key)
 
     def failed(self, key: str, server: str, count: int, **facts: Any) -> Failures:

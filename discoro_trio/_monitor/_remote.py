@@ -44,12 +44,12 @@ class RemoteScheduler(AdminReply):
         self._where = where
 
     async def status(self) -> ClusterStatus:
-        """Give the tables of nodes, servers and computations. Raises as `look`."""
+        """Return the tables of nodes, servers and computations. Raises as `look`."""
         status, _recent = await self.look(0)
         return status
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
-        """Give the tables of nodes, servers and computations, and what has ended since `Recent.last` was `seen`.
+        """Return the tables of nodes, servers and computations, and what has ended since `Recent.last` was `seen`.
 
         Raises:
             SchedulerNotFound: It does not answer; the next call tries again.
@@ -60,7 +60,7 @@ class RemoteScheduler(AdminReply):
             raise SchedulerNotFound(str(error)) from error
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
-        """Give the tasks and stacks of the cluster's processes.
+        """Return the tasks and stacks of the cluster's processes.
 
         Raises:
             DiscoroError: The scheduler does not answer.

@@ -1,6 +1,6 @@
 """What the monitor knows of each thing: nodes, servers, coroutines, computations, lines of output.
 
-Values only. Who changes them is `_model`; how they look in a table is with `_columns`.
+Values only. Who changes them is `_model`; how they look in a table is in `_columns`.
 """
 
 from __future__ import annotations
@@ -234,12 +234,12 @@ class OutputRow:
 
 
 def percent(part: float | None, whole: float | None) -> float | None:
-    """Give what part of the whole is used; None if it is unknown."""
+    """Return what part of the whole is used; None if it is unknown."""
     return None if part is None or not whole else 100.0 * part / whole
 
 
 def rounded(value: float | None) -> float | None:
-    """Give one digit after the point: more only makes messages longer."""
+    """Return one digit after the point: more only makes messages longer."""
     return None if value is None else round(value, 1)
 
 

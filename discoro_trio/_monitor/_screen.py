@@ -1,4 +1,4 @@
-"""What `discoro top` shows, and what its keys do; pure. The connection and the terminal are with `_top`."""
+"""What `discoro top` shows, and what its keys do; pure. The connection and the terminal are in `_top`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _count(value: Any, _: ReceivedView) -> str:
 
 
 def _short(value: Any, seen: ReceivedView) -> str:
-    """Give a count in at most six characters."""
+    """Return a count in at most six characters."""
     if value is None or value < _MANY:
         return _count(value, seen)
     return f"{value / 1e3:.4g}k" if value < _MILLION else f"{value / _MILLION:.4g}M"
@@ -143,7 +143,7 @@ class Screen:
     rows: int = 16
 
     def query(self) -> dict[str, object]:
-        """Give what the monitor is asked for."""
+        """Return what the monitor is asked for."""
         query: dict[str, object] = {
             "view": self.view,
             "page": self.page,
@@ -186,7 +186,7 @@ class Screen:
 
 
 def duration(seconds: float) -> str:
-    """Give a span of time in at most six characters."""
+    """Return a span of time in at most six characters."""
     if seconds < 60:  # noqa: PLR2004 - seconds of a minute
         return f"{seconds:.1f}s"
     minutes, rest = divmod(int(seconds), 60)
@@ -195,7 +195,7 @@ def duration(seconds: float) -> str:
 
 
 def draw(screen: Screen, seen: ReceivedView, *, url: str, state: str) -> RenderableType:
-    """Give the whole screen."""
+    """Return the whole screen."""
     pages = max(1, -(-seen.total // screen.rows))
     summary = seen.head.get("summary") or {}
     if state == "live" and summary.get("stale"):
@@ -209,7 +209,7 @@ def draw(screen: Screen, seen: ReceivedView, *, url: str, state: str) -> Rendera
 
 
 def _verdict(verdict: dict[str, Any]) -> Text:
-    """Give the verdict of the first page in one line, with the first problem."""
+    """Return the verdict of the first page in one line, with the first problem."""
     texts = [str(verdict.get("text", "")), *(str(one["text"]) for one in verdict.get("problems") or ())]
     style = _LEVELS.get(str(verdict.get("level", "")), "")
     return Text(one_line(": ".join(texts[:2])), style=style, no_wrap=True, overflow="ellipsis")

@@ -55,7 +55,7 @@ class HasTables(Protocol):
     """A scheduler, here or elsewhere."""
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
-        """Give the tables and what has ended since `Recent.last` was `seen`."""
+        """Return the tables and what has ended since `Recent.last` was `seen`."""
         ...
 
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
@@ -63,7 +63,7 @@ class HasTables(Protocol):
         ...
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
-        """Give the tasks and stacks of the cluster's processes."""
+        """Return the tasks and stacks of the cluster's processes."""
         ...
 
 
@@ -152,7 +152,7 @@ class Follower:
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
-        """Give the tasks and stacks of the cluster's processes.
+        """Return the tasks and stacks of the cluster's processes.
 
         Raises:
             DiscoroError: The scheduler does not answer.
@@ -241,7 +241,7 @@ async def _pause(began: float, least: float, share: float) -> None:
 
 
 def _scheduler_of(journal: Journal) -> Callable[[int], Awaitable[tuple[ClusterStatus, Recent]]] | None:
-    """Give what asks the scheduler of a computation for its tables; None if there is none to ask."""
+    """Return what asks the scheduler of a computation for its tables; None if there is none to ask."""
     scheduler = current_scheduler()
     if scheduler is not None:
         return scheduler.look

@@ -1,7 +1,7 @@
 """Turns the tables of a scheduler or a computation into facts of the monitor's model.
 
 Tables say how things stand; what became of a coroutine that is in them no more, they do not. Synchronous: when they
-are asked for is with `_source`, and what a computation's own records add is with `_journal_feed`.
+are asked for is in `_source`, and what a computation's own records add is in `_journal_feed`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TablesFeed:
             self.lines(server.server_id, server.server, server.lines)
 
     def location_of(self, server_id: bytes) -> str:
-        """Give where a server is, as text; empty if it is not there any more."""
+        """Return where a server is, as text; empty if it is not there any more."""
         return next((where for where, one in self.servers.items() if one == server_id.hex()), "")
 
     def lines(self, server_id: bytes, server: str, lines: Iterable[OutputLine]) -> None:
@@ -155,7 +155,7 @@ class TablesFeed:
     # --- counts
 
     def _more(self, row: NodeStatus | ServerStatus | ComputationStatus, key: str) -> tuple[int, int, int]:
-        """Give how many more there are than there were."""
+        """Return how many more there are than there were."""
         now = (row.submitted, row.done, row.failed)
         before = self._seen.get(key, (0, 0, 0))
         self._seen[key] = now

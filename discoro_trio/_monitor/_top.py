@@ -1,6 +1,6 @@
 """`discoro top`: the monitor's tables on a terminal, over its WebSocket; connects again by itself.
 
-What is shown is with `_screen`, what was seen with `_received_view`.
+What is shown is in `_screen`, what was seen with `_received_view`.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _refused(error: ConnectionRejected) -> DiscoroError:
 
 
 async def _keys() -> AsyncIterator[str]:
-    """Give the keys that are pressed, one by one."""
+    """Return the keys that are pressed, one by one."""
     descriptor = sys.stdin.fileno()
     while True:
         await trio.lowlevel.wait_readable(descriptor)

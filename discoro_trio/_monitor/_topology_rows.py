@@ -1,6 +1,6 @@
 """The nodes and servers of the monitor's picture: facts go in, rows and their sums are read.
 
-What runs there is with `_model`. What is gone is shown for a while and then forgotten, the oldest first.
+What runs there is in `_model`. What is gone is shown for a while and then forgotten, the oldest first.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TopologyRows:
         self.changed()
 
     def nodes_at(self, addr: str) -> list[NodeRow]:
-        """Give the nodes of an address: those that are there or, if there are none, those that were."""
+        """Return the nodes of an address: those that are there or, if there are none, those that were."""
         found = [node for node in self.nodes.values() if node.addr == addr]
         return [node for node in found if node.state not in GONE] or found
 
@@ -115,7 +115,7 @@ class TopologyRows:
     # --- sums
 
     def alive(self) -> list[NodeRow]:
-        """Give the nodes that are there."""
+        """Return the nodes that are there."""
         return [node for node in self.nodes.values() if node.state not in GONE]
 
     def serving(self, node: NodeRow) -> int:
@@ -123,19 +123,19 @@ class TopologyRows:
         return sum(self.servers[key].state not in GONE for key in node.servers)
 
     def cpu(self) -> float | None:
-        """Give the part of all processors that is in use, in percent."""
+        """Return the part of all processors that is in use, in percent."""
         known = [(node.load.cpu, node.cpus or 1) for node in self.alive() if node.load.cpu is not None]
         weight = sum(cpus for _, cpus in known)
         return sum(cpu * cpus for cpu, cpus in known) / weight if weight else None
 
     def memory(self) -> float | None:
-        """Give the part of all memory that is in use, in percent."""
+        """Return the part of all memory that is in use, in percent."""
         loads = [node.load for node in self.alive()]
         return percent(total(loads, "memory"), total(loads, "memory_total"))
 
 
 def _surplus(rows: Mapping[str, NodeRow | ServerRow]) -> list[str]:
-    """Give the keys of those that are gone and too many to be shown, the oldest."""
+    """Return the keys of those that are gone and too many to be shown, the oldest."""
     if len(rows) <= KEPT_GONE:
         return []
     gone = [row.key for row in rows.values() if row.state in GONE]

@@ -22,7 +22,7 @@ _WAITS = {
 
 
 def tree(processes: Sequence[ProcessStacks]) -> dict[str, object]:
-    """Give the processes with their tasks, and the coroutines that wait for each other for ever."""
+    """Return the processes with their tasks, and the coroutines that wait for each other for ever."""
     tasks = [task for one in processes if one.picture is not None for task in one.picture.tasks]
     return {
         "processes": [_process(one) for one in processes],

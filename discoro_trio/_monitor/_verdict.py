@@ -40,7 +40,7 @@ class Problem:
 
 
 def stale_for(model: Model, now: float) -> float | None:
-    """Give for how many seconds the source has not answered; None if it answers."""
+    """Return for how many seconds the source has not answered; None if it answers."""
     if model.answered is None:
         return None
     silent = now - model.answered
@@ -48,7 +48,7 @@ def stale_for(model: Model, now: float) -> float | None:
 
 
 def problems(model: Model, now: float) -> list[Problem]:
-    """Give what is not well, the worst first."""
+    """Return what is not well, the worst first."""
     found = [
         *_stale(model, now),
         *_blocked(model, now),
@@ -61,7 +61,7 @@ def problems(model: Model, now: float) -> list[Problem]:
 
 
 def verdict(model: Model, now: float) -> dict[str, object]:
-    """Give the verdict for a page: a level, a sentence, and the problems."""
+    """Return the verdict for a page: a level, a sentence, and the problems."""
     found = problems(model, now)
     return {
         "level": "bad" if any(one.level == "bad" for one in found) else "warn" if found else _level(model),
@@ -106,7 +106,7 @@ def _blocked(model: Model, now: float) -> Iterator[Problem]:
 
 
 def blocked_in(server: ServerRow) -> str:
-    """Give the function that blocks a server's thread: the outermost one of users; empty if it is not known."""
+    """Return the function that blocks a server's thread: the outermost one of users; empty if it is not known."""
     return server.stack[0].rpartition(" in ")[2] if server.stack else ""
 
 
@@ -158,7 +158,7 @@ def _waiting(model: Model, now: float) -> Iterator[Problem]:
 
 
 def duration(seconds: float) -> str:
-    """Give a span of time for a sentence."""
+    """Return a span of time for a sentence."""
     seconds = max(0.0, seconds)
     if seconds < 90:  # noqa: PLR2004 - a minute and a half
         return f"{seconds:.0f} s"

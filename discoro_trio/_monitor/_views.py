@@ -1,6 +1,6 @@
 """What each view shows at a moment: sorted, filtered, and one page of it.
 
-Pure functions of the model and a query. What of it is new to a browser is with `_watched_view`.
+Pure functions of the model and a query. What of it is new to a browser is in `_watched_view`.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ _LINES = _Table(columns.LINE, columns.line_row, ("text",))
 
 
 def render(model: Model, query: Query, now: float) -> Page:
-    """Give the page of a view as things stand."""
+    """Return the page of a view as things stand."""
     return _VIEWS[query.view](model, query, now)
 
 
 def summary(model: Model) -> dict[str, object]:
-    """Give the sums over the cluster."""
+    """Return the sums over the cluster."""
     alive = model.alive()
     counts = model.totals.counts
     return {
@@ -254,7 +254,7 @@ def _timeline(model: Model, query: Query, now: float) -> Page:
 
 
 def _spans(model: Model, query: Query, begin: float, end: float | None) -> Iterator[CoroutineRow]:
-    """Give the coroutines that were alive between two times, those that ended last first."""
+    """Return the coroutines that were alive between two times, those that ended last first."""
     for one in reversed(model.running.values()):
         if (end is None or one.start <= end) and _passes(one, query):
             yield one
@@ -307,7 +307,7 @@ def _table(
 def _coroutine_table(
     model: Model, query: Query, head: Mapping[str, object], newest_first: Iterable[CoroutineRow], total: int
 ) -> Page:
-    """Give a page without looking at all coroutines where the order they came in is what is asked for."""
+    """Return a page without looking at all coroutines where the order they came in is what is asked for."""
     if query.sort in {"", "start"} and not query.text and (query.descending or not query.sort):
         first = (query.page - 1) * query.size
         page = islice(newest_first, first, first + query.size)

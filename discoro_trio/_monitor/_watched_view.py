@@ -1,6 +1,6 @@
 """What is new in a view since its browsers last heard: a full state, then numbered changes.
 
-Pure. When it is asked is with `_broadcast`, what the view shows with `_views`.
+Pure. When it is asked is in `_broadcast`, what the view shows with `_views`.
 
 A full state is `{"type": "full", "seq", "now", "view", "head", "rows", "total"}`. A change has the next number, and of
 the others only what differs: `head` by field, `rows` by id and field, `order` (all ids) if rows came, went or moved.
@@ -28,7 +28,7 @@ class WatchedView:
         self._total = 0
 
     def full(self, now: float) -> dict[str, Any]:
-        """Give all of it, as of the last change."""
+        """Return all of it, as of the last change."""
         return {
             "type": "full",
             "seq": self.seq,
@@ -40,7 +40,7 @@ class WatchedView:
         }
 
     def ids(self) -> list[str]:
-        """Give the ids of its rows."""
+        """Return the ids of its rows."""
         return list(self._rows)
 
     def change(self, page: Page, now: float) -> dict[str, Any] | None:
