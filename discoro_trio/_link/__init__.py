@@ -1,7 +1,6 @@
-"""One process's place on the network: its endpoint, its listener, and one link to each process it talks to.
+"""The network side of a process: its endpoint, its listener, and one link to each peer process.
 
-Bytes become frames in `_wire`; what frames mean is decided by the layers above, which register their handlers in
-`Services`.
+`_wire` turns bytes into frames. The layers above decide what frames mean; they register their handlers in `Services`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""The descriptors that this process may open: with few of them left, no further connection is accepted.
+"""The limit of open descriptors: if few are left, no further connection is accepted.
 
-What is under way needs some: to start a server, to read what the kernel says of one, to connect to another process.
+Running work needs some: to start a server, to read its state from the kernel, to connect to another process.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ._option_error import OptionError
 logger = logging.getLogger(__name__)
 
 KEPT = 32
-"""The descriptors that are kept for what is under way; an eighth of all, if that is less."""
+"""The descriptors reserved for running work; an eighth of all, if that is less."""
 _PAUSE = 60.0
 """Seconds between two warnings."""
 _SERVERS = "servers"
 
 
 _FEWEST, _FOR_SERVER = 24, 4
-"""What a process with a node and a client has open beside servers, and for each."""
+"""Open descriptors of a process with a node and a client: without servers, and for each server."""
 _STARTING = 4
-"""What each takes while it starts, besides."""
+"""Additional descriptors of each server while it starts."""
 
 
 def check_descriptors(servers: int) -> None:
     """Refuse more servers than there are descriptors for, and warn if there are few.
 
     Raises:
-        OptionError: They cannot all run.
+        OptionError: The hard limit is too low for this many servers.
     """
     raise_limit()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -48,16 +48,16 @@ def check_descriptors(servers: int) -> None:
 
 
 class Descriptors:
-    """Says when descriptors are scarce."""
+    """Detects and reports that descriptors are scarce."""
 
     def __init__(self) -> None:
         self._next = -math.inf
 
     def are_scarce(self, newest: int) -> bool:
-        """Tell whether only those are left that are kept.
+        """Return whether only the reserved descriptors are left.
 
         Args:
-            newest: One that was just opened: the kernel gives the lowest number that is free.
+            newest: A descriptor that was just opened: the kernel assigns the lowest free number.
         """
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return most != resource.RLIM_INFINITY and newest >= most - min(KEPT, most // 8)

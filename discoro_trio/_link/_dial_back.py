@@ -1,6 +1,6 @@
-"""Links to processes that cannot be dialled: they are asked, through one that both ends know, to dial.
+"""Links to processes that cannot be dialled: a process that is linked to both ends asks them to dial.
 
-This module owns the asking. Opening links is with the endpoint; who can pass a request on is with its callers.
+This module owns the request. The endpoint opens the links; the callers choose the process that forwards the request.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that dialling is tried alone. It answers sooner on any network that works; the rest is for black holes. Not at
-# all for a host that has dropped an earlier dial.
+# Seconds before the peer is asked to dial. On any network that works, dialling answers sooner; otherwise packets are
+# probably dropped. There is no such delay for a host that has dropped an earlier dial.
 _ALONE = 0.75
 
 
 class AskToDial(Control, frozen=True):
-    """Let a process that you can reach open a connection to me."""
+    """Asks the receiver to let a process that it can reach open a connection to the sender."""
 
     target: bytes
     target_addr: str
     target_port: int
     realm: bytes
-    """The key to use for it."""
+    """The key to use for the connection."""
     addr: str
-    """Where I listen."""
+    """Where the sender listens."""
     port: int
 
 
 class Dial(Control, frozen=True):
-    """Open a connection to this process, which cannot open one to you."""
+    """Asks the receiver to open a connection to this process, which cannot open one to the receiver."""
 
     process_id: bytes
     addr: str
@@ -50,12 +50,12 @@ class Dial(Control, frozen=True):
 
 
 class DialBack:
-    """What an endpoint does to reach others, and to be reached."""
+    """Connects an endpoint to processes that it cannot dial, and answers such requests of others."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self.dropping: set[str] = set()
-        """The hosts of which a dial got no answer, while they could dial: a firewall drops what comes in."""
+        """Hosts that did not answer a dial but could dial themselves: a firewall drops incoming packets."""
         self._waiting: dict[bytes, trio.Event] = {}
         services = endpoint.services
         services.on_notice(AskToDial, self._asked, trust=FULL)
@@ -71,18 +71,18 @@ class DialBack:
         via: Link | None,
         timeout: float | None = None,  # noqa: ASYNC109 - as for `Endpoint.link_to`
     ) -> Link:
-        """Give the link to a process; if it cannot be dialled, it is asked to dial.
+        """Return the link to a process. If it cannot be dialled, ask it to dial.
 
         Args:
             process_id: The process's id.
             location: Where it listens.
             realm: Which key to use.
-            via: A process that can reach both; None to dial only.
+            via: A process that can reach both ends; None to dial only.
             timeout: Seconds for connecting and the handshake; `config.MsgTimeout` by default.
 
         Raises:
             PeerDisconnected: Neither end reached the other in time.
-            AuthenticationError, VersionMismatch: As for `Endpoint.link_to`.
+            AuthenticationError, VersionMismatch: As in `Endpoint.link_to`.
         """
         if via is None or via.lost:
             return await self._endpoint.link_to(process_id, location, realm, timeout=timeout)

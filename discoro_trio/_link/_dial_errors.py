@@ -1,4 +1,4 @@
-"""What the failure of a dial says about the process that was dialled."""
+"""Errors for a dial that failed, by what the failure shows about the dialled process."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class ConnectionRefused(PeerDisconnected):
 
 
 def unreachable(location: Location, error: BaseException) -> PeerDisconnected:
-    """Make the error for those who wanted a connection to a place, from what opening it raised."""
+    """Make the error for a connection that could not be opened, from the exception of the attempt."""
     kind = ConnectionRefused if _was_refused(error) else PeerDisconnected
     return kind(f"{location} cannot be reached: {_reason(error)}")
 
 
 def _reason(error: BaseException) -> str:
-    """Give what the system said; of several addresses, of the first."""
+    """Return the system's error text; if several addresses failed, that of the first."""
     while error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
     return os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _was_refused(error: BaseException | None) -> bool:
-    """Tell whether each address of the place refused the connection."""
+    """Return whether every address of the location refused the connection."""
     if isinstance(error, BaseExceptionGroup):
         return all(_was_refused(one) for one in error.exceptions)
     if isinstance(error, ConnectionRefusedError):

@@ -1,7 +1,7 @@
-"""This process's place on the network: who it is, where it listens, and its links.
+"""The network side of this process: its identity, its listener and its links.
 
-An endpoint owns its listener, its handshakes, its links and the nursery that all of them run in. What arrives over
-the links goes to the handlers in its `Services`.
+An endpoint owns its listener, its handshakes, its links and the nursery that all of them run in. Frames that arrive
+over the links go to the handlers in its `Services`.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ if TYPE_CHECKING:
     from .discovery._discovery import Discovery
 
 _LONGEST_GOODBYE = 3.0
-"""Seconds for what was sent before a goodbye; a peer that reads nothing would keep this process for ever."""
+"""Seconds to write what was sent before a goodbye; otherwise a peer that never reads would block this process."""
 
 logger = logging.getLogger(__name__)
 
 _MOST_VERSIONS = 16
-"""The other versions of this package that are reported."""
+"""The number of other versions of this package that are reported in the log."""
 
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
 
 class _Dial(MutableRecord):
-    """A connection that is being made, shared by all who want it."""
+    """A connection that is being made, shared by all tasks that wait for it."""
 
     ours: bool = True
-    """Whether this process opens it, and not the peer."""
+    """Whether this process opens it; otherwise the peer does."""
     attempt: Attempt = msgspec.field(default_factory=Attempt)
     done: trio.Event = msgspec.field(default_factory=trio.Event)
     link: Link | None = None
@@ -73,17 +73,17 @@ class Endpoint:
     """One process's listener, identity and links.
 
     Attributes:
-        id: The process's own random 128 bits.
-        location: Where it listens, as peers are told.
+        id: The process id: 128 random bits.
+        location: The location that is announced to peers.
         bound: The address at which it listens.
-        discovery: How it finds others and is found; None if it takes no part in that.
-        options: The options that it was opened with, if it was opened by options.
+        discovery: Finds other processes and announces this one; None without discovery.
+        options: The options that it was opened with, if it was opened with options.
         keepalive: Ends the links to hosts that vanish.
-        reach: The way to processes that cannot be dialled.
-        services: What it does with what arrives.
+        reach: Connects to processes that cannot be dialled.
+        services: The handlers of what arrives.
         links: The links that are up, by the peer's process id.
-        tickets: Those of its keys that were made for one link each.
-        parts: What the layers above keep once for each endpoint, by type.
+        tickets: The keys that were made for one link each (introductions).
+        parts: Objects of the layers above, one of each type for each endpoint.
     """
 
     def __init__(self, *, identity: Identity, location: Location, bound: str, tls: Tls, nursery: trio.Nursery) -> None:
@@ -100,7 +100,7 @@ class Endpoint:
         self.credentials: dict[bytes, Credential] = {}
         self.introductions: set[bytes] = set()
         self._dials: dict[bytes | Location, _Dial] = {}
-        self._dialed: dict[Link, float] = {}  # when a link that this process opened was made
+        self._dialed: dict[Link, float] = {}  # links that this process opened, with the time
         self._self_lock = trio.Lock()
         self._tls = tls
         self._handshake_limits = HandshakeLimits()
@@ -128,7 +128,7 @@ class Endpoint:
             if not one.link.lost and await self._reconnecting.take_over(one, greeted):
                 await one.transport.until_left(greeted.transport)
             await trio.aclose_forcefully(stream)
-        elif greeted is None or self._is_taken(greeted.peer):  # it may have been taken meanwhile
+        elif greeted is None or self._is_taken(greeted.peer):  # the id may have been taken meanwhile
             for arrival in arrivals:
                 self._give_up(arrival)
             await trio.aclose_forcefully(stream)
@@ -140,12 +140,12 @@ class Endpoint:
     async def _welcome(
         self, stream: trio.SocketStream, arrivals: list[_Dial], resumed: list[Resumable]
     ) -> Greeted | None:
-        """Shake hands with a stranger; None if that failed or took too long.
+        """Shake hands with an unauthenticated peer. Return None if the handshake failed or took too long.
 
         Args:
             stream: The connection.
-            arrivals: Is given what those wait for who want a connection to that peer.
-            resumed: Is given the link that the peer resumes, if it does not begin one.
+            arrivals: The dials that wait for a connection to that peer are appended here.
+            resumed: The link that the peer resumes is appended here, if the peer does not begin a new one.
         """
 
         async def crossed(peer: PeerIdentity) -> bool:
@@ -154,7 +154,7 @@ class Endpoint:
                 resumed.append(one)
                 return await self._reconnecting.gives_way(one)
             if peer.realm not in self.credentials:
-                message = "the peer's key was given up during the handshake"
+                message = "the peer's key was withdrawn during the handshake"
                 raise AuthenticationError(message)
             return await self._crossed(peer, arrivals)
 
@@ -173,20 +173,21 @@ class Endpoint:
         return self.credentials.get(realm) or self._reconnecting.credential(realm)
 
     async def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
-        """Tell whether a connection that a peer opens must give way; if not, let all who want one wait for it.
+        """Return whether a connection that a peer opens must give way; if not, let all waiting tasks wait for it.
 
-        Of two that cross, one that works wins (`Attempt.wins`), before any other frame. Theirs may come in while ours
-        is being made, or just after it was; and as soon as theirs is accepted, no other one is opened here.
+        If two connections cross, one that works wins (`Attempt.wins`), before any other frame. The peer's connection
+        may arrive while this process opens its own, or just after that. As soon as the peer's connection is accepted,
+        this process opens no other one.
 
         Raises:
-            AuthenticationError: It says that it is a process which has proved that better.
+            AuthenticationError: The peer claims the id of a process that has proved it with a better key.
         """
         if self._is_taken(peer):
-            message = f"a peer says that it is {peer.name}, to whom there is a connection under another key"
+            message = f"a peer claims to be {peer.name}, which is already connected with another key"
             raise AuthenticationError(message)
         if self.id < peer.process_id:
             link = self.links.get(peer.process_id)
-            if link is not None and not link.lost:  # a peer that knows it resumes it, also if it is broken
+            if link is not None and not link.lost:  # a peer that has this link resumes it, even if it is broken
                 made = self._dialed.get(link)
                 if made is not None and trio.current_time() < made + config.MsgTimeout:
                     return True
@@ -206,10 +207,11 @@ class Endpoint:
         return False
 
     def _is_taken(self, peer: PeerIdentity) -> bool:
-        """Tell whether a peer must not take the place of the one that has its id.
+        """Return whether a peer must not replace the connected process with the same id.
 
-        An id is no secret, and who knows one key may not pose as those who know another: the code of one computation
-        not as a client or scheduler. What was inherited is nobody else's. A ticket proves less than all other keys.
+        An id is not secret. A process that has one key must not pose as a process that has another one: the code of a
+        computation must not pose as a client or scheduler. A link over an inherited socket is never replaced. The key
+        of an introduction proves less than all other keys.
         """
         old = self.links.get(peer.process_id)
         if old is None or old.lost:
@@ -217,7 +219,7 @@ class Endpoint:
         return old.trust in Trust.KIN | Trust.CHILD or old.realm not in {peer.realm, *self.introductions}
 
     def _give_up(self, dial: _Dial) -> None:
-        """Let those who wait for a connection look again."""
+        """Wake the tasks that wait for a connection, so that they look again."""
         for key in [key for key, other in self._dials.items() if other is dial]:
             del self._dials[key]
         dial.done.set()
@@ -252,7 +254,7 @@ class Endpoint:
                 dial.done.set()
 
     def _say_version(self, peer: PeerIdentity) -> None:
-        """Say once of each other version of this package that a peer runs it."""
+        """Log once for each other version of this package that a peer runs it."""
         theirs, ours, said = peer.package, self.identity.package, self._other_versions
         if theirs and theirs != ours and theirs not in said and len(said) < _MOST_VERSIONS:
             said.add(theirs)
@@ -280,7 +282,7 @@ class Endpoint:
         nursery: trio.Nursery | None = None,
         trust: Trust = Trust.KIN,
     ) -> Link:
-        """Make a link of a socket that was inherited, so that its other end needs no proof."""
+        """Make a link from an inherited socket; its other end needs no proof."""
         link = Link(transport_over(stream), peer, self.services, trust)
         self._register(link)
         await (nursery or self.nursery).start(link.run)
@@ -292,9 +294,9 @@ class Endpoint:
         location: Location,
         realm: bytes,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the bound is the protocol's, and not that of the caller alone
+        timeout: float | None = None,  # noqa: ASYNC109 - the protocol sets a bound, too
     ) -> Link:
-        """Give the link to a process, opening it if there is none.
+        """Return the link to a process; open it if there is none.
 
         Args:
             process_id: The process's id; any other that answers there is refused.
@@ -306,7 +308,7 @@ class Endpoint:
             PeerDisconnected: It could not be reached in time.
             ConnectionRefused: The host's kernel answered that no process listens there.
             ProcessEnded: Another process listens there.
-            AuthenticationError: One of the two did not prove what it had to.
+            AuthenticationError: One of the two did not prove its identity.
         """
         link = self.links.get(process_id)
         if link is not None and not link.lost:
@@ -316,10 +318,10 @@ class Endpoint:
         return await self._dial(process_id, location, realm, expect=process_id, timeout=timeout)
 
     async def link_at(self, location: Location, realm: bytes = b"", *, timeout: float | None = None) -> Link:  # noqa: ASYNC109 - as for `link_to`
-        """Give a link to the process that listens at a place. Everything else is as with `link_to`.
+        """Return a link to the process that listens at a location. Everything else is as in `link_to`.
 
-        The place may be written in other ways than the process itself writes it: another address, a host name, its
-        own name. A second connection would end the first one, with what runs over it.
+        The location may differ from the one that the process announces: another address, a host name, its own name.
+        An existing link is used, because a second connection would end the first one and everything that uses it.
         """
         addrs = {location.addr}
         link = self._listening_at(addrs, location.port)
@@ -333,7 +335,7 @@ class Endpoint:
         return await self._dial(location, location, realm, expect=None, timeout=timeout)
 
     def _listening_at(self, addrs: set[str], port: int) -> Link | None:
-        """Give a link to the process that listens at one of these addresses, or has one of these names."""
+        """Return a link to the process that listens at one of these addresses, or has one of these names."""
         for link in self.links.values():
             peer = link.peer
             if peer.location.port == port and not link.lost:
@@ -343,7 +345,7 @@ class Endpoint:
         return None
 
     async def _ways_to_write(self, addr: str) -> set[str]:
-        """Give the addresses that an address or host name stands for; all of this machine that are known, if it is."""
+        """Return the addresses of an address or host name; for this machine, all of its known addresses."""
         addrs = {addr}
         with trio.move_on_after(config.MsgTimeout), suppress(OSError, UnicodeError):
             found = await trio.socket.getaddrinfo(for_lookup(addr), None)
@@ -367,18 +369,18 @@ class Endpoint:
             if dial is None:
                 dial = self._dials[key] = _Dial()
                 self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
-            scope = dial.attempt.scope  # the most patient of all who want it bounds its time
+            scope = dial.attempt.scope  # the longest timeout of all waiting tasks bounds it
             scope.deadline = deadline if scope.deadline == math.inf else max(scope.deadline, deadline)
             with trio.move_on_at(deadline):
                 await dial.done.wait()
-            if not dial.done.is_set():  # others, who have more patience, still wait for it
+            if not dial.done.is_set():  # other tasks, with a longer timeout, still wait for it
                 message = f"{location} did not answer within {seconds:g} s"
                 raise PeerDisconnected(message)
             if dial.error is not None:
                 raise type(dial.error)(*dial.error.args) from dial.error
             if dial.link is not None:
                 return dial.link
-            # The peer's own connection, which was under way, did not come about.
+            # The peer was opening a connection, too, and that failed.
 
     async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
         began = trio.current_time()
@@ -394,7 +396,7 @@ class Endpoint:
             await self._await_crossed(dial, location)
             return
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
-            # Peers say where others listen: the host may be no host name, the port no port.
+            # Peers report where others listen: the host may be an invalid name, the port an invalid port.
             dial.error = refusal_of(error) or unreachable(location, error)
         except (AuthenticationError, VersionMismatch, ProtocolError, PeerDisconnected) as error:
             dial.error = error
@@ -403,13 +405,13 @@ class Endpoint:
                 await self._opened(dial, greeted)
             elif dial.attempt.scope.deadline <= trio.current_time():
                 dial.error = PeerDisconnected(f"{location} did not answer within {trio.current_time() - began:.3g} s")
-            else:  # the peer's own connection is taken in its place
+            else:  # the peer's own connection is used instead
                 await self._await_crossed(dial, location)
         dial.attempt.end()
         self._give_up(dial)
 
     async def _opened(self, dial: _Dial, greeted: Greeted) -> None:
-        """Make a link of the connection that this process has opened."""
+        """Make a link from the connection that this process has opened."""
         resumed = self.links.get(greeted.peer.process_id)
         if dial.done.is_set() and resumed is not None and not resumed.lost:  # the peer's own connection came first
             await greeted.transport.aclose()
@@ -421,24 +423,24 @@ class Endpoint:
         await self.nursery.start(link.run)
 
     async def _await_crossed(self, dial: _Dial, location: Location) -> None:
-        """The peer's own connection is under way and wins; wait for it to arrive."""
+        """Wait for the peer's own connection, which is on its way and wins."""
         with trio.move_on_after(config.MsgTimeout):
             await dial.done.wait()
         if not dial.done.is_set():
-            dial.error = PeerDisconnected(f"{location} refused: its own connection to us did not arrive")
+            dial.error = PeerDisconnected(f"{location} refused: its own connection to this process did not arrive")
             self._give_up(dial)
 
     def _own_credential(self, location: Location, realm: bytes) -> Credential:
         credential = self.credentials.get(realm)
         if credential is None:
-            message = f"no key here opens a connection to {location}"
+            message = f"this process has no key for a connection to {location}"
             raise AuthenticationError(message)
         return credential
 
     async def open_connection(
         self, location: Location, credential: Credential, expect: bytes | None, attempt: Attempt
     ) -> Greeted:
-        """Open a connection and shake hands over it; how far that has come is noted at the attempt."""
+        """Open a connection and shake hands over it. The attempt records the progress."""
         stream = await self._connect(location)
         attempt.connected = True
         try:
@@ -470,7 +472,7 @@ class Endpoint:
             return await self.adopt(ours, peer)
 
     async def close(self, reason: str, *, keep: Link | None = None) -> None:
-        """Say goodbye on every link but one, and wait until they have ended; those that take too long are cut."""
+        """Say goodbye on every link but `keep` and wait until they have ended; cut those that take too long."""
         links = [link for link in self.links.values() if link is not keep]
         for link in links:
             link.close(reason)
@@ -483,7 +485,7 @@ class Endpoint:
 
 
 def peer_host(stream: trio.SocketStream) -> str:
-    """Give the address that a connection comes from; "" if it is gone already."""
+    """Return the address that a connection comes from; "" if the connection is gone already."""
     try:
         host: str = stream.socket.getpeername()[0]
     except OSError:
@@ -502,7 +504,7 @@ def make_identity(*, name: str | None, location: Location, process_id: bytes | N
 
 
 def current_endpoint() -> Endpoint:
-    """Give the endpoint that encloses the calling task.
+    """Return the endpoint that encloses the calling task.
 
     Raises:
         RuntimeError: There is none.
@@ -510,7 +512,7 @@ def current_endpoint() -> Endpoint:
     endpoint = current.get()
     if endpoint is None:
         message = (
-            "this needs a place on the network: enclose it in 'async with discoro.open_endpoint():', "
+            "this needs an endpoint: enclose it in 'async with discoro.open_endpoint():', "
             "open_cluster() or open_scheduler()"
         )
         raise RuntimeError(message)
@@ -527,18 +529,18 @@ async def serve_endpoint(
     process_id: bytes | None = None,
     tls: Tls | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """Listen, and keep the links of one endpoint until the block is left; then say goodbye on all of them.
+    """Listen and serve the links of one endpoint until the block is left; then say goodbye on all of them.
 
     Args:
         bind: The address or host name of this machine to listen at; "" for all its addresses.
-        ports: The ports to listen at: the first of them that is free; 0 for any.
-        ext_addr: The address that peers are told, if it is another.
-        name: A name for people; None for that of the host.
+        ports: The ports to try: the first free one is used; 0 for any.
+        ext_addr: The address that is announced to peers, if it differs from `bind`.
+        name: A name for people; None for the name of the host.
         process_id: The process's id; None for a new one.
-        tls: How connections that leave the machine are encrypted; None for a certificate made in memory.
+        tls: Encrypts connections that leave the machine; None for a certificate made in memory.
 
     Raises:
-        OptionError: The address is not of this machine, or no port is free.
+        OptionError: The address does not belong to this machine, or no port is free.
     """
     listeners = await open_listeners(bind, ports)
     bound = bound_to(listeners[0])

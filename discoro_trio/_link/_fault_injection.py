@@ -1,7 +1,7 @@
-"""Requests and replies that are lost on purpose, so that tests see what follows.
+"""Loses requests and replies on purpose, so that tests can check the consequences.
 
-TCP loses nothing, but a peer may be stuck, or its machine may be gone, after it has acted and before it has said so.
-Nothing is lost unless the environment or a test says so.
+TCP loses nothing, but a peer may hang, or its machine may be gone, after it has acted and before it has replied.
+Nothing is lost unless the environment variable or a test requests it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from .._wire import Control
 
 VARIABLE = "DISCORO_TEST_LOSE"
-"""Names of requests and replies, each with the number of those that are lost first: `Grant=1,Prepared=2`."""
+"""Names of requests and replies, each with how many are lost, counted from the first: `Grant=1,Prepared=2`."""
 
 
 def parse_losses(text: str) -> dict[str, int]:
-    """Read what the environment variable says.
+    """Parse the environment variable.
 
     Raises:
-        ValueError: It has no such form.
+        ValueError: The text does not have this form.
     """
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     return {name.strip(): int(count) if equals else 1 for name, equals, count in parts}
 
 
 left: dict[str, int] = parse_losses(os.environ.get(VARIABLE, ""))
-"""How many of each are still to be lost in this process."""
+"""How many of each this process still loses."""
 
 
 def loses(message: Control) -> bool:
-    """Tell whether this message is lost."""
+    """Return whether this message is lost."""
     name = type(message).__name__
     if left.get(name, 0) < 1:
         return False

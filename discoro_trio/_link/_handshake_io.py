@@ -1,6 +1,6 @@
-"""Carries the handshake over a connection, on either side, before there is a link.
+"""Sends and receives the handshake over a connection, on either side, before there is a link.
 
-What the messages say and what they prove is with `_wire`; for how long a stranger may take is with the endpoint.
+`_wire` defines the messages and what they prove; the endpoint limits the time of an unauthenticated peer.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 _POSITION = struct.Struct("!Q")
-"""What each end of a connection that resumes a link sends first: the bytes of the link that it has received."""
+"""On a connection that resumes a link, each end first sends how many bytes of the link it has received."""
 
 
 class Greeted(Record, frozen=True, eq=False):
-    """A connection whose peer has proved who it is."""
+    """A connection whose peer has proved its identity."""
 
     transport: Transport
     peer: PeerIdentity
     resume: Credential
-    """What opens further connections of the same link."""
+    """The key that opens further connections of the same link."""
     hellos: _Hellos
 
     @property
     def rest(self) -> bytes:
-        """What the peer has sent already after its last message."""
+        """The bytes that have arrived after the peer's last handshake message."""
         return self.hellos.rest()
 
     async def exchange_positions(self, received: int) -> int:
-        """Tell the peer how many bytes of a link were received here; give how many it has received.
+        """Send the peer how many bytes of a link were received here. Return how many the peer has received.
 
         Raises:
             PeerDisconnected, trio.BrokenResourceError: The connection broke.
@@ -46,7 +46,7 @@ class Greeted(Record, frozen=True, eq=False):
         await self.hellos.send(_POSITION.pack(received))
         body = await self.hellos.receive()
         if len(body) != _POSITION.size:
-            message = "a peer that resumes a link does not say how much of it has arrived"
+            message = "a peer that resumes a link does not report how many bytes of it have arrived"
             raise ProtocolError(message)
         position: int = _POSITION.unpack(body)[0]
         return position
@@ -87,7 +87,7 @@ async def greet(
     connected: Callable[[bytes], bool] | None = None,
     works: Callable[[], None] = lambda: None,
 ) -> Greeted:
-    """Be the client of a handshake; `works` is called when the peer has answered.
+    """Run the client's side of a handshake; `works` is called when the peer has answered.
 
     Raises as `ClientHandshake.received`.
     """
@@ -112,15 +112,15 @@ async def welcome(
     *,
     greeted: Callable[[], None] = lambda: None,
 ) -> Greeted:
-    """Be the server of a handshake. Raises as `ServerHandshake.received`, after sending the refusal.
+    """Run the server's side of a handshake. Raises as `ServerHandshake.received`, after sending the refusal.
 
     Args:
         transport: The connection.
-        identity: Who this process is.
-        credentials: Gives the key for a realm, None if there is none here.
-        crossed: Asked of a peer that has proved itself: whether its connection must give way to ours.
-        binding: The connection, as both ends see it.
-        greeted: Called once the first message of the peer is valid.
+        identity: The identity of this process.
+        credentials: Returns the key for a realm, or None if this process has none.
+        crossed: Called with an authenticated peer; returns whether its connection must give way to one of this process.
+        binding: The channel binding: a value of the connection that both ends see.
+        greeted: Called when the first message of the peer is valid.
     """
     hellos = _Hellos(transport)
     handshake = ServerHandshake(identity, credentials, binding)

@@ -1,9 +1,10 @@
-"""Limits for connections that have not proved who they are: how many, how long, and which one ends for another one.
+"""Limits for unauthenticated connections: how many, how long, and which one ends when there are too many.
 
-A connection first has one of `MOST` places. With a valid first message of the handshake it changes to one of the places
-that are kept for such, so that connections which send nothing cannot push it out. When there are too many, one of the
-network, and there of the address, that has the most ends; which one is random, so that nobody can arrange it. Where
-connections come from is with the endpoint; how much one may send before it has proved itself is with `_wire`.
+A connection first takes one of `MOST` places. When it sends a valid first message of the handshake, it moves to one of
+the places reserved for such connections, so that connections which send nothing cannot push it out. If there are too
+many, one connection ends: of the network with the most connections, and there of the address with the most. It is
+chosen at random, so that an attacker cannot choose it. The endpoint knows where connections come from; `_wire` limits
+how much a peer may send before it is authenticated.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST = 256
-"""The connections that may be shaking hands at once and have sent no valid first message."""
+"""The most connections that may be shaking hands at once without a valid first message."""
 
 MOST_GREETED = 64
-"""Besides those, the ones that have sent one."""
+"""The most that may be shaking hands besides, with a valid first message."""
 
 MOST_OF_ADDRESS = 16
-"""Those of one address among either; a node's servers all come at once, and shake hands in a few ms."""
+"""The most from one address, of either kind; a node's servers connect all at once, and shake hands in a few ms."""
 
 SECONDS = 4.0
-"""How long a handshake may take, if `config.MsgTimeout` does not say less; it takes three ways of the network."""
+"""Seconds that a handshake may take, if `config.MsgTimeout` is not less; it needs three trips over the network."""
 
 _NETWORK_BYTES = {4: 3, 6: 6}
-"""How much of an address, by version, is the same in one network, as providers give them to one customer."""
+"""The length in bytes of the network prefix, by IP version, that providers usually assign to one customer."""
 
 
 class _Stranger(MutableRecord, eq=False):
@@ -50,10 +51,10 @@ class HandshakeLimits:
     """The connections to one endpoint that are shaking hands.
 
     Args:
-        most: How many there may be at once, of those without a valid first message.
-        most_of_address: Of these, how many of one address.
-        seconds: How long a handshake may take; None for `SECONDS`, or `config.MsgTimeout` if that is less.
-        most_greeted: How many there may be at once besides, of those with one.
+        most: The most connections at once without a valid first message.
+        most_of_address: The most of these from one address.
+        seconds: The time for a handshake, in seconds; None for `SECONDS`, or `config.MsgTimeout` if that is less.
+        most_greeted: The most connections at once besides, with a valid first message.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class HandshakeLimits:
 
     @contextmanager
     def admit(self, address: str) -> Iterator[trio.CancelScope]:
-        """Let the block, in which a connection of an address shakes hands, take only so long.
+        """Limit the time of the block in which a connection from an address shakes hands.
 
-        An IPv6 network of 64 bits counts as one address. The block is cancelled, too, when its place is needed.
+        An IPv6 /64 network counts as one address. The block is also cancelled when its place is needed.
         """
         address, network = host_and_network(address)
         seconds = min(SECONDS, config.MsgTimeout) if self._seconds is None else self._seconds
@@ -91,7 +92,7 @@ class HandshakeLimits:
                 self._present.pop(scope, None)
 
     def greeted(self, scope: trio.CancelScope) -> None:
-        """Give a connection, which has sent a valid first message, one of the places kept for such."""
+        """Move a connection to a reserved place: it has sent a valid first message."""
         stranger = self._present.get(scope)
         if stranger is not None and not stranger.greeted:
             stranger.greeted = True
@@ -100,7 +101,7 @@ class HandshakeLimits:
             self._present[scope] = stranger
 
     def know(self, scope: trio.CancelScope) -> None:
-        """Let a connection that `admit` gave a scope go on without a limit: it has proved itself."""
+        """Remove the limit of a connection that was given a scope by `admit`: it is authenticated."""
         if self._present.pop(scope, None) is not None:
             scope.deadline = math.inf
 
@@ -123,7 +124,7 @@ class HandshakeLimits:
 
 
 def host_and_network(address: str) -> tuple[str, str]:
-    """Give what stands for one host, which for IPv6 is a network of 64 bits, and for its network."""
+    """Return the key of the host, which for IPv6 is its /64 network, and the key of its network."""
     try:
         found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:

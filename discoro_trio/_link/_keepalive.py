@@ -1,12 +1,11 @@
-"""Connections whose other end has vanished without a word: found by what the kernel hears of it.
+"""Finds connections whose peer's host has vanished, by the acknowledgements of its kernel.
 
-A host that loses its power or its network sends no end of a stream. Its kernel, other than its programs, answers at
-once while it lives, also for a process that computes or was stopped, so this judges by the kernel's acknowledgements
-and never ends a connection to a living peer that is merely slow. Whether a program does its duty is judged elsewhere,
-by its answers.
+A host that loses its power or its network does not close its streams. The kernel of a living host answers at once, even
+for a process that computes or was stopped. So this module judges by the kernel's acknowledgements, and never ends a
+connection to a living peer that is merely slow. Whether a program still works is judged elsewhere, by its replies.
 
-Silence counts only while an acknowledgement is due. A peer whose window is closed is probed more and more seldom, and
-has nothing to acknowledge in between: that is why TCP_USER_TIMEOUT, which ends such connections, is of no use here.
+Silence counts only while an acknowledgement is due. A peer whose window is closed is probed more and more rarely, and
+has nothing to acknowledge in between. TCP_USER_TIMEOUT ends such connections, so it is of no use here.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 _LONGEST_IDLE = 32767
-"""The most seconds between probes that the kernel takes."""
+"""The longest interval between probes that the kernel accepts, in seconds."""
 
-# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes, of which the fourth is tcpi_probes, the probes of
-# idleness and of a closed window without an answer; then numbers of 32 bits, of which the fifth is tcpi_unacked, the
-# segments under way, and the thirteenth tcpi_last_ack_recv, the milliseconds since anything was acknowledged.
+# Linux, struct tcp_info (include/uapi/linux/tcp.h): eight bytes, of which the fourth is tcpi_probes, the unanswered
+# probes of an idle connection or a closed window; then 32-bit numbers, of which the fifth is tcpi_unacked, the segments
+# in flight, and the thirteenth tcpi_last_ack_recv, the milliseconds since the last acknowledgement.
 _TCP_INFO = struct.Struct("=3xB20xI28xI")
 
 
@@ -42,8 +41,8 @@ class Keepalive:
     """Watches the TCP connections of one endpoint.
 
     Attributes:
-        pulse_intervals: Each gives the seconds between the pulses of what uses a link, None for what does not. Of
-            several uses the most patient one counts: the end of the connection is the end of all.
+        pulse_intervals: Each returns the seconds between the heartbeats of a user of the link, or None if it does not
+            use the link. The longest one counts, because the end of the connection ends all of its uses.
     """
 
     def __init__(self) -> None:
@@ -51,7 +50,7 @@ class Keepalive:
         self._watched: dict[Link, _Watched] = {}
 
     def watch(self, link: Link, transport: Transport) -> None:
-        """Watch the connection of a link, if it is one of TCP."""
+        """Watch the connection of a link, if it is a TCP connection."""
         sock = transport.socket
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             interval = self.interval(link)
@@ -59,7 +58,7 @@ class Keepalive:
             self._watched[link] = _Watched(sock, interval)
 
     def forget(self, link: Link) -> None:
-        """Watch it no more."""
+        """Stop watching a link."""
         self._watched.pop(link, None)
 
     async def run(self) -> None:
@@ -81,7 +80,7 @@ class Keepalive:
             link.fail(PeerDisconnected(f"the host of the peer has been silent for {longest:g} s"))
 
     def interval(self, link: Link) -> float:
-        """Give the seconds between the heartbeats of a link, of which five bound its silence."""
+        """Return the seconds between the heartbeats of a link; it may be silent for five of them."""
         asked = [seconds for ask in self.pulse_intervals if (seconds := ask(link)) is not None]
         return _bounded(max(asked, default=config.MinPulseInterval))
 
@@ -104,7 +103,7 @@ def _probe_when_idle(sock: trio.socket.SocketType, interval: float) -> None:
         return
     seconds = min(int(interval), _LONGEST_IDLE)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # macOS has another name for the first, and Windows has had all of them since 2017.
+    # macOS has another name for the first option; Windows has had all of them since 2017.
     idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
     if idle is not None:
         sock.setsockopt(socket.IPPROTO_TCP, idle, seconds)
@@ -113,9 +112,9 @@ def _probe_when_idle(sock: trio.socket.SocketType, interval: float) -> None:
 
 
 def _silence(sock: trio.socket.SocketType) -> float:
-    """Give the seconds for which the peer's kernel has owed an acknowledgement.
+    """Return for how many seconds an acknowledgement by the peer's kernel is due.
 
-    0 where this one does not say, for keepalive alone serves there.
+    0 if this kernel does not report it; there, only keepalive finds hosts that vanish.
     """
     if sys.platform != "linux" or sock.fileno() < 0:
         return 0.0

@@ -1,9 +1,9 @@
-"""One authenticated connection to another process, shared by everything that the two have to say to each other.
+"""One authenticated connection to another process, shared by all traffic between the two.
 
-A link owns its reader, its writer and the tasks that answer requests; who owns the link is the endpoint. The reader
-handles every complete frame of a read before it waits again, and waits for nobody but a peer that does not read what
-its own frames are answered with (`ReplyBacklog`); the writer sends what has gathered. What a frame means is with the
-handlers in `Services`.
+The endpoint owns the link; the link owns its reader, its writer and the tasks that answer requests. The reader handles
+every complete frame of a read before it waits again. It waits for something else only if the peer does not read the
+replies to its own frames (`ReplyBacklog`). The writer sends the frames that are queued. The handlers in `Services`
+decide what a frame means.
 """
 
 from __future__ import annotations
@@ -34,45 +34,45 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a goodbye waits for the peer to close its side, so that what was written is not reset away.
+# Seconds that a goodbye waits for the peer to close its side, so that a reset does not discard unread bytes.
 GOODBYE_TIME = 1.0
 
-# What arrives is confirmed to the peer when it is so many bytes, or a moment after it is a few: what was written and is
-# not confirmed is kept by the peer.
+# Received bytes are confirmed to the peer at once when there are this many, and after a moment when there are a few:
+# the peer keeps what it has written until it is confirmed.
 _CONFIRM_NOW, _CONFIRM_LATER, _CONFIRM_SECONDS = 4 * MIB, 64 * KIB, 0.2
 
 MOST_FROM_CHILD = 64 * 1024 * 1024
-"""The bytes of a frame, and of the requests under way, that a node takes of a server: jobs run there."""
+"""Limit in bytes for a frame, and for the requests in flight, that a node accepts from a server: servers run jobs."""
 
 _BATCH, _CONTROL = int(Kind.BATCH), int(Kind.CONTROL)
 
 
 class Goodbye(Control, frozen=True):
-    """The peer ends the connection in good order; nothing of it follows."""
+    """The peer ends the connection in good order; it sends nothing more."""
 
     reason: str
 
 
 class Received(Control, frozen=True):
-    """So much of the link has arrived; the sender of it need not keep that for a further connection."""
+    """Confirms received bytes; the peer need not keep them for another connection."""
 
     position: int
-    """The bytes since the link began."""
+    """Bytes received since the link began."""
 
 
 class Link:
     """One connection to a peer process.
 
     Attributes:
-        peer: Who the peer is, as it proved.
-        realm: The key under which it proved that.
-        trust: What it may do.
+        peer: The peer's identity, which the handshake has proved.
+        realm: The key with which the peer proved its identity.
+        trust: What the peer may do.
         lost: Whether nothing can be sent any more.
-        orderly: Whether one of the two said goodbye before the end.
+        orderly: Whether one of the two ends said goodbye before the end.
         ended: Set when the link's tasks have ended.
-        name: What both ends call it, if it outlives its connections.
-        shared: How large buffers get to the peer through shared memory, if they do.
-        owed: What the peer's own frames have caused and is not yet written to it.
+        name: The name of the link at both ends, if it outlives its connections.
+        shared: The shared memory that carries large buffers to the peer, if there is any.
+        owed: The replies to the peer's own frames that are not yet written.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Link:
         self.shared: Shared | None = None
         self._transport = transport
         self._resumable = transport if isinstance(transport, ResumableTransport) else None
-        self._told = 0  # the bytes that the peer knows to have arrived
+        self._told = 0  # the bytes that were confirmed to the peer
         self._telling = False
         self.name: bytes = b""
         self.watched_by: Keepalive | None = None
@@ -101,16 +101,16 @@ class Link:
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        """Say who is at the other end."""
+        """Name the peer."""
         return f"<Link to {self.peer_name}>"
 
     @property
     def peer_name(self) -> str:
-        """The peer, for people."""
+        """The peer's name and location, for log lines and errors."""
         return f"{self.peer.name} at {self.peer.location}"
 
     def fileno(self) -> int:
-        """Give the descriptor of its socket; -1 if it has none."""
+        """Return the descriptor of the link's socket; -1 if it has none."""
         below = self._transport.socket
         return -1 if below is None else below.fileno()
 
@@ -124,7 +124,7 @@ class Link:
         keys: tuple[Hashable, ...] = (),
         after: tuple[Hashable, ...] | None = None,
     ) -> None:
-        """Hand a frame to the writer; never waits. The arguments are those of `Outbox.put`.
+        """Queue a frame for the writer; never waits. Takes the arguments of `Outbox.put`.
 
         Raises:
             PeerDisconnected: The link is lost.
@@ -137,19 +137,19 @@ class Link:
         self._writer.added(kind)
 
     def flush(self) -> None:
-        """Write what waits, as much as the kernel takes at once: what runs next may block this thread."""
+        """Write as much of the queue as the kernel takes at once: the next task may block this thread."""
         self._writer.flush()
 
     def send_kept(  # noqa: PLR0917 - as `send`
         self, kind: int, target: int, body: Buffer, flags: int, buffers: Sequence[Buffer], keys: tuple[Hashable, ...]
     ) -> None:
-        """Send, in a handler, what this process holds anyway and the peer has asked for; as `send` does."""
+        """Send, as `send` does, data that this process holds anyway and that the peer has requested; for handlers."""
         before = self._outbox.position
         self.send(kind, target, body, flags, buffers, keys)
         self.reply_backlog.spare(self._outbox.position - before)
 
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
-        """Add a short value to what goes to the target of its batch, as `Outbox.gather` does; never waits.
+        """Add a short value to a batch, as `Outbox.gather` does; never waits.
 
         Raises:
             PeerDisconnected: The link is lost.
@@ -160,7 +160,7 @@ class Link:
         self._writer.added(_BATCH)
 
     def notify(self, message: Control) -> None:
-        """Send a control message that wants no reply; a lost link swallows it, since its loss is told otherwise."""
+        """Send a control message without a reply. Does nothing if the link is lost: the loss is reported elsewhere."""
         if not self.lost:
             self.send(Kind.CONTROL, 0, control.encode(message), keys=IN_ORDER)
 
@@ -168,7 +168,7 @@ class Link:
         self,
         message: Control,
         *,
-        timeout: float | None = -1.0,  # noqa: ASYNC109 - no scope of the caller: the bound is the protocol's
+        timeout: float | None = -1.0,  # noqa: ASYNC109 - the protocol sets the bound, not a scope of the caller
     ) -> Control:
         """Send a request and wait for its reply.
 
@@ -178,9 +178,9 @@ class Link:
 
         Raises:
             PeerDisconnected: The link is lost, or no reply came in time.
-            DiscoroError: What the peer's handler raised.
+            DiscoroError: The peer's handler raised it.
 
-        Cancelling gives the request up and cancels the peer's handler.
+        Cancelling abandons the request and cancels the peer's handler.
         """
         seconds = config.MsgTimeout if timeout is not None and timeout < 0 else timeout
         if self.lost:
@@ -193,7 +193,7 @@ class Link:
         return self._writer.full
 
     async def room(self) -> None:
-        """Wait while too much is not yet written (`_writer.HIGH_WATER`).
+        """Wait while more than `_writer.HIGH_WATER` bytes are not yet written.
 
         Raises:
             PeerDisconnected: The link is lost.
@@ -204,7 +204,7 @@ class Link:
 
     @property
     def broken(self) -> bool:
-        """Whether its connection is broken, and both ends try to connect again."""
+        """Whether the connection is broken and both ends try to connect again."""
         return self._resumable is not None and self._resumable.broken
 
     async def until_interrupted(self) -> None:
@@ -224,17 +224,17 @@ class Link:
         self._writer.resume()
 
     def start_soon(self, function: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Start a task that ends with the link; nothing if that has just ended."""
-        with suppress(RuntimeError):  # the nursery has no more tasks, and the link is about to say so
+        """Start a task that ends with the link; does nothing if the link has just ended."""
+        with suppress(RuntimeError):  # the nursery has no tasks left: the link is about to end
             if self._nursery is not None:
                 self._nursery.start_soon(function, *args, name=name)
 
     def abort_start(self, target: int) -> bool:
-        """Drop a start that is not yet completely sent; tell whether there was one."""
+        """Drop a start that is not yet completely sent. Return whether there was one."""
         return self._writer.abort_start(target)
 
     def close(self, reason: str) -> None:
-        """End the link in good order: what was sent still goes out, then goodbye."""
+        """End the link in good order: write the queued frames, then say goodbye."""
         if self.lost or self.orderly:
             return
         self.orderly = True
@@ -259,7 +259,7 @@ class Link:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Read and write until the link ends, then tell those who want to know; never raises what ended it."""
+        """Read and write until the link ends, then call the loss listeners. Never raises the error that ended it."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -294,7 +294,7 @@ class Link:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.error = self.error or PeerDisconnected(str(error))
         except Exception as error:
-            # A fault of ours in a handler must cost this connection only, not the process with all its others.
+            # A bug in a handler must end only this connection, not the whole process.
             logger.exception("what %s sent could not be handled, the connection is closed", self.peer_name)
             self.error = error
         nursery.cancel_scope.cancel()
@@ -324,7 +324,7 @@ class Link:
             self.error = PeerDisconnected("the stream ended inside a frame")
 
     def _confirm(self, now: bool, nursery: trio.Nursery) -> None:  # noqa: FBT001 - one caller
-        """Tell the peer what has arrived, so that it need not keep that; at once, or if nothing more comes soon."""
+        """Confirm the received bytes to the peer, so that it can drop them: now, or soon if nothing more arrives."""
         if now:
             self._tell_received()
         elif not self._telling:

@@ -1,7 +1,7 @@
-"""Listening for connections: at which address and port, and which address peers are told.
+"""Listening for connections: the address and port to listen at, and the address that is announced to peers.
 
-This module owns the choice among ports, and what is told when a process listens at all its addresses. What is done
-with the connections is with the endpoint.
+This module owns the choice of the port, and the announced address of a process that listens at all its addresses. The
+endpoint serves the connections.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 _IP_ADDR, _TCP_PORTS = "ip_addr", "tcp_ports"  # the options
 _ATTEMPTS = 8  # to find one port that is free for IPv4 and IPv6
 
-# For the documentation of others (RFC 5737), so that nobody is there; it is looked up in the routes, and that is all.
+# An address reserved for documentation (RFC 5737), so no host has it. It is only looked up in the routing table.
 _SOMEWHERE = ("198.51.100.1", 9)
 
 
 async def open_listeners(ip_addr: str, ports: Sequence[int] = (0,)) -> list[trio.SocketListener]:
-    """Listen at the first port of several that is free.
+    """Listen at the first free one of several ports.
 
     Args:
         ip_addr: An address or host name of this machine; "" for all its addresses, of IPv4 and IPv6.
         ports: The ports; 0 for any.
 
     Raises:
-        OptionError: The address is not of this machine, or no port is free.
+        OptionError: The address does not belong to this machine, or no port is free.
     """
     for port in ports:
         try:
             return await (_listen(ip_addr, port) if port else _listen_anywhere(ip_addr))
         except socket.gaierror as error:
-            raise OptionError(_IP_ADDR, f"{ip_addr!r} is no address or host name: {error.strerror}") from error
+            raise OptionError(_IP_ADDR, f"{ip_addr!r} is not an address or host name: {error.strerror}") from error
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise OptionError(_IP_ADDR, f"{ip_addr!r} is no address of this machine") from error
+                raise OptionError(_IP_ADDR, f"{ip_addr!r} is not an address of this machine") from error
             if error.errno != errno.EADDRINUSE:
-                raise OptionError(_TCP_PORTS, f"{port} cannot be listened at: {error.strerror}") from error
-    raise OptionError(_TCP_PORTS, f"other programs listen at {_describe(ports)}; give more, or leave it out")
+                raise OptionError(_TCP_PORTS, f"cannot listen at {port}: {error.strerror}") from error
+    raise OptionError(_TCP_PORTS, f"other programs use {_describe(ports)}; give more ports, or omit the option")
 
 
 async def _listen(ip_addr: str, port: int) -> list[trio.SocketListener]:
@@ -72,7 +72,7 @@ async def _listen_anywhere(ip_addr: str) -> list[trio.SocketListener]:
 
 
 def for_lookup(host: str) -> str | bytes:
-    """Give an address or host name as it is looked up soonest: for text, Python loads tables of all alphabets first."""
+    """Return a host name in the form that is looked up fastest: for str, Python first loads Unicode tables."""
     return host.encode() if host.isascii() else host
 
 
@@ -81,25 +81,25 @@ def _describe(ports: Sequence[int]) -> str:
 
 
 def bound_to(listener: trio.SocketListener) -> str:
-    """Give the address at which a listener listens; that of no interface stands for all."""
+    """Return the address at which a listener listens; the unspecified address means all addresses."""
     host: str = listener.socket.getsockname()[0]
     return host
 
 
 def is_everywhere(host: str) -> bool:
-    """Tell whether an address stands for all those of the machine."""
+    """Return whether an address means all addresses of the machine."""
     return ip_address(host).is_unspecified
 
 
 def main_address() -> str:
-    """Give the address by which other machines reach this one: that of its way to the internet, if it has one.
+    """Find the address by which other machines reach this one: that of its default route, if it has one.
 
     Returns:
-        An address; 127.0.0.1 where there is no network.
+        An address; 127.0.0.1 if there is no network.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(_SOMEWHERE)  # which sends nothing
+            probe.connect(_SOMEWHERE)  # sends nothing
         except OSError:
             ways = sorted(ways_out(), key=lambda way: (way.address.version, way.address.is_link_local))
             return str(ways[0].address) if ways else "127.0.0.1"

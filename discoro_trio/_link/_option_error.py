@@ -1,17 +1,17 @@
-"""The error of an option that cannot work, as the programs show it: one line, no traceback.
+"""The error for an invalid option, which the programs show as one line without a traceback.
 
-This module owns its form. What each option must be is with the module that uses it.
+This module owns its form. The module that uses an option defines its valid values.
 """
 
 from __future__ import annotations
 
 
 class OptionError(ValueError):
-    """An option has a value that cannot work; the text names the option, what was found, and what would do.
+    """An option has an invalid value; the text names the option, the value found, and what is expected.
 
     Attributes:
         option: The name of the option, as Python spells it.
-        problem: What was found, and what would do.
+        problem: The value found, and what is expected.
     """
 
     def __init__(self, option: str, problem: str) -> None:
@@ -20,5 +20,5 @@ class OptionError(ValueError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle with the two arguments of the constructor, not the one text made of them."""
+        """Pickle with the two arguments of the constructor, not with the one text made from them."""
         return type(self), (self.option, self.problem)

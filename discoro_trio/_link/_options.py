@@ -1,7 +1,6 @@
-"""The options of an endpoint: what each may be, and how the endpoint is opened with them.
+"""The options of an endpoint: their valid values, and opening an endpoint with them.
 
-This module owns their checks and defaults; an option that cannot work is an `OptionError`, one line that names it. What
-the options do is with the modules that do it.
+This module owns their checks and defaults. An invalid option raises an `OptionError`, one line that names the option.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def parse_ports(ports: Ports) -> tuple[int, ...]:
     """Read TCP ports and ranges; (0,) stands for any port.
 
     Raises:
-        OptionError: One of them is no port.
+        OptionError: One of them is not a port.
     """
     if ports is None:
         return (0,)
@@ -77,43 +76,43 @@ def _check_udp_port(_instance: object, _attribute: object, port: int) -> None:
 
 def _check_secret(_instance: object, _attribute: object, secret: Any) -> None:
     if not (secret is None or isinstance(secret, str | bytes)):
-        message = "secret must be a str or bytes"  # what was given is not shown, it may be one all the same
+        message = "secret must be a str or bytes"  # the value is not shown, because it may still be a secret
         raise TypeError(message)
 
 
 @attrs.frozen(kw_only=True)
 class EndpointOptions:
-    """Where a process listens, what peers are told of it, and by what it proves that it belongs to the cluster."""
+    """Where a process listens, what it announces to peers, and how it proves that it belongs to the cluster."""
 
     ip_addr: str = attrs.field(default="127.0.0.1", validator=checked(text))
     """The address or host name of this machine to listen at; "" for all its addresses."""
     ext_ip_addr: str | None = attrs.field(default=None, validator=checked(optional_text))
-    """The address that peers are told, where this machine is behind NAT."""
+    """The address that is announced to peers, if this machine is behind NAT."""
     tcp_ports: tuple[int, ...] = attrs.field(default=None, converter=parse_ports)
-    """The ports to listen at: the first of them that is free."""
+    """The ports to try: the process listens at the first free one."""
     udp_port: int = attrs.field(default=UDP_PORT, validator=_check_udp_port)
-    """The port of discovery, the same for the whole cluster."""
+    """The UDP port of discovery, the same for the whole cluster."""
     name: str | None = attrs.field(default=None, validator=checked(optional_text))
-    """A name for people; None for that of the host."""
+    """A name for people; None for the name of the host."""
     secret: str | bytes | None = attrs.field(default=None, repr=False, validator=_check_secret)
     """The cluster's secret, as `load_secret` takes it."""
     secret_file: Path | None = attrs.field(default=None, validator=checked(optional_path))
-    """A file that holds it."""
+    """A file that holds the secret."""
     certfile: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """The certificate to present; None for one made in memory."""
     keyfile: Path | None = attrs.field(default=None, validator=checked(optional_path))
-    """Its key, if that is in a file of its own."""
+    """The key of the certificate, if it is in a separate file."""
     cafile: Path | None = attrs.field(default=None, validator=checked(optional_path))
     """The authorities that must have signed the certificates of peers; None for no such check."""
 
     def credential(self, *, private: bool) -> Credential:
-        """Give the secret; with `private`, and if none is given, one that nobody else has, and no file is read."""
+        """Return the secret. With `private` and no secret given, make a new one and read no file."""
         if private and self.secret is None and self.secret_file is None:
             return private_secret()
         return load_secret(self.secret, self.secret_file)
 
     def followed_file(self, *, private: bool) -> pathlib.Path | None:
-        """Give the file whose changes are changes of the secret; None if it does not come from a file."""
+        """Return the file that is watched for changes of the secret; None if the secret does not come from a file."""
         given = self.secret is not None or self.secret_file is not None
         return None if private and not given else path_of(self.secret, self.secret_file)
 
@@ -124,10 +123,10 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
 
     Args:
         options: The options.
-        private: Whether it belongs to a cluster that lives in this program alone.
+        private: Whether it belongs to a cluster that exists only in this program.
 
     Raises:
-        OptionError: One of the options cannot work.
+        OptionError: One of the options is invalid.
     """
     tls = Tls(certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile)
     path = options.followed_file(private=private)
@@ -150,15 +149,15 @@ async def open_with(options: EndpointOptions, *, private: bool = False) -> Async
 
 
 def fingerprint_of(endpoint: Endpoint) -> str:
-    """Give what may be shown of the secret that an endpoint has."""
+    """Return the fingerprint of an endpoint's secret, which may be shown."""
     return fingerprint(endpoint.credentials[b""].key)
 
 
 def presence_of(endpoint: Endpoint, role: Role) -> Found:
-    """Give what an endpoint tells those who look for it by discovery.
+    """Return what an endpoint announces by discovery.
 
-    One that listens at all its addresses, and was given none for outside, leaves the address open: whoever finds it
-    takes the one that the answer came from, which is surely in a network that both are part of.
+    An endpoint that listens at all its addresses, without `ext_addr`, leaves the address open. The process that finds
+    it uses the address from which the answer came, which is certainly in a network that both are part of.
     """
     addr = endpoint.location.addr
     open_to_all = is_everywhere(endpoint.bound) and addr == main_address()
@@ -167,23 +166,23 @@ def presence_of(endpoint: Endpoint, role: Role) -> Found:
 
 
 class Peers(Record, frozen=True):
-    """Processes to contact, as a person has named them."""
+    """Processes to contact, as the user has named them."""
 
     hosts: tuple[str, ...]
-    """Machines that are asked by discovery who is there."""
+    """Machines that are searched by discovery."""
     locations: tuple[Location, ...]
     """Processes that are dialled."""
 
 
 async def resolve_peers(option: str, peers: Iterable[str | Location]) -> Peers:
-    """Tell hosts from locations, and check that each exists.
+    """Separate hosts from locations, and check that each exists.
 
     Args:
         option: The option that they come from.
         peers: "host" or "host:port", IPv6 in brackets before a port, or Locations.
 
     Raises:
-        OptionError: The name of a host is unknown.
+        OptionError: A host name is unknown.
     """
     hosts: list[str] = []
     locations: list[Location] = []
@@ -200,5 +199,5 @@ async def resolve_peers(option: str, peers: Iterable[str | Location]) -> Peers:
         try:
             await trio.socket.getaddrinfo(host, None)
         except OSError as error:
-            raise OptionError(option, f"{host!r} is no address or host name: {error.strerror}") from error
+            raise OptionError(option, f"{host!r} is not an address or host name: {error.strerror}") from error
     return Peers(tuple(hosts), tuple(locations))

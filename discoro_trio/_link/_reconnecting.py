@@ -1,7 +1,8 @@
 """Opens the next connection of a link whose connection broke, from either end.
 
-Both ends dial; which place is dialled for how long is decided by `Reconnection`. The peer proves itself by a key that
-only the two ends of the link know. The bytes of the link are with `ResumableTransport`, fresh links with the endpoint.
+Both ends dial; `Reconnection` decides which location is dialled and for how long. The peer proves its identity with a
+key that only the two ends of the link have. `ResumableTransport` keeps the bytes of the link; the endpoint opens new
+links.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CROSSING_SECONDS = 1.0
-"""Seconds after its begin in which a connection of our own shows that it works, and that of the peer waits for it."""
+"""Seconds that a connection of this end has to show that it works; the peer's connection waits that long for it."""
 
 
 class Attempt(MutableRecord):
@@ -39,7 +40,7 @@ class Attempt(MutableRecord):
     began: float = msgspec.field(default_factory=trio.current_time)
     scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     connected: bool = False
-    """Whether the kernel of the peer's host has opened it."""
+    """Whether the kernel of the peer's host has accepted it."""
     works: bool = False
     """Whether the peer has answered."""
     over: bool = False
@@ -57,10 +58,10 @@ class Attempt(MutableRecord):
         self.settled.set()
 
     async def wins(self) -> bool:
-        """Tell whether this connection wins over one that the peer opens; if not, it is given up.
+        """Return whether this connection wins over one that the peer opens; if not, it is closed.
 
-        Of two that cross, the one that the lower id opens wins, as soon as the peer answers on it. If that takes long,
-        a firewall may drop it, and the one that the peer has opened is known to work.
+        If two connections cross, the one from the process with the lower id wins, as soon as the peer answers on it.
+        If the answer takes long, a firewall may drop the packets; the connection that the peer has opened works.
         """
         with trio.move_on_at(self.began + CROSSING_SECONDS):
             await self.settled.wait()
@@ -79,17 +80,17 @@ class Resumable(MutableRecord, eq=False):
     opened_here: bool
     """Whether this end opened the first connection."""
     known_place: bool
-    """Whether what answers at the peer's place is the peer or nothing."""
+    """Whether only the peer can answer at its location."""
     attempt: Attempt | None = None
-    """The connection that this end opens now."""
+    """The connection that this end is opening."""
     taking_over: trio.CancelScope | None = None
-    """Bounds the taking over of a connection that is just beginning."""
+    """Bounds the takeover of a connection that has just begun."""
     trying: bool = False
     """Whether a task tries to connect again."""
 
 
 class Reconnecting:
-    """The links of one endpoint that outlive their connections, by the realm of their further keys."""
+    """The links of one endpoint that outlive their connections, by the realm of the keys that resume them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -102,19 +103,19 @@ class Reconnecting:
         one.transport.broke = lambda reason: self._broke(one, reason)
 
     def credential(self, realm: bytes) -> Credential | None:
-        """Give the key for a further connection."""
+        """Return the key for another connection of a link."""
         one = self._links.get(realm)
         return None if one is None else one.credential
 
     def resumed(self, peer: PeerIdentity) -> Resumable | None:
-        """Give the link that a peer resumes; None if it begins one.
+        """Return the link that a peer resumes; None if the peer begins a new one.
 
         Raises:
-            AuthenticationError: It is the link of another peer.
+            AuthenticationError: The link belongs to another peer.
         """
         one = self._links.get(peer.realm)
         if one is not None and one.link.peer.process_id != peer.process_id:
-            message = "a peer resumes the link of another one"
+            message = "a peer tries to resume a link that belongs to another peer"
             raise AuthenticationError(message)
         return one
 
@@ -125,7 +126,7 @@ class Reconnecting:
     # --- connections that the peer opens
 
     async def gives_way(self, one: Resumable) -> bool:
-        """Tell whether the connection that the peer opens must give way to the one that this end opens."""
+        """Return whether the connection that the peer opens must give way to the one that this end opens."""
         attempt = one.attempt
         if attempt is None:
             return False
@@ -135,8 +136,8 @@ class Reconnecting:
         return False
 
     async def take_over(self, one: Resumable, greeted: Greeted) -> bool:
-        """Let a link go on over a connection; tell whether it does."""
-        if one.taking_over is not None:  # the peer has given that connection up
+        """Continue a link over a new connection. Return whether that succeeded."""
+        if one.taking_over is not None:  # the peer has abandoned that connection
             one.taking_over.cancel()
         scope = one.taking_over = trio.CancelScope(deadline=trio.current_time() + config.MsgTimeout)
         try:
@@ -194,7 +195,7 @@ class Reconnecting:
             one.trying = False
 
     async def _dial(self, one: Resumable, seconds: float) -> Failure | None:
-        """Open a connection and go on over it; give why that failed."""
+        """Open a connection and continue the link over it. Return the reason if that failed."""
         attempt = one.attempt = Attempt()
         attempt.scope.deadline = trio.current_time() + seconds
         peer = one.link.peer
@@ -225,9 +226,9 @@ class Reconnecting:
 
 
 def place_is_known(transport: Transport, peer: PeerIdentity) -> bool:
-    """Tell whether a peer that has connected to this process is certainly reached at the place that it gives.
+    """Return whether a peer that has connected to this process can certainly be reached at its announced location.
 
-    It is if its connection comes from that address, or from this machine.
+    This holds if its connection comes from that address, or from this machine.
     """
     sock = transport.socket
     if sock is None:

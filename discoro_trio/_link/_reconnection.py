@@ -1,7 +1,8 @@
-"""How long a broken connection is tried again, and when its peer is given up: decisions without I/O.
+"""Decides, without I/O, how long to reconnect after a broken connection and when to give up the peer.
 
-A broken connection is no death. The peer has ended if the kernel of its host says that no process listens where it did,
-or if another process does. Everything else may pass, and is tried again until the bound of five heartbeat intervals.
+A broken connection does not mean that the peer has ended. The peer has ended if the kernel of its host reports that no
+process listens at its location, or if another process listens there. All other failures may be temporary: the dial is
+repeated for up to five heartbeat intervals.
 """
 
 from __future__ import annotations
@@ -10,34 +11,34 @@ import enum
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two dials
 _OTHER_END_FIRST = 0.25
-"""Seconds that the end which was connected to leaves to the other one, which is known to get through."""
+"""Seconds that the end which accepted the first connection waits: the other end is known to get through."""
 _REFUSALS = 2
-"""So many refusals in a row mean that no process listens there any more; one may be a process that ends or starts."""
+"""This many refusals in a row mean that no process listens there; a single one may be a process that ends or starts."""
 
 
 class Failure(enum.Enum):
-    """Why a dial did not lead to a connection."""
+    """The reason why a dial did not lead to a connection."""
 
     REFUSED = "no process listens there"
-    """The kernel of the host said so."""
+    """The kernel of the host reported it."""
     ENDED = "another process listens there"
     FORGOTTEN = "the peer has given the connection up"
     UNREACHABLE = "it could not be reached"
-    """Nothing was heard, or something else failed."""
+    """Nothing was received, or something else failed."""
     SILENT = "it did not answer"
-    """The kernel of the host has opened the connection: the process lives, and its thread may be busy."""
+    """The kernel of the host has accepted the connection: the process lives, but its thread may be busy."""
     CROSSED = "the peer dials"
-    """The peer's own connection is under way."""
+    """The peer's own connection is on its way."""
 
 
 class Reconnection:
-    """The attempts to connect to a peer again, since a connection broke.
+    """The attempts to connect to a peer again after its connection broke.
 
     Args:
-        now: When it broke.
+        now: The time at which the connection broke.
         opened_here: Whether this end had opened it.
-        known_place: Whether it is certain that the place that is dialled is the peer's own, so that what answers there
-            says something about the peer; not so behind network address translation.
+        known_place: Whether the dialled location certainly belongs to the peer, so that an answer from there says
+            something about the peer. This is not certain behind network address translation.
 
     Attributes:
         pause: Seconds until the next dial.
@@ -53,15 +54,15 @@ class Reconnection:
         self._refusals = 0
 
     def failed(self, now: float, failure: Failure, bound: float) -> str | None:
-        """Note that a dial failed.
+        """Record that a dial failed.
 
         Args:
             now: The time.
-            failure: Why.
+            failure: The reason.
             bound: Seconds after which the peer is given up.
 
         Returns:
-            Why the peer is given up; None if it is dialled again after `pause`.
+            The reason for giving up the peer; None to dial it again after `pause`.
         """
         self._refusals = self._refusals + 1 if failure is Failure.REFUSED else 0
         if failure is Failure.FORGOTTEN:

@@ -1,6 +1,6 @@
-"""What the log says of connections that were refused, when there are very many of them.
+"""Limits the log lines about refused connections when there are very many of them.
 
-This module owns that count. Why a connection is refused is with the endpoint and the handshake.
+The endpoint and the handshake decide why a connection is refused.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import logging
 logger = logging.getLogger(__name__)
 
 MOST_LINES = 10
-"""The refusals of one period that have a line each."""
+"""The most refusals of one period that are logged with a line each."""
 
 PERIOD = 60.0
-"""Seconds in which so many have one; the others are counted in one line at its end."""
+"""The length of a period in seconds; one line at its end counts the other refusals."""
 
 
 class RefusalLog:
-    """Writes down who was refused; whoever tries thousands of times does not fill the log."""
+    """Logs refused connections; a peer that tries thousands of times does not fill the log."""
 
     def __init__(self) -> None:
         self._until = float("-inf")
         self._count = 0
 
     def add(self, now: float, host: str, error: Exception) -> None:
-        """Note a refusal.
+        """Record a refusal.
 
         Args:
-            now: A clock that never goes back, in seconds.
+            now: The time of a monotonic clock, in seconds.
             host: Where the connection came from.
             error: Why it was refused.
         """

@@ -1,9 +1,9 @@
-"""What a peer's own frames have caused that is not yet written to it: receipts, the word that a coroutine has ended.
+"""Counts the replies to a peer's own frames that are not yet written: receipts, and notices of ended coroutines.
 
-Such answers go without waiting, as the reader waits for nobody; so one that sends and sends and never reads could fill
-the memory of whom it asks. This module counts them. When they are too many, the link reads no more until they have
-gone out. Two processes that are at odds with nobody never wait for each other by that: an answer has a few bytes, and
-what is large and asked for (`Link.send_kept`) does not count, as it existed before.
+Such replies are queued without waiting, because the reader does not wait. So a peer that sends and never reads could
+fill the memory of this process. If the backlog is too large, the link stops reading until it is written. Two peers that
+behave well never block each other this way: a reply has a few bytes, and large data that was requested
+(`Link.send_kept`) does not count, because this process held it before.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 class ReplyBacklog:
-    """The answers that wait in an outbox, in bytes.
+    """The replies that wait in an outbox, in bytes.
 
     Args:
-        outbox: Where they wait.
+        outbox: The outbox.
     """
 
     __slots__ = ("_before", "_due", "_kept", "_outbox", "_size")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._before = 0  # where the small frames ended when a read began
-        self._kept = 0  # what does not count of those that were put since then
-        self._due: deque[tuple[int, int]] = deque()  # where answers end among all small frames, and their bytes
+        self._before = 0  # the position after the small frames when a read began
+        self._kept = 0  # bytes queued since then that do not count
+        self._due: deque[tuple[int, int]] = deque()  # the positions where replies end, and their bytes
         self._size = 0
 
     def begin(self) -> None:
-        """Note that what is put from now on is caused by the peer."""
+        """Count the frames that are queued from now on: they are replies to the peer."""
         self._before = self._outbox.position
         self._kept = 0
 
     def spare(self, size: int) -> None:
-        """Note that of what is put, so many bytes do not count."""
+        """Exclude so many of the queued bytes from the count."""
         self._kept += size
 
     def end(self) -> bool:
-        """Note that what is put from now on has other causes; tell whether too much waits."""
+        """Stop counting: frames queued from now on have other causes. Return whether the backlog is too large."""
         end = self._outbox.position
         added = end - self._before - self._kept
         if added > 0:

@@ -1,6 +1,6 @@
-"""Requests over a link: who waits for which reply, and which handler answers which request.
+"""Requests over a link: which task waits for which reply, and which handler answers which request.
 
-This module owns the numbers of requests, their replies, and giving them up. The frames travel by `Link`.
+This module owns the numbers of requests, their replies, and their cancellation. `Link` carries the frames.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ IN_ORDER: tuple[Hashable, ...] = (Control,)
 """The key of all control frames but bulk data: notices, requests and replies of one direction arrive as sent."""
 
 MOST_ANSWERING = 65_536
-"""The requests of one peer that may be under way at once; each has a task, until its reply has room to go out."""
+"""The most requests of one peer in flight at once; each has a task until its reply has room in the outbox."""
 
 MOST_ANSWERING_BYTES = 256 * 1024 * 1024
-"""The bytes of these requests; one request alone may have more."""
+"""The most bytes of these requests; a single request may have more."""
 
 _STEPS = 8
-"""The parts of a timeout, of which a time in which this process did not run costs one at most."""
+"""The number of parts of a timeout. A period in which this process did not run uses up at most one of them."""
 
 logger = logging.getLogger(__name__)
 
 
 class BulkData(Control, frozen=True):
-    """The base of requests and replies that carry data in bulk: all other control frames may overtake them.
+    """The base of requests and replies that carry bulk data: all other control frames may overtake them.
 
-    The data goes beside the message, is not copied, and must not be changed before it is written.
+    The data is sent beside the message, is not copied, and must not be changed before it is written.
     """
 
     data: memoryview
-    """Less than what goes through shared memory (`shared_memory.LEAST`)."""
+    """Less than the minimum for shared memory (`shared_memory.LEAST`)."""
 
 
 class Failed(Control, frozen=True):
@@ -63,11 +63,11 @@ class Failed(Control, frozen=True):
     error: str
     """The name of a class in `_errors`."""
     text: str
-    """What it said."""
+    """The text of the error."""
 
 
 class Done(Control, frozen=True):
-    """What was asked is done: the reply of requests that want nothing else."""
+    """The request is done: the reply to requests that need no other one."""
 
 
 class _Waiting:
@@ -82,7 +82,7 @@ class _Waiting:
 
 
 async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa: ASYNC109 - as in `Link`
-    """Wait for an event. A thread that was blocked by its user's code says nothing about the peer."""
+    """Wait for an event. Time in which user code blocked this thread does not count against the peer."""
     if timeout is None:
         await event.wait()
         return
@@ -93,7 +93,7 @@ async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa:
 
 
 class Requests:
-    """The requests of one link, both ways."""
+    """The requests of one link, in both directions."""
 
     def __init__(self, link: Link, *, most_bytes: int = MOST_ANSWERING_BYTES) -> None:
         self._link = link
@@ -104,7 +104,7 @@ class Requests:
         self._bytes = 0  # of the requests that are being answered
 
     async def ask(self, message: Control, timeout: float | None) -> Control:  # noqa: ASYNC109 - as in `Link`
-        """Send a request and wait for the reply. Cancelling gives it up, at the peer too."""
+        """Send a request and wait for the reply. Cancelling abandons it, at the peer too."""
         self._number += 1
         number = self._number
         waiting = self._waiting[number] = _Waiting()
@@ -126,7 +126,7 @@ class Requests:
         return waiting.reply
 
     def received(self, frame: Frame, nursery: trio.Nursery) -> None:
-        """Take a frame that belongs to a request."""
+        """Handle a frame that belongs to a request."""
         _, flags, number, _, _ = frame
         if flags == REQUEST:
             self._begin(number, _decoded_untrusted(frame), _size_of(frame), nursery)
@@ -158,7 +158,7 @@ class Requests:
         try:
             with scope:
                 flags, reply = await self._reply_to(message)
-                # A peer that does not read its replies has no more of them here than requests under way.
+                # If a peer does not read its replies, no more of them are kept here than it has requests in flight.
                 with suppress(PeerDisconnected):
                     await self._link.room()
         finally:
@@ -177,7 +177,7 @@ class Requests:
         except DiscoroError as error:
             return REPLY | ERROR, Failed(type(error).__name__, str(error))
         except Exception as error:
-            # A fault of ours, or what a peer sent that no handler foresaw: it costs this one request.
+            # A bug here, or an unexpected message of the peer: only this request fails.
             logger.exception("a %s of %s could not be answered", type(message).__name__, self._link.peer_name)
             text = f"it could not be handled: {type(error).__name__}"
             return REPLY | ERROR, Failed("ProtocolError", text)
@@ -185,7 +185,7 @@ class Requests:
     def _finish(self, number: int, reply: Control) -> None:
         waiting = self._waiting.get(number)
         if waiting is None:
-            return  # given up meanwhile
+            return  # abandoned meanwhile
         if isinstance(reply, Failed):
             waiting.error = _restore(reply)
         else:
@@ -193,7 +193,7 @@ class Requests:
         waiting.event.set()
 
     def lost(self, error: Exception) -> None:
-        """Fail all that still wait."""
+        """Fail all requests that still wait."""
         for waiting in self._waiting.values():
             if not waiting.event.is_set():
                 waiting.error = PeerDisconnected(str(error))
@@ -210,7 +210,7 @@ def _decoded_untrusted(frame: Frame) -> Control:
     message = control.decode(frame.body)
     if isinstance(message, BulkData):
         if len(frame.buffers) != 1:
-            text = f"a {type(message).__name__} comes with {len(frame.buffers)} buffers, where it must have one"
+            text = f"a {type(message).__name__} comes with {len(frame.buffers)} buffers, but it must have one"
             raise ProtocolError(text)
         msgspec.structs.force_setattr(message, "data", memoryview(frame.buffers[0]))
     return message

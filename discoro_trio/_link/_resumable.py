@@ -1,9 +1,9 @@
 """A connection of a link that outlives its TCP connections.
 
-What is written stays here until the peer has confirmed it. When a connection breaks, reader and writer wait; on the
-next connection each end says how many bytes of the stream it has received, and the other one goes on from there. So a
-link loses nothing and delivers nothing twice, however often its connections break. Who dials, and for how long, is with
-`_reconnecting`.
+Written bytes are kept here until the peer has confirmed them. When a connection breaks, reader and writer wait. On the
+next connection each end reports how many bytes of the stream it has received, and the other end continues from there.
+So a link loses nothing and delivers nothing twice, however often its connections break. `_reconnecting` decides which
+end dials, and for how long.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 _MARK: list[Buffer] = [b""]
-"""What `write_now` returns while bytes wait here: the writer passes it to `write`."""
+"""`write_now` returns this while bytes wait here; the writer passes it to `write`."""
 
 
 class ResumableTransport:
-    """The bytes of one link, over one connection after the other.
+    """The byte stream of one link, over successive connections.
 
     Attributes:
         received: The bytes that the reader has taken.
-        final: Whether the end of the connection is the end of the link: one of the two said goodbye.
+        final: Whether the end of the connection ends the link, because one of the two ends said goodbye.
         broke: Called with the reason when the connection breaks and `final` is not set.
     """
 
@@ -39,13 +39,13 @@ class ResumableTransport:
         self.final: bool = False
         self.broke: Callable[[str], None] | None = None
         self._inner: Transport | None = transport
-        self._early: memoryview = memoryview(b"")  # what came before the connection was taken over
+        self._early: memoryview = memoryview(b"")  # bytes that arrived before the connection was taken over
         self._kept: deque[tuple[int, Sequence[Buffer]]] = deque()  # each with the position of its end
         self._confirmed = 0
         self._end = 0
         self._unsent: list[Buffer] = []
         self._reading = self._writing = self._over = False
-        self._changed = trio.Event()  # set when a connection is attached, or when reader or writer have left one
+        self._changed = trio.Event()  # set when a connection is attached, or when the reader or the writer leaves one
 
     @property
     def socket(self) -> trio.socket.SocketType | None:
@@ -59,16 +59,16 @@ class ResumableTransport:
 
     @property
     def kept(self) -> int:
-        """The bytes that were written and are not confirmed."""
+        """The number of bytes that were written and are not yet confirmed."""
         return self._end - self._confirmed
 
     async def until(self, *, broken: bool) -> None:
-        """Wait until there is a connection, or none."""
+        """Wait until the connection is broken, or until there is one."""
         while self.broken is not broken:
             await self._changed.wait()
 
     async def until_left(self, transport: Transport) -> None:
-        """Wait until a connection is not in use any more."""
+        """Wait until reader and writer no longer use a connection."""
         while self._inner is transport:
             await self._changed.wait()
 
@@ -111,7 +111,7 @@ class ResumableTransport:
             await self._left(inner, reason)
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
-        """Write all the buffers, in order, on as many connections as that takes.
+        """Write all buffers, in order, over as many connections as are needed.
 
         Raises:
             trio.BrokenResourceError: The connection broke after a goodbye.
@@ -139,7 +139,7 @@ class ResumableTransport:
             await self._left(inner, reason)
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Write what can be written without waiting; what is left stays here, for the next `write`."""
+        """Write what can be written without waiting; keep the rest for the next `write`."""
         self._keep(buffers)
         if self._inner is None:
             return _MARK
@@ -162,11 +162,11 @@ class ResumableTransport:
             return
         self._end += size
         self._kept.append((self._end, buffers))
-        if self._inner is not None:  # otherwise it follows from what is kept, on the next one
+        if self._inner is not None:  # otherwise the next connection determines it from what is kept
             self._unsent = [*self._unsent, *buffers] if self._unsent else list(buffers)
 
     async def _left(self, inner: Transport, reason: str) -> None:
-        """Note that reader or writer have left a connection that broke, or that another one replaces."""
+        """Record that the reader or the writer has left a connection that broke or was replaced."""
         broken = self._inner is inner
         if broken:
             self._inner = None
@@ -179,7 +179,7 @@ class ResumableTransport:
     # --- from one connection to the next
 
     async def detach(self) -> None:
-        """Leave the present connection, if there is one; afterwards `received` is exact."""
+        """Leave the present connection, if there is one. Afterwards `received` is exact."""
         inner, self._inner = self._inner, None
         if inner is not None:
             await inner.aclose()
@@ -189,22 +189,22 @@ class ResumableTransport:
         self._change()
 
     def attach(self, transport: Transport, early: bytes, confirmed: int) -> None:
-        """Go on over another connection.
+        """Continue over another connection.
 
         Args:
             transport: The connection.
-            early: What the peer has sent already.
-            confirmed: How many bytes of this end the peer has received.
+            early: The bytes that the peer has sent already.
+            confirmed: The number of this end's bytes that the peer has received.
 
         Raises:
-            ProtocolError: The peer cannot have received so many, or has confirmed more before.
+            ProtocolError: The peer cannot have received that many bytes, or has confirmed more before.
             trio.ClosedResourceError: The link has ended meanwhile.
         """
         if self._over:
             raise trio.ClosedResourceError
         self.confirm(confirmed)
         if confirmed < self._confirmed:
-            message = f"the peer confirms {confirmed} bytes, after it has confirmed {self._confirmed}"
+            message = f"the peer confirms {confirmed} bytes, but it has already confirmed {self._confirmed}"
             raise ProtocolError(message)
         self._unsent = []
         for end, buffers in self._kept:
@@ -214,13 +214,13 @@ class ResumableTransport:
         self._change()
 
     def confirm(self, position: int) -> None:
-        """Drop what the peer has received; an old confirmation may follow a newer one on another connection.
+        """Drop the bytes that the peer has received. An old confirmation may follow a newer one on another connection.
 
         Raises:
-            ProtocolError: It cannot have received so much.
+            ProtocolError: The peer cannot have received that many bytes.
         """
         if position > self._end:
-            message = f"the peer confirms {position} bytes, where {self._end} were written"
+            message = f"the peer confirms {position} bytes, but only {self._end} were written"
             raise ProtocolError(message)
         self._confirmed = max(position, self._confirmed)
         while self._kept and self._kept[0][0] <= position:
@@ -228,7 +228,7 @@ class ResumableTransport:
 
 
 def _after(buffers: Sequence[Buffer], skip: int) -> list[Buffer]:
-    """Give the buffers without so many of their first bytes; all for a number below 0."""
+    """Return the buffers without their first `skip` bytes; all of them if `skip` is negative."""
     rest: list[Buffer] = []
     for buffer in buffers:
         if skip <= 0:

@@ -1,7 +1,7 @@
-"""What an endpoint does with what arrives: the table of handlers, filled by the layers above.
+"""The table of an endpoint's handlers for incoming frames and messages, filled by the layers above.
 
-This module owns the table and who may use which entry. The handlers themselves are with the process, the node and
-the scheduler.
+This module owns the table and the trust that each entry requires. The process, the node and the scheduler own the
+handlers.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ M = TypeVar("M", bound="Control")
 
 
 class Trust(enum.Flag):
-    """How the peer of a link has proved what it may do."""
+    """What the peer of a link has proved, and so what it may do."""
 
     LEASE = enum.auto()
-    """It knows the key of a lease that this process is part of."""
+    """The peer has the key of a lease that this process is part of."""
     SECRET = enum.auto()
-    """It knows the cluster's secret."""
+    """The peer has the cluster's secret."""
     KIN = enum.auto()
-    """It is this process itself; or its parent, over an inherited socket."""
+    """The peer is this process itself; or its parent, over an inherited socket."""
     CHILD = enum.auto()
-    """It is a server that this process has started, over an inherited socket. Users' code runs there, which can do all
-    that the server can: it may do no more than whoever knows the key of the lease that the server belongs to."""
+    """The peer is a server that this process has started, over an inherited socket. Users' code runs there and can do
+    all that the server can, so it may do no more than a process with the key of the server's lease."""
 
 
 FULL = Trust.SECRET | Trust.KIN
@@ -62,30 +62,30 @@ class Services:
         self.links_made: list[Callable[[Link], None]] = []
         self.links_lost: list[Callable[[Link], None]] = []
         self.processes_ended: list[Callable[[bytes], None]] = []
-        """Called with the id of a process that has certainly ended: it said goodbye, or no process is at its place."""
+        """Called with the id of a process that has certainly ended: it said goodbye, or its location has no process."""
         self._notices: dict[type[Control], _Entry] = {}
         self._requests: dict[type[Control], _Entry] = {}
 
     def on_frame(self, kind: Kind, handler: FrameHandler) -> None:
-        """Let `handler` have every frame of this kind, from any link."""
+        """Call `handler` with every frame of this kind, from any link."""
         self.frames[kind] = handler
 
     def on_notice(self, message: type[M], handler: Callable[[Link, M], None], *, trust: Trust = FULL) -> None:
-        """Let `handler` have every notice of this type that comes with such trust."""
+        """Call `handler` with every notice of this type from a peer with this trust."""
         self._notices[message] = _Entry(handler, trust)
 
     def on_request(
         self, message: type[M], handler: Callable[[Link, M], Awaitable[Control]], *, trust: Trust = FULL
     ) -> None:
-        """Let `handler`, in a task of the link, answer every request of this type that comes with such trust."""
+        """Answer every request of this type from a peer with this trust by `handler`, in a task of the link."""
         self._requests[message] = _Entry(handler, trust)
 
     def notice_handler(self, link: Link, message: Control) -> NoticeHandler:
-        """Find who takes a notice; ProtocolError if this peer may not send it."""
+        """Return the handler of a notice; ProtocolError if this peer may not send it."""
         return _allowed(self._notices.get(type(message)), link, message)
 
     def request_handler(self, link: Link, message: Control) -> RequestHandler:
-        """Find who answers a request; ProtocolError if this peer may not make it."""
+        """Return the handler of a request; ProtocolError if this peer may not make it."""
         return _allowed(self._requests.get(type(message)), link, message)
 
 
@@ -97,13 +97,13 @@ def _allowed(entry: _Entry | None, link: Link, message: Control) -> Callable[[Li
 
 
 def answered(reply: Control, kind: type[M]) -> M:
-    """Give a reply as what it must be.
+    """Return a reply, after checking its type.
 
     Raises:
-        ProtocolError: It is something else.
+        ProtocolError: It has another type.
     """
     if not isinstance(reply, kind):
-        text = f"the reply is a {type(reply).__name__}, where only {kind.__name__} can follow"
+        text = f"the reply is a {type(reply).__name__}, but only {kind.__name__} is valid"
         raise ProtocolError(text)
     return reply
 

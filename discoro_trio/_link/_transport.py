@@ -1,6 +1,6 @@
-"""Moves bytes between a link and what it runs over: a socket, a TLS stream, a pair in memory.
+"""Moves bytes between a link and the stream below it: a socket, a TLS stream, a pair in memory.
 
-This module owns partial writes and reads into given memory. What the bytes mean is with `_wire`.
+This module owns partial writes and reads into given memory. `_wire` defines what the bytes mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_BUFFERS = 512
 
 
 class Transport(Protocol):
-    """What a link needs of the thing below it."""
+    """What a link requires of the stream below it."""
 
     @property
     def socket(self) -> trio.socket.SocketType | None:
@@ -50,7 +50,7 @@ class SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._socket = stream.socket
-        self._empty = True  # whether the last read took all there was
+        self._empty = True  # whether the last read emptied the socket
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -67,7 +67,7 @@ class SocketTransport:
         return count
 
     async def _read_when_ready(self, memory: memoryview) -> int:
-        # Trio's recv_into would try first: a system call and an exception in vain, for mostly there is nothing yet.
+        # Trio's recv_into would try first. Mostly there is no data yet, so that would waste a system call.
         await trio.lowlevel.wait_readable(self._socket)
         try:
             return os.readv(self._socket.fileno(), [memory])
@@ -124,16 +124,16 @@ class StreamTransport:
         await self._stream.send_all(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Write nothing: a stream in general always may have to wait."""
+        """Write nothing: writing to a general stream may always have to wait."""
         return buffers
 
     async def aclose(self) -> None:
-        """Close at once, without waiting for the peer's word."""
+        """Close at once, without waiting for the peer."""
         await trio.aclose_forcefully(self._stream)
 
 
 def _unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
-    """Give what is left of buffers of which so many bytes were sent."""
+    """Return the unsent rest of buffers after `sent` bytes."""
     done = 0
     while done < len(buffers) and sent >= len(buffers[done]):
         sent -= len(buffers[done])

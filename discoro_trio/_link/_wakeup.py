@@ -1,6 +1,6 @@
-"""A bell that one task waits for and any code rings.
+"""A reusable wake-up that one task waits for and any code triggers.
 
-It owns nothing but that wake-up. `trio.Event` serves wherever the cost of one object a wait does not matter.
+Use `trio.Event` wherever the cost of one object for each wait does not matter.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import trio
 
 
 class Wakeup:
-    """Wakes the task that waits; a ring that nobody waits for is kept, once."""
+    """Wakes the task that waits. If no task waits, one ring is kept."""
 
     __slots__ = ("_rung", "_task")
 
@@ -27,7 +27,7 @@ class Wakeup:
             trio.lowlevel.reschedule(task)
 
     async def wait(self) -> None:
-        """Wait for a ring. A ring that came before ends the wait at once, without a checkpoint."""
+        """Wait for a ring. If one is kept, return at once, without a checkpoint."""
         if self._rung:
             self._rung = False
             return

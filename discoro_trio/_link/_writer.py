@@ -1,7 +1,7 @@
-"""The writing half of a link: gathers frames, and writes what has gathered.
+"""The writing half of a link: gathers frames and writes them together.
 
-This module owns the outbox, when it is written, and how long senders wait for room in it. The order of frames is
-decided by `wire.Outbox`.
+This module owns the outbox, when it is written, and how long senders wait for room in it. `wire.Outbox` decides the
+order of the frames.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 HIGH_WATER = 8 * MIB
-"""A sender that can wait does so above this many bytes not yet written.
+"""If more than this many bytes are not yet written, senders that can wait do so.
 
-It bounds what a stalled peer costs, and is large enough that a fast one is never short of work.
+It bounds the memory for a stalled peer, and is large enough to keep a fast peer busy.
 """
 
-# So many frames are written at once, without waiting for the writer's turn. The tasks that run before it may be
-# hundreds, and the peer would have nothing to do meanwhile. (Measured at 256 jobs in flight: with 16 to 100 there are
-# more jobs a second than without a bound; each call into the kernel costs as much as some jobs do.)
+# When this many frames wait, they are written at once, before the writer's turn. Hundreds of tasks may run before it,
+# and the peer would be idle meanwhile. (Measured at 256 jobs in flight: with 16 to 100 there are more jobs a second
+# than without a bound; each system call costs as much as some jobs do.)
 _MOST_GATHERED = 64
 
-# After a turn of the writer with no more frames and short values than this the next frame is written as it comes:
-# nothing is likely to follow that it could go together with, and the peer has it a turn earlier. A clock would not do:
-# where calls into the kernel are slow, frames come slowly because each is written alone.
+# If the writer's last turn had no more frames and short values than this, the next frame is written immediately: no
+# other frame is likely to follow soon, and the peer receives it a turn earlier. A clock would not work: where system
+# calls are slow, frames come slowly because each is written alone.
 _FEW = 4
 
-# With so many short values the writer does not wait for more of a sender that has sent as many as it may in a turn, and
-# will go on in the next one. (Measured: a call into the kernel at both ends takes as long as 10 to 20 of them.)
+# With this many short values the writer does not wait for more from a sender that has used up its turn and continues in
+# the next one. (Measured: a system call at both ends takes as long as 10 to 20 values.)
 _ENOUGH_VALUES = 4 * MOST_VALUES
 
-# Credit is not waited for; it goes with what the receiver sends next.
+# Credit is not written at once; it goes out with the receiver's next frame.
 _CREDIT = int(Kind.CREDIT)
 
 
@@ -46,7 +46,7 @@ class Writer:
     """Writes the frames of one link.
 
     Attributes:
-        outbox: What is still to be written.
+        outbox: The frames that are not yet written.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -55,7 +55,7 @@ class Writer:
         self._wakeup = Wakeup()
         self._idle = True
         self._gathered = 0
-        self._earlier = 0  # the frames that were written since the writer last waited
+        self._earlier = 0  # the frames written since the writer last waited
         self._eager = True
         self._rest: list[Buffer] = []
         self._writing = False
@@ -63,21 +63,21 @@ class Writer:
         self._room: trio.Event | None = None
 
     def added(self, kind: int) -> None:
-        """See that a frame of this kind, which was just put into the outbox, is written; never waits."""
+        """Arrange that a frame of this kind, just put into the outbox, is written; never waits."""
         self._gathered += 1
         if not self._writing and kind != _CREDIT and (self._eager or self._gathered >= _MOST_GATHERED):
             self._write_now()
-        if self._idle:  # also if all is written: at its turn the writer sees how much came
+        if self._idle:  # even if all is written: in its turn the writer checks how much was queued
             self._idle = False
             self._wakeup.ring()
 
     def flush(self) -> None:
-        """Write at once what the kernel takes, unless a write is under way."""
+        """Write at once what the kernel takes, unless a write is in progress."""
         if not self._writing and self.outbox.pending:
             self._write_now()
 
     def abort_start(self, target: int) -> bool:
-        """Drop a start that is not yet completely sent; tell whether there was one."""
+        """Drop a start that is not yet completely sent. Return whether there was one."""
         dropped = self.outbox.abort_start(target)
         if dropped and self._idle:
             self._idle = False
@@ -85,7 +85,7 @@ class Writer:
         return dropped
 
     def resume(self) -> None:
-        """Let what was written before go out again: the transport has another connection."""
+        """Continue writing after an interruption: the transport has another connection."""
         self._rest = self._rest or [b""]
         self._idle = False
         self._wakeup.ring()
@@ -107,16 +107,16 @@ class Writer:
                 self._room = trio.Event()
             room = self._room
             await room.wait()
-            if self._room is room:  # released, for there will be no more room
+            if self._room is room:  # released: there will be no more room
                 return
 
     def release(self) -> None:
-        """Let all who wait for room go on: nothing is written any more."""
+        """Wake all tasks that wait for room: nothing is written any more."""
         if self._room is not None:
             self._room.set()
 
     def _write_now(self) -> None:
-        """Write what the kernel takes at once; the writer's task sees to the rest, and to errors."""
+        """Write what the kernel takes at once; the writer's task handles the rest, and errors."""
         self._earlier += self._gathered
         self._gathered = 0
         self._eager = False
@@ -125,7 +125,7 @@ class Writer:
             self._rest = self._transport.write_now(self._rest)
 
     async def _more_values(self) -> None:
-        """Wait while more short values come in each turn, and nothing else that would have to wait for them."""
+        """Wait while each turn adds short values, and no other frame that would have to wait for them."""
         outbox = self.outbox
         values, earlier = outbox.values, 0
         while MOST_VALUES <= values < _ENOUGH_VALUES and values != earlier:
@@ -133,7 +133,7 @@ class Writer:
             values, earlier = outbox.values, values
 
     async def run(self) -> None:
-        """Write what gathers, until `finish`.
+        """Write the queued frames until `finish`.
 
         Raises:
             trio.BrokenResourceError: The peer is gone.
@@ -148,7 +148,7 @@ class Writer:
                 self._earlier += self._gathered
                 self._gathered = 0
                 self._writing = True
-                # Trio's send passes through its scheduler once more, which takes about as long as writing does.
+                # Trio's send passes through its scheduler once more, which takes about as long as the write itself.
                 rest = write_now(buffers)
                 if rest:
                     await write(rest)

@@ -71,7 +71,7 @@ async def open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
         if error.errno == errno.EADDRINUSE:
             option, problem = "port", f"{port} is in use; give another one, or 0 for any"
         else:
-            option, problem = "host", f"{host!r} is no address of this machine: {error.strerror or error}"
+            option, problem = "host", f"{host!r} is not an address of this machine: {error.strerror or error}"
         raise OptionError(option, problem) from error
 
 

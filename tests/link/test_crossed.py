@@ -107,7 +107,7 @@ async def test_a_dial_that_failed_is_tried_again(attempt: int) -> None:
         for endpoint in (one, two):
             endpoint.services.on_request(CrossedPing, answer)
         for _ in range(attempt):
-            with pytest.raises(Exception, match="no key here"):
+            with pytest.raises(Exception, match="this process has no key"):
                 await one.link_to(two.id, two.location, b"")
         one.credentials[b""] = two.credentials[b""] = KEY
         link = await one.link_to(two.id, two.location, b"")

@@ -90,9 +90,9 @@ async def test_the_first_port_that_is_free_is_taken() -> None:
 async def test_a_port_in_use_is_refused_by_its_option() -> None:
     with ExitStack() as stack:
         taken = sorted([take_port(stack), take_port(stack)])
-        with pytest.raises(OptionError, match=f"tcp_ports: other programs listen at port {taken[0]}; give more"):
+        with pytest.raises(OptionError, match=f"tcp_ports: other programs use port {taken[0]}; give more"):
             await open_listeners("127.0.0.1", taken[:1])
-        with pytest.raises(OptionError, match=f"at all 2 ports from {taken[0]} to {taken[1]}; give more"):
+        with pytest.raises(OptionError, match=f"use all 2 ports from {taken[0]} to {taken[1]}; give more"):
             async with discoro.open_endpoint(tcp_ports=taken, secret=KEY):
                 pass
 
@@ -101,8 +101,8 @@ async def test_a_port_in_use_is_refused_by_its_option() -> None:
 @pytest.mark.parametrize(
     ("ip_addr", "text"),
     [
-        ("no-such-host.invalid", "ip_addr: 'no-such-host.invalid' is no address or host name"),
-        ("192.0.2.77", "ip_addr: '192.0.2.77' is no address of this machine"),
+        ("no-such-host.invalid", "ip_addr: 'no-such-host.invalid' is not an address or host name"),
+        ("192.0.2.77", "ip_addr: '192.0.2.77' is not an address of this machine"),
     ],
 )
 async def test_an_address_of_another_machine_is_refused_by_its_option(ip_addr: str, text: str) -> None:
@@ -188,7 +188,7 @@ async def test_hosts_are_told_from_locations() -> None:
 @pytest.mark.fault("F24")
 @pytest.mark.parametrize("peer", ["no-such-host.invalid", "no-such-host.invalid:5000", ""])
 async def test_an_unknown_host_is_refused_by_its_option(peer: str) -> None:
-    with pytest.raises(OptionError, match=f"node: '{peer.partition(':')[0]}' is no address or host name"):
+    with pytest.raises(OptionError, match=f"node: '{peer.partition(':')[0]}' is not an address or host name"):
         await resolve_peers("node", [peer])
 
 

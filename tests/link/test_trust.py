@@ -127,7 +127,7 @@ async def test_the_key_of_one_lease_opens_no_server_of_another() -> None:
 async def test_a_server_never_holds_the_secret_so_that_its_key_opens_no_node() -> None:
     with trio.fail_after(SECONDS):
         async with open_process() as node, open_process(credential=LEASE) as server:
-            with pytest.raises(discoro.AuthenticationError, match="no key here"):
+            with pytest.raises(discoro.AuthenticationError, match="this process has no key"):
                 await server.endpoint.link_to(node.id, node.endpoint.location, b"")
             with pytest.raises(discoro.AuthenticationError):
                 await server.endpoint.link_to(node.id, node.endpoint.location, ID)
@@ -264,5 +264,5 @@ async def test_replies_to_a_peer_that_does_not_read_them_are_bounded_and_all_arr
 
 def test_a_reply_of_another_kind_is_a_protocol_error() -> None:
     assert answered(Done(), Done) == Done()
-    with pytest.raises(ProtocolError, match="the reply is a Done, where only Attach can follow"):
+    with pytest.raises(ProtocolError, match="the reply is a Done, but only Attach is valid"):
         answered(Done(), Attach)

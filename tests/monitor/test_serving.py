@@ -256,7 +256,7 @@ async def test_a_port_in_use_and_an_unknown_host_are_named() -> None:
     async with serve(small_model()) as served:
         with pytest.raises(OptionError, match=f"port: {served.port} is in use"):
             await open_listeners("127.0.0.1", served.port)
-    with pytest.raises(OptionError, match=r"host: '192\.0\.2\.1' is no address of this machine"):
+    with pytest.raises(OptionError, match=r"host: '192\.0\.2\.1' is not an address of this machine"):
         await open_listeners("192.0.2.1", 0)
 
 

@@ -278,7 +278,7 @@ def _open(
     except OSError as error:
         if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise _NoSuchProtocolError from error
-        problem = f"{port} cannot be listened at: {error.strerror}; choose another, the same for the whole cluster"
+        problem = f"cannot listen at {port}: {error.strerror}; choose another port, the same for the whole cluster"
         raise OptionError(_OPTION, problem) from error
     return trio.socket.from_stdlib_socket(sock)
 

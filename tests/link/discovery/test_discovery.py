@@ -155,7 +155,7 @@ async def test_a_port_that_another_program_has_is_refused_by_its_option() -> Non
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((THIS_MACHINE, 0))
         port = other.getsockname()[1]
-        with pytest.raises(OptionError, match=rf"udp_port: {port} cannot be listened at: .* in use; choose another"):
+        with pytest.raises(OptionError, match=rf"udp_port: cannot listen at {port}: .* in use; choose another"):
             await discovery(port).answer(presence("node"))
 
 
