@@ -20,7 +20,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._queues: dict[tuple[bytes | None, bool], deque[tuple[int, Submission]]] = {}
-        self.size = 0
+        self.size: int = 0
         """How many wait, with those that were cancelled meanwhile and are not yet left out."""
         self._first = 0
         self._last = 0

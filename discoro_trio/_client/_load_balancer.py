@@ -131,16 +131,16 @@ class Place:
     __slots__ = ("gone", "lanes", "load", "node", "ranked", "reserved", "server")
 
     def __init__(self, server: bytes, node: _Node) -> None:
-        self.server = server
-        self.node = node
-        self.load = 0
-        self.lanes = (Lane(), Lane())
+        self.server: bytes = server
+        self.node: _Node = node
+        self.load: int = 0
+        self.lanes: tuple[Lane, Lane] = (Lane(), Lane())
         """For async functions, for plain ones."""
-        self.ranked = [False, False]
+        self.ranked: list[bool] = [False, False]
         """Whether it is among those that take starts of that kind."""
-        self.reserved = False
+        self.reserved: bool = False
         """Whether one job has it alone."""
-        self.gone = False
+        self.gone: bool = False
         """Whether it was removed."""
 
 
@@ -150,10 +150,10 @@ class _Node:
     __slots__ = ("node_id", "places", "suspended", "total")
 
     def __init__(self, node_id: bytes) -> None:
-        self.node_id = node_id
+        self.node_id: bytes = node_id
         self.places: dict[bytes, Place] = {}
-        self.total = 0
-        self.suspended = False
+        self.total: int = 0
+        self.suspended: bool = False
 
     @property
     def load(self) -> float:

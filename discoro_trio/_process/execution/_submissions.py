@@ -96,7 +96,8 @@ class Call:
         self.flags = STATUS if status else 0
         if "coro" in kwargs:
             reject_coro(kwargs)
-        checked, self.plain = checked_traits(function.function if isinstance(function, Pickled) else function)
+        checked, plain = checked_traits(function.function if isinstance(function, Pickled) else function)
+        self.plain: bool = plain
         self.name: str = optional_text("name", name) or checked
         self.body: bytes
         self.buffers: Sequence[Any]

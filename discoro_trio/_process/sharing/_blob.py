@@ -59,7 +59,9 @@ class Blob:
         self._moved = trio.lowlevel.ParkingLot()
         self._early: dict[int, int] = {}  # what came out of order: where it begins, and where it ends
         try:
-            self.descriptor, self.path = _make(size) if descriptor is None else (descriptor, _path_of(descriptor))
+            made, path = _make(size) if descriptor is None else (descriptor, _path_of(descriptor))
+            self.descriptor: int = made
+            self.path: str = path
         except OSError as error:
             raise _no_room(size, error) from error
 

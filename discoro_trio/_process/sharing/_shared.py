@@ -79,7 +79,7 @@ class Shared(Generic[T_co]):
 
     def __init__(self, share: bytes, size: int) -> None:
         self._share = share
-        self.size = size
+        self.size: int = size
 
     @property
     def value(self) -> T_co:
