@@ -1,6 +1,7 @@
 """The programs of a cluster: scheduler, node, fork server, server.
 
-Who holds which server is decided here; what runs there is with `_process`, who wants it with `_client`.
+This package decides which computation holds which server. Coroutines are run by `_process`, and computations are
+opened by `_client`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""Which part of the cluster a computation asks for: patterns of nodes, and numbers of servers.
+"""The part of the cluster that a computation asks for: patterns of nodes, and numbers of servers.
 
-Pure judgement; who gets what is with `_scheduling`.
+Pure functions; `_scheduling` decides which computation gets which servers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Allocations(Record, frozen=True):
-    """The node allocations of one computation; none of them means all servers of all nodes."""
+    """The node allocations of one computation; an empty list means all servers of all nodes."""
 
     allocations: tuple[NodeAllocation, ...] = ()
 
@@ -27,17 +27,17 @@ class Allocations(Record, frozen=True):
 
     @property
     def frugal(self) -> bool:
-        """Whether memory or disk have a say, so that the answer changes with the node's load."""
+        """Whether memory or disk is required, so that the answer changes with the node's load."""
         return any(one.memory or one.disk for one in self.allocations)
 
     def most(self, facts: NodeFacts) -> int:
-        """Count the servers of a node that are wanted when it has memory and disk enough."""
+        """Count the servers of a node that are wanted when the node has enough memory and disk."""
         if self.everything:
             return facts.servers
         return max((_servers(one, facts) for one in self.allocations if _fits(one, facts)), default=0)
 
     def now(self, facts: NodeFacts, resources: Resources | None) -> int:
-        """Count the servers of a node that are wanted as it is now; the first allocation that fits decides."""
+        """Count the servers of a node that are wanted at present; the first allocation that fits decides."""
         if self.everything:
             return facts.servers
         for one in self.allocations:

@@ -1,7 +1,7 @@
-"""Details of what runs at a server, fetched when somebody looks: arguments as text, and the end of its output.
+"""Details of a server's coroutines, fetched on request: arguments as text, and the end of the output.
 
-A monitor asks its scheduler, that one the node, and the node its server. Whoever does not answer is left out: nothing
-waits for a server whose thread is blocked for longer than `PATIENCE`.
+A monitor asks its scheduler, the scheduler asks the node, and the node asks its server. A process that does not answer
+is left out: nothing waits longer than `PATIENCE` for a server whose thread is blocked.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 """Seconds that a server has to answer its node; its node has twice as many to answer the scheduler."""
 MOST_LINES = 500
-"""Lines of output of one server in one answer."""
+"""The most lines of output of one server in one answer."""
 MOST_COROUTINES = 1_000
-"""Coroutines of one server in one answer."""
+"""The most coroutines of one server in one answer."""
 
 
 class WantedOf(msgspec.Struct, frozen=True, array_like=True):
-    """What is wanted of one server."""
+    """The details wanted of one server."""
 
     server_id: bytes
     serials: list[int] = []
     """The numbers of coroutines whose arguments are wanted."""
     lines_after: int | None = None
-    """The number of the last line of output that is known, 0 for all; None if none are wanted."""
+    """The number of the last line of output that the requester has, 0 for all lines; None if none are wanted."""
 
 
 class ToldOf(msgspec.Struct, frozen=True, array_like=True):
-    """What one server says."""
+    """The details of one server."""
 
     server_id: bytes
     arguments: dict[int, str]
-    """As text, by the number of the coroutine; those that have ended are left out."""
+    """As text, by the number of the coroutine; coroutines that have ended are left out."""
     lines: list[OutputLine]
 
 
 class AskDetails(Control, frozen=True):
-    """Details of servers, asked of a scheduler or a node; answered by `DetailsAre`."""
+    """Request details of servers from a scheduler or a node; answered by `DetailsAre`."""
 
     wanted: list[WantedOf]
 
 
 class AskOwnDetails(Control, frozen=True):
-    """Details of this server, asked by its node; answered by `DetailsAre` with one entry."""
+    """Node to server: request its details; answered by `DetailsAre` with one entry."""
 
     wanted: WantedOf
 
 
 class DetailsAre(Control, frozen=True):
-    """What those servers say that answered in time."""
+    """The details of the servers that answered in time."""
 
     told: list[ToldOf]
 
@@ -73,8 +73,8 @@ class ServerDetails:
     """Answers for one server.
 
     Args:
-        process: The server's.
-        written: Gives its output; None before it works for a computation, or if its output is not forwarded.
+        process: The server's process state.
+        written: Returns its output; None before it works for a computation, or if its output is not forwarded.
     """
 
     def __init__(self, process: Process, written: Callable[[], output.Output | None]) -> None:
@@ -95,11 +95,11 @@ class ServerDetails:
 
 
 class NodeDetails:
-    """Passes questions on to the servers of a node.
+    """Forwards requests to the servers of a node.
 
     Args:
-        endpoint: The node's.
-        servers: Gives the servers that listen.
+        endpoint: The node's endpoint.
+        servers: Returns the servers that listen.
     """
 
     def __init__(self, endpoint: Endpoint, servers: Callable[[], Iterable[NodeServer]]) -> None:
@@ -113,7 +113,7 @@ class NodeDetails:
 
 
 class SchedulerDetails:
-    """Passes questions on to nodes."""
+    """Forwards requests to nodes."""
 
     def __init__(self, endpoint: Endpoint, observed_state: ObservedState) -> None:
         self._endpoint = endpoint
@@ -124,7 +124,7 @@ class SchedulerDetails:
         return await self.fetch(ask.wanted)
 
     async def fetch(self, wanted: Iterable[WantedOf]) -> DetailsAre:
-        """Return what servers say; those that do not answer in time are left out."""
+        """Return the servers' details; servers that do not answer in time are left out."""
         by_node: dict[bytes, list[WantedOf]] = {}
         for one in wanted:
             node_id = self._observed_state.node_of(one.server_id)

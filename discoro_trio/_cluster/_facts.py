@@ -1,6 +1,6 @@
-"""What scheduler and nodes know of each other and of computations: values without behaviour.
+"""Facts about nodes and computations that scheduler and nodes share: values without behaviour.
 
-What follows from them is decided in `_scheduling` (at the scheduler) and `_holding` (at each node).
+`_scheduling` (at the scheduler) and `_holding` (at each node) decide by them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NodeFacts(Record, frozen=True):
-    """What a node says of itself when it joins."""
+    """What a node reports about itself when it joins."""
 
     node_id: bytes
     name: str
@@ -30,14 +30,14 @@ class NodeFacts(Record, frozen=True):
 
 
 class Resources(Record, frozen=True):
-    """What a node has to give besides servers, in bytes."""
+    """The resources of a node besides servers, in bytes."""
 
     memory: int
     disk: int
 
 
 class ComputationRequest(Record, frozen=True):
-    """A computation, as its client hands it in."""
+    """A computation as its client submits it."""
 
     computation: bytes
     client_id: bytes
@@ -48,38 +48,38 @@ class ComputationRequest(Record, frozen=True):
     pulse_interval: float = 10.0
     """Seconds."""
     queue_entry: QueueEntry | None = None
-    """Its place, if it comes back."""
+    """Its queue entry, if it comes back."""
     running: bool = False
     """Whether its turn had come already, if it comes back."""
     key: bytes = b""
     """The key of its leases, if it comes back and has some."""
     owner: str = ""
-    """The user, host and program of its client, for people."""
+    """The user, host and program of its client, for display."""
 
 
 class Over(enum.Enum):
     """Why servers of a lease are free again."""
 
     RELEASED = "released"
-    """The client is through with them."""
+    """The client released them."""
     IDLE = "idle"
     """They were idle for the zombie period."""
     REVOKED = "revoked"
     """The scheduler took them back."""
     CLIENT = "client"
-    """The client is gone, or never came."""
+    """The client is gone, or never connected."""
     STOPPED = "stopped"
-    """The node ends."""
+    """The node stops."""
     DRAINED = "drained"
-    """The node is to be free."""
+    """The node is drained."""
 
 
 class Freed(Record, frozen=True):
-    """Servers of a lease that are fresh and nobody's again."""
+    """Servers of a lease that have been replaced and are free again."""
 
     computation: bytes
     servers: int
-    """How many; with the last of them the lease has ended."""
+    """How many; the lease has ended with its last server."""
     over: Over
     """Why."""
     free: int

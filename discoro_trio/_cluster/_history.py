@@ -1,6 +1,6 @@
-"""What has ended and what has happened lately in a cluster, as its scheduler keeps it: numbered, and bounded.
+"""The recent history of a cluster, kept by its scheduler: numbered entries, limited in number.
 
-Monitors ask for what is newer than they have seen. Tables say how things stand; this says how they came to it.
+Monitors request the entries that are newer than their last one. Status tables show the present, the history the past.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import msgspec
 from .._process import EndedCoro, FailureGroup, OutputLine
 
 KEPT_ENDED = 10_000
-"""Coroutines that have ended and can still be asked for."""
+"""The most ended coroutines that are kept."""
 KEPT_FAILURES = 1_000
-"""Kinds of failures."""
+"""The most kinds of failures that are kept."""
 KEPT_OUTPUTS = 100
-"""Servers that have ended and the end of whose output is kept."""
+"""The most ended servers whose last output is kept."""
 MOST_AT_ONCE = 2_000
-"""Ended coroutines that are given at once; who is further behind asks again."""
+"""The most ended coroutines in one answer; a monitor that is further behind asks again."""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True):
@@ -35,12 +35,12 @@ class Ended(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def key(self) -> str:
-        """Its name among all coroutines, as `Coro.id` gives it."""
+        """Its unique name, as in `Coro.id`."""
         return f"{self.server_id.hex()}-{self.coro.serial:x}"
 
 
 class Failures(msgspec.Struct, frozen=True, array_like=True):
-    """Failures that are alike, at one server."""
+    """Failures of one kind at one server."""
 
     server_id: bytes
     server: str
@@ -59,17 +59,17 @@ class LastLines(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Recent(msgspec.Struct, frozen=True):
-    """What is newer than somebody has seen."""
+    """The entries that are newer than a monitor's last one."""
 
     last: int
-    """The number of the newest of it; ask for what is newer than that the next time."""
+    """The number of the newest entry; the next request asks for newer ones."""
     missed: int
-    """Ended coroutines that were forgotten before they could be given."""
+    """Ended coroutines that were dropped before this monitor received them."""
     ended: list[Ended]
     """The oldest first."""
     failures: list[Failures]
     lines: list[LastLines] = []
-    """Of the servers that have ended."""
+    """The last output of servers that have ended."""
 
 
 class History:
@@ -91,7 +91,7 @@ class History:
         self._ended.append((self._next(), one))
 
     def failed(self, failures: Failures) -> None:
-        """Note that failures of one kind have become more."""
+        """Note that failures of one kind have increased."""
         key = failures.server_id, failures.group.number
         before = self._failures.pop(key, None)
         if before is not None and not failures.group.trace:
@@ -106,12 +106,12 @@ class History:
         self._lines.append((self._next(), lines))
 
     def after(self, seen: int) -> Recent:
-        """Return what is newer than what somebody has seen.
+        """Return the entries that are newer than the monitor's last one.
 
         Args:
-            seen: The number that was given with the last answer; 0 for all that there is.
+            seen: `Recent.last` of the last answer; 0 for all entries.
         """
-        if seen > self._last:  # by another scheduler, which was here before this one
+        if seen > self._last:  # the number is from an earlier scheduler at this place
             seen = 0
         newer = []
         for entry in reversed(self._ended):

@@ -1,4 +1,4 @@
-"""What a lease is about: one value, the same at the scheduler, on the wire and at the node."""
+"""The terms of a lease: one class for the scheduler, the wire and the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class QueueEntry(Record, frozen=True, order=True, array_like=True):
-    """A place in the queue, which its holder shows to a scheduler that comes back."""
+    """A place in the queue; its holder presents it to a restarted scheduler."""
 
     epoch: int
     """The incarnation of the scheduler that gave it; a later one is greater."""
@@ -22,7 +22,7 @@ class QueueEntry(Record, frozen=True, order=True, array_like=True):
 
 
 class LeaseTerms(Record, frozen=True, array_like=True):
-    """What a lease is about, the same at the scheduler, on the wire and at the node."""
+    """The terms of a lease, the same at the scheduler, on the wire and at the node."""
 
     computation: bytes
     client_id: bytes
@@ -42,8 +42,8 @@ class HeldLease(Record, frozen=True, array_like=True):
     terms: LeaseTerms
     servers: int
     scheduler_id: bytes
-    """The scheduler that answers for it."""
+    """The id of the scheduler that is responsible for it."""
     shared: bool
-    """Whether that is a shared scheduler."""
+    """Whether that scheduler is shared."""
     orphan: bool
     """Whether the node has lost that scheduler."""

@@ -1,7 +1,7 @@
-"""What scheduler, node, server and client say to each other to run computations.
+"""The messages of scheduler, node, server and client that run computations.
 
-This module owns the vocabulary. Who decides what is with `_scheduling` and `_holding`; coroutines and their messages
-have frames of their own, in `_process`.
+This module owns the message types. Decisions are in `_scheduling` and `_holding`; coroutines and their messages have
+frames of their own, in `_process`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Submit(Control, frozen=True):
     computation: bytes
     name: str
     wishes: list[Allocation]
-    """None of them: all servers of all nodes."""
+    """Empty for all servers of all nodes."""
     zombie_period: Seconds | None
     """Seconds."""
     pulse_interval: Seconds
     """Seconds."""
     queue_entry: QueueEntry | None
-    """Its place, if it comes back."""
+    """Its queue entry, if it comes back."""
     running: bool
     """Whether its turn had come already, if it comes back."""
     key: bytes
@@ -49,15 +49,15 @@ class Submit(Control, frozen=True):
 
 
 class Queued(Control, frozen=True):
-    """It is in the queue."""
+    """The computation is in the queue."""
 
     queue_entry: QueueEntry
     pulse_interval: Seconds
-    """Seconds; what was asked for, within the scheduler's bounds."""
+    """Seconds; the requested interval, limited to the scheduler's bounds."""
 
 
 class AskWait(Control, frozen=True):
-    """What does a computation wait for? Answered by `WaitIs`."""
+    """Ask what a computation waits for; answered by `WaitIs`."""
 
     computation: bytes
 
@@ -66,42 +66,42 @@ class WaitIs(Control, frozen=True):
     """What a computation waits for."""
 
     reason: str
-    """In words; empty if it has servers."""
+    """A text; empty if it has servers."""
 
 
 class Withdraw(Control, frozen=True):
-    """The computation is over, or does not want to wait any more."""
+    """The computation is over, or gives up its place in the queue."""
 
     computation: bytes
 
 
 class AskNodes(Control, frozen=True):
-    """Which nodes have given servers to the computation? Answered by `NodesAre`, once all that were asked have said."""
+    """Ask which nodes gave servers to the computation; answered by `NodesAre` once all nodes have answered."""
 
     computation: bytes
 
 
 class AskStatus(Control, frozen=True):
-    """How do things stand? Answered by `StatusIs`."""
+    """Request the status; answered by `StatusIs`."""
 
     seen: int | None = None
-    """`Recent.last` of the last answer, or 0, where what has ended since then is wanted, too."""
+    """To get the recent history too: `Recent.last` of the last answer, or 0."""
 
 
 # --- scheduler to client
 
 
 class StatusIs(Control, frozen=True):
-    """How things stand."""
+    """The status."""
 
     tables: bytes
-    """As `_tables` writes them."""
+    """The tables, as `_tables` encodes them."""
     recent: Recent | None = None
-    """What has ended, if that was asked for."""
+    """The recent history, if it was requested."""
 
 
 class NodesAre(Control, frozen=True):
-    """These have given servers, and each is told of by `Leased`, too."""
+    """The nodes that gave servers; a `Leased` is sent for each, too."""
 
     nodes: list[bytes]
 
@@ -122,7 +122,7 @@ class Discarded(Control, frozen=True):
 
 
 class News(Control, frozen=True):
-    """Something happened to a node or a server that status messages tell of."""
+    """A status event of a node or a server."""
 
     computation: bytes
     status: str
@@ -132,7 +132,7 @@ class News(Control, frozen=True):
 
 
 class Leased(Control, frozen=True):
-    """Servers of a node belong to the computation; the client sets them up through that node."""
+    """The computation has servers of a node; the client sets them up through that node."""
 
     computation: bytes
     node_id: bytes
@@ -146,17 +146,17 @@ class Leased(Control, frozen=True):
 
 
 class Grant(Control, frozen=True):
-    """Give servers to a computation, unless they are another one's; answered by `Granted` or `NotGranted`."""
+    """Give free servers to a computation; answered by `Granted` or `NotGranted`."""
 
     terms: LeaseTerms
     servers: int
-    """How many; fewer are taken, too."""
+    """How many; fewer are accepted, too."""
     shared: bool
     """Whether the scheduler is a shared one."""
 
 
 class Granted(Control, frozen=True):
-    """They are given."""
+    """The servers are given."""
 
     servers: int
     free: int
@@ -164,7 +164,7 @@ class Granted(Control, frozen=True):
 
 
 class NotGranted(Control, frozen=True):
-    """All servers are held; `Room` follows when some are free."""
+    """All servers are in use; `Room` follows when some are free."""
 
     held: list[tuple[str, int]]
     """Where they listen."""
@@ -180,7 +180,7 @@ class Revoke(Control, frozen=True):
 
 
 class NodeIs(Control, frozen=True):
-    """A node, with what it has and what is held there; answered by `Welcome`."""
+    """A node joins with its servers and the leases there; answered by `Welcome`."""
 
     name: str
     addr: str
@@ -192,12 +192,12 @@ class NodeIs(Control, frozen=True):
 
 
 class Welcome(Control, frozen=True):
-    """The scheduler knows the node."""
+    """The scheduler accepts the node."""
 
     adopted: list[bytes]
-    """The computations whose leases there it answers for."""
+    """The computations for whose leases there it is responsible."""
     pulse_interval: Seconds
-    """Seconds between pulses."""
+    """Seconds between heartbeats."""
     shared: bool
 
 
@@ -205,13 +205,13 @@ class Blocked(msgspec.Struct, frozen=True, array_like=True):
     """A server that does not answer."""
 
     seconds: Seconds
-    """For how long at least."""
+    """The least number of seconds for which it has not answered."""
     stack: list[str]
-    """Where its thread is, the outermost frame first; empty if that could not be found out."""
+    """The stack of its main thread, outermost frame first; empty if it could not be read."""
 
 
 class Pulse(Control, frozen=True):
-    """The node is alive; what it has, and what its servers use, as in `ServerVitals`. Answered by `PulseSeen`."""
+    """Heartbeat of a node: its resources, and what its servers use (`ServerVitals`). Answered by `PulseSeen`."""
 
     cpus: int
     cpu_percent: float
@@ -225,7 +225,7 @@ class Pulse(Control, frozen=True):
 
 
 class PulseSeen(Control, frozen=True):
-    """The scheduler is alive."""
+    """The scheduler's answer to a heartbeat."""
 
 
 class ServerSeen(Control, frozen=True):
@@ -238,11 +238,11 @@ class ServerSeen(Control, frozen=True):
 
 
 class FilesStay(Control, frozen=True):
-    """The files of a server of the node stay when it has ended."""
+    """The files of a server of the node are kept when it ends."""
 
     server_id: bytes
     folder: str
-    """Where, at the node."""
+    """The folder, at the node."""
 
 
 class ServerLeft(Control, frozen=True):
@@ -250,11 +250,11 @@ class ServerLeft(Control, frozen=True):
 
     server_id: bytes
     wanted: bool
-    """Whether somebody had asked for it."""
+    """Whether its end was requested."""
     over: bool
-    """Whether that was because its computation is over."""
+    """Whether it ended because its computation is over."""
     reason: str
-    """Why it ended, for people."""
+    """Why it ended, for display."""
 
 
 class RunningCoro(msgspec.Struct, frozen=True, array_like=True):
@@ -266,11 +266,11 @@ class RunningCoro(msgspec.Struct, frozen=True, array_like=True):
     """In seconds since the epoch."""
     starter: bytes
     args: str | None = None
-    """Its arguments as text; None for those of very many, which are fetched when somebody looks."""
+    """Its arguments as text; None if there are too many coroutines, then they are fetched on request."""
 
 
 class CoroProgress(msgspec.Struct, frozen=True, array_like=True):
-    """What a coroutine has reported of itself."""
+    """The progress that a coroutine has reported."""
 
     serial: int
     done: float
@@ -287,20 +287,20 @@ class Report(Control, frozen=True):
     cancelled: int
     running: int
     started: list[RunningCoro]
-    """Those that run now and did not then."""
+    """Coroutines that run now and did not at the last report."""
     gone: list[int]
-    """Those that ran then and do not now, and are not in `ended`."""
+    """Coroutines that ran at the last report, do not run now and are not in `ended`."""
     ended: list[EndedCoro]
-    """Those that have ended and are described: the ones that were reported as running, and some of the others."""
+    """Ended coroutines with details: all that were reported as running, and some of the others."""
     failures: list[FailureGroup]
-    """The kinds of failures that have grown."""
+    """The kinds of failures that have increased."""
     progress: list[CoroProgress]
     lines: list[OutputLine] = msgspec.field(default_factory=list)
-    """With its last report, the end of the server's output."""
+    """The end of the server's output, in its last report."""
 
 
 class ServerReport(Control, frozen=True):
-    """A server's report, from its node to the scheduler."""
+    """A server's report, forwarded by its node to the scheduler."""
 
     computation: bytes
     server_id: bytes
@@ -308,7 +308,7 @@ class ServerReport(Control, frozen=True):
 
 
 class ServersFreed(Control, frozen=True):
-    """Servers of a computation can be given again; they are fresh."""
+    """Servers of a computation have been replaced and are free again."""
 
     computation: bytes
     servers: int
@@ -319,7 +319,7 @@ class ServersFreed(Control, frozen=True):
 
 
 class Room(Control, frozen=True):
-    """So many servers are held by nobody now."""
+    """The number of servers that are free now."""
 
     free: int
 
@@ -328,7 +328,7 @@ class Room(Control, frozen=True):
 
 
 class Prepare(Control, frozen=True):
-    """Set the leased servers up; answered by `Prepared` once all of them are told."""
+    """Set the leased servers up; answered by `Prepared` once the request is sent to all of them."""
 
     computation: bytes
     package: bytes
@@ -343,7 +343,7 @@ class Prepare(Control, frozen=True):
 
 
 class ReadComponent(Control, frozen=True):
-    """From a node: send bytes of a large file among the components; answered by `ComponentBytes`."""
+    """Node to client: send bytes of a large component file; answered by `ComponentBytes`."""
 
     computation: bytes
     stream: int
@@ -352,19 +352,19 @@ class ReadComponent(Control, frozen=True):
 
 
 class ComponentBytes(BulkData, frozen=True):
-    """Bytes of a large file among the components."""
+    """Bytes of a large component file."""
 
 
 class Prepared(Control, frozen=True):
-    """They are told; for each, `ServerReady` or `ServerFailed` follows."""
+    """The servers are being set up; for each, `ServerReady` or `ServerFailed` follows."""
 
     servers: int
     keeps_files: bool = True
-    """Whether the node has a place for the files of a computation that wants them to stay."""
+    """Whether the node has a folder for the files of a computation that keeps its files."""
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):
-    """A process that has a shared value, or will have it."""
+    """A process that has a shared value, or will get it."""
 
     process_id: bytes
     addr: str
@@ -372,19 +372,19 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PutShared(Control, frozen=True):
-    """Get a shared value and keep it for the servers of a lease; answered by `Done` when they can use it."""
+    """Fetch a shared value and keep it for the servers of a lease; answered by `Done` when they can use it."""
 
     computation: bytes
     share: bytes
     size: int
     sources: list[Source]
-    """Where to get it, beside the client, in the order in which to try."""
+    """Further sources besides the client, in the order in which to try them."""
     descriptor: int
-    """What the client has it open as, for nodes of the same machine."""
+    """The client's descriptor of the value, for nodes of the same machine."""
 
 
 class DropShared(Control, frozen=True):
-    """Keep a shared value no more; answered by `Done`."""
+    """Drop a shared value; answered by `Done`."""
 
     computation: bytes
     share: bytes
@@ -397,13 +397,13 @@ class ForgetShared(Control, frozen=True):
 
 
 class Release(Control, frozen=True):
-    """The client is through; answered by `Done` when the servers have ended."""
+    """Give the servers back; answered by `Done` when they have ended."""
 
     computation: bytes
 
 
 class Replace(Control, frozen=True):
-    """End a server by force and start another in its place; answered by `Done` when it is gone."""
+    """Kill a server and start another in its place; answered by `Done` when the old one is gone."""
 
     computation: bytes
     server_id: bytes
@@ -423,7 +423,7 @@ class ServerEnded(Control, frozen=True):
 
 
 class WatchMembers(Control, frozen=True):
-    """Which servers does the computation have? Answered by `Members`, and told again when that changes."""
+    """Subscribe to the computation's servers; answered by `Members`, which is sent again after each change."""
 
     computation: bytes
 
@@ -448,7 +448,7 @@ class MemberServer(msgspec.Struct, frozen=True):
 
 
 class Members(Control, frozen=True):
-    """What there is now."""
+    """The present nodes and servers of the computation."""
 
     computation: bytes
     name: str
@@ -459,7 +459,7 @@ class Members(Control, frozen=True):
 
 
 class ReplaceMember(Control, frozen=True):
-    """Have a server ended by force, and another started in its place; answered by `Done` when it is gone."""
+    """Have a server killed and another started in its place; answered by `Done` when the old one is gone."""
 
     computation: bytes
     server_id: bytes
@@ -476,30 +476,30 @@ class ServerReady(Control, frozen=True):
     server_id: bytes
     node_id: bytes
     slot: int
-    """Which of the node's servers it is; a replacement has the same number."""
+    """The number of its server slot; a replacement has the same number."""
     addr: str
     port: int
 
 
 class ServerFailed(Control, frozen=True):
-    """A server could not be set up, and is not used; if `node_setup` failed, neither are the others of its node."""
+    """A server could not be set up and is not used; if `node_setup` failed, no server of its node is used."""
 
     computation: bytes
     server_id: bytes
     node_id: bytes
     slot: int
     name: str
-    """The server's name, for people."""
+    """The server's name, for display."""
     addr: str
     port: int
     stage: str
-    """What failed: `components`, `node_setup` or `server_setup`."""
+    """The stage that failed: `components`, `node_setup` or `server_setup`."""
     error: list[bytes]
     """The packed error and its buffers."""
 
 
 class ServerWrote(Control, frozen=True):
-    """A server has written to its standard output or standard error, past Python's own streams."""
+    """A server has written to its standard output or standard error, bypassing Python's streams."""
 
     computation: bytes
     server_id: bytes
@@ -511,17 +511,17 @@ class ServerWrote(Control, frozen=True):
 
 
 class LeaseEnding(Control, frozen=True):
-    """The servers of a node are about to end; the client starts nothing more there. Answered by `Done`."""
+    """The servers of a node will end soon; the client starts nothing more there. Answered by `Done`."""
 
     computation: bytes
     node_id: bytes
     reason: str
     finishes: bool
-    """Whether what runs may finish; jobs that may run again elsewhere do so at once."""
+    """Whether running coroutines may finish; jobs that may run again elsewhere are moved at once."""
 
 
 class LeaseEnded(Control, frozen=True):
-    """All servers of a node have ended, and the node gives the computation no others."""
+    """All servers of a node have ended, and the node gives the computation no new ones."""
 
     computation: bytes
     node_id: bytes
@@ -539,7 +539,7 @@ class ServerGone(Control, frozen=True):
     stderr_tail: str
     reason: str
     idle: bool
-    """Whether it closed because nothing ran there; it began nothing since."""
+    """Whether it closed because it was idle; it started no coroutine since."""
 
 
 # --- node and its server
@@ -553,7 +553,7 @@ class ServerUp(Control, frozen=True):
 
 
 class Begin(Control, frozen=True):
-    """Belong to a computation; answered by `Done` or `SetUpFailed`."""
+    """Start to work for a computation; answered by `Done` or `SetUpFailed`."""
 
     computation: bytes
     client_id: bytes
@@ -561,14 +561,14 @@ class Begin(Control, frozen=True):
     package: bytes
     """The components, without the files."""
     folder: str
-    """Where the node wrote the files."""
+    """The folder to which the node wrote the files."""
     node_setup: list[bytes]
-    """Only for the one server of a node that runs it."""
+    """Empty except for the one server of a node that runs it."""
     server_setup: list[bytes]
     threads: int
     forward_output: bool
     pulse_interval: float
-    """Seconds between the signs of life of the node to this server."""
+    """Seconds between the heartbeats of the node to this server."""
 
 
 class SetUpFailed(Control, frozen=True):
@@ -579,18 +579,18 @@ class SetUpFailed(Control, frozen=True):
 
 
 class AreYouThere(Control, frozen=True):
-    """A node asks its server, or a client its node; answered by `Done` once the thread there is free."""
+    """Node to server, or client to node: answered by `Done` once the main thread there is free."""
 
 
 class Finish(Control, frozen=True):
-    """Cancel all coroutines; answered by `Done` when they have ended and their starters have what they gave.
+    """Cancel all coroutines; answered by `Done` when they have ended and their starters have the outcomes.
 
-    What this cancels is lost with the server.
+    The coroutines that this cancels are lost with the server.
     """
 
     reason: str
     again: bool
-    """Whether it may run again elsewhere; then errors of its clean-up are logged, and otherwise they are outcomes."""
+    """Whether jobs may run again elsewhere; then errors of their clean-up are logged, otherwise they are outcomes."""
 
 
 class CloseIfIdle(Control, frozen=True):
@@ -598,4 +598,4 @@ class CloseIfIdle(Control, frozen=True):
 
 
 class StillBusy(Control, frozen=True):
-    """Something runs; the server goes on."""
+    """A coroutine runs, so the server stays open."""

@@ -1,4 +1,4 @@
-"""Opens schedulers and nodes for the programs and for clients; of a cluster, what follows on `_open_cluster`."""
+"""Opens schedulers and nodes for programs and clients, and the second part of what `_open_cluster` opens."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def run_cluster(
     max_file_size: int | None,
     endpoint_options: EndpointKeywords,
 ) -> AsyncIterator[Scheduler]:
-    """Be what `open_cluster` opens, once the node is started; the other arguments are as there."""
+    """Run what `open_cluster` opens, once the node is started; the other arguments are those of `open_cluster`."""
     count = processors() if servers is None else servers
     private = not (nodes or discover)
     peers = await check_peers(nodes, discover=discover)
@@ -112,23 +112,23 @@ async def open_scheduler(
     max_file_size: int | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Scheduler]:
-    """Run a scheduler that finds nodes and uses them, while the block lasts.
+    """Run a scheduler that discovers nodes and uses them, while the block lasts.
 
     Args:
-        nodes: Nodes in other networks: addresses or host names, with a TCP port where it is known. One in each
-            network is enough; the others there are found through it.
-        discover: Whether nodes are found by themselves; otherwise only those of `nodes` with a port are used.
-        shared: Whether clients find it by themselves, as they find the `discoro` program.
-        settle: Whether a shared one gives no servers for five pulses, until nodes have told what an earlier one gave
-            that did not end in order.
-        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
-        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
-        dest_path: The folder for files that others send to this program; by default the current one.
-        max_file_size: The most bytes of such a file; None for any.
-        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+        nodes: Nodes in other networks: addresses or host names, with a TCP port where it is known. One node in each
+            network is enough; it reports the others there.
+        discover: Whether nodes are discovered on the network; otherwise only entries of `nodes` with a port are used.
+        shared: Whether clients can discover it, like the `discoro` program.
+        settle: Whether a shared scheduler waits five heartbeats before it grants servers, so that nodes can report the
+            leases of a previous scheduler that did not end in order.
+        zombie_period: Seconds that a server may be idle before it is closed; None for no limit.
+        pulse_interval: Seconds between the heartbeats of nodes; `config.MinPulseInterval` by default.
+        dest_path: The folder for files that other processes send to this program; by default the current one.
+        max_file_size: The most bytes of such a file; None for no limit.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` means all addresses by default.
 
     Yields:
-        The scheduler; computations in the block find it by themselves.
+        The scheduler; computations in the block use it without being given it.
 
     Raises:
         ValueError: An option cannot work; the text names it.
@@ -181,27 +181,28 @@ async def open_node(
     pulse_interval: float | None = None,
     **endpoint_options: Unpack[EndpointKeywords],
 ) -> AsyncIterator[Node]:
-    """Run the servers of this machine for schedulers, private and shared ones, while the block lasts.
+    """Run the servers of this machine for private and shared schedulers, while the block lasts.
 
     Args:
-        cpus: How many servers: so many, all processors but so many if it is negative, or one a processor for 0.
-        nodes: Addresses of schedulers, or of nodes in networks that have some, with a TCP port where it is known.
-        discover: Whether schedulers are found by themselves.
+        cpus: The number of servers. Negative: leave that many processors unused. 0: one server per processor.
+        nodes: Addresses of schedulers, or of nodes in networks with schedulers, with a TCP port where it is known.
+        discover: Whether schedulers are discovered on the network.
         dest_path: The folder for the working folders; by default the system's for temporary files.
-        max_file_size: The most bytes of a file that the servers take from others; None for any.
-        pulse_interval: The most seconds between its signs of life; a scheduler may ask for fewer, and for no more than
-            `config.MaxPulseInterval`, which is the default.
-        serve: How many computations get servers; `await node.until_free()` then waits for the end of the last.
-        max_memory: The most bytes of memory that one server may take; None for any.
-        max_files: The most files and connections that one server may have open; None for as many as the node.
-        max_processes: The most processes and threads of one server where a control group holds it, and otherwise of
-            the servers' user; None for any.
-        cgroup: Folders of control groups that were made for this node, one in each hierarchy, in which it makes one for
-            each server; by default the one that systemd has delegated to it, if it did and there are such limits.
-        user: The user, by name or number, as whom the servers run; only root can give one. By default the node's own.
-        users: Users of whom each lease gets one, so that no lease can read another's files; a computation waits while
-            all are in use. They are to run nothing else: what a lease leaves running is killed.
-        endpoint_options: Those of `open_endpoint`; here `ip_addr` stands by default for all addresses.
+        max_file_size: The most bytes of a file that the servers accept from others; None for no limit.
+        pulse_interval: The most seconds between its heartbeats; a scheduler may ask for fewer. The default and upper
+            bound is `config.MaxPulseInterval`.
+        serve: How many computations get servers; `await node.until_free()` then waits for the end of the last one.
+        max_memory: The most bytes of memory that one server may use; None for no limit.
+        max_files: The most files and connections that one server may have open; None for the node's own limit.
+        max_processes: The most processes and threads of one server if it has a control group, otherwise of the
+            servers' user; None for no limit.
+        cgroup: Folders of control groups that were made for this node, one in each hierarchy; the node makes a group
+            for each server in them. By default the group that systemd has delegated to the node, if there is one and
+            limits are set.
+        user: The user, by name or number, that the servers run as; requires root. By default the node's own user.
+        users: A pool of users: each lease gets its own, so no lease can read another's files. A computation waits
+            while all are in use. They must run nothing else: processes that a lease leaves behind are killed.
+        endpoint_options: Those of `open_endpoint`; here `ip_addr` means all addresses by default.
 
     Yields:
         The node, with its `location` and `servers`.
@@ -233,7 +234,7 @@ async def open_node(
             block = serve_node(process.endpoint, servers=count, dest_path=dest_folder, groups=groups, users=run_as)
             async with block as node:
                 node.longest_pulse_interval = longest
-                # Not where the program runs: jobs can send files here, too.
+                # Not the program's own folder: jobs can send files to the node, too.
                 process.files.folder = node.folder / "received"
                 process.files.folder.mkdir(mode=0o700)
                 if serve is not None:
@@ -247,8 +248,8 @@ def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:
     """Check the options of an endpoint.
 
     Raises:
-        OptionError: One cannot work.
-        RuntimeError: There are some, and an enclosing endpoint already, whose they would have to be.
+        OptionError: An option cannot work.
+        RuntimeError: Options are given, but an enclosing endpoint is already open, and only it could take them.
     """
     if given and current.get() is not None:
         where = "the endpoint is open already; give these to the enclosing open_endpoint() or other block"
@@ -271,7 +272,7 @@ def check_max_file_size(size: int | None) -> int | None:
     """Return the limit that an option stands for.
 
     Raises:
-        OptionError: It is no number of bytes.
+        OptionError: It is not a number of bytes.
     """
     if optional_integer(_MAX_FILE_SIZE, size) is not None and size is not None and size < 0:
         raise OptionError(_MAX_FILE_SIZE, f"expected a number of bytes, 0 or more, not {size}")
@@ -282,11 +283,11 @@ def check_cpus(cpus: int) -> int:
     """Return the number of servers that an option stands for.
 
     Raises:
-        OptionError: There are not that many processors.
+        OptionError: This process may not use that many processors.
     """
     integer(_CPUS, cpus)
     there = processors()
     count = cpus if cpus > 0 else there + cpus
     if not 0 < count <= there:
-        raise OptionError(_CPUS, f"{cpus} does not fit the {there} processors that there are")
+        raise OptionError(_CPUS, f"{cpus} is not possible: this process may use {there} processors")
     return count

@@ -1,4 +1,4 @@
-"""Opens a cluster on this machine, and starts the node's fork server before it loads what the rest takes."""
+"""Opens a cluster on this machine; starts the node's fork server before it imports the other modules."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ async def open_cluster(
     """Run servers on this machine, and a private scheduler for them, while the block lasts.
 
     Args:
-        servers: How many; by default one a processor.
+        servers: The number of servers; by default one per processor.
         nodes: Addresses of further nodes, as for `open_scheduler`.
-        discover: Whether nodes on the network are found and used too; they are not by default.
-        zombie_period: Seconds that a server may be idle before it is closed; None for ever.
-        pulse_interval: Seconds between the signs of life of nodes; `config.MinPulseInterval` by default.
+        discover: Whether nodes on the network are discovered and used, too; not by default.
+        zombie_period: Seconds that a server may be idle before it is closed; None for no limit.
+        pulse_interval: Seconds between the heartbeats of nodes; `config.MinPulseInterval` by default.
         dest_path: The folder for the working folders; by default the system's for temporary files.
-        max_file_size: The most bytes of a file that this program and its servers take from others; None for any.
-        endpoint_options: Those of `open_endpoint`. The secret lives in this program only, unless one is given or
-            nodes of the network are used.
+        max_file_size: The most bytes of a file that this program and its servers accept from others; None for no limit.
+        endpoint_options: Those of `open_endpoint`. By default the secret exists in this program only, unless nodes of
+            the network are used.
 
     Yields:
-        The scheduler; computations in the block find it by themselves.
+        The scheduler; computations in the block use it without being given it.
 
     Raises:
         ValueError: An option cannot work; the text names it.
@@ -60,7 +60,7 @@ async def open_cluster(
     check_loop()
     servers = optional_integer("servers", servers)
     if servers is not None and servers < 1:
-        message = f"servers must be 1 or more, not {servers!r}; leave it out for one a processor"
+        message = f"servers must be 1 or more, not {servers!r}; leave it out for one per processor"
         raise ValueError(message)
     flag("discover", discover)
     optional_integer("max_file_size", max_file_size, least=0)
@@ -71,7 +71,7 @@ async def open_cluster(
     folder = check_dest_path(dest_path)
     with start_node(folder) as started:
         if _REST not in sys.modules:
-            # In a thread, as other tasks may have connections that are not to be silent so long.
+            # In a thread, as other tasks may have connections whose heartbeats must not pause for so long.
             await trio.to_thread.run_sync(importlib.import_module, _REST)
         from ._open import run_cluster  # noqa: PLC0415 - see above
 

@@ -1,6 +1,7 @@
-"""Checks of options that schedulers, nodes and computations have in common.
+"""Checks of options that schedulers, nodes and computations share.
 
-Each check gives the value to use, or says what was found, what was expected and which setting changes it.
+Each check returns the value to use, or raises an error with the value found, the value expected and the setting that
+changes it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from .._link import OptionError
 
 
 def check_pulse_interval(value: float | None) -> float:
-    """Return the seconds between signs of life; `config.MinPulseInterval` by default.
+    """Return the seconds between heartbeats; `config.MinPulseInterval` by default.
 
     Raises:
-        OptionError: It is outside of `config.MinPulseInterval` and `config.MaxPulseInterval`.
+        OptionError: It is not between `config.MinPulseInterval` and `config.MaxPulseInterval`.
     """
     low, high = config.MinPulseInterval, config.MaxPulseInterval
     if value is None:
@@ -30,7 +31,7 @@ def check_period(name: str, value: float | None) -> float | None:
     """Return a number of seconds that is not negative, or None.
 
     Raises:
-        ValueError: It is negative, or no number.
+        ValueError: It is negative or not a number.
     """
     if value is None:
         return None

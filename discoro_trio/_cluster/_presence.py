@@ -1,7 +1,7 @@
-"""Nodes and schedulers find each other, and keep together.
+"""Nodes and schedulers discover each other and keep links.
 
-This module owns whom an endpoint looks for, whom it dials, how long it keeps trying, and whom it asks about other
-networks. Datagrams are with `_link`; what a node and a scheduler then say to each other is with them.
+This module decides which processes an endpoint looks for and dials, how long it keeps trying, and which nodes it asks
+about other networks. Datagrams are in `_link`; the messages that follow are in the node and the scheduler.
 """
 
 from __future__ import annotations
@@ -30,50 +30,50 @@ _NODE = "node"  # the option
 
 SCHEDULERS = Role.SCHEDULER | Role.PRIVATE
 
-# Seconds for which a process that was found, and not named by anyone, is tried again after it vanished; then it has to
-# be found again.
+# Seconds for which a process that was discovered, and is not named in `nodes`, is dialled again after its link was
+# lost; then it must be discovered again.
 _FORGET_AFTER = 1800.0
-# Seconds for which one is tried again at whose place no process listens.
+# Seconds for which a process is dialled again if nothing listens at its address.
 _FORGET_REFUSED = 30.0
-# Seconds for which a node listens for the answers of its network when it is asked who is there.
+# Seconds for which a node collects the answers of its network when it is asked for its neighbours.
 _AROUND = 1.5
 
 
 class WhoIsThere(Control, frozen=True):
-    """What are you? Answered by `RoleIs`."""
+    """Ask a process for its role; answered by `RoleIs`."""
 
 
 class RoleIs(Control, frozen=True):
-    """What the process is."""
+    """The role of a process."""
 
     role: int
 
 
 class Invite(Control, frozen=True):
-    """Join the scheduler that sends this; answered by `Done`."""
+    """Scheduler to node: join this scheduler; answered by `Done`."""
 
 
 class AskAround(Control, frozen=True):
-    """Who is on your networks? Answered by `Around`."""
+    """Ask for the processes on a node's networks; answered by `Around`."""
 
     wanted: int
 
 
 class Around(Control, frozen=True):
-    """Who answered there."""
+    """The processes that answered there."""
 
     found: list[tuple[bytes, int, str, str, int]]
-    """Process id, role, name, address and port of each."""
+    """The process id, role, name, address and port of each."""
 
 
 class Presence:
-    """What one endpoint is for those who look for it, and whom it looks for.
+    """Makes one endpoint discoverable, and discovers others for it.
 
     Args:
         endpoint: The endpoint.
-        role: What it is.
-        wanted: What it looks for.
-        node: The node that is to join schedulers, if it is one.
+        role: Its role.
+        wanted: The roles of the processes that it looks for.
+        node: The node that joins schedulers, if the endpoint is a node's.
     """
 
     def __init__(self, endpoint: Endpoint, role: Role, wanted: Role, *, node: Node | None = None) -> None:
@@ -97,15 +97,15 @@ class Presence:
         discover: bool,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Look for others and be found by them until cancelled.
+        """Discover others and answer their queries until cancelled.
 
         Args:
-            peers: Machines in other networks that are asked, and processes that are dialled.
-            discover: Whether datagrams are sent and answered; without them only those that are dialled are of use.
+            peers: The machines in other networks that are queried, and the processes that are dialled.
+            discover: Whether datagrams are sent and answered; without them only the dialled processes are used.
             task_status: Started when queries are answered.
 
         Raises:
-            OptionError: The UDP port is not to be had.
+            OptionError: The UDP port is not available.
         """
         endpoint = self._endpoint
         discovery = endpoint.discovery
@@ -128,7 +128,7 @@ class Presence:
 
         await discovery.seek(self._wanted | Role.NODE, found, hosts=hosts, everywhere=False)
 
-    # --- who was found
+    # --- processes that were discovered
 
     def _found(self, one: Found, *, far: bool = False, via: Link | None = None) -> None:
         if one.process_id == self._endpoint.id or self._nursery is None:
@@ -143,7 +143,7 @@ class Presence:
         self._nursery.start_soon(self._keep_found, one.process_id, far, via, name=f"keep a link to {one.name}")
 
     async def _keep_found(self, process_id: bytes, far: bool, via: Link | None) -> None:  # noqa: FBT001 - one caller
-        """Keep a link to a process that was found, until it is gone for good."""
+        """Keep a link to a process that was discovered, until it is gone for good."""
         places = self._kept[process_id]
 
         async def dial(attempt: int) -> Link:
@@ -153,7 +153,7 @@ class Presence:
             except ProcessEnded as error:
                 if len(places) == 1:
                     raise
-                places.remove(place)  # an address of a network that is another one here
+                places.remove(place)  # the address belongs to a different network here
                 raise PeerDisconnected(str(error)) from error
 
         try:
@@ -162,7 +162,7 @@ class Presence:
             del self._kept[process_id]
 
     async def _keep_named(self, place: Location) -> None:
-        """Keep a link to whoever listens at an address that somebody named; for ever."""
+        """Keep a link to the process that listens at an address named in `nodes`; never give up."""
 
         async def dial(_attempt: int) -> Link:
             return await self._endpoint.link_at(place)
@@ -182,7 +182,7 @@ class Presence:
                 attempt += 1
                 if not named and isinstance(error, ProcessEnded):
                     return
-                # The kernel of its host answers, so the process has ended, or a firewall answers in its place.
+                # The host refuses the connection: the process has ended, or a firewall answers instead.
                 longest = _FORGET_REFUSED if isinstance(error, ConnectionRefused) else _FORGET_AFTER
             else:
                 await link.ended.wait()
@@ -192,7 +192,7 @@ class Presence:
             await trio.sleep(next(waits))
 
     async def _meet(self, link: Link, *, far: bool) -> None:
-        """Find out what the peer is, and do what one does with such."""
+        """Ask the peer for its role, then join it, invite it, or ask it for its neighbours."""
         here = await link.request(WhoIsThere())
         here = answered(here, RoleIs)
         role = Role(here.role & int(SCHEDULERS | Role.NODE))
@@ -222,19 +222,19 @@ class Presence:
         logger.info("the scheduler %s is gone", link.peer_name)
 
     async def _ask_around(self, link: Link) -> None:
-        """Ask a node in another network who else is there, as long as it can be asked."""
+        """Ask a node in another network for the processes there, again and again while the link lasts."""
         for pause in pauses():
             try:
                 around = answered(await link.request(AskAround(int(self._wanted))), Around)
             except DiscoroError as error:
-                logger.info("%s does not say who is around: %s", link.peer_name, error)
+                logger.info("%s does not report its neighbours: %s", link.peer_name, error)
                 return
             for process_id, role, name, addr, port in around.found:
                 one = Found(process_id, Role(role & int(self._wanted)), name, Location(addr, port))
                 self._found(one, via=link)
             await trio.sleep(pause)
 
-    # --- asked by others
+    # --- requests of others
 
     async def _say(self, _link: Link, _question: WhoIsThere) -> RoleIs:
         return RoleIs(int(self._role))
@@ -259,13 +259,13 @@ async def find_scheduler(
     """Return a link to a shared scheduler.
 
     Args:
-        endpoint: Who looks.
+        endpoint: The endpoint that looks for it.
         seconds: How long to look.
-        host: The machine on which it is; None for any on this network.
-        accept: Whether one that was found is wanted; by default each is.
+        host: The machine on which it runs; None for any on this network.
+        accept: Returns whether a discovered scheduler is wanted; by default each is.
 
     Raises:
-        SchedulerNotFound: None answered in time.
+        SchedulerNotFound: No scheduler answered in time.
     """
     discovery = endpoint.discovery
     if discovery is None:
@@ -309,10 +309,10 @@ async def check_peers(addresses: Sequence[str | Location], *, discover: bool) ->
     """Check the addresses of other machines before anything is opened.
 
     Raises:
-        OptionError: A host is unknown; or an address has no port, and nothing is discovered.
+        OptionError: A host is unknown; or an address has no port and `discover` is off.
     """
     peers = await resolve_peers(_NODE, several("nodes", addresses, "addresses"))
     if peers.hosts and not discover:
-        problem = f"{peers.hosts[0]} needs its TCP port, as 'address:port', where nothing is discovered"
+        problem = f"{peers.hosts[0]} needs its TCP port, as 'address:port', because discovery is off"
         raise OptionError(_NODE, problem)
     return peers

@@ -1,4 +1,4 @@
-"""How many processors this process may use: by its affinity, and by the quotas of its control groups."""
+"""The number of processors that this process may use, by its affinity and the quotas of its control groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def processors(proc: Path = _PROC, root: Path = Path("/")) -> int:
 
     Args:
         proc: Where the kernel describes this process.
-        root: What the paths of mounted file systems are below; for tests.
+        root: A prefix for the paths of mounted file systems, for tests.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _groups(proc, root) if (quota := _quota(folder)) is not None]
@@ -24,7 +24,7 @@ def processors(proc: Path = _PROC, root: Path = Path("/")) -> int:
 
 
 def _groups(proc: Path, root: Path) -> list[Path]:
-    """Return the folders of the control groups that this process is in, and of those around them."""
+    """Return the folders of this process's control groups, and of their ancestors."""
     try:
         mounts = [line.split() for line in (proc / "mountinfo").read_text().splitlines()]
         members = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
@@ -45,14 +45,14 @@ def _groups(proc: Path, root: Path) -> list[Path]:
 
 
 def _folders(mount: Path, top: str, path: str) -> list[Path]:
-    """Return the folder of a group and those around it, up to the one that is mounted."""
+    """Return the folder of a group and its ancestors, up to the mount point."""
     below = os.path.relpath(path, top)
     parts = [] if below.startswith("..") or below == "." else below.split("/")  # seen from a container, it may be above
     return [mount.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the processors that a group may use; None if it sets no bound."""
+    """Return the number of processors that a group may use; None if it sets no limit."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

@@ -1,7 +1,7 @@
-"""How things stand: frozen tables of nodes, servers, computations and coroutines, as `status()` gives them.
+"""The status: frozen tables of nodes, servers, computations and coroutines, as `status()` returns them.
 
-This module owns their fields. What fills them is with the scheduler (`_observed_state`) and, for one computation, with
-the client; how they look as text or JSON is with `_tables`.
+This module owns their fields. The scheduler (`_observed_state`) fills them, and the client does for its own
+computation; `_tables` formats them as text or JSON.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """What a coroutine has reported of itself."""
+    """The progress that a coroutine has reported."""
 
     done: float
-    """What is done, in units of its choice."""
+    """The amount of work done, in units of the coroutine's choice."""
     total: float | None
-    """What there is to do; None if it does not say."""
+    """The total amount of work; None if it is not reported."""
     text: str
-    """What it is doing."""
+    """A text that describes the present step."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,17 +42,17 @@ class CoroStatus:
     progress: Progress | None
     """None if it has reported nothing."""
     args: str | None = None
-    """Its arguments as text; None if they were not reported."""
+    """Its arguments as text; None if they are not reported."""
 
 
 @attrs.frozen(kw_only=True)
 class ServerVitals:
-    """What a server's process uses, as its node measured it last."""
+    """The resources that a server's process uses, as its node last measured them."""
 
     pid: int
-    """The number of the process on its machine."""
+    """The process id on its machine."""
     cpu_percent: float
-    """Of one processor, so that it is over 100 where threads use several."""
+    """Percent of one processor; over 100 if threads use several."""
     memory: int
     """Bytes in physical memory."""
 
@@ -75,22 +75,22 @@ class ServerStatus:
     """Those of them that have ended."""
     running: int
     coroutines: tuple[CoroStatus, ...]
-    """Those that run and have been reported."""
+    """The running coroutines that have been reported."""
     reported: float
-    """Seconds since its last report; it reports when something has changed."""
+    """Seconds since its last report; it reports changes only."""
     unresponsive: float = 0.0
-    """Seconds for which no coroutine there has reached a checkpoint, so that it answers nothing; 0 if it answers. It
-    is told with the node's pulses."""
+    """Seconds for which no coroutine there has reached a checkpoint, so that it does not answer; 0 if it answers. It
+    is updated by the node's heartbeats."""
     vitals: ServerVitals | None = None
-    """As its node's last pulse said; None before the first, and in a table that a computation gives of itself."""
+    """From its node's last heartbeat; None before the first, and in a computation's own table."""
     failed: int = 0
     """Those of the ended that raised."""
     id: str = ""
-    """That of its process, in hexadecimal; a replacement may have the same Location and has another id."""
+    """The id of its process, in hexadecimal; a replacement may have the same Location but has another id."""
     stack: tuple[str, ...] = ()
-    """Where the thread of an unresponsive server is, the outermost frame first."""
+    """The stack of an unresponsive server's main thread, outermost frame first."""
     files: str = ""
-    """The folder at its node where its files stay (`cleanup=False`); empty if they are removed when it ends."""
+    """The folder at its node where its files are kept (`cleanup=False`); empty if they are removed when it ends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,26 +98,26 @@ class NodeStatus:
     """A node."""
 
     id: str
-    """That of its process, in hexadecimal; nodes may share an address."""
+    """The id of its process, in hexadecimal; nodes may share an address."""
     addr: str
     name: str
     location: Location
     platform: str
     suspended: bool
-    """Whether it takes no new coroutines, since somebody wanted that."""
+    """Whether it is suspended, so that it takes no new coroutines."""
     servers: int
-    """Its places for servers."""
+    """The number of its server slots."""
     free: int
-    """Those that nobody has."""
+    """The number of free server slots."""
     submitted: int
-    """Coroutines that were started at its servers since it joined; in a computation's own table, at those it has."""
+    """Coroutines that were started at its servers since it joined, or in a computation's own table at its servers."""
     done: int
     """Those of them that have ended, or were lost with their server."""
     running: int
     silence: float
-    """Seconds since its last sign of life."""
+    """Seconds since its last heartbeat."""
     info: NodeInfo | None
-    """Processors, memory and disk, as its last pulse said; None before the first."""
+    """Processors, memory and disk, from its last heartbeat; None before the first."""
     failed: int = 0
     """Those of the ended that raised, or were lost with their server."""
 
@@ -147,25 +147,25 @@ class ComputationStatus:
     """Those of the ended that raised, or were lost with their server."""
     running: int = 0
     owner: str = ""
-    """The user, host and program of its client, as `user@host program`; empty while the client has not come back."""
+    """The user, host and program of its client, as `user@host program`; empty until the client comes back."""
     why: str = ""
-    """What it waits for, in words; empty if it runs."""
+    """A text that describes what it waits for; empty if it runs."""
     queued: float | None = None
     """When it was queued, in seconds since the epoch; None if that is not known."""
 
 
 @attrs.frozen(kw_only=True)
 class ClusterStatus:
-    """All of it at one moment."""
+    """The status of a cluster at one moment."""
 
     time: float
     """In seconds since the epoch."""
     scheduler: Location | None
-    """Where the scheduler listens; None in a table that a computation gives of itself."""
+    """Where the scheduler listens; None in a computation's own table."""
     nodes: tuple[NodeStatus, ...]
     servers: tuple[ServerStatus, ...]
     computations: tuple[ComputationStatus, ...]
-    """Those that run first, then those that wait, in the order of the queue."""
+    """The running computations, then the waiting ones in the order of the queue."""
 
     @property
     def submitted(self) -> int:
@@ -184,5 +184,5 @@ class ClusterStatus:
 
     @property
     def running(self) -> int:
-        """Those of them that run."""
+        """Coroutines that run at these nodes."""
         return sum(node.running for node in self.nodes)

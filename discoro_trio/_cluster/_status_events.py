@@ -1,6 +1,6 @@
-"""Queues of status events, one for each subscriber: bounded, and never waited for.
+"""Queues of status events, one for each subscriber: limited in length, and never a reason to wait.
 
-Who is too far behind gets `StatusLagged`, and goes on. Which events there are is with those who publish them.
+A subscriber that is too far behind receives `StatusLagged` and continues. The publishers define the events.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from .._values import Location
 
 Event = DiscoroStatus | MonitorException | StatusLagged
-"""What subscribers get."""
+"""The values that subscribers receive."""
 
 
 class StatusSubscription(trio.abc.ReceiveChannel[Event]):
-    """One subscriber's events, as they happened.
+    """One subscriber's events, in the order in which they happened.
 
     Attributes:
-        queue: The events that are not taken yet: each is one thing with an `event()` that makes it, or, flat, the
-            number of things that make it, then a function and its arguments.
-        missed: The number of events that it was too far behind for; more than 0 until it is told.
+        queue: The events that are not received yet. Each is one object whose `event()` makes it, or, flat, the number
+            of items that make it, then a function and its arguments.
+        missed: The number of events that were dropped as it was too far behind; more than 0 until that is reported.
     """
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        # A tuple for each event would be cheap to make and expensive to keep: the more new objects there are that the
-        # garbage collector tracks, the oftener it runs.
+        # A tuple for each event would be cheap to make and expensive to keep: the garbage collector runs more often
+        # the more new objects it tracks.
         self.queue: deque[Any] = deque()
         self.missed: int = 0
         self._backlog = config.status_backlog
@@ -49,7 +49,7 @@ class StatusSubscription(trio.abc.ReceiveChannel[Event]):
 
     @property
     def room(self) -> int:
-        """How many more events it may be behind; as of the last `count`."""
+        """How many more events fit into the queue, as of the last `count`."""
         return self._backlog - self._behind
 
     def count(self, events: int) -> None:
@@ -60,7 +60,7 @@ class StatusSubscription(trio.abc.ReceiveChannel[Event]):
             self._behind += events
 
     def give_up(self) -> None:
-        """Make a number of all events that are not taken: it is too far behind."""
+        """Replace all events that are not received yet by their number: the subscriber is too far behind."""
         self.missed, self._behind = self._behind, 0
         self.queue.clear()
 
@@ -68,7 +68,7 @@ class StatusSubscription(trio.abc.ReceiveChannel[Event]):
         """Wait for the next event.
 
         Raises:
-            trio.EndOfChannel: What it is about has ended, and all events are taken.
+            trio.EndOfChannel: The computation or scheduler has ended, and all events are received.
             trio.ClosedResourceError: This channel was closed.
         """
         await self._turns.take()
@@ -102,11 +102,11 @@ class StatusSubscription(trio.abc.ReceiveChannel[Event]):
         return made
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiting receivers."""
         self._arrived.unpark_all()
 
     async def aclose(self) -> None:
-        """Take no more events."""
+        """Stop receiving events."""
         self._closed = True
         self.queue.clear()
         self._publisher.remove(self)
@@ -118,11 +118,11 @@ class Publisher:
     """The subscribers of one computation, or of one scheduler.
 
     Attributes:
-        active: Whether there are any; while there are none, nothing is made for them.
-        full: Whether all of them are too far behind; then events are only counted.
-        room: How many more events may be put before somebody might be too far behind.
-        queues: Those of the subscribers that are not too far behind.
-        waited_for: Whether somebody may wait for an event.
+        active: Whether there are subscribers; without any, no events are made.
+        full: Whether all subscribers are too far behind; then events are only counted.
+        room: How many more events may be put before a subscriber might be too far behind.
+        queues: The queues of the subscribers that are not too far behind.
+        waited_for: Whether a task may wait for an event.
         ended: Whether no event will follow for now.
     """
 
@@ -134,8 +134,8 @@ class Publisher:
         self.ended: bool = False
         self.snapshot = snapshot
         self._subscriptions: list[StatusSubscription] = []
-        # What events mean for each subscriber is settled later, so that to put one is little more than to extend its
-        # queue. What happens with every job does that itself, as `put` does: even a call would cost it 1 %.
+        # The work for each subscriber is done later, so that putting an event is little more than extending its queue.
+        # Code that runs for every job extends the queue itself, as `put` does: a call would cost 1 % of a job.
         self.queues: list[deque[Any]] = []
         self._room_before = sys.maxsize
 
@@ -148,13 +148,13 @@ class Publisher:
         return subscription
 
     def remove(self, subscription: StatusSubscription) -> None:
-        """Remove a subscriber; nothing if it was."""
+        """Remove a subscriber; does nothing if it is already removed."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
         self.settle()
 
     def settle(self) -> None:
-        """Share out what was only counted, and see who there is and who is too far behind."""
+        """Count the events put since the last time for each subscriber, and find those that are too far behind."""
         for subscription in self._subscriptions:
             subscription.count(self._room_before - self.room)
         following = [subscription for subscription in self._subscriptions if not subscription.missed]
@@ -164,7 +164,7 @@ class Publisher:
         self.room = self._room_before = min((subscription.room for subscription in following), default=sys.maxsize)
 
     def make_room(self) -> int:
-        """Give those up who are too far behind for another event; return the room."""
+        """Give up the queues that have no room for another event; return the room of the others."""
         self.settle()
         if self.room <= 0:
             for subscription in self._subscriptions:
@@ -183,7 +183,7 @@ class Publisher:
         self.wake()
 
     def tell(self, status: Status, info: str | Location) -> None:
-        """Tell of a node, a server or the computation."""
+        """Publish an event of a node, a server or the computation."""
         if self.active:
             self.put((DiscoroStatus, status, info))
 
@@ -191,7 +191,7 @@ class Publisher:
         """Give an event to all subscribers; never waits.
 
         Args:
-            made_of: The function that makes it for who takes it, and the arguments of that.
+            made_of: The function that makes it for the receiver, and the arguments of that function.
         """
         if self.room <= 0:
             self.make_room()

@@ -1,6 +1,6 @@
-"""The status of a cluster as JSON, and as a table for people.
+"""The status of a cluster as JSON, and as a text table.
 
-What it says is with `_status`. JSON is also how it crosses the network.
+`_status` owns the fields. JSON is also the form on the network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COMPUTATIONS = ("place", "name", "client", "state", "nodes", "servers", *_COUNT
 
 
 def status_as_json(status: ClusterStatus, *, indent: int | None = None) -> str:
-    """Return a status as JSON; Locations as text, coroutines with what names them."""
+    """Return a status as JSON: Locations as text, handles as lists of the parts that identify them."""
     return json.dumps(_plain(status), indent=indent)
 
 

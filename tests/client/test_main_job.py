@@ -247,7 +247,7 @@ async def test_bad_use_gets_a_sentence_that_says_what_to_do() -> None:
         TypeError, match="a component is a function, a class, a module, or the path of a file or folder"
     ):
         discoro.Computation([add, 17])
-    with pytest.raises(ValueError, match="servers must be 1 or more, not 0; leave it out for one a processor"):
+    with pytest.raises(ValueError, match="servers must be 1 or more, not 0; leave it out for one per processor"):
         async with discoro.open_cluster(servers=0):
             pass
     with trio.fail_after(30):
