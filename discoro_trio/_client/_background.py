@@ -48,7 +48,7 @@ _COMPUTATION_OPTIONS = frozenset(
         "name",
     }
 )
-"""Options that go to the computation; all others, and `pulse_interval`, go to the cluster."""
+"""Options of the computation; all others, and `pulse_interval`, are options of the cluster."""
 
 
 class BackgroundOptions(TypedDict, total=False):
@@ -85,17 +85,17 @@ class Background:
 
     Args:
         scheduler: A shared scheduler's address; None for a cluster of its own.
-        servers: The servers of that cluster, or to wait for at the scheduler.
-        launch: What starts nodes, for `open_scheduler`.
-        components: Those of the computation.
+        servers: How many servers the cluster gets, or how many to wait for at the scheduler.
+        launch: Starts the nodes, as for `open_scheduler`.
+        components: The components of the computation.
         options: Options of the cluster and of the computation.
 
     Attributes:
-        computation: The computation; its methods are for the loop's thread.
-        session: The computation's state; for the loop's thread.
-        nursery: For tasks in the loop, which are cancelled when it ends.
+        computation: The computation. Call its methods in the loop's thread.
+        session: The computation's state. Use it in the loop's thread.
+        nursery: Runs tasks in the loop; they are cancelled when the loop ends.
         lost: Why the loop ended, if it was not closed.
-        at_exit: Is called when the program ends before the loop does; must end the loop.
+        at_exit: Called when the program ends before the loop; must end the loop.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Background:
         given = cast("dict[str, Any]", dict(options))
         own = {key: value for key, value in given.items() if key in _COMPUTATION_OPTIONS}
         others = {key: value for key, value in given.items() if key not in _COMPUTATION_OPTIONS}
-        # Checked here, so that a wrong option is an error of the caller's line.
+        # Checked here, so that the traceback of a wrong option points to the caller's line.
         self.computation: Computation = Computation(components, **own)
         self.session: Session
         self.nursery: trio.Nursery
@@ -131,16 +131,16 @@ class Background:
             target=contextvars.Context().run, args=(self._run,), name="discoro loop", daemon=True
         )
 
-    # --- its life, from other threads
+    # --- called from other threads
 
     def start(self, task: Callable[[], Awaitable[object]]) -> None:
         """Start the thread and wait until the computation is scheduled.
 
         Args:
-            task: Runs in the loop as long as that does.
+            task: Runs in the loop until the loop ends.
 
         Raises:
-            Exception: What opening the cluster, or scheduling, raised; the thread has ended then.
+            Exception: Opening the cluster or scheduling failed; the thread has ended.
         """
         self._task = task
         _running.add(self)
@@ -152,17 +152,17 @@ class Background:
             raise
 
     def close(self) -> None:
-        """Cancel what runs, close the computation and the cluster, and wait for the end of the thread."""
+        """Cancel everything that runs, close the computation and the cluster, and wait for the end of the thread."""
         self.cancel()
         self.join()
 
     def cancel(self) -> None:
-        """Ask for the end of the loop; what runs in it is cancelled. Nothing if it has ended."""
+        """Request the end of the loop, which cancels everything in it. Does nothing if the loop has ended."""
         self._cancelled = True
         self.soon(self._cancel)
 
     def join(self) -> None:
-        """Wait for the end of the thread; nothing if this is it."""
+        """Wait for the end of the thread; does nothing in that thread itself."""
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -223,7 +223,7 @@ class Background:
                 done.exception()
             raise
 
-    # --- in the thread
+    # --- in the loop's thread
 
     def _run(self) -> None:
         try:
@@ -245,7 +245,7 @@ class Background:
             self._scope.cancel()
         with self._scope:
             async with self._opened():
-                # From here on this scope alone is cancelled, so that the blocks around it close in order.
+                # From here on only this inner scope is cancelled, so that the blocks around it close in order.
                 self._scope = trio.CancelScope()
                 with self._scope:
                     await self._serve()
@@ -285,7 +285,7 @@ class Background:
 
 
 _running: set[Background] = set()
-"""All whose threads run."""
+"""All instances whose threads run."""
 
 
 def _close_all() -> None:

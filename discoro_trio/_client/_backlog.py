@@ -1,7 +1,7 @@
-"""The starts of a computation that wait at its client until a server has room for them.
+"""The queue of starts that wait at the client until a server has room for them.
 
-This module owns their order: first come, first served, for each kind of function, among those for any node and those
-for the node of the server that has room.
+This module owns their order: first come, first served. Async and plain functions have queues of their own. A server
+takes starts for any node and starts for its own node.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class Backlog:
-    """Starts that wait; those that were cancelled meanwhile are left out."""
+    """The queues of waiting starts; starts that were cancelled meanwhile are skipped."""
 
     def __init__(self) -> None:
         self._queues: dict[tuple[bytes | None, bool], deque[tuple[int, Submission]]] = {}
         self.size: int = 0
-        """How many wait, with those that were cancelled meanwhile and are not yet left out."""
+        """How many starts wait, including cancelled ones that are not yet removed."""
         self._first = 0
         self._last = 0
 
     def put(self, started: Submission, node_id: bytes | None, *, plain: bool) -> None:
-        """Let a start wait for a server of a node, or of any."""
+        """Queue a start for a server of one node, or of any node."""
         self._last += 1
         self.size += 1
         self._queues.setdefault((node_id, plain), deque()).append((self._last, started))
 
     def put_back(self, started: Submission, node_id: bytes | None, *, plain: bool) -> None:
-        """Let a start wait that was sent and came back: it goes first."""
+        """Queue a start first that was sent and came back."""
         self._first -= 1
         self.size += 1
         self._queues.setdefault((node_id, plain), deque()).appendleft((self._first, started))
@@ -64,29 +64,29 @@ class Backlog:
         return bool(self._queues)
 
     def __len__(self) -> int:
-        """Count those that wait."""
+        """Return how many starts wait, without cancelled ones."""
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Submission]:
-        """Return all that wait."""
+        """Yield all starts that wait."""
         for queue in self._queues.values():
             for _, started in queue:
                 if started.outcome is None:
                     yield started
 
     def kinds(self) -> list[tuple[bytes | None, bool]]:
-        """Return for which nodes and kinds of function starts wait."""
+        """Return the nodes and kinds of function for which starts wait."""
         return list(self._queues)
 
     def clear(self) -> list[Submission]:
-        """Take all that wait."""
+        """Take all starts that wait."""
         waiting = list(self)
         self._queues.clear()
         self.size = 0
         return waiting
 
     def take_all(self, kind: tuple[bytes | None, bool]) -> list[Submission]:
-        """Take all that wait for a node and are of one kind."""
+        """Take all starts that wait for one node and kind of function."""
         queue = self._queues.pop(kind, ())
         self.size -= len(queue)
         return [started for _, started in queue if started.outcome is None]

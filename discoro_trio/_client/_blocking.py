@@ -1,6 +1,6 @@
 """Objects of the asynchronous interface for callers that are not async: every call blocks until it has its result.
 
-This module owns the stand-ins. The loop in which the calls run is in `_background`.
+This module owns the proxies. The loop in which the calls run is in `_background`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Blocking:
-    """Stands for an object of a client's loop: its async methods block, its async context managers are plain ones.
+    """A proxy for an object of a client's loop: async methods block, async context managers are plain ones.
 
-    It is sent to servers as the object that it stands for.
+    It is sent to servers as the original object.
     """
 
     def __init__(self, background: Background, subject: Any) -> None:
@@ -45,7 +45,7 @@ class Blocking:
         return call
 
     def __iter__(self) -> Self:
-        """Iterate over what it yields."""
+        """Iterate over the original object."""
         self._subject = aiter(self._subject)
         return self
 
@@ -57,23 +57,23 @@ class Blocking:
             raise StopIteration from None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what it stands for: the first item of a tuple, so that servers need no function of this module."""
+        """Pickle the original object as the first item of a tuple, so that servers need no function of this module."""
         return operator.getitem, ((self._subject,), 0)
 
     def __dir__(self) -> list[str]:
-        """List the attributes of what it stands for."""
+        """List the attributes of the original object."""
         return dir(self._subject)
 
     def __repr__(self) -> str:
-        """Show what it stands for."""
+        """Return the original object's representation."""
         return f"<blocking {self._subject!r}>"
 
     def __eq__(self, other: object) -> bool:
-        """Compare what they stand for."""
+        """Compare the original objects."""
         return bool(self._subject == plain(other))
 
     def __hash__(self) -> int:
-        """Hash what it stands for."""
+        """Hash the original object."""
         return hash(self._subject)
 
 
@@ -135,7 +135,7 @@ class BlockingContext:
 
 
 def blocking(background: Background, value: Any) -> Any:
-    """Return a stand-in for what has async methods, or the value itself."""
+    """Return a proxy for an object with async methods; any other value is returned as it is."""
     if hasattr(value, "__aenter__"):
         return BlockingContext(background, value)
     if type(value) in {list, tuple}:
@@ -146,7 +146,7 @@ def blocking(background: Background, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return what a stand-in stands for, or the value itself."""
+    """Return the original object of a proxy; any other value is returned as it is."""
     return value._subject if isinstance(value, Blocking) else value  # noqa: SLF001 - of the class above
 
 

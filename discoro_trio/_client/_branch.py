@@ -1,7 +1,7 @@
 """A computation as its servers see it: coroutines there start others on the servers of the same computation.
 
-Work goes from server to server directly; which servers there are is told by the client, who also has those replaced
-that do not end what was cancelled. All else is as in the client's own session.
+Starts go directly from server to server. The client reports which servers there are, and has a server replaced
+that does not end a cancelled coroutine. Everything else works as in the client's own session.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the client has to tell how a server ended, to which the connection is lost.
+# Seconds in which the client must report how a server ended, once the connection to that server is lost.
 _LAST_WORD = 1.0
 
 
 class Branch(Session):
-    """A session that was scheduled by another process, whose server this one is."""
+    """A session that another process scheduled; this process is one of its servers."""
 
     def __init__(self, process: Process, nursery: trio.Nursery) -> None:
         set_up = SetUp(
@@ -65,7 +65,7 @@ class Branch(Session):
         """Return the branch of the computation whose server this process is.
 
         Raises:
-            RuntimeError: It is no server of that computation.
+            RuntimeError: This process is no server of that computation.
         """
         nursery = process.runner.nursery
         if nursery is None or process.realm != computation:
@@ -77,13 +77,13 @@ class Branch(Session):
         return branch
 
     async def _live(self, process: Process) -> None:
-        """Find out which servers there are; at the end, log the errors that nobody has heard of."""
+        """Get the list of servers; at the end, log errors that no code has received."""
         await self._watch(process)
         try:
             await trio.sleep_forever()
         finally:
             for error in self.owned.unheard():
-                logger.error("a coroutine that was run from here failed, and nobody asked how", exc_info=error)
+                logger.error("a coroutine that was started here failed, and no code received its error", exc_info=error)
 
     async def _watch(self, process: Process) -> None:
         client = process.endpoint.links.get(process.names.client or b"")
@@ -109,7 +109,7 @@ class Branch(Session):
         self.members.follow(link, members)
 
     async def replace(self, server_id: bytes, reason: str) -> None:
-        """Have a server ended by force."""
+        """Request that a server be ended by force."""
         try:
             if self.scheduler is not None:
                 await self.scheduler.request(messages.ReplaceMember(self.set_up.computation, server_id, reason))
@@ -118,10 +118,10 @@ class Branch(Session):
 
 
 class BranchMembers(Membership):
-    """The nodes and servers of a branch, as the client tells of them."""
+    """The nodes and servers of a branch, as the client reports them."""
 
     def follow(self, client: Link, members: messages.Members) -> None:
-        """Bring what is known here to what the client says."""
+        """Update the local records to the client's report."""
         session, topology = self._session, self._session.topology
         for one in members.nodes:
             if one.node_id not in topology.nodes:
@@ -134,7 +134,7 @@ class BranchMembers(Membership):
                 topology.withdraw(server)
                 server.gone.set()
         new = [one for one in members.servers if one.server_id not in session.servers]
-        # Branches know nothing of each other's loads: if all began with the same server, that would be the busy one.
+        # Branches do not share their loads: if all began with the same server, they would overload it.
         random.shuffle(new)
         self._nursery.start_soon(self._attach_all, new, name="attach to other servers")
 
@@ -166,9 +166,9 @@ class BranchMembers(Membership):
 
 
 class ComputationHandle(Runs):
-    """A computation that was sent to one of its servers: all ways to run something in it.
+    """A computation that was sent to one of its servers; code there can run coroutines in it.
 
-    What `run` and its like start belongs to the computation.
+    Coroutines that `run` and its variants start belong to the computation.
     """
 
     def __init__(self, computation: bytes) -> None:
@@ -176,7 +176,7 @@ class ComputationHandle(Runs):
         self._computation = computation
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what names it."""
+        """Pickle the computation's id."""
         return ComputationHandle, (self._computation,)
 
     def _running(self) -> Session:

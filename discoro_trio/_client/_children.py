@@ -1,7 +1,7 @@
-"""The coroutines of one nursery over servers: those that run, those on their way, and what failed.
+"""The coroutines of one nursery over servers: running, starting, and failed ones.
 
 This module owns what a nursery means over the network: waiting for all, cancelling all when one fails, keeping their
-errors. What users call is in `ComputationNursery`; cancelling and waiting for clean-up are with the session.
+errors. Users call `ComputationNursery`; the session cancels coroutines and waits for their clean-up.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NURSERY_CANCELLED = "its nursery was cancelled"
 
 
 class Children:
-    """What one nursery waits for.
+    """The coroutines that one nursery waits for.
 
     Attributes:
-        coming: Starts on their way, for which the block waits too.
-        ending: Why all are being cancelled; None while they are not.
+        coming: How many starts are in progress; the block waits for them, too.
+        ending: Why all coroutines are being cancelled; None while they are not.
     """
 
     def __init__(self, session: Session, scope: trio.CancelScope) -> None:
@@ -46,11 +46,11 @@ class Children:
         """Return the coroutines that have not ended."""
         return self._running
 
-    # --- those that come
+    # --- starts
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
-        """Keep the block from being left while something is on its way into it."""
+        """Keep the block open while a start is in progress."""
         self.coming += 1
         try:
             yield
@@ -58,34 +58,34 @@ class Children:
             self.one_came()
 
     def one_came(self) -> None:
-        """Note that one of those on their way is there, or will not come."""
+        """Note that a start in progress has succeeded or failed."""
         self.coming -= 1
         self._moved.unpark_all()
 
     def adopt(self, started: Submission) -> None:
-        """Wait for a coroutine from now on, and hear of its errors."""
+        """Wait for a coroutine from now on, and collect its errors."""
         self._running.add(started)
         started.then(self._ended)
         if self.ending is not None:
             self._session.cancel(started, self.ending)
 
-    # --- those that end
+    # --- ends
 
     def _ended(self, started: Submission) -> None:
         self._running.discard(started)
         assert started.outcome is not None  # noqa: S101 - called at its end
         ending = started.outcome.ending
-        # Once all are being cancelled, a lost one is one that was ended by force or whose server went meanwhile.
+        # While all are being cancelled, a coroutine is lost if it was ended by force or its server ended meanwhile.
         if ending is Ending.ERROR or (ending is Ending.LOST and self.ending is None):
             self.fail(started)
         if not self._running:
             self._moved.unpark_all()
 
     def fail(self, error: Submission | BaseException) -> None:
-        """Keep an error, or a coroutine that has one, and cancel all others."""
+        """Keep an error, or a failed coroutine, and cancel all others."""
         self._failed.append(error)
         self._scope.cancel()
-        # The siblings hear of it now, not when the body comes to its next checkpoint.
+        # Cancel the siblings now, not when the body comes to its next checkpoint.
         self._cancel_all(_SIBLING_FAILED)
 
     def _cancel_all(self, reason: str) -> None:
@@ -95,14 +95,14 @@ class Children:
                 self._session.cancel(started, reason)
 
     async def until_all_ended(self) -> None:
-        """Wait until nothing runs and nothing is on its way."""
+        """Wait until no coroutine runs and no start is in progress."""
         if not self._running and not self.coming:
             await trio.lowlevel.cancel_shielded_checkpoint()
         while self._running or self.coming:
             await self._moved.park()
 
     async def end(self) -> None:
-        """Cancel what still runs and wait, shielded, for its clean-up."""
+        """Cancel coroutines that still run and wait, shielded, for their clean-up."""
         self._cancel_all(NURSERY_CANCELLED)
         await self._session.until_all_ended(self._running)
 

@@ -1,6 +1,6 @@
-"""What users hold: a computation, its options, its life from the queue to the close.
+"""The `Computation` that users create: its options, and its life from the queue to the close.
 
-The ways to run something in it are in `Runs`; the running computation behind it is a `Session`.
+`Runs` has the methods that run functions in it; a `Session` is its state while it is scheduled.
 """
 
 from __future__ import annotations
@@ -72,34 +72,34 @@ class Options(Record, frozen=True, kw_only=True):
 
 @migration.answers_for(migration.COMPUTATION)
 class Computation(Runs):
-    """Functions, classes, modules and files that are shipped to servers, and what is run there.
+    """Functions, classes, modules and files that are shipped to servers, and the coroutines that run there.
 
     Args:
         components: Functions, classes, modules, packages, and paths of files and folders.
-        status_coro: Is sent status messages, and a `MonitorException` when a coroutine ends.
+        status_coro: Receives status messages, and a `MonitorException` when a coroutine ends.
         timeout: Seconds for connecting, a handshake, the reply to a request, or a transfer without progress;
             `config.MsgTimeout` by default.
-        pulse_interval: Seconds between signs of life; `config.MinPulseInterval` by default.
+        pulse_interval: Seconds between heartbeats; `config.MinPulseInterval` by default.
         grace_period: Seconds that cancelled coroutines have for their clean-up before their server is replaced.
         zombie_period: Seconds after which an idle server is closed, and the computation with its last one; 0 or None
-            for never. A shared scheduler has a period of its own, which rules.
-        node_setup: A function, async or plain, that is run once on each node, at one of its servers, before the
-            others are set up. If it fails, none of them is used.
-        server_setup: A function that is run once on each server, and on each that replaces one, before its first
+            for never. A shared scheduler's own period overrides it.
+        node_setup: A function, async or plain, that runs once on each node, at one of its servers, before the
+            others are set up. If it fails, none of the node's servers is used.
+        server_setup: A function that runs once on each server, and on each replacement, before its first
             job. If it fails, that server is not used.
-        node_allocations: The parts of the cluster that it asks for; by default all servers of all nodes. Of a node,
-            the first one that admits it decides how many.
-        cleanup: Whether the working folders are removed at the end. With False they stay where jobs see them, at nodes
-            that were started with `dest_path`; a warning names the nodes that were not.
-        forward_output: Whether what coroutines print and log shows here.
-        threads: Plain functions that run at once on a server, each in a thread.
-        automatic: Whether the functions, classes and constants of the client's own modules that a listed or called
-            function uses by name travel with it. With False, only what is listed does.
-        name: For people; by default that of the first component.
+        node_allocations: The parts of the cluster to request; by default all servers of all nodes. The first
+        allocation that matches a node decides how many of its servers are requested.
+        cleanup: Whether the working folders are removed at the end. If False, they are kept at nodes that were
+        started with `dest_path`; a warning names the other nodes.
+        forward_output: Whether this program shows what coroutines print and log.
+        threads: How many plain functions run at the same time on a server, each in a thread.
+        automatic: Whether a listed or called function is sent with the functions, classes and constants of the
+        client's own modules that it uses by name. If False, only listed components are sent.
+        name: A name to display; by default the name of the first component.
 
     Raises:
-        TypeError: A component is none of these, a set-up function cannot be run, or `status_coro` is no Coro.
-        ValueError: An option is out of its range; the message says which setting bounds it.
+        TypeError: A component has another type, a set-up function cannot be run, or `status_coro` is no Coro.
+        ValueError: An option is out of range; the message names the setting that limits it.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Computation(Runs):
         self._journals: list[Journal] = []
         self._was_closed = False
 
-    # --- its life
+    # --- life cycle
 
     @migration.without_timeout
     @migration.to_be_entered
@@ -154,19 +154,19 @@ class Computation(Runs):
         Args:
             scheduler: A Scheduler, a Location, its text, or the name of a host; by default the innermost enclosing
                 scheduler, else one that discovery finds.
-            servers: Waits until so many servers take work; 0 for none. By default, in a cluster that `open_cluster` has
-                opened, for all of its servers, `timeout` seconds at most; elsewhere for none.
+            servers: How many servers to wait for; 0: do not wait. By default, in a cluster that `open_cluster`
+            opened, wait for all of its servers, up to `timeout` seconds; otherwise do not wait.
 
         Yields:
-            The computation, which runs what it is given now.
+            The computation, which can now run functions.
 
         Raises:
             SchedulerNotFound: No scheduler answered within `timeout`.
-            RuntimeError: The computation is scheduled already.
+            RuntimeError: The computation is already scheduled.
             DiscoroError: The set-up failed at all servers, and `servers` was given.
-            ExceptionGroup: The errors of coroutines that nobody heard of, if the block raised nothing else.
+            ExceptionGroup: Errors of coroutines that no code has received, if the block raised nothing else.
 
-        Cancelling while it waits takes it out of the queue.
+        Cancelling while it waits removes the computation from the queue.
         """
         if not (scheduler is None or isinstance(scheduler, Scheduler | Location | str)):
             arguments.wrong_type("scheduler", scheduler, "a Scheduler, a Location, its text or None")
@@ -227,12 +227,12 @@ class Computation(Runs):
                 if relay is not None:
                     await relay.finish()
         if unheard:
-            message = "coroutines failed and nobody asked how they ended"
+            message = "coroutines failed and no code received their errors"
             raise BaseExceptionGroup(message, unheard)
 
     def _set_up(self) -> SetUp:
         options = self.options
-        # Not in a worker thread: the modules that the components come from must not change while they are looked at.
+        # Not in a worker thread: the modules of the components must not change while they are inspected.
         packed = pack(self._components, automatic=options.automatic)
         self._shipped = packed.shipped
         node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
@@ -262,7 +262,7 @@ class Computation(Runs):
         )
 
     async def close(self) -> None:
-        """Close it early: cancel its coroutines, wait for their clean-up and for the end of its servers."""
+        """Close the computation early: cancel its coroutines, wait for their clean-up and the end of its servers."""
         self._was_closed = True
         session = self._session
         if session is not None:
@@ -281,7 +281,7 @@ class Computation(Runs):
         return self._session
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle it for its servers, whose coroutines can run others in it; they get a `ComputationHandle`."""
+        """Pickle it for its servers; coroutines there get a `ComputationHandle`, with which they run others."""
         return ComputationHandle, (self._running().set_up.computation,)
 
     # --- values for all its servers
@@ -289,32 +289,32 @@ class Computation(Runs):
     async def share(self, value: T) -> Shared[T]:
         """Share a large value with all servers: send the handle in place of it, in arguments, closures and messages.
 
-        Each node gets the value once, and all its servers map it; with several nodes it goes from node to node, so that
-        this program sends it once. Servers and nodes that come later have it, too.
+        Each node receives the value once, and all its servers map it. Nodes pass it on to each other, so this program
+        sends it only once. Servers and nodes that join later get it, too.
 
         Args:
-            value: Anything that can be sent. It is copied before the first checkpoint: what changes afterwards in this
-                program is not seen at the servers.
+            value: Anything that can be sent. It is copied before the first checkpoint: later changes in this program
+            do not reach the servers.
 
         Returns:
-            The handle, once all nodes have the value: `Shared.value` gives it at a server.
+            The handle, once all nodes have the value. At a server, `Shared.value` returns the value.
 
         Raises:
-            NotPicklable: It cannot be sent.
+            NotPicklable: The value cannot be sent.
             DiscoroError: A node has no room for it.
             RuntimeError, ComputationClosed: As for `run`.
 
-        Cancelling it, nothing is shared.
+        If it is cancelled, nothing is shared.
         """
         return await self._running().shared.share(value)
 
-    # --- what it has
+    # --- its servers and counts
 
     async def wait_for_servers(self, n: int, *, where: Location | str | None = None) -> None:
-        """Wait until so many servers take work.
+        """Wait until a number of servers take work.
 
         Args:
-            n: How many.
+            n: The number of servers.
             where: The address, name or Location of a node whose servers are counted, or the Location of a server; by
                 default all servers of the computation are counted.
 
@@ -323,7 +323,7 @@ class Computation(Runs):
             DiscoroError: No server will come, since the set-up failed at all of them.
             RuntimeError, ComputationClosed: As for `run`.
 
-        It waits as long as it takes; bound it by `trio.fail_after`. Cancelling it changes nothing.
+        There is no timeout; use `trio.fail_after`. Cancelling it changes nothing.
         """
         arguments.integer("n", n, least=0)
         if where is not None:
@@ -361,7 +361,7 @@ class Computation(Runs):
         return [server.location for server in session.servers.values()]
 
     def statistics(self) -> ComputationStatistics:
-        """Count what it has, has done and has to do.
+        """Return the counts of nodes, servers and coroutines.
 
         Returns:
             The counts at this moment.
@@ -372,11 +372,11 @@ class Computation(Runs):
         return statistics_of(self._running())
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
-        """Subscribe to what happens to it: status messages, ends of coroutines.
+        """Subscribe to its events: status messages and ends of coroutines.
 
         Yields:
             A receive channel of `DiscoroStatus`, `MonitorException` and, for a subscriber that is
-            `config.status_backlog` events behind, `StatusLagged`. It ends after the computation's block.
+            `config.status_backlog` events behind, `StatusLagged`. The channel ends after the computation's block.
         """
         return self._status.subscribed()
 
@@ -389,7 +389,7 @@ class Computation(Runs):
 
     @contextmanager
     def _followed(self) -> Iterator[Journal]:
-        """Keep a journal of what happens, for one who looks while the block lasts."""
+        """Keep a journal of events while the block lasts; the caller reads it."""
         journal = Journal()
         if self._session is not None and not self._session.closed:
             journal.open(self._session)
@@ -399,41 +399,41 @@ class Computation(Runs):
         finally:
             self._journals.remove(journal)
 
-    # --- what is changed while it runs
+    # --- changes while it runs
 
     async def restart_server(self, location: Location | str) -> Location:
-        """Give a server a fresh process, and wait until that is set up.
+        """Replace a server's process, and wait until the new one is set up.
 
-        Its coroutines are cancelled and have the grace period for their clean-up.
+        Coroutines there are cancelled; they have the grace period for their clean-up.
 
         Args:
-            location: Where the server is: a Location, or its text `addr:port` or `name:port`.
+            location: The server's Location, or its text `addr:port` or `name:port`.
 
         Returns:
-            Where the new one is.
+            The Location of the new server.
 
         Raises:
-            UnknownLocation: No server of the computation is there; the message lists those that are.
+            UnknownLocation: The computation has no server there; the message lists its servers.
             ServerLost: Its node is gone.
             DiscoroError: The new server could not be set up.
             RuntimeError, ComputationClosed: As for `run`.
 
-        Cancelling it, the server is restarted all the same.
+        If it is cancelled, the server is restarted all the same.
         """
         where = as_location("location", location)
         await trio.lowlevel.checkpoint()
         return await restart_server(self._running(), where)
 
     async def suspend_node(self, addr: Location | str) -> None:
-        """Start no more coroutines at a node; those that run there go on.
+        """Start no more coroutines at a node; running ones go on.
 
-        Who wants one there by `run_at` waits until it is resumed. When cancelled, nothing is done.
+        A `run_at` for the node waits until the node is resumed. Cancelling it changes nothing.
 
         Args:
             addr: The address, name or Location (`addr:port`) of the node.
 
         Raises:
-            UnknownLocation: The computation has no such node; the message lists those that it has.
+            UnknownLocation: The computation has no such node; the message lists its nodes.
             RuntimeError, ComputationClosed: As for `run`.
         """
         where = node_name("addr", addr)
@@ -441,7 +441,7 @@ class Computation(Runs):
         suspend_node(self._running(), where)
 
     async def resume_node(self, addr: Location | str) -> None:
-        """Start coroutines at a suspended node again; nothing if it is not suspended, or if this is cancelled.
+        """Start coroutines at a suspended node again. Does nothing if the node is not suspended, or if cancelled.
 
         Args:
             addr: The address, name or Location (`addr:port`) of the node.

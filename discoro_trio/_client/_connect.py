@@ -1,7 +1,7 @@
 """`connect`: a cluster for notebooks, IPython and scripts, whose calls block.
 
 This module owns the calls, the iterator over the results of a map, and what Ctrl-C cancels. The queue of submitted jobs
-is in `_executor`, the loop with `_background`.
+is in `_executor`, the loop in `_background`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .._values import Location
 
 _BUFFERED = 256
-"""Results of a map that wait to be taken; behind them, `limit` bounds what is read."""
+"""Results of a map that wait to be taken; beyond that, `limit` bounds the items that are read."""
 
 _READ_AHEAD = 32
-"""Items of an iterator that are read at once."""
+"""Items that are read from an iterator in one step."""
 
 
 def connect(
@@ -49,10 +49,10 @@ def connect(
 
     Args:
         scheduler: The address of a shared scheduler, as Location or text; by default a cluster on this machine.
-        servers: The servers of that cluster, by default one a processor; of a shared scheduler, those to wait for.
-        launch: What starts nodes, as for `open_scheduler`.
+        servers: Servers of that cluster, by default one per processor; at a shared scheduler, servers to wait for.
+        launch: Starts the nodes, as for `open_scheduler`.
         components: Functions, classes, modules and files that the jobs need, as for `Computation`.
-        jobs_per_server: Submitted jobs that run at once on one server.
+        jobs_per_server: How many submitted jobs run at the same time on one server.
         options: Options of `open_cluster`, `open_endpoint` and `Computation`.
 
     Returns:
@@ -60,7 +60,7 @@ def connect(
 
     Raises:
         SchedulerNotFound: No scheduler answered.
-        TypeError, ValueError: An option cannot work.
+        TypeError, ValueError: An option is invalid.
     """
     integer("jobs_per_server", jobs_per_server, least=1)
     background = Background(scheduler, servers, launch, components, options)
@@ -68,14 +68,14 @@ def connect(
     background.start(jobs.watch)
     cluster = Cluster(background, jobs)
     if scheduler is None and launch is None:
-        cluster.computation.servers()  # waits for the first; a shared scheduler may have none for a long time
+        cluster.computation.servers()  # waits for the first server; a shared scheduler may have none for a long time
     return cluster
 
 
 class Cluster:
-    """A cluster whose calls block, as `connect` gives it.
+    """A cluster whose calls block; `connect` returns it.
 
-    Ctrl-C in a call cancels what that call waits for. In IPython and notebooks it cancels what the cell has started.
+    Ctrl-C in a call cancels the jobs that the call waits for; in IPython and notebooks, all jobs of the cell.
 
     Attributes:
         computation: The computation, whose async methods block and whose async context managers are plain ones.
@@ -101,7 +101,7 @@ class Cluster:
             A `concurrent.futures.Future`; its `cancel` also cancels a job that runs.
 
         Raises:
-            TypeError: It cannot be run; the message says what to write instead.
+            TypeError: `fn` cannot be run; the message says what to write instead.
             RuntimeError: The cluster is closed.
         """
         future = self._jobs.submit(fn, args, kwargs)
@@ -129,10 +129,10 @@ class Cluster:
             iterable: The items; an iterator is read in a thread, up to 32 items ahead.
             more: Iterables for further parameters, as for the built-in `map`.
             ordered: Whether results come in the order of the items.
-            errors: `"raise"`, `"collect"` or `"skip"`, as for `Computation.map`; so are the following.
-            limit: The items that are read and whose results are not ready.
+            errors: `"raise"`, `"collect"` or `"skip"`. This and the following are as for `Computation.map`.
+            limit: How many items are read whose results are not ready.
             retries: How often a job is run again.
-            retry_on: After which errors.
+            retry_on: Types of errors after which a job is run again.
             chunksize: Items that go to a server as one job.
             progress: Whether progress is shown.
 
@@ -140,7 +140,7 @@ class Cluster:
             An iterator over the values; `list(…)` or `gather` waits for all. The jobs run meanwhile.
 
         Raises:
-            Exception: What the first failed job raised, as soon as it has failed; the others are cancelled.
+            Exception: The error of the first job that fails, raised at once; the others are cancelled.
 
         Ctrl-C while it waits, `close()` or the end of its last reference cancels the jobs.
         """
@@ -162,11 +162,11 @@ class Cluster:
     def gather(
         self, *futures: Any, errors: Literal["raise", "collect", "skip"] = "raise", progress: bool = False
     ) -> Any:
-        """Wait for futures and give their values.
+        """Wait for futures and return their values.
 
         Args:
             futures: A future, an iterable of futures such as a list or the result of `map`, or several of these.
-            errors: Whether the first error is raised, all are in place of the values, or are left out.
+            errors: Whether the first error is raised, or errors replace values in the list, or are left out.
             progress: Whether progress is shown.
 
         Returns:
@@ -217,7 +217,7 @@ class Cluster:
             kwargs: Its keyword arguments.
 
         Raises:
-            Exception: What it raised, or ServerLost, or NotPicklable.
+            Exception: The function's error, or ServerLost, or NotPicklable.
         """
         computation = self._background.computation
         return self._background.call(computation.run_result, fn, *args, **kwargs)
@@ -237,7 +237,7 @@ class Cluster:
         """Run an async function of this program in the cluster's own loop, and wait for its value.
 
         Args:
-            fn: It may use all of the package, such as `open_coro` and `locate`.
+            fn: The function; it may use the whole package, such as `open_coro` and `locate`.
             args: Its arguments.
             kwargs: Its keyword arguments.
 
@@ -280,7 +280,7 @@ class Cluster:
         }
 
     def __repr__(self) -> str:
-        """Show how much it has and does."""
+        """Show the numbers of servers and jobs."""
         return f"<discoro cluster: {', '.join(f'{name} {value}' for name, value in self._rows().items())}>"
 
     def _repr_html_(self) -> str:
@@ -289,13 +289,13 @@ class Cluster:
 
 
 def _abandon(background: Background, cell: _Cell) -> None:
-    """Close a cluster that nothing refers to any more."""
+    """Close a cluster that has no references left."""
     cell.stop()
     background.cancel()
 
 
 class MapIterator:
-    """The values of `Cluster.map`, as they come; `with_items()` gives pairs of an item and its value."""
+    """The values of `Cluster.map`, as they come; `with_items()` yields pairs of an item and its value."""
 
     def __init__(self, task: _MapTask) -> None:
         self._task = task
@@ -320,7 +320,7 @@ class MapIterator:
             return
 
     def close(self) -> None:
-        """Cancel what is left of the jobs and wait for their clean-up."""
+        """Cancel the remaining jobs and wait for their clean-up."""
         self._taken.clear()
         self._task.close()
 
@@ -361,7 +361,7 @@ class _MapTask:
         self._moved = trio.lowlevel.ParkingLot()
 
     async def begin(self) -> None:
-        """Start it. Raises what a wrong option does."""
+        """Start the map. Raises TypeError or ValueError for a wrong option."""
         block = self._map(self._fn, self._source, **self._options)
         self.background.nursery.start_soon(self._run, block)
 
@@ -383,7 +383,7 @@ class _MapTask:
             self._moved.unpark_all()
 
     async def take(self) -> list[tuple[Any, Any]]:
-        """Wait for results and give all that there are; none at the end."""
+        """Wait for results and return all that are ready; an empty list at the end."""
         while not self._ready and not self._over:
             await self._moved.park()
         taken = list(self._ready)
@@ -395,11 +395,11 @@ class _MapTask:
         return taken
 
     def cancel(self) -> None:
-        """Ask for its end, from any thread."""
+        """Request the end of the map, from any thread."""
         self.background.soon(self._scope.cancel)
 
     def close(self) -> None:
-        """End it and wait for the clean-up of its jobs, from another thread; nothing if the loop has ended."""
+        """End the map and wait for its jobs' clean-up, from another thread. Does nothing if the loop has ended."""
         if not self._over and not self.background.ended:
             self.background.call(self._end)
 
@@ -417,7 +417,7 @@ async def _read(iterator: Iterator[Any]) -> AsyncIterator[Any]:
 
 
 class _Cell:
-    """What the running cell of IPython has started; Ctrl-C there cancels it, and nothing of other cells."""
+    """The jobs that the running IPython cell has started; Ctrl-C cancels them, and no jobs of other cells."""
 
     def __init__(self) -> None:
         self._started: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -425,7 +425,7 @@ class _Cell:
 
     @classmethod
     def watched(cls) -> _Cell:
-        """Make one, and register it with IPython if this is a session of it."""
+        """Make the record of the cell, and register it with IPython if this is an IPython session."""
         cell = cls()
         module = sys.modules.get("IPython.core.getipython")
         shell: Any = module.get_ipython() if module is not None else None
@@ -436,7 +436,7 @@ class _Cell:
         return cell
 
     def add(self, started: Any) -> None:
-        """Note something with a `cancel` method."""
+        """Add an object with a `cancel` method."""
         if self._events is not None:
             self._started.add(started)
 

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHORT = 0.01
-"""Seconds that a job takes on average below which more than one is sent to a server, to hide the way there and back."""
+"""If jobs take less than this many seconds on average, a server is sent several at once, to hide the round trip."""
 
 _AHEAD = 4
 """Short jobs in flight for each server."""
 
 _WEIGHT = 0.2
-"""Of the last job in the average of their durations."""
+"""Weight of the last job in the average duration."""
 
 _SHUT_DOWN = "cannot schedule new futures after shutdown"
 
@@ -58,12 +58,12 @@ class Future(FutureBase[T]):
         self._jobs = jobs
 
     def cancel(self) -> bool:
-        """Cancel the job: if it runs, the coroutine at its server.
+        """Cancel the job; if it runs, cancel its coroutine at the server.
 
         A plain function that runs cannot be interrupted: its server is replaced after the grace period.
 
         Returns:
-            False if it has ended already.
+            False if the job has already ended.
         """
         with self._condition:
             running = self._state == _RUNNING
@@ -109,11 +109,11 @@ class _Job:
 
 
 class Jobs:
-    """The queue of an executor, and its jobs in flight. Only what is marked so is called from other threads.
+    """The queue of an executor, and its jobs in flight. Only methods marked so may be called from other threads.
 
     Args:
         background: The loop.
-        per_server: Jobs that run at once on a server.
+        per_server: How many jobs run at the same time on a server.
     """
 
     def __init__(self, background: Background, per_server: int) -> None:
@@ -144,7 +144,7 @@ class Jobs:
         return future
 
     def cancel_remote(self, future: Future[Any]) -> None:
-        """Cancel the coroutine of a future that is cancelled itself."""
+        """Cancel the coroutine of a cancelled future."""
         self._to_cancel.append(future)
         self._background.soon(self._cancel_some)
 
@@ -153,7 +153,7 @@ class Jobs:
         self._background.soon(self._pump)
 
     def shut_down(self, *, cancel_pending: bool, cancel_running: bool) -> None:
-        """Take no more jobs; end the loop when none is left."""
+        """Accept no more jobs; end the loop when none is left."""
         with self._lock:
             self._shut_down = True
             pending = [job.future for job in self._pending] if cancel_pending else []
@@ -176,13 +176,13 @@ class Jobs:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many wait and run."""
+        """How many jobs wait, and how many run."""
         return len(self._pending), len(self._running)
 
     # --- in the loop
 
     async def watch(self) -> None:
-        """Start jobs as servers come, until the loop is closed or no server will come."""
+        """Start jobs as servers join, until the loop is closed or no server will come."""
         session = self._background.session
         try:
             while True:
@@ -225,7 +225,7 @@ class Jobs:
             try:
                 value = outcome.value()
             except BaseException as error:  # noqa: BLE001 - it is the future's
-                # Of those that are lost, only the ones of one server are lost for themselves.
+                # A job that was lost with its server fails alone; any other loss breaks the executor.
                 broken = self._background.session.closed or not isinstance(error, ServerLost)
                 broken = broken and outcome.ending is Ending.LOST
                 if broken:
@@ -236,7 +236,7 @@ class Jobs:
         self._pump()
 
     def _cancel_some(self) -> None:
-        """Cancel the coroutines of futures that were cancelled, and replace servers that they do not leave."""
+        """Cancel the coroutines of cancelled futures, and replace servers where they do not end."""
         cancelled = set()
         while self._to_cancel:
             cancelled.add(self._to_cancel.popleft())
@@ -246,7 +246,7 @@ class Jobs:
 
 
 def _succeed(future: Future[Any], value: object) -> None:
-    with suppress(InvalidStateError):  # it may be cancelled in another thread at this moment
+    with suppress(InvalidStateError):  # another thread may cancel it at this moment
         future.set_result(value)
 
 
@@ -266,20 +266,21 @@ def _broken_text(why: BaseException) -> str:
 
 
 class Executor(ExecutorBase):
-    """Runs functions on the servers of a cluster, by the interface of `concurrent.futures`.
+    """Runs functions on the servers of a cluster, with the interface of `concurrent.futures`.
 
     It opens an embedded cluster or uses a shared scheduler, in a thread of its own. A job whose server is lost fails
-    with `ServerLost`, and the others go on. If the program ends without `shutdown`, its jobs are waited for; after
+    with `ServerLost`, and the others go on. If the program ends without `shutdown`, it waits for its jobs; after
     Ctrl-C they are cancelled.
 
     Args:
         scheduler: The address of a shared scheduler, as Location or text; by default a cluster on this machine.
-        servers: The servers of that cluster, by default one a processor; of a shared scheduler, those to wait for.
-        launch: What starts nodes, as for `open_scheduler`.
+        servers: Servers of that cluster, by default one per processor; at a shared scheduler, servers to wait for.
+        launch: Starts the nodes, as for `open_scheduler`.
         components: Functions, classes, modules and files that the jobs need, as for `Computation`.
-        initializer: Is called once on each server before its first job. If it fails everywhere, the executor is broken.
+        initializer: Called once on each server before its first job. If it fails everywhere, the executor is broken.
         initargs: Its arguments.
-        jobs_per_server: Jobs that run at once on one server. For jobs of less than 10 ms, four times as many are sent.
+        jobs_per_server: How many jobs run at the same time on one server. If they take less than 10 ms, four times as
+        many are sent.
         options: Options of `open_cluster`, `open_endpoint` and `Computation`.
 
     Raises:
@@ -307,7 +308,7 @@ class Executor(ExecutorBase):
         self._jobs = jobs = Jobs(background, jobs_per_server)
         self._background.start(jobs.watch)
         background.at_exit = partial(_finish, background, jobs)
-        # Without `shutdown` and without references, it ends when its jobs have.
+        # Without `shutdown` and without references, the executor ends when its jobs have ended.
         self._finalizer = weakref.finalize(self, jobs.shut_down, cancel_pending=False, cancel_running=False)
         self._finalizer.atexit = False
 
@@ -320,10 +321,10 @@ class Executor(ExecutorBase):
             kwargs: Its keyword arguments.
 
         Returns:
-            The future: its value or error is the function's, or ServerLost, or NotPicklable.
+            The future. Its outcome is the function's value or error, or ServerLost, or NotPicklable.
 
         Raises:
-            TypeError: It cannot be run; the message says what to write instead.
+            TypeError: `fn` cannot be run; the message says what to write instead.
             RuntimeError: The executor is shut down.
             BrokenExecutor: Its scheduler is gone, or the initializer failed on all servers.
         """
@@ -341,14 +342,14 @@ class Executor(ExecutorBase):
 
         Args:
             fn: The function.
-            iterables: As many as it has parameters.
+            iterables: One for each parameter of `fn`.
             timeout: Seconds from now after which waiting for a value raises TimeoutError; None for no limit.
             chunksize: Items that go to a server as one job.
-            buffersize: Jobs that are queued and whose values are not taken yet; the iterables are read as there is
-                room. None: they are read at once.
+            buffersize: How many jobs are queued whose values are not taken yet; the iterables are read as room appears.
+            None: they are read at once.
 
         Raises:
-            ValueError, TypeError: An option cannot work.
+            ValueError, TypeError: An option is invalid.
             RuntimeError, BrokenExecutor: As for `submit`.
 
         When the iterator is closed, or a job fails, the others are cancelled.
@@ -372,10 +373,10 @@ class Executor(ExecutorBase):
         return _values(futures, calls if buffersize is not None else iter(()), submit, end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the interface
-        """Take no more jobs, and close the cluster when those that there are have ended.
+        """Accept no more jobs, and close the cluster when the existing jobs have ended.
 
         Args:
-            wait: Whether this call waits for that.
+            wait: Whether this call waits until the cluster is closed.
             cancel_futures: Whether jobs that have not begun are cancelled.
         """
         self._finalizer.detach()
@@ -390,7 +391,7 @@ class Executor(ExecutorBase):
             value: The value, which a job gets as `shared.value`.
 
         Raises:
-            NotPicklable: It cannot be sent.
+            NotPicklable: The value cannot be sent.
             DiscoroError: A node has no room for it.
         """
         shared: Shared[T] = self._background.call(self._background.computation.share, value)
@@ -405,7 +406,7 @@ class Executor(ExecutorBase):
         self._background.call(shared.release)
 
     def count_servers(self) -> int:
-        """Return the number of servers that there are at this moment."""
+        """Return the present number of servers."""
         return len(self._background.session.servers)
 
     def __exit__(
@@ -417,7 +418,7 @@ class Executor(ExecutorBase):
         self.shutdown()
 
     def __repr__(self) -> str:
-        """Show what it does."""
+        """Show the numbers of jobs, or the state."""
         waiting, running = self._jobs.counts
         state = "closed" if self._background.ended else f"{waiting} jobs wait, {running} run"
         return f"<discoro Executor: {state}>"
@@ -427,14 +428,14 @@ class Executor(ExecutorBase):
 
 
 def _finish(background: Background, jobs: Jobs) -> None:
-    """End an executor as the program ends."""
+    """End an executor when the program ends."""
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     jobs.shut_down(cancel_pending=interrupted, cancel_running=interrupted)
     background.join()
 
 
 def _call_of(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a function and its arguments that call `fn` for all items of a chunk and give a list."""
+    """Return a function and its arguments; the call applies `fn` to all items of a chunk and returns a list."""
     described = describe(fn)
     return (_run_async_chunk if described.is_async else _run_chunk), fn, chunk
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._executor import Future
 
 _LARGE = 1 << 20
-"""Bytes from which an array is shared, as joblib's own backends map it from a file."""
+"""Size in bytes from which an array is shared; joblib's own backends map such arrays from a file."""
 
 _NO_JOBS = "n_jobs == 0 in Parallel has no meaning"
 
@@ -40,8 +40,8 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     """Runs the batches of `joblib.Parallel` at servers.
 
     Args:
-        nesting_level: How many backends enclose it; joblib gives it.
-        options: Those of `Executor`.
+        nesting_level: How many backends enclose it; joblib sets it.
+        options: The options of `Executor`.
     """
 
     default_n_jobs = -1
@@ -61,7 +61,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return the number of batches that run at once.
 
-        At least 2 if all servers are wanted: joblib runs everything in this process if it is 1.
+        At least 2 if all servers are requested: with 1, joblib runs everything in this process.
         """
         if n_jobs == 0:
             raise ValueError(_NO_JOBS)
@@ -71,11 +71,11 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return max(servers + 1 + (-1 if n_jobs is None else n_jobs), 2)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Open the executor, unless it is open, and give the number of batches that run at once."""
+        """Open the executor, unless it is open, and return the number of batches that run at once."""
         self.parallel = parallel
         self._opened()
         if self._callbacks is None:
-            # joblib reads the user's input in callbacks, which must not hold up the executor's loop.
+            # joblib reads the user's input in callbacks, which must not block the executor's loop.
             self._callbacks = ThreadPoolExecutor(1, "discoro joblib")
         return self.effective_n_jobs(n_jobs)
 
@@ -107,7 +107,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return batch
 
     def _argument(self, value: Any) -> Any:
-        # numpy itself is not imported for those who have no arrays.
+        # numpy is not imported for programs without arrays.
         if type(value).__module__ != "numpy" or getattr(value, "nbytes", 0) < _LARGE or value.dtype.hasobject:
             return value
         if id(value) not in self._shared:
@@ -124,7 +124,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if callbacks is not None:
             callbacks.shutdown(wait=False)
         self.reset_batch_stats()
-        self.parallel = None  # a cycle, which would keep the servers until the garbage collector comes
+        self.parallel = None  # a reference cycle would keep the servers until the garbage collector runs
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - the interface
         """Cancel all batches."""
@@ -145,7 +145,7 @@ def _once_in(pool: ThreadPoolExecutor | None, callback: Callable[[Any], None]) -
 
     def done(future: Any) -> None:
         call = callbacks.pop()
-        # After `terminate` the pool is closed, and joblib does not look at what comes then.
+        # After `terminate` the pool is closed, and joblib ignores later results.
         with contextlib.suppress(RuntimeError):
             if pool is not None:
                 pool.submit(call, future)
@@ -154,7 +154,7 @@ def _once_in(pool: ThreadPoolExecutor | None, callback: Callable[[Any], None]) -
 
 
 class _SharedArgument:
-    """Stands for a large argument on the way to a server."""
+    """Replaces a large argument on the way to a server."""
 
     def __init__(self, shared: Shared[Any]) -> None:
         self.shared = shared

@@ -1,8 +1,8 @@
-"""What has happened to the coroutines of a computation since somebody last looked: how monitors follow it.
+"""The journal of a computation: what happened to its coroutines since the last look. Monitors read it.
 
-Nobody is told of anything: who follows looks, at its own pace. A coroutine costs two small notes, however many look on
-behind that. All of them are counted; those that came and went between two looks are told of one by one only as far as
-a few hundred a second go, evenly picked. Following hears no errors: what is noted here was not asked for by anyone.
+A reader polls the journal at its own pace; nothing is pushed. A coroutine costs two small notes, however many readers
+there are. All coroutines are counted. Of those that began and ended between two looks, only a few hundred per second,
+evenly picked, are listed one by one. Reading the journal does not count as receiving an error.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
     from ._session import Session
 
 MOST_BEGUN = 2_000
-"""Coroutines that one look tells of as begun; the next look tells of the others."""
+"""How many coroutines one look lists as begun; the next look lists the others."""
 MOST_SHORT = 32
-"""Coroutines that came and went between two looks and are told of, as long as there are no more: then every second
-one is, then every fourth. As many are told of that began after the last look; the others are if the next one finds
-them."""
+"""How many coroutines that began and ended between two looks are all listed; beyond that every second one is, then
+every fourth. As many are listed that began after the last look; the others are listed if the next look finds them."""
 
 _VALUE = Ending.VALUE
 _FAILURES = frozenset({Ending.ERROR, Ending.LOST})
 
 
 class RecordedCoro:
-    """What terminates a coroutine that a journal tells of; the handle to it is made when that is wanted."""
+    """Terminates a coroutine of the journal; the handle to it is made on demand."""
 
     __slots__ = ("_session", "_started")
 
@@ -51,16 +50,16 @@ class Begun(Record, frozen=True, kw_only=True):
     """A coroutine that was started."""
 
     key: str
-    """Its name among all coroutines, as `Coro.id` gives it."""
+    """Its unique id, as in `Coro.id`."""
     name: str
     server: str
     """The Location of its server, as text."""
     computation: str
     """The id of its computation."""
     start: float
-    """Seconds since the epoch; for one that ran already, when the looking began."""
+    """Seconds since the epoch; if it ran before the journal was opened, when the journal was opened."""
     args: tuple[object, ...]
-    """Empty for one that ran already when the looking began; so are `kwargs`."""
+    """Empty if it ran before the journal was opened; so is `kwargs`."""
     kwargs: dict[str, object]
     handle: RecordedCoro
 
@@ -73,30 +72,30 @@ class Ended(Record, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     ending: Ending
     outcome: Outcome | None
-    """What it raised; None for a value."""
+    """The error that it raised; None for a value."""
     begun: Begun | None
-    """How it began, if nothing was told of it before."""
+    """Its begin, if no look listed it before."""
 
 
 class Look(Record, frozen=True, kw_only=True):
-    """What a look finds."""
+    """The result of one look."""
 
     closed: list[ClusterStatus]
-    """The computation's own tables, as they stood in the end; once for each time that it was closed."""
+    """The computation's tables at its close; one entry for each time that it was closed."""
     tables: ClusterStatus | None
-    """Those of the time that it is scheduled now, if it is."""
+    """The computation's present tables, if it is scheduled."""
     begun: list[Begun]
     ended: list[Ended]
     gone: list[ServerStatus]
-    """Servers that have ended, as they stood in the end."""
+    """Servers that have ended, in their last state."""
     failed: dict[str, int]
     """How many more coroutines have failed, by the Location of their server as text."""
     one_in: int
-    """Of coroutines that came and went between two looks, one in so many is told of."""
+    """Of coroutines that began and ended between two looks, one in this many is listed."""
 
 
 class Journal:
-    """The notes about one computation for one who follows it, over all times that it is scheduled."""
+    """The notes about one computation for one reader, over all times that it is scheduled."""
 
     def __init__(self) -> None:
         self._session: Session | None = None
@@ -110,7 +109,7 @@ class Journal:
         self._short = 0
         self._looked = 0.0
 
-    # --- what sessions note
+    # --- called by sessions
 
     def open(self, session: Session) -> None:
         """Follow a session from now on."""
@@ -128,7 +127,7 @@ class Journal:
         """Note that a coroutine has ended."""
         outcome = started.outcome
         begun = self._begun.pop(started, None)
-        # Of very many jobs nearly all go this way, and it costs each.
+        # Nearly all of very many jobs take this path, so its cost counts.
         if begun is not None and self._until_next > 1 and outcome is not None and outcome.ending is _VALUE:
             self._until_next -= 1
         elif outcome is not None and self._session is not None:
@@ -161,7 +160,7 @@ class Journal:
         self._note_end(told.key, outcome, told)
 
     def server_gone(self, server: LeasedServer) -> None:
-        """Note that a server has ended and is forgotten."""
+        """Note that a server has ended and is removed."""
         if self._session is not None:
             self._gone.append(server_status(server, self._session))
 
@@ -173,11 +172,11 @@ class Journal:
             self._begun.clear()
             self._told.clear()
 
-    # --- looking
+    # --- called by the reader
 
     @property
     def session(self) -> Session | None:
-        """The one that is followed now."""
+        """The session that is followed now."""
         return self._session
 
     def look(self) -> Look:
@@ -235,7 +234,7 @@ class Journal:
 
     @staticmethod
     def _server_of(started: Submission) -> str:
-        # By its host: a server that is lost is forgotten before its coroutines are.
+        # By its host: a lost server is removed before its coroutines are.
         owner = None if started.host is None else started.host.owner
         return str(owner.location) if isinstance(owner, LeasedServer) else ""
 

@@ -1,14 +1,14 @@
-"""The load balancer of a computation: which server takes the next start, and how many starts a server may have waiting.
+"""The load balancer of a computation: it picks servers for starts, and limits how many starts may wait at a server.
 
-This module decides, without any I/O: events come in by method calls, with the time; what is to be done is what they
-return. Load is the number of coroutines that were started at a server and have not ended. A start waits from the
-moment it is sent until the server reports that it has begun.
+This module decides, without any I/O: callers pass events and the time to its methods, which return what to do. Load is
+the number of coroutines that were started at a server and have not ended. A start waits from the moment it is sent
+until the server reports that it has begun.
 
 Each server has a window of starts that may wait there, one for async functions and one for plain ones. A window holds
 about five milliseconds of work: servers report how long each start has kept the next one from beginning, and the window
-grows while that is short, and falls to one where it is long. All else waits at the client and is sent when a server has
-room. Coroutines that have begun are never counted. What a server reports does not depend on how fast the network is or
-how busy the machine of the client.
+grows while that is short, and falls to one if it is long. All other starts wait at the client and are sent when a
+server has room. Coroutines that have begun never count. The reports of a server do not depend on the speed of the
+network or the load of the client's machine.
 
 All operations take the same time for any number of servers.
 """
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WINDOWS = (128, 64, 32, 16, 8, 4, 2, 1)
-"""How wide a window may be, by how long a start kept the next one from beginning (`hold_level`)."""
+"""The size limit of a window, by how long a start kept the next one from beginning (`hold_level`)."""
 
 WIDEST = WINDOWS[0]
 """The most starts that may wait at a server."""
 
 LATE = 0.02
-"""Seconds after which a server where starts wait and none begins gets no further ones."""
+"""If starts wait at a server and none begins for this many seconds, the server gets no further ones."""
 
 _FORGOTTEN = 0.01
-"""Seconds without a start after which a window begins with one again: the next jobs may be quite different."""
+"""After this many seconds without a start, a window shrinks to one again: the next jobs may be quite different."""
 
 _EXAMINED = 64
-"""Servers that one search for late starts looks at."""
+"""How many servers one search for late starts checks."""
 
 T = TypeVar("T")
 
 
 class _Ranked(Generic[T]):
-    """Things with loads, the least loaded one first; of equals, the one that has its load for the longest.
+    """Items ordered by load, the least loaded first; among equals, the one that has had its load for the longest.
 
-    Things of one load are together, in the order in which they came to it; a heap holds the loads that there are.
-    They are few: so a change and a look take the same time for ten things and for ten thousand.
+    Items of one load are kept together, in the order in which they reached it; a heap holds the distinct loads.
+    They are few: so a change or a look-up takes the same time for ten items and for ten thousand.
     """
 
     __slots__ = ("_heap", "_levels", "loads")
@@ -56,7 +56,7 @@ class _Ranked(Generic[T]):
         self._heap: list[float] = []
 
     def set(self, thing: T, load: float) -> None:
-        """Set the load of a thing, which may be new."""
+        """Set the load of an item, which may be new."""
         old = self.loads.get(thing)
         if old is not None:
             del self._levels[old][thing]
@@ -68,11 +68,11 @@ class _Ranked(Generic[T]):
         level[thing] = None
 
     def remove(self, thing: T) -> None:
-        """Forget a thing."""
+        """Remove an item."""
         del self._levels[self.loads.pop(thing)][thing]
 
     def least(self) -> T | None:
-        """Return the thing with the least load; None if there is none."""
+        """Return the item with the least load; None if there is none."""
         while self._heap:
             level = self._levels[self._heap[0]]
             if level:
@@ -88,7 +88,7 @@ class Lane:
 
     def __init__(self) -> None:
         self.waiting = 0
-        """Starts that were sent and have not begun, as far as it was reported."""
+        """Starts that were sent and are not reported as begun."""
         self.window = 1
         """How many may wait."""
         self.since = 0.0
@@ -99,7 +99,7 @@ class Lane:
         return self.waiting > 0 and now - self.since > LATE
 
     def sent(self, now: float) -> int:
-        """Note a start; give how many wait, with it."""
+        """Note a start; return how many wait, including it."""
         if not self.waiting:
             if now - self.since > _FORGOTTEN:
                 self.window = 1
@@ -111,7 +111,7 @@ class Lane:
         """Note that a start has begun.
 
         Args:
-            ahead: How many waited when it was sent, with it.
+            ahead: How many waited when it was sent, including it.
             level: How long it kept the next one from beginning.
             now: The time.
         """
@@ -119,14 +119,14 @@ class Lane:
         self.since = now
         window, most = self.window, WINDOWS[level]
         if window > most:
-            # Not at once: one that took long may have been interrupted. No more are sent than have begun meanwhile.
+            # Not at once: the system may have interrupted a long one. No more are sent than have begun meanwhile.
             self.window = max(most, window // 2)
         elif 2 * ahead >= window and window < most:
             self.window = window + 1
 
 
 class Place:
-    """One server, as the load balancer sees it."""
+    """The load balancer's record of one server."""
 
     __slots__ = ("gone", "lanes", "load", "node", "ranked", "reserved", "server")
 
@@ -135,11 +135,11 @@ class Place:
         self.node: _Node = node
         self.load: int = 0
         self.lanes: tuple[Lane, Lane] = (Lane(), Lane())
-        """For async functions, for plain ones."""
+        """The windows: for async functions, for plain functions."""
         self.ranked: list[bool] = [False, False]
-        """Whether it is among those that take starts of that kind."""
+        """Whether it takes starts of that kind."""
         self.reserved: bool = False
-        """Whether one job has it alone."""
+        """Whether it is reserved for one job."""
         self.gone: bool = False
         """Whether it was removed."""
 
@@ -205,7 +205,7 @@ class LoadBalancer:
     """The loads and windows of all servers, by the ids of node and server.
 
     Attributes:
-        suspended: The nodes that are given no more load.
+        suspended: The nodes that get no more load.
         places: The servers, by id.
     """
 
@@ -214,7 +214,7 @@ class LoadBalancer:
         self.places: dict[bytes, Place] = {}
         self._nodes: dict[bytes, _Node] = {}
         self._open: tuple[_Open, _Open] = (_Open(), _Open())
-        # Most computations run functions of one kind only, and each ranking takes its time for each job.
+        # Most computations run functions of one kind only, and each ranking costs time for each job.
         self._used = [False, False]
         self._waiting: dict[Place, None] = {}
 
@@ -249,7 +249,7 @@ class LoadBalancer:
             del self._nodes[node.node_id]
 
     def suspend(self, node_id: bytes) -> None:
-        """Give a node no more load, whatever servers it has or gets."""
+        """Give no more load to a node, including servers that it gets later."""
         self.suspended.add(node_id)
         node = self._nodes.get(node_id)
         if node is not None:
@@ -267,13 +267,13 @@ class LoadBalancer:
                 self._rank(place)
 
     def reserve(self, server: bytes) -> None:
-        """Give a server no more load but what is sent to it by name."""
+        """Reserve a server: it gets no load except starts for that very server."""
         place = self.places[server]
         place.reserved = True
         self._unrank(place)
 
     def release(self, server: bytes) -> None:
-        """Give a reserved server load again; nothing if it is gone."""
+        """Give a reserved server load again; does nothing if the server is gone."""
         place = self.places.get(server)
         if place is not None:
             place.reserved = False
@@ -282,7 +282,7 @@ class LoadBalancer:
     # --- starts
 
     def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> Place | None:
-        """Return the server that takes the next start; None while all have as many waiting as they may.
+        """Return the server that takes the next start; None while the windows of all servers are full.
 
         Args:
             now: The time.
@@ -308,7 +308,7 @@ class LoadBalancer:
 
     @staticmethod
     def _late(place: Place, now: float, *, plain: bool) -> bool:
-        # What blocks a server keeps plain functions from beginning, too; it is not so the other way round.
+        # A blocked server does not begin plain functions either, but a long plain function does not block async ones.
         return place.lanes[0].late(now) or (plain and place.lanes[1].late(now))
 
     def takes_more(self, place: Place, now: float, *, plain: bool) -> bool:
@@ -316,18 +316,18 @@ class LoadBalancer:
         return place.ranked[plain] and not self._late(place, now, plain=plain)
 
     def sent(self, place: Place, now: float, *, plain: bool = False) -> int:
-        """Note that a start was sent to a server; give what `begun` is to get as `ahead`."""
+        """Note that a start was sent to a server; return the `ahead` to pass to `begun`."""
         lane = place.lanes[plain]
         if not lane.waiting:
             self._waiting[place] = None
         ahead = lane.sent(now)
-        if ahead >= lane.window:  # first, so that its place in the order need not be found before it is left
+        if ahead >= lane.window:  # first, so that its place in the order need not be found before it is removed
             self._shut(place, plain=plain)
         self._load(place, 1)
         return ahead
 
     def begun(self, place: Place, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
-        """Note that a start has begun, and lets others begin; nothing if its server is gone."""
+        """Note that a start has begun and lets others begin. Does nothing if its server is gone."""
         if place.gone:
             return
         lane = place.lanes[plain]
@@ -341,7 +341,7 @@ class LoadBalancer:
             self._rank(place)
 
     def returned(self, place: Place, *, plain: bool = False) -> None:
-        """Note that a start was taken back before it had begun; nothing if its server is gone."""
+        """Note that a start was taken back before it had begun. Does nothing if its server is gone."""
         if place.gone:
             return
         lane = place.lanes[plain]
@@ -353,7 +353,7 @@ class LoadBalancer:
         self._rank(place)
 
     def ended(self, place: Place) -> None:
-        """Note that a coroutine has ended that had begun; nothing if its server is gone."""
+        """Note that a coroutine that had begun has ended. Does nothing if its server is gone."""
         if not place.gone:
             self._load(place, -1)
 
@@ -398,7 +398,7 @@ class LoadBalancer:
             self._open[1].changed(node)
 
     def _rank(self, place: Place) -> None:
-        """Put a server among those that take starts, or out of them."""
+        """Add a server to those that take starts, or remove it."""
         taking = not (place.gone or place.reserved or place.node.suspended)
         of_async, of_plain = place.lanes
         has_room = of_async.waiting < of_async.window
@@ -412,7 +412,7 @@ class LoadBalancer:
                 self._open[kind].remove(place)
 
     def _shut(self, place: Place, *, plain: bool) -> None:
-        """Note that the window for starts of a kind is full: that for async functions counts for plain ones, too."""
+        """Note that a window is full: a full one for async functions also stops plain ones."""
         ranked = place.ranked
         if ranked[1]:
             ranked[1] = False
@@ -430,7 +430,7 @@ class LoadBalancer:
     # --- questions
 
     def least(self, node_id: bytes | None = None) -> bytes | None:
-        """Return the least loaded server of a node, or of all, whatever waits there; None if none takes load."""
+        """Return the least loaded server of a node, or of all, even if starts wait there; None if none takes load."""
         if node_id is None:
             nodes = [node for node in self._nodes.values() if not node.suspended]
             if not nodes:
@@ -458,7 +458,7 @@ class LoadBalancer:
         return list(self._nodes)
 
     def servers(self, node_id: bytes | None = None) -> list[bytes]:
-        """Return the servers of a node, or all, without those that one job has alone."""
+        """Return the servers of a node, or all, without those reserved for one job."""
         if node_id is None:
             places = self.places
         else:
@@ -467,5 +467,5 @@ class LoadBalancer:
         return [server for server, place in places.items() if not place.reserved]
 
     def total(self) -> float:
-        """Return the load of all servers together."""
+        """Return the total load of all servers."""
         return sum(node.total for node in self._nodes.values())

@@ -1,4 +1,4 @@
-"""What is changed of the places while a computation runs: fresh processes for servers, nodes that rest."""
+"""Changes to servers and nodes while a computation runs: restart a server, suspend and resume a node."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""`map`: a limited number of jobs in flight, their results as they come or in order, and what a failed item does.
+"""`map`: a limited number of jobs in flight, results as they come or in order, and the handling of failed items.
 
-This module owns the reading of the input, the jobs of one map and their results. Starting and cancelling is with the
-session.
+This module owns the reading of the input, the jobs of one map and their results. The session starts and cancels jobs.
 """
 
 from __future__ import annotations
@@ -44,34 +43,34 @@ R = TypeVar("R")
 RAISE, COLLECT, SKIP = "raise", "collect", "skip"
 
 _TURN = 64
-"""Results after which the iterator lets others run, as `receive` does."""
+"""How many results the iterator yields before it lets other tasks run, as `receive` does."""
 
 AUTO = "auto"
-"""The chunk size that follows the jobs."""
+"""The value of `chunksize` that adapts to the jobs."""
 
 _MOST_PER_SERVER = 128
-"""Jobs in flight for each server by default, at most: so many keep a server busy however short they are."""
+"""Default maximum of jobs in flight per server: it keeps a server busy even with very short jobs."""
 
 _CHUNKS_PER_SERVER = 8
-"""The same for chunks, which are not short."""
+"""The same for chunks, which take longer."""
 
 _READY_PER_SERVER = 4
-"""Jobs for each server whose results can be taken and are not, by default, at most; or as many as are in flight."""
+"""Default maximum, per server, of jobs whose results are ready and not taken; or as many as are in flight."""
 
 _MOST_BLOCKED = 1024
-"""Items by default that have their results and wait for an earlier one, at most."""
+"""Default maximum of items that have their results and wait for an earlier item."""
 
 _MOST_BYTES = 64 * MIB
-"""Bytes of results by default that were not taken, at most, before more items are read."""
+"""Default maximum of bytes of results that are not taken, before more items are read."""
 
 _CHUNK_SECONDS = 0.005
-"""Seconds that a chunk takes with `chunksize="auto"`: a hundred times what it costs beside its items."""
+"""Seconds that a chunk should take with `chunksize="auto"`: a hundred times its overhead."""
 
 _LARGEST_CHUNK = 4096
-"""Items in such a chunk at most."""
+"""Maximum of items in such a chunk."""
 
 _ALONE_AFTER = 2
-"""Losses after which a job runs alone on its server: it may be what ends them."""
+"""Losses after which a job runs alone on its server: it may be the cause."""
 
 _RETRIES = 3
 """How often a job is tried again if `retry_on` is given and `retries` is not."""
@@ -80,7 +79,7 @@ _BACK_OFF = 0.1
 """Seconds before a job that raised is tried again; doubled each time."""
 
 _LONGEST_BACK_OFF = 10.0
-"""Seconds between two tries at most."""
+"""Maximum of seconds between two tries."""
 
 
 class MapOptions(Record, frozen=True, kw_only=True):
@@ -91,7 +90,7 @@ class MapOptions(Record, frozen=True, kw_only=True):
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = ()
     chunksize: int = 1
-    """0 for one that follows the jobs."""
+    """0 for a size that adapts to the jobs."""
     errors: str = RAISE
     progress: bool = False
 
@@ -107,11 +106,11 @@ class MapOptions(Record, frozen=True, kw_only=True):
         errors: str,
         progress: bool,
     ) -> MapOptions:
-        """Make them of what a user gave.
+        """Check the user's arguments and make the options.
 
         Raises:
-            ValueError: A number is out of range, or `errors` is no word for what to do with them.
-            TypeError: `retry_on` holds something that is no exception type.
+            ValueError: A number is out of range, or `errors` is none of the known words.
+            TypeError: `retry_on` contains an object that is no exception type.
         """
         types = tuple(retry_on) if isinstance(retry_on, (tuple, list, set, frozenset)) else (retry_on,)
         for one in types:
@@ -186,22 +185,22 @@ class Mapping(Generic[A, R]):
         self._star = star
         self._described = describe(function)
         arguments.items("iterable", source)
-        self._sent: Callable[..., Any] | Pickled = function  # pickled when the first job is made
+        self._sent: Callable[..., Any] | Pickled = function  # pickled when the first job is created
         self._nursery: trio.Nursery | None = None
         total = length_hint(source, 0) or None
         self._bar = Bar(self._described.name, total, wanted=options.progress)
         self._size = options.chunksize or 1
         """The items of the next chunk."""
         self._out = 0
-        """Items that were read and whose results were not taken."""
+        """Items that were read and whose results are not taken."""
         self._blocked = 0
-        """Those of them that have their results and wait for those of an earlier one."""
+        """How many of them have their results and wait for an earlier item."""
         self._ready = 0
-        """Those of them that can be taken."""
+        """How many of them can be taken."""
         self._resting = 0
-        """Those of them that wait to be run again."""
+        """How many of them wait to be run again."""
         self._bytes = 0
-        """The bytes of all results that were not taken."""
+        """The bytes of all results that are not taken."""
         self._read_all = False
         self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
         self._to_retry = 0
@@ -224,7 +223,7 @@ class Mapping(Generic[A, R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """Cancel what still runs and wait for its clean-up."""
+        """Cancel jobs that still run and wait for their clean-up."""
         try:
             return await self._block.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
@@ -291,7 +290,7 @@ class Mapping(Generic[A, R]):
         outcome = started.outcome
         assert outcome is not None  # noqa: S101 - called at its end
         if self._leaving and outcome.ending in (Ending.CANCELLED, Ending.LOST):
-            return  # that is what leaving the block has asked for
+            return  # leaving the block requested the cancellation
         if started in self._moving:
             self._moving.discard(started)
             if outcome.ending is Ending.CANCELLED and slot.tries < self._options.retries:
@@ -306,7 +305,7 @@ class Mapping(Generic[A, R]):
         self._take(slot, positions, self._unpacked(outcome, len(positions)), started)
 
     def _unpacked(self, outcome: Outcome, count: int) -> list[Any]:
-        """Return the values of a job that has ended, one for each of its items; of one that failed, a `_Failed`."""
+        """Return the values of a job that has ended, one for each of its items; a failed item has a `_Failed`."""
         try:
             value: Any = outcome.value()
         except BaseException as error:  # noqa: BLE001 - what a job raised belongs to its items
@@ -321,7 +320,7 @@ class Mapping(Generic[A, R]):
         return [_Failed(one.opened()) if type(one) is FailedItem else one for one in value]
 
     def _take(self, slot: _Slot, positions: list[int], values: list[Any], started: Submission | None) -> None:
-        """Store the values of some items of a slot; try those again that failed and may be tried again."""
+        """Store the values of some items of a slot; run failed items again if they may be."""
         again: list[int] = []
         failures = 0
         for position, value in zip(positions, values, strict=False):
@@ -367,7 +366,7 @@ class Mapping(Generic[A, R]):
             self._scope.cancel()
 
     def _noted(self, error: BaseException, slot: _Slot, position: int, started: Submission | None) -> BaseException:
-        """Add a note that says which item failed, and where."""
+        """Add a note that names the failed item and its server."""
         if self._options.errors != RAISE and isinstance(error, ServerLost):
             return error  # the same object for all jobs of that server
         server = self._session.servers.get(started.home) if started is not None else None
@@ -409,7 +408,7 @@ class Mapping(Generic[A, R]):
     def _has_room(self) -> bool:
         if self._options.limit is not None:
             return self._out - self._resting <= max(self._options.limit - self._size, 0)
-        # No item is read that no server would take soon; what has begun and waits there is limited by its number.
+        # Items are read only if a server would take them soon; the number of jobs that have begun is limited, too.
         servers, size = len(self._session.servers), self._size
         most = servers * (_MOST_PER_SERVER if size == 1 else _CHUNKS_PER_SERVER * size)
         return (
@@ -421,7 +420,7 @@ class Mapping(Generic[A, R]):
         )
 
     def _measured(self, seconds: float) -> None:
-        """Follow with the size of chunks what an item takes; upwards step by step, as the next ones may take longer."""
+        """Adapt the chunk size to the time an item takes; it grows step by step, as later items may take longer."""
         fitting = int(_CHUNK_SECONDS / max(seconds, 1e-9))
         self._size = max(1, min(fitting, 2 * self._size, _LARGEST_CHUNK))
 
@@ -441,7 +440,7 @@ class Mapping(Generic[A, R]):
         started.then(self._ended)
 
     def _job_function(self) -> Callable[..., Any]:
-        """Return what every job calls: it is pickled once, however large its state is."""
+        """Return the call that all jobs make: the function is pickled once, even with a large state."""
         if self._options.chunksize == 1:
             return self._function
         run: Callable[..., Any] = run_chunk if self._described.is_async else run_plain_chunk
@@ -462,23 +461,23 @@ class Mapping(Generic[A, R]):
         return isinstance(error, self._options.retry_on) and slot.tries < self._options.retries and not self._leaving
 
     def _move(self, servers: set[bytes]) -> None:
-        """Run the jobs elsewhere that run at servers which are drained, if they may run again."""
+        """Move jobs away from drained servers, if they may run again."""
         for started, (slot, _positions) in list(self._running.items()):
             if started.home in servers and slot.tries < self._options.retries:
                 self._moving.add(started)
                 self._session.cancel(started, "its node is drained")
 
     def _retry_lost(self, slot: _Slot, positions: list[int], outcome: Outcome) -> bool:
-        """Run a job again that was lost with its server, if that may be; return whether it is."""
+        """Run a lost job again if it may be; return whether it is run again."""
         error = outcome.error()
         if not isinstance(error, ServerLost) or slot.tries >= self._options.retries:
             return False
         slot.tries += 1
         if error.exitcode is not None or error.signal is not None or not error.ended:
-            slot.losses += 1  # a server that ends in order was not ended by the job
+            slot.losses += 1  # an orderly end of a server was not caused by the job
         if error.ended:
             self._retry(slot, positions, 0)
-        else:  # it may be cut off and still run
+        else:  # the server may be unreachable and still run the job
             self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval)
         return True
 
@@ -503,7 +502,7 @@ class Mapping(Generic[A, R]):
 
 
 class _Slot:
-    """One chunk of the input, and the place of its values among the results."""
+    """One chunk of the input, and the position of its values among the results."""
 
     __slots__ = ("index", "items", "losses", "missing", "size", "tries", "values")
 
@@ -519,7 +518,7 @@ class _Slot:
 
 
 class _Failed:
-    """What stands in place of the value of an item that failed."""
+    """Replaces the value of a failed item."""
 
     __slots__ = ("error",)
 
@@ -528,7 +527,7 @@ class _Failed:
 
 
 _LEFT_OUT = object()
-"""Stands in place of a value that the results leave out."""
+"""Replaces a value that the results leave out."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -618,7 +617,7 @@ async def run_measured(
     stop: bool,  # noqa: FBT001
     chunk: list[Any],
 ) -> tuple[float, object]:
-    """Do what `run_chunk` does; give the seconds, too."""
+    """As `run_chunk`, and return the seconds that it took."""
     began = perf_counter()
     results = await run_chunk(function, star, stop, chunk)
     return perf_counter() - began, results
@@ -630,7 +629,7 @@ def run_plain_measured(
     stop: bool,  # noqa: FBT001
     chunk: list[Any],
 ) -> tuple[float, object]:
-    """Do what `run_plain_chunk` does; give the seconds, too."""
+    """As `run_plain_chunk`, and return the seconds that it took."""
     began = perf_counter()
     results = run_plain_chunk(function, star, stop, chunk)
     return perf_counter() - began, results
@@ -646,14 +645,14 @@ def _checked_size(chunksize: int | str) -> int:
 
 
 async def _chunks(source: Any, size: Callable[[], int]) -> AsyncGenerator[list[Any]]:
-    """Read items, so many at a time; no more of them than that is asked for."""
+    """Read a number of items at a time, and no more items than that."""
     if not hasattr(source, "__aiter__"):
         iterator: Iterator[Any] = iter(source)
         while chunk := list(islice(iterator, size())):
             await trio.lowlevel.checkpoint_if_cancelled()
             yield chunk
         return
-    # Nobody else can tell when a generator is read no more; left to the garbage collector, it could not clean up.
+    # Only this code knows when a generator is no longer read; the garbage collector could not run its clean-up.
     closing: AbstractAsyncContextManager[Any] = aclosing(source) if inspect.isasyncgen(source) else nullcontext()
     async with closing:
         chunk = []

@@ -1,7 +1,7 @@
 """How nodes and servers come to a computation and leave it.
 
-This module owns the tasks that set nodes up, open the links to servers and bury those that end. Which of the servers
-is used for what is in `Places`; what runs there, with the session.
+This module owns the tasks that set nodes up, open the links to servers and remove servers that end. `Topology` picks
+servers; the session owns the coroutines there.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds for the last bytes of a server that its node reports as ended.
+# Seconds to wait for the last bytes of a server that its node reports as ended.
 _LAST_BYTES = 1.0
-# Seconds after the loss of a server's link in which its node reports that it has ended, if it has.
+# Seconds to wait for the node's report after the link to a server is lost.
 _EXIT_REPORT = 1.0
-# Seconds for the host of a server whose node is gone to say whether the server is, too.
+# If a server's node is gone: seconds to wait for its host to answer whether the server is, too.
 _PROBE = 2.0
 
 
 class Membership:
-    """The comings and goings of one session's nodes and servers."""
+    """Adds and removes the nodes and servers of one session."""
 
     def __init__(self, session: Session, process: Process, nursery: trio.Nursery) -> None:
         self._session = session
@@ -50,16 +50,16 @@ class Membership:
         self._nursery = nursery
         self._stopped = False
         self._own: set[str] = set()
-        """The addresses of nodes that have, or had, servers of this computation."""
+        """The addresses of present and former nodes of this computation."""
         self._closing: list[LeasedNode] = []
-        """Nodes that have closed, and of whose servers some are not yet known to have ended."""
+        """Nodes that have closed while some of their servers are not yet reported as ended."""
 
     def stop(self) -> None:
         """Start no more tasks: the session is over."""
         self._stopped = True
 
     def heard(self, link: Link, message: Control) -> None:
-        """Act on what a node, or the scheduler about a node, says."""
+        """Act on a message of a node, or of the scheduler about a node."""
         if isinstance(message, messages.Leased):
             self._nursery.start_soon(self._prepare, message, name=f"set up {message.node_name}")
         elif isinstance(message, messages.ServerReady):
@@ -74,12 +74,12 @@ class Membership:
             self._news(message)
 
     def _news(self, news: messages.News) -> None:
-        """Pass on what the scheduler says, but for the ends of nodes that this process sees by itself."""
+        """Pass on the scheduler's messages, except ends of nodes that this process detects itself."""
         status = Status(news.status)
         if status is Status.NodeDiscovered and not any(
             node.location.addr == news.addr for node in self._session.nodes.values()
         ):
-            self._own.discard(news.addr)  # another node may have come there
+            self._own.discard(news.addr)  # another node may use that address now
         if status in {Status.NodeClosed, Status.NodeDisconnected} and news.addr in self._own:
             return
         self._session.status.tell(status, Location(news.addr, news.port) if news.port else news.addr)
@@ -87,11 +87,11 @@ class Membership:
     # --- nodes that leave
 
     def node_leaves(self, node_id: bytes, *, finishes: bool) -> None:
-        """Start nothing more at a node, whose servers are about to end in order.
+        """Start no more coroutines at a node whose servers are about to end in order.
 
         Args:
             node_id: The node.
-            finishes: Whether what runs there may finish; jobs with retries go on elsewhere all the same.
+            finishes: Whether coroutines there may finish; jobs with retries move to other nodes in any case.
         """
         node = self._session.nodes.get(node_id)
         if node is None:
@@ -111,7 +111,7 @@ class Membership:
             self._closed(node)
 
     def link_lost(self, link: Link) -> None:
-        """Note that a node has said goodbye, or cannot be reached any more."""
+        """Note that a node has closed its link, or cannot be reached any more."""
         for node in list(self._session.nodes.values()):
             if node.link is not link:
                 continue
@@ -123,7 +123,7 @@ class Membership:
                 self._session.changed()
 
     def _closed(self, node: LeasedNode) -> None:
-        """Note that a node has given its servers back; status tells of it after the last of them."""
+        """Note that a node has given its servers back; status reports it after the last of them."""
         self._session.topology.left(node.node_id)
         if self._servers_of(node):
             self._closing.append(node)
@@ -137,7 +137,7 @@ class Membership:
     # --- nodes
 
     def turn_came(self) -> None:
-        """Find out which nodes are to be awaited."""
+        """Ask the scheduler which nodes to wait for."""
         self._nursery.start_soon(self._ask_nodes, name="ask for the nodes")
 
     async def _ask_nodes(self) -> None:
@@ -151,7 +151,7 @@ class Membership:
                 reply = answered(reply, messages.NodesAre)
                 nodes = reply.nodes
         except DiscoroError as error:
-            logger.debug("the scheduler did not say which nodes it gives: %s", error)
+            logger.debug("the scheduler did not report its nodes: %s", error)
         session.topology.told(nodes)
         session.changed()
 
@@ -172,7 +172,7 @@ class Membership:
             if not await self._takes_files(node):
                 return
             await session.shared.put_all(node)
-            # While files come, the node notices when nothing comes any more, and heartbeats whether the node is there.
+            # During a transfer, the node detects when bytes stop, and heartbeats detect whether the node is alive.
             timeout = None if set_up.streams else session.timeout
             try:
                 prepared = answered(await link.request(set_up.prepare(), timeout=timeout), messages.Prepared)
@@ -194,9 +194,9 @@ class Membership:
         session.changed()
 
     async def _watch(self, node: LeasedNode) -> None:
-        """Ask a node whether it is there, once in each interval; one that does not answer for five is gone.
+        """Send a node a heartbeat in each interval; a node that does not answer five of them is gone.
 
-        Intervals are counted, not seconds: in a time in which this process did not run there is one at most.
+        Intervals are counted, not seconds: while this process does not run, at most one interval passes.
         """
         interval = self._session.set_up.pulse_interval
         unanswered = 0
@@ -208,15 +208,15 @@ class Membership:
             except trio.TooSlowError:
                 unanswered += 1
             except DiscoroError:
-                return  # the connection is lost, which is reported by itself
+                return  # the connection is lost; the link reports that
             else:
                 unanswered = 0
                 await trio.sleep_until(asked + interval)
-            if unanswered >= PULSES - 1:  # since the last answer there were one more
+            if unanswered >= PULSES - 1:  # one more than since the last answer
                 node.link.fail(PeerDisconnected(f"the node has not answered for {PULSES * interval:g} s"))
 
     def _check_number(self, node: LeasedNode, servers: int) -> None:
-        """Say that a node has fewer servers than its allocation asks for."""
+        """Warn that a node has fewer servers than its allocation requests."""
         for one in self._session.allocations:
             if any(fnmatchcase(name, one.node) for name in (node.name, node.location.addr)):
                 if one.cpus is not None and one.cpus > servers:
@@ -230,7 +230,7 @@ class Membership:
                 return
 
     async def _takes_files(self, node: LeasedNode) -> bool:
-        """Ask a node whether it takes the largest file, before any is sent; give its servers back if it does not."""
+        """Ask a node whether it accepts the largest file, before any is sent; give its servers back if not."""
         name, size = self._session.set_up.largest
         if not size:
             return True
@@ -242,7 +242,7 @@ class Membership:
         return True
 
     async def _refused(self, node: LeasedNode, error: FileTransferError) -> None:
-        """Use no server of a node that does not take the files, and give them back."""
+        """Give back all servers of a node that does not accept the files."""
         failure = SetUpFailure(COMPONENTS, node.name, error)
         node.refuse(failure)
         logger.error("%s; none of the servers of this node is used", failure)
@@ -262,7 +262,7 @@ class Membership:
         logger.error("%s; %s", failure, node.fail(message.slot, message.server_id, failure), exc_info=failure.error)
         self._session.changed()
 
-    # --- servers that come
+    # --- servers that join
 
     async def _attach(self, ready: messages.ServerReady) -> None:
         session = self._session
@@ -290,7 +290,7 @@ class Membership:
         session.changed()
 
     async def _unreachable(self, ready: messages.ServerReady, location: Location, error: DiscoroError) -> None:
-        """Leave a server unused, and have its node replace it, not in haste: the next one may be out of reach, too."""
+        """Leave a server unused and have its node replace it, after a pause: the next one may be unreachable, too."""
         session = self._session
         if session.closed:
             return
@@ -321,7 +321,7 @@ class Membership:
                 self._session.changed()
 
     async def _await_last_bytes(self, server: LeasedServer) -> None:
-        # What the server sent before its end may still be on the way: it counts.
+        # Bytes that the server sent before its end may still arrive: they count.
         with trio.move_on_after(_LAST_BYTES):
             await server.host.link.until_interrupted()
         server.host.link.fail(PeerDisconnected("its node says that it has ended"))
@@ -330,7 +330,7 @@ class Membership:
         """Note that the connection to a server is lost; its node says how it ended."""
         self._session.topology.withdraw(server)
         if self._stopped or self._session.closed:
-            return  # the end of the computation says how what ran there ended
+            return  # the end of the computation decides the outcomes of coroutines there
         self._nursery.start_soon(self._bury, server, name=f"bury the server at {server.location}")
 
     async def _bury(self, server: LeasedServer) -> None:
@@ -340,7 +340,7 @@ class Membership:
         if node is not None:
             await _until_reported(server, node, _EXIT_REPORT)
             if server.word is None and not node.link.lost:
-                # It lives, and cannot be reached: another one in its place can, and until then nothing is lost twice.
+                # It is alive but unreachable: a replacement may be reachable, and until then no coroutine runs twice.
                 replaced = True
                 await session.replace(server.server_id, "its client could not reach it")
                 await _until_reported(server, node, PULSES * session.set_up.pulse_interval)
@@ -357,7 +357,7 @@ class Membership:
         self._forget(server)
 
     async def _probe(self, server: LeasedServer) -> None:
-        """Find out whether a server of which its node reports nothing has ended: its host says so, if it is there."""
+        """Find out, by asking its host, whether a server has ended about which its node reports nothing."""
         realm = self._session.set_up.computation
         with trio.move_on_after(_PROBE):
             while not server.refused:
@@ -365,7 +365,7 @@ class Membership:
                     await self._process.endpoint.link_to(server.server_id, server.location, realm, timeout=_PROBE)
                 except (ConnectionRefused, ProcessEnded):
                     server.refused = True
-                except DiscoroError as error:  # perhaps it is just ending
+                except DiscoroError as error:  # it may be about to end
                     logger.debug("whether the server at %s has ended is not known: %s", server.location, error)
                     await trio.sleep(_PROBE / 10)
                 else:
@@ -387,7 +387,7 @@ class Membership:
 
 
 async def _until_reported(server: LeasedServer, node: LeasedNode, seconds: float) -> None:
-    """Wait until a node has reported how its server ended, cannot be reached itself, or so many seconds are over."""
+    """Wait until a node has reported how its server ended, or is unreachable itself, or the time is over."""
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when, server.gone, nursery.cancel_scope)

@@ -1,7 +1,7 @@
 """A nursery whose tasks run on the servers of a computation.
 
-This module owns what users start in it, and the block. Which of its coroutines run, and what follows when one fails,
-is in `Children`; placing and sending are with the session.
+This module owns its methods and the block. `Children` owns its coroutines and what follows when one fails; the
+session picks servers and sends.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ComputationNursery:
             name: For people; by default that of the function.
 
         Raises:
-            UnknownLocation: Nothing is known by that place. While there is no server, the block raises it.
+            UnknownLocation: There is no such node or server. If there is no server yet, the block raises it.
             TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
         """
         check_where(where)
@@ -134,7 +134,7 @@ class ComputationNursery:
             The value.
 
         Raises:
-            Exception: What it raised before it had started.
+            Exception: The function's error before it had started.
             RuntimeError: It ended before it had started, or the block has been left.
             ServerLost, TypeError, NotPicklable, ComputationClosed: As for `run`.
 
@@ -170,7 +170,7 @@ class ComputationNursery:
         describe(fn)
         call = Call(fn, args, {}, self._shipped, name)
         if self._children.ending is not None or self.cancel_scope.cancel_called:
-            return  # it would be cancelled at once
+            return  # it would be cancelled immediately
         started = start_now_at(self._session, where, call)
         if started is not None:
             self._children.adopt(started)
@@ -200,14 +200,14 @@ class ComputationNursery:
         return self._session.handle(started)
 
     async def _take_in(self, started: Submission) -> None:
-        if self._tasks is None:  # the block was cancelled meanwhile, and nobody there waits for it any more
+        if self._tasks is None:  # the block was cancelled meanwhile and no longer waits for it
             await self._session.cancel_and_wait([started], NURSERY_CANCELLED)
         self._check_open()
         self._children.adopt(started)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[ComputationNursery]:
-        """Be open while the block lasts."""
+        """Keep the nursery open while the block lasts."""
         children = self._children
         name = f"nursery in {self._session.set_up.name}"
         with self.cancel_scope, self._session.task_dumps.block(name, children.running):

@@ -1,8 +1,8 @@
 """Shows what the servers of computations print and log, with the names of server and coroutine.
 
-What code prints comes from its server, line by line and in order with its outcome; what goes past Python to the
-descriptors (C code, other programs) comes from the node. Lines are put together here. They are written to this
-program's own `sys.stdout` and `sys.stderr`, and log records go to its own loggers, as far as those want them.
+Text that Python code prints comes from its server, line by line and before its outcome. Text that C code or other
+programs write to the descriptors comes from the node. Lines are assembled here. They are written to this program's own
+`sys.stdout` and `sys.stderr`; log records go to its own loggers, if their levels allow.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST = 64 * 1024
-"""A line that has not ended after so many bytes is shown as it is."""
+"""A line that has not ended after this many bytes is shown as it is."""
 _DESCRIPTORS = -1
-"""Stands for the serial number of a coroutine where a server's descriptors were written to."""
+"""Replaces a coroutine's serial number for text written to a server's descriptors."""
 
 
 class Line(Record, frozen=True):
-    """What is shown: one line that was printed, or one log record."""
+    """One printed line, or one log record."""
 
     server: Location
     coro: str
-    """The name of the coroutine; empty if none wrote it, or that is not known."""
+    """The name of the coroutine; empty if no coroutine wrote it, or if it is unknown."""
     stream: int
     """`STDOUT`, `STDERR` or `LOG`."""
     text: str
-    """Without its end."""
+    """The text, without the end of the line."""
     level: str
-    """`print`, `stderr`, or the name of the log record's level in small letters."""
+    """`print`, `stderr`, or the log record's level in lower case."""
 
     @property
     def prefix(self) -> str:
-        """Say where it comes from."""
+        """Return the prefix that names its source."""
         return f"[server {self.server} {printable(self.coro)}]" if self.coro else f"[server {self.server}]"
 
 
@@ -59,7 +59,7 @@ class Display:
     """The output of all computations of one endpoint.
 
     Attributes:
-        watchers: Get every line as well.
+        watchers: Receive every line as well.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -83,17 +83,17 @@ class Display:
         return display
 
     def add(self, server_id: bytes, location: Location, link: Link) -> None:
-        """Show what a server writes from now on."""
+        """Show the output of a server from now on."""
         self._servers[server_id] = location
         link.notify(output.ShowOutput(_levels()))
 
     def remove(self, server_id: bytes) -> None:
-        """Show what is left of a server that has ended."""
+        """Show the remaining output of a server that has ended."""
         location = self._servers.pop(server_id, None)
         if location is not None:
             self._end_lines(server_id, location)
 
-    # --- what comes
+    # --- frames
 
     def _frame(self, link: Link, frame: Frame) -> None:
         server_id = link.peer.process_id
@@ -106,7 +106,7 @@ class Display:
                 self._log(location, self._logged.decode(body))
                 return
             written = self._written.decode(body)
-        except (ValueError, RecursionError) as error:  # of msgspec's all, and of text that is none
+        except (ValueError, RecursionError) as error:  # all errors of msgspec, and of malformed text
             message = f"malformed output: {error}"
             raise ProtocolError(message) from error
         self._take((server_id, serial, stream), location, written.coro, written.data)
@@ -118,7 +118,7 @@ class Display:
             self._end_lines(wrote.server_id, location)
 
     async def _ends(self, link: Link, _ends: output.OutputEnds) -> Done:
-        # Frames of a link are handled in order: all that came before is shown.
+        # Frames of a link are handled in order: all earlier output is shown.
         location = self._servers.get(link.peer.process_id)
         if location is not None:
             self._end_lines(link.peer.process_id, location)
@@ -159,7 +159,7 @@ class Display:
                 stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except (OSError, ValueError) as error:  # a pipe whose reader is gone, a stream that was closed
             self._broken = True
-            logger.warning("what servers print cannot be shown any more: %s", error)
+            logger.warning("output of servers cannot be shown any more: %s", error)
 
     def _log(self, location: Location, logged: output.Logged) -> None:
         level = logging.getLevelName(logged.level).lower()
@@ -192,7 +192,7 @@ def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:
 
 
 def _levels() -> dict[str, int]:
-    """Return the levels that this program has set, so that servers send no more than is wanted."""
+    """Return the log levels that this program has set, so that servers send no other records."""
     root = logging.getLogger()
     loggers = {name: found for name, found in root.manager.loggerDict.items() if isinstance(found, logging.Logger)}
     return {"": root.level, **{name: found.level for name, found in loggers.items() if found.level}}

@@ -1,6 +1,6 @@
-"""The coroutines that belong to a computation: those that `run` and its like gave handles to.
+"""The coroutines that belong to a computation: those started by `run` and its variants.
 
-This module owns which of them still run and which failed without anybody hearing of it.
+This module owns which of them still run, and which failed without any code receiving the error.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .._process import Coro, Submission
     from ._session import Session
 
-# Errors of so many coroutines are kept for the end; more than that is a flood, and the first ones tell why.
+# Errors of this many coroutines are kept for the end; in a larger flood the first ones show the cause.
 MOST_UNHEARD = 1000
 
 
 class Owned:
-    """What a computation's block waits for."""
+    """The coroutines that a computation's block waits for."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -31,7 +31,7 @@ class Owned:
         return self._running
 
     def add(self, started: Submission) -> Coro[Any]:
-        """Own a coroutine; return a handle to it."""
+        """Add a coroutine; return a handle to it."""
         self._running.add(started)
         handle = self._session.handle(started)
         started.then(self._ended)
@@ -44,11 +44,11 @@ class Owned:
             self._failed.append(started)
 
     def close(self) -> None:
-        """Do not count what is lost from now on, as the computation is being closed."""
+        """Do not keep losses from now on, as the computation is being closed."""
         self._closing = True
 
     def unheard(self) -> list[BaseException]:
-        """Return the errors that nobody heard."""
+        """Return the errors that no code has received."""
         failed = [started for started in self._failed if not started.heard]
         errors = [started.outcome.error() for started in failed if started.outcome is not None]
         return [error for error in errors if error is not None]
