@@ -242,7 +242,7 @@ class Cluster:
             kwargs: Its keyword arguments.
 
         Raises:
-            Exception: What it raised.
+            Exception: The error of the function.
 
         Ctrl-C cancels it.
         """

@@ -212,7 +212,7 @@ class Membership:
             else:
                 unanswered = 0
                 await trio.sleep_until(asked + interval)
-            if unanswered >= PULSES - 1:  # one more than since the last answer
+            if unanswered >= PULSES - 1:  # one more interval has passed since the last answer
                 node.link.fail(PeerDisconnected(f"the node has not answered for {PULSES * interval:g} s"))
 
     def _check_number(self, node: LeasedNode, servers: int) -> None:
@@ -340,7 +340,8 @@ class Membership:
         if node is not None:
             await _until_reported(server, node, _EXIT_REPORT)
             if server.word is None and not node.link.lost:
-                # It is alive but unreachable: a replacement may be reachable, and until then no coroutine runs twice.
+                # It is alive but unreachable: a replacement may be reachable. Until then its
+                # coroutines do not count as lost.
                 replaced = True
                 await session.replace(server.server_id, "its client could not reach it")
                 await _until_reported(server, node, PULSES * session.set_up.pulse_interval)

@@ -50,10 +50,10 @@ class ComputationNursery:
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
-            name: For people; by default that of the function.
+            name: A name to display; by default the name of the function.
 
         Raises:
-            TypeError: It cannot be run.
+            TypeError: The function cannot be run.
             NotPicklable: The function or an argument cannot be sent.
             ComputationClosed: The computation is closed.
             RuntimeError: The block has been left.
@@ -70,7 +70,7 @@ class ComputationNursery:
             where: The address or name of a node, or the Location of a server.
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
-            name: For people; by default that of the function.
+            name: A name to display; by default the name of the function.
 
         Raises:
             UnknownLocation: There is no such node or server. If there is no server yet, the block raises it.
@@ -95,7 +95,7 @@ class ComputationNursery:
             ServerLost: Its server was lost before the coroutine existed.
             TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         return await self._run(None, fn, args, kwargs)
 
@@ -113,10 +113,10 @@ class ComputationNursery:
             The coroutine's handle; while there is no server, this waits.
 
         Raises:
-            UnknownLocation: Nothing is known by that place.
+            UnknownLocation: There is no such node or server.
             ServerLost, TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `run`.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         check_where(where)
         return await self._run(where, fn, args, kwargs)
@@ -128,7 +128,7 @@ class ComputationNursery:
         Args:
             fn: An async function, or a plain one, with a keyword parameter `task_status`.
             args: Its arguments.
-            name: For people; by default that of the function.
+            name: A name to display; by default the name of the function.
 
         Returns:
             The value.

@@ -1,7 +1,7 @@
-"""At most one coroutine a server at a time, for jobs that compute.
+"""Runs at most one coroutine per server at a time, for CPU-bound jobs.
 
-This module owns which servers are busy with such a coroutine, and who gets the next free one: whoever waits longest.
-What else runs in the computation is not counted.
+This module owns which servers run such a coroutine. The task that has waited longest gets the next free server. Other
+coroutines of the computation are not counted.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ _CANCELLED = "its ProcScheduler was cancelled"
 class ProcScheduler:
     """Runs at most one of its coroutines on each server of a computation at a time.
 
-    An async context manager: leaving its block waits for its coroutines as `finish` does; leaving it by an exception
-    or by being cancelled cancels them, and waits for their clean-up.
+    An async context manager: leaving its block waits for its coroutines as `finish` does. An exception or a
+    cancellation of the block cancels them and waits for their clean-up.
 
     Args:
-        computation: A computation that is scheduled. `run` and its like can be used beside, and are not counted.
+        computation: A scheduled computation. Its `run` and similar methods can be used at the same time; their
+        coroutines are not counted.
     """
 
     def __init__(self, computation: Computation) -> None:
@@ -50,7 +51,7 @@ class ProcScheduler:
         self._moved = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> Self:
-        """Begin; the computation must be scheduled."""
+        """Open the block; the computation must be scheduled."""
         await trio.lowlevel.checkpoint()
         self._session = self._computation._running()  # noqa: SLF001 - this is a part of the client as much as its methods
         return self
@@ -58,7 +59,7 @@ class ProcScheduler:
     async def __aexit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """Finish, or cancel all."""
+        """Wait for all coroutines, or cancel them."""
         session = self._open()
         try:
             if kind is None:
@@ -77,13 +78,13 @@ class ProcScheduler:
             kwargs: Its keyword arguments.
 
         Returns:
-            Its handle, once it has begun. It belongs to the block, which waits for it.
+            The coroutine's handle, once it has begun. The block waits for it.
 
         Raises:
             RuntimeError: The block has been left.
             Exception: As for `Computation.run`.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         call = self._call(fn, args, kwargs)
         with _Counted(self):
@@ -107,11 +108,11 @@ class ProcScheduler:
             kwargs: Its keyword arguments.
 
         Returns:
-            What it returned.
+            The value that it returned.
 
         Raises:
             RuntimeError: The block has been left.
-            Exception: As for `Computation.run_result`; `ServerLost` if its server is lost.
+            Exception: As for `Computation.run_result`, such as `ServerLost` if its server is lost.
 
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
@@ -125,16 +126,16 @@ class ProcScheduler:
 
     @Typed[signatures.GivesResultAt]
     async def execute_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a coroutine at a place at once, whether its server is busy or not, and return its value.
+        """Run a coroutine at a node or server at once, even if the server is busy, and return its value.
 
         Args:
-            where: The address or name of a node, whose least loaded server is taken, or the Location of a server.
+            where: The address or name of a node, which stands for its least loaded server, or a server's Location.
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
             kwargs: Its keyword arguments.
 
         Raises:
-            UnknownLocation: Nothing is known by that place; the message lists what is.
+            UnknownLocation: There is no such node or server; the message lists the known ones.
             Exception: As for `execute`.
 
         Cancelling it cancels the coroutine and waits for its clean-up.
@@ -149,10 +150,10 @@ class ProcScheduler:
             return _value(started)
 
     async def finish(self, *, close: bool = False) -> None:
-        """Wait until all its coroutines have ended.
+        """Wait until all coroutines of the block have ended.
 
         Args:
-            close: Whether the computation is closed then.
+            close: Whether to close the computation then.
 
         Cancelling it leaves them running.
         """
@@ -232,7 +233,7 @@ class ProcScheduler:
         return owned.add(started)
 
     def starting(self, by: int) -> None:
-        """Count those that wait for a server or a result, so that `finish` waits for them."""
+        """Count calls that wait for a server or a result, so that `finish` waits for them."""
         self._starting += by
         self._moved.unpark_all()
 
@@ -251,7 +252,7 @@ class _Counted:
 
 
 def _refused(started: Submission, server: LeasedServer) -> bool:
-    """Whether it was not begun, as its server was just closed for having been idle."""
+    """Whether it did not begin because its server was closed for being idle."""
     outcome = started.outcome
     return outcome is not None and outcome.ending is Ending.LOST and server.closed_idle
 

@@ -1,7 +1,6 @@
-"""The progress of a map: a bar on a terminal, a line in a notebook's cell, a line now and then elsewhere.
+"""The progress of a map: a bar on a terminal, a line in a notebook's cell, otherwise a line at intervals.
 
-rich and IPython are imported when they are needed. Drawing happens when an item ends: there is no thread that would
-outlive anything.
+rich and IPython are imported on first use. Progress is drawn when an item ends, so no thread is needed.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _INTERVAL = 0.1
 """Seconds between two drawings."""
 
 _LOG_INTERVAL = 10.0
-"""Seconds between two lines where there is neither a terminal nor a notebook."""
+"""Seconds between two lines without a terminal or a notebook."""
 
 
 class Counts:
-    """How many items are done, have failed, and are done in a second.
+    """How many items are done, how many failed, and the rate per second.
 
     Args:
         name: What is done, for people.
@@ -38,7 +37,7 @@ class Counts:
         self._started = started
 
     def text(self, now: float) -> str:
-        """Return all that on one line."""
+        """Return the numbers on one line."""
         of = f"/{self.total} ({100 * self.done // self.total}%)" if self.total else ""
         passed = now - self._started
         rate = self.done / passed if passed > 0 else 0.0
@@ -54,7 +53,7 @@ class Bar:
     Args:
         name: What is done, for people.
         total: How many items there are; None if that is not known.
-        wanted: Whether anything is shown at all.
+        wanted: Whether to show anything.
     """
 
     def __init__(self, name: str, total: int | None, *, wanted: bool) -> None:
@@ -78,7 +77,7 @@ class Bar:
         return self
 
     def advance(self, count: int, failed: int = 0) -> None:
-        """Note that so many more items are done, and how many of them have failed."""
+        """Add items that are done, and how many of them failed."""
         if self._draw is None:
             return
         self._counts.done += count

@@ -1,6 +1,6 @@
-"""A job that runs alone on its server, as servers that ran it were lost: if it is the cause, no other goes with it.
+"""Runs a job that may crash its server alone, so other jobs are safe: earlier servers that ran it were lost.
 
-The server takes no other coroutines meanwhile but those that are started at its very Location.
+Meanwhile the server takes no other coroutines, except those started at its own Location.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 async def start_alone(session: Session, call: Call) -> Submission:
-    """Reserve a server, wait until what runs there has ended, and start a coroutine there.
+    """Reserve a server, wait until the coroutines there have ended, and start a coroutine there.
 
     Raises:
         ComputationClosed: The computation is closed.
         DiscoroError: No server will come, since the set-up failed at all of them.
 
-    Cancelling it gives the server back.
+    Cancelling it releases the server.
     """
     while True:
         server = await _reserve(session)

@@ -1,7 +1,7 @@
-"""A computation's place in its scheduler's queue: handing it in, and coming back to it.
+"""A computation's place in its scheduler's queue: it submits the computation, and returns to its place after a loss.
 
-A scheduler that is lost closes nothing: the computation tries to reach it again, with growing pauses, and shows the
-ticket of its place. What it runs meanwhile is with the session.
+The loss of a scheduler closes nothing: the computation tries to reach it again, with growing pauses, and then presents
+its queue entry. Its coroutines run on meanwhile.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _FIRST_PAUSE = 0.1
 
 
 _FIRST_WORD, _LONGEST_SILENCE = 2.0, 60.0
-"""Seconds until what the computation waits for is logged for the first time, and between two such lines at most."""
+"""Seconds until the log first reports what the computation waits for, and the maximum between two such lines."""
 _LONGEST_NAME = 60
-"""Characters of a user, a host or a program, each."""
+"""Maximum length of each name: user, host and program."""
 
 
 class Asked(Record, frozen=True, kw_only=True):
-    """What a computation asks its scheduler for."""
+    """A computation's request to its scheduler."""
 
     name: str
     allocations: tuple[NodeAllocation, ...]
@@ -54,7 +54,7 @@ class Asked(Record, frozen=True, kw_only=True):
     """Seconds."""
 
     def wishes(self) -> list[messages.Allocation]:
-        """Return the allocations as they are sent."""
+        """Return the allocations in the form in which they are sent."""
         return [messages.Allocation(one.node, one.platform, one.cpus, one.memory, one.disk) for one in self.allocations]
 
 
@@ -69,14 +69,14 @@ class Queueing:
         self._queue_entry: QueueEntry | None = None
 
     async def take(self, nursery: trio.Nursery) -> None:
-        """Hand the computation in and wait for its turn; keep its place as long as the nursery lives.
+        """Submit the computation and wait for its turn; keep its place until the nursery ends.
 
         Raises:
             SchedulerNotFound: No scheduler answered in time.
         """
         link = await self._hand_in()
         nursery.start_soon(self._keep, link, name="keep the place in the queue")
-        nursery.start_soon(self._say_what_it_waits_for, name="say what the computation waits for")
+        nursery.start_soon(self._say_what_it_waits_for, name="log what the computation waits for")
         await self._session.turn.wait()
 
     async def _say_what_it_waits_for(self) -> None:
@@ -104,7 +104,7 @@ class Queueing:
         return reason or "its servers are being set up"
 
     async def _hand_in(self) -> Link:
-        """Find the scheduler and queue the computation; one that ends meanwhile may be started again in time."""
+        """Find the scheduler and queue the computation. If the scheduler ends meanwhile, look for a restarted one."""
         latest = trio.current_time() + self._session.timeout
         while True:
             link = await self._path.find()
@@ -153,17 +153,17 @@ class Queueing:
             names_of(self._endpoint).rejoined()
 
     async def _come_back(self, last: Location) -> Link:
-        """Find the scheduler again and return to the place in its queue, however long that takes."""
+        """Find the scheduler again and return to the place in its queue; there is no timeout."""
         lost_at, interval = trio.current_time(), self._asked.pulse_interval
         pause = _FIRST_PAUSE
         while True:
-            # One of another host may be another user's, so one that is started again where it was comes first.
+            # A scheduler of another host may be another user's, so one restarted at the old place comes first.
             elsewhere = trio.current_time() - lost_at >= PULSES * interval
             try:
                 link = await self._path.find_again(last, max(interval, self._session.timeout), elsewhere=elsewhere)
                 await self._submit(link)
             except DiscoroError as error:
-                # One that was just started may listen already, and not yet know what a computation is.
+                # A scheduler that was just started may listen already, and not yet accept computations.
                 logger.debug("the scheduler cannot be reached yet: %s", error)
                 await trio.sleep(pause)
                 pause = min(2 * pause, interval)
@@ -179,7 +179,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _owner() -> str:
-    """Say for people to whom a computation of this process belongs: user, host and program."""
+    """Return the owner of this process's computations, for display: user, host and program."""
     import getpass  # noqa: PLC0415 - who only runs coroutines needs none of it
 
     try:

@@ -1,6 +1,6 @@
-"""Finds large arguments that are sent again and again, and says once how to share them instead.
+"""Finds large arguments that are sent again and again, and warns once how to share them instead.
 
-A value is taken for one that was sent before if its size and samples of its pickled bytes are the same.
+A value counts as sent before if its size and samples of its pickled bytes are the same.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from .._shipping import Shipped
 
 LARGE = 10_000_000
-"""The bytes of an argument from which on it is looked at."""
+"""Size of an argument, in bytes, from which it is checked."""
 
 _OFTEN = 3
-"""A value that is sent so often is better shared."""
+"""The number of sends from which sharing is better."""
 
 _MOST_LOOKS = 32
-"""The large calls of a computation that are looked at: to look takes about as long as to pickle the arguments."""
+"""How many large calls of a computation are checked: a check takes about as long as pickling the arguments."""
 
 _SAMPLE = 1024
 _SAMPLES = 64
@@ -45,8 +45,8 @@ class RepeatedArguments:
         self._last: Call | None = None
 
     def note(self, call: Call, shipped: Shipped) -> None:
-        """Look at a call that is being sent; warn if one of its large arguments was sent before, and before that."""
-        if not self._looks or call is self._last or call.size < LARGE:  # one call may go to many servers
+        """Check a call that is being sent; warn if one of its large arguments was already sent twice."""
+        if not self._looks or call is self._last or call.size < LARGE:  # one call can be sent to many servers
             return
         self._looks -= 1
         self._last = call if self._looks else None

@@ -1,7 +1,7 @@
-"""The ways to run something in a computation: one coroutine, one at each of many places, jobs, nurseries.
+"""The methods that run functions in a computation: single coroutines, one at each of many places, jobs, nurseries.
 
-Each method checks what it is given and says who owns what it starts. Placing is in `Places`, starting with
-`_starting`, the jobs of a map with `Mapping`, the tasks of a nursery with `ComputationNursery`.
+Each method checks its arguments and decides which block owns the coroutines. `Topology` picks servers, `_starting`
+starts coroutines, `Mapping` runs the jobs of a map, and `ComputationNursery` the tasks of a nursery.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ R = TypeVar("R", bound="Runs")
 
 
 class Runs:
-    """What can be run in a computation that is scheduled."""
+    """The methods that run functions in a scheduled computation."""
 
     def __init__(self) -> None:
         self._session: Session | None = None
@@ -50,7 +50,7 @@ class Runs:
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Start a coroutine at the least loaded server of the least loaded node.
 
-        It belongs to the computation, which cancels it when its block is left.
+        It belongs to the computation: leaving the computation's block cancels it.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
@@ -64,21 +64,21 @@ class Runs:
             TypeError: The function cannot be run; the message says what to write instead.
             NotPicklable: The function or an argument cannot be sent.
             ComputationClosed: The computation is closed.
-            RuntimeError: It is not scheduled.
+            RuntimeError: The computation is not scheduled.
             ServerLost: Its server was lost before the coroutine existed.
             DiscoroError: No server will come, since the set-up failed at all of them.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         return await self._run_one(None, fn, args, kwargs)
 
     @Typed[signatures.RunsOneAt]
     async def run_at(self, where: Location | str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine at a place.
+        """Start a coroutine at a node or server.
 
         Args:
-            where: The address or name of a node, whose least loaded server is taken, or the Location of a server; each
-                also as text, such as `addr:port`.
+            where: The address or name of a node, which stands for its least loaded server, or a server's Location or
+            its text, such as `addr:port`.
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
             kwargs: Its keyword arguments.
@@ -87,10 +87,10 @@ class Runs:
             The coroutine's handle, once it has begun; while there is no server, or the node is suspended, this waits.
 
         Raises:
-            UnknownLocation: Nothing is known by that place; the message lists what is.
+            UnknownLocation: There is no such node or server; the message lists the known ones.
             Exception: As for `run`.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         check_where(where)
         return await self._run_one(where, fn, args, kwargs)
@@ -106,14 +106,14 @@ class Runs:
             kwargs: Its keyword arguments.
 
         Returns:
-            The handles, once all coroutines exist. While servers of the nodes in question are still being set up
-            for the first time, this waits; nodes that are suspended are left out.
+            The handles, once all coroutines exist. This waits while servers of these nodes are being set up for the
+            first time. Suspended nodes are left out.
 
         Raises:
-            UnknownLocation: Nothing is known by that place; the message lists what is.
-            Exception: As for `run`; what was started already is cancelled then, and has cleaned up.
+            UnknownLocation: There is no such node or server; the message lists the known ones.
+            Exception: As for `run`; coroutines that were already started have been cancelled and cleaned up.
 
-        Cancelling it, nothing that it started survives.
+        If it is cancelled, nothing that it started survives.
         """
         check_where(where)
         return await self._run_each(where, fn, args, kwargs)
@@ -157,7 +157,7 @@ class Runs:
         await trio.lowlevel.checkpoint()
         return [owned.add(started) for started in await start_each(session, where, call)]
 
-    # --- coroutines that belong to the call or block that starts them
+    # --- coroutines that belong to one call or block
 
     @Typed[signatures.GivesResult]
     async def run_result(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -169,8 +169,8 @@ class Runs:
             kwargs: Its keyword arguments.
 
         Raises:
-            Exception: What it raised, with the remote traceback in a note.
-            CoroCancelled: It was cancelled by someone else.
+            Exception: The coroutine's error, with the remote traceback in a note.
+            CoroCancelled: Other code cancelled it.
             ServerLost: Its server is gone.
             TypeError, NotPicklable, ComputationClosed, RuntimeError, DiscoroError: As for `run`.
 
@@ -182,7 +182,7 @@ class Runs:
         started = session.submit(call)
         try:
             while (outcome := started.outcome) is None:
-                await started.moved()  # and not `until_ended`, which would be a coroutine more for each of many jobs
+                await started.moved()  # not `until_ended`, which would cost another coroutine for each of many jobs
         except BaseException as error:
             await session.cancel_and_wait([started])
             raise_clean_up_error(started, error)
@@ -196,11 +196,11 @@ class Runs:
             The nursery, with `start_soon`, `start_soon_at`, `run`, `run_at`, `start` and `cancel_scope`.
 
         Raises:
-            ExceptionGroup: What the body and the coroutines raised, flat, also for one error; the others were
-                cancelled, wherever they ran, and have cleaned up.
+            ExceptionGroup: The errors of the body and the coroutines, flat, also for one error. All other coroutines
+            were cancelled and have cleaned up.
             ComputationClosed, RuntimeError: As for `run`.
 
-        A coroutine that somebody else cancels ends silently. Cancelling the block cancels all of them and waits for
+        A coroutine that other code cancels ends silently. Cancelling the block cancels all coroutines and waits for
         their clean-up.
         """
         return ComputationNursery(self._running(), self._shipped).opened()
@@ -214,7 +214,7 @@ class Runs:
             iterable: The items, an iterable or async iterable.
 
         Raises:
-            ExceptionGroup: What the first job that failed raised; the others are cancelled.
+            ExceptionGroup: The error of the first job that failed; the others are cancelled.
 
         Cancelling it cancels all jobs and waits for their clean-up.
         """
@@ -235,22 +235,22 @@ class Runs:
         chunksize: int | Literal["auto"] = 1,
         progress: bool = False,
     ) -> AbstractAsyncContextManager[MapResults[Any, Any]]:
-        """Run a function for each item, a bounded number at a time; give the results as they come.
+        """Run a function for each item, a limited number at a time, and yield the results as they come.
 
         Args:
             fn: A function of one argument.
             iterable: The items, an iterable or async iterable; read in one task as room appears.
             ordered: Whether results come in the order of the items.
-            errors: What the error of a job does: `"raise"` cancels the rest, and the block raises it; `"collect"` gives
-                it in place of the value; `"skip"` leaves the item out.
-            limit: The items that are read and whose results are not yet taken. By default it follows the jobs: an
-                item is read when a server would soon begin its job, while at most 128 jobs a server are in flight, and
-                at most 1,024 jobs and 64 MiB of results wait to be taken.
-            retries: How often a job is run again that was lost with its server, or raised one of `retry_on`. After two
-                losses it runs alone on its server.
-            retry_on: Types of errors of a job after which it is run again: up to `retries` times, 3 if that is 0;
-                0.1 seconds later at first, twice as long each time, at most 10 seconds.
-            chunksize: Items that go to a server as one job; "auto" for as many as take about 5 ms.
+            errors: What happens when a job fails. `"raise"`: the rest is cancelled and the block raises the error;
+            `"collect"`: the error replaces the value; `"skip"`: the item is left out.
+            limit: How many items are read whose results are not taken. By default it adapts to the jobs: an item is
+            read when a server would soon begin its job, while at most 128 jobs per server are in flight, and at
+            most 1,024 jobs and 64 MiB of results wait to be taken.
+            retries: How often a job is run again if its server is lost or it raises one of `retry_on`. After two losses
+            the job gets a server of its own.
+            retry_on: Types of errors after which a job is run again, up to `retries` times, or 3 times if that is 0.
+            The first delay is 0.1 seconds; it doubles each time, up to 10 seconds.
+            chunksize: How many items a server gets as one job; "auto": as many as take about 5 ms.
             progress: Whether standard error, or the cell of a notebook, shows how many items are done, how many have
                 failed, and the rate.
 
@@ -258,9 +258,9 @@ class Runs:
             The results, to be iterated over; `results.with_items()` gives pairs of an item and its value instead.
 
         Raises:
-            ExceptionGroup: On leaving the block, what the body or a job raised; the rest is cancelled. A note of a
-                job's error says which item failed and where.
-            KeyboardInterrupt: As it is, not in a group.
+            ExceptionGroup: Raised on leaving the block: the error of the body or of a job; the rest is cancelled. A
+            note on a job's error names the item and the server.
+            KeyboardInterrupt: Raised bare, not in a group.
 
         Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.
         """
@@ -303,7 +303,7 @@ class Runs:
 
 
 def scheduled(name: str, value: R) -> R:
-    """Check an argument that must be a computation."""
+    """Return the argument if it is a computation; raise TypeError if not."""
     if not isinstance(value, Runs):
         wrong_type(name, value, "a Computation")
     return value

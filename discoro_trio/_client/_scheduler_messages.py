@@ -1,6 +1,6 @@
-"""Brings what schedulers and nodes say of computations to the sessions they are about.
+"""Passes messages of schedulers and nodes about computations to the sessions concerned.
 
-There is one hub for each endpoint; sessions enter and leave it.
+There is one dispatcher for each endpoint; sessions enter and leave it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SchedulerMessages:
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> SchedulerMessages:
-        """Return the endpoint's hub."""
+        """Return the endpoint's dispatcher."""
         hub = endpoint.parts.get(cls)
         if hub is None:
             hub = endpoint.parts[cls] = cls(endpoint)

@@ -1,7 +1,7 @@
-"""How a computation finds its scheduler, and finds it again after the connection was lost.
+"""Finds a computation's scheduler, and finds it again after the connection was lost.
 
-A scheduler that is started again has another id and, by default, another port. It is looked for at its last place, and
-in the way in which it was found: on the network, at a named host, or at the host of a given address.
+A restarted scheduler has another id and, by default, another port. This module looks at its last address, and then as
+at first: on the network, at a named host, or at the host of a given address.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _FIRST_PAUSE = 0.1
 
 
 class SchedulerPath:
-    """The way to the scheduler of one computation.
+    """How one computation reaches its scheduler.
 
     Args:
         endpoint: This process's place on the network.
-        wanted: What `schedule()` was given, or the enclosing scheduler; None for one that discovery finds.
+        wanted: The argument of `schedule()`, or the enclosing scheduler; None for one that discovery finds.
         timeout: Seconds for connecting and the handshake.
     """
 
@@ -54,12 +54,12 @@ class SchedulerPath:
             raise SchedulerNotFound(message) from error
 
     async def find_again(self, last: Location, seconds: float, *, elsewhere: bool) -> Link:
-        """Connect to a scheduler again: to one at the place of the last one, or to one that discovery finds.
+        """Connect to a scheduler again: at the address of the last one, or to one that discovery finds.
 
         Args:
             last: Where the last one listened.
             seconds: How long to look.
-            elsewhere: Whether a scheduler of another host will do, where none was named.
+            elsewhere: Whether a scheduler of another host is accepted, if none was named.
 
         Raises:
             SchedulerNotFound: None answered in time.
@@ -101,7 +101,7 @@ class SchedulerPath:
 
 
 def _place(wanted: Scheduler | Location | str | None) -> Location | None:
-    """Return the address and port that a scheduler was named by; None for a host, or for none."""
+    """Return a named scheduler's address and port; None if only a host, or nothing, was named."""
     if isinstance(wanted, Scheduler):
         return wanted.location
     if isinstance(wanted, str):

@@ -1,6 +1,6 @@
-"""A server of a computation, as its client knows it.
+"""The client's record of a server of a computation.
 
-What is started there tells it of its end; what follows from that is with the session.
+Coroutines there report their ends to it; the session acts on them.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class LeasedServer(MutableRecord, eq=False):
     server_id: bytes
     node_id: bytes
     slot: int
-    """Its number at its node; a replacement has the same."""
+    """Its number at its node; a replacement has the same number."""
     location: Location
     host: Host
     session: Session
     place: Place | None = None
-    """What the load balancer keeps of it, once it takes starts."""
+    """The load balancer's record of it, once it takes starts."""
     gone: trio.Event = msgspec.field(default_factory=trio.Event)
-    """Set when its node has said how it ended."""
+    """Set when its node has reported how it ended."""
     word: messages.ServerGone | None = None
-    """What the node said."""
+    """The node's report."""
     withdrawn: bool = False
     """Whether it takes no more coroutines."""
     refused: bool = False
     """Whether its host answered that it does not listen any more."""
 
     def ended(self, started: Submission) -> None:
-        """One of its coroutines has ended."""
+        """Note that one of its coroutines has ended."""
         session, place = self.session, started.place
         if place is not None:
             now = perf_counter()
@@ -64,7 +64,7 @@ class LeasedServer(MutableRecord, eq=False):
             journal.end(started)
 
     def begun(self, all_started: Sequence[Submission], level: int) -> None:
-        """Some of its coroutines have begun and let others begin."""
+        """Note that some of its coroutines have begun and let others begin."""
         session, now = self.session, perf_counter()
         for started in all_started:
             started.call = None
@@ -75,7 +75,7 @@ class LeasedServer(MutableRecord, eq=False):
             session.drain_at(self.place, now)
 
     def returned(self, all_started: Sequence[Submission]) -> None:
-        """Some starts were taken back, or came to a server that ends."""
+        """Note that some starts were taken back, or reached a server that ends."""
         if not all(one.revoked for one in all_started):
             error = self.host_ends("it begins nothing more")
             for one in all_started:
@@ -85,20 +85,20 @@ class LeasedServer(MutableRecord, eq=False):
 
     @property
     def seen_dead(self) -> bool:
-        """Whether it is known to have ended, by its node or by its host's kernel."""
+        """Whether its node, or its host's kernel, has reported that it ended."""
         return self.word is not None or self.refused
 
     @property
     def closed_idle(self) -> bool:
-        """Whether it closed because nothing ran there, so that what was on its way has not begun."""
+        """Whether it closed because it was idle, so that starts in transit have not begun."""
         return self.word is not None and self.word.idle
 
     def host_lost(self) -> None:
-        """The connection to it is lost."""
+        """Note that the connection to it is lost."""
         self.session.members.lost(self)
 
     def host_ends(self, reason: str) -> DiscoroError:
-        """Note that it ends in order; give the error of the coroutines there, which have cleaned up."""
+        """Note that it ends in order; return the error for its coroutines, which have cleaned up."""
         if self.session.closed:
             return self.session.closed_error()
         self.session.topology.withdraw(self)
@@ -110,7 +110,7 @@ class LeasedServer(MutableRecord, eq=False):
         await self.session.force(started, grace_period)
 
     def loss(self) -> ServerLost:
-        """Say how it ended."""
+        """Return a description of how it ended."""
         word = self.word
         if word is None:
             gone = "has ended, and its node as well" if self.refused else "cannot be reached any more, nor its node"

@@ -1,6 +1,6 @@
-"""The servers of a computation that want to know of each other, since their coroutines start some there.
+"""Sends the list of servers to those servers whose coroutines start coroutines at others.
 
-This module owns who they are at the client, and tells them. What they make of it is in `Branch`.
+This module owns the set of these servers at the client. `Branch` uses the list at a server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ServerDirectory:
-    """Who is told of the nodes and servers of one session."""
+    """The servers that receive the list of one session's nodes and servers."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -23,14 +23,14 @@ class ServerDirectory:
         self._last: messages.Members | None = None
 
     def add(self, link: Link) -> messages.Members:
-        """Tell a server from now on; give what there is now."""
+        """Send the list to a server from now on; return the present list."""
         if link not in self._links:
             self._links.append(link)
         self._last = self._members()
         return self._last
 
     def tell(self) -> None:
-        """Tell all of them what there is now, if that has changed."""
+        """Send all of them the present list if it has changed."""
         self._links = [link for link in self._links if not link.lost]
         if not self._links:
             return

@@ -1,7 +1,7 @@
-"""One scheduled computation, from the queue to its close: what is started there, and how it ends.
+"""One scheduled computation, from the queue to its close: its starts, and the ends of its coroutines.
 
-What users call is `Computation`; how nodes and servers come and go is in `Membership`, and where a coroutine goes
-with `Topology`.
+Users call `Computation`. `Membership` adds and removes nodes and servers, and `Topology` picks the server of a
+coroutine.
 """
 
 from __future__ import annotations
@@ -52,34 +52,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LAST_OUTCOMES = 1.0
-"""Seconds for the last outcomes of servers that their nodes report as ended."""
+"""Seconds to wait for the last outcomes of servers that their nodes report as ended."""
 
 _PATIENCE = 1.0
-"""Seconds that starts wait for servers that are being set up, so that they are spread over all of them."""
+"""Seconds that starts wait for servers that are being set up, to spread starts over all of them."""
 
 _LOOK = 0.02
-"""Seconds between two looks for starts that wait at a busy server."""
+"""Seconds between two searches for starts that wait at a busy server."""
 
 
 class SetUp(Record, frozen=True):
-    """What every node of a computation is told."""
+    """The description of a computation that every node receives."""
 
     computation: bytes
     """The computation's id."""
     name: str
-    """Its name, for people."""
+    """Its name, for display."""
     package: bytes
     """Its components."""
     shipped: Shipped
-    """What of them goes by name."""
+    """The components that are sent by name."""
     grace_period: float
-    """Seconds for clean-up."""
+    """Seconds that cancelled coroutines have for clean-up."""
     pulse_interval: float
-    """Seconds between signs of life."""
+    """Seconds between heartbeats."""
     threads: int
-    """Plain functions that run at once on a server."""
+    """How many plain functions run at the same time on a server."""
     forward_output: bool
-    """Whether output comes here."""
+    """Whether output is forwarded to this process."""
     cleanup: bool
     """Whether files are removed at the end."""
     node_setup: list[bytes]
@@ -92,7 +92,7 @@ class SetUp(Record, frozen=True):
     """Path and bytes of the largest file among its components."""
 
     def prepare(self) -> messages.Prepare:
-        """Make the request that tells a node."""
+        """Make the request for a node."""
         return messages.Prepare(
             self.computation,
             self.package,
@@ -118,24 +118,24 @@ class Session:
     """A computation that is queued or runs.
 
     Attributes:
-        set_up: What its nodes are told.
+        set_up: The description that its nodes receive.
         timeout: Seconds for connecting, a handshake, or the reply to a request.
-        places: Its nodes and servers.
-        members: How they come and go.
-        display: Shows what they write.
+        topology: Its nodes and servers.
+                members: Adds and removes nodes and servers.
+                display: Shows their output.
         turn: Set when it is no longer queued.
         closed: Whether nothing can be started any more.
         scheduler: The link to its scheduler.
-        status: Who wants to know what happens.
-        journals: Who looks at what has happened.
-        pictures: Shows the coroutines of blocks to whoever looks for the cause of a hang.
+        status: The subscribers of its events.
+        journals: The readers of its journals.
+        task_dumps: Shows the coroutines of blocks in task dumps.
         waiting: The tasks that wait for a server.
         watching: The tasks that wait for any change of the servers.
-        allocations: What it asks for; empty for all servers.
+        allocations: The parts of the cluster that it requests; empty for all servers.
         room: The tasks that wait until few starts wait here.
-        watchers: The servers that are told which others there are.
-        records: Those of coroutines that somebody here holds.
-        shared: The values that it shares with its servers.
+        watchers: The servers that receive the list of servers.
+        records: The records of coroutines that code in this process holds.
+        shared: The values shared with its servers.
         backlog: The starts that wait here until a server has room for them.
     """
 
@@ -169,9 +169,9 @@ class Session:
         self._released = False
         self._told_closed = False
         self.movers: list[Callable[[set[bytes]], None]] = []
-        """Called with the ids of servers that are drained: the maps that move their jobs elsewhere."""
+        """Callbacks of maps, which get the ids of drained servers and move their jobs to others."""
         self._nursery = nursery
-        # The servers that are still being set up for the first time, as long as starts wait for them.
+        # The servers that are being set up for the first time, while starts wait for them.
         self._coming = 0
         self._impatient = False
         self._keeps = False
@@ -191,10 +191,10 @@ class Session:
 
     @property
     def location(self) -> Location:
-        """Where this process listens."""
+        """The Location at which this process listens."""
         return self._process.endpoint.location
 
-    # --- what nodes and scheduler say
+    # --- messages of nodes and scheduler
 
     def heard(self, link: Link, message: Control) -> None:
         """Act on a notice about this computation."""
@@ -214,7 +214,7 @@ class Session:
         self.members.link_lost(link)
 
     def changed(self) -> None:
-        """Let those look again who wait for a server."""
+        """Wake the tasks that wait for a server."""
         self._coming = 0 if self._impatient or self.closed else self.topology.coming
         if self.backlog:
             self._give_up_waiting()
@@ -225,7 +225,7 @@ class Session:
         self.watchers.tell()
 
     async def read_component(self, message: messages.ReadComponent) -> messages.ComponentBytes:
-        """Give a node bytes of a large file; FileTransferError if they cannot be read."""
+        """Send a node bytes of a large file; FileTransferError if they cannot be read."""
         streams = self.set_up.streams
         if not 0 <= message.stream < len(streams):
             text = f"the components have no large file of number {message.stream}"
@@ -239,7 +239,7 @@ class Session:
     def handle(self, started: Submission) -> Coro[Any]:
         """Make the handle of a coroutine that this session started."""
         assert started.host is not None  # noqa: S101 - sessions start by links
-        # Over the embedded node's own link the peer's location has no port: the session knows where it listens.
+        # On the embedded node's own link the peer's location has no port: the session has the right one.
         server = self.servers.get(started.home)
         location = server.location if server is not None else started.host.link.peer.location
         return self._process.handle_to(started, location, self.set_up.computation)
@@ -254,7 +254,7 @@ class Session:
         """Wait until servers have come or gone, or the computation is closed.
 
         Args:
-            for_server: Whether the task wants a server, and counts as one that waits for it.
+            for_server: Whether the task counts as one that waits for a server.
 
         Raises:
             DiscoroError: No server will come, since the set-up failed at all of them.
@@ -265,7 +265,7 @@ class Session:
         await (self.waiting if for_server else self.watching).park()
 
     async def until_servers(self, count: int, where: Location | str | None = None) -> None:
-        """Wait until so many servers take work, of all or at a place.
+        """Wait until a number of servers take work, in total or at a place.
 
         Raises:
             DiscoroError: No server will come, since the set-up failed at all of them.
@@ -277,26 +277,26 @@ class Session:
             self.check_open()
 
     async def until_complete(self, count: int) -> None:
-        """Wait until so many servers take work, or all that were granted do, or will not. Raises ComputationClosed."""
+        """Wait until a number of servers take work, or all granted ones do or have failed. Raises ComputationClosed."""
         while not self.topology.complete and self.topology.taking() < count:
             self.check_open()
             await self.waiting.park()
 
     async def until_first_server(self) -> None:
-        """Wait while no server was ever there. Raises as `until_servers`."""
+        """Wait until the first server has joined. Raises as `until_servers`."""
         if not self.servers and not self.topology.servers_lost:
             await self.until_servers(1)
 
     def submit(self, call: Call, *, acknowledge: bool = False, node_id: bytes | None = None) -> Submission:
-        """Start a coroutine where it begins soonest; it waits here while no server has room for it.
+        """Start a coroutine where it begins soonest; it waits in this process while no server has room for it.
 
         Args:
-            call: What to call, and with what.
+            call: The function and its arguments.
             acknowledge: Whether its server reports when it has begun (`Submission.until_begun`).
             node_id: The node that it is for; None for any.
 
         Returns:
-            Its record. If no server will come, or the computation is closed before it is sent, it is lost.
+            Its record. It is lost if no server will come, or if the computation is closed before it is sent.
 
         Raises:
             ComputationClosed: The computation is closed.
@@ -325,7 +325,7 @@ class Session:
         return started
 
     def start_on(self, server: LeasedServer, call: Call, *, acknowledge: bool = False) -> Submission:
-        """Start a coroutine at a server, whatever runs or waits there; never waits."""
+        """Start a coroutine at a server, even if others run or wait there; never waits."""
         place = server.place
         assert place is not None  # noqa: S101 - it takes starts
         return self._start(server, place, perf_counter(), call, acknowledge=acknowledge, at_once=True)
@@ -361,10 +361,10 @@ class Session:
             journal.begin(started, call)
         return started
 
-    # --- starts that wait here
+    # --- starts that wait in this process
 
     def drain(self) -> None:
-        """Send what waits here to the servers that have room."""
+        """Send waiting starts to the servers that have room."""
         now = perf_counter()
         for node_id, plain in self.backlog.kinds():
             while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
@@ -375,12 +375,12 @@ class Session:
         self._tell_readers()
 
     def _tell_readers(self) -> None:
-        """Let those read on that do so only while little waits here."""
+        """Wake the readers that pause while many starts wait here."""
         if self.room and self.backlog.size <= len(self.servers):
             self.room.unpark_all()
 
     def drain_at(self, place: Place, now: float) -> None:
-        """Send what waits here to one server, as long as it has room."""
+        """Send waiting starts to one server, while it has room."""
         for plain in (False, True):
             while self.load_balancer.takes_more(place, now, plain=plain):
                 if self._coming and self._kept_for_others(place, self.backlog.size - 1):
@@ -407,13 +407,13 @@ class Session:
         return True
 
     def _kept_for_others(self, place: Place, earlier: int) -> bool:
-        """Whether a start waits for a server that is being set up: it would have less to do than this one.
+        """Whether a start waits for a server that is being set up, which would have less load than this one.
 
         Args:
             place: The server that could take the start now.
             earlier: How many starts wait for other servers already.
 
-        Otherwise the first server that is ready would get all coroutines that are started right after the schedule.
+        Otherwise the first ready server would get all coroutines that are started right after scheduling.
         """
         if place.load * self._coming <= earlier:
             return False
@@ -428,7 +428,7 @@ class Session:
         self.changed()
 
     def _give_up_waiting(self) -> None:
-        """End the starts that wait here for what will not come."""
+        """End starts whose servers will not come."""
         failure = self.topology.failure()
         if failure is not None:
             for started in self.backlog.clear():
@@ -441,7 +441,7 @@ class Session:
                     started.end(LocalOutcome.lost(UnknownLocation(message)))
 
     def check_sendable(self, call: Call) -> None:
-        """Raise NotPicklable for a function that cannot be sent, before it waits here."""
+        """Raise NotPicklable for a function that cannot be sent, before its start waits."""
         function = call.function
         if isinstance(function, Pickled) or self._sendable.get(id(function)) is function:
             return
@@ -449,7 +449,7 @@ class Session:
         self._sendable[id(function)] = function
 
     def start_again(self, all_started: Sequence[Submission]) -> None:
-        """Let starts wait here again that were sent and never began."""
+        """Queue starts again that were sent and never began."""
         for started in reversed(all_started):
             if started.outcome is not None:
                 continue
@@ -459,7 +459,7 @@ class Session:
             if started.cancelled_for is not None or started.call is None:
                 started.end(LocalOutcome.cancelled(started.cancelled_for[0] if started.cancelled_for else None))
                 continue
-            self.records.keep(started)  # others may have its old name
+            self.records.keep(started)  # other starts may have its old name
             if started.place is not None:
                 self.load_balancer.returned(started.place, plain=started.plain)
             started.place, started.ahead, started.revoked = None, 0, False
@@ -467,7 +467,7 @@ class Session:
         self.drain()
 
     async def _watch_late(self) -> None:
-        """Take starts back that wait at a busy server while another one is idle."""
+        """Take starts back that wait at a busy server while another server is idle."""
         while True:
             self._looks = False
             await self._late.wait()
@@ -496,7 +496,7 @@ class Session:
     # --- ending
 
     def cancel(self, started: Submission, reason: str | None = None) -> None:
-        """Ask for the cancellation of a coroutine."""
+        """Request the cancellation of a coroutine."""
         if started.place is None and started.outcome is None:  # it waits here
             started.end(LocalOutcome.cancelled(reason))
             return
@@ -528,7 +528,7 @@ class Session:
             await started.until_ended()
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
-        """Wait for the end of a cancelled coroutine, and bring it about by force after the grace period."""
+        """Wait for the end of a cancelled coroutine; end it by force after the grace period."""
         seconds = self.set_up.grace_period if grace_period is None else grace_period
         with trio.move_on_after(seconds):
             await started.until_ended()
@@ -549,7 +549,7 @@ class Session:
     async def close(self) -> None:
         """Run nothing more; wait, shielded, until all coroutines have cleaned up and the servers have ended."""
         if self._released:
-            # Somebody else closes it; this caller, too, goes on when all has ended.
+            # Another task is closing it; this caller, too, waits until all has ended.
             await finish(self._over.wait)
             return
         self._released = True
@@ -580,7 +580,7 @@ class Session:
         self.shared.close()
 
     def _end(self, why: str) -> None:
-        """Run nothing more, and expect nothing of what runs."""
+        """Run nothing more, and do not wait for running coroutines."""
         if not self.closed:
             self._stop_starting(why)
             self._lose_all()
@@ -611,7 +611,7 @@ class Session:
             self.status.tell(Status.ComputationClosed, self.location)
 
     def closed_error(self) -> ComputationClosed:
-        """Return the error of what ran when the computation was closed."""
+        """Return the error for coroutines that ran when the computation was closed."""
         return ComputationClosed(self._why_closed)
 
     async def _release(self, node: LeasedNode) -> None:
@@ -623,9 +623,9 @@ class Session:
 
 
 def raise_clean_up_error(started: Submission, cause: BaseException) -> None:
-    """Raise what a coroutine raised in its clean-up, in place of the cancellation that led to it, as in Trio.
+    """Raise the error of a coroutine's clean-up instead of the cancellation that led to it, as in Trio.
 
-    If something else than a cancellation led to it, that is raised by the caller, and the error is logged.
+    If something other than a cancellation led to it, the caller raises that, and this error is logged.
     """
     outcome = started.outcome
     if outcome is None or outcome.ending is not Ending.ERROR:
@@ -638,5 +638,5 @@ def raise_clean_up_error(started: Submission, cause: BaseException) -> None:
 
 
 def _can_move(started: Submission, *, plain: bool) -> bool:
-    """Whether a start waits at its server, for all that is known, and may be taken back."""
+    """Whether a start has not been reported as begun and may be taken back."""
     return bool(started.ahead) and started.plain is plain and not started.revoked and started.call is not None

@@ -1,8 +1,8 @@
-"""The values that one computation shares with its servers: where they are, and who has them.
+"""The values that one computation shares with its servers, and the nodes that have them.
 
-A value goes along a chain of nodes: each one gets it from the one before, from the first byte on. This process sends it
-once, unless a node of the chain is lost: those behind it then get the rest from another one, or from here. A node that
-comes later gets all values before its servers are set up.
+A value passes along a chain of nodes: each node gets it from the node before, starting with the first byte. This
+process sends it once. If a node of the chain is lost, the nodes behind it get the rest from another node, or from this
+process. A node that joins later gets all values before its servers are set up.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_LIST = 4
-"""The nodes that are named to another one as places to get a value from; the client comes after them."""
+"""How many nodes are offered to another one as sources of a value; the client comes after them."""
 
 
 class _Value(MutableRecord, eq=False):
-    """One value that is shared."""
+    """One shared value."""
 
     share: bytes
     blob: Blob
     nodes: list[LeasedNode]
-    """Those that have it or are getting it, in the order of the chain."""
+    """The nodes that have it or are getting it, in the order of the chain."""
 
 
 class SharedValues:
-    """What one session shares."""
+    """The shared values of one session."""
 
     def __init__(self, session: Session, process: Process) -> None:
         self._session = session
@@ -48,11 +48,11 @@ class SharedValues:
         self._values: dict[bytes, _Value] = {}
 
     async def share(self, value: T) -> Shared[T]:
-        """Share a value with all nodes that there are, and with those that come.
+        """Share a value with all present and future nodes.
 
         Raises:
-            NotPicklable: It cannot be sent.
-            DiscoroError: A node has no room for it; it is shared with none then.
+            NotPicklable: The value cannot be sent.
+            DiscoroError: A node has no room for it; then it is shared with no node.
         """
         blob = Blob.of(*dumps(value, self._session.set_up.shipped))
         share = secrets.token_bytes(16)
@@ -85,7 +85,7 @@ class SharedValues:
         return Shared(share, blob.size)
 
     async def put_all(self, node: LeasedNode) -> None:
-        """Give a node that comes all values; DiscoroError if it does not get one."""
+        """Send all values to a node that joins; DiscoroError if one cannot be sent."""
         for value in list(self._values.values()):
             await self._put(value, node)
 
@@ -96,7 +96,7 @@ class SharedValues:
         computation, blob = self._session.set_up.computation, value.blob
         put = messages.PutShared(computation, value.share, blob.size, sources[:_LONGEST_LIST], blob.descriptor)
         try:
-            await node.link.request(put, timeout=None)  # the node notices when nothing comes any more
+            await node.link.request(put, timeout=None)  # the node detects when bytes stop
         except BaseException:
             value.nodes.remove(node)
             raise
@@ -116,7 +116,7 @@ class SharedValues:
                     nursery.start_soon(_drop, node, drop)
 
     def close(self) -> None:
-        """Free all values here; the nodes free theirs with their leases."""
+        """Free all values in this process; the nodes free theirs with their leases."""
         for value in self._values.values():
             self._forget(value)
         self._values.clear()

@@ -1,4 +1,4 @@
-"""How one computation stands, from its client's own records, in the same tables as a scheduler's `status()`."""
+"""The state of one computation, from its client's records, in the same tables as a scheduler's `status()`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def snapshot_of(session: Session) -> ClusterStatus:
-    """Return the tables of one computation; coroutines are counted, and named only by the scheduler's own tables."""
+    """Return the tables of one computation; they count coroutines, and only the scheduler's tables name them."""
     servers = list(session.servers.values())
     computation = ComputationStatus(
         id=session.set_up.computation.hex(),
@@ -59,7 +59,7 @@ def _node(node: LeasedNode, servers: list[LeasedServer], session: Session) -> No
 
 
 def server_status(server: LeasedServer, session: Session) -> ServerStatus:
-    """Return how one of its servers stands."""
+    """Return the state of one of its servers."""
     node = session.nodes.get(server.node_id)
     submitted, running = server.host.submitted, len(server.host.started)
     return ServerStatus(

@@ -1,6 +1,7 @@
-"""Starts at a place, at many places, and the wait until what was started has begun.
+"""Starts coroutines at one place or at many, and waits until they have begun.
 
-Whoever calls these owns what they give; when they raise or are cancelled, nothing that they started survives.
+The caller owns the coroutines that are returned. If a function here raises or is cancelled, nothing that it started
+survives.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from .._process import Call, Submission
     from ._session import Session
 
-_GIVEN_UP = "whoever started it did not wait for it"
+_GIVEN_UP = "the task that started it did not wait for it"
 
 
 def check_where(where: object) -> None:
-    """Raise TypeError for what is no place."""
+    """Raise TypeError for a value that is no place."""
     if not isinstance(where, (str, Location)):
         wrong_type("where", where, "a node's address or name, as text, or a server's Location")
     if isinstance(where, str):
@@ -29,10 +30,10 @@ def check_where(where: object) -> None:
 def start_now_at(
     session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission | None:
-    """Start a coroutine at a place, or anywhere; None if it is not known yet which server or node that is.
+    """Start a coroutine at a place, or anywhere; return None if the server or node is not known yet.
 
     Raises:
-        UnknownLocation: Nothing is known by that place.
+        UnknownLocation: There is no such node or server.
         DiscoroError: The set-up failed at all servers there.
         ComputationClosed, NotPicklable: As for `start_at`.
     """
@@ -50,10 +51,10 @@ def start_now_at(
 async def start_at(
     session: Session, where: Location | str | None, call: Call, *, acknowledge: bool = False
 ) -> Submission:
-    """Start a coroutine at a place, or anywhere, waiting while it is not known which server or node that is.
+    """Start a coroutine at a place, or anywhere; wait while the server or node is not known.
 
     Raises:
-        UnknownLocation: Nothing is known by that place.
+        UnknownLocation: There is no such node or server.
         DiscoroError: No server will come, since the set-up failed.
         ComputationClosed: The computation is closed.
         NotPicklable: The function cannot be sent.
@@ -66,11 +67,11 @@ async def start_at(
 
 
 async def until_begun(session: Session, *all_started: Submission) -> None:
-    """Wait until all of them have begun, or are ready if that was asked for; all or none survive.
+    """Wait until all of them have begun, or are ready if requested; all or none survive.
 
     Raises:
-        ServerLost: The server of one was lost before.
-        ComputationClosed: The computation was closed before.
+        ServerLost: The server of one coroutine was lost before that.
+        ComputationClosed: The computation was closed before that.
     """
     try:
         for started in all_started:
@@ -83,7 +84,7 @@ async def until_begun(session: Session, *all_started: Submission) -> None:
 
 
 async def start_each(session: Session, where: Location | str, call: Call) -> list[Submission]:
-    """Start one coroutine at each place that is meant, waiting while they are not all there; all or none.
+    """Start one coroutine at each place that `where` means; wait until all are there. All or none are started.
 
     Raises:
         ServerLost: One of the servers was lost before its coroutine existed.
@@ -100,7 +101,7 @@ async def start_each(session: Session, where: Location | str, call: Call) -> lis
         for server in servers:
             all_started.append(session.start_on(server, call, acknowledge=True))  # noqa: PERF401 - see below
     except BaseException:
-        # Those that were started before the one that failed are known only from the list.
+        # Only the list knows the coroutines that were started before the failed one.
         await session.cancel_and_wait(all_started, _GIVEN_UP)
         raise
     await until_begun(session, *all_started)

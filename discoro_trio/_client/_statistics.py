@@ -1,4 +1,4 @@
-"""The counts that a computation gives of itself."""
+"""The counts that a computation reports."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class ComputationStatistics:
-    """What a computation has, has done and has to do, at one moment."""
+    """The counts of a computation at one moment."""
 
     nodes: int
     """Nodes with servers of the computation."""
     suspended_nodes: int
-    """Those of them that take no new coroutines."""
+    """How many of these nodes take no new coroutines."""
     servers: int
-    """Servers that take coroutines, also those of suspended nodes."""
+    """Servers that take coroutines, including those of suspended nodes."""
     servers_lost: int
-    """Servers that have ended since the computation was scheduled, whether lost, replaced or restarted."""
+    """Servers that have ended since the computation was scheduled: lost, replaced or restarted."""
     submitted: int
-    """Coroutines that were started from here, on any server."""
+    """Coroutines that this process started, on any server."""
     running: int
-    """Those of them that have not ended, as far as is known here."""
+    """How many of them are not known to have ended."""
     waiting: int
-    """Coroutines that wait here until a server has room for them, and tasks that wait for a place."""
+    """Coroutines that wait in this process until a server has room, and tasks that wait for a place."""
 
 
 def statistics_of(session: Session) -> ComputationStatistics:
-    """Count what a session has."""
+    """Return the counts of a session."""
     topology = session.topology
     nodes = topology.load_balancer.nodes()
     hosts = [server.host for server in topology.servers.values()]

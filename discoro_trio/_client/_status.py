@@ -1,4 +1,4 @@
-"""What subscribers of a computation are told of its coroutines, and how that comes to a status coroutine.
+"""The events about coroutines for subscribers of a computation, and their delivery to a status coroutine.
 
 The queues themselves are in `_cluster`.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Noted(msgspec.Struct, eq=False, gc=False):
-    """A coroutine that subscribers are told of, until they have read of its end.
+    """A coroutine in the events for subscribers, kept until they have read its end.
 
-    A subscriber that does not read keeps ten thousand events, and each new object of them that the garbage collector
-    tracks makes it run more often, which costs the jobs 3 to 5 %. So neither this nor its events are tracked. It is
-    in no cycle: records forget it when they get an outcome, and outcomes do not know it.
+    A subscriber that does not read keeps ten thousand events. Each new object that the garbage collector tracks makes
+    it run more often, which costs the jobs 3 to 5 %. So neither this nor its events are tracked. It is in no cycle:
+    records drop it when they get an outcome, and outcomes have no reference to it.
     """
 
     server: LeasedServer
@@ -37,19 +37,19 @@ class Noted(msgspec.Struct, eq=False, gc=False):
     name: str
     """Its name."""
     outcome: Outcome | None = None
-    """How it has ended."""
+    """Its outcome."""
     failed: Submission | None = None
-    """Its record if it has failed: who owns it must know whether that was heard."""
+    """Its record if it has failed: the owner must know whether the error was received."""
 
     def event(self) -> Event:
-        """Tell of its end."""
+        """Report its end."""
         assert self.outcome is not None  # noqa: S101 - it has ended
         record = self.record()
         record.heard = True
         return ended_message(self.server.session.handle(record), self.outcome)
 
     def record(self) -> Submission:
-        """Return its record, or make that again if nobody has kept it."""
+        """Return its record; make it again if it was not kept."""
         if self.failed is not None:
             return self.failed
         server = self.server
@@ -58,7 +58,7 @@ class Noted(msgspec.Struct, eq=False, gc=False):
 
 
 def tell_created(server: LeasedServer, started: Submission, call: Call) -> None:
-    """Tell of a coroutine that was started."""
+    """Report a coroutine that was started."""
     status = server.session.status
     room = status.room
     if room <= 0:
@@ -75,7 +75,7 @@ def tell_created(server: LeasedServer, started: Submission, call: Call) -> None:
 
 
 def tell_ended(server: LeasedServer, started: Submission) -> None:
-    """Tell how a coroutine has ended; once that is taken, somebody has heard it."""
+    """Report a coroutine's end; once a subscriber takes the event, its error counts as received."""
     status = server.session.status
     room = status.room
     if room <= 0:
@@ -96,7 +96,7 @@ def tell_ended(server: LeasedServer, started: Submission) -> None:
 
 
 def note_moved(server: LeasedServer, started: Submission) -> None:
-    """Note that a coroutine that had not begun is at another server."""
+    """Note that a coroutine that had not begun was moved to another server."""
     if started.noted is not None:
         started.noted.server, started.noted.serial = server, started.serial
 
@@ -107,7 +107,7 @@ def _created(noted: Noted, start_time: float, kwargs: dict[str, object] | None, 
 
 
 class Relay:
-    """Brings all events to a status coroutine, in order; nobody waits for it when that one's mailbox is full."""
+    """Sends all events to a status coroutine, in order; a full mailbox there delays nothing else."""
 
     def __init__(self, publisher: Publisher, coro: Coro[Any], nursery: trio.Nursery) -> None:
         self._publisher = publisher
@@ -119,7 +119,7 @@ class Relay:
         nursery.start_soon(self._run, name=f"status for {coro.name}")
 
     async def _run(self) -> None:
-        """Bring events until told to finish, or until the coroutine has ended."""
+        """Send events until requested to finish, or until the coroutine has ended."""
         try:
             with self._scope:
                 while True:
@@ -139,7 +139,7 @@ class Relay:
                 await self._coro.send(MonitorException(event.coro, None, error))
 
     async def finish(self) -> None:
-        """Bring what is left, as far as the mailbox has room for it."""
+        """Send the remaining events for which the mailbox has room."""
         self._scope.cancel()
         with trio.CancelScope(shield=True):
             await self._stopped.wait()

@@ -1,8 +1,8 @@
-"""Supervision: coroutines on servers that are started again when they fail or are lost.
+"""Supervision: coroutines on servers are started again when they fail or are lost.
 
-This module owns which children there are, what a failure means for the others, and when there were too many. Starting,
-cancelling and waiting for clean-up are with the session. The strategies and the bound of so many restarts in such a
-time are those of Erlang's `supervisor` behaviour.
+This module owns the children, the effect of a failure on the others, and the limit of failures. The session starts and
+cancels coroutines and waits for their clean-up. The strategies and the limit of restarts within a time are those of
+Erlang's `supervisor` behaviour.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps coroutines running on the servers of a computation; `open_supervisor` gives it."""
+    """Keeps coroutines running on the servers of a computation; `open_supervisor` creates it."""
 
     def __init__(self, session: Session, strategy: Strategy, *, max_restarts: int, within: float) -> None:
         self._session = session
@@ -58,12 +58,12 @@ class Supervisor:
     def start_soon(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> None:
         """Start a child at the least loaded server, and again whenever it fails or its server is lost.
 
-        A child that returns, or that somebody else cancels, has ended for good.
+        A child that returns, or that other code cancels, has ended for good.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread there.
-            args: Its arguments; they are pickled once, and the same for every start.
-            name: For people; by default that of the function.
+            args: Its arguments; they are pickled once and are the same for every start.
+            name: A name to display; by default the name of the function.
 
         Raises:
             TypeError: The function cannot be run.
@@ -81,7 +81,7 @@ class Supervisor:
         """Start children and act on their ends, until cancelled.
 
         Raises:
-            TooManyRestarts: They failed more often than allowed.
+            TooManyRestarts: Children failed more often than allowed.
         """
         while True:
             if self._failed:
@@ -150,7 +150,7 @@ class Supervisor:
             await self._moved.park()
 
     def running(self) -> list[Submission]:
-        """Return the coroutines that the children are now."""
+        """Return the present coroutines of the children."""
         return [child.started for child in self._children if child.started is not None]
 
     async def cancel(self) -> None:
@@ -171,18 +171,18 @@ async def open_supervisor(
 
     Args:
         computation: Where they run; it is scheduled.
-        strategy: What is started again: `"one_for_one"` the one that failed, `"one_for_all"` all of them,
-            `"rest_for_one"` it and those that were started after it. The others are cancelled first.
-        max_restarts: The failures that are put right, at most so many within the time.
-        within: Seconds.
+        strategy: Which children are started again: `"one_for_one"`: the failed one; `"one_for_all"`: all of them;
+        `"rest_for_one"`: the failed one and those started after it. Running ones are cancelled first.
+        max_restarts: How many failures within the time lead to restarts.
+        within: The time in seconds.
 
     Yields:
-        The supervisor, whose `start_soon` starts children. Others find one that was started again by the name that it
+        The supervisor, whose `start_soon` starts children. Other code finds a restarted child by the name that it
         registers.
 
     Raises:
-        TooManyRestarts: They failed more often; its `history` tells how. The others were cancelled.
-        ValueError: There is no such strategy, or a number is out of its range.
+        TooManyRestarts: Children failed more often; its `history` has the failures. The others were cancelled.
+        ValueError: There is no such strategy, or a number is out of range.
 
     Cancelling it cancels the children and waits for their clean-up.
     """

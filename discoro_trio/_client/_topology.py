@@ -1,7 +1,6 @@
-"""The places of a computation: its nodes, its servers, and which of them a `where` means.
+"""The nodes and servers of a computation, and which of them a `where` means.
 
-This module decides, without any I/O. Loads are in `LoadBalancer`; how nodes and servers come and go is with
-`Membership`.
+This module decides, without any I/O. `LoadBalancer` owns the loads; `Membership` adds and removes nodes and servers.
 """
 
 from __future__ import annotations
@@ -26,41 +25,41 @@ COMPONENTS, NODE_SETUP = "components", "node_setup"
 """The stages of a set-up in which a node as a whole can fail."""
 
 EACH_NODE, EACH_SERVER = "node", "server"
-"""What `run_each` calls all nodes and all servers."""
+"""The words of `run_each` for all nodes and all servers."""
 
 
 class SetUpFailure(Record, frozen=True):
-    """A server that is not used, as its set-up failed."""
+    """A server that is not used because its set-up failed."""
 
     stage: str
-    """What failed: `components`, `node_setup` or `server_setup`."""
+    """The stage that failed: `components`, `node_setup` or `server_setup`."""
     place: str
     """The server's name and Location."""
     error: BaseException
-    """What it raised."""
+    """The error."""
 
     def __str__(self) -> str:
-        """Say where what failed."""
+        """Describe the stage, the place and the error."""
         return f"{self.stage} failed at {self.place}: {type(self.error).__name__}: {self.error}"
 
     def refusal(self) -> DiscoroError:
-        """Make the error for those who wait for a server that will not come."""
+        """Make the error for tasks that wait for a server that will not come."""
         refusal = DiscoroError(f"no server can be used: {self}")
         refusal.__cause__ = self.error
         return refusal
 
 
 class LeasedNode(MutableRecord, eq=False):
-    """A node whose servers the computation has."""
+    """A node whose servers the computation holds."""
 
     node_id: bytes
     name: str
     location: Location
     link: Link
     slots: int | None = None
-    """The servers that it sets up; None until it has said so."""
+    """How many servers it sets up; None until it has reported the number."""
     first: set[bytes] = msgspec.field(default_factory=set)
-    """The servers whose set-up is over, well or not; kept until all server slots had their first one."""
+    """The servers whose set-up succeeded or failed; kept until all server slots had their first server."""
     failures: dict[int, SetUpFailure] = msgspec.field(default_factory=dict)
     """The server slots whose server cannot be used."""
     spoilt: bool = False
@@ -68,19 +67,19 @@ class LeasedNode(MutableRecord, eq=False):
     leaving: bool = False
     """Whether its servers are about to end, so that nothing is started there."""
     closed: bool = False
-    """Whether it has given its servers back in order; that is reported after the last of them."""
+    """Whether it has given its servers back in order; this is reported after the last of them."""
     settled: bool = False
-    """Whether the first servers of all server slots are there, or known not to come."""
+    """Whether the first servers of all server slots have joined or failed."""
 
     def had_first(self, server_id: bytes | None = None) -> None:
-        """Note that the set-up of a server is over."""
+        """Note that the set-up of a server has succeeded or failed."""
         if server_id is not None and not self.settled:
             self.first.add(server_id)
         if self.slots is not None and (self.spoilt or len(self.first) >= self.slots):
             self.settled = True
 
     def fail(self, slot: int, server_id: bytes, failure: SetUpFailure) -> str:
-        """Leave a server unused, or the whole node if that is what failed; say what follows."""
+        """Leave a server unused, or the whole node if its set-up failed; return a description of the effect."""
         whole = failure.stage == NODE_SETUP
         self.failures[0 if whole else slot] = failure
         self.spoilt = self.spoilt or whole
@@ -88,21 +87,21 @@ class LeasedNode(MutableRecord, eq=False):
         return "none of the servers of this node is used" if whole else "this server is not used"
 
     def refuse(self, failure: SetUpFailure) -> None:
-        """Note that it does not set up any server."""
+        """Note that the node does not set up any server."""
         self.slots = 0
         self.failures[0] = failure
         self.spoilt = self.settled = True
 
     @property
     def coming(self) -> int:
-        """How many of its servers are being set up for the first time; one if it has not said how many."""
+        """How many of its servers are being set up for the first time; one if the number is unknown."""
         if self.settled:
             return 0
         return 1 if self.slots is None else self.slots - len(self.first)
 
     @property
     def failure(self) -> SetUpFailure | None:
-        """Why none of its servers can be used; None if one can, or may come."""
+        """Why none of its servers can be used; None if one can be used, or may join."""
         if self.slots is None or not (self.spoilt or len(self.failures) >= self.slots):
             return None
         return next(iter(self.failures.values()), None)
@@ -113,14 +112,14 @@ class LeasedNode(MutableRecord, eq=False):
 
 
 class Topology:
-    """The nodes and servers that a computation has now.
+    """The present nodes and servers of a computation.
 
     Attributes:
         nodes: By id.
-        servers: By id; also those that are lost and not yet buried.
-        placement: The loads of the servers that take coroutines.
-        servers_lost: How many servers there were before.
-        submitted_before: The coroutines that were started at those.
+        servers: By id; including lost ones that are not yet removed.
+        load_balancer: The loads of the servers that take coroutines.
+        servers_lost: How many servers have ended.
+                submitted_before: How many coroutines were started at those.
     """
 
     def __init__(self) -> None:
@@ -135,23 +134,23 @@ class Topology:
         self._at: dict[Location, LeasedServer] = {}
 
     def told(self, node_ids: Iterable[bytes]) -> None:
-        """Note which nodes the scheduler has given when the computation's turn came: all of them are awaited."""
+        """Note the nodes that the scheduler granted at the computation's turn: all of them are awaited."""
         self._told = True
         self._unseen = set(node_ids) - self.nodes.keys() - self._left
 
     def came(self, node: LeasedNode) -> None:
-        """Note a node that sets its servers up."""
+        """Add a node that sets its servers up."""
         self.nodes[node.node_id] = node
         self._unseen.discard(node.node_id)
 
     def left(self, node_id: bytes) -> None:
-        """Note that a node is gone, or did not come."""
+        """Remove a node that is gone or did not join."""
         self.nodes.pop(node_id, None)
         self._unseen.discard(node_id)
         self._left.add(node_id)
 
     def add(self, server: LeasedServer) -> None:
-        """Let a server take coroutines."""
+        """Add a server that takes coroutines."""
         self.servers[server.server_id] = server
         self._at[server.location] = server
         server.place = self.load_balancer.add(server.node_id, server.server_id)
@@ -161,14 +160,14 @@ class Topology:
             node.had_first(server.server_id)
 
     def withdraw(self, server: LeasedServer) -> None:
-        """Let a server take no more coroutines."""
+        """Start no more coroutines at a server."""
         server.withdrawn = True
         self.load_balancer.remove(server.server_id)
         if self._at.get(server.location) is server:
             del self._at[server.location]
 
     def remove(self, server: LeasedServer) -> None:
-        """Forget a server that has ended."""
+        """Remove a server that has ended."""
         if self.servers.pop(server.server_id, None) is not None:
             self.servers_lost += 1
             self.submitted_before += server.host.submitted
@@ -183,7 +182,7 @@ class Topology:
                 meant.
 
         Raises:
-            UnknownLocation: There are servers, and nothing is known by that place.
+            UnknownLocation: There are servers, and none of them or their nodes is at that place.
             DiscoroError: The set-up failed at all servers there.
         """
         where = self.meant(where)
@@ -199,7 +198,7 @@ class Topology:
     def node_for(self, where: str, *, plain: bool) -> bytes | None:
         """Return the node for a coroutine at a node's address or name; None if it has no server at the moment.
 
-        Of several with that address, it is the one whose server takes the next start. Raises as `pick`.
+        If several nodes have that address, it is the one whose server takes the next start. Raises as `pick`.
         """
         now = perf_counter()
         named = [node.node_id for node in self._named(where)]
@@ -219,7 +218,7 @@ class Topology:
         return server
 
     def meant(self, where: Location | str) -> Location | str:
-        """Return the Location of the server that a text `addr:port` or `name:port` means; else what was given."""
+        """Return the Location of the server that a text `addr:port` or `name:port` means; otherwise the argument."""
         if isinstance(where, str):
             if self.named(where):
                 return where
@@ -236,7 +235,7 @@ class Topology:
         return next((one for one in found if one.port == location.port), location)
 
     def each(self, where: Location | str) -> list[LeasedServer]:
-        """Return one server of each node, all servers, or all servers of a node; none if they are not all there yet.
+        """Return one server of each node, all servers, or all of one node; none while some have not yet joined.
 
         Args:
             where: `"node"`, `"server"`, the address or name of a node, or a server's Location.
@@ -259,7 +258,7 @@ class Topology:
         return self._of(server_id for node_id in ids for server_id in self.load_balancer.servers(node_id))
 
     def taking(self, where: Location | str | None = None) -> int:
-        """Count the servers that take coroutines, all or those of a place."""
+        """Return how many servers take coroutines, in total or at a place."""
         if where is None:
             return sum(map(self.load_balancer.takes, self.servers))
         meant = self.meant(where)
@@ -269,13 +268,13 @@ class Topology:
 
     @property
     def coming(self) -> int:
-        """How many servers are granted and being set up for the first time; of a node that has not said, one."""
+        """How many granted servers are being set up for the first time; one for a node of unknown number."""
         unseen = len(self._unseen) if self._told else 1
         return unseen + sum(node.coming for node in self.nodes.values())
 
     @property
     def complete(self) -> bool:
-        """Whether all servers that were granted when the turn came are there, or known not to come."""
+        """Whether all servers that were granted at the computation's turn have joined or failed."""
         return not self._more_to_come and all(node.settled for node in self.nodes.values())
 
     @property
@@ -317,7 +316,7 @@ class Topology:
     def _locations(self, node: LeasedNode) -> list[Location]:
         return [server.location for server in self._at.values() if server.node_id == node.node_id]
 
-    # --- what will not come
+    # --- failures
 
     def failure(self) -> SetUpFailure | None:
         """Return why no server will come, if that is known."""

@@ -238,7 +238,7 @@ async def test_a_stream_that_cannot_take_a_character_gets_an_escape_and_a_broken
         assert await computation.run_result(say, "lost") == "lost"
         monkeypatch.undo()
     assert [record.getMessage() for record in caplog.records if "cannot be shown" in record.getMessage()] == [
-        "what servers print cannot be shown any more: I/O operation on closed file."
+        "output of servers cannot be shown any more: I/O operation on closed file."
     ]
 
 
