@@ -1,1 +1,1 @@
-"""What keeps servers apart: control groups, limits, users of the machine."""
+"""Isolation of servers: control groups, limits, and users of the machine."""

@@ -1,10 +1,10 @@
-"""Which control groups of the kernel there are for the servers of a node, and what is written to them.
+"""The kernel's control groups for the servers of a node, and the settings written to them.
 
-This module owns what can be told from the kernel's texts and folders: where this process is, which groups were made for
-it, what holds a group to limits and what says that one was reached. `_server_groups` makes and removes the groups.
+This module reads the kernel's texts and folders: the groups of this process, the groups made for it, the files that set
+a limit, and the files that show that a limit was reached. `_server_groups` makes and removes the groups.
 
-A group is used only if somebody meant it for the node: systemd, which marks a group that it delegates, or a person who
-named it. Version 1 has no such mark, and a folder for each controller.
+A group is used only if it is meant for the node: systemd marks a group that it delegates, or an option names the group.
+Version 1 has no such mark, and a folder for each controller.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._limits import Limits
 
 CONTROLLERS = frozenset({"memory", "pids"})
-"""The controllers that hold what servers take."""
+"""The controllers that limit servers."""
 
 _CGROUP = "cgroup"  # the option
 _MARKS = ("user.delegate", "trusted.delegate")
@@ -42,14 +42,14 @@ class Hierarchy(Record, frozen=True):
     point: Path
     """Where it is mounted."""
     root: PurePosixPath
-    """Which of its groups is to be seen there."""
+    """The group that is visible at the mount point."""
     version: int
     """1 or 2."""
     controllers: frozenset[str]
-    """Those that are bound to it, in version 1."""
+    """The controllers that are bound to it, in version 1."""
 
     def folder_of(self, group: str) -> Path | None:
-        """Return the folder of a group; None if it lies outside of what is mounted."""
+        """Return the folder of a group; None if it is outside of the mounted tree."""
         path = PurePosixPath(group)
         return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
 
@@ -61,7 +61,7 @@ class Group(Record, frozen=True):
     version: int
     """1 or 2."""
     controllers: frozenset[str]
-    """Those of `CONTROLLERS` that can limit groups below it."""
+    """The members of `CONTROLLERS` that can limit groups below it."""
 
     @property
     def oom_kills(self) -> Path:
@@ -73,7 +73,7 @@ def hierarchies(mounts: str) -> list[Hierarchy]:
     """Return the trees of control groups.
 
     Args:
-        mounts: What `/proc/self/mountinfo` holds.
+        mounts: The text of `/proc/self/mountinfo`.
     """
     found = []
     for line in mounts.splitlines():
@@ -88,11 +88,11 @@ def hierarchies(mounts: str) -> list[Hierarchy]:
 
 
 def groups_here(memberships: str, mounts: str) -> list[Group]:
-    """Return the groups that this process is in, of those that can be seen; in version 1 for `CONTROLLERS` only.
+    """Return the visible groups that this process is in; in version 1 for `CONTROLLERS` only.
 
     Args:
-        memberships: What `/proc/self/cgroup` holds.
-        mounts: What `/proc/self/mountinfo` holds.
+        memberships: The text of `/proc/self/cgroup`.
+        mounts: The text of `/proc/self/mountinfo`.
     """
     found = []
     for line in memberships.splitlines():
@@ -121,11 +121,11 @@ def usable_groups(named: Sequence[str | os.PathLike[str]], memberships: str, mou
 
     Args:
         named: Folders of groups that were made for the node.
-        memberships: What `/proc/self/cgroup` holds.
-        mounts: What `/proc/self/mountinfo` holds.
+        memberships: The text of `/proc/self/cgroup`.
+        mounts: The text of `/proc/self/mountinfo`.
 
     Returns:
-        Those that are named; otherwise the one that systemd has delegated to this process, if it did.
+        The named groups; without any, the group that systemd has delegated to this process, if there is one.
 
     Raises:
         OptionError: One that is named cannot be used.
@@ -142,7 +142,7 @@ def usable_groups(named: Sequence[str | os.PathLike[str]], memberships: str, mou
 def _named(folder: Path, trees: Iterable[Hierarchy]) -> Group:
     containing = [one for one in trees if folder.is_relative_to(one.point)]
     if not containing or not folder.is_dir():
-        raise OptionError(_CGROUP, f"{folder} is no control group; give the folder of one that was made for this node")
+        raise OptionError(_CGROUP, f"{folder} is not a control group; give the folder of one made for this node")
     group = _group_at(folder, max(containing, key=lambda one: len(one.point.parts)))
     problem = _lacks(group)
     if problem is not None:
@@ -151,7 +151,7 @@ def _named(folder: Path, trees: Iterable[Hierarchy]) -> Group:
 
 
 def _lacks(group: Group) -> str | None:
-    """Say what a group lacks; None if groups for servers can be made in it."""
+    """Describe what a group lacks; None if groups for servers can be made in it."""
     if not group.controllers:
         return "it has neither the controller memory nor pids"
     needed = [group.folder, group.folder / "cgroup.procs"]
@@ -175,7 +175,7 @@ def _has_mark(folder: Path, mark: str) -> bool:
 
 
 def find_groups(named: Sequence[str | os.PathLike[str]] = ()) -> list[Group]:
-    """Return the groups in which a node may make one for each server, of those of this machine.
+    """Return this machine's groups in which a node may make one for each server.
 
     Raises:
         OptionError: One that is named cannot be used.
@@ -184,7 +184,7 @@ def find_groups(named: Sequence[str | os.PathLike[str]] = ()) -> list[Group]:
 
 
 def read_groups() -> tuple[str, str]:
-    """Return the kernel's texts on the groups of this process and on what is mounted; empty where there are none."""
+    """Return the kernel's texts about this process's groups and about mounts; empty if there are none."""
     try:
         return _MEMBERSHIPS.read_text(encoding="utf-8"), _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -192,10 +192,10 @@ def read_groups() -> tuple[str, str]:
 
 
 def settings(group: Group, limits: Limits) -> Iterator[tuple[str, str, bool]]:
-    """Say what is written to the files of a server's group.
+    """Return the settings to write to the files of a server's group.
 
     Returns:
-        The file's name, the text, and whether there is no limit without it; a kernel may lack the others.
+        The file's name, the text, and whether the limit depends on it; a kernel may lack the other files.
     """
     memory = limits.max_memory if "memory" in group.controllers else None
     if memory is not None and group.version == 1:
@@ -204,25 +204,25 @@ def settings(group: Group, limits: Limits) -> Iterator[tuple[str, str, bool]]:
     elif memory is not None:
         yield "memory.max", str(memory), True
         yield "memory.swap.max", "0", False
-        yield "memory.oom.group", "1", False  # all of the server ends, not the one process that the kernel picks
+        yield "memory.oom.group", "1", False  # the whole server ends, not only the process that the kernel picks
     if limits.max_processes is not None and "pids" in group.controllers:
         yield "pids.max", str(limits.max_processes), True
 
 
 def excess(group: Group, folder: Path, limits: Limits) -> Iterator[str]:
-    """Say of what the processes in a server's group wanted more than they may.
+    """Describe which limits the processes in a server's group reached.
 
     Args:
-        group: In which it is.
+        group: The group that contains it.
         folder: The server's group.
-        limits: What it was held to.
+        limits: The limits of the server.
     """
     if "memory" in group.controllers and count(folder / _OOM_KILLS[group.version], "oom_kill"):
         here = Group(folder, group.version, group.controllers)
         if limits.max_memory is not None:
             peak = _number(folder / _LIMITS[group.version][1])
             text = f"; its peak was {peak} bytes" if peak else ""
-            yield f"it took more memory than max_memory={limits.max_memory}{text}"
+            yield f"it used more memory than max_memory={limits.max_memory}{text}"
         else:
             yield f"the kernel killed it because there was no memory left{most_memory(here)}"
     if limits.max_processes is not None and "pids" in group.controllers and count(folder / "pids.events", "max"):
@@ -230,7 +230,7 @@ def excess(group: Group, folder: Path, limits: Limits) -> Iterator[str]:
 
 
 def most_memory(group: Group) -> str:
-    """Say which limit holds the memory of a group, its own or one of a group around it; empty if none is found."""
+    """Describe the memory limit of a group, its own or that of an ancestor; empty if none is found."""
     limit_file, peak_file = _LIMITS[group.version]
     for folder in (group.folder, *group.folder.parents):
         limit = _number(folder / limit_file)
@@ -241,7 +241,7 @@ def most_memory(group: Group) -> str:
 
 
 def _number(file: Path) -> int:
-    """Read the one number that a file has; 0 if it has none."""
+    """Read the only number in a file; 0 if it has none."""
     try:
         return int(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -249,7 +249,7 @@ def _number(file: Path) -> int:
 
 
 def count(file: Path, name: str) -> int:
-    """Read one of the numbers that a file gives, each in a line after its name; 0 where it is not told."""
+    """Read a number by name from a file that has one name and number per line; 0 if the name is missing."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()
     except OSError:

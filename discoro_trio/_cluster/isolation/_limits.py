@@ -1,7 +1,8 @@
-"""What one server may take of its machine, as its node says; the kernel holds it to that.
+"""The resource limits of one server, set by its node and enforced by the kernel.
 
-This module owns the limits and their setting, in the server and before any code of users. What is beyond one process,
-such as the memory of all that a job starts, is for control groups: the server enters those that `_server_groups` makes.
+This module owns the limits and sets them in the server, before any user code runs. Limits for more than one process,
+such as the memory of all processes that a job starts, need control groups: the server enters those that
+`_server_groups` makes.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 PROCESSES = "cgroup.procs"
-"""The file of a control group that has its processes."""
+"""The file of a control group that lists its processes."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The most that a server may take; None for as much as its node may."""
+    """The most that a server may use; None for the node's own limit."""
 
     max_memory: int | None = None
-    """Bytes of memory, with that of all that it starts in a control group; who asks for more gets a MemoryError."""
+    """Bytes of memory; in a control group, with that of all its processes. Asking for more raises MemoryError."""
     max_files: int | None = None
     """Open files and connections."""
     max_processes: int | None = None
-    """Processes and threads. Without a control group they are those of its user, who should be one that runs nothing
-    else; root is not held to it."""
+    """Processes and threads. Without a control group, those of its user are counted, so the user should run nothing
+    else; root is not limited."""
 
     @property
     def need_groups(self) -> bool:
-        """Whether there is one that control groups hold better."""
+        """Whether there is a limit that control groups enforce better."""
         return self.max_memory is not None or self.max_processes is not None
 
     def apply(self) -> None:
-        """Hold this process, and all that it starts, to the limits; nobody but root can undo that."""
+        """Limit this process and all processes that it starts; only root can undo that."""
         for kind, value in (
             (resource.RLIMIT_DATA, self.max_memory),
             (resource.RLIMIT_NOFILE, self.max_files),
@@ -52,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def enter_groups(folders: Collection[str]) -> None:
-    """Put this process, before it has others, into the control groups that were made for it.
+    """Put this process, before it starts others, into the control groups that were made for it.
 
     Raises:
         OSError: The kernel refuses it.
@@ -65,13 +66,13 @@ _LEAST = {"max_memory": 128 * 1024 * 1024, "max_files": 64, "max_processes": 16}
 
 
 def check_limits(limits: Limits) -> Limits:
-    """Return limits that a server can live with.
+    """Return the limits if a server can start under them.
 
     Raises:
-        OptionError: One is so low that no server would start.
+        OptionError: A limit is so low that no server would start.
     """
     for option, least in _LEAST.items():
         value = optional_integer(option, getattr(limits, option))
         if value is not None and value < least:
-            raise OptionError(option, f"a server needs {least} at the least, not {value}")
+            raise OptionError(option, f"a server needs at least {least}, not {value}")
     return limits

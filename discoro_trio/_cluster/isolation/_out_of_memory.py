@@ -1,7 +1,7 @@
-"""Whether the kernel killed a server because there was no memory left.
+"""Finds out whether the kernel killed a server because there was no memory left.
 
-The kernel counts such kills: for each control group, which is certain if the group is the node's own, and for the whole
-machine. Its log names the process, where this user may read it. The limits of servers are with `_server_groups`.
+The kernel counts such kills for each control group, which is certain if the group is the node's own, and for the whole
+machine. Its log names the process, if this user may read the log. The limits of servers are in `_server_groups`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 _MACHINE = Path("/proc/vmstat")
 _LOG = Path("/dev/kmsg")
 _RECENT_SECONDS = 2.0
-"""How old a counted kill may be to explain the end of a server."""
+"""The most seconds between a counted kill and the end of a server that it explains."""
 _RECORD = 8192
 """The most bytes of one record of the log."""
 _MOST_RECORDS = 20_000
 
 
 class Counter:
-    """One number of the kernel, and when it has grown last.
+    """A counter of the kernel, and when it last grew.
 
     Args:
-        read: Gives the number.
+        read: Returns the number.
     """
 
     def __init__(self, read: Callable[[], int]) -> None:
@@ -43,7 +43,7 @@ class Counter:
         self._grown = -math.inf
 
     def grew(self, now: float) -> bool:
-        """Look at the number; return whether it has grown within the last two seconds."""
+        """Read the number; return whether it has grown within the last two seconds."""
         found = self._read()
         if found > self._seen:
             self._grown = now
@@ -60,7 +60,7 @@ class OutOfMemory:
         self._machine = Counter(partial(count, _MACHINE, "oom_kill"))
 
     async def run(self) -> None:
-        """Look at the counts now and then, so that an old kill explains no new end; until cancelled."""
+        """Read the counts regularly until cancelled, so that an old kill does not explain a new end."""
         while True:
             await trio.sleep(config.MinPulseInterval)
             self._look()
@@ -71,13 +71,13 @@ class OutOfMemory:
         return groups, self._machine.grew(now)
 
     def cause(self, pid: int) -> str:
-        """Say that the kernel killed a server for memory, if it did.
+        """Describe the kernel's kill of a server for memory, if there was one.
 
         Args:
-            pid: The server's process id; it has just ended by SIGKILL, and nobody of this package sent that.
+            pid: The id of a server process that has just ended by a SIGKILL that this package did not send.
 
         Returns:
-            Text for people; empty if nothing speaks for it.
+            A text for display; empty if nothing indicates such a kill.
         """
         groups, machine = self._look()
         if groups:
@@ -93,7 +93,7 @@ def _logged(pid: int) -> bool:
 
 
 def _records() -> Iterator[bytes]:
-    with suppress(OSError):  # not for this user, or the end
+    with suppress(OSError):  # this user may not read it, or it is the end
         log = os.open(_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             for _ in range(_MOST_RECORDS):

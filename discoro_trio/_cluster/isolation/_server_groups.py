@@ -1,10 +1,10 @@
-"""The control groups of a node's servers: one for each, made before it runs and gone after it has.
+"""The control groups of a node's servers: one for each, made before it runs and removed after its end.
 
-This module owns making, emptying and removing them; how a server enters its own is with `_limits`. Which groups they
-are made in, and what is written to them, is with `_control_groups`; when, with `_server_slot`.
+This module makes, empties and removes them. `_limits` has the code with which a server enters its group,
+`_control_groups` finds the parent groups and the settings, and `_server_slot` decides when a group is made.
 
-In version 2 a group has either processes or controlled groups below it. So a node moves into a group of its own, beside
-those of the servers, while it has some; then its servers need no more rights than it has.
+In version 2 a group has either processes or controlled groups below it. So a node with such groups moves into a group
+of its own, beside those of the servers; then its servers need no more rights than it has.
 """
 
 from __future__ import annotations
@@ -40,43 +40,43 @@ _POLL_SECONDS = 0.005
 
 
 class ServerGroup(Record, frozen=True):
-    """The groups of one server, one in each hierarchy that is used; none if none is."""
+    """The groups of one server, one in each used hierarchy; none if no hierarchy is used."""
 
     limits: Limits
-    """What they, and the server itself, are held to."""
+    """The limits of the groups and of the server process."""
     folders: tuple[tuple[Group, Path], ...] = ()
-    """Each with the group that it lies in."""
+    """Each folder with the group that contains it."""
 
     @property
     def limits_of_process(self) -> Limits:
-        """What is left for the server to hold itself to: what the groups do not hold, and what holds each process.
+        """The limits that the server sets for itself: those that the groups do not enforce, and those of each process.
 
-        Memory stays: a process that asks for too much gets an error, and need not be killed.
+        The memory limit is among them: a process that asks for too much gets an error and need not be killed.
         """
         held = any("pids" in group.controllers for group, _folder in self.folders)
         return msgspec.structs.replace(self.limits, max_processes=None) if held else self.limits
 
     @property
     def excess(self) -> str:
-        """Of what the server wanted more than it may; empty for nothing."""
+        """A text that describes which limits the server reached; empty for none."""
         return "; ".join(text for group, folder in self.folders for text in excess(group, folder, self.limits))
 
     async def remove(self) -> None:
-        """Kill what is left in the groups and remove them; what the kernel takes to end is waited for."""
+        """Kill the processes left in the groups, wait until they have ended, and remove the groups."""
         with trio.move_on_after(_GONE_SECONDS) as scope:
             for group, folder in self.folders:
                 while not _end(group, folder):  # noqa: ASYNC110 - there is no event
                     await trio.sleep(_POLL_SECONDS)
         if scope.cancelled_caught:
-            logger.warning("a control group of a server stays behind, as something in it does not end: %s", folder)
+            logger.warning("a server's control group cannot be removed: processes in it are still running: %s", folder)
 
 
 class ServerGroups:
     """Makes the groups for the servers of a node.
 
     Args:
-        limits: What each server is held to.
-        groups: In which they are made.
+        limits: The limits of each server.
+        groups: The parent groups.
     """
 
     def __init__(self, limits: Limits | None = None, groups: Sequence[Group] = ()) -> None:
@@ -86,9 +86,9 @@ class ServerGroups:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ServerGroup]:
-        """Have a server's group while the block lasts; after it, all that was in it has ended.
+        """Make a server's group for the block; after the block, all processes in it have ended.
 
-        Without a group that can be made, the server is held by its own limits alone; that is logged.
+        If no group can be made, the server has only its own limits; that is logged.
         """
         made = self._make(f"{_PREFIX}{os.getpid()}-{next(self._numbers)}")
         try:
@@ -110,7 +110,7 @@ class ServerGroups:
                             _write(folder / file, text)
                     made.append((group, folder))
             except OSError as error:
-                logger.warning("a server has no control group: %s; it is held by rlimits alone", error)
+                logger.warning("a server has no control group: %s; only rlimits limit it", error)
                 return ServerGroup(self._limits)
             undo.pop_all()
         return ServerGroup(self._limits, tuple(made))
@@ -118,15 +118,15 @@ class ServerGroups:
 
 @contextmanager
 def open_groups(groups: Sequence[Group], limits: Limits, *, named: bool) -> Iterator[ServerGroups]:
-    """Get groups ready for those of servers while the block lasts.
+    """Prepare groups for the groups of servers while the block lasts.
 
     Args:
-        groups: What `find_groups` gave.
-        limits: What each server is held to.
-        named: Whether a person named them; then it is an error if they do not serve.
+        groups: The result of `find_groups`.
+        limits: The limits of each server.
+        named: Whether an option names them; then it is an error if they cannot be used.
 
     Raises:
-        OptionError: They were named and do not serve.
+        OptionError: They are named and cannot be used.
     """
     with ExitStack() as stack:
         try:
@@ -139,14 +139,14 @@ def open_groups(groups: Sequence[Group], limits: Limits, *, named: bool) -> Iter
             problem = f"no groups for servers can be made in {', '.join(str(one.folder) for one in groups)}: {error}"
             if named:
                 raise OptionError(_CGROUP, problem) from error
-            logger.warning("%s; they are held by rlimits alone", problem)
+            logger.warning("%s; only rlimits limit the servers", problem)
             groups = ()
         yield ServerGroups(limits, groups)
 
 
 @contextmanager
 def _moved_into(group: Group) -> Iterator[None]:
-    """Have this process in a group of its own below one of version 2, and that one's controllers on for those below."""
+    """Move this process into a group of its own below a group of version 2, and enable that group's controllers."""
     home = next((one.folder for one in groups_here(*read_groups()) if one.version == group.version), None)
     leaf = group.folder / f"{_PREFIX}{os.getpid()}-node"
     leaf.mkdir()
@@ -163,7 +163,7 @@ def _moved_into(group: Group) -> Iterator[None]:
 
 def _move_back(group: Group, home: Path | None) -> None:
     try:
-        if home == group.folder:  # it takes processes again when nothing below it is controlled
+        if home == group.folder:  # it accepts processes again once nothing below it is controlled
             _write(group.folder / _BELOW, _switch("-", group.controllers))
         if home is not None:
             _write(home / PROCESSES, "0")
@@ -176,7 +176,7 @@ def _switch(sign: str, controllers: Collection[str]) -> str:
 
 
 def _remove_left(group: Group) -> None:
-    """Remove what a node that was killed has left in a group."""
+    """Remove the groups that a killed node has left in a group."""
     for left in group.folder.glob(f"{_PREFIX}*-*"):
         pid = left.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -184,8 +184,8 @@ def _remove_left(group: Group) -> None:
 
 
 def _end(group: Group, folder: Path) -> bool:
-    """Kill what runs in a group below another one, and remove it; return whether it is gone."""
-    with suppress(OSError):  # it is gone, or not all in it is ours to kill; the removal tells
+    """Kill the processes of a group below another one, and remove the group; return whether it is gone."""
+    with suppress(OSError):  # it is gone, or we may not kill all its processes; the removal shows which
         _kill_all(group, folder)
     return _remove_tree(folder)
 
@@ -203,9 +203,9 @@ def _kill_all(group: Group, folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> bool:
-    """Remove a group with those that were made in it; return whether it is gone."""
+    """Remove a group with its child groups; return whether it is gone."""
     for place, _groups, _files in os.walk(folder, topdown=False):
-        with suppress(OSError):  # busy: something in it still ends
+        with suppress(OSError):  # busy: a process in it is still ending
             os.rmdir(place)  # noqa: PTH106 - as `walk` gives them
     return not folder.exists()
 

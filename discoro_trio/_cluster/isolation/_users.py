@@ -1,7 +1,7 @@
-"""As whom servers run: other users of the machine than the node's own, one for all servers or one for each lease.
+"""The users that servers run as, other than the node's own: one for all servers, or one for each lease.
 
-This module owns the users that a node may give, which lease has which, and how a server becomes one. That a server does
-so before any code of users runs there is with `_server`; folders are given to users by `_lease`.
+This module owns the users of a node, their assignment to leases, and the code with which a server changes its user.
+`_server` runs that code before any user code; `_lease` gives folders to users.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class User(msgspec.Struct, frozen=True):
     """Its home folder."""
 
     def become(self) -> None:
-        """Make this process, with all its threads, one of this user; there is no way back.
+        """Change the user of this process and all its threads; it cannot be undone.
 
         Raises:
             OSError: The kernel refuses it.
@@ -57,14 +57,14 @@ class User(msgspec.Struct, frozen=True):
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
-        # The kernel forgets both when a process changes its user.
+        # The kernel resets both when a process changes its user.
         die_with_parent(signal.SIGKILL)
         be_inspectable()
-        if os.getppid() != parent:  # it has died in between
+        if os.getppid() != parent:  # the parent has died meanwhile
             os._exit(1)
 
     def own(self, folder: Path) -> None:
-        """Give this user a folder with all that is in it, which nobody else may have written to before."""
+        """Give this user a folder with its content, to which no other user may have written before."""
         for where, _folders, files in os.walk(folder):
             for path in (where, *(os.path.join(where, file) for file in files)):  # noqa: PTH118 - as `walk` gives them
                 os.chown(path, self.uid, self.gid, follow_symlinks=False)
@@ -84,7 +84,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Become(Control, frozen=True):
-    """Run as this user from now on, node to server; answered by `Done`. It comes before the key of the lease."""
+    """Node to server: run as this user from now on; answered by `Done`. It is sent before the key of the lease."""
 
     user: User
 
@@ -99,7 +99,7 @@ class Users:
     """The users that a node has for its servers.
 
     Attributes:
-        shared: The one as whom all servers run; None if each lease has one of its own, or all run as the node does.
+        shared: The user that all servers run as; None if each lease has its own user, or all run as the node's user.
     """
 
     def __init__(self, shared: User | None = None, each: Sequence[User] = ()) -> None:
@@ -109,7 +109,7 @@ class Users:
 
     @property
     def most_leases(self) -> int | None:
-        """How many leases there can be at once; None for as many as there are servers."""
+        """The most leases at a time; None for as many as there are servers."""
         return len(self._each) or None
 
     @property
@@ -118,7 +118,7 @@ class Users:
         return [self.shared] if self.shared is not None else list(self._each)
 
     def take(self) -> User | None:
-        """Return the user of a new lease, the one that was free the longest; None for that of the node."""
+        """Return the user for a new lease, the one that was free the longest; None for the node's user."""
         return self._free.pop(0) if self._each else self.shared
 
     def give_back(self, user: User | None) -> None:
@@ -127,23 +127,23 @@ class Users:
             self._free.append(user)
 
     async def clear(self, user: User | None) -> None:
-        """Kill what the last lease that had a user has left running; before the next one has it.
+        """Kill the processes that a user's last lease has left running, before the user is assigned again.
 
         Raises:
-            OSError: The operating system did not let us.
+            OSError: The operating system refused it.
         """
         if user in self._each:
             await user.end_processes()
 
     async def tidy(self, user: User | None) -> None:
-        """Kill what a lease has left running; should that fail, `clear` follows before the user is given again."""
+        """Kill the processes that a lease has left running; if that fails, `clear` tries again before the next one."""
         try:
             await self.clear(user)
         except OSError as error:
-            logger.warning("what a computation has left running could not be ended: %s", error)
+            logger.warning("processes that a computation has left running could not be killed: %s", error)
 
     async def tidy_all(self) -> None:
-        """Kill what any lease has left running; for the end of the node."""
+        """Kill the processes that any lease has left running, at the end of the node."""
         for user in self._each:
             await self.tidy(user)
 
@@ -152,25 +152,25 @@ def check_users(user: str | None, users: Sequence[str], folder: Path | None) -> 
     """Return the users that two options stand for.
 
     Args:
-        user: The name or number of the one as whom all servers run.
-        users: Those of whom each lease gets one.
-        folder: Where the working folders will be made.
+        user: The name or number of the user that all servers run as.
+        users: The names or numbers of users, of which each lease gets one.
+        folder: The folder for the working folders.
 
     Raises:
-        OptionError: They are unknown, or cannot be used here.
+        OptionError: A user is unknown, or cannot be used here.
     """
     optional_text(_USER, user)
     users = [text(_USERS, name) for name in several(_USERS, users, "names of users")]
     if user is None and not users:
         return Users()
     if user is not None and users:
-        raise OptionError(_USERS, "give either this or user: one user a lease, or one for all")
+        raise OptionError(_USERS, "give either users, one for each lease, or user, one for all leases; not both")
     option = _USER if user is not None else _USERS
     if os.geteuid() != 0:
         raise OptionError(option, "only root can run servers as other users; start this program as root")
     found = [_find(option, name) for name in ([user] if user is not None else users)]
     if len({one.uid for one in found}) < len(found):
-        raise OptionError(option, "a user is named twice; each lease needs one of its own")
+        raise OptionError(option, "a user is named twice; each lease needs a user of its own")
     for one in found:
         _check_reach(option, one, folder)
     return Users(found[0]) if user is not None else Users(each=found)
@@ -182,25 +182,25 @@ def _find(option: str, name: str) -> User:
     except (KeyError, OverflowError) as error:
         raise OptionError(option, f"there is no user {name!r} on this machine") from error
     if entry.pw_uid == 0:
-        raise OptionError(option, f"{name!r} is root, whom nothing holds back; name another user")
+        raise OptionError(option, f"{name!r} is root, which no limit restricts; name another user")
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir)
 
 
 def _check_reach(option: str, user: User, folder: Path | None) -> None:
-    """See whether a user gets to what a server needs: the interpreter, this package and the working folders."""
+    """Check that a user can reach what a server needs: the interpreter, this package and the working folders."""
     for place in _NEEDED:
         closed = next(_closed(user, place), None)
         if closed is not None:
             problem = f"{user.name} may not enter {closed}, where this Python or its packages are"
-            raise OptionError(option, f"{problem}; install them where everybody can read")
+            raise OptionError(option, f"{problem}; install them where all users can read")
     closed = next(_closed(user, folder), None) if folder is not None else None
     if closed is not None:
-        raise OptionError(_DEST_PATH, f"{user.name}, as whom servers run, may not enter {closed}")
+        raise OptionError(_DEST_PATH, f"{user.name}, the user that servers run as, may not enter {closed}")
 
 
 def _closed(user: User, folder: Path) -> Iterator[Path]:
-    """Return the folders, from the root to this one, that a user may not enter."""
+    """Return the folders on the path from the root to this one that a user may not enter."""
     path = folder.resolve()
     for step in (*reversed(path.parents), path):
         found = step.stat()

@@ -129,8 +129,8 @@ def test_a_named_folder_that_is_no_group_or_does_not_serve_is_refused(tmp_path: 
     (group(tmp_path / "tree", "closed") / "cgroup.subtree_control").unlink()
     group(tmp_path / "tree", "bare", "cpu")
     for folder, problem in (
-        (tmp_path, "is no control group"),
-        (tmp_path / "tree" / "missing", "is no control group"),
+        (tmp_path, "is not a control group"),
+        (tmp_path / "tree" / "missing", "is not a control group"),
         (tmp_path / "tree" / "bare", "neither the controller memory nor pids"),
         (tmp_path / "tree" / "closed", r"cannot write .*closed/cgroup\.subtree_control"),
     ):

@@ -51,5 +51,5 @@ async def test_a_server_is_held_to_the_limits_of_its_node_and_outlives_a_job_tha
 
 @pytest.mark.parametrize("limits", [Limits(max_memory=1), Limits(max_files=3), Limits(max_processes=0)])
 def test_limits_with_which_no_server_would_start_are_refused(limits: Limits) -> None:
-    with pytest.raises(OptionError, match="at the least"):
+    with pytest.raises(OptionError, match="needs at least"):
         check_limits(limits)

@@ -269,7 +269,7 @@ async def test_processes_that_take_too_much_memory_only_together_are_held_to_it_
             assert hog.stdout is not None
             assert int(await hog.stdout.receive_some()) == -signal.SIGKILL
         assert int(text(folder / "memory.max_usage_in_bytes")) <= MEMORY
-        assert group.excess.startswith(f"it took more memory than max_memory={MEMORY}; its peak was ")
+        assert group.excess.startswith(f"it used more memory than max_memory={MEMORY}; its peak was ")
     assert await hog.wait() == -signal.SIGKILL  # it went with its group
     assert not folder.exists()
 

@@ -262,7 +262,7 @@ async def test_a_user_who_is_not_there_is_refused_in_one_line(option: str) -> No
         ("4000000000", [], "user: there is no user"),
         ("9" * 30, [], "user: there is no user"),
         (None, ["nobody", "nobody"], "users: a user is named twice"),
-        ("nobody", ["daemon"], "users: give either this or user"),
+        ("nobody", ["daemon"], "users: give either users"),
     ],
 )
 def test_users_who_cannot_be_had_are_refused_by_their_option(
@@ -291,7 +291,7 @@ def test_a_user_must_get_to_the_interpreter_and_to_the_working_folders(
     inner.parent.chmod(0o700)
     monkeypatch.setattr(_users, "_NEEDED", (folder,))
     assert [user.name for user in check_users("nobody", [], folder).all] == ["nobody"]
-    with pytest.raises(OptionError, match=r"dest_path: nobody, as whom servers run, may not enter .*/closed"):
+    with pytest.raises(OptionError, match=r"dest_path: nobody, the user that servers run as, may not enter .*/closed"):
         check_users("nobody", [], inner)
     monkeypatch.setattr(_users, "_NEEDED", (inner,))
     with pytest.raises(OptionError, match=r"users: nobody may not enter .*/closed, where this Python"):
