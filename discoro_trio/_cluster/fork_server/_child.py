@@ -1,9 +1,9 @@
-"""The first and last steps of a forked server: from a copy of the fork server to a process of its own; its exit.
+"""The first and last steps of a forked server: it becomes a process of its own, and it exits.
 
-This module owns what lies between the fork and the server's main function, and the exit status after it. The
-main function is `_server`'s.
+This module owns the steps between the fork and the server's main function, and the exit status. The main function is
+in `_server`.
 
-The module `random` seeds itself anew after a fork. Handlers of `atexit` do not run in a server.
+The module `random` reseeds itself after a fork. Handlers of `atexit` do not run in a server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STDOUT, STDERR = 1, 2
 
 
 def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid: int) -> NoReturn:
-    """Be the server, from the fork to the end of the process.
+    """Run the server, from the fork to the end of the process.
 
     Args:
         main: Called with the spec, the link and the tail's descriptor.
@@ -61,7 +61,7 @@ def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid
 
 def _die_with_fork_server(fork_server_pid: int) -> None:
     die_with_parent(signal.SIGKILL)
-    if os.getppid() != fork_server_pid:  # It died before it was asked for.
+    if os.getppid() != fork_server_pid:  # The fork server died before the signal was set up.
         os._exit(1)
 
 
@@ -74,7 +74,7 @@ def _restore_signals() -> None:
 
 def _prepare_interpreter() -> None:
     set_process_name("discoro-server")
-    # What the fork server imported stays frozen: a collection that went over it would copy its pages.
+    # The fork server's objects stay frozen: a garbage collection that visits them would copy their pages.
     gc.enable()
     for fd, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
         stream = _open_text(fd)
@@ -84,7 +84,7 @@ def _prepare_interpreter() -> None:
 
 
 def _open_text(fd: int) -> io.TextIOWrapper:
-    # Line by line: what is written before a crash is to be seen.
+    # Line-buffered, so that output before a crash is visible.
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 

@@ -1,15 +1,15 @@
-"""The node's side of the fork server: start it, have servers forked, hear of their ends, end it.
+"""The node's side of the fork server: start it, request forks, receive the ends of servers, end it.
 
-This module owns the fork server's life and the traffic with it. How it is started is with `_startup`; one server as
-the node sees it is `_server_process`'s; the program on the other side is `_fork_server`.
+This module owns the fork server's life and the traffic with it. `_startup` starts it, `_server_process` is the node's
+view of one server, and `_fork_server` is the program on the other side.
 
-    async with open_fork_server() as fork server:
-        server = await fork server.fork(spec, folder=folder)
+    async with open_fork_server() as fork_server:
+        server = await fork_server.fork(spec, folder=folder)
         ...
         exit = await server.wait()
 
-Every task is in the nursery of `open_fork_server`, shielded, because leaving the block needs them: they end when
-the fork server has ended. They are protected from Ctrl-C, which is for the program's main task.
+Every task is in the nursery of `open_fork_server` and shielded, because leaving the block needs them. The tasks end
+when the fork server has ended. They are protected from Ctrl-C, which is for the program's main task.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ logger = logging.getLogger(__name__)
 __all__ = ["Exit", "ForkServer", "ServerProcess", "open_fork_server"]
 
 CLOSE_SECONDS = 3.0
-"""How long the fork server may take to end its servers and itself before it is killed."""
+"""Seconds that the fork server has to end its servers and itself before it is killed."""
 GONE_SECONDS = 1.0
-"""How long servers whose fork server is lost are waited for after they were killed."""
+"""Seconds to wait for killed servers whose fork server is lost."""
 POLL_SECONDS = 0.002
 START_SECONDS = 60.0
-"""How long the fork server may take to load."""
+"""Seconds that the fork server has to load."""
 LEAST_SILENCE = 5.0
-"""How long the fork server may not answer once it has loaded, if five heartbeats take less time."""
+"""Seconds without an answer after which a loaded fork server is killed, if five heartbeats take less time."""
 
 _Posted = tuple[wire.Request, ServerProcess | None]
-"""A request to be sent; with the server whose descriptors go with it, if it is a fork."""
+"""A request to send and, for a fork, the server whose descriptors are sent with it."""
 
 
 class ForkServer:
-    """A running fork server; `open_fork_server` gives it.
+    """A running fork server; `open_fork_server` yields it.
 
     Attributes:
         ended: Set when the fork server has ended, and its servers with it.
@@ -96,15 +96,15 @@ class ForkServer:
     async def fork(
         self, spec: bytes, *, folder: Path, on_output: OnOutput | None = None, pulse_interval: float = 0.0
     ) -> ServerProcess:
-        """Fork a server. It may be called at once, while the fork server still starts.
+        """Fork a server. This may be called at once, while the fork server still starts.
 
         Args:
-            spec: What the server's main function gets.
+            spec: The bytes for the server's main function.
             folder: Its working folder.
-            on_output: Called with the server, 1 or 2, and the bytes (up to 64 KiB) when they came on standard
-                output or standard error. It must not block; what it raises ends the block of `open_fork_server`.
-            pulse_interval: Seconds between the fork server's questions to this process, five of which without an answer
-                end the server, so that it does not outlive a node that is stopped; 0 for none.
+            on_output: Called with the server, 1 or 2 (standard output or error), and up to 64 KiB when they arrive. It
+                must not block; an exception from it ends the block of `open_fork_server`.
+            pulse_interval: Seconds between the fork server's requests to this process. After five without an answer the
+                server is killed, so that it does not outlive a stopped node. 0 for no such requests.
 
         Returns:
             The process, once its pid is known. The caller closes its link.
@@ -145,13 +145,13 @@ class ForkServer:
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
-        """Carry the requests to the fork server; half-close when there will be no more."""
+        """Send the requests to the fork server; half-close after the last one."""
         with trio.CancelScope(shield=True):
             async for request, server in self._inbox:
                 try:
                     await self._send(wire.encode(request), server.far_fds() if server is not None else ())
                 except OSError:
-                    pass  # `_read` sees that the fork server is gone, and tells everyone.
+                    pass  # `_read` notices that the fork server is gone, and reports it to all.
                 finally:
                     if server is not None:
                         server.close_far_fds()
@@ -166,7 +166,7 @@ class ForkServer:
 
     @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
-        """Take the fork server's reports until its end, then bury it and what it leaves behind."""
+        """Receive the fork server's reports until its end, then reap it and end the servers that it leaves behind."""
         with trio.CancelScope(shield=True):
             frames = wire.report_reader()
             while data := await self._receive():
@@ -179,7 +179,7 @@ class ForkServer:
 
     @trio.lowlevel.enable_ki_protection
     async def _beat(self) -> None:
-        """Send heartbeats to the fork server; continue it if it was stopped, and end it if it never answers."""
+        """Send heartbeats to the fork server; continue it if it was stopped, and kill it if it does not answer."""
         missed = 0
         with trio.CancelScope(shield=True):
             while not await self._ends_within(config.MinPulseInterval):
@@ -188,7 +188,7 @@ class ForkServer:
                     self._answers = False
                     self._post(wire.Ping())
                     continue
-                # Counted, not timed: a node that could not read an answer does not hold that against the fork server.
+                # Counted, not timed: time in which this node could not read an answer does not count.
                 missed += 1
                 silence = missed * config.MinPulseInterval
                 self._process.send_signal(signal.SIGCONT)
@@ -227,7 +227,7 @@ class ForkServer:
             server.settle(None, OSError(report.errno, report.text))
 
     async def _reap(self) -> None:
-        # The socket's end precedes that of the process by no more than its last system calls.
+        # After the socket is closed, only a few system calls are left before the process ends.
         with trio.move_on_after(CLOSE_SECONDS):
             while self._process.poll() is None:  # noqa: ASYNC110 (there is no event)
                 await trio.sleep(POLL_SECONDS)
@@ -236,10 +236,10 @@ class ForkServer:
             self._process.wait()
 
     async def _lose_servers(self) -> None:
-        """End the servers that the fork server did not reap.
+        """Kill the servers that the fork server did not reap.
 
-        They belong to init now, so their numbers are theirs only as long as something of their group lives.
-        The kernel killed them a moment ago; that a number went to a new group since then is not a worry.
+        They are children of init now, so their process ids are valid only while a process of their group lives.
+        The kernel killed them a moment ago, so it is unlikely that an id is already used by a new group.
         """
         servers = list(self._servers.values())
         self._servers.clear()
@@ -267,11 +267,11 @@ class ForkServer:
         self._over = True
         self._outbox.close()
         if not self._servers:
-            self._process.kill()  # It has no children, so it need not even get ready.
+            self._process.kill()  # It has no children, so it need not finish loading.
         try:
             with trio.move_on_after(CLOSE_SECONDS):
                 await self.ended.wait()
-        finally:  # A second Ctrl-C comes here too.
+        finally:  # This runs for a second Ctrl-C, too.
             if not self.ended.is_set():
                 self._process.kill()
 
@@ -281,20 +281,19 @@ class ForkServer:
 async def open_fork_server(
     *, server_module: str = SERVER_MODULE, folder: Path | None = None, started: StartedForkServer | None = None
 ) -> AsyncIterator[ForkServer]:
-    """Run a fork server.
+    """Run a fork server while the block lasts.
 
-    Leaving the block kills the servers with their process groups, and the fork server, and waits until all are
-    gone.
+    Leaving the block kills the servers with their process groups, and the fork server, and waits for their end.
 
     Args:
         server_module: The module whose function `main(spec, link, tail_fd)` a server runs.
-        folder: What the fork server removes should this process be killed.
-        started: One that was started already, to be used instead of another with these arguments.
+        folder: The folder that the fork server removes if this process is killed.
+        started: A fork server that is already started; then the other arguments are not used.
 
     Raises:
         OSError: The program could not be started.
 
-    Cancelling leaves the block in the same way; that takes milliseconds, and a few seconds at the very most.
+    Cancelling leaves the block in the same way; that takes milliseconds, at most a few seconds.
     """
     process, channel = started or start_fork_server(server_module, folder)
     failure: BaseException | None = None
@@ -312,7 +311,7 @@ async def open_fork_server(
 
 
 async def _wait_gone(pid: int) -> None:
-    """Wait for the end of a process that is not our child."""
+    """Wait for the end of a process that is not a child of this one."""
     if sys.platform == "linux":
         try:
             fd = os.pidfd_open(pid)

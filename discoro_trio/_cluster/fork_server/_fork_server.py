@@ -1,14 +1,14 @@
-"""The fork server of a node, which `_startup` starts: its arguments are those of `main`.
+"""The program of a node's fork server. `_startup` starts it; its arguments are those of `main`.
 
-It has the server's modules imported and forks servers from itself, which is quick and shares their memory; the rest of
-the package, which jobs may use, it imports once it has time.
-This module owns its start, its loop and its end; `_protocol` has the messages, `_child` what a
-server does after the fork, `_node_watch` whom the node's silence ends, `_client` the node's side.
+It imports the server's modules and forks servers from itself, which is quick and shares memory. It imports the rest of
+the package, which jobs may use, once it is idle.
+This module owns its start, its loop and its end. `_protocol` has the messages, `_child` the steps of a server after the
+fork, `_node_watch` decides which servers end when the node is silent, and `_client` is the node's side.
 
-It has one thread and never runs trio: a fork copies only the thread that forks, and the parent-death signal
-of a child fires when the *thread* that forked it ends. Whatever ends it (the end of the node's socket,
-SIGTERM, an error of its own), it kills the process group of each server first; if it is killed itself, the
-kernel kills its servers. A node that was killed cannot remove its folder, so the fork server does it then.
+It has one thread and never runs trio: a fork copies only the forking thread, and the kernel sends a child's
+parent-death signal when the *thread* that forked it ends. Before it ends, because the node's socket is closed, by
+SIGTERM or by an error, it kills the process group of each server. If the fork server is killed, the kernel kills its
+servers. If the node is killed, the fork server removes the node's folder.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
     from ._child import ServerMain
 
 END_SECONDS = 2.0
-"""How long servers that were killed are waited for, so that they can be reaped."""
+"""Seconds to wait for killed servers in order to reap them."""
 DYING_SECONDS = 1.0
-"""How long the end of a node may take that was killed."""
+"""Seconds that the end of a killed node may take."""
 ORPHANS_SECONDS = 1.0
-"""How long the end of a server is not reported because a process that it left has not ended."""
+"""The most seconds for which a server's end is not reported because a process that it started still runs."""
 MAX_FDS = 16 * wire.FORK_FDS
 REST = "discoro_trio._client", "discoro_trio._process"
-"""Where what jobs may use is, and servers do not need to start."""
+"""The packages that jobs may use and that servers do not need for their start."""
 REST_SECONDS = 1.0
 
 
 class Leisure:
-    """When there is time to import what the first servers start without: a second after they were forked, once."""
+    """When to import the rest of the package: once, a second after the first servers were forked."""
 
     def __init__(self) -> None:
         self._due = math.inf
@@ -64,11 +64,11 @@ class Leisure:
             self._due = now + REST_SECONDS
 
     def due(self) -> float:
-        """Return the time; infinity for never."""
+        """Return the time for the import; infinity for never."""
         return self._due
 
     def take(self, now: float) -> bool:
-        """Return whether it is time; only once."""
+        """Return whether it is time for the import; true only once."""
         if now < self._due:
             return False
         self._due = math.inf
@@ -76,7 +76,7 @@ class Leisure:
 
 
 class ForkServerProgram:
-    """The loop: fork requests in, forks and deaths reported."""
+    """The loop: it takes fork requests, and reports forks and ends."""
 
     def __init__(self, channel: socket.socket, server_main: ServerMain) -> None:
         self._channel = channel
@@ -94,7 +94,7 @@ class ForkServerProgram:
         self._leisure = Leisure()
         self._orphans = Orphans()
         self._ended: dict[int, tuple[wire.ServerEnded, float]] = {}
-        """The servers whose end is not reported yet, with the time when it is at the latest."""
+        """The servers whose end is not reported yet, with the latest time for the report."""
 
     def run(self) -> None:
         """Serve until the node's socket ends or SIGTERM comes; then end every server."""
@@ -114,27 +114,27 @@ class ForkServerProgram:
             self._end()
 
     def node_is_gone(self, node: int) -> bool:
-        """Tell, once `run` has returned, whether that was because the node has died.
+        """Return whether `run` has returned because the node has died.
 
-        It dies thread by thread: the signal comes when the thread ends that started this program, and only with the
-        last one is the node's end of the socket closed. A node that closes in order has only said that no more comes.
+        A node dies thread by thread: the signal comes when the thread that started this program ends, and the node's
+        end of the socket is closed with the last thread. A node that closes in order has only half-closed the socket.
 
         Args:
-            node: Its process id.
+            node: The node's process id.
         """
         poll = select.poll()
         poll.register(self._channel, 0)
         hung_up = bool(poll.poll(DYING_SECONDS * 1000 if self._signalled else 0))
-        return hung_up or os.getppid() != node  # the socket stays open while a process that it forked has a copy
+        return hung_up or os.getppid() != node  # the socket stays open while a child of the node has a copy
 
     def _milliseconds(self) -> float | None:
-        """Return the time until the node is to be asked, or the rest to be loaded; None if neither is."""
+        """Return the time until the next request to the node, import or report; None if none is due."""
         ended = (latest for _report, latest in self._ended.values())
         due = min(self._watch.due(), self._leisure.due(), *ended)
         return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000
 
     def _look(self, now: float) -> None:
-        """End servers whose node is silent; ask it whether it is there."""
+        """Kill the servers for which the node was silent too long; send the node the next request."""
         if now < self._watch.due():
             return
         for number in self._watch.look(now):
@@ -190,7 +190,7 @@ class ForkServerProgram:
         self._report(wire.Forked(request.number, pid))
 
     def _fork_process(self, request: wire.Fork, fds: list[int]) -> int:
-        # Blocked until the child has handlers of its own: the fork server's would write to its wake-up pipe.
+        # Blocked until the child has its own handlers: those of the fork server would write to its wake-up pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
@@ -223,7 +223,7 @@ class ForkServerProgram:
         self._report_ended()
 
     def _report_ended(self) -> None:
-        """Report the servers that have ended with all that they started."""
+        """Report the servers that have ended together with all processes that they started."""
         if not self._ended:
             return
         now, left = time.monotonic(), self._orphans.kill(self._numbers, self._pids)
@@ -237,7 +237,7 @@ class ForkServerProgram:
             self._channel.sendall(wire.encode(report))
 
     def _end(self) -> None:
-        # Reports still go to a node that listens; one that is gone or stuck must not hold up the end.
+        # A node that reads still gets reports; a node that is gone or stuck must not delay the end.
         self._channel.setblocking(False)  # noqa: FBT003 (the standard library's signature)
         for pid in self._numbers:
             kill_group(pid)
@@ -246,7 +246,7 @@ class ForkServerProgram:
             try:
                 self._reap()
             except OSError:
-                # Others may have ended, too, whose signal was read together with this one's.
+                # Other servers may have ended, too: several ends can share one signal.
                 self._heard = False
                 continue
             if time.monotonic() >= deadline:
@@ -257,7 +257,7 @@ class ForkServerProgram:
 
 
 def _signal_fd() -> int:
-    """Have SIGCHLD and SIGTERM written to a pipe, and give the end to read from."""
+    """Have SIGCHLD and SIGTERM written to a pipe; return its read end."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     os.set_blocking(write_fd, False)
@@ -276,7 +276,7 @@ def _read_signals(fd: int) -> bytes:
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """Keep what is there at the end of the block out of all later collections of garbage; none happens meanwhile."""
+    """Exclude all objects that exist at the end of the block from later garbage collections; none runs in the block."""
     gc.disable()
     yield
     gc.freeze()
@@ -284,7 +284,7 @@ def _frozen() -> Iterator[None]:
 
 
 def _import_all(packages: Iterable[str]) -> None:
-    """Import packages, and what they only import when it is asked for."""
+    """Import packages, and their modules that are otherwise imported on first use."""
     for package in map(importlib.import_module, packages):
         for name in package.__all__:
             getattr(package, name)
@@ -300,16 +300,16 @@ def _restore_python_path() -> None:
 def main() -> None:
     """Run the program: DESCRIPTOR MODULE NODE FOLDER.
 
-    The descriptor of its socket, the module of the servers' main function, the node's process id, and the folder that
-    goes when the node was killed (empty for none).
+    The descriptor of its socket, the module of the servers' main function, the node's process id, and the folder to
+    remove if the node is killed (empty for none).
     """
-    # What SIGINT and SIGHUP mean, should they be sent to all processes of a service, is for the node to decide.
-    # The node started this program with SIGINT blocked, so none has ended it on the way here.
+    # SIGINT and SIGHUP may be sent to all processes of a service; the node decides what they mean.
+    # The node started this program with SIGINT blocked, so no SIGINT can have ended it before this line.
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    # A SIGTERM waits until all is loaded, so that the folder of a node that is killed early goes, too.
+    # A SIGTERM waits until all is loaded, so that the folder of a node that is killed early is removed, too.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
-    # The socket's end says that the node is gone, but not while a process that it forked has a copy of it.
+    # The end of the socket shows that the node is gone, but not while a child of the node has a copy of it.
     die_with_parent(signal.SIGTERM)
     set_process_name("discoro-forks")
     _restore_python_path()

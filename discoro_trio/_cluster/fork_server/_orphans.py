@@ -1,4 +1,4 @@
-"""Processes that a server started and that outlive it: the fork server finds and kills them.
+"""Finds and kills processes that outlive the server that started them; runs in the fork server.
 
 The fork server is a child subreaper, so a process whose parent has ended becomes a child of the fork server, whatever
 session or process group it has made. Which server it came from is in its soft limit RLIMIT_RTTIME: each server gets a
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LEAST_MARK = 2**61
 _RANDOM_BITS, _NUMBER_BITS = 24, 32
-"""A random part, as a job may run a node, whose servers have marks of another fork server."""
+"""Random, because a job may run a node whose servers carry marks of another fork server."""
 
 
 class Orphans:
@@ -35,26 +35,26 @@ class Orphans:
         become_subreaper()
 
     def mark(self, number: int) -> None:
-        """Mark this process, a server that was just forked, and all that it will start."""
+        """Mark this process, a server that was just forked, and all processes that it will start."""
         if sys.platform == "linux" and _can_mark():
             resource.setrlimit(resource.RLIMIT_RTTIME, (self._base + number, resource.RLIM_INFINITY))
 
     def kill(self, servers: Collection[int], numbers: Collection[int]) -> set[int]:
         """Kill the orphans of servers that have ended.
 
-        A killed orphan's own children become children of this process only then, so this is called again after each
-        SIGCHLD, until nothing is left.
+        The children of a killed orphan become children of this process only after the kill, so this is called again
+        after each SIGCHLD until no orphan is left.
 
         Args:
             servers: The process ids of the servers.
-            numbers: The numbers of the servers, which name them in `mark`.
+            numbers: The numbers of the servers, as given to `mark`.
 
         Returns:
             The numbers of the servers whose orphans have not yet ended; negative ones for processes without a mark.
         """
         left: set[int] = set()
         if numbers and not _can_mark():
-            return left  # whose an orphan is cannot be told; all are killed with the last server
+            return left  # the server of an orphan is unknown; all orphans are killed with the last server
         for pid in _children():
             number = self._number_of(pid)
             if pid not in servers and number not in numbers:
@@ -73,7 +73,7 @@ class Orphans:
 
 
 def _can_mark() -> bool:
-    """Return whether servers can have limits of their own; a container may have set one that is lower."""
+    """Return whether servers can have limits of their own; a container may have set a lower limit."""
     return sys.platform == "linux" and resource.getrlimit(resource.RLIMIT_RTTIME)[1] == resource.RLIM_INFINITY
 
 

@@ -1,7 +1,6 @@
-"""What the fork server and its servers ask of the operating system: names, groups, parent's death, descriptors.
+"""Operating system calls of the fork server and its servers: names, groups, parent death, descriptors.
 
-This module owns those calls and their differences between systems; when they are made is left to `_fork_server`
-and `_child`.
+This module owns the calls and their differences between systems; `_fork_server` and `_child` make them.
 """
 
 from __future__ import annotations
@@ -31,40 +30,40 @@ ARG_START, ARG_END = 45, 46
 
 
 def die_with_parent(signum: int) -> None:
-    """Have the kernel signal this process when the thread that made it ends; does nothing on macOS."""
+    """Have the kernel signal this process when the thread that forked it ends; does nothing on macOS."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
 def become_subreaper() -> None:
-    """Let processes below this one whose parents end become children of this one; does nothing on macOS."""
+    """Make this process the new parent of its orphaned descendants; does nothing on macOS."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def be_inspectable() -> None:
-    """Let processes of the same user read `/proc` of this one, as is the rule; does nothing on macOS."""
+    """Let processes of the same user read this process's `/proc` folder, as is usual; does nothing on macOS."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def set_process_name(name: str, about: str = "") -> None:
-    """Set what `ps` and `top` show; does nothing on macOS.
+    """Set the name that `ps` and `top` show; does nothing on macOS.
 
     Args:
-        name: The process's name; 15 bytes of it are shown where there are only names.
-        about: Follows the name where arguments are shown; as much as fits where those of the program were.
+        name: The process's name; where only names are shown, the first 15 bytes are visible.
+        about: Follows the name where arguments are shown; cut to the length of the program's arguments.
     """
     if sys.platform == "linux":
         _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
         start, end = _argument_area()
         text = f"{name} {about}".strip().encode()
-        # Python has copied its arguments, so that nobody but the kernel looks there any more.
+        # Python has copied its arguments, so only the kernel still reads them here.
         ctypes.memmove(start, text[: max(end - start - 1, 0)].ljust(end - start, b"\0"), end - start)
 
 
 def _argument_area() -> tuple[int, int]:
-    """Tell where the kernel finds this process's arguments; an empty place if it does not say."""
+    """Return the address range of this process's arguments; an empty range if the kernel does not report it."""
     try:
         fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return int(fields[ARG_START]), int(fields[ARG_END])
@@ -87,34 +86,34 @@ def close_other_fds(keep: Collection[int]) -> None:
 def kill_group(pid: int) -> None:
     """Kill the process group that a child leads, or the child while it has not made its group.
 
-    The child must not be reaped: its number could be another process's.
+    The child must not be reaped yet: afterwards its id could belong to another process.
     """
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         os.kill(pid, signal.SIGKILL)
-    except PermissionError:  # macOS says so of a group in which all are dead.
+    except PermissionError:  # macOS raises this for a group in which all processes are dead.
         pass
 
 
 def kill_left_group(pid: int) -> None:
-    """Kill what is left of the process group of a process that may be reaped already."""
+    """Kill the rest of the process group of a process that may already be reaped."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def reap_one(servers: Collection[int]) -> tuple[int, int] | None:
-    """Reap one child that has ended; if it was a server, kill what is left of its process group.
+    """Reap one child that has ended; if it was a server, kill the rest of its process group.
 
     Args:
-        servers: The process ids of the servers; another child is a process that a server left.
+        servers: The process ids of the servers; any other child is a process that a server left behind.
 
     Returns:
-        Its pid and its exit status (minus the signal's number if one ended it), or None if there is none.
+        The child's pid and exit status (minus the signal's number if a signal ended it), or None if no child has ended.
     """
     try:
         if sys.platform == "linux":
-            # Only looked at, not reaped: its number, and so its group's, is taken until we have killed that.
+            # Only checked, not reaped: its id, and so its group's id, stays valid until the group is killed.
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:
                 return None

@@ -1,12 +1,11 @@
 """The messages between a node and its fork server, and their framing.
 
-This module owns their types and bytes. Sending them, and the descriptors that go with a fork, is left to
-`_client` (the node's side) and `_fork_server` (the other side). Both are of one installation, so there is no
-version.
+This module owns their types and bytes. `_client` (the node's side) and `_fork_server` (the other side) send them, with
+the descriptors of a fork. Both sides are of one installation, so the protocol has no version.
 
-A frame is the length of the body, 4 bytes big-endian, and the body: msgpack of one tagged struct. The
-descriptors of a `Fork` ride (SCM_RIGHTS) on the first byte of its frame, `FORK_FDS` of them: the server's end
-of the link, and the write ends of standard output, standard error and the tail.
+A frame is the length of the body, 4 bytes big-endian, and the body: msgpack of one tagged struct. A `Fork` carries
+`FORK_FDS` descriptors (SCM_RIGHTS) with the first byte of its frame: the server's end of the link, and the write ends
+of standard output, standard error and the tail.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """Node to fork server: fork a server."""
 
     number: int
-    """Names the server in everything that follows; never used again."""
+    """Identifies the server in all later messages; never used again."""
     spec: bytes
-    """What the server's main function gets."""
+    """The bytes for the server's main function."""
     folder: bytes
-    """The server's working folder, as `os.fsencode` gives it."""
+    """The server's working folder, encoded by `os.fsencode`."""
     pulse_interval: float
-    """Seconds between the questions to the node of whose answers the server lives; 0 for none."""
+    """Seconds between `AskNode` messages; the server is killed after five without an answer. 0 for none."""
 
 
 class WatchNode(msgspec.Struct, frozen=True, tag="watch"):
-    """Node to fork server: from now on, a server lives of answers in this interval."""
+    """Node to fork server: change the interval of a server's `AskNode` messages."""
 
     number: int
     pulse_interval: float
@@ -52,7 +51,7 @@ class NodeIsThere(msgspec.Struct, frozen=True, tag="there"):
 
 
 class Signal(msgspec.Struct, frozen=True, tag="signal"):
-    """Node to fork server: signal a server, if it is not reaped yet."""
+    """Node to fork server: send a signal to a server, if it is not reaped yet."""
 
     number: int
     signum: int
@@ -80,21 +79,21 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class ServerEnded(msgspec.Struct, frozen=True, tag="ended"):
-    """Fork server to node: the server is reaped, and what it left running has ended."""
+    """Fork server to node: the server is reaped, and the processes that it left running have ended."""
 
     number: int
     code: int
     """The exit status, or minus the number of the signal that ended it."""
     reason: str
-    """Why the fork server ended it, if it did so by itself."""
+    """Why the fork server killed it, if it did so on its own."""
 
 
 class AskNode(msgspec.Struct, frozen=True, tag="ask"):
-    """Fork server to node: are you there? Answered by `NodeIsThere`."""
+    """Fork server to node: check that the node runs; answered by `NodeIsThere`."""
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """Node to fork server: are you there? Answered by `Pong`."""
+    """Node to fork server: check that the fork server runs; answered by `Pong`."""
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
@@ -121,7 +120,7 @@ class PipeReader(Generic[_T]):
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[_T]:
-        """Take bytes, and give the messages that are complete with them."""
+        """Take bytes; return the messages that they complete."""
         self._buffer += data
         while len(self._buffer) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]

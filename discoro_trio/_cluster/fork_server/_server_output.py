@@ -1,6 +1,6 @@
-"""What a server writes: its pipes, read as it comes, and the last of it, for the error that reports its end.
+"""A server's output: its pipes, read as the output arrives, and the last lines for the error that reports its end.
 
-This module owns the node's ends of a server's pipes. Which pipe feeds what is left to `_client`.
+This module owns the node's ends of a server's pipes; `_client` decides what each pipe feeds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TAIL_BYTES = 8192
 TAIL_LINES = 40
 READ_SIZE = 65536
 DRAIN_SIZE = 1024 * 1024
-"""The most a pipe can hold (Linux's pipe-max-size), so what is read of it once its server is gone."""
+"""The most bytes a pipe can hold (Linux's pipe-max-size), and so the most that is read after the server's end."""
 
 
 class Tail:
@@ -27,12 +27,12 @@ class Tail:
         self._data = bytearray()
 
     def add(self, data: bytes) -> None:
-        """Take what was written."""
+        """Add output."""
         self._data += data
         del self._data[:-TAIL_BYTES]
 
     def text(self) -> str:
-        """Give it as text; bytes that are not UTF-8 are given as backslash escapes."""
+        """Return the text; bytes that are not UTF-8 become backslash escapes."""
         lines = self._data.decode(errors="backslashreplace").splitlines(keepends=True)
         return "".join(lines[-TAIL_LINES:])
 
@@ -48,7 +48,7 @@ class OutputPipe:
         self._flows.set()
 
     async def read(self) -> None:
-        """Hand on what comes, until every writer has closed. Cancelling loses nothing."""
+        """Pass on the output until every writer has closed. Cancelling loses nothing."""
         while True:
             await self._flows.wait()
             await trio.lowlevel.wait_readable(self._read_fd)
@@ -56,7 +56,7 @@ class OutputPipe:
                 return
 
     def hold(self) -> None:
-        """Read no more until `release`: the pipe fills, and then its writers wait."""
+        """Stop reading until `release`: the pipe fills, and then its writers block."""
         if self._flows.is_set():
             self._flows = trio.Event()
 
@@ -65,7 +65,7 @@ class OutputPipe:
         self._flows.set()
 
     def drain(self) -> None:
-        """Hand on what is there now, and wait for no more: a grandchild may hold the pipe open."""
+        """Pass on the output that is there now, without waiting for more: a grandchild may hold the pipe open."""
         left = DRAIN_SIZE
         try:
             while left > 0 and (size := self._read_some()):
@@ -74,11 +74,11 @@ class OutputPipe:
             pass
 
     def close_read(self) -> None:
-        """Close the end that is read here."""
+        """Close the read end."""
         os.close(self._read_fd)
 
     def close_write(self) -> None:
-        """Close the server's end here."""
+        """Close this process's copy of the write end."""
         os.close(self.write_fd)
 
     def _read_some(self) -> int:

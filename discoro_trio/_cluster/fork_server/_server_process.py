@@ -1,6 +1,6 @@
-"""A server process as its node sees it: pid, link, signals, output, and how it ended.
+"""The node's view of a server process: pid, link, signals, output, and exit.
 
-This module owns `ServerProcess` and `Exit`. The fork server that forks, signals and reaps it is `_client`'s.
+This module owns `ServerProcess` and `Exit`. `_client` talks to the fork server that forks, signals and reaps it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class Exit(Record, frozen=True):
     """How a server process ended."""
 
     exitcode: int | None
-    """Its exit status, if it ended by itself and that is known."""
+    """Its exit status, if it exited on its own and the status is known."""
     signal: int | None
-    """The number of the signal that ended it, if one did."""
+    """The number of the signal that ended it, if a signal did."""
     stderr_tail: str
     """The last lines that it wrote to standard error and to its tail."""
 
 
 class ServerProcess:
-    """A server process, made by `Fork server.fork`.
+    """A server process, made by `ForkServer.fork`.
 
     Attributes:
-        number: Names it between the node and the fork server; never used again.
-        link: The node's end of the link that the server inherits. Whoever called `fork` closes it.
+        number: Identifies it between the node and the fork server; never used again.
+        link: The node's end of the link that the server inherits. The caller of `fork` closes it.
         exit: How it ended, or None while it runs.
     """
 
@@ -69,7 +69,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also its process group's; free for another process after its end."""
+        """Its process id, which is also the id of its process group; after its end another process may get it."""
         if self._pid is None:
             message = "the server process is not forked yet"
             raise RuntimeError(message)
@@ -77,30 +77,30 @@ class ServerProcess:
 
     @property
     def stderr_tail(self) -> str:
-        """The last 40 lines or 8 KiB that it has written to standard error and to its tail so far."""
+        """The last 40 lines or 8 KiB written to standard error and the tail so far."""
         return self._tail.text()
 
     def kill(self) -> None:
-        """Kill its process group, if it has not ended. Returns at once; `wait` tells when it is gone.
+        """Kill its process group, if it has not ended. Returns at once; `wait` returns when it is gone.
 
-        The fork server does it, and only while it has not reaped the server, so the number cannot have gone to
+        The fork server sends the signal, and only while it has not reaped the server, so the id cannot belong to
         another process.
         """
         if not self._over.is_set():
             self._post(wire.Kill(self.number))
 
     def signal(self, signum: int) -> None:
-        """Send a signal to the process alone, not to its group, if it has not ended. Else like `kill`."""
+        """Send a signal to the process only, not to its group, if it has not ended. Otherwise like `kill`."""
         if not self._over.is_set():
             self._post(wire.Signal(self.number, signum))
 
     def live_by(self, pulse_interval: float) -> None:
-        """Let the fork server end it after five pulses, each of this many seconds, without an answer of this node."""
+        """Let the fork server kill it after five intervals of this many seconds without an answer from this node."""
         if not self._over.is_set():
             self._post(wire.WatchNode(self.number, pulse_interval))
 
     def hold_output(self) -> None:
-        """Read its output no more until `release_output`; what writes it waits then. Its end is not held up."""
+        """Stop reading its output until `release_output`; its writers then block. Its end is not delayed."""
         for pipe in self._pipes:
             pipe.hold()
 
@@ -113,7 +113,7 @@ class ServerProcess:
         """Wait until it has ended and all its output was read.
 
         Returns:
-            How it ended. If the fork server was lost, its servers are killed and the signal is SIGKILL.
+            The exit. If the fork server was lost, its servers are killed and the signal is SIGKILL.
         """
         await self._ended.wait()
         if self.exit is None:
@@ -121,11 +121,11 @@ class ServerProcess:
             raise RuntimeError(message)
         return self.exit
 
-    # What follows is for `_client` only.
+    # The rest is for `_client` only.
 
     @property
     def forked_pid(self) -> int | None:
-        """The pid, or None if it is not forked (yet)."""
+        """The pid, or None if it is not forked yet."""
         return self._pid
 
     def far_fds(self) -> tuple[int, ...]:
@@ -133,13 +133,13 @@ class ServerProcess:
         return (self._far.fileno(), *(pipe.write_fd for pipe in self._pipes))
 
     def close_far_fds(self) -> None:
-        """Close the server's ends here, once they are sent or never will be."""
+        """Close this process's copies of the server's ends, once they are sent or will never be sent."""
         self._far.close()
         for pipe in self._pipes:
             pipe.close_write()
 
     def settle(self, pid: int | None, failure: Exception | None = None) -> None:
-        """Take the pid, or the reason why there is none."""
+        """Set the pid, or the reason why there is none."""
         self._pid = pid
         self._failure = failure
         self._settled.set()
@@ -147,7 +147,7 @@ class ServerProcess:
             self._over.set()
 
     def end(self, code: int, reason: str = "") -> None:
-        """Take the exit status, or minus the number of the signal, and why the fork server ended it, if it did."""
+        """Set the exit status, or minus the signal's number, and the reason if the fork server killed it."""
         self._code = code
         if reason:
             self._tail.add(f"{reason}\n".encode())
@@ -165,7 +165,7 @@ class ServerProcess:
             raise self._failure
 
     async def follow_output(self) -> None:
-        """Read its output until it has ended, and what is left of it then; then let `wait` return."""
+        """Read its output until it has ended, and then the rest of the output; then let `wait` return."""
         try:
             async with trio.open_nursery() as nursery:
                 for pipe in self._pipes:
