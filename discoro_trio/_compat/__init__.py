@@ -1,1 +1,1 @@
-"""What programs written for the old system are told."""
+"""Errors and advice for programs written for the old system."""

@@ -1,8 +1,7 @@
-"""What a program for the old system meets here: errors that name the new way.
+"""Errors for programs of the old system, which name the replacement.
 
-This module owns the old names and what replaces each; `docs/migration.md` tells people the same. What is checked
-costs nothing where nothing old is used: names are looked up when they are missing, arguments when a call has any by
-keyword.
+This module owns the old names and the replacement of each; `docs/migration.md` lists the same. The checks cost nothing
+if no old name is used: a name is looked up only if it is missing, an argument only if a call has keyword arguments.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ SCHEDULER: dict[str, str] = {
 
 
 class _Gone:
-    """An old name of a class: who asks for it hears what to write instead."""
+    """An old name of a class; accessing it raises an error that names the replacement."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -107,12 +106,12 @@ class _Gone:
 
 
 def replaced(owner: str, name: str, instead: str) -> str:
-    """Say what to write instead of an old name."""
+    """Return the error text that names the replacement of an old name."""
     return f"{owner}.{name} is gone; instead: {instead}"
 
 
 def answers_for(old: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
-    """Give a class errors for its old names."""
+    """Make a class raise errors that name the replacements of its old names."""
 
     def with_errors(kind: type[T]) -> type[T]:
         for name, instead in old.items():
@@ -123,10 +122,10 @@ def answers_for(old: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
 
 
 def made_by(instead: str, first: type) -> Callable[[type[T]], type[T]]:
-    """Have a class that users once made themselves refuse that.
+    """Make a class that users once instantiated themselves raise an error if they do.
 
     Args:
-        instead: What gives them its objects.
+        instead: The call that returns its objects.
         first: The type of the first argument when the package makes one.
     """
 
@@ -165,9 +164,9 @@ _TIMEOUT = re.compile(r"\) got an unexpected keyword argument 'timeout'")
 
 
 def timeout_advice(error: BaseException) -> str | None:
-    """Give what to write instead of `timeout=`, if an error says that a function has no such argument.
+    """Return the replacement for `timeout=`, if an error says that a function has no such argument.
 
-    Functions that are awaited do not look for it themselves: that would cost every call.
+    Awaited functions do not check for `timeout=` themselves, as that would slow down every call.
     """
     if isinstance(error, TypeError) and _TIMEOUT.search(str(error)):
         return "no call takes timeout=; instead: 'with trio.fail_after(seconds):' around the call"
@@ -175,7 +174,7 @@ def timeout_advice(error: BaseException) -> str | None:
 
 
 def add_advice(error: BaseException) -> None:
-    """Add a note to an error, and to each one of a group, if it is a known mistake of an old program."""
+    """Add a note to an error, and to each error of a group, if it is a known mistake of old programs."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             add_advice(one)
@@ -184,7 +183,7 @@ def add_advice(error: BaseException) -> None:
 
 
 class _Block(AbstractAsyncContextManager[T]):
-    """A block that says how it is entered when it is awaited, as it was yielded once, or left lying."""
+    """A context manager that reports how to enter it if it is awaited, as old programs do, or never entered."""
 
     def __init__(self, name: str, inner: AbstractAsyncContextManager[T]) -> None:
         self._how = f"{name}() is a block; write: async with {name}(...):"
@@ -212,7 +211,7 @@ class _Block(AbstractAsyncContextManager[T]):
 def to_be_entered(
     function: Callable[P, AbstractAsyncContextManager[T]],
 ) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """Have who calls what was no block once, and does not enter it, hear so."""
+    """Make a function that now returns a block report an error if its caller does not enter the block."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
@@ -222,7 +221,7 @@ def to_be_entered(
 
 
 def check_settings() -> None:
-    """Refuse settings that were set where the old system had them, and where they would do nothing.
+    """Raise an error for settings that were set where the old system had them, as they have no effect there.
 
     Raises:
         AttributeError: `discoro.MsgTimeout = …` or one of the others.

@@ -1,6 +1,6 @@
-"""Coroutines in one process: handles, mailboxes, outcomes, and what reaches them from other processes.
+"""Coroutines in one process: handles, mailboxes, outcomes, and the requests of other processes to them.
 
-Bytes and connections are with `_link`; which process runs what is decided by `_cluster` and `_client`.
+Bytes and connections are in `_link`; `_cluster` and `_client` decide which process runs which coroutine.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""The handle of a coroutine: what users hold, send to each other, and talk to.
+"""The handle of a coroutine, which users keep, send to other coroutines, and send messages to.
 
-A handle owns nothing that runs. What its methods do is with the process they are called in (`Process`); what names
-it is with `_handle`.
+A handle owns nothing that runs. Its methods use the process in which they are called (`Process`). Its identity is in
+`_handle`.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ if TYPE_CHECKING:
 @migration.made_by("await computation.run(function, ...), or open_coro() for the current task", bytes)
 @migration.answers_for(migration.CORO)
 class Coro(Handle[R_co]):
-    """A handle to a coroutine, here or elsewhere: small, hashable, picklable, the same wherever it is sent."""
+    """A handle to a coroutine in this or another process: small, hashable, picklable; equal in every process."""
 
     __slots__ = ()
 
     # --- messages
 
     async def send(self, message: object) -> None:
-        """Hand a message over, in order; it may not have arrived when this returns.
+        """Send a message, in order; it may not have arrived when this returns.
 
-        Waits only while the receiver's window is full. A cancelled send was not sent.
+        Waits only while the receiver's window is full. If cancelled, it has not sent the message.
 
         Args:
-            message: Anything that can be pickled; within a process it goes by reference.
+            message: Any picklable object; within a process it is passed by reference.
 
         Raises:
             NotPicklable: The message cannot be sent to another process.
             MailboxClosed: The coroutine is known to have ended.
-            PeerDisconnected: The connection is lost, or was since the last send.
+            PeerDisconnected: The connection is lost, or was lost since the last send.
         """
         process = process_var.get() or current_process()
         if self.home == process.id:
             await process.turns.take()
             await process.mailbox_of(self).put(message)
         elif (short := message if is_short(message) else pack_short(message)) is not NOT_SHORT:
-            # Written out here, as one more coroutine a message takes a tenth of its time.
+            # Inlined: a further coroutine call would add a tenth to the time of each message.
             turns = process.turns
             if turns.due():
                 await turns.rest()
@@ -71,7 +71,7 @@ class Coro(Handle[R_co]):
             await process.mail.send(self, self._route_of(process), message)
 
     def send_nowait(self, message: object) -> None:
-        """Hand a message over, in order, without waiting.
+        """Send a message, in order, without waiting.
 
         Args:
             message: As for `send`.
@@ -87,13 +87,13 @@ class Coro(Handle[R_co]):
             process.mail.send_nowait(self, self._route_of(process), message)
 
     async def deliver(self, message: object) -> None:
-        """Send a message and wait until it is in the mailbox. When cancelled, it may be there or not.
+        """Send a message and wait until it is in the mailbox. If cancelled, the message may or may not be there.
 
         Args:
             message: As for `send`.
 
         Raises:
-            NotPicklable, MailboxClosed, PeerDisconnected: As for `send`; it is not in the mailbox.
+            NotPicklable, MailboxClosed, PeerDisconnected: As for `send`; the message is not in the mailbox.
         """
         process = current_process()
         if self.home == process.id:
@@ -103,16 +103,16 @@ class Coro(Handle[R_co]):
             await process.mail.deliver(self, self._route_of(process), message)
 
     async def receive(self) -> Any:
-        """Wait for the next message of the coroutine's own mailbox. A cancelled receive takes none.
+        """Wait for the next message of the coroutine's own mailbox. If cancelled, it takes no message.
 
         Returns:
             The message.
 
         Raises:
             RuntimeError: The calling task is not this coroutine.
-            Exception: Whatever opening the message raised; the message is gone, the next ones are not.
+            Exception: Unpickling the message raised it. That message is lost; the next ones are not.
         """
-        # As `send`, with little for the many messages that come together.
+        # Inlined as in `send`, and short for the many messages that arrive together.
         locals_ = current.get()
         mailbox = locals_[-1].mailbox if locals_ and locals_[-1].shown is self else None
         if mailbox is None:
@@ -135,7 +135,7 @@ class Coro(Handle[R_co]):
             The message.
 
         Raises:
-            trio.WouldBlock: There is none.
+            trio.WouldBlock: There is no message.
             RuntimeError: The calling task is not this coroutine.
         """
         return self._own_mailbox().get_nowait()
@@ -151,7 +151,7 @@ class Coro(Handle[R_co]):
     # --- its end
 
     async def result(self) -> R_co:
-        """Wait for its value. A cancelled wait leaves the coroutine running.
+        """Wait for the coroutine's value. Cancelling the wait leaves the coroutine running.
 
         Returns:
             What the coroutine returned.
@@ -160,7 +160,7 @@ class Coro(Handle[R_co]):
             Exception: What the coroutine raised, with the remote traceback in a note.
             CoroCancelled: It was cancelled.
             ServerLost: Its server is gone.
-            ComputationClosed: Its computation was closed before.
+            ComputationClosed: Its computation was closed before it ended.
             UnknownCoro: The process that started it keeps no outcome any more.
         """
         outcome = await current_process().outcome_store.outcome(self, heard=True)
@@ -168,72 +168,72 @@ class Coro(Handle[R_co]):
         return value
 
     async def wait(self) -> None:
-        """Wait for its end, whatever that is. A cancelled wait leaves it running."""
-        with suppress(UnknownCoro):  # of what runs, an outcome is kept: it has ended
+        """Wait until the coroutine has ended, in any way. Cancelling the wait leaves it running."""
+        with suppress(UnknownCoro):  # the outcome of a running coroutine is always kept, so this one has ended
             await current_process().outcome_store.outcome(self, heard=False)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Ask for its cancellation; returns at once.
+        """Request the coroutine's cancellation; returns at once.
 
         Args:
-            reason: What `CoroCancelled.reason` says to those who wait for it.
+            reason: The `CoroCancelled.reason` that waiting tasks get.
         """
         current_process().outcome_store.cancel(self, optional_text("reason", reason))
 
     async def terminate(self, *, grace_period: float | None = None) -> None:
-        """Cancel it and wait until its clean-up is done; when the grace period is over, end it by force.
+        """Cancel the coroutine and wait for its clean-up; after the grace period, end it by force.
 
-        Force means that its server is replaced, with all that runs there.
+        Force means that its server is replaced, and everything that runs there is lost.
 
         Args:
-            grace_period: Seconds; 0 for force at once, None for its computation's.
+            grace_period: Seconds; 0 for force at once, None for the grace period of its computation.
 
-        When cancelled, the coroutine's cancellation goes on.
+        If this call is cancelled, the coroutine's cancellation continues.
         """
         seconds = None if grace_period is None else not_negative("grace_period", grace_period)
-        with suppress(UnknownCoro):  # of what runs, an outcome is kept: it has ended
+        with suppress(UnknownCoro):  # the outcome of a running coroutine is always kept, so this one has ended
             await current_process().outcome_store.terminate(self, seconds)
 
     async def monitor(self, observer: Coro[Any]) -> None:
-        """Let `observer` get a `MonitorException` when it ends, at once if it has.
+        """Send `observer` a `MonitorException` when the coroutine ends, or at once if it has ended.
 
         Args:
-            observer: The coroutine whose mailbox gets it.
+            observer: The coroutine whose mailbox receives it.
 
         Raises:
             UnknownCoro: The process that started it keeps no outcome any more.
 
-        When cancelled, the observer may get it or not.
+        If cancelled, the observer may or may not get it.
         """
         if not isinstance(observer, Coro):
             wrong_type("observer", observer, "a Coro")
         await current_process().outcome_store.monitor(self, observer)
 
     def register(self, name: str, *, public: bool = False) -> Registration:
-        """Let others find this coroutine, of the calling process, by a name until it ends.
+        """Register a name for this coroutine of the calling process, until the coroutine ends.
 
         Args:
             name: The name.
-            public: Whether every program on the network finds it, and not just this computation.
+            public: Whether every program on the network finds it, or only this computation.
 
         Returns:
-            What can be awaited to be sure that it is registered.
+            An awaitable that returns once the name is registered.
 
         Raises:
-            NameTaken: It has another owner already; from elsewhere, this is raised where it is awaited.
-            RuntimeError: The coroutine is not one of the calling process.
+            NameTaken: The name has another owner. If another process keeps the name, awaiting the result raises this.
+            RuntimeError: The coroutine does not run in the calling process.
             PeerDisconnected: The process that keeps the names cannot be reached.
         """
         names = current_process().names
         return names.register_coro(self, checked_text("name", name), public=flag("public", public))
 
     def report(self, done: float, *, total: float | None = None, text: str = "") -> None:
-        """Say how far the coroutine itself is; shown in status, monitor and `discoro top`.
+        """Report the calling coroutine's progress, which status, monitor and `discoro top` show.
 
         Args:
-            done: What is done, in units of the caller's choice.
-            total: What there is to do, in the same units.
-            text: What it is doing.
+            done: The work done, in units of the caller's choice.
+            total: All the work to do, in the same units.
+            text: What the coroutine is doing.
 
         Raises:
             RuntimeError: The calling task is not this coroutine.
@@ -241,7 +241,7 @@ class Coro(Handle[R_co]):
         whole = None if total is None else number("total", total)
         self._own().report = (number("done", done), whole, checked_text("text", text))
 
-    # --- what this process knows of it
+    # --- the local record of the coroutine
 
     def _route_of(self, process: Process) -> MessageSender:
         route = self._route

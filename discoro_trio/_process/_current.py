@@ -1,4 +1,4 @@
-"""Which process, in the package's sense, the calling task belongs to, and which coroutine it is."""
+"""Finds the `Process` and the coroutine that the calling task belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ process_var: ContextVar[Process | None] = ContextVar("discoro process", default=
 
 
 def current_process() -> Process:
-    """Give the process that the calling task belongs to.
+    """Return the process that the calling task belongs to.
 
     Raises:
         RuntimeError: No endpoint encloses the task.
@@ -26,7 +26,7 @@ def current_process() -> Process:
     process = process_var.get()
     if process is None:
         locals_ = current.get()
-        if locals_:  # begun by a frame of another process, in a task that inherits nothing
+        if locals_:  # started by a frame of another process, in a task that inherits no context
             return locals_[-1].process
         message = (
             "this needs a place on the network: enclose it in open_coro(), computation.schedule(), open_cluster(), "
@@ -38,9 +38,9 @@ def current_process() -> Process:
 
 @asynccontextmanager
 async def enclosing_process() -> AsyncIterator[Process]:
-    """Give the process that the calling task belongs to; open an endpoint for the block if there is none.
+    """Return the process that the calling task belongs to; open an endpoint for the block if there is none.
 
-    Such an endpoint is as `schedule` opens one: at all addresses of this machine, with the secret of its user.
+    Like the endpoint that `schedule` opens, it listens at all addresses of this machine, with the secret of its user.
     """
     process = process_var.get()
     if process is not None or current.get():
@@ -53,10 +53,10 @@ async def enclosing_process() -> AsyncIterator[Process]:
 
 
 def current_coro() -> Coro[Any]:
-    """Give the handle of the coroutine that the calling task is.
+    """Return the handle of the coroutine that the calling task is.
 
     Raises:
-        RuntimeError: The task is none.
+        RuntimeError: The task is not a coroutine.
     """
     locals_ = current.get()
     if not locals_:

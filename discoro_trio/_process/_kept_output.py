@@ -1,6 +1,6 @@
-"""The last lines that this process has written, for those who look at them later: numbered, and bounded.
+"""Keeps the last lines of output of this process for later queries: numbered, and bounded.
 
-The way of output to the client is with `_output`; this keeps a copy of the end of it.
+`_output` sends output to the client; this module keeps a copy of its end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ MOST_LINES = 2_000
 MOST_BYTES = 256 * 1024
 """Bytes of all kept lines together."""
 LONGEST = 4 * 1024
-"""Bytes of one line; the rest of a longer one is left out."""
+"""Bytes of one line; longer lines are truncated."""
 _MOST_OPEN = 1_000
-"""Lines that have not ended yet."""
+"""The number of incomplete lines that are kept."""
 _STDOUT = 1
 
 
@@ -36,7 +36,7 @@ class OutputLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeptOutput:
-    """The end of the output of this process. It is filled by any thread, one at a time."""
+    """The end of the output of this process. Any thread may fill it, one at a time."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, float, int, str, str, bytes]] = deque()
@@ -45,7 +45,7 @@ class KeptOutput:
         self._number = 0
 
     def written(self, stream: int, serial: int, name: str, data: bytes) -> None:
-        """Take what was written to standard output (1) or standard error (2)."""
+        """Add data that was written to standard output (1) or standard error (2)."""
         key = (serial, stream)
         if key in self._open:
             data = self._open.pop(key) + data
@@ -56,7 +56,7 @@ class KeptOutput:
             self._add(serial, name, "print" if stream == _STDOUT else "stderr", line)
 
     def logged(self, serial: int, name: str, level: str, text: str) -> None:
-        """Take a log record, with its traceback if it has one."""
+        """Add a log record, with its traceback if it has one."""
         self._add(serial, name, level, text.encode(errors="backslashreplace"))
 
     def _add(self, serial: int, name: str, level: str, line: bytes) -> None:
@@ -67,7 +67,7 @@ class KeptOutput:
             self._size -= len(self._lines.popleft()[-1])
 
     def after(self, number: int, most: int) -> list[OutputLine]:
-        """Give the last lines that are newer than the line of this number, at most so many."""
+        """Return the last lines after line `number`, at most `most` of them."""
         found: list[OutputLine] = []
         for line in reversed(self._lines):
             if line[0] <= number or len(found) == most:

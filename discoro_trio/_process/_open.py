@@ -1,6 +1,6 @@
-"""Opens this process's place on the network, for the blocks that need one.
+"""Opens this process's endpoint on the network, for the blocks that need one.
 
-What options there are is here; what they mean is with the endpoint.
+The options are listed here; the endpoint implements them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_process(options: EndpointOptions, *, private: bool) -> AsyncIterator[Process]:
-    """Open an endpoint for the block and give its process.
+    """Open an endpoint for the block and yield its process.
 
     Args:
         options: Its options.
-        private: Whether it belongs to a cluster that lives in this program alone, and needs no secret of others.
+        private: Whether its cluster exists in this program alone, and needs no shared secret.
     """
     check_loop()
     raise_limit()
@@ -60,27 +60,27 @@ async def open_endpoint(
     keyfile: str | os.PathLike[str] | None = None,
     cafile: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """Open this process's place on the network: its listener and its links.
+    """Open this process's endpoint on the network: its listener and its links.
 
     Args:
         ip_addr: The address or host name of this machine to listen at; "" for all its addresses.
-        ext_ip_addr: The address that peers are told, where this machine is behind NAT.
+        ext_ip_addr: The address to announce to peers, if this machine is behind NAT.
         tcp_ports: The ports to listen at, such as "51351-51360,52000": the first that is free; None for any.
         udp_port: The port of discovery, the same for the whole cluster.
-        name: A name for people; by default that of the host.
+        name: A display name; by default the name of the host.
         secret: The cluster's secret: 64 hexadecimal digits, 32 bytes, or a passphrase.
-        secret_file: A file that holds it. Without both it is that of the environment variable DISCORO_SECRET, or the
-            one in the user's config folder, which is made at first use.
+        secret_file: A file that holds the secret. Without both options, the secret is the environment variable
+            DISCORO_SECRET, or the one in the user's config folder, which is made at first use.
         certfile: The certificate for TLS, in PEM form; by default one that is made in memory.
-        keyfile: Its key, unless `certfile` holds that too.
-        cafile: The authorities that must have signed the certificates of peers; by default the handshake alone binds
-            them to the secret.
+        keyfile: The key of the certificate, unless `certfile` also holds the key.
+        cafile: The authorities that must have signed the certificates of peers; by default only the handshake binds
+            certificates to the secret.
 
     Yields:
         The endpoint, with its `location`.
 
     Raises:
-        ValueError: One of the options cannot work; the text names it.
+        ValueError: An option is invalid; the text names it.
 
     Leaving the block says goodbye on every link.
     """
@@ -101,17 +101,17 @@ async def open_endpoint(
 
 
 def open_place() -> AbstractAsyncContextManager[Process]:
-    """Open an endpoint as the blocks do that need one and have no options for it: at all addresses of this machine."""
+    """Open an endpoint with default options, at all addresses of this machine."""
     return open_process(EndpointOptions(ip_addr=""), private=False)
 
 
 @asynccontextmanager
 async def ensure_endpoint(options: EndpointOptions | None = None, *, private: bool = True) -> AsyncIterator[Process]:
-    """Give the process of the enclosing endpoint, or open one for the block.
+    """Yield the process of the enclosing endpoint, or open an endpoint for the block.
 
     Args:
-        options: The options of one that is opened.
-        private: Whether that belongs to a cluster that lives in this program alone, and needs no secret of others.
+        options: The options of a new endpoint.
+        private: Whether the cluster of a new endpoint exists in this program alone, and needs no shared secret.
     """
     process = process_var.get()
     if process is not None:

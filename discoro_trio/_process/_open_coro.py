@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_coro(name: str | None = None, *, mailbox_size: int = 1024) -> AsyncIterator[Coro[Any]]:
-    """Give the current task a mailbox, and a handle by which others reach it.
+    """Give the current task a mailbox, and a handle by which other coroutines reach it.
 
     Args:
-        name: For people; by default that of the task.
-        mailbox_size: The messages that each sending process may send ahead of what is received.
+        name: A display name; by default the name of the task.
+        mailbox_size: The number of unreceived messages that each sending process may have in flight.
 
     Raises:
         ValueError: `mailbox_size` is less than 1.
 
     If no endpoint encloses the task, one is opened for the block, as `schedule` does.
-    When the block is left, the mailbox is closed: those who send to it get `MailboxClosed`.
+        Leaving the block closes the mailbox: later sends raise `MailboxClosed`.
     """
     size = integer("mailbox_size", mailbox_size, least=1)
     name = optional_text("name", name) or trio.lowlevel.current_task().name

@@ -1,4 +1,4 @@
-"""The keys by which frames that depend on each other stay in order, whatever their sizes (`wire.Outbox`).
+"""The keys that keep dependent frames in order, whatever their sizes (`wire.Outbox`).
 
     frame                       has the keys                comes after
     DEFINE, a function          defined                     taken back
@@ -18,22 +18,22 @@ directions of one coroutine are independent.
 from __future__ import annotations
 
 TAKEN_BACK = ("taken back",)
-"""The key of frames that take a definition back; new ones, for which they make room, come after them."""
+"""The key of frames that remove a definition; the new definitions that need its room follow them."""
 
 
 def defined(function: int) -> tuple[str, int]:
-    """Give the key of the frame that defines a function."""
+    """Return the key of the frame that defines a function."""
     return "defined", function
 
 
 def used(function: int) -> tuple[str, int]:
-    """Give the key of the starts that use a function."""
+    """Return the key of the starts that use a function."""
     return "used", function
 
 
 def started(serial: int) -> tuple[str, int]:
-    """Give the key of the start of a coroutine.
+    """Return the key of the start of a coroutine.
 
-    It is not that of the messages to the coroutine: what comes after the start does not wait for those.
+    Messages to the coroutine have another key, so frames that follow the start do not wait for messages.
     """
     return "started", serial

@@ -1,11 +1,11 @@
-"""What the code of this process prints and logs, on its way to the client.
+"""Sends what the code of this process prints and logs to the client.
 
-This module owns the stand-ins for `sys.stdout`, `sys.stderr` and the handler of `logging`, and the buffer behind them.
-What is written past them, to the descriptors themselves, the node reads; showing it is with `_client`.
+This module owns the replacements for `sys.stdout` and `sys.stderr`, the `logging` handler, and the buffer behind them.
+The node reads what is written directly to the descriptors; `_client` shows all output.
 
-Printing cannot wait as `await` does. So the buffer is bounded (`config.output_backlog`), and when the client is that
-far behind, a thread that prints waits, as at a full pipe; the thread that runs Trio must not, so its lines are left
-out, and one line says how many. A coroutine's output is on its way before its outcome.
+`print` cannot `await`. So the buffer is bounded (`config.output_backlog`). If it is full because the client is behind,
+a worker thread that prints blocks, as at a full pipe. Trio's thread must not block, so its lines are left out, and one
+line reports how many. A coroutine's output is sent before its outcome.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from .execution._local_coro import LocalCoro
 
 STDOUT, STDERR, LOG = 1, 2, 3
-"""The flags of an OUTPUT frame. Its target is the serial number of the coroutine that wrote, or 0."""
+"""The flags of an OUTPUT frame. Its target is the serial number of the writing coroutine, or 0."""
 
 _PIECE = 32 * 1024
-"""What one coroutine wrote in a row goes in frames of about this many bytes."""
+"""Consecutive output of one coroutine is sent in frames of about this many bytes."""
 _RECORD = 64
-"""What a record costs beside its text, in bytes."""
+"""The overhead of a record beside its text, in bytes."""
 
 
 class ShowOutput(Control, frozen=True):
-    """The client takes output from now on, and log records from these levels on; by logger, "" is the root."""
+    """Send output to the client from now on, and log records from these levels on, by logger ("" is the root)."""
 
     levels: dict[str, int]
 
 
 class OutputEnds(Control, frozen=True):
-    """All output of the server was sent; answered by `Done` when it is shown."""
+    """Reports that all output of the server was sent; answered by `Done` when it is shown."""
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
@@ -84,7 +84,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Piece:
-    """Output that waits to be sent: what one coroutine wrote in a row, or a log record."""
+    """Output that waits to be sent: consecutive output of one coroutine, or a log record."""
 
     __slots__ = ("data", "name", "serial", "stream")
 
@@ -101,15 +101,15 @@ class _Piece:
 class Output:
     """The output of a server, from the code that writes it to the link to the client.
 
-    From when it is made, `sys.stdout`, `sys.stderr` and the root logger of the process lead here.
+    Creating it redirects `sys.stdout`, `sys.stderr` and the root logger of the process to it.
 
     Args:
-        process: Whose output it is.
-        client_id: The process that may take it.
-        tail_fd: Gets what goes to standard error, too: what is buffered here is lost with the process.
+        process: The process whose output it is.
+        client_id: The id of the process that may receive it.
+        tail_fd: A descriptor that also gets standard error, as the buffer here is lost with the process.
 
     Attributes:
-        kept: The end of it, for those who look at it later.
+        kept: The end of the output, for later queries.
     """
 
     def __init__(self, process: Process, client_id: bytes, tail_fd: int) -> None:
@@ -129,7 +129,7 @@ class Output:
         self._wakeup = Wakeup()
         self._thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
-        # Reentrant: a finalizer that prints may run anywhere.
+        # The lock is reentrant, as a finalizer that prints may run anywhere.
         self._changed = threading.Condition()
         process.endpoint.services.on_notice(ShowOutput, self._show, trust=ANY)
         os.register_at_fork(after_in_child=self._fork)
@@ -142,14 +142,14 @@ class Output:
     # --- written by any code, in any thread
 
     def write(self, stream: int, data: bytes) -> None:
-        """Take what was written to standard output or standard error."""
+        """Add data that was written to standard output or standard error."""
         if self._forked:
             _write_all(stream, data)
             return
         if not data:
             return
         if stream == STDERR:
-            with suppress(OSError):  # a full tail has had enough
+            with suppress(OSError):  # the tail is full
                 os.write(self._tail_fd, data)
         locals_ = current.get()
         local = locals_[-1] if locals_ else None
@@ -162,7 +162,7 @@ class Output:
         self._ring()
 
     def log(self, record: logging.LogRecord) -> None:
-        """Take a log record."""
+        """Add a log record."""
         text = record.getMessage()
         trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else record.exc_text or ""
         if self._forked:
@@ -192,7 +192,7 @@ class Output:
         self._ring()
 
     def _fitting(self, stream: int, local: LocalCoro | None, data: bytes) -> bytes:
-        """Give what can be taken: in Trio's thread as much as there is room for, in others all, after a wait."""
+        """Return the data to buffer: in Trio's thread what fits, in other threads all of it, after a wait."""
         if threading.get_ident() != self._thread:
             self._changed.wait_for(lambda: self._over or self._fits(len(data), self._limit))
             return b"" if self._over else data
@@ -221,7 +221,7 @@ class Output:
         self._in_line = bool(data) and not data.endswith(b"\n")
 
     def _go_on(self, stream: int, data: bytes) -> bytes:
-        """Take lines again, from the beginning of one on."""
+        """Accept output again, from the beginning of the next line."""
         if self._in_line and stream != LOG:
             _, newline, data = data.partition(b"\n")
             if not newline:
@@ -250,7 +250,7 @@ class Output:
             self._size += len(data) + _RECORD
 
     def _note_end(self, stream: int, local: LocalCoro | None, data: bytes) -> None:
-        """Remember whether a coroutine's last line on a stream is ended; when the coroutine ends, it will be."""
+        """Record whether a coroutine's last line on a stream is complete; the coroutine's end completes it."""
         unended = self._unended.get(local)
         if unended is None:
             unended = self._unended[local] = set()
@@ -269,7 +269,7 @@ class Output:
                 self._token.run_sync_soon(self._wakeup.ring, idempotent=True)
 
     def _fork(self) -> None:
-        """Note, in a process that user code has forked off, that nobody here sends anything."""
+        """Note that this process was forked by user code, and sends no output."""
         self._forked = True
 
     # --- sent by Trio's thread
@@ -287,13 +287,13 @@ class Output:
         self._link = link
         for name, level in show.levels.items():
             logger = logging.getLogger(name or None)
-            # What code of this process has set itself stands.
+            # A level that code of this process has set itself is kept.
             if logger.level in {logging.NOTSET, logging.WARNING}:
                 logger.setLevel(level)
         self._wakeup.ring()
 
     def _send(self, most: int) -> None:
-        """Hand so many bytes to the link, unless it has enough already."""
+        """Pass about `most` bytes to the link, unless the link is full."""
         link = self._link
         if link is None:
             return
@@ -309,7 +309,7 @@ class Output:
             self._changed.notify_all()
 
     def _discard(self) -> None:
-        """Take no more: nobody is there for it."""
+        """Drop all output from now on, as no client receives it."""
         with self._changed:
             self._over = True
             self._pieces.clear()
@@ -317,7 +317,7 @@ class Output:
             self._changed.notify_all()
 
     async def run(self) -> None:
-        """Send what is written, until cancelled; then all streams are as they were."""
+        """Send output until cancelled; then restore the streams."""
         try:
             while True:
                 await self._wakeup.wait()
@@ -333,7 +333,7 @@ class Output:
             self._discard()
 
     async def finish(self) -> None:
-        """Wait until all that was written is shown at the client, or the client is gone."""
+        """Wait until the client has shown all output, or is gone."""
         with self._changed:
             self._tell_left_out()
         while self._pieces and self._link is not None and not self._over:
@@ -345,20 +345,20 @@ class Output:
                 await self._link.request(OutputEnds())
 
 
-# `print` holds no reference to the stream that it writes to (CPython before 3.12). A thread may wait in one while
-# `sys.stdout` is set back, so that all streams live as long as the process.
+# `print` holds no reference to the stream that it writes to (CPython before 3.12). A thread may wait in a stream while
+# `sys.stdout` is restored, so all streams are kept for the lifetime of the process.
 _made: list[io.TextIOWrapper[Any]] = []
 
 
 class _Handler(logging.Handler):
-    """Takes every log record of the process."""
+    """Passes every log record of the process to `Output`."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
         self._output = output
 
     def handle(self, record: logging.LogRecord) -> bool:
-        # Without the handler's lock: a thread may wait here, and Trio's thread must not wait for that one.
+        # Without the handler's lock: another thread may wait here, and Trio's thread must not wait for it.
         if not self.filter(record):
             return False
         self.emit(record)
@@ -395,7 +395,7 @@ class _Stream(io.BufferedIOBase):
 
 
 def _text_stream(output: Output, number: int) -> io.TextIOWrapper[Any]:
-    # Nothing is kept back here: it belongs to the coroutine that writes it.
+    # Written through at once, as the output belongs to the coroutine that writes it.
     return io.TextIOWrapper(_Stream(output, number), encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
@@ -406,10 +406,10 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _writer(local: LocalCoro | None) -> tuple[int, str]:
-    """Give the number and the name of the coroutine that writes."""
+    """Return the number and the name of the writing coroutine."""
     return (local.serial, local.name) if local is not None else (0, "")
 
 
 def _clean(text: str) -> str:
-    # Lone surrogates, as in undecodable file names, are no UTF-8.
+    # Lone surrogates, as in undecodable file names, are not valid UTF-8.
     return text.encode(errors="backslashreplace").decode()

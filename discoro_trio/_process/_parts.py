@@ -1,4 +1,4 @@
-"""Data that one process gets from another in parts: it asks for them, so that it bounds what is under way."""
+"""Transfers data in parts. The receiver requests each part, which limits the number of parts in flight."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .._wire import Control
 
 PART = 960 * 1024
-"""The bytes of one part: less than what would go through shared memory."""
+"""The bytes of one part, small enough not to go through shared memory."""
 
 WINDOW = 8
-"""The parts under way, not yet taken at the receiver: what a transfer costs in memory, at either end."""
+"""The parts in flight that the receiver has not taken yet. They bound a transfer's memory at either end."""
 
 
 async def fetch_parts(
@@ -32,15 +32,15 @@ async def fetch_parts(
     """Get data in parts.
 
     Args:
-        link: The connection to the process that has it.
-        span: Where the data begins and where it ends, in bytes.
-        wanted: Makes the request for so many bytes from an offset on; it is answered by `BulkData`.
-        take: Is awaited with the offset and the bytes of each part, in any order.
+        link: The connection to the process that has the data.
+        span: The first offset of the data and its end, in bytes.
+        wanted: Makes a request from an offset and a number of bytes; the reply is `BulkData`.
+        take: Awaited with the offset and the bytes of each part, in any order.
 
     Raises:
         DiscoroError: The other process did not send all of it, or `take` raised this.
 
-    Cancelling it asks for nothing more.
+    If cancelled, it requests no further parts.
     """
     begin, end = span
     failures: list[DiscoroError] = []
@@ -63,7 +63,7 @@ async def fetch_parts(
 
 
 def write_at(file: int, offset: int, data: memoryview) -> None:
-    """Write all of some bytes to a file. OSError if that is not possible."""
+    """Write all of `data` to a file; raise OSError if that is not possible."""
     while data:
         written = os.pwrite(file, data, offset)
         offset += written
@@ -73,6 +73,6 @@ def write_at(file: int, offset: int, data: memoryview) -> None:
 async def _part(link: Link, wanted: Callable[[int, int], Control], offset: int, size: int) -> memoryview:
     reply = answered(await link.request(wanted(offset, size)), BulkData)
     if len(reply.data) != size:
-        text = f"{link.peer_name} sent {len(reply.data)} bytes, where {size} were asked for"
+        text = f"{link.peer_name} sent {len(reply.data)} bytes, but {size} were requested"
         raise DiscoroError(text)
     return reply.data

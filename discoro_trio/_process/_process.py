@@ -1,7 +1,8 @@
-"""Everything that coroutines of one process need: the table of those that live here, and the ways to all others.
+"""The services that coroutines of one process need: the table of local coroutines, and access to remote ones.
 
-This module joins the parts: `Runner` runs what others start here, `Submissions` keeps what this process started
-elsewhere, `Mail` carries messages, `OutcomeStore` answers how coroutines ended. The handle that users hold is `Coro`.
+This module joins the parts: `Runner` runs the coroutines that other processes start here, `Submissions` keeps the
+records of those that this process starts elsewhere, `Mail` carries messages, and `OutcomeStore` answers how coroutines
+ended. Users hold the handle `Coro`.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """The coroutines of one endpoint, and their dealings with all others.
+    """The coroutines of one endpoint, and their communication with other processes.
 
     Attributes:
         id: The id of the process.
-        realm: The key by which others open connections to it.
-        locals: The coroutines that live here, by serial number.
-        shipped: At a server, what its computation has brought here, and can be named to its other servers.
+        realm: The key that other processes use to connect to it.
+        locals: The coroutines of this process, by serial number.
+        shipped: At a server, what its computation has shipped; pickles for its other servers refer to it by name.
     """
 
     def __init__(self, endpoint: Endpoint, *, realm: bytes = b"") -> None:
@@ -78,7 +79,7 @@ class Process:
     # --- coroutines that live here
 
     def handle_of(self, local: LocalCoro) -> Coro[Any]:
-        """Make the handle of a coroutine that lives here."""
+        """Make the handle of a coroutine of this process."""
         starter = local.link.peer.process_id if local.link is not None else self.id
         return Coro(self.id, local.serial, starter, self.realm, local.name, self.endpoint.location)
 
@@ -88,7 +89,7 @@ class Process:
         return Coro(started.home, started.serial, self.id, realm, started.name, location, started=started)
 
     def mailbox_of(self, coro: Coro[Any]) -> Mailbox:
-        """Give the mailbox of a coroutine that lives here.
+        """Return the mailbox of a coroutine of this process.
 
         Raises:
             MailboxClosed: It has ended.
@@ -100,7 +101,7 @@ class Process:
         return local.box()
 
     def end_local(self, local: LocalCoro) -> None:
-        """Forget a coroutine that has ended, and tell those who send to it."""
+        """Remove a coroutine that has ended, and notify its senders."""
         self.locals.pop(local.serial, None)
         if local.mailbox is not None:
             tell_ended(local.mailbox.close(), local.serial)
@@ -108,14 +109,14 @@ class Process:
             local.ended()
 
     def end_here(self, local: LocalCoro, started: Submission, outcome: LocalOutcome) -> None:
-        """Note how a coroutine ended that this process has started here."""
+        """Store the outcome of a coroutine that this process has started here."""
         self.end_local(local)
         if local.shown is not None and local.shown.sent and (outcome.raised or is_short(outcome.result)):
             self.outcome_store.keep(started, recent=True)
         started.end(outcome)
 
     def new_local(self, name: str) -> tuple[LocalCoro, Submission]:
-        """Make a coroutine of this process, started by it, with a handle that keeps its outcome."""
+        """Make a coroutine that this process starts and runs; its handle keeps its outcome."""
         self._serial += 1
         local = LocalCoro(self._serial, name, None, self, trio.CancelScope())
         self.locals[local.serial] = local
@@ -177,7 +178,7 @@ class Process:
     # --- the ways to others
 
     async def link_to(self, coro: Placed) -> Link:
-        """Give the link to the process of something, opening it if there is none. Raises as `Introductions.link_to`."""
+        """Return the link to the process of `coro`; open it if needed. Raises as `Introductions.link_to` does."""
         return await self.introductions.link_to(coro)
 
     @contextmanager

@@ -23,7 +23,7 @@ _SERVER = "discoro-server"
 
 
 def server_pids(parent: int | None = None) -> list[int]:
-    """Give the ids of the server processes below a process.
+    """Return the ids of the server processes below a process.
 
     Args:
         parent: The id of a process that runs a node; by default this process, as with `open_cluster`.

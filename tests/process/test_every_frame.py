@@ -115,7 +115,7 @@ CASES: dict[Kind, dict[str, Case]] = {
         "more than there is credit for": Case(frame(Kind.MESSAGE, WAITS, b"?") * (WINDOW + 2), "without credit"),
     },
     Kind.CREDIT: {
-        "without numbers": Case(frame(Kind.CREDIT, UNKNOWN, b"123"), "does not say of how much"),
+        "without numbers": Case(frame(Kind.CREDIT, UNKNOWN, b"123"), "does not say how much"),
         "for nobody": Case(frame(Kind.CREDIT, UNKNOWN, CREDIT.pack(1, 1)), None),
         "asked of nobody": Case(frame(Kind.CREDIT, UNKNOWN, CREDIT.pack(1, 1), ASKED), None),
         "asked without an end": Case(frame(Kind.CREDIT, WAITS, CREDIT.pack(2**32 - 1, 2**64 - 1), ASKED), None),

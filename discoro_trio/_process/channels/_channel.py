@@ -1,7 +1,7 @@
-"""Channels: what is published to one goes to all who subscribe, here and elsewhere.
+"""Channels: a message published to a channel goes to all its subscribers, in this and other processes.
 
-This module owns what users hold: the handle, and opening and finding channels. Passing messages on is with
-`_open_channels`, receiving them with `_subscription`.
+This module owns the handle that users hold, and opens and finds channels. `_open_channels` forwards messages,
+`_subscription` receives them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @migration.made_by("async with open_channel(name), or await locate_channel(name)", Coro)
 @migration.answers_for(migration.CHANNEL)
 class Channel:
-    """A channel, here or elsewhere: picklable, the same wherever it is sent."""
+    """A channel of this or another process: picklable, and equal in every process."""
 
     __slots__ = ("_inbox",)
 
@@ -61,11 +61,11 @@ class Channel:
 
     @property
     def location(self) -> Location:
-        """Where the process listens that has opened it."""
+        """The location of the process that has opened it."""
         return self._inbox.location
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same channel."""
+        """Return whether both are the same channel."""
         return isinstance(other, Channel) and self._inbox == other._inbox
 
     def __hash__(self) -> int:
@@ -73,26 +73,26 @@ class Channel:
         return hash(self._inbox)
 
     def __repr__(self) -> str:
-        """Give its name and where it is."""
+        """Return its name and location."""
         return f"<Channel {self.name} at {self.location}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what names it."""
+        """Pickle its identity."""
         return Channel, (self._inbox,)
 
     async def send(self, message: object) -> None:
         """Publish a message, in order; subscribers may not have it when this returns.
 
-        Waits while the channel is full, which it is when a subscriber's window is: nothing is dropped. A cancelled
-        send was not sent.
+        Waits while the channel is full, that is, while a subscriber's window is full: nothing is dropped. If
+        cancelled, it has not sent the message.
 
         Args:
-            message: Anything that can be pickled; within a process it goes by reference.
+            message: Any picklable object; within a process it is passed by reference.
 
         Raises:
             NotPicklable: The message cannot be sent to another process.
             MailboxClosed: The channel is known to have ended.
-            PeerDisconnected: The connection to it is lost, or was since the last send.
+            PeerDisconnected: The connection to the channel is lost, or was lost since the last send.
         """
         process = current_process()
         if self._inbox.home != process.id:
@@ -104,11 +104,11 @@ class Channel:
         await hub.mailbox.put(published)
 
     async def deliver(self, message: object, *, n: int = 0) -> int:
-        """Publish a message and wait until it is in the mailboxes of all who subscribe then.
+        """Publish a message and wait until it is in the mailboxes of all current subscribers.
 
         Args:
-            message: Anything that can be pickled.
-            n: Wait before that until there are so many subscribers.
+            message: Any picklable object.
+            n: The number of subscribers to wait for before publishing.
 
         Returns:
             The number of subscribers that have it.
@@ -116,7 +116,7 @@ class Channel:
         Raises:
             NotPicklable, MailboxClosed, PeerDisconnected: As for `send`.
 
-        When cancelled, all, some or none may have it.
+        If cancelled, all, some or none of the subscribers may have it.
         """
         process = current_process()
         n = integer("n", n)
@@ -144,20 +144,20 @@ class Channel:
 
     @asynccontextmanager
     async def subscribe(self, *, mailbox_size: int = 1024) -> AsyncIterator[trio.abc.ReceiveChannel[Any]]:
-        """Receive what is published while the block lasts.
+        """Receive the messages that are published while the block lasts.
 
         Args:
-            mailbox_size: The messages that the channel may send ahead of what is received; then it waits.
+            mailbox_size: The number of unreceived messages after which the channel waits.
 
         Yields:
-            A receive channel, which ends when the channel does. If the connection to it is lost, it raises
+            A receive channel, which ends when the channel ends. If the connection to the channel is lost, it raises
             PeerDisconnected after the last message that has arrived.
 
         Raises:
             MailboxClosed: The channel has ended.
             PeerDisconnected: It cannot be reached.
 
-        Cancelling it, or leaving the block, ends the subscription; messages that were not received yet are gone.
+        Cancelling it, or leaving the block, ends the subscription and drops unreceived messages.
         """
         process = current_process()
         size = integer("mailbox_size", mailbox_size, least=1)
@@ -170,7 +170,7 @@ class Channel:
     @migration.without_timeout
     @asynccontextmanager
     async def subscribe_coro(self, coro: Coro[Any]) -> AsyncIterator[None]:
-        """Let a coroutine, here or elsewhere, receive what is published in its own mailbox while the block lasts.
+        """Send what is published to the mailbox of a coroutine, of any process, while the block lasts.
 
         Args:
             coro: The coroutine.
@@ -211,13 +211,13 @@ class Channel:
 async def open_channel(
     name: str, *, transform: Callable[[Any], Any] | None = None, public: bool = False
 ) -> AsyncIterator[Channel]:
-    """Open a channel in this process, which others find by its name.
+    """Open a channel in this process, which other processes find by its name.
 
     Args:
         name: The name, for `locate_channel`.
-        transform: A plain function that is called here with each message; what it returns is what subscribers get,
-            None is dropped. What it raises ends the channel and is raised by the block.
-        public: Whether every program on the network finds it, and not just this computation.
+        transform: A plain function that is called in this process with each message. Subscribers get what it returns;
+            None drops the message. If it raises, the channel ends and the block raises the error.
+        public: Whether every program on the network finds it, or only this computation.
 
     Yields:
         The channel.
@@ -226,8 +226,8 @@ async def open_channel(
         NameTaken: Another channel has that name.
 
     If no endpoint encloses the task, one is opened for the block, as `schedule` does.
-    When the block is left, what was published before still goes to all subscribers, then their subscriptions end.
-    When it is left by an exception, or cancelled, the channel ends at once.
+    When the block is left, all subscribers still get what was published before; then their subscriptions end.
+    When the block is left by an exception, or cancelled, the channel ends at once.
     """
     text("name", name)
     flag("public", public)
@@ -252,11 +252,11 @@ async def open_channel(
 
 
 async def locate_channel(name: str, *, location: Location | str | None = None) -> Channel:
-    """Wait until a channel of that name is open, and give it.
+    """Wait until a channel of that name is open, and return it.
 
     Args:
         name: The name, as given to `open_channel`.
-        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that opened it; by
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the program that opened it; by
             default the computation and the cluster that the calling task belongs to.
 
     Returns:
@@ -265,9 +265,9 @@ async def locate_channel(name: str, *, location: Location | str | None = None) -
     Raises:
         TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
-        PeerDisconnected: Where the name is kept cannot be reached.
+        PeerDisconnected: The process that keeps the name cannot be reached.
 
-    Cancelling it gives the question up.
+    Cancelling it ends the search.
     """
     address = await current_process().names.locate(
         (CHANNEL, text("name", name)), optional_location("location", location)

@@ -1,8 +1,8 @@
-"""The channels that are open in this process: who subscribes to each, and the task that passes messages on.
+"""The channels that are open in this process: the subscribers of each, and the task that forwards messages.
 
-A channel is a coroutine whose mailbox takes what is published, so the windows of publishers are those of that
-mailbox; each subscriber has a window of its own. Nothing is dropped: when a subscriber's window is full, the channel
-waits for it, then its mailbox fills, then its publishers wait. What users hold is `Channel`.
+A channel is a coroutine whose mailbox takes what is published, so that mailbox has the windows of the publishers; each
+subscriber has a window of its own. Nothing is dropped: when a subscriber's window is full, the channel waits for it,
+then its mailbox fills, then its publishers wait. Users hold `Channel`.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ CHANNEL = "channel"
 """The kind of name that channels have."""
 
 MARK = struct.Struct("!8s16s")
-"""The last buffer of a message whose publisher waits until it is delivered; pickles have no buffers so small."""
+"""The last buffer of a message whose publisher waits for its delivery. Pickles have no buffers this small."""
 
 _MARKED = b"\0deliver"
 
 
 def mark(packed: ForwardedMessage, token: bytes) -> ForwardedMessage:
-    """Ask the channel to say when a message is delivered (`OpenChannel.delivered`)."""
+    """Mark a message so that the channel reports its delivery (`OpenChannel.delivered`)."""
     return ForwardedMessage(packed.body, [*packed.buffers, MARK.pack(_MARKED, token)])
 
 
 class Subscribe(Control, frozen=True):
-    """Send what is published to a coroutine, too; answered by `Done`."""
+    """Add a coroutine to the subscribers; answered by `Done`."""
 
     channel: int
     subscriber: Address
     ends: bool
-    """Whether it is told when the channel ends."""
+    """Whether it gets a message when the channel ends."""
 
 
 class Unsubscribe(Control, frozen=True):
-    """Send it no more."""
+    """Remove a coroutine from the subscribers."""
 
     channel: int
     subscriber: Address
 
 
 class AwaitSubscribers(Control, frozen=True):
-    """Answered by `Done` when a channel has so many subscribers."""
+    """Answered by `Done` when the channel has at least this number of subscribers."""
 
     channel: int
     count: int
@@ -81,7 +81,7 @@ class AwaitDelivery(Control, frozen=True):
 
 
 class DeliveredTo(Control, frozen=True):
-    """So many subscribers have it."""
+    """The number of subscribers that have the message."""
 
     subscribers: int
 
@@ -94,15 +94,15 @@ class Published(Record, frozen=True, eq=False):
     """A message of the channel's own process."""
 
     message: Any
-    """The message, which goes by reference to subscribers of this process."""
+    """The message, which is passed by reference to subscribers of this process."""
     packed: ForwardedMessage | None
-    """The same for all others, if there were any when it was published."""
+    """The packed message for remote subscribers, if there were any when it was published."""
     token: bytes | None
-    """What `OpenChannel.delivered` is asked with, if anybody wants to know."""
+    """The token to pass to `OpenChannel.delivered`, if the publisher waits for the delivery."""
 
 
 class _Subscriber:
-    """One who gets what is published."""
+    """A coroutine that gets what is published."""
 
     __slots__ = ("coro", "count", "ends", "route", "scope")
 
@@ -111,10 +111,10 @@ class _Subscriber:
         self.route = route
         self.ends = ends
         self.count = 1
-        self.scope: trio.CancelScope | None = None  # of the wait for its window
+        self.scope: trio.CancelScope | None = None  # the scope of the wait for its window
 
     def leave(self) -> None:
-        """Wait for its window no more."""
+        """Stop waiting for its window."""
         if self.scope is not None:
             self.scope.cancel()
 
@@ -138,7 +138,7 @@ class OpenChannel:
     # --- subscribers
 
     def subscribe(self, coro: Coro[Any], *, ends: bool) -> None:
-        """Send to a coroutine from now on; `ends`: tell it when the channel ends."""
+        """Send to a coroutine from now on; if `ends`, also send it a message when the channel ends."""
         known = self._subscribers.get(coro)
         if known is not None:
             known.count += 1
@@ -152,7 +152,7 @@ class OpenChannel:
         self._changed.unpark_all()
 
     def unsubscribe(self, coro: Coro[Any]) -> None:
-        """Send to it no more."""
+        """Stop sending to a coroutine."""
         known = self._subscribers.get(coro)
         if known is not None:
             known.count -= 1
@@ -166,19 +166,19 @@ class OpenChannel:
             self._subscribers.pop(coro).leave()
 
     async def until_subscribed(self, count: int) -> None:
-        """Wait until there are so many subscribers."""
+        """Wait until there are at least `count` subscribers."""
         while len(self._subscribers) < count:
             await self._changed.park()
 
     # --- publishing
 
     def pack(self, message: object) -> ForwardedMessage | None:
-        """Pack a message of this process, if subscribers of others will get it as it is."""
+        """Pack a message of this process, if remote subscribers will get it untransformed."""
         far = self._transform is None and any(one.route is not None for one in self._subscribers.values())
         return ForwardedMessage.of(message) if far else None
 
     async def delivered(self, token: bytes) -> int:
-        """Wait until a marked message is delivered; give the number of subscribers that have it."""
+        """Wait until a marked message is delivered; return the number of subscribers that have it."""
         if token not in self._done:
             event = self._asked[token] = trio.Event()
             try:
@@ -190,7 +190,7 @@ class OpenChannel:
         return self._done.pop(token)
 
     async def run(self) -> None:
-        """Pass on what is published, up to `finish`; tell those who subscribed that it was the last."""
+        """Forward what is published until `finish`; then send subscribers the end of the channel."""
         current.set((self._local,))
         while True:
             if self.mailbox:
@@ -207,11 +207,11 @@ class OpenChannel:
         self.finished.set()
 
     def finish(self) -> None:
-        """Let `run` end when what was published before is passed on."""
+        """Let `run` end once everything published before has been forwarded."""
         self.mailbox.put_last(ChannelEnd())
 
     def close(self) -> None:
-        """Let those who wait for a delivery know that there will be none."""
+        """Fail the waits for deliveries that will not happen."""
         for event in self._asked.values():
             event.set()
 
@@ -234,7 +234,7 @@ class OpenChannel:
                 event.set()
 
     def _opened(self, item: object) -> Published | None:
-        """Transform what was published; None if nothing is left of it."""
+        """Transform a published message; return None if it is dropped."""
         token = None
         if isinstance(item, Published):
             message, packed, token = item.message, item.packed, item.token
@@ -258,7 +258,7 @@ class OpenChannel:
         return Published(message, packed, token)
 
     def _try(self, one: _Subscriber, published: Published) -> bool:
-        """Send to one subscriber, or tell that it takes waiting."""
+        """Send to one subscriber if that needs no waiting; return False if it has to wait."""
         try:
             if one.route is not None:
                 packed = published.packed
@@ -272,7 +272,7 @@ class OpenChannel:
 
     async def _to_all(self, late: list[_Subscriber], published: Published) -> int:
         if self._transform is not None and published.message is None:
-            return 0  # nothing was left of it
+            return 0  # the transform dropped it
         if published.packed is None and any(one.route is not None for one in late):
             published = msgspec.structs.replace(published, packed=ForwardedMessage.of(published.message))
         reached = 0
@@ -305,7 +305,7 @@ class OpenChannel:
         if one.route is None:
             await self._process.mailbox_of(one.coro).put(published.message)
             return
-        assert packed is not None  # noqa: S101 - packed before, if there is anybody elsewhere
+        assert packed is not None  # noqa: S101 - packed before, if there are remote subscribers
         if deliver:
             await mail.deliver_packed(one.coro, one.route, packed)
         else:
@@ -335,7 +335,7 @@ class OpenChannels:
         services.links_lost.append(self._lost)
 
     def find(self, serial: int) -> OpenChannel:
-        """Give an open channel.
+        """Return an open channel.
 
         Raises:
             MailboxClosed: It has ended.
@@ -350,7 +350,7 @@ class OpenChannels:
         return self.find(serial)
 
     async def _asked_to_subscribe(self, link: Link, message: Subscribe) -> Done:
-        # Who gave the request up before this point, and then says Unsubscribe, is not subscribed afterwards.
+        # If the peer cancels the request before this point, its later Unsubscribe still removes the subscription.
         await trio.lowlevel.checkpoint()
         hub = self._found(link, message.channel)
         if not link.lost:
@@ -371,7 +371,7 @@ class OpenChannels:
 
     @contextmanager
     def watched(self, link: Link | None, subscription: Subscription) -> Iterator[None]:
-        """Tell a subscription when the link to its channel is lost, while the block lasts."""
+        """Notify a subscription if the link to its channel is lost while the block lasts."""
         if link is None:
             yield
             return

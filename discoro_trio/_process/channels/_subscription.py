@@ -1,4 +1,4 @@
-"""The receiving end of one subscription to a channel; the channel itself is with `_open_channels`."""
+"""The receiving end of a subscription to a channel; the channel itself is in `_open_channels`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class _Lost(Record, frozen=True):
 
 @final
 class Subscription(trio.abc.ReceiveChannel[Any]):
-    """What is published to a channel, from subscribing on."""
+    """Receives what is published to a channel from the time of subscribing."""
 
     def __init__(self, local: LocalCoro) -> None:
         self._local = local
         self._end: type[Exception] | None = None
 
     async def receive(self) -> Any:
-        """Wait for the next message. A cancelled receive takes none.
+        """Wait for the next message. If cancelled, it takes no message.
 
         Raises:
             trio.EndOfChannel: The channel has ended.
-            PeerDisconnected: The connection to it is lost, and with it an unknown number of messages.
+            PeerDisconnected: The connection to the channel is lost, and with it an unknown number of messages.
             trio.ClosedResourceError: The subscription was closed here.
-            Exception: Whatever opening the message raised; the message is gone, the next ones are not.
+            Exception: Unpickling the message raised it. That message is lost; the next ones are not.
         """
         mailbox = self._local.box()
         await mailbox.turns.take()
@@ -66,8 +66,8 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             self._local.box().put_last(_Lost())
 
     async def aclose(self) -> None:
-        """Receive no more; those who publish do not wait for this subscription any longer."""
+        """Close the subscription; publishers no longer wait for it."""
         self._end = trio.ClosedResourceError
         self._local.process.end_local(self._local)
-        self._local.box().put_last(_Lost())  # wakes who receives just now
+        self._local.box().put_last(_Lost())  # wakes a waiting `receive`
         await trio.lowlevel.checkpoint()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stuck(tasks: Iterable[TaskDump]) -> list[tuple[str, str]]:
-    """Find the coroutines that wait for each other's mailboxes for ever; give who waits for whose.
+    """Find the coroutines that wait for each other's mailboxes for ever; return who waits for whose.
 
     That is who waits for room at one that waits for room, and so on, without an end that receives.
     """

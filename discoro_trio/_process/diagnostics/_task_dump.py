@@ -1,7 +1,7 @@
 """What runs in this process, for whoever looks for the cause of a hang: its tasks, their stacks, what they wait for.
 
 A picture is made at one moment and changes nothing. What tasks wait for is read from their stacks, so that it costs
-nothing while nobody asks. Gathering the pictures of a cluster is with `_cluster`.
+nothing while nobody asks. Gathering the pictures of a cluster is in `_cluster`.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class _Walk:
             ahead.extend(reversed(self._look(ahead.pop())))
 
     def _look(self, at: _Ahead) -> list[_Ahead]:
-        """Look at one task; give those in its nurseries."""
+        """Look at one task; return those in its nurseries."""
         local, parent = _local_of(at.task), at.parent
         begins = local is not None and local is not at.above
         chosen = at.chosen or (begins and local is not None and fnmatchcase(local.name, self._wanted.coroutine))
@@ -224,7 +224,7 @@ class _Walk:
         ]
 
     def _room(self) -> bool:
-        """Tell whether one more may be shown; count it, if not."""
+        """Return whether one more may be shown; count it, if not."""
         room = len(self.tasks) < self._wanted.limit
         self.left_out += not room
         return room
@@ -250,12 +250,12 @@ class _Walk:
 
 
 def _id_of(one: LocalCoro | Submission) -> str:
-    """Give the id of a coroutine, as its handles do."""
+    """Return the id of a coroutine, as its handles do."""
     return f"{one.home.hex()}-{one.serial:x}"
 
 
 def _local_of(task: trio.lowlevel.Task) -> LocalCoro | None:
-    """Give the innermost coroutine that a task is a part of."""
+    """Return the innermost coroutine that a task is a part of."""
     locals_ = task.context.get(current, ())
     return locals_[-1] if locals_ else None
 
@@ -281,7 +281,7 @@ def _awaited(frames: list[FrameType]) -> tuple[str, str, str]:
 
 
 def _lines(frames: Sequence[FrameType], *, full: bool) -> list[str]:
-    """Give the frames as text, the outermost first: those of users, and what each of them called; or all."""
+    """Return the frames as text, the outermost first: those of users, and what each of them called; or all."""
     lines: list[str] = []
     after_users = bool(frames) and frames[0].f_code.co_filename.endswith(_FACES)
     for frame in frames:
@@ -293,7 +293,7 @@ def _lines(frames: Sequence[FrameType], *, full: bool) -> list[str]:
 
 
 def is_users(file: str) -> bool:
-    """Tell whether a file is not of this package or Trio, nor does just link the two to users' code."""
+    """Return whether a file is not of this package or Trio, nor does just link the two to users' code."""
     return not file.startswith(_OWN) and file not in _LINKING
 
 

@@ -47,7 +47,7 @@ def asyncio_job(fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
 
 async def run_in_asyncio(fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run an asyncio function in the loop of this process and give its value.
+    """Run an asyncio function in the loop of this process and return its value.
 
     Raises:
         Exception: What it raised.
@@ -89,7 +89,7 @@ _running: list[asyncio.AbstractEventLoop] = []
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """Give the loop of this process; it is started when it is first wanted, and lasts as long as the process."""
+    """Return the loop of this process; it is started when it is first wanted, and lasts as long as the process."""
     with _starting:
         if not _running:
             loop = asyncio.new_event_loop()

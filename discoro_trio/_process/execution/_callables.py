@@ -63,7 +63,7 @@ def describe(function: Callable[..., Any]) -> Described:
 
 
 def checked_traits(function: Callable[..., Any]) -> tuple[str, bool]:
-    """Give what a starter needs: the name for people, and whether it is a plain function. Raises as `describe`."""
+    """Return what a starter needs: the name for people, and whether it is a plain function. Raises as `describe`."""
     known = _known.get(id(function))
     traits = known[1] if known is not None and known[0]() is function else _traits_of(function)
     return traits.name, not traits.is_async
@@ -105,7 +105,7 @@ def reject_coro(kwargs: Mapping[str, object]) -> None:
 
 
 def display_name(function: object) -> str:
-    """Give the name of a callable for people."""
+    """Return the name of a callable for people."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
@@ -113,7 +113,7 @@ def display_name(function: object) -> str:
 
 
 def _checked(function: Any) -> Callable[..., Any]:
-    """Give the function that is called in the end, if it is one that can be run."""
+    """Return the function that is called in the end, if it is one that can be run."""
     if inspect.iscoroutine(function):
         name = function.__qualname__
         function.close()
@@ -139,7 +139,7 @@ def _checked(function: Any) -> Callable[..., Any]:
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give what is below partials, methods and objects with `__call__`."""
+    """Return what is below partials, methods and objects with `__call__`."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func

@@ -1,6 +1,6 @@
 """Functions on their way to where they run: sent once to each process, and named by a number after that.
 
-This module owns those numbers, on both sides. What a function is made of on the way is with `_wire`.
+This module owns those numbers, on both sides. What a function is made of on the way is in `_wire`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Pickled:
 
 
 def snapshot(function: Callable[..., Any] | Pickled, shipped: Shipped | None) -> Callable[..., Any] | Pickled:
-    """Give a function in a form that later changes to its state do not reach.
+    """Return a function in a form that later changes to its state do not reach.
 
     Raises:
         NotPicklable: It has state, and cannot be sent.
@@ -91,7 +91,7 @@ class Sent:
         self._by_digest: dict[bytes, Head] = {}
 
     def head(self, function: Callable[..., Any] | Pickled) -> Head:
-        """Give how a START frame names a function, sending the function if the other side lacks it.
+        """Return how a START frame names a function, sending the function if the other side lacks it.
 
         Raises:
             NotPicklable: It cannot be sent.
@@ -132,7 +132,7 @@ _UNCHANGING = (int, float, complex, str, bytes, bool, type(None))
 
 
 def _is_fixed(function: Callable[..., Any]) -> bool:
-    """Tell whether a callable stays what it is; closures, most partials and objects with state do not."""
+    """Return whether a callable stays what it is; closures, most partials and objects with state do not."""
     if isinstance(function, FunctionType):
         return function.__closure__ is None
     if isinstance(function, BuiltinFunctionType):
@@ -173,7 +173,7 @@ class Definition:
         return not described.is_async
 
     def described(self) -> Described:
-        """Give the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
+        """Return the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
         if self._described is None:
             self._described = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
@@ -200,7 +200,7 @@ class Received:
         self._definitions[frame.target] = Definition(frame.body, frame.buffers)
 
     def called(self, body: Buffer) -> Definition:
-        """Give the function that a START frame names. ProtocolError if it was not defined."""
+        """Return the function that a START frame names. ProtocolError if it was not defined."""
         if len(body) < NUMBER.size:
             message = "a start names no function"
             raise ProtocolError(message)

@@ -158,24 +158,24 @@ class Endings:
         return group.number, text
 
     def take(self) -> tuple[list[EndedCoro], list[FailureGroup]]:
-        """Give what was described since the last time, and the kinds of failures that have grown since then."""
+        """Return what was described since the last time, and the kinds of failures that have grown since then."""
         ended, self._ended = self._ended, []
         self.room, self._room_failed = MOST_RETURNED, MOST_FAILED
         return ended, [group.tell() for group in self._groups.values() if group.changed]
 
 
 def described_arguments(local: LocalCoro) -> str:
-    """Give what a coroutine was called with, as text; empty if that was too large to be looked at."""
+    """Return what a coroutine was called with, as text; empty if that was too large to be looked at."""
     return "" if local.given is None else arguments(*local.given)
 
 
 def error_line(error: BaseException) -> str:
-    """Give an error in one line: its type, and what it says."""
+    """Return an error in one line: its type, and what it says."""
     return one_line(f"{_kind(error)}: {shown(error)}", 300)
 
 
 def trace_of(error: BaseException) -> str:
-    """Give a traceback as text, its end if it is long."""
+    """Return a traceback as text, its end if it is long."""
     try:
         text = "".join(traceback.format_exception(type(error), error, _of_users(error.__traceback__)))
     except Exception as raised:  # noqa: BLE001 - it is the error's own `__str__`, or a broken traceback
@@ -197,7 +197,7 @@ def _kind(error: BaseException) -> str:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Give the file and the line where an error was raised."""
+    """Return the file and the line where an error was raised."""
     if trace is None:
         return ""
     while trace.tb_next is not None:

@@ -45,7 +45,7 @@ def guard_forks(endpoint: Endpoint) -> None:
 
 
 def _open_descriptors() -> dict[int, tuple[int, int]]:
-    """Give the descriptors of this process that are not the standard ones, each with what it refers to."""
+    """Return the descriptors of this process that are not the standard ones, each with what it refers to."""
     try:
         names = os.listdir("/dev/fd")  # noqa: PTH208 - names, not paths
     except OSError:
@@ -55,7 +55,7 @@ def _open_descriptors() -> dict[int, tuple[int, int]]:
 
 
 def _subject(fd: int) -> tuple[int, int] | None:
-    """Give the device and inode that a descriptor refers to; None if it is closed."""
+    """Return the device and inode that a descriptor refers to; None if it is closed."""
     try:
         found = os.fstat(fd)
     except OSError:

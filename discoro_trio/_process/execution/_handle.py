@@ -1,6 +1,6 @@
 """What names a coroutine: the part of a handle that crosses the network.
 
-This module owns identity and pickling. What can be done with a handle is with `_coro`.
+This module owns identity and pickling. What can be done with a handle is in `_coro`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Handle(Generic[R_co]):
         return f"{self.home.hex()}-{self.serial:x}"
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are handles to the same coroutine."""
+        """Return whether both are handles to the same coroutine."""
         if not isinstance(other, Handle):
             return NotImplemented
         return self.serial == other.serial and self.home == other.home

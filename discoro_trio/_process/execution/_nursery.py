@@ -57,7 +57,7 @@ class Nursery:
 
     @Typed[RunsOne]
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Start a coroutine and give its handle.
+        """Start a coroutine and return its handle.
 
         Args:
             fn: An async function, or a plain one, which runs in a thread.

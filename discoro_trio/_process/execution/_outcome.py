@@ -1,6 +1,6 @@
 """How a coroutine ended: a value, an error, cancelled, or lost with its server.
 
-This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is with `_outcome_store`.
+This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is in `_outcome_store`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Outcome(msgspec.Struct, eq=False):
     """Which kind of end."""
 
     def value(self) -> object:
-        """Give the value, or raise what the coroutine raised."""
+        """Return the value, or raise what the coroutine raised."""
         raise NotImplementedError
 
     @property
@@ -45,7 +45,7 @@ class Outcome(msgspec.Struct, eq=False):
         return 0
 
     def error(self) -> BaseException | None:
-        """Give what the coroutine raised, or None if it returned."""
+        """Return what the coroutine raised, or None if it returned."""
         try:
             self.value()
         except Exception as error:  # noqa: BLE001 - whatever it was is the answer
@@ -72,7 +72,7 @@ class Arrived(Outcome, eq=False, gc=False):
         return len(self.body) + sum(map(len, self.buffers)) if self.buffers else len(self.body)
 
     def value(self) -> object:
-        """Give the value; what opening it raises says in a note whose it is."""
+        """Return the value; what opening it raises says in a note whose it is."""
         try:
             return loads(self.body, self.buffers)
         except Exception as error:
@@ -91,7 +91,7 @@ class ArrivedError(Arrived, eq=False, gc=True):
         raise self.error()
 
     def error(self) -> BaseException:
-        """Give what the coroutine raised."""
+        """Return what the coroutine raised."""
         if self.opened is None:
             if self.ending is Ending.CANCELLED:
                 self.opened = CoroCancelled(bytes(self.body).decode(errors="replace") or None)
@@ -114,7 +114,7 @@ class LocalOutcome(Outcome, eq=False):
     """The error, if there is one."""
 
     def value(self) -> object:
-        """Give the value, or raise what the coroutine raised."""
+        """Return the value, or raise what the coroutine raised."""
         if self.raised is not None:
             raise self.raised
         return self.result

@@ -87,11 +87,11 @@ class OutcomeStore:
             self._recent.append(started)
 
     def found(self, home: bytes, serial: int) -> Submission | None:
-        """Give a record of what this process has started: one that runs, or whose handle somebody here holds."""
+        """Return a record of what this process has started: one that runs, or whose handle somebody here holds."""
         return self._started.get((home, serial)) or self._process.starts.running(home, serial)
 
     def known(self, coro: Coro[Any]) -> Submission | None:
-        """Give this process's own record of a coroutine.
+        """Return this process's own record of a coroutine.
 
         Raises:
             UnknownCoro: It should have one and has none any more.

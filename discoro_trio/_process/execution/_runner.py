@@ -1,7 +1,7 @@
 """The coroutines that run in this process: begun by frames of other processes or by nurseries of this one.
 
-This module owns their tasks from the start frame to the outcome frame. Messages to them are with `_mail`; what a
-starter keeps of them is with `_submissions`.
+This module owns their tasks from the start frame to the outcome frame. Messages to them are in `_mail`; what a
+starter keeps of them is in `_submissions`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Runner:
         return any(guest.running or guest.ready for guest in self._guests.values())
 
     def running(self) -> dict[int, LocalCoro]:
-        """Give what runs here for others, by serial number."""
+        """Return what runs here for others, by serial number."""
         return {serial: local for guest in self._guests.values() for serial, local in guest.running.items()}
 
     async def until_fetched(self) -> None:
@@ -291,7 +291,7 @@ class Runner:
             self._reports = False
 
     async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
-        """Wait until a plain function may begin; tell whether it may, or was cancelled or taken back."""
+        """Wait until a plain function may begin; return whether it may, or was cancelled or taken back."""
         local.waited = 0.0
         nursery = self._process.endpoint.nursery
         if self.gate.enter_now(task, nursery, force=bool(flags & AT_ONCE)):
@@ -469,12 +469,12 @@ class Runner:
 
 
 def hold_level(seconds: float) -> int:
-    """Give how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs, to 7 from 2.56 ms on."""
+    """Return how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs, to 7 from 2.56 ms on."""
     return min(int(seconds * 25_000).bit_length(), LONGEST_HELD)
 
 
 def serials_of(frame: Frame) -> list[int]:
-    """Give the serial numbers in the body of a BEGUN, REVOKE or RETURNED frame. ProtocolError if there are none."""
+    """Return the serial numbers in the body of a BEGUN, REVOKE or RETURNED frame. ProtocolError if there are none."""
     body = frame.body
     if not body or len(body) % SERIAL.size:
         text = f"a list of coroutines has {len(body)} bytes"

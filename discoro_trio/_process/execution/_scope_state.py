@@ -24,9 +24,9 @@ def _cancelled_by_deadline() -> bool:
 
 
 cancelled = _cancelled_by_status if _HAS_STATUS else _cancelled_by_deadline
-"""Tell whether the calling task would be cancelled if it waited now."""
+"""Return whether the calling task would be cancelled if it waited now."""
 
 
 def innermost(task: Task) -> object:
-    """Give what is another object when the innermost scope of a task is another one; for comparing alone."""
+    """Return what is another object when the innermost scope of a task is another one; for comparing alone."""
     return task._cancel_status if _HAS_STATUS else None  # noqa: SLF001 - see above

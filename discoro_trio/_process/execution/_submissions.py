@@ -134,7 +134,7 @@ class HostOwner(Protocol):
         ...
 
     def host_ends(self, reason: str) -> Exception:
-        """Note that the host ends in order; give the error of the coroutines there, which have cleaned up."""
+        """Note that the host ends in order; return the error of the coroutines there, which have cleaned up."""
         ...
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
@@ -280,7 +280,7 @@ class Submissions:
         return host
 
     def running(self, home: bytes, serial: int) -> Submission | None:
-        """Give the record of a coroutine that was started in the process `home` and has not ended."""
+        """Return the record of a coroutine that was started in the process `home` and has not ended."""
         link = self._process.endpoint.links.get(home)
         host = None if link is None else self.hosts.get(link)
         return None if host is None else host.started.get(serial)

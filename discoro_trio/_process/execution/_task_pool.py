@@ -4,7 +4,7 @@ To make a task for a coroutine, with a scope of its own by which it can be cance
 everything else that happens to a short coroutine at its server. So the task and its scope serve the next one too,
 unless anything of the last one is left in them.
 
-This module owns those tasks, and the coroutines that wait for one. What a coroutine is, is with `_runner`.
+This module owns those tasks, and the coroutines that wait for one. What a coroutine is, is in `_runner`.
 """
 
 from __future__ import annotations

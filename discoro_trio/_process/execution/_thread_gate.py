@@ -64,7 +64,7 @@ class ThreadGate:
         self._measuring = False
 
     def enter_now(self, task: trio.lowlevel.Task, nursery: trio.Nursery, *, force: bool = False) -> bool:
-        """Let the function of a task begin if it may, or in any case; tell whether it begins."""
+        """Let the function of a task begin if it may, or in any case; return whether it begins."""
         if force or (self._running - self._blocked < self._allowed and not self._waiting):
             self._begin(task)
             if self._running > self.most:
@@ -139,7 +139,7 @@ class ThreadGate:
 
 
 def waits_in_from_thread(task: trio.lowlevel.Task) -> bool:
-    """Tell whether the function that a task runs in a thread waits in `trio.from_thread.run`.
+    """Return whether the function that a task runs in a thread waits in `trio.from_thread.run`.
 
     Trio runs what the thread asks for in that very task, below its call of `trio.to_thread.run_sync`.
     """
@@ -155,7 +155,7 @@ _TO_THREAD = trio.to_thread.run_sync.__code__
 
 
 def _demand() -> dict[str, float]:
-    """Give the seconds that each thread ran or waited for a processor."""
+    """Return the seconds that each thread ran or waited for a processor."""
     found = {}
     try:
         for thread in os.listdir(_THREADS):  # noqa: PTH208 - names are all that is wanted

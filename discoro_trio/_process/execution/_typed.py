@@ -1,4 +1,4 @@
-"""How the methods that take a function and its arguments get their types, which are with `_signatures`."""
+"""How the methods that take a function and its arguments get their types, which are in `_signatures`."""
 
 from __future__ import annotations
 

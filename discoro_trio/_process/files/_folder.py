@@ -44,7 +44,7 @@ def check_name_untrusted(name: str) -> None:
 
 
 def parts_untrusted(folder: str) -> list[str]:
-    """Give the parts of a relative folder; raise FileTransferError if it may lead out of where it starts."""
+    """Return the parts of a relative folder; raise FileTransferError if it may lead out of where it starts."""
     if folder in {"", "."}:
         return []
     parts = folder.rstrip("/").split("/")
@@ -62,7 +62,7 @@ def parts_untrusted(folder: str) -> list[str]:
 
 @contextmanager
 def opened(root: Path, folder: str, *, create: bool) -> Iterator[int]:
-    """Open a folder beneath another; give its descriptor.
+    """Open a folder beneath another; return its descriptor.
 
     Raises:
         FileTransferError: The name leads out, or there is something else than a folder on the way.
@@ -253,7 +253,7 @@ class OutgoingFile:
         self._digest = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """Give the next bytes, b"" after all that there were at the start.
+        """Return the next bytes, b"" after all that there were at the start.
 
         Raises:
             FileTransferError: It is not as long as it was at the start.

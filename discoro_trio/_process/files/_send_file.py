@@ -1,4 +1,4 @@
-"""Sends and deletes files at other processes; how they travel is with `_transfers`."""
+"""Sends and deletes files at other processes; how they travel is in `_transfers`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files between processes: taking what others send, and sending, in parts.
 
 This module owns transfers at both ends: a bounded number of parts is under way, the digest is checked, and nothing is
-left of a transfer that fails. Names and folders are with `_folder`.
+left of a transfer that fails. Names and folders are in `_folder`.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class Files:
 
 
 def files_of(endpoint: Endpoint) -> Files:
-    """Give the files of an endpoint's process."""
+    """Return the files of an endpoint's process."""
     files = endpoint.parts[Files]
     assert isinstance(files, Files)  # noqa: S101 - parts are kept by type
     return files

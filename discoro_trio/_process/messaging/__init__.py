@@ -1,1 +1,1 @@
-"""Messages between coroutines: mailboxes, sending under credit, delivery."""
+"""Messages between coroutines: mailboxes, credit-based flow control, delivery."""

@@ -1,4 +1,4 @@
-"""A message that is passed on unopened."""
+"""A message that is forwarded without unpickling."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class ForwardedMessage(Record, frozen=True, eq=False):
-    """A message as it crosses the network; whoever receives it opens it."""
+    """A message in its network form; the receiver unpickles it."""
 
     body: Any
     """Its pickle."""
     buffers: Sequence[Any]
-    """The buffers beside it."""
+    """Its out-of-band buffers."""
 
     def open(self) -> Any:
-        """Give the message, a new one each time, with buffers of its own. Raises whatever opening it raises."""
+        """Return a new copy of the message, with buffers of its own. Raises what unpickling raises."""
         own = [buffer if type(buffer) is bytes else bytearray(buffer) for buffer in self.buffers]
         return loads(self.body, own)
 

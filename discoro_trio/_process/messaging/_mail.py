@@ -1,7 +1,7 @@
-"""Messages between coroutines: sending with credit, delivering with a receipt, taking in what arrives.
+"""Messages between coroutines: sending with credit, delivering with a receipt, and handling incoming messages.
 
-This module owns the routes to coroutines of other processes and the frames of messages, credit and receipts. The
-mailboxes are with the coroutines.
+This module owns the routes to coroutines of other processes, and the frames of messages, credit and receipts. Each
+coroutine owns its mailbox.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ENDED = 2
 """The flags of an ACK frame: the target is a receipt's number, or for ENDED a coroutine's serial number."""
 
 MOST_ENDED = 10_000
-"""The processes that are remembered as ended, the latest ones. Others are dialled in vain before a send fails."""
+"""The number of ended processes to remember. Sends to older ones fail only after a connection attempt."""
 
 _MESSAGE = int(Kind.MESSAGE)
 _NUMBER = struct.Struct("!Q")
 
 
 class _Receipt:
-    """One message whose arrival somebody waits for."""
+    """A message whose sender waits for its arrival."""
 
     __slots__ = ("done", "refused")
 
@@ -54,7 +54,7 @@ class _Receipt:
 
 
 class _Peer:
-    """What this process keeps of one that it exchanges messages with."""
+    """The state for one process with which this one exchanges messages."""
 
     __slots__ = ("receipts", "routes")
 
@@ -81,7 +81,7 @@ class Mail:
         services.processes_ended.append(self.process_ended)
 
     def process_ended(self, process_id: bytes) -> None:
-        """Note that a process takes no messages any more: it has ended, or is lost for good."""
+        """Note that a process has ended, or is lost for good, and takes no more messages."""
         self._ended[process_id] = None
         if len(self._ended) > MOST_ENDED:
             del self._ended[next(iter(self._ended))]
@@ -92,7 +92,7 @@ class Mail:
     # --- sending
 
     def route(self, coro: Coro[Any]) -> MessageSender:
-        """Give the route to a coroutine of another process."""
+        """Return the route to a coroutine of another process."""
         key = (coro.home, coro.serial)
         route = self._routes.get(key)
         if route is None:
@@ -102,7 +102,7 @@ class Mail:
         return route
 
     async def send(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
-        """Send to another process; waits only for the receiver's window, and for the connection if there is none."""
+        """Send to another process; waits only for the receiver's window, and for the connection if needed."""
         body, buffers = dumps(message)
         check_size("the message", body, buffers)
         size = len(body) if not buffers else size_of(body, buffers)
@@ -116,13 +116,13 @@ class Mail:
         link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
 
     async def send_short(self, coro: Coro[Any], route: MessageSender, value: object) -> None:
-        """Send a short value (`is_short`); waits as `send` does, and lets nobody else run otherwise."""
+        """Send a short value (`is_short`); waits as `send` does, and is otherwise no checkpoint."""
         source = source_here()
         link = await self._pass(coro, route, COST, source)
         link.gather(route.batch, value, (source, coro.serial))
 
     async def send_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> Link:
-        """Send what is packed already, for those who pass messages on; give the link that it went by."""
+        """Send a packed message, for channels; return the link that it was sent on."""
         source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
@@ -130,7 +130,7 @@ class Mail:
         return link
 
     def try_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> bool:
-        """Send what is packed already, if that can be done without waiting; tell whether it was."""
+        """Send a packed message, if that needs no waiting; return whether it was sent."""
         source = source_here()
         if route.trouble:
             route.check(source)
@@ -142,13 +142,13 @@ class Mail:
         return True
 
     def met(self, coro: Coro[Any]) -> MessageSender:
-        """Give the route to a coroutine that the calling one has just heard of: there is no gap between the two."""
+        """Return the route to a coroutine whose handle has just arrived here, so no earlier message can be missing."""
         route = self.route(coro)
         route.told(source_here())
         return route
 
     def send_nowait(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
-        """Send now, or raise WouldBlock."""
+        """Send without waiting, or raise WouldBlock."""
         source = source_here()
         if route.trouble:
             route.check(source)
@@ -174,7 +174,7 @@ class Mail:
         await self.deliver_packed(coro, route, packed)
 
     async def deliver_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> None:
-        """Send what is packed already, and wait until it is in the mailbox."""
+        """Send a packed message and wait until it is in the mailbox."""
         source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
@@ -197,7 +197,7 @@ class Mail:
             raise MailboxClosed(text)
 
     async def _pass(self, coro: Coro[Any], route: MessageSender, size: int, source: int) -> Link:
-        """Take the credit for one message and give the link it goes by."""
+        """Take the credit for one message and return the link to send it on."""
         if route.trouble:
             route.check(source)
         if route.link is None:
@@ -237,7 +237,7 @@ class Mail:
         number = None
         if flags & RECEIPT:
             if not buffers or len(buffers[-1]) != _NUMBER.size:
-                text = "a message wants a receipt and does not say which"
+                text = "a message requests a receipt and does not say which"
                 raise ProtocolError(text)
             (number,) = _NUMBER.unpack(buffers[-1])
             buffers = buffers[:-1]
@@ -258,7 +258,7 @@ class Mail:
 
     def _credit(self, link: Link, frame: Frame) -> None:
         if len(frame.body) != CREDIT.size:
-            text = "a return of credit does not say of how much"
+            text = "a return of credit does not say how much"
             raise ProtocolError(text)
         if frame.flags == ASKED:
             local = self._process.locals.get(frame.target)
@@ -297,17 +297,17 @@ class Mail:
 
 
 def source_here() -> int:
-    """Give the coroutine that sends; all senders that are none are one."""
+    """Return the source number of the calling coroutine; all tasks that are no coroutine share one."""
     locals_ = current.get()
     return locals_[-1].source if locals_ else NOBODY
 
 
 def size_of(body: object, buffers: Sequence[Any]) -> int:
-    """Give the bytes of a message."""
+    """Return the size of a message in bytes."""
     return len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)  # type: ignore[arg-type]
 
 
 def tell_ended(links: list[Link], serial: int) -> None:
-    """Tell the senders of a coroutine that it takes no more messages."""
+    """Notify the senders of a coroutine that it takes no more messages."""
     for link in links:
         link.send(Kind.ACK, serial, b"", ENDED)

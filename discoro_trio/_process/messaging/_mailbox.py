@@ -1,8 +1,8 @@
-"""The mailbox of one coroutine: what has arrived for it, and the credit it owes to the processes that sent it.
+"""The mailbox of one coroutine: the messages that have arrived, and the credit to return to the sending processes.
 
-This module owns the order of messages and the receiving half of flow control. Sending is with `_message_sender`, frames
-are with `_mail`. What a mailbox can hold is bounded: for each sending process its limit of messages and of bytes, or
-one larger message, and as many messages of its own process as the limit says.
+This module owns the order of messages and the receiving half of flow control. Sending is in `_message_sender`, frames
+are in `_mail`. A mailbox is bounded: it holds for each sending process its limit of messages and of bytes, or one
+larger message, and for its own process its limit of messages.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from .._checkpoints import Checkpoints
 
 CREDIT = struct.Struct("!IQ")
-"""The body of a CREDIT frame: messages and bytes that may be sent again, or with `ASKED`, that a sender waits for."""
+"""The body of a CREDIT frame: the messages and bytes that are returned, or with `ASKED`, that a sender waits for."""
 
 ASKED = 1
-"""The flag of a CREDIT frame that asks for credit."""
+"""The flag of a CREDIT frame that requests credit."""
 
-# The credit for a run of messages is counted when its last one is received, so a run is short beside the quarter of
-# the window after which credit goes back.
+# The credit for a run of messages is counted when its last one is received. So a run is much shorter than the quarter
+# of the window after which credit is returned.
 _RUNS = 16
 
 
 class _Sender:
-    """One process that sends to the mailbox, by one link."""
+    """One process that sends to the mailbox, on one link."""
 
     __slots__ = ("link", "wanted", "window")
 
@@ -47,7 +47,7 @@ class _Sender:
         self.wanted: tuple[int, int] | None = None  # the messages and bytes that it waits for
 
     def pay(self, serial: int) -> None:
-        """Return the credit for what was received."""
+        """Return the credit for received messages."""
         self.wanted = None
         messages, size = self.window.due()
         if messages and not self.link.lost:
@@ -55,12 +55,12 @@ class _Sender:
 
 
 class _Run:
-    """Messages that came together.
+    """Messages that arrived together.
 
     Attributes:
-        sender: Who has sent them.
-        messages: They, opened and in reverse: each is taken from the end.
-        count: How many they were.
+        sender: The sender of the messages.
+        messages: The decoded messages in reverse order; each is taken from the end.
+        count: The number of messages that arrived.
     """
 
     __slots__ = ("count", "messages", "sender")
@@ -76,10 +76,10 @@ class Mailbox:
     """A queue of messages with a window for each sending process.
 
     Attributes:
-        run: What is left of the run of messages that is being received, in reverse.
-        turns: When the coroutine that receives lets others run.
-        opener: What makes a message of its body and buffers; those who pass messages on leave them packed.
-        closed: Whether it takes no more.
+        run: The rest of the run of messages that is being received, in reverse order.
+        turns: Decides when the receiving coroutine lets other tasks run.
+        opener: Makes a message from its body and buffers; channels leave messages packed.
+        closed: Whether it takes no more messages.
     """
 
     __slots__ = (
@@ -106,7 +106,7 @@ class Mailbox:
         self._limit = limit
         self._size = size
         self._items: deque[tuple[_Sender | None, int, object, Sequence[Buffer]] | _Run] = deque()
-        self._begun: _Run | None = None  # the run of which messages are received now
+        self._begun: _Run | None = None  # the run that is being received
         self.run: list[object] = []
         self._local = 0
         self._senders: dict[Link, _Sender] = {}
@@ -114,13 +114,13 @@ class Mailbox:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __bool__(self) -> bool:
-        """Tell whether a message waits to be received."""
+        """Return whether a message waits to be received."""
         return bool(self.run or self._items)
 
     # --- filling
 
     def arrived(self, link: Link, body: object, buffers: Sequence[Buffer], size: int) -> None:
-        """Take a message of another process; ProtocolError if it is over its window."""
+        """Add a message of another process; ProtocolError if it exceeds the window."""
         sender = self._senders.get(link) or self._new_sender(link)
         sender.window.arrived(size)
         self._items.append((sender, size, body, buffers))
@@ -128,7 +128,7 @@ class Mailbox:
             self._readers.unpark()
 
     def arrived_together(self, link: Link, messages: list[object]) -> None:
-        """Take short messages of another process; ProtocolError if they are over its window."""
+        """Add short messages of another process; ProtocolError if they exceed the window."""
         sender = self._senders.get(link) or self._new_sender(link)
         count = len(messages)
         sender.window.arrived(COST * count, count)
@@ -145,7 +145,7 @@ class Mailbox:
         return sender
 
     def put_nowait(self, message: object) -> None:
-        """Take a message of this process; WouldBlock if as many as the limit wait already."""
+        """Add a message of this process; WouldBlock if the limit of unreceived messages is reached."""
         self._check_open()
         if self._local >= self._limit:
             raise trio.WouldBlock
@@ -153,17 +153,17 @@ class Mailbox:
         self._take(message)
 
     async def put(self, message: object) -> None:
-        """Take a message of this process, waiting while the mailbox is full; those who wait take turns."""
+        """Add a message of this process, waiting while the mailbox is full; waiting senders are served in order."""
         self._check_open()
         if self._local < self._limit:
             self._local += 1
         else:
-            await self._waiting.park()  # who wakes it leaves it the place of the message that was taken
+            await self._waiting.park()  # the receiver that wakes it reserves the room of the received message for it
             self._check_open()
         self._take(message)
 
     def put_last(self, message: object) -> None:
-        """Take a message of the process itself, however full the mailbox is."""
+        """Add a message of the process itself, even if the mailbox is full."""
         self._local += 1
         self._take(message)
 
@@ -180,10 +180,10 @@ class Mailbox:
     # --- emptying
 
     def get_nowait(self) -> object:
-        """Give the next message; WouldBlock if there is none.
+        """Return the next message; WouldBlock if there is none.
 
         Raises:
-            Exception: Whatever opening the message raised; that message is gone, the next ones are not.
+            Exception: Unpickling the message raised it. That message is lost; the next ones are not.
         """
         run = self.run
         if run:
@@ -217,8 +217,8 @@ class Mailbox:
             sender.pay(self._serial)
 
     def asked(self, link: Link, messages: int, size: int) -> None:
-        """Return credit to a sender that waits for so much as soon as it can be, and not only in large batches."""
-        # The word may come before the messages whose credit it is about: they may be behind another large one.
+        """Return this much credit to a waiting sender as soon as possible, instead of only in large batches."""
+        # This may arrive before the messages whose credit it is about, as they may be queued behind another large one.
         sender = self._senders.get(link) or self._new_sender(link)
         sender.wanted = messages, size
         if sender.window.covers(messages, size):
@@ -232,11 +232,11 @@ class Mailbox:
     # --- ending
 
     def forget(self, link: Link) -> None:
-        """Drop the window of a link that is lost; what arrived by it stays."""
+        """Drop the window of a lost link; messages that arrived on it stay."""
         self._senders.pop(link, None)
 
     def close(self) -> list[Link]:
-        """Take no more messages; give the links whose senders must be told."""
+        """Take no more messages; return the links whose senders must be notified."""
         self.closed = True
         self._items.clear()
         self.run.clear()

@@ -1,8 +1,8 @@
-"""The sending half of flow control: how messages of this process reach one coroutine of another.
+"""The sending half of flow control, for messages of this process to one coroutine of another process.
 
-A route owns the window towards its coroutine and the senders that wait for it, who take turns. It knows whether the
-coroutine has ended, and whose messages were under way when a connection was lost, so that no gap passes unseen.
-What it may have under way is bounded by the window: `mailbox_size` messages and `config.mailbox_bytes`.
+A route owns the window towards its coroutine, and the queue of senders that wait for it. It records whether the
+coroutine has ended, and which senders had messages in flight when a connection was lost, so that each of them gets an
+error. The window bounds what is in flight: `mailbox_size` messages and `config.mailbox_bytes`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from ._mail import Mail
 
 
-# Seconds that a sender waits before it asks for credit. A receiver that keeps up has returned some by then.
+# Seconds that a sender waits before it requests credit. A receiver that keeps up has returned some by then.
 _PATIENCE = 0.001
 
 
 class _Turn:
-    """One sender that waits."""
+    """One waiting sender."""
 
     __slots__ = ("error", "event", "link", "size", "source")
 
@@ -44,13 +44,13 @@ class _Turn:
 
 
 class MessageSender:
-    """The way from this process to one coroutine's mailbox.
+    """The route from this process to one coroutine's mailbox.
 
     Attributes:
         link: The connection in use, if there is one.
-        batch: The short values that gather for the coroutine on that connection.
-        trouble: Whether `check` has something to look at.
-        opening: Whether a connection is being made that nobody waits for.
+        batch: The short values that are collected for the coroutine on that connection.
+        trouble: Whether `check` may raise.
+        opening: Whether a connection is being made in the background.
     """
 
     __slots__ = (
@@ -78,11 +78,11 @@ class MessageSender:
         self.batch: Batch = Batch(serial)
         self.trouble: bool = False
         self.opening: bool = False
-        self._asking = False  # one of those that wait has asked for credit
+        self._asking = False  # a waiting sender has requested credit
         self._closed = False
-        self._gap = False  # the connection was lost, and nobody was told
-        self._gaps: set[int] = set()  # the senders whose messages may be lost, and who were not told
-        self._flying: list[int] = []  # the sender of each message whose credit is not yet back
+        self._gap = False  # the connection was lost, and no sender got the error yet
+        self._gaps: set[int] = set()  # the senders whose messages may be lost, and who have not got the error yet
+        self._flying: list[int] = []  # the sender of each message whose credit was not returned yet
         self._window = SendWindow(limit, config.mailbox_bytes)
         self._limit = limit
         self._waiting: deque[_Turn] = deque()
@@ -93,7 +93,7 @@ class MessageSender:
         return self._window.free
 
     def check(self, source: int) -> None:
-        """Raise if a message sent now would be lost, or would hide that an earlier one of this sender was."""
+        """Raise if a message sent now would be lost, or if an earlier one of this sender may be lost unnoticed."""
         if self._gap or source in self._gaps:
             self.told(source)
             raise self._disconnected()
@@ -101,7 +101,7 @@ class MessageSender:
             raise self._ended()
 
     def told(self, source: int) -> None:
-        """Note that a sender knows that its messages may be lost."""
+        """Note that a sender has got the error for its messages that may be lost."""
         self._gap = False
         self._gaps.discard(source)
         self.trouble = self._closed or bool(self._gaps)
@@ -113,20 +113,20 @@ class MessageSender:
         return PeerDisconnected(f"the connection to {self.name} was lost; messages sent before may not have arrived")
 
     def take(self, size: int, source: int) -> bool:
-        """Take the credit for a message of this size, if it is its turn and there is enough."""
+        """Take the credit for a message of this size, if no sender waits and there is enough."""
         if self._waiting or not self._window.take(size):
             return False
         self._flying.append(source)
         return True
 
     def gather(self, value: object) -> bool:
-        """Send a short value (`wire.is_short`), if that can be done without waiting; tell whether it was."""
+        """Send a short value (`wire.is_short`), if that needs no waiting; return whether it was sent."""
         if self.trouble or self._waiting:
             return False
         batch, link, window = self.batch, self.link, self._window
         if not batch and (link is None or link.lost):
             return False
-        # `take`, and `source_here` below, are written out: this is done for each message.
+        # `take`, and `source_here` below, are inlined, as this runs for each message.
         if window.messages > 0 and window.size >= COST:
             window.messages -= 1
             window.size -= COST
@@ -143,7 +143,7 @@ class MessageSender:
         return True
 
     async def wait(self, size: int, source: int) -> Link | None:
-        """Wait for the turn and take the credit; give the link that it is for. Cancelling gives the turn up.
+        """Wait in the queue and take the credit; return the link to send on. Cancelling leaves the queue.
 
         Raises:
             PeerDisconnected: The connection was lost meanwhile.
@@ -169,7 +169,7 @@ class MessageSender:
         if turn in self._waiting:
             self._waiting.remove(turn)
         elif turn.error is None and turn.link is self.link:
-            # The credit came when the sender was cancelled already and had not yet run.
+            # The credit was given to a sender that was already cancelled and had not run yet.
             self._window.give(1, turn.size)
             self._flying.reverse()
             self._flying.remove(turn.source)
@@ -177,14 +177,14 @@ class MessageSender:
         self._wake()
 
     def give(self, messages: int, size: int) -> None:
-        """Take back credit that the coroutine's process returned."""
+        """Add credit that the coroutine's process returned."""
         self._window.give(messages, size)
         del self._flying[:messages]
         if self._waiting:
             self._wake()
 
     def _ask(self) -> None:
-        """Ask for the credit that the first of those who wait lacks."""
+        """Request the credit that the first waiting sender lacks."""
         self._asking = True
         if self.link is not None and not self.link.lost:
             missing = self._window.missing(self._waiting[0].size)
@@ -192,7 +192,7 @@ class MessageSender:
             self.link.send(Kind.CREDIT, target, CREDIT.pack(*missing), ASKED, after=(order.started(target),))
 
     def _wake(self) -> None:
-        # The credit is taken here, for the sender that wakes: nobody slips in between.
+        # The credit is taken here for the sender that wakes, so no other sender can take it before.
         while self._waiting and self._window.take(self._waiting[0].size):
             turn = self._waiting.popleft()
             self._flying.append(turn.source)
@@ -210,9 +210,9 @@ class MessageSender:
         self._window = SendWindow(self._limit, config.mailbox_bytes)
 
     def lost(self) -> None:
-        """Note that the connection is lost; those who wait hear of it, and all others when they send again."""
+        """Note that the connection is lost; waiting senders get an error now, all others when they send again."""
         self.link = None
-        self.batch = Batch(self.batch.target)  # the other may still be in the outbox of the link
+        self.batch = Batch(self.batch.target)  # the old batch may still be in the outbox of the link
         self._gaps.update(self._flying)
         self._gap = not self._waiting
         for turn in self._waiting:
@@ -221,17 +221,17 @@ class MessageSender:
         self._release(self._disconnected)
 
     def failed(self) -> None:
-        """Note that no connection could be made; the next one who sends hears of it."""
+        """Note that no connection could be made; the next send raises an error."""
         self._gap = self.trouble = True
 
     def close(self) -> None:
-        """Note that the coroutine has ended; those who wait hear of it."""
+        """Note that the coroutine has ended; waiting senders get an error."""
         self._gap = False
         self._gaps.clear()
         self.close_after_loss()
 
     def close_after_loss(self) -> None:
-        """Note that the coroutine is lost with its process; a sender whose messages may be lost still learns that."""
+        """Note that the coroutine is lost with its process; senders whose messages may be lost still get that error."""
         self._closed = self.trouble = True
         self._release(self._ended)
 

@@ -1,6 +1,6 @@
-"""Splits the mailbox of a coroutine into several, by what the messages are.
+"""Splits the mailbox of a coroutine into several parts, by the kind of message.
 
-It stands on top of `Coro.receive` and Trio's memory channels alone.
+It uses only `Coro.receive` and Trio's memory channels.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ K = TypeVar("K", bound="Hashable")
 async def split_mailbox(
     coro: Coro[Any], by: Callable[[Any], K], parts: Iterable[K], *, limit: int = 1024
 ) -> AsyncIterator[Mapping[K, trio.MemoryReceiveChannel[Any]]]:
-    """Sort what comes into the coroutine's own mailbox into receive channels while the block lasts.
+    """Sort messages from the coroutine's own mailbox into receive channels while the block lasts.
 
-    It is found as `discoro_trio._process.split_mailbox`.
+    Import it as `discoro_trio._process.split_mailbox`.
 
     Args:
-        coro: The coroutine that calls.
-        by: A plain function that gives the part to which a message belongs.
-        parts: All parts that there are.
-        limit: The messages that a part holds. When one is full, the mailbox waits for it, then its senders wait: all
-            parts must be received from, or be closed, which drops what belongs to them.
+        coro: The calling coroutine.
+        by: A plain function that returns the part to which a message belongs.
+        parts: All parts.
+        limit: The number of messages that a part holds. When a part is full, the mailbox waits for it, then its
+            senders wait. So receive from every part, or close it, which drops its messages.
 
     Yields:
         A receive channel for each part.
 
     Raises:
         RuntimeError: The calling task is not this coroutine.
-        ValueError: `by` gave a part that is not among `parts`; raised by the block.
-        Exception: What `by` or opening a message raised; raised by the block.
+        ValueError: `by` returned a part that is not among `parts`; raised by the block.
+        Exception: `by` or unpickling a message raised it; raised by the block.
 
-    When the block is left, what was sorted and not received is dropped; what was not sorted yet is in the mailbox.
+    Leaving the block drops sorted messages that were not received; unsorted messages stay in the mailbox.
     """
     channels = {part: trio.open_memory_channel[Any](limit) for part in parts}
     async with open_background() as nursery:
-        # Here and not in the task, so that who may not receive hears of it at once.
+        # Here and not in the task, so that a caller that may not receive gets the error at once.
         first = _received(coro)
         nursery.start_soon(_sort, coro, by, {part: send for part, (send, _) in channels.items()}, first)
         try:
@@ -77,4 +77,4 @@ async def _sort(
         try:
             await channels[part].send(message)
         except trio.BrokenResourceError:
-            continue  # nobody wants that part any more
+            continue  # the receiver has closed that part

@@ -1,1 +1,1 @@
-"""Names of coroutines, channels and RCIs, and the links that looking one up allows."""
+"""Names of coroutines, channels and RCIs, and the connections that looking up a name allows."""

@@ -1,6 +1,6 @@
-"""What stands for a coroutine, a channel or an RCI in control messages, and who can be linked to.
+"""The address of a coroutine, a channel or an RCI in control messages.
 
-This module owns that one form. The objects made of it are with `_coro`, `_channels` and `_rci`.
+This module owns that form. The objects made from it are in `_coro`, `_channels` and `_rci`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Placed(Protocol):
-    """Anything that lives in a process."""
+    """An object that belongs to a process."""
 
     @property
     def home(self) -> bytes:
@@ -36,7 +36,7 @@ class Placed(Protocol):
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Where something lives, and its number there."""
+    """The process of an object, and the object's number there."""
 
     home: bytes
     """The id of its process."""
@@ -47,13 +47,13 @@ class Address(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     realm: bytes
     """The key that opens a connection to its process."""
     label: str
-    """Its name, for people."""
+    """Its display name."""
     addr: str
     """Where its process listens."""
     port: int
     """The port there."""
     window: int
-    """The messages that one process may send ahead, if it is a coroutine."""
+    """The number of unreceived messages that one process may have in flight, if it is a coroutine."""
 
     @property
     def location(self) -> Location:
@@ -62,12 +62,12 @@ class Address(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
     @classmethod
     def of(cls, coro: Coro[Any]) -> Address:
-        """Give the address of a coroutine."""
+        """Return the address of a coroutine."""
         place = coro.location
         return cls(
             coro.home, coro.serial, coro.starter, coro.realm, coro.name, place.addr, place.port, coro.mailbox_size
         )
 
     def coro(self) -> Coro[Any]:
-        """Give the handle of the coroutine that has this address."""
+        """Return the handle of the coroutine that has this address."""
         return Coro(self.home, self.serial, self.starter, self.realm, self.label, self.location, self.window)

@@ -1,11 +1,11 @@
-"""Tickets: how two processes that share no key get to a link, through others that share one with each.
+"""Introductions: they let two processes without a common key connect, through processes that share a key with each.
 
-A server knows the key of its lease only, a program of another user of the cluster its secret only. Who wants to reach
-the other kind asks whoever told it of that key's processes; that one asks on, until one is reached that has a link to
-the wanted process, which then admits the asking one under a key made for the purpose. Code that runs on servers is
-admitted only where something has a public name: a lease opens the processes of its computation, and a handle or an
-address that such code has come by opens nothing. This module owns those questions; links and handshakes are with
-`_link`.
+A server has only the key of its lease; a program of another user has only the cluster's secret. To reach a process of
+the other kind, a process sends `Introduce` to the peer from which it got the address. That peer forwards the request
+until it arrives at a process with a link to the wanted process. The wanted process then admits the requesting process
+under a key made for this purpose. Code that runs on servers is admitted only by processes in which something has a
+public name: a lease authorises connections to the processes of its computation, but a handle or an address alone
+authorises nothing. This module owns these requests; links and handshakes are in `_link`.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ _REALM, _KEY = 16, 32  # bytes
 
 
 class Introduce(Control, frozen=True):
-    """Get the asking process admitted by another one; answered by `Introduction`."""
+    """Have another process admit the requesting one; answered by `Introduction`."""
 
     home: bytes
     realm: bytes
     addr: str
     port: int
     asked: int
-    """How many processes have passed the question on."""
+    """The number of processes that have forwarded the request."""
     by_job: bool
-    """Whether the first who asked is a server, where users' code runs. Who has the secret says so of those who asked
-    it, and is believed of itself."""
+    """Whether the first requester is a server, where users' code runs. A process with the secret sets this for the
+    processes whose requests it forwards, and is trusted about itself."""
 
 
 class Introduction(Control, frozen=True):
-    """What opens a link to the wanted process, for a short time."""
+    """The key for a link to the wanted process, valid for a short time."""
 
     realm: bytes
     key: bytes
 
 
 class Admit(Control, frozen=True):
-    """Take a link under this key, for a short time; answered by `Done`."""
+    """Accept a link under this key, for a short time; answered by `Done`."""
 
     realm: bytes
     key: bytes
     by_job: bool
-    """Whether it is for a server of another computation."""
+    """Whether the key is for a server of another computation."""
 
 
 MOST_OPEN = 1024
-"""The tickets that may wait to be used at one process."""
+"""The number of unused introductions that one process keeps."""
 
 _JOBS = Trust.LEASE | Trust.CHILD
-"""The trust of links to servers, whose code is that of users."""
+"""The trust of links to servers, which run users' code."""
 
 _LONGEST_WAY = 4
-"""The processes that a question may pass: server, client, scheduler, client, server."""
+"""The number of times that a request may be forwarded: server, client, scheduler, client, server."""
 
 
 class _Place(Record, frozen=True):
-    """A process that is to be reached."""
+    """A process to reach."""
 
     home: bytes
     realm: bytes
@@ -80,45 +80,45 @@ class _Place(Record, frozen=True):
 
 
 class Introductions:
-    """The way to processes whose key this one has not got."""
+    """Connects to processes whose key this process does not have."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._heard: dict[bytes, Link] = {}
-        self._admitted: dict[bytes, bool] = {}  # the realms of tickets, and whether each is for a job
-        self._open = 0  # tickets that still let somebody in
+        self._admitted: dict[bytes, bool] = {}  # the realms of introductions, and whether each is for a server
+        self._open = 0  # introductions that can still be used
         services = process.endpoint.services
         services.on_request(Introduce, self._asked_to_introduce, trust=ANY)
         services.on_request(Admit, self._asked_to_admit, trust=ANY)
         services.links_lost.append(self._lost)
 
     def heard(self, realm: bytes, link: Link) -> None:
-        """Note who told of processes with a key that this one may not have."""
+        """Store the link on which an address arrived, if this process does not have the key to it."""
         if realm not in self._process.endpoint.credentials:
             self._heard[realm] = link
 
     def opened(self, link: Link) -> bool:
-        """Tell whether the peer of a link has come by a ticket: it may talk to what runs here, and no more."""
+        """Return whether a link was made by an introduction: its peer may only use what already runs here."""
         return link.realm in self._admitted
 
     def of_client(self, link: Link) -> bool:
-        """Tell whether a link leads to the client of this server's computation, as what that can prove says."""
+        """Return whether a link leads to the client of this server's computation; the peer must have proved that."""
         process = self._process
         proved = link.trust is Trust.KIN or link.realm == process.realm
         return proved and link.peer.process_id == process.names.client
 
     def check_public(self, link: Link, kind: str, serial: int) -> None:
-        """Raise AuthenticationError if code of another computation wants what has no public name here."""
+        """Raise AuthenticationError if code of another computation requests an object without a public name."""
         if self._admitted.get(link.realm) and not self._process.names.public_here.names(kind, serial):
             text = f"this {kind} is of another computation, which has not made it public"
             raise AuthenticationError(text)
 
     def allows(self, link: Link, home: bytes, serial: int, *, end: bool) -> bool:
-        """Tell whether the peer of a link may ask how a coroutine ends, or end it.
+        """Return whether the peer of a link may ask how a coroutine ends, or end it.
 
-        With a ticket, code of another computation may ask of what has a public name, and of calls that it has made
-        itself; only the latter it may end. A program that has several computations does not end for one of them what
-        it has started for another.
+        With an introduction, code of another computation may ask about coroutines with a public name and about its own
+        calls; it may end only its own calls. A program with several computations does not let one of them end the
+        coroutines of another.
         """
         if not self._admitted.get(link.realm):
             started = self._process.outcome_store.found(home, serial) if end and link.trust in _JOBS else None
@@ -130,17 +130,17 @@ class Introductions:
         )
 
     def check(self, link: Link, home: bytes, serial: int, *, end: bool) -> None:
-        """Raise AuthenticationError where `allows` says no."""
+        """Raise AuthenticationError if `allows` returns False."""
         if not self.allows(link, home, serial, end=end):
             text = "this coroutine is of another computation, which has not made it public for that"
             raise AuthenticationError(text)
 
     async def link_to(self, placed: Placed) -> Link:
-        """Give the link to a process, with its own key or with a ticket.
+        """Return the link to a process, made with its key or with an introduction.
 
         Raises:
-            PeerDisconnected: It could not be reached in time, or nobody on the way to it.
-            AuthenticationError: Nobody is known who could introduce the two.
+            PeerDisconnected: The process, or one that forwards the request, could not be reached in time.
+            AuthenticationError: No known process can introduce the two.
         """
         endpoint, process = self._process.endpoint, self._process
         link = endpoint.links.get(placed.home)
@@ -162,7 +162,7 @@ class Introductions:
     async def _introduction(self, placed: Placed, *, asked: int, by_job: bool) -> Introduction:
         link = self._heard.get(placed.realm) or self._client()
         if link is None or asked >= _LONGEST_WAY:
-            message = f"no key here opens a connection to {placed.location}, and nobody is known who could introduce us"
+            message = f"this process has no key for {placed.location} and knows no process that can introduce them"
             raise AuthenticationError(message)
         place = placed.location
         reply = await link.request(Introduce(placed.home, placed.realm, place.addr, place.port, asked, by_job))
@@ -186,22 +186,22 @@ class Introductions:
     async def _asked_to_admit(self, link: Link, message: Admit) -> Done:
         process = self._process
         if link.trust in _JOBS and not self.of_client(link):
-            text = "only who has the cluster's secret, or the client of the computation, introduces others"
+            text = "only processes with the cluster's secret, or the client of the computation, can introduce others"
             raise AuthenticationError(text)
         if message.by_job and not process.names.public_here:
-            text = "nothing here has a public name: processes of other computations have no business here"
+            text = "nothing in this process has a public name: processes of other computations cannot connect"
             raise AuthenticationError(text)
         if not message.realm or message.realm in process.endpoint.credentials:
-            text = "a ticket must not stand for a key that is known by that name"
+            text = "an introduction must not replace an existing key"
             raise AuthenticationError(text)
         if self._open >= MOST_OPEN:
-            text = f"{MOST_OPEN} tickets wait to be used here; try again in {config.MsgTimeout:g} s"
+            text = f"{MOST_OPEN} introductions wait to be used here; try again in {config.MsgTimeout:g} s"
             raise AuthenticationError(text)
         process.endpoint.credentials[message.realm] = Credential(message.realm, message.key)
         process.endpoint.introductions.add(message.realm)
         self._admitted[message.realm] = message.by_job
         self._open += 1
-        process.endpoint.nursery.start_soon(self._expire, message.realm, name="end of a ticket")
+        process.endpoint.nursery.start_soon(self._expire, message.realm, name="expire an introduction")
         return Done()
 
     async def _expire(self, realm: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Finds coroutines by name; how names travel is with `_name_registry`."""
+"""Finds coroutines by name; `_name_registry` exchanges names between processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 async def locate(name: str, *, location: Location | str | None = None) -> Coro[Any]:
-    """Wait until a coroutine has registered a name, and give its handle.
+    """Wait until a coroutine has registered a name, and return its handle.
 
     Args:
         name: The name, as given to `Coro.register`.
-        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that registered it; by
-            default the computation and the cluster that the calling task belongs to.
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the program that registered it;
+            by default the computation and the cluster that the calling task belongs to.
 
     Returns:
         The handle.
@@ -28,9 +28,9 @@ async def locate(name: str, *, location: Location | str | None = None) -> Coro[A
     Raises:
         TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
-        PeerDisconnected: Where the name is kept cannot be reached.
+        PeerDisconnected: The process that keeps the name cannot be reached.
 
-    Cancelling it gives the question up.
+    Cancelling it ends the search.
     """
     address = await current_process().names.locate((CORO, text("name", name)), optional_location("location", location))
     return address.coro()

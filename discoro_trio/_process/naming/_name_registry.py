@@ -1,9 +1,9 @@
-"""Names across processes: which process keeps whose names, registering there, asking there.
+"""The name registry: registers and looks up names at the processes that keep them.
 
-The names of a computation are kept by its client: its servers register and ask over their link to it. Public names
-are kept by the scheduler, if the process knows one or finds one on the network, and until then by the process that
-registers them. Each process
-also knows the names of what lives in it, for those who ask it by its Location. The tables are `NameTable`s.
+The client of a computation keeps the computation's names: servers register and look up names over their link to it.
+The scheduler keeps public names, if the process knows a scheduler or finds one on the network; until then the process
+that registers a public name keeps it. Each process also keeps the names of its own objects, for peers that ask it by
+its Location. The tables are `NameTable`s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CORO = "coroutine"
 """The kind of name that coroutines have."""
 
 MOST_NAMES = 65_536
-"""The names of one other process that are kept."""
+"""The number of names that are kept for one other process."""
 
 _NOT_FOUND = (
     "the %s %r is not found yet: it is not registered in this program, and there is no scheduler that keeps public "
@@ -43,25 +43,25 @@ _NOT_FOUND = (
 )
 _CLIENT_LOST = "the client of this computation, which keeps its names, cannot be reached"
 _SEARCHES_IN_SILENCE = 2
-"""After so many searches for a scheduler, a program that waits for a name says so."""
+"""The number of searches for a scheduler after which a program logs that it waits for a name."""
 
 
 logger = logging.getLogger(__name__)
 
 
 class Register(Control, frozen=True):
-    """Let a name stand for something; answered by `Done`."""
+    """Register a name for an object; answered by `Done`."""
 
     kind: str
     name: str
     address: Address
     public: bool
     scope: bytes
-    """The computation of the one who registers."""
+    """The computation of the registering process."""
 
 
 class Unregister(Control, frozen=True):
-    """A name is free again."""
+    """Free a name."""
 
     kind: str
     name: str
@@ -70,48 +70,48 @@ class Unregister(Control, frozen=True):
 
 
 class Locate(Control, frozen=True):
-    """What does a name stand for? Answered by `Located`, when there is something."""
+    """Look up a name. Answered by `Located` once the name is registered."""
 
     kind: str
     name: str
     scope: bytes
-    """The computation of the one who asks."""
+    """The computation of the requesting process."""
 
 
 class Located(Control, frozen=True):
-    """What the name stands for."""
+    """The object that has the name."""
 
     address: Address
 
 
 class Entry(Record, frozen=True):
-    """One name of one thing."""
+    """One name of one object."""
 
     key: Key
     address: Address
     public: bool
 
     def register(self, scope: bytes) -> Register:
-        """Give the request to register it."""
+        """Return the request to register it."""
         return Register(*self.key, self.address, self.public, scope)
 
     def unregister(self) -> Unregister:
-        """Give the notice that it is free."""
+        """Return the notice that frees it."""
         return Unregister(*self.key, self.address, self.public)
 
 
 class PublicHere(set[Entry]):
-    """The public names of what lives in one process: where there are none, jobs of others have no business."""
+    """The public names in one process. Without any, jobs of other computations cannot connect to it."""
 
     def names(self, kind: str, serial: int) -> bool:
-        """Tell whether a coroutine, a channel or an RCI of the process has one."""
+        """Return whether a coroutine, a channel or an RCI of the process has one."""
         return any(entry.key[0] == kind and entry.address.serial == serial for entry in self)
 
 
 class Registration:
-    """A name that is on its way to where it is kept. Await it to know that it is there.
+    """A name that is being registered at another process. Await it to be sure that the name is registered.
 
-    What goes wrong on the way is raised there; where nobody awaits it, it is logged.
+    Awaiting it raises the error if the registration fails; if it is never awaited, the error is logged.
     """
 
     def __init__(self) -> None:
@@ -125,8 +125,8 @@ class Registration:
         """Wait until the name is registered.
 
         Raises:
-            NameTaken: It has another owner.
-            PeerDisconnected: Where it is kept cannot be reached.
+            NameTaken: The name has another owner.
+            PeerDisconnected: The process that keeps the name cannot be reached.
         """
         self._awaited = True
         return self._wait().__await__()
@@ -139,14 +139,14 @@ class Registration:
             raise self._error
 
     def succeeded(self, free: Callable[[], None]) -> None:
-        """Note that it is registered, and what frees it."""
+        """Note that the name is registered, and the function that frees it."""
         self._free = free
         self._done.set()
         if self._freed:
             free()
 
     def failed(self, error: DiscoroError) -> None:
-        """Note that it could not be registered."""
+        """Note that the registration failed."""
         self._error = error
         self._done.set()
         if not self._awaited:
@@ -162,11 +162,11 @@ class Registration:
 
 
 class NameRegistry:
-    """The names that this process keeps, and the way to those that others keep.
+    """The names that this process keeps, and access to the names that other processes keep.
 
     Attributes:
-        client: In a server, the id of its computation's client; that process keeps the names.
-        public_here: The public names of what lives in this process.
+        client: In a server, the id of its computation's client, which keeps the names.
+        public_here: The public names of objects of this process.
     """
 
     def __init__(self, process: Process) -> None:
@@ -176,7 +176,7 @@ class NameRegistry:
         self._public = NameTable()
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
-        self._elsewhere: set[Entry] = set()  # names of this process that another one keeps
+        self._elsewhere: set[Entry] = set()  # names of this process that another process keeps
         self.public_here: PublicHere = PublicHere()
         self._search = SchedulerSearch(process.endpoint, self._scheduler_found)
         self._guests: dict[Link, dict[Entry, bytes]] = {}
@@ -194,7 +194,7 @@ class NameRegistry:
 
     @contextmanager
     def kept_at(self, scheduler: Callable[[], Link | None]) -> Iterator[None]:
-        """Keep public names at a scheduler while the block lasts; its link may be lost and come again."""
+        """Keep public names at a scheduler while the block lasts; its link may be lost and re-established."""
         self._above.append(scheduler)
         self._above_changed.unpark_all()
         try:
@@ -208,18 +208,18 @@ class NameRegistry:
         """Register a name for a coroutine of this process, until it ends."""
         local = self._process.locals.get(coro.serial) if coro.home == self._process.id else None
         if local is None:
-            message = f"{coro} is no living coroutine of this process; only those can be given a name here"
+            message = f"{coro} is not a running coroutine of this process; register it in its own process"
             raise RuntimeError(message)
         registration = self.register(Entry((CORO, name), Address.of(coro), public))
         local.at_end(registration.free)
         return registration
 
     def register(self, entry: Entry) -> Registration:
-        """Register a name, for something of this process, where it is kept.
+        """Register a name for an object of this process, at the process that keeps the name.
 
         Raises:
-            NameTaken: This process knows already that it has another owner.
-            PeerDisconnected: Where it is kept cannot be reached.
+            NameTaken: This process already knows another owner of the name.
+            PeerDisconnected: The process that keeps the name cannot be reached.
         """
         link = self._kept_at(public=entry.public)
         directory = self._directory(entry)
@@ -265,7 +265,7 @@ class NameRegistry:
                 self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def rejoined(self) -> None:
-        """Register public names again, at a scheduler that may know nothing of them."""
+        """Register public names again, at a scheduler that may not have them."""
         self._above_changed.unpark_all()
         link = self._scheduler_link()
         if link is None or self.client is not None:
@@ -280,7 +280,7 @@ class NameRegistry:
         self._directory(entry).remove(EVERYBODY, entry.key, entry.address)
 
     async def locate(self, key: Key, location: Location | None) -> Address:
-        """Wait until a name stands for something, here or where it is kept or at a given place."""
+        """Wait until a name is registered: here, at the process that keeps it, or at a given location."""
         await trio.lowlevel.checkpoint()
         if location is None or location == self._process.endpoint.location:
             return await self._find(EVERYBODY, key, inside=True)
@@ -293,7 +293,7 @@ class NameRegistry:
         return self._public if entry.public else self._inside
 
     def _kept_at(self, *, public: bool) -> Link | None:
-        """Give the link to where names are kept; None for here."""
+        """Return the link to the process that keeps names; None if this process keeps them."""
         if self.client is not None:
             return _client_link(self._process.endpoint, self.client)
         return self._scheduler_link() if public else None
@@ -353,14 +353,14 @@ class NameRegistry:
             raise DiscoroError(text)
         entry = Entry((message.kind, message.name), message.address, message.public)
         if self._process.introductions.opened(link):
-            text = "a process of another computation registers no names here"
+            text = "a process of another computation cannot register names here"
             raise DiscoroError(text)
         if link.trust in Trust.LEASE | Trust.CHILD and message.address.home != link.peer.process_id:
-            text = f"{link.peer_name} registers {message.name!r} for what is not of its own process"
+            text = f"{link.peer_name} registers {message.name!r} for an object of another process"
             raise DiscoroError(text)
         scope = EVERYBODY if entry.public else _scope(link, message.scope)
         if not entry.public and not scope:
-            text = f"the name {message.name!r} is of a computation that is not of this process; make it public"
+            text = f"the name {message.name!r} is of another process's computation; register it with public=True"
             raise DiscoroError(text)
         above = self._scheduler_link() if entry.public else None
         if above is None:
@@ -391,7 +391,7 @@ class NameRegistry:
             self._drop(scope, entry)
 
     async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
-        if self._process.introductions.opened(link):  # no names of this computation, and no question in its name
+        if self._process.introductions.opened(link):  # its peer may look up public names only
             return Located(await self._public.wait(EVERYBODY, (message.kind, message.name)))
         inside = link.trust is not Trust.SECRET
         scope = _scope(link, message.scope)
@@ -399,7 +399,7 @@ class NameRegistry:
 
 
 def names_of(endpoint: Endpoint) -> NameRegistry:
-    """Give the names of an endpoint's process."""
+    """Return the names of an endpoint's process."""
     names = endpoint.parts[NameRegistry]
     assert isinstance(names, NameRegistry)  # noqa: S101 - parts are kept by type
     return names
@@ -409,7 +409,7 @@ async def _register_again(link: Link, entry: Entry) -> None:
     try:
         await link.request(entry.register(EVERYBODY))
     except DiscoroError as error:
-        logger.error("a name was not registered again at the scheduler: %s", error)  # noqa: TRY400 - it says all
+        logger.error("a name was not registered again at the scheduler: %s", error)  # noqa: TRY400 - the message is enough
 
 
 def _client_link(endpoint: Endpoint, client: bytes) -> Link:
@@ -428,7 +428,7 @@ async def _register_above(above: Link, entry: Entry) -> None:
 
 
 def _scope(link: Link, said: bytes) -> bytes:
-    """Tell which computation a peer belongs to: it has proved that, or was given to it, or is kin and may say it."""
+    """Return the computation of a peer: proved by its key, assigned to it, or, if it is `KIN`, as the peer states."""
     if link.trust in Trust.LEASE | Trust.CHILD:
         return link.realm
     return said if link.trust is Trust.KIN else EVERYBODY

@@ -1,6 +1,6 @@
-"""Names and what they stand for, in one process: a table in which one can wait for a name.
+"""A table of names and their addresses in one process, in which tasks can wait for a name.
 
-This module owns the rule that a name has one owner. Which process keeps whose names is with `_name_registry`.
+This module owns the rule that a name has one owner. Which process keeps whose names is in `_name_registry`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ._addresses import Address
 
 Key = tuple[str, str]
-"""The kind of a thing and its name: coroutines, channels and RCIs have names of their own."""
+"""The kind of an object and its name: coroutines, channels and RCIs have separate names."""
 
 EVERYBODY = b""
-"""The scope of names that all scopes see."""
+"""The scope of names that are visible in all scopes."""
 
 
 class NameTable:
@@ -29,10 +29,10 @@ class NameTable:
         self._waiting: dict[Key, trio.lowlevel.ParkingLot] = {}
 
     def add(self, scope: bytes, key: Key, address: Address) -> None:
-        """Let a name stand for something, and wake those who wait for it.
+        """Add a name, and wake the tasks that wait for it.
 
         Raises:
-            NameTaken: It stands for something else already, in this scope or in one that sees the same.
+            NameTaken: Another object has the name, in this scope or in an overlapping one.
         """
         scopes = self._names.get(key, {})
         for other, owner in scopes.items():
@@ -49,7 +49,7 @@ class NameTable:
             lot.unpark_all()
 
     def remove(self, scope: bytes, key: Key, address: Address) -> None:
-        """Free a name, if it stands for just that."""
+        """Free a name, if it belongs to this address."""
         scopes = self._names.get(key, {})
         owner = scopes.get(scope)
         if owner is not None and same(owner, address):
@@ -58,7 +58,7 @@ class NameTable:
                 del self._names[key]
 
     def find(self, scope: bytes, key: Key) -> Address | None:
-        """Give what a name stands for in a scope; `EVERYBODY` sees all scopes."""
+        """Return the address of a name in a scope; `EVERYBODY` sees all scopes."""
         scopes = self._names.get(key)
         if scopes is None:
             return None
@@ -66,7 +66,7 @@ class NameTable:
         return found or (next(iter(scopes.values())) if scope == EVERYBODY else None)
 
     async def wait(self, scope: bytes, key: Key) -> Address:
-        """Wait until a name stands for something."""
+        """Wait until a name is registered."""
         while True:
             found = self.find(scope, key)
             if found is not None:
@@ -80,5 +80,5 @@ class NameTable:
 
 
 def same(one: Address, other: Address) -> bool:
-    """Tell whether both are the address of one thing."""
+    """Return whether both are addresses of the same object."""
     return one.serial == other.serial and one.home == other.home

@@ -1,6 +1,6 @@
-"""Looks for a shared scheduler, which keeps public names, in a program that no scheduler runs or schedules.
+"""Searches for a shared scheduler, which keeps public names, in a program that has no scheduler.
 
-A search lasts for `config.MsgTimeout` seconds; one that waits for a name starts the next one.
+A search lasts for `config.MsgTimeout` seconds; a task that waits for a name starts the next one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class SchedulerSearch:
     """Finds a shared scheduler by discovery, and keeps the connection.
 
     Args:
-        endpoint: This process's.
-        found: Is called with each connection to a scheduler that is found.
+        endpoint: The endpoint of this process.
+        found: Called with each connection to a scheduler that is found.
 
     Attributes:
         link: The connection to it, if there is one.
@@ -40,7 +40,7 @@ class SchedulerSearch:
         self._searching = False
 
     def start(self) -> None:
-        """Begin a search, unless one runs or there is a connection."""
+        """Start a search, unless one is running or there is a connection."""
         connected = self.link is not None and not self.link.lost
         if not self._searching and not connected and self._endpoint.discovery is not None:
             self._searching = True

@@ -1,7 +1,8 @@
-"""Remote calls of functions that a process has registered: the functions it offers, and the calls that run.
+"""Remote calls of functions that a process has registered: the offered functions, and the running calls.
 
-This module owns both ends of a call: at home its coroutine in the nursery of the registering block, and its outcome
-until the caller has it; at the caller the record of the coroutine. What users hold is `RCI`.
+This module owns both ends of a call. At the offering process, that is the call's coroutine, in the nursery of the
+registering block, and its outcome until the caller has it. At the caller, it is the record of the coroutine. Users
+hold `RCI`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 KIND = "RCI"
-"""The kind of name that they have."""
+"""The kind of their names."""
 
 
 class BeginCall(Control, frozen=True):
@@ -44,13 +45,13 @@ class BeginCall(Control, frozen=True):
 
 
 class CallBegun(Control, frozen=True):
-    """It runs."""
+    """The coroutine has started."""
 
     serial: int
 
 
 class AwaitCall(Control, frozen=True):
-    """How did the coroutine of a call end? Answered by `Told` when it has; asked once."""
+    """Ask for the outcome of a call's coroutine, once; answered by `Told` when it has ended."""
 
     serial: int
 
@@ -61,20 +62,20 @@ class Offer(Record, frozen=True, eq=False):
     described: Described
     """The function."""
     name: str
-    """What its coroutines are called."""
+    """The name of its coroutines."""
     nursery: trio.Nursery
-    """That of the block that has registered it."""
+    """The nursery of the block that has registered it."""
 
 
 class _Call(Record, frozen=True, eq=False):
-    """A coroutine that runs here for a caller, or whose outcome the caller has not fetched yet."""
+    """A coroutine that runs here for a caller, or has ended and waits for the caller to fetch its outcome."""
 
     local: LocalCoro
     started: Submission
 
 
 class OfferedFunctions:
-    """The functions that this process offers, the calls that run here, and those it makes elsewhere."""
+    """The functions that this process offers, the calls that run here, and the calls that it makes elsewhere."""
 
     def __init__(self, process: Process) -> None:
         self.offers: dict[int, Offer] = {}
@@ -87,7 +88,7 @@ class OfferedFunctions:
         services.links_lost.append(self._lost)
 
     def add(self, offer: Offer) -> int:
-        """Offer a function; give its number."""
+        """Offer a function; return its number."""
         self._number += 1
         self.offers[self._number] = offer
         return self._number
@@ -95,9 +96,9 @@ class OfferedFunctions:
     # --- calls of this process
 
     async def begin(self, rci: Placed, serial: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Coro[Any]:
-        """Call a function of some process; give the coroutine once it has begun.
+        """Call a function of any process; return the coroutine once it has begun.
 
-        When cancelled, what it started is cancelled, and has ended when this returns.
+        If cancelled, it cancels the coroutine and waits until that has ended.
         """
         reject_coro(kwargs)
         body, buffers = dumps((args, kwargs))
@@ -136,7 +137,7 @@ class OfferedFunctions:
     # --- calls of other processes
 
     def calls(self, link: Link, serial: int) -> bool:
-        """Tell whether a coroutine of this process is a call that came by this link."""
+        """Return whether a coroutine of this process is a call that arrived on this link."""
         return serial in self._calls.get(link, {})
 
     async def _asked_to_begin(self, link: Link, message: BeginCall) -> CallBegun:
@@ -155,7 +156,7 @@ class OfferedFunctions:
 
     def _start(self, offer: Offer, message: BeginCall) -> tuple[LocalCoro, Submission]:
         local, started = self._process.start_here(offer.nursery, self._run, (offer, message), {}, name=offer.name)
-        # Stands unless somebody gives another reason: then it is the block that is being left.
+        # The reason unless a cancel request gives another one: the block is being left.
         local.reason = "the block that registered its function was left"
         return local, started
 

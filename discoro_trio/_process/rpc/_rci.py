@@ -1,6 +1,6 @@
-"""Remote coroutine invocation: a function that a process offers by name, and that peers may start as coroutines.
+"""Remote coroutine invocation: a process offers a function by name, and peers start it as coroutines.
 
-This module owns what users hold. How calls travel and who waits for them is with `_offered_functions`.
+This module owns the handle that users hold. `_offered_functions` transports and runs the calls.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class RCI:
     """A function that peers may call by its name.
 
     Args:
-        fn: An async function, or a plain one, which runs in a thread. With a keyword-only parameter `coro` it gets
-            its own handle.
-        name: The name; by default that of the function.
+        fn: An async function, or a plain one, which runs in a thread. If it has a keyword-only parameter `coro`, it
+            gets its own handle.
+        name: The name; by default the name of the function.
 
     Raises:
         TypeError: `fn` cannot be run.
@@ -49,7 +49,7 @@ class RCI:
         self._address: Address | None = None
 
     def __repr__(self) -> str:
-        """Give its name, and where it is registered."""
+        """Return its name, and where it is registered."""
         where = f" at {self._address.location}" if self._address is not None else ""
         return f"<RCI {self.name}{where}>"
 
@@ -59,16 +59,16 @@ class RCI:
         """Offer the function while the block lasts.
 
         Args:
-            public: Whether every program on the network finds it, and not just this computation.
+            public: Whether every program on the network finds it, or only this computation.
 
         Yields:
             The RCI itself, which can be called here too.
 
         Raises:
             NameTaken: Another RCI has that name.
-            RuntimeError: No endpoint encloses the task, or it is registered already.
+            RuntimeError: No endpoint encloses the task, or the function is registered already.
 
-        When the block is left, all its coroutines that still run are cancelled and have cleaned up.
+        Leaving the block cancels its running coroutines and waits for their clean-up.
         """
         if self._address is not None:
             message = f"{self!r} is registered already"
@@ -89,7 +89,7 @@ class RCI:
                 del process.offered_functions.offers[serial]
 
     async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function where it is registered, and give its value.
+        """Call the function where it is registered, and return its value.
 
         Args:
             args: Its arguments.
@@ -100,8 +100,8 @@ class RCI:
 
         Raises:
             Exception: What it raised, with the remote traceback in a note.
-            CoroCancelled: It was cancelled by someone else, or the block that registered it was left.
-            UnknownCoro: It is not registered any more.
+            CoroCancelled: The coroutine was cancelled elsewhere, or the block that registered the function was left.
+            UnknownCoro: The function is no longer registered.
             PeerDisconnected: Its process cannot be reached.
             NotPicklable: An argument cannot be sent.
 
@@ -118,19 +118,19 @@ class RCI:
     async def __call__(self, *args: Any, **kwargs: Any) -> Coro[Any]:
         """Start a coroutine of the function where it is registered.
 
-        It belongs to the block that registered the function; it is also cancelled when this process is lost.
+        The coroutine belongs to the block that registered the function. It is also cancelled if this process is lost.
 
         Args:
             args: Its arguments.
             kwargs: Its keyword arguments.
 
         Returns:
-            Its handle, once it has begun.
+            The coroutine's handle, once it has begun.
 
         Raises:
             UnknownCoro, PeerDisconnected, NotPicklable: As for `run`.
 
-        Cancelling it, nothing that it started survives.
+        If cancelled, it leaves no coroutine running.
         """
         address = self._address
         if address is None:
@@ -140,22 +140,22 @@ class RCI:
 
 
 async def locate_rci(name: str, *, location: Location | str | None = None) -> RCI:
-    """Wait until a function of that name is registered, and give what calls it.
+    """Wait until a function of that name is registered, and return an RCI that calls it.
 
     Args:
         name: The name, as given to `RCI`.
-        location: The program to ask, as a Location or its text: a scheduler, a node, or the one that registered it; by
-            default the computation and the cluster that the calling task belongs to.
+        location: The program to ask, as a Location or its text: a scheduler, a node, or the program that registered it;
+            by default the computation and the cluster that the calling task belongs to.
 
     Returns:
-        The function: `await rci.run(…)` gives its value, `await rci(…)` a handle.
+        The function: `await rci.run(…)` returns its value, `await rci(…)` a handle.
 
     Raises:
         TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
-        PeerDisconnected: Where the name is kept cannot be reached.
+        PeerDisconnected: The process that keeps the name cannot be reached.
 
-    Cancelling it gives the question up.
+    Cancelling it ends the search.
     """
     key = (KIND, text("name", name))
     place = optional_location("location", location)

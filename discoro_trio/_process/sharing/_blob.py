@@ -1,7 +1,7 @@
 """The memory of one shared value at one process: filled once, then sealed, and mapped by processes of its machine.
 
 It is a memfd, which goes with the last process that has it open or mapped; where there are none, a temporary file.
-Other processes open it by `path`. This module owns the layout of a value in it. Transfers are with `_transfers`.
+Other processes open it by `path`. This module owns the layout of a value in it. Transfers are in `_transfers`.
 """
 
 from __future__ import annotations

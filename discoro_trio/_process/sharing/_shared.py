@@ -1,7 +1,7 @@
 """`Shared`: the handle that is sent in place of a large value, and where a process finds the value.
 
 At a server the node has put a link to the value's memory, or a copy, in a folder. In the program that shared it, and in
-an embedded node's, the memory is the process's own. Who shares and releases is with `_client`.
+an embedded node's, the memory is the process's own. Who shares and releases is in `_client`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _SharedHere:
         self._lock = threading.RLock()
 
     def value(self, share: bytes) -> Any:
-        """Give a value, opened when it is first wanted."""
+        """Return a value, opened when it is first wanted."""
         with self._lock:
             if share not in self._values:
                 self._values[share] = load(self._path(share))
@@ -92,7 +92,7 @@ class Shared(Generic[T_co]):
         return value
 
     async def get(self) -> T_co:
-        """Give the value: `value` for async code, which opens it in a worker thread.
+        """Return the value: `value` for async code, which opens it in a worker thread.
 
         Raises:
             DiscoroError: As `value`.
@@ -127,7 +127,7 @@ class Shared(Generic[T_co]):
         return Shared, (self._share, self.size)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether two handles are of one value."""
+        """Return whether two handles are of one value."""
         return isinstance(other, Shared) and self._share == other._share
 
     def __hash__(self) -> int:

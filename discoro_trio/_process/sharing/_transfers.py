@@ -74,7 +74,7 @@ class Blobs:
     async def get(
         self, share: bytes, size: int, sources: Sequence[Callable[[], Awaitable[Link]]], descriptor: int
     ) -> Blob:
-        """Give a blob, which this process keeps from here on; get it from others if it is not here.
+        """Return a blob, which this process keeps from here on; get it from others if it is not here.
 
         Args:
             share: The id of the value.
@@ -148,7 +148,7 @@ async def _pull(share: bytes, blob: Blob, link: Link) -> None:
 
 
 def blobs_of(endpoint: Endpoint) -> Blobs:
-    """Give the blobs of an endpoint's process."""
+    """Return the blobs of an endpoint's process."""
     blobs = endpoint.parts[Blobs]
     assert isinstance(blobs, Blobs)  # noqa: S101 - parts are kept by type
     return blobs

@@ -203,9 +203,9 @@ async def test_only_a_living_coroutine_of_the_process_gets_a_name() -> None:
     async with open_processes(2) as (one, two):
         with two.entered():
             async with open_coro() as coro:
-                with one.entered(), pytest.raises(RuntimeError, match="no living coroutine of this process"):
+                with one.entered(), pytest.raises(RuntimeError, match="not a running coroutine of this process"):
                     coro.register("name")
-            with pytest.raises(RuntimeError, match="no living coroutine"):
+            with pytest.raises(RuntimeError, match="not a running coroutine"):
                 coro.register("name")
 
 
