@@ -1,7 +1,7 @@
 """Bytes to frames to messages: framing, handshake, credit windows, control messages.
 
-Nothing here reads or writes, knows the time, or knows Trio: bytes and events go in, bytes and decisions come
-out. Moving the bytes is with `_link`.
+Nothing here does I/O, reads a clock, or uses Trio: bytes and events go in, bytes and decisions come out. `_link` moves
+the bytes.
 """
 
 from typing import TYPE_CHECKING

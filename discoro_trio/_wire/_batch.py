@@ -1,8 +1,8 @@
-"""Short values that go together: numbers, truth values, None, short text and bytes, and short tuples, lists and dicts.
+"""Batches of short values: numbers, booleans, None, short str and bytes, and short tuples, lists and dicts.
 
-Such a value need not be pickled by itself: what gathers for one target goes as one frame. This module owns which values
-those are, what each counts for, and the body of that frame: a msgpack array of them, in which a tuple is an extension
-that holds the array of its items. It grows in the outbox.
+Such values need not be pickled one by one: those for one target are sent as one frame. This module defines which values
+these are, how many bytes of a window each uses, and the body of the frame: a msgpack array, in which a tuple is an
+extension that holds the array of its items. The outbox collects the values.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from ._frames import Buffer
 
 COST = 64
-"""What a value of a batch counts for in a window, in bytes; it takes no more on the wire."""
+"""The bytes of a window that each value of a batch uses; a value is never longer on the wire."""
 
 MOST_VALUES = 64
-"""The most values of one frame: as many as a coroutine sends before it lets others run."""
+"""The most values of one frame: a coroutine sends this many before it lets other tasks run."""
 
 NOT_SHORT = object()
-"""What `pack_short` gives for a value that may not go in a batch."""
+"""The result of `pack_short` for a value that must not go in a batch."""
 
 _LONGEST = 48
-_LEAST, _GREATEST = -(1 << 63), (1 << 63) - 1  # what msgpack has for both signs
+_LEAST, _GREATEST = -(1 << 63), (1 << 63) - 1  # msgpack's range of signed integers
 _FIXED = frozenset({float, bool, type(None)})
 
 _MOST_ITEMS = 8
@@ -51,7 +51,7 @@ _decoder = msgspec.msgpack.Decoder(list[object], ext_hook=_extension)
 
 
 class Batch(list[object]):
-    """Values that gather for one target."""
+    """The values that wait for one target."""
 
     __slots__ = ("target",)
 
@@ -61,7 +61,7 @@ class Batch(list[object]):
 
 
 def is_short(value: object) -> bool:
-    """Tell whether a value may go in a batch as it is. Of subclasses none may: they would arrive as something else."""
+    """Return whether a value may go in a batch as it is. Subclasses may not: they would arrive as another type."""
     kind = type(value)
     if kind is int:
         return _LEAST <= value <= _GREATEST  # type: ignore[operator]
@@ -71,7 +71,10 @@ def is_short(value: object) -> bool:
 
 
 def pack_short(value: Any) -> object:
-    """Give what may go in a batch for a tuple, list or dict, which may be changed afterwards; NOT_SHORT for others."""
+    """Return the packed form of a tuple, list or dict that may go in a batch; NOT_SHORT for other values.
+
+    The value may be changed afterwards.
+    """
     kind = type(value)
     if kind is dict:
         items: Iterable[object] = chain(value, value.values())
@@ -88,16 +91,16 @@ def pack_short(value: Any) -> object:
 
 
 def encode_batches(values: Sequence[object]) -> Iterator[bytes]:
-    """Give the bodies of the frames that carry these values."""
+    """Yield the bodies of the frames that carry these values."""
     for begin in range(0, len(values), MOST_VALUES):
         yield _encoder.encode(values[begin : begin + MOST_VALUES])
 
 
 def decode_batch_untrusted(body: Buffer) -> list[object]:
-    """Give the values of one frame.
+    """Return the values of one frame.
 
     Raises:
-        ProtocolError: It holds none, too many, or something else.
+        ProtocolError: The body has no values, too many, or invalid ones.
     """
     try:
         values = _decoder.decode(body)

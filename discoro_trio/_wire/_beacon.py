@@ -1,17 +1,17 @@
-"""Discovery's datagrams: who looks for which processes, and who answers.
+"""The datagrams of discovery: queries for processes, and their answers.
 
-This module owns the datagrams, what makes one acceptable, and how often one is answered. Sockets, interfaces and the
-rhythm of the queries are with `_link`.
+This module defines the datagrams, which of them are valid, and how often one is answered. `_link` owns the sockets,
+the interfaces and the timing of the queries.
 
-    1. seeker → everybody            Query    who looks for which roles, a nonce; padded to `QUERY_SIZE`
-    2. process → the query's source  Answer   that nonce, and who is there; never longer than the query
-       process → its own machine     Relayed  a query that reached it alone, and where the answers to it go
+    1. seeker → all processes        Query    the seeker, the wanted roles, a nonce; padded to `QUERY_SIZE`
+    2. process → the query's source  Answer   that nonce, and the process; never longer than the query
+       process → its own machine     Relayed  a query that reached only this process, and where its answers go
 
-Each begins with a MAC over the rest, under a key that is derived from the cluster's secret for nothing but this. What
-a stranger sends is dropped after that MAC has been computed, before anything is read of it: it gets no answer, and
-nothing is signed for it. A query is answered once, however often and from wherever it comes; recorded, and sent again
-to one who was not there, it brings an answer to a nonce that nobody waits for any more. Whoever is found is believed
-nothing: the full handshake follows.
+Each datagram begins with a MAC over the rest, with a key that is derived from the cluster's secret only for discovery.
+If the MAC is wrong, the datagram is dropped before anything in it is read: it is not answered, and nothing is signed. A
+query is answered once, no matter how often and from where it arrives. If an attacker replays a recorded query to
+another process, the answer has a nonce that no seeker waits for any more. A found process is not trusted: the full
+handshake follows.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from ._keys import Credential
 
 QUERY_SIZE = 768
-"""The bytes of every query. The longest answer fits, and no network of today has to cut it in two."""
+"""The length of every query in bytes. The longest answer fits, and no common network has to fragment it."""
 
 NONCE_SIZE = 16
 _MAC_SIZE = 32
 _NAME_LENGTH = 64
-_ADDR_LENGTH = 255  # the most of a host name
-_FOREIGN_KEPT = 64  # machines whose queries are sealed with another secret
-_QUERIES_KEPT = 32  # queries whose answers are still taken
+_ADDR_LENGTH = 255  # the longest host name
+_FOREIGN_KEPT = 64  # machines whose queries use another secret
+_QUERIES_KEPT = 32  # queries whose answers are still accepted
 _NONCES_KEPT = 4096
 _RATE = 200.0  # answers a second; a cluster of that size may start at once
 _BURST = 200.0
@@ -54,11 +54,11 @@ Address = tuple[str, int]
 
 
 class Role(enum.IntFlag):
-    """What a process is for those who look for it."""
+    """The role by which a process can be found."""
 
     NODE = 1
     SCHEDULER = 2
-    """Shared: clients look for it."""
+    """A shared scheduler: clients look for it."""
     PRIVATE = 4
     """A client's own scheduler: only nodes look for it."""
 
@@ -67,9 +67,9 @@ class Found(Record, frozen=True):
     """A process that answered."""
 
     process_id: bytes
-    """Its own random 16 bytes, which its handshake will have to prove."""
+    """Its process id, 16 random bytes, which its handshake has to prove."""
     role: Role
-    """What it is."""
+    """Its role."""
     name: str
     """A name for people."""
     location: Location
@@ -77,16 +77,16 @@ class Found(Record, frozen=True):
 
 
 class Datagram(Record, frozen=True):
-    """Something to send."""
+    """A datagram to send."""
 
     body: bytes
     """Its bytes."""
     to: Address | None
-    """Where it goes; None for every process of this machine."""
+    """Its destination; None for every process of this machine."""
 
 
-# Maps, and unknown fields are allowed: a process of another version is found too, and its handshake then says why
-# the two cannot talk.
+# Maps, and unknown fields are allowed: a process of another version is found too, and the handshake then reports why
+# the two cannot communicate.
 class _Query(msgspec.Struct, frozen=True, tag="query"):
     nonce: bytes
     process_id: bytes
@@ -114,7 +114,7 @@ class _Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class Seeker:
-    """Looks for processes: makes queries, and takes the answers to the latest of them.
+    """Looks for processes: makes queries, and accepts the answers to the latest ones.
 
     Args:
         credential: The cluster's secret.
@@ -133,10 +133,10 @@ class Seeker:
         self._key = handshake_key(credential.key, Purpose.DISCOVERY)
 
     def query(self, *, alone: bool = False) -> bytes:
-        """Make a query with a nonce of its own.
+        """Make a query with a new nonce.
 
         Args:
-            alone: Whether it goes to one machine, rather than to a whole network.
+            alone: Whether it is sent to one machine, rather than to a whole network.
         """
         nonce = secrets.token_bytes(NONCE_SIZE)
         self._nonces.append(nonce)
@@ -145,11 +145,11 @@ class Seeker:
         return _seal(self._key, msgspec.structs.replace(bare, padding=bytes(QUERY_SIZE // 2 + missing)))
 
     def received_untrusted(self, body: bytes, host: str) -> Found | None:
-        """Read a datagram that has come; None unless it answers one of our latest queries.
+        """Read a received datagram; None unless it answers one of the latest queries.
 
         Args:
             body: Its bytes.
-            host: The address that it came from: that of a process which knows none of its own.
+            host: The source address; used if the answer does not contain an address.
         """
         answer = _unseal_untrusted([self._key], body, _answers)
         if answer is None or answer[1].nonce not in self._nonces:
@@ -170,14 +170,14 @@ class Answerer:
     """Answers the queries for one process.
 
     Args:
-        credential: The cluster's secret; queries under a further key that it accepts are answered under that.
-        presence: The process. A location without an address stands for the one that the answer comes from.
+        credential: The cluster's secret; a query with another key that it accepts is answered with that key.
+        presence: The process. A location without an address means the source address of the answer.
 
     Raises:
         ValueError: The location's address is longer than a host name can be.
 
     Attributes:
-        foreign: How many queries have come that were sealed with another secret, by the address of their machine.
+        foreign: The number of queries that used another secret, by the address of their machine.
     """
 
     def __init__(self, credential: Credential, presence: Found) -> None:
@@ -192,16 +192,16 @@ class Answerer:
         self._then = float("-inf")
 
     def use(self, credential: Credential) -> None:
-        """Accept another secret, and what goes with it, from now on."""
+        """Accept another secret, and the keys that it accepts, from now on."""
         self._keys = [handshake_key(key, Purpose.DISCOVERY) for key in (credential.key, *credential.accepted)]
 
     def received_untrusted(self, body: bytes, source: Address, now: float, *, own_machine: bool) -> list[Datagram]:
-        """Handle a datagram that has come; give those to send.
+        """Handle a received datagram. Return the datagrams to send.
 
         Args:
             body: Its bytes.
             source: Where it came from.
-            now: A clock that never goes back, in seconds.
+            now: The time of a monotonic clock, in seconds.
             own_machine: Whether it came from this machine itself.
         """
         read = _unseal_untrusted(self._keys, body, _queries)
@@ -230,7 +230,7 @@ class Answerer:
         return _seal(key, _Answer(nonce, me.process_id, int(me.role), me.name[:_NAME_LENGTH], where.addr, where.port))
 
     def _is_new(self, nonce: bytes) -> bool:
-        """Whether a query comes for the first time: it comes again on every other way that leads here."""
+        """Whether a query arrives for the first time: it arrives again over every other path to this process."""
         if nonce in self._heard:
             return False
         self._heard[nonce] = None
@@ -260,7 +260,7 @@ def _seal(key: bytes, content: msgspec.Struct) -> bytes:
 def _unseal_untrusted(
     keys: Iterable[bytes], datagram: bytes, decoder: msgspec.msgpack.Decoder[S]
 ) -> tuple[bytes, S] | None:
-    """Read what begins with a MAC under one of the keys; give that key too."""
+    """Read a datagram that begins with a MAC under one of the keys. Return its content and that key."""
     mac, body = datagram[:_MAC_SIZE], datagram[_MAC_SIZE:]
     for key in keys:
         if hmac.compare_digest(mac, hmac.digest(key, body, "sha256")):

@@ -1,7 +1,6 @@
 """Control messages: typed structs that cross the wire as msgpack.
 
-This module owns their base and their coding. The messages themselves are defined by the layers that exchange
-them.
+This module owns their base class and their encoding. The layers that exchange messages define them.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ if TYPE_CHECKING:
 
     from ._frames import Buffer
 
-# What msgspec raises for bytes that are not what was expected; deep nesting ends in RecursionError.
+# The errors of msgspec for unexpected bytes; deep nesting raises RecursionError.
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
-_LONGEST_NAME = 50  # that is shown of what a peer made up
+_LONGEST_NAME = 50  # characters that are shown of an unknown name from a peer
 
 _classes: dict[str, type[Control]] = {}
 
 
-# As arrays, for they are half as long as maps; both ends run one version of the protocol, so that no field is
+# Arrays, because they are half as long as maps; both ends run one version of the protocol, so no field is
 # unknown.
 class Control(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
-    """The base of all control messages. A subclass is known by its name, which no other may have."""
+    """The base of all control messages. The name of a subclass identifies it and must be unique."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -38,7 +37,7 @@ class Control(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unk
 
 
 class _Head(msgspec.Struct, array_like=True):
-    """How every message begins; what follows is for the decoder of its class."""
+    """The start of every message; the decoder of its class reads the rest."""
 
     name: str
 
@@ -50,25 +49,25 @@ class ControlCodec:
     """Encodes and decodes control messages.
 
     Args:
-        types: The messages that may come; None for all that any layer has defined, also later.
+        types: The messages that are accepted; None for all that any layer has defined, or defines later.
     """
 
     def __init__(self, types: Iterable[type[Control]] | None = None) -> None:
         self._types = _classes if types is None else {one.__name__: one for one in types}
         self._encoder = msgspec.msgpack.Encoder()
-        # One for each class, made when its first message comes: a decoder of all of them takes long to make, and a
-        # process gets few of them.
+        # One for each class, made when its first message arrives: a decoder for all of them takes long to make, and a
+        # process receives only a few of them.
         self._decoders: dict[str, msgspec.msgpack.Decoder[Control]] = {}
 
     def encode(self, message: Control) -> bytes:
-        """Give the bytes of a message."""
+        """Return the bytes of a message."""
         return self._encoder.encode(message)
 
     def decode(self, data: Buffer) -> Control:
         """Read a message.
 
         Raises:
-            ProtocolError: The bytes are none of the messages that may come.
+            ProtocolError: The bytes are not one of the accepted messages.
         """
         try:
             name = _head.decode(data).name
@@ -81,7 +80,7 @@ class ControlCodec:
     def _make_decoder(self, name: str) -> msgspec.msgpack.Decoder[Control]:
         kind = self._types.get(name)
         if kind is None:
-            message = f"a malformed control message: none of the name {name[:_LONGEST_NAME]!r} may come here"
+            message = f"a malformed control message: {name[:_LONGEST_NAME]!r} is not accepted here"
             raise ProtocolError(message)
         decoder = self._decoders[name] = msgspec.msgpack.Decoder(kind)
         return decoder

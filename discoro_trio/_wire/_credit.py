@@ -1,15 +1,14 @@
 """Flow control by credit: how much a sender may still send, and how much credit a receiver has to return.
 
-This module owns the counting, on both sides of one window. Who has a window, and what waits for one, is with
-the mailboxes.
+This module counts the credit on both sides of one window. The mailboxes own the windows and the senders that wait.
 """
 
 from __future__ import annotations
 
 from .._errors import ProtocolError
 
-# Credit goes back in halves of the window: each return wakes the sender's process, and what the sender has left then
-# lasts longer than the way. Who waits with a message larger than what is left asks for it.
+# Credit is returned in halves of the window: each return wakes the sender's process, and the sender's remaining credit
+# lasts longer than the return takes. A sender that waits with a message larger than its remaining credit requests more.
 _BATCHES = 2
 
 
@@ -23,8 +22,8 @@ class SendWindow:
         size: The window, in bytes.
 
     Attributes:
-        messages: What is free of it, in messages.
-        size: In bytes; below 0 while an oversized message is under way.
+        messages: The free part of the window, in messages.
+        size: The free part in bytes; below 0 while an oversized message is in flight.
     """
 
     __slots__ = ("_all_messages", "_all_size", "messages", "size")
@@ -41,7 +40,7 @@ class SendWindow:
         return self.messages, self.size
 
     def take(self, size: int) -> bool:
-        """Use credit for a message of `size` bytes, if it fits; tell whether it does."""
+        """Use credit for a message of `size` bytes, if it fits. Return whether it does."""
         messages, free = self.messages, self.size
         if messages > 0 and (size <= free or messages == self._all_messages):
             self.messages = messages - 1
@@ -50,13 +49,13 @@ class SendWindow:
         return False
 
     def missing(self, size: int) -> tuple[int, int]:
-        """Give the messages and bytes of credit that a message of `size` bytes has to wait for."""
+        """Return the credit, in messages and bytes, that a message of `size` bytes still needs."""
         if size > self._all_size:
             return self._all_messages - self.messages, self._all_size - self.size
         return int(not self.messages), max(0, size - self.size)
 
     def give(self, messages: int, size: int) -> None:
-        """Take note of credit that the receiver returned.
+        """Record credit that the receiver returned.
 
         Raises:
             ProtocolError: It is more than was used.
@@ -83,10 +82,10 @@ class ReceiveWindow:
         self._all_messages = messages
         self._all_size = size
         self._messages = self._size = 0  # arrived, credit not yet returned
-        self._due_messages = self._due_size = 0  # of these: consumed
+        self._due_messages = self._due_size = 0  # the consumed part of these
 
     def arrived(self, size: int, count: int = 1) -> None:
-        """Take note of `count` messages of `size` bytes together.
+        """Record the arrival of `count` messages of `size` bytes together.
 
         Raises:
             ProtocolError: The sender had no credit for them.
@@ -101,19 +100,19 @@ class ReceiveWindow:
         self._size = total
 
     def consumed(self, size: int, count: int = 1) -> bool:
-        """Take note that `count` messages of `size` bytes were taken out of the mailbox; tell if credit is due."""
+        """Record that `count` messages of `size` bytes left the mailbox. Return whether credit is due."""
         self._due_messages = messages = self._due_messages + count
         self._due_size += size
         return messages * _BATCHES >= self._all_messages or self._due_size * _BATCHES >= self._all_size
 
     def covers(self, messages: int, size: int) -> bool:
-        """Tell whether so much can be returned now."""
+        """Return whether this much credit can be returned now."""
         return self._due_messages >= messages and self._due_size >= size
 
     def due(self) -> tuple[int, int]:
-        """Give all credit that can be returned now, in messages and bytes, and count it as returned.
+        """Return all credit that can be returned now, in messages and bytes, and count it as returned.
 
-        It is worth its frame when `consumed` says so, after half of the window, or when the sender has asked for it.
+        Send it when `consumed` returns True (after half of the window), or when the sender requests it.
         """
         messages, size = self._due_messages, self._due_size
         self._messages -= messages

@@ -1,7 +1,7 @@
-"""Bytes to frames: the layout of a frame, and the reader that takes frames out of a stream.
+"""Bytes to frames: the layout of a frame, and the reader that extracts frames from a stream.
 
-This module owns the wire's layout. Writing frames, and the order in which they go out, is with `_outbox`; the memory
-that large ones are received into with `_memory`; what bodies mean with `_control`, `_handshake` and `_codec`.
+This module defines the layout on the wire. `_outbox` writes frames and decides their order; `_memory` allocates memory
+for large ones; `_control`, `_handshake` and `_codec` define what bodies mean.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ Buffer = bytes | bytearray | memoryview
 # A frame on the wire, numbers in network byte order:
 #
 #     u8   kind           one of `Kind`
-#     u8   flags          belongs to the kind
+#     u8   flags          depend on the kind
 #     u16  buffer count   n, the number of out-of-band buffers
 #     u64  body length    in bytes
-#     u64  target         what the frame is for: a coroutine's serial, a request's number ...
-#     u64  x n            the length of each buffer, in bytes; the highest bit says that it is received as `bytes`
+#     u64  target         the addressee: a coroutine's serial, a request's number ...
+#     u64  x n            the length of each buffer, in bytes; the highest bit means that it is received as `bytes`
 #     body, then the n buffers, without padding
 #
 # A large frame travels as BULK, whose target is the number of a stream and whose body is that frame's header
 # and buffer lengths; then come PARTs with that target, which fill body and buffers in order. ABORT drops the
 # stream.
 #
-# A BATCH stands for many MESSAGEs with its target; its body is with `_batch`.
+# A BATCH replaces many MESSAGEs with its target; `_batch` defines its body.
 HEADER = struct.Struct("!BBHQQ")
 LENGTH = struct.Struct("!Q")
 
 MOST_BUFFERS = 0xFFFF
-"""The most out-of-band buffers that a frame has room for."""
+"""The most out-of-band buffers of a frame."""
 
 LARGE = 64 * 1024
 """Frames with this much content or more, in bytes, are received straight into their own memory."""
@@ -43,7 +43,7 @@ _AS_BYTES = 1 << 63
 _LENGTH_BITS = _AS_BYTES - 1
 
 READ_SIZE = 256 * 1024
-"""The bytes that one read takes at most, unless a large frame is under way."""
+"""The most bytes of one read, unless a large frame is being received."""
 
 HELLO_LIMIT = 4096
 """The longest body, in bytes, of a frame before authentication."""
@@ -82,34 +82,34 @@ class Kind(enum.IntEnum):
 
 _BULK, _PART, _ABORT, _HELLO = int(Kind.BULK), int(Kind.PART), int(Kind.ABORT), int(Kind.HELLO)
 _STREAM_KINDS = frozenset({_BULK, _PART, _ABORT})
-# The handshake has a reader of its own; a HELLO afterwards is as wrong as an unknown kind.
+# The handshake has its own reader; a HELLO afterwards is as invalid as an unknown kind.
 _PLAIN = frozenset(int(kind) for kind in Kind) - _STREAM_KINDS - {_HELLO}
 
 
 class Frame(NamedTuple):
-    """One frame; a plain tuple, for there are hundreds of thousands a second."""
+    """One frame; a plain tuple, because there are hundreds of thousands a second."""
 
     kind: int
     """One of `Kind`."""
     flags: int
-    """Belongs to the kind."""
+    """The meaning depends on the kind."""
     target: int
-    """What the frame is for."""
+    """The addressee of the frame."""
     body: Buffer
     """The content; `bytes` if the frame is small."""
     buffers: tuple[Buffer, ...]
-    """The out-of-band buffers, each in memory of its own: writable, or `bytes` where the sender had many of those."""
+    """The out-of-band buffers, each in its own memory: writable, or `bytes` if the sender had many `bytes` objects."""
 
 
 def encode_header(kind: int, flags: int, target: int, body_length: int, lengths: tuple[int, ...] = ()) -> bytes:
-    """Give the bytes of a frame that come before its body.
+    """Return the bytes of a frame that precede its body.
 
     Args:
         kind: One of `Kind`.
         flags: 0 to 255.
         target: 0 to 2**64 - 1.
-        body_length: The bytes of the body.
-        lengths: The `length_of` each out-of-band buffer, at most `MOST_BUFFERS` of them.
+        body_length: The length of the body in bytes.
+        lengths: The `length_of` each out-of-band buffer; at most `MOST_BUFFERS` items.
     """
     count = len(lengths)
     header = HEADER.pack(kind, flags, count, body_length, target)
@@ -117,55 +117,55 @@ def encode_header(kind: int, flags: int, target: int, body_length: int, lengths:
 
 
 def length_of(buffer: Buffer, size: int) -> int:
-    """Give the length of an out-of-band buffer of `size` bytes as it stands in a frame's header.
+    """Return the length of an out-of-band buffer of `size` bytes as encoded in a frame's header.
 
-    Many `bytes` are received as such: to make them of other memory takes as long as to receive them.
+    Large `bytes` objects are received as `bytes`: making them from other memory takes as long as receiving them.
     """
     return size | _AS_BYTES if type(buffer) is bytes and size >= MAPPED else size
 
 
 def encode_hello(body: bytes) -> bytes:
-    """Give the whole frame for a message of the handshake."""
+    """Return the whole frame for a message of the handshake."""
     return HEADER.pack(_HELLO, 0, 0, len(body), 0) + body
 
 
 class FrameReader:
-    """Takes frames out of a stream of bytes, received into memory that it hands out.
+    """Extracts frames from a stream of bytes, which is received into memory that the reader provides.
 
-    Frames whose content is smaller than `LARGE` gather in one buffer and are copied out of it. Larger ones,
-    and the parts of bulk streams, are received straight into the memory in which they end.
+    Frames whose content is smaller than `LARGE` collect in one buffer and are copied out of it. Larger frames, and
+    the parts of bulk streams, are received directly into their final memory.
 
     Args:
         max_message_size: The most bytes of body, buffers and their lengths that a frame may announce.
-        read_size: The bytes that one read takes at most, unless a large frame is under way.
+        read_size: The most bytes of one read, unless a large frame is being received.
     """
 
     def __init__(self, max_message_size: int, read_size: int = READ_SIZE) -> None:
         self._max = max_message_size
         self._small = min(LARGE, max_message_size + 1)
         self._view = memoryview(bytearray(max(read_size, HEADER.size)))
-        self._end = 0  # what has gathered lies in _view[:_end]
-        self._need = HEADER.size  # nothing more can be made of it before this many bytes are there
-        self._into: _Assembly | None = None  # what the bytes that come next belong to ...
+        self._end = 0  # the collected bytes are _view[:_end]
+        self._need = HEADER.size  # parsing continues when this many bytes are collected
+        self._into: _Assembly | None = None  # the frame to which the next bytes belong ...
         self._left = 0  # ... and how many of them
         self._streams: dict[int, _Assembly] = {}
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the stream may end here: nothing is incomplete, no bulk stream either."""
+        """Whether the stream may end here: no frame and no bulk stream is incomplete."""
         return not (self._end or self._into or self._streams)
 
     def buffer(self) -> memoryview:
-        """Give the memory that the next bytes belong into; never empty, valid until `received` is called."""
+        """Return the memory for the next bytes; never empty, valid until `received` is called."""
         if self._into is not None:
             return self._into.space(self._left)
         return self._view[self._end :]
 
     def received(self, count: int) -> list[Frame]:
-        """Take note that `count` bytes are now in `buffer()`, and give the frames that they complete.
+        """Record that `count` bytes are now in `buffer()`. Return the frames that they complete.
 
         Raises:
-            ProtocolError: The bytes are not what the protocol allows; the reader is of no further use.
+            ProtocolError: The bytes violate the protocol; the reader cannot be used any more.
         """
         frames: list[Frame] = []
         if self._into is not None:
@@ -176,7 +176,7 @@ class FrameReader:
         return frames
 
     def feed(self, data: Buffer) -> list[Frame]:
-        """Copy received bytes in, and give the frames that they complete. Raises as `received` does."""
+        """Copy received bytes in. Return the frames that they complete. Raises as `received` does."""
         frames: list[Frame] = []
         view = memoryview(data)
         while view:
@@ -188,7 +188,7 @@ class FrameReader:
         return frames
 
     def _received_direct(self, into: _Assembly, count: int, frames: list[Frame]) -> int:
-        """Note bytes that went into a frame's own memory; give the number of bytes read beyond them."""
+        """Record bytes that were read into a frame's own memory. Return the number of bytes read beyond them."""
         beyond = count - self._left
         if beyond > 0:
             self._view[:beyond] = into.beyond(self._left, beyond)
@@ -201,8 +201,8 @@ class FrameReader:
         return max(beyond, 0)
 
     def _parse(self, end: int, frames: list[Frame]) -> None:
-        # The hot path. One copy of all that was read makes each body a plain slice of bytes; slicing a
-        # memoryview makes two objects a frame, which takes longer.
+        # The hot path. One copy of everything that was read makes each body a plain slice of bytes; slicing a
+        # memoryview makes two objects for each frame, which takes longer.
         data = self._view[:end].tobytes()
         header_size, small, plain, no_buffers = HEADER.size, self._small, _PLAIN, _NO_BUFFERS
         unpack, append, new = HEADER.unpack_from, frames.append, tuple.__new__
@@ -225,7 +225,7 @@ class FrameReader:
         self._keep(data, position)
 
     def _keep(self, data: bytes, position: int) -> None:
-        """Move what is incomplete to the front, and have room for the rest of it."""
+        """Move an incomplete frame to the front, and make room for the rest of it."""
         rest = data[position:]
         self._need = self._need or HEADER.size
         if self._need > len(self._view):
@@ -234,14 +234,14 @@ class FrameReader:
         self._end = len(rest)
 
     def _special(self, data: bytes, position: int, frames: list[Frame]) -> int:
-        """Handle a frame with buffers, a large one, or one of a bulk stream; give where the next begins.
+        """Handle a frame with buffers, a large one, or one of a bulk stream. Return where the next frame begins.
 
-        Where it is not complete and must gather, `_need` says how many bytes it takes from the given
-        position.
+        If the frame is incomplete and has to be collected, `_need` is the number of bytes it needs from
+        the given position.
         """
         kind, flags, count, length, target = _unpack(data, position)
         if kind not in _PLAIN and kind not in _STREAM_KINDS:
-            message = f"a frame of kind {kind}, which does not exist or has no place here"
+            message = f"a frame of kind {kind}, which does not exist or is not allowed here"
             raise ProtocolError(message)
         table = position + HEADER.size
         start = table + LENGTH.size * count
@@ -270,7 +270,7 @@ class FrameReader:
             raise ProtocolError(message)
 
     def _part(self, data: bytes, start: int, into: _Assembly, content: int, frames: list[Frame]) -> int:
-        """Put what is there of `content` bytes where it belongs; the rest is received straight into it."""
+        """Copy the part of `content` bytes that has arrived; the rest is received directly into the frame's memory."""
         part = memoryview(data)[start : start + content]
         into.fill(part)
         self._left = content - len(part)
@@ -281,7 +281,7 @@ class FrameReader:
         return start + len(part)
 
     def _stream(self, number: int, content: int, buffers: int) -> _Assembly:
-        """Find the stream that a part belongs to."""
+        """Return the stream that a part belongs to."""
         stream = self._streams.get(number)
         if stream is None:
             message = f"a part of bulk stream {number}, which is not open"
@@ -323,10 +323,10 @@ class FrameReader:
 
 
 class HelloReader:
-    """Takes the frames of the handshake out of a stream, one at a time, before the peer is known.
+    """Extracts the frames of the handshake from a stream, one at a time, before the peer is authenticated.
 
-    It holds no more than one frame of `HELLO_LIMIT` bytes. What a quick peer sends after its last HELLO is
-    kept: `rest()` goes to `FrameReader.feed` once the handshake is done.
+    It holds no more than one frame of `HELLO_LIMIT` bytes. Bytes that a fast peer sends after its last HELLO are
+    kept: pass `rest()` to `FrameReader.feed` when the handshake is done.
     """
 
     def __init__(self) -> None:
@@ -334,23 +334,23 @@ class HelloReader:
         self._end = 0
 
     def buffer(self) -> memoryview:
-        """Give the memory that the next bytes belong into; never empty as long as `received` gives None."""
+        """Return the memory for the next bytes; never empty as long as `received` returns None."""
         return self._view[self._end :]
 
     def received(self, count: int) -> bytes | None:
-        """Take note that `count` bytes are now in `buffer()`; give the next HELLO's body if it is complete.
+        """Record that `count` bytes are now in `buffer()`. Return the next HELLO's body if it is complete.
 
-        Call it with 0 before reading, for the peer may have sent two at once.
+        Call it with 0 before reading, because the peer may have sent two at once.
 
         Raises:
-            ProtocolError: The bytes are no HELLO, or announce more than `HELLO_LIMIT`.
+            ProtocolError: The bytes are not a HELLO, or announce more than `HELLO_LIMIT`.
         """
         self._end += count
         if self._end < HEADER.size:
             return None
         kind, flags, buffers, length, target = HEADER.unpack_from(self._view)
         if kind != _HELLO or flags or buffers or target or length > HELLO_LIMIT:
-            message = f"expected a handshake of at most {HELLO_LIMIT} bytes; the peer is no discoro_trio process"
+            message = f"expected a handshake of at most {HELLO_LIMIT} bytes; the peer is not a discoro_trio process"
             raise ProtocolError(message)
         stop = HEADER.size + length
         if self._end < stop:
@@ -362,14 +362,14 @@ class HelloReader:
         return body
 
     def rest(self) -> bytes:
-        """Give the bytes that came after the last HELLO."""
+        """Return the bytes that arrived after the last HELLO."""
         return self._view[: self._end].tobytes()
 
 
 class _Assembly:
-    """A frame that is being put together in memory of its own.
+    """A frame that is being assembled in its own memory.
 
-    Memory for the body and for each buffer is taken when the first byte of it is about to arrive.
+    Memory for the body and for each buffer is allocated when its first byte is about to arrive.
     """
 
     __slots__ = ("_bytes", "_lengths", "_memory", "_offset", "flags", "kind", "left", "sizes", "stream", "target")
@@ -384,24 +384,24 @@ class _Assembly:
         self._bytes: dict[int, BytesMemory] = {}
         self.stream: int | None = None
         self._memory: list[memoryview] = []
-        self._offset = 0  # in the last of _memory
+        self._offset = 0  # in the last item of _memory
 
     def space(self, wanted: int) -> memoryview:
-        """Give memory for the next bytes: `wanted` of them and the next header, or what one piece has left.
+        """Return memory for the next `wanted` bytes and the next header, or for the rest of one piece.
 
-        The next header may lie in this frame's memory for a moment: what follows overwrites it. So a bulk
-        stream takes one read a part, and none of it is copied.
+        The next header may lie in this frame's memory for a moment: the following bytes overwrite it. So a bulk
+        stream needs one read for each part, and none of it is copied.
         """
         memory = self._current()
         return memory[self._offset : self._offset + wanted + HEADER.size]
 
     def beyond(self, wanted: int, count: int) -> memoryview:
-        """Give the `count` bytes that were read into `space(wanted)` after the wanted ones."""
+        """Return the `count` bytes that were read into `space(wanted)` after the wanted ones."""
         start = self._offset + wanted
         return self._memory[-1][start : start + count]
 
     def filled(self, count: int) -> None:
-        """Take note that `count` bytes are now in `space()`."""
+        """Record that `count` bytes are now in `space()`."""
         self._offset += count
         self.left -= count
 
@@ -415,7 +415,7 @@ class _Assembly:
             data = data[count:]
 
     def frame(self) -> Frame:
-        """Give the frame, which is complete."""
+        """Return the complete frame."""
         while len(self._memory) < len(self.sizes):
             self._memory.append(self._allocated(len(self._memory)))
         body, *buffers = self._memory
@@ -426,7 +426,7 @@ class _Assembly:
         return Frame(self.kind, self.flags, self.target, bytes(body) if small else body, tuple(pieces))
 
     def _current(self) -> memoryview:
-        """Give the piece of memory that the next byte belongs into."""
+        """Return the piece of memory for the next byte."""
         memory = self._memory
         while not memory or self._offset == len(memory[-1]):
             memory.append(self._allocated(len(memory)))
@@ -434,7 +434,7 @@ class _Assembly:
         return memory[-1]
 
     def _allocated(self, index: int) -> memoryview:
-        """Take memory for the body or a buffer."""
+        """Allocate memory for the body or a buffer."""
         size = self.sizes[index]
         if not index or size == self._lengths[index]:
             return allocate(size)

@@ -1,18 +1,18 @@
-"""The handshake: each end proves to the other that it knows the key, before anything else is said.
+"""The handshake: each end proves to the other that it knows the key, before anything else is sent.
 
-This module owns the four messages and the checks on them. Which connection they go over, and for how long a
-stranger may take, is with the link; which keys there are is with the endpoint.
+This module owns the four messages and the checks on them. The link sends them and limits the time for an
+unauthenticated peer; the endpoint has the keys.
 
-    1. client → server  Hello      who it is, which key it wants to use, a nonce
-    2. server → client  Challenge  who it is, a nonce
+    1. client → server  Hello      its identity, which key it wants to use, a nonce
+    2. server → client  Challenge  its identity, a nonce
     3. client → server  Proof      a MAC over 1 and 2
     4. server → client  Proof      a MAC over 1, 2 and 3
 
-In place of 2 and 4 the server may send Refused. What both have said makes, with the key, a further key for the
-connections that follow when this one breaks. The client proves first, so that nothing is signed for
-strangers. Both MACs cover every byte of the messages before them, and whether there is TLS and with which
-certificate, so that a handshake which is relayed through another connection fails. Each role has a key of its
-own, so that nothing that one end has said can be sent back to it.
+Instead of 2 and 4 the server may send Refused. From all messages and the key, both ends derive another key for the
+connections that follow if this one breaks. The client proves first, so that nothing is signed for unauthenticated
+peers. Both MACs cover every byte of the messages before them, and whether there is TLS and with which certificate, so
+a handshake that is relayed through another connection fails. Each role has its own key, so a message of one end cannot
+be reflected to it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from .._errors import DiscoroError
 
 PROTOCOL_VERSION = 1
-"""The version of everything that crosses the wire; both ends have the same or do not talk."""
+"""The version of the whole protocol; both ends must have the same one."""
 
 PACKAGE_VERSION = "0.1.0.dev0"
-"""The version of this package, as in `pyproject.toml`: reading that of what is installed would cost every start."""
+"""The version of this package, as in `pyproject.toml`: reading the installed version would slow every start."""
 
 NONCE_SIZE = 32
 ID_SIZE = 16
@@ -48,39 +48,39 @@ _MAC_SIZE = 32
 _REALM_SIZE = 64
 _TEXT_SIZE = 255
 _PACKAGE_SIZE = 64
-_NAME_SIZE = 128  # letters of this process's own name; with the longest address a challenge stays below the next
+_NAME_SIZE = 128  # letters of this process's name; with the longest address a challenge stays below the next limit
 HELLO_LEAST = 1024
-"""The bytes that a client's first message has at the least, so that strangers get no more than they send."""
+"""The minimum length of a client's first message in bytes, so that no answer is longer than the message."""
 _LABEL = b"discoro_trio handshake"
 
 M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Crossed(PeerDisconnected):
-    """Both ends opened a connection at once, and this one gives way to the other."""
+    """Both ends opened a connection at the same time, and this one gives way to the other."""
 
 
 class ProcessEnded(PeerDisconnected):
-    """Another process listens where the wanted one did, so the wanted one has ended."""
+    """Another process listens at the location of the wanted one, so the wanted one has ended."""
 
 
 class Connected(PeerDisconnected):
-    """The process that listens there is one to which there is a connection already.
+    """The process that listens there is already connected.
 
     Attributes:
-        process_id: Its id, as it says.
+        process_id: Its id, as it claims.
     """
 
     def __init__(self, process_id: bytes) -> None:
-        super().__init__("there is a connection to this process already")
+        super().__init__("this process is already connected")
         self.process_id = process_id
 
 
 class Identity(Record, frozen=True):
-    """Who this process says it is."""
+    """The identity of this process."""
 
     process_id: bytes
-    """Its own random 16 bytes."""
+    """The process id: 16 random bytes."""
     python: tuple[int, int]
     """The major and minor version of its Python."""
     name: str
@@ -94,22 +94,22 @@ class Identity(Record, frozen=True):
 
 
 class PeerIdentity(Record, frozen=True):
-    """Who the peer is, as it proved."""
+    """The identity of the peer, which it has proved."""
 
     process_id: bytes
-    """Its own random 16 bytes."""
+    """The process id: 16 random bytes."""
     name: str
     """A name for people."""
     location: Location
     """Where it listens."""
     realm: bytes
-    """The key under which it proved that; b"" for the cluster's secret."""
+    """The realm of the key with which it proved its identity; b"" for the cluster's secret."""
     package: str = ""
     """The version of the package that it runs; "" if it does not report that."""
 
     @classmethod
     def of(cls, identity: Identity, realm: bytes = b"") -> PeerIdentity:
-        """Give what a peer would see of an identity."""
+        """Return an identity as its peers see it."""
         return cls(identity.process_id, identity.name, identity.location, realm, identity.package)
 
 
@@ -123,7 +123,7 @@ class Binding(Record, frozen=True):
 
 
 class Reason(enum.StrEnum):
-    """Why a server refuses."""
+    """The reason for a refusal by the server."""
 
     VERSION = "version"
     SECRET = "secret"  # noqa: S105 - the name of a reason
@@ -153,9 +153,9 @@ class Hello(_Party, frozen=True, tag="hello", kw_only=True):
 
     realm: bytes
     wanted: bytes
-    """The process id that the client wants to reach, b"" if it takes any."""
+    """The process id that the client wants to reach; b"" for any."""
     padding: bytes = b""
-    """What makes this message longer than any answer to it."""
+    """Padding that makes this message longer than any answer to it."""
 
 
 class Challenge(_Party, frozen=True, tag="challenge"):
@@ -169,7 +169,7 @@ class Proof(msgspec.Struct, frozen=True, tag="proof", forbid_unknown_fields=True
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The server's last word; nobody has proved it, so it is only shown."""
+    """The server refuses and sends nothing more; this is not authenticated, so it is only shown."""
 
     reason: str
     protocol: int
@@ -184,16 +184,16 @@ class ClientHandshake:
     """The handshake of the end that opened the connection.
 
     Args:
-        identity: Who this process is.
+        identity: The identity of this process.
         credential: The key to use.
         binding: The connection.
         expect: The id of the process that must answer; None for any.
-        connected: Tells of an id whether there is a connection to that process already, so that none is wanted.
+        connected: Returns whether the process with an id is already connected, so that no connection is wanted.
 
     Attributes:
-        peer: Who the peer is; None until it has proved that.
-        resume: What only the two of them know, for further connections of the same link.
-        done: Whether both ends have proved what they must.
+        peer: The identity of the peer; None until it has proved it.
+        resume: A key that only the two ends have, for more connections of the same link.
+        done: Whether both ends have proved their identity.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class ClientHandshake:
         self._over = False
 
     def start(self) -> bytes:
-        """Give the first message to send."""
+        """Return the first message to send."""
         party = _party_fields(self._identity)
         said = Hello(**party, realm=self._credential.realm, wanted=self._expect or b"")
         hello = _encode(msgspec.structs.replace(said, padding=bytes(max(HELLO_LEAST - len(_encode(said)), 0))))
@@ -225,15 +225,15 @@ class ClientHandshake:
         return hello
 
     def received(self, body: bytes) -> bytes | None:
-        """Handle a message of the server; give the one to send, None if there is none.
+        """Handle a message of the server. Return the message to send; None if there is none.
 
         Raises:
-            AuthenticationError: The server does not accept our key, or did not prove that it knows it.
-            VersionMismatch: It speaks another version of the protocol or of Python.
-            PeerDisconnected: Another process than the wanted one is there, (`Connected`) one to which there is a
-                connection already, or (`Crossed`) the peer's own
-                connection to us wins.
-            ProtocolError: It sent something else than a handshake.
+            AuthenticationError: The server does not accept the key, or did not prove that it knows it.
+            VersionMismatch: It uses another version of the protocol or of Python.
+            PeerDisconnected: Another process than the wanted one answered, the process is already connected
+                (`Connected`), or the peer's own connection to this process wins
+                (`Crossed`).
+            ProtocolError: It did not send a handshake.
         """
         if self._over:
             message = "the handshake is over"
@@ -249,7 +249,7 @@ class ClientHandshake:
         if isinstance(answer, Proof) and self._challenge is not None:
             self._check(answer, self._challenge)
             return None
-        message = f"a {type(answer).__name__} has no place here in the handshake"
+        message = f"a {type(answer).__name__} is not allowed at this point of the handshake"
         raise ProtocolError(message)
 
     def _prove(self, body: bytes, challenge: Challenge) -> bytes:
@@ -279,25 +279,25 @@ class ClientHandshake:
         if refused.reason == Reason.PROCESS:
             return _another_process()
         if refused.reason == Reason.CROSSED:
-            return Crossed("the peer is opening a connection to us, which wins over ours")
+            return Crossed("the peer is opening a connection to this process, which wins over this one")
         if refused.reason == Reason.SECRET:
             return AuthenticationError("the peer does not accept " + _name_of(self._credential))
-        return ProtocolError("the peer refused the connection for a reason that is not known here")
+        return ProtocolError("the peer refused the connection for an unknown reason")
 
 
 class ServerHandshake:
-    """The handshake of the end that was connected to.
+    """The handshake of the end that accepted the connection.
 
     Args:
-        identity: Who this process is.
-        credentials: Gives the key for a realm, None if there is none here.
+        identity: The identity of this process.
+        credentials: Returns the key for a realm, or None if this process has none.
         binding: The connection.
 
     Attributes:
-        peer: Who the peer is; None until it has proved that.
-        resume: What only the two of them know, for further connections of the same link.
-        done: Whether both ends have proved what they must; what `received` gave is still to be sent.
-        refusal: What to send before closing, after `received` has raised an error; None if nothing.
+        peer: The identity of the peer; None until it has proved it.
+        resume: A key that only the two ends have, for more connections of the same link.
+        done: Whether both ends have proved their identity; the last result of `received` is still to be sent.
+        refusal: The message to send before closing, after `received` has raised an error; None for none.
     """
 
     def __init__(
@@ -320,14 +320,14 @@ class ServerHandshake:
         self._received = 0
 
     def received(self, body: bytes) -> bytes | None:
-        """Handle a message of the client; give the one to send.
+        """Handle a message of the client. Return the message to send.
 
         Raises:
-            AuthenticationError: The client wants a key that is not here, did not prove that it knows it, or
+            AuthenticationError: The client wants an unknown key, did not prove that it knows the key, or
                 is this process itself.
-            VersionMismatch: It speaks another version of the protocol or of Python.
+            VersionMismatch: It uses another version of the protocol or of Python.
             PeerDisconnected: It wants another process.
-            ProtocolError: It sent something else than a handshake.
+            ProtocolError: It did not send a handshake.
         """
         if self._over:
             message = "the handshake is over"
@@ -353,11 +353,11 @@ class ServerHandshake:
         credential = self._credentials(hello.realm)
         if credential is None:
             self._refuse(Reason.SECRET)
-            message = f"a peer wants to use {_name_of_realm(hello.realm)}, which is not known here"
+            message = f"a peer wants to use {_name_of_realm(hello.realm)}, which this process does not have"
             raise AuthenticationError(message)
         challenge = _encode(Challenge(**_party_fields(self._identity)))
         if len(challenge) > self._received:
-            message = "a first message that is shorter than its answer would be"
+            message = "the first message is shorter than its answer would be"
             raise ProtocolError(message)
         self._hello, self._credential = hello, credential
         self._transcript = _Transcript(self._binding)
@@ -379,22 +379,22 @@ class ServerHandshake:
         return _encode(Proof(transcript.mac(key, Purpose.LINK_SERVER)))
 
     def give_way(self) -> Crossed:
-        """Refuse a peer that has proved itself, in place of sending what `received` gave: our own connection wins.
+        """Refuse an authenticated peer instead of sending the result of `received`: this end's own connection wins.
 
         Returns:
-            The error for this end; `refusal` is what to send.
+            The error for this end; `refusal` is the message to send.
         """
         self._refuse(Reason.CROSSED)
-        return Crossed("the peer opened a connection while ours to it is under way, which wins")
+        return Crossed("the peer opened a connection, but this process is opening one to the peer, which wins")
 
     def _refuse(self, reason: Reason) -> None:
-        # No fingerprint of the key that is here: strangers could try passphrases against it at their leisure.
+        # No fingerprint of this process's key: an unauthenticated peer could test passphrases against it offline.
         refusal = _encode(Refused(reason.value, self._identity.protocol, self._identity.python))
         self.refusal = refusal if len(refusal) <= self._received else None
 
 
 class _Transcript:
-    """Everything that both ends have said so far, and the MACs over it."""
+    """All messages of both ends so far, and the MACs over them."""
 
     def __init__(self, binding: Binding) -> None:
         self._said = b""
@@ -402,20 +402,20 @@ class _Transcript:
             self.add(part)
 
     def add(self, part: bytes) -> None:
-        """Add bytes, with their length, so that no other parts make the same whole."""
+        """Add bytes with their length, so that no other parts make the same transcript."""
         self._said += len(part).to_bytes(4, "big") + part
 
     def mac(self, key: bytes, purpose: Purpose) -> bytes:
-        """Give the MAC of one role under a key."""
+        """Return the MAC of one role under a key."""
         return hmac.digest(handshake_key(key, purpose), self._said, "sha256")
 
     def resume_credential(self, key: bytes) -> Credential:
-        """Derive what opens further connections of the link that this handshake begins; both ends derive the same."""
+        """Derive the key for more connections of the link that this handshake begins; both ends derive the same one."""
         return Credential(self.mac(key, Purpose.RESUME_ID)[:ID_SIZE], self.mac(key, Purpose.RESUME_KEY))
 
 
 def _proved_key(proof: Proof, transcript: _Transcript, credential: Credential) -> bytes | None:
-    """Find the key that the client has proved to know: the current one or, during a change, a further one."""
+    """Return the key that the client has proved to know: the current one or, during a change, another one."""
     for key in (credential.key, *credential.accepted):
         if hmac.compare_digest(proof.mac, transcript.mac(key, Purpose.LINK_CLIENT)):
             return key
@@ -437,8 +437,8 @@ def _decode_untrusted(body: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
     try:
         return decoder.decode(body)
     except _MALFORMED as error:
-        # Not the text of the error: it may quote what a stranger sent, and ends in a log.
-        message = "a malformed message in the handshake; the peer is no discoro_trio process of this version"
+        # Without the text of the error: it may quote bytes of an unauthenticated peer, and is written to a log.
+        message = "a malformed message in the handshake; the peer is not a discoro_trio process of this version"
         raise ProtocolError(message) from error
 
 
@@ -451,7 +451,7 @@ def _check_party_untrusted(party: _Party, own: Identity) -> None:
         message = "a message in the handshake has a field of the wrong length"
         raise ProtocolError(message)
     if hmac.compare_digest(party.process_id, own.process_id):
-        message = "the peer presents this process's own id: something sends back what it says"
+        message = "the peer presents this process's own id: the messages of this process are sent back to it"
         raise AuthenticationError(message)
 
 
@@ -489,7 +489,7 @@ def _mismatch(own: Identity, peer: _Versions | _Party | Refused) -> VersionMisma
 
 
 def _another_process() -> ProcessEnded:
-    return ProcessEnded("another process than the wanted one listens there; the wanted one has ended")
+    return ProcessEnded("another process listens there; the wanted one has ended")
 
 
 def _name_of_realm(realm: bytes) -> str:
@@ -497,5 +497,5 @@ def _name_of_realm(realm: bytes) -> str:
 
 
 def _name_of(credential: Credential) -> str:
-    """Name a key for people at its own end; the other end shows another fingerprint if the keys differ."""
+    """Describe a key for the users of this end; the other end shows another fingerprint if the keys differ."""
     return f"{_name_of_realm(credential.realm)} (fingerprint {fingerprint(credential.key)})"

@@ -1,7 +1,7 @@
-"""Secrets, and the keys made of them.
+"""Secrets, and the keys derived from them.
 
-This module owns how a secret becomes keys: one for each purpose, so that what one proves serves for nothing
-else. Where secrets are kept is with the endpoint, who must know which is with the leases.
+This module derives one key for each purpose, so that a proof for one purpose is worthless for another. The endpoint
+stores secrets; the leases decide which process needs which key.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import hmac
 from .._records import Record
 
 KEY_SIZE = 32
-"""The bytes of a secret that is used as it is, and of every key."""
+"""The length in bytes of a secret that is used as it is, and of every key."""
 
 # scrypt (RFC 7914) makes each guess of a passphrase cost 32 MiB and about 0.3 s, one of the equivalent
-# choices of OWASP's Password Storage Cheat Sheet. All processes of a cluster must come to the same key
-# without talking first, so the salt is fixed; it only keeps tables made for other programs from fitting.
+# choices of OWASP's Password Storage Cheat Sheet. All processes of a cluster must derive the same key
+# before they communicate, so the salt is fixed; it only makes tables for other programs useless.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**15, 8, 3
 _SCRYPT_MEMORY = 64 * 1024 * 1024
 _SCRYPT_SALT = b"discoro_trio passphrase 1"
@@ -26,7 +26,7 @@ _HKDF_SALT = b"discoro_trio keys 1"
 
 
 class Purpose(enum.StrEnum):
-    """What a key is for."""
+    """The purpose of a key."""
 
     LINK_CLIENT = "link client"
     LINK_SERVER = "link server"
@@ -37,14 +37,14 @@ class Purpose(enum.StrEnum):
 
 
 class Credential(Record, frozen=True):
-    """What opens a link: a key, and the name under which the peer finds its own copy."""
+    """A key that opens a link, and the name under which the peer finds its own copy."""
 
     realm: bytes
-    """b"" for the cluster's secret, otherwise the id of a lease or ticket; at most 64 bytes."""
+    """b"" for the cluster's secret, otherwise the id of a lease or introduction; at most 64 bytes."""
     key: bytes
     """The key, at least 32 bytes."""
     accepted: tuple[bytes, ...] = ()
-    """Further keys that a peer may prove to know instead, while the secret is being changed."""
+    """Other keys that a peer may use instead, while the secret is being changed."""
 
     def __post_init__(self) -> None:
         for field, keys in (("key", (self.key,)), ("accepted", self.accepted)):
@@ -53,7 +53,7 @@ class Credential(Record, frozen=True):
                 raise ValueError(message)
 
     def __repr__(self) -> str:
-        """Show no key."""
+        """Describe the credential without its keys."""
         return f"Credential(realm={self.realm!r})"
 
 
@@ -61,14 +61,14 @@ def key_of_secret(secret: str | bytes) -> bytes:
     """Make the key of a secret.
 
     Args:
-        secret: 32 random bytes, which are the key, or a passphrase, which goes through scrypt.
+        secret: 32 random bytes, used as the key, or a passphrase, from which scrypt derives the key.
 
     Raises:
-        ValueError: The passphrase is empty, or the bytes are not 32.
+        ValueError: The passphrase is empty, or there are not 32 bytes.
     """
     if isinstance(secret, str):
         if not secret:
-            message = "the secret is empty; leave it out to use the one in the config folder"
+            message = "the secret is empty; omit it to use the one in the config folder"
             raise ValueError(message)
         return hashlib.scrypt(
             secret.encode(),
@@ -89,9 +89,9 @@ def hkdf(key: bytes, info: bytes, size: int = KEY_SIZE, *, salt: bytes = _HKDF_S
     """Derive a key by HKDF-SHA256 (RFC 5869).
 
     Args:
-        key: What it is made of.
-        info: What it is for.
-        size: The bytes wanted, at most 255 * 32.
+        key: The input key.
+        info: The purpose of the derived key.
+        size: Its length in bytes, at most 255 * 32.
         salt: By default this application's own.
     """
     extracted = hmac.digest(salt, key, "sha256")
@@ -108,12 +108,12 @@ def handshake_key(key: bytes, purpose: str) -> bytes:
 
     Args:
         key: The key of a secret or lease, at least 32 bytes.
-        purpose: A `Purpose`, or a text that no other use has.
+        purpose: A `Purpose`, or a text that is unique to one use.
     """
     return hkdf(key, purpose.encode())
 
 
 def fingerprint(key: bytes) -> str:
-    """Give a short text that tells one secret from another and may be shown: `1a2b-3c4d`."""
+    """Return a short text that identifies a secret and may be shown: `1a2b-3c4d`."""
     digest = hkdf(key, Purpose.FINGERPRINT.encode(), 4).hex()
     return f"{digest[:4]}-{digest[4:]}"

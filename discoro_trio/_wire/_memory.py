@@ -1,8 +1,7 @@
-"""The memory that large buffers are received into.
+"""The memory for large received buffers.
 
-This module owns how it is taken: so that a buffer which is announced and never comes costs nothing, so that the kernel
-is asked for as few pages as possible, and so that `bytes` are received where they stay. What is received is with
-`_frames`, what is copied with `_codec`.
+A buffer that is announced and never arrives must cost nothing, few pages should be requested from the kernel, and
+`bytes` should be received where they stay. `_frames` decides what is received, `_codec` what is copied.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAPPED = 1024 * 1024
-"""From so many bytes on memory is mapped instead of allocated.
+"""Memory of at least this many bytes is mapped instead of allocated.
 
-An anonymous page takes room only when it is written, so that a frame of 4 GiB which is announced and never sent costs
-nothing, and `bytearray(n)` would write every page. Below it the allocator is faster, and a mapping for each of
-thousands of buffers would meet the kernel's limit.
+An anonymous page uses memory only when it is written, so a frame of 4 GiB that is announced and never sent costs
+nothing; `bytearray(n)` would write every page. For less, the allocator is faster, and a mapping for each of thousands
+of buffers would exceed the kernel's limit.
 """
 
-# The kernel clears huge pages about five times as fast as small ones; a smaller mapping would seldom hold one.
+# The kernel clears huge pages about five times as fast as small ones; a smaller mapping would rarely contain one.
 _HUGE = 4 * 1024 * 1024
 
 
 def allocate(size: int) -> memoryview:
-    """Take memory for `size` bytes; of many the kernel gives pages only as they are written.
+    """Allocate memory for `size` bytes; if they are many, the kernel provides pages only as they are written.
 
     Raises:
-        ProtocolError: There is not so much, even in theory.
+        ProtocolError: The system cannot provide that much memory.
     """
     if size < MAPPED:
         return memoryview(bytearray(size))
-    # Private, or a forked server would write into its parent's; no swap is set aside, where the system lets one say.
+    # Private, or a forked server would write into its parent's memory; without reserving swap, where the system can.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     try:
         memory = mmap.mmap(-1, size, flags=flags)
@@ -51,23 +50,23 @@ def allocate(size: int) -> memoryview:
 
 
 class BytesMemory:
-    """Memory that is filled and then is a `bytes` object, without a copy.
+    """Memory that is filled and then becomes a `bytes` object, without a copy.
 
     Args:
         size: The number of bytes.
 
     Attributes:
-        view: The memory, to be written to until `filled` is called.
+        view: The memory; it may be written until `filled` is called.
 
     Raises:
-        ProtocolError: There is no memory for so many.
+        ProtocolError: There is not enough memory.
     """
 
     __slots__ = ("_file", "view")
 
     def __init__(self, size: int) -> None:
-        # A BytesIO that is the only one to hold its first bytes works on them, and gives them back as they are. Where
-        # Python does otherwise, it copies them: slower, and as right.
+        # A BytesIO with the only reference to its initial bytes works on them directly, and returns them as they are.
+        # If Python behaves otherwise, it copies them: slower, but still correct.
         try:
             self._file = io.BytesIO(_unwritten(size))
         except (MemoryError, OverflowError) as error:
@@ -77,13 +76,13 @@ class BytesMemory:
             _advise(self.view)
 
     def filled(self) -> bytes:
-        """Give the bytes; a part of `view` that is still kept makes it copy them."""
+        """Return the bytes; if a part of `view` is still referenced, they are copied."""
         self.view.release()
         return self._file.getvalue()
 
 
 def copied(buffer: memoryview) -> bytes:
-    """Give the bytes of a buffer, faster than `bytes` does if they are many."""
+    """Return the bytes of a buffer; faster than `bytes()` for large buffers."""
     if buffer.nbytes < _HUGE:
         return bytes(buffer)
     memory = BytesMemory(buffer.nbytes)
@@ -96,7 +95,7 @@ def _no_memory(size: int) -> ProtocolError:
 
 
 def _find_unwritten() -> Callable[[int], bytes]:
-    """Give what makes `bytes` whose content is still to be written; their pages are not touched."""
+    """Return a function that makes uninitialised `bytes`, whose pages are not touched."""
     if sys.implementation.name != "cpython":
         return bytes
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
@@ -123,7 +122,7 @@ _madvise = _find_madvise()
 
 
 def _advise(view: memoryview) -> None:
-    """Ask for huge pages; a kernel that has none says so, and it is only slower."""
+    """Request huge pages; a kernel without them returns an error, and the memory is only slower."""
     if _madvise is not None:
         address = ctypes.addressof(ctypes.c_char.from_buffer(view))
         start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,8 +1,8 @@
-"""What a link has still to write, and in which order.
+"""The frames that a link has still to write, and their order.
 
-This module owns the order of frames on a connection: everything small that has gathered goes in one piece,
-and bulk goes in parts that take turns with it. The layout of a frame is with `_frames`, writing with the
-link.
+This module decides the order of frames on a connection: all queued small frames go in one piece, and bulk frames
+go in parts that alternate with them. `_frames` defines the layout of a frame; the link
+writes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from ._frames import Buffer
 
 PART_SIZE = 256 * 1024
-"""The bytes in a part of a bulk stream, and what a frame must have to become one."""
+"""The bytes in a part of a bulk stream; a frame of at least this size becomes a bulk stream."""
 
 LONGEST_PART = 1024 * 1024
-"""What parts grow to, each to twice the one before it, as long as no small frames come between them.
+"""The limit to which parts grow, each to twice the previous one, as long as no small frames come between them.
 
-Processes that pass nothing but bulk wake each other less often then; what is small and comes after all waits for one
-such part, and the next ones are short again.
+So processes that exchange only bulk data wake each other less often. A small frame waits for at most one such part,
+and the next parts are short again.
 """
 
 TAKE_SIZE = 512 * 1024
-"""The bytes of small frames after which a take ends, so that a bulk stream has its turn."""
+"""The bytes of small frames after which `take` ends, so that a bulk stream has its turn."""
 
 _START, _BULK, _PART, _ABORT = int(Kind.START), int(Kind.BULK), int(Kind.PART), int(Kind.ABORT)
 _BATCH = int(Kind.BATCH)
@@ -39,27 +39,26 @@ _BATCH = int(Kind.BATCH)
 class Outbox:
     """The frames of one link that are not yet written.
 
-    There are two lanes. Small frames go in order. Frames of `PART_SIZE` and more wait in a queue of their
-    own, whose head goes part by part, one part between two takes of small frames. Order holds across the
-    lanes where it matters: a frame has keys, and names the keys that it comes after, by default its own. It goes
-    behind the queue if a queued frame has a key that it comes after, and leaves the queue only after all small frames
-    that were put before it.
+    There are two lanes. Small frames go in order. Frames of `PART_SIZE` and more wait in a separate queue, whose head
+    is sent part by part, one part between two takes of small frames. Order across the lanes is kept where it matters:
+    a frame has keys, and names the keys that it comes after, by default its own. It is appended to the queue if a
+    queued frame has a key that it comes after. It leaves the queue only after all small frames that were put before it.
 
-    Short values gather in batches, one a target, which become frames of the small lane when the next frame is put
-    or all is taken: they change places with no frame, and those for one target not with each other. No batch is open
-    while bulk waits in the queue.
+    Short values gather in batches, one for each target. Batches become frames of the small lane when the next frame is
+    put or all is taken, so values never overtake frames, nor other values for the same target. No batch is open while
+    bulk frames wait in the queue.
 
     Attributes:
-        batched: How many short values ever went in batches.
+        batched: The number of short values sent in batches so far.
     """
 
     def __init__(self) -> None:
         self.batched: int = 0
-        self._batches: list[Batch] = []  # the open ones, which come behind `_tail`
+        self._batches: list[Batch] = []  # the open ones, which follow `_tail`
         self._tail = bytearray()  # the end of the small lane, still growing
         self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
         self._ready_bytes = 0
-        self._taken = 0  # all bytes that ever left the small lane
+        self._taken = 0  # all bytes that have left the small lane
         self._queue: deque[_Queued] = deque()
         self._queue_bytes = 0
         self._busy: Counter[Hashable] = Counter()  # the keys of _queue
@@ -83,12 +82,12 @@ class Outbox:
 
     @property
     def position(self) -> int:
-        """The bytes of all small frames that were ever put, those of open batches not yet."""
+        """The bytes of all small frames put so far, without open batches."""
         return self._taken + self._ready_bytes + len(self._tail)
 
     @property
     def taken(self) -> int:
-        """How many of these were taken."""
+        """How many of these bytes were taken."""
         return self._taken
 
     def put(  # noqa: PLR0917 - by position, as keywords take a tenth of its time
@@ -107,10 +106,10 @@ class Outbox:
             kind: One of `Kind`.
             flags: 0 to 255.
             target: 0 to 2**64 - 1.
-            body: The body, in bytes. Not to be changed afterwards, as large ones are not copied.
-            buffers: The out-of-band buffers, contiguous; kept until they are written. The same holds.
-            keys: What frames that are put later may name as what they come after.
-            after: The keys of the frames, put before, that it must not overtake; by default `keys`, so that frames
+            body: The body. Do not change it afterwards: large ones are not copied.
+            buffers: The out-of-band buffers, contiguous; kept until they are written. Do not change them either.
+            keys: The keys that later frames may name in `after`.
+            after: The keys of the earlier frames that it must not overtake; by default `keys`, so that frames
                 that share a key go in the order in which they were put.
 
         Raises:
@@ -129,7 +128,7 @@ class Outbox:
             self._rotate()
 
     def put_last(self, kind: int, body: Buffer) -> None:
-        """Add a frame, with target 0, that comes after all others; for the last one of a connection."""
+        """Add a frame, with target 0, after all others: the last one of a connection."""
         if self._queue:
             self._enqueue(_Queued(kind, 0, encode_header(kind, 0, 0, len(body)), [memoryview(body)], ()))
         else:
@@ -138,12 +137,12 @@ class Outbox:
     def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
         """Add a short value (`is_short`) to the batch of its target.
 
-        As long as a batch is not empty, appending to it does the same.
+        While a batch is not empty, appending to it has the same effect.
 
         Args:
             batch: The batch of its target in this outbox; empty as soon as it is taken.
             value: The value.
-            keys: As for `put`.
+            keys: As in `put`.
         """
         if not self._queue:
             if not batch:
@@ -154,7 +153,7 @@ class Outbox:
             self.put(_BATCH, 0, batch.target, body, (), keys)
 
     def take(self) -> list[Buffer]:
-        """Give what is to be written next, in order; an empty list if there is nothing."""
+        """Return the buffers to write next, in order; an empty list if there are none."""
         if self._batches:
             self._close_batches()
         if not (self._ready or self._queue):
@@ -179,7 +178,7 @@ class Outbox:
             target: The target of the START frame.
 
         Returns:
-            Whether it was dropped. If not, it is sent or among the small frames, and a cancel must follow it.
+            Whether it was dropped. If not, it is sent or in the small lane, and a cancel must follow it.
         """
         for entry in self._queue:
             if entry.kind == _START and entry.target == target:
@@ -264,7 +263,7 @@ class Outbox:
         self._taken += taken
 
     def _take_queued(self, out: list[Buffer]) -> None:
-        """Take a part of the head of the queue, or the whole if it is small and there for its keys."""
+        """Take a part of the head of the queue, or all of it if it is small and was queued for its keys."""
         entry = self._queue[0]
         if entry.content < PART_SIZE:
             _join([entry.header, *entry.pieces], out)
@@ -321,13 +320,13 @@ class _Queued:
         self.pieces = pieces
         self.content = self.left = sum(map(len, pieces))
         self.keys = keys
-        self.after = 0  # it may go when this many bytes have left the small lane
-        self.stream = 0  # 0 as long as nothing of it was taken
+        self.after = 0  # it may be sent when this many bytes have left the small lane
+        self.stream = 0  # 0 until its first part is taken
         self._piece = 0
         self._offset = 0
 
     def next_part(self, room: int) -> list[memoryview]:
-        """Give the next bytes, at most `room` of them."""
+        """Return the next bytes, at most `room` of them."""
         slices: list[memoryview] = []
         while room and self.left:
             piece = self.pieces[self._piece]
@@ -344,7 +343,7 @@ class _Queued:
 
 
 def _join(pieces: Iterable[Buffer], out: list[Buffer]) -> None:
-    """Add pieces to what is to be written: small ones joined, large ones as they are."""
+    """Add pieces to the buffers to write: small ones joined, large ones as they are."""
     joined = bytearray()
     for piece in pieces:
         if len(piece) < LARGE:

@@ -163,7 +163,7 @@ CASES: dict[Kind, dict[str, Case]] = {
         "of nothing": Case(frame(Kind.ABORT, 1), "not open"),
         "with a body": Case(bulk(1, MESSAGE) + frame(Kind.ABORT, 1, b"?"), "abort"),
     },
-    Kind.HELLO: {"after the handshake": Case(frame(Kind.HELLO, 0, b"?"), "has no place here")},
+    Kind.HELLO: {"after the handshake": Case(frame(Kind.HELLO, 0, b"?"), "is not allowed here")},
     Kind.FETCH: {
         "the outcome of another's": Case(frame(Kind.FETCH, OF_ANOTHER), "not its own"),
         "what there is not": Case(frame(Kind.FETCH, UNKNOWN) * 100, None),
