@@ -1,7 +1,7 @@
 """The web monitor: see a cluster in a browser, and act on it.
 
-It owns a picture of the cluster made of status messages (`_model`), the views of it (`_views`), and the web server
-that shows them. It is on nobody's path: it can die, hang or be attacked, and the cluster does not notice.
+It owns a model of the cluster made of status messages (`_model`), the views of it (`_views`), and the web server that
+shows them. No other part depends on it: if it dies, hangs or is attacked, the cluster is not affected.
 """
 
 import typing
@@ -16,7 +16,7 @@ __all__ = ["HTTPServer", "RemoteScheduler", "Top", "open_http_server"]
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Import `discoro top` when it is first asked for: what draws a terminal is of no use to those who serve pages."""
+    """Import `discoro top` on first use: programs that serve pages do not need the terminal library."""
     if name != "Top":
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -1,6 +1,6 @@
-"""What people do from the monitor: end coroutines, restart a server, close a computation, suspend a node.
+"""Actions from the monitor: end coroutines, restart a server, close a computation, suspend a node.
 
-Whether somebody may is decided by `_guard`. Here it is done, answered in words, and written to the audit log.
+`_guard` decides whether a request is allowed. This module carries it out, answers it, and writes the audit log.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 audit = logging.getLogger("discoro_trio.monitor.audit")
 
 LONGEST_WAIT = 30.0
-"""Seconds until an action that is still under way is reported as such; it goes on."""
+"""Seconds after which an unfinished action is reported as still under way; it goes on."""
 MOST_AT_ONCE = 1_000
-"""Coroutines that one request may end."""
+"""How many coroutines one request may end."""
 
 
 @attrs.frozen
 class Result:
-    """How one action went."""
+    """The result of one action."""
 
     id: str
-    """What it was done to."""
+    """The key of the target."""
     name: str
     ok: bool
     text: str
 
 
 class Actions:
-    """Carries out actions on behalf of people.
+    """Carries out the actions that people request.
 
     Args:
-        model: What the keys of rows mean.
-        target: The Computation or Scheduler that is watched, if any.
-        nursery: Where an action goes on when its answer was given.
+        model: Finds what the keys of rows mean.
+        target: The watched Computation or Scheduler, if any.
+        nursery: Runs actions that go on after their answer.
     """
 
     def __init__(self, model: Model, target: object, nursery: trio.Nursery) -> None:
@@ -75,16 +75,16 @@ class Actions:
             results.append(await self._do("terminate", key, name, who, coroutine.handle.terminate))
 
     async def restart(self, location: str, who: str) -> Result:
-        """Replace a server's process; what runs there is lost."""
+        """Replace a server's process; coroutines there are lost."""
         if location not in self._model.servers:
             return Result(location, location, ok=False, text="there is no such server")
         return await self._call("restart", "restart_server", location, who, Location.parse(location))
 
     async def suspend(self, addr: str, who: str, *, resume: bool = False) -> Result:
-        """Let no new coroutine start at a node, or let them again."""
+        """Suspend or resume a node."""
         if addr not in self._model.nodes:
             return Result(addr, addr, ok=False, text="there is no such node")
-        method = "resume_node" if resume else "suspend_node"  # the key is a Location: others may share the address
+        method = "resume_node" if resume else "suspend_node"  # the key is a Location: other nodes may share the address
         result = await self._call("resume" if resume else "suspend", method, addr, who, addr)
         if result.ok:
             self._model.node(addr, state="ready" if resume else "suspended")
@@ -121,7 +121,7 @@ class Actions:
                 answer.append(one_line(f"{type(error).__name__}: {error}", 300))
             done.set()
 
-        # In the monitor's nursery: a browser that goes away does not stop half of it.
+        # In the monitor's nursery: a browser that disconnects does not stop the action halfway.
         self._nursery.start_soon(carry_out, name=f"{action} {key}")
         with trio.move_on_after(LONGEST_WAIT):
             await done.wait()

@@ -1,6 +1,6 @@
 """The routes for machines: tables as JSON, actions, metrics, health; described by `_openapi`.
 
-Each table has the columns, sorting, filters and pages that the views have.
+Each table has the columns, sorting, filters and pages of the views.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ api = Blueprint("api", __name__)
 _YEAR = 365 * 24 * 3600
 
 
-# --- looking
+# --- reading
 
 
 @api.get("/api/v1/summary")
@@ -54,7 +54,7 @@ async def get_server(key: str) -> Response:
 
 
 def _look() -> None:
-    """Let a program have what there is now: it may be the last time that it asks."""
+    """Bring the model up to date before answering a program: this may be its last request."""
     parts().requests.note()
     parts().follower.refresh()
 
@@ -67,7 +67,7 @@ async def get_coroutine(key: str) -> Response:
 
 @api.get("/api/v1/functions/<key>")
 async def get_function(key: str) -> Response:
-    """Return a function: how its coroutines ended, how long they took, and its failures."""
+    """Return a function: the outcomes and durations of its coroutines, and its failures."""
     return await _table("function", key)
 
 
@@ -101,7 +101,7 @@ async def get_metrics() -> Response:
 
 @api.get("/healthz")
 async def get_health() -> Response:
-    """Say that the monitor answers."""
+    """Report that the monitor answers."""
     return answer({"status": "ok"})
 
 
@@ -118,7 +118,7 @@ async def get_readiness() -> Response:
 
 @api.get("/api/v1/session")
 async def get_session() -> Response:
-    """Say what the asker may."""
+    """Return what the sender of the request may do."""
     own = parts()
     guard = own.guard
     signed_in = guard.has_token(request.headers, request.cookies.get(own.cookie))
@@ -136,7 +136,7 @@ async def get_session() -> Response:
 
 @api.post("/api/v1/session")
 async def sign_in() -> Response:
-    """Take the token, once, and give a cookie for it."""
+    """Check the token once and return a cookie for it."""
     own = parts()
     body = await body_untrusted()
     if isinstance(body, Response):
@@ -163,18 +163,18 @@ async def sign_in() -> Response:
 
 @api.delete("/api/v1/session")
 async def sign_out() -> Response:
-    """Take the cookie back."""
+    """Delete the cookie."""
     response = answer({"signed_in": False})
     response.delete_cookie(parts().cookie, path="/", httponly=True, samesite="Strict")
     return response
 
 
-# --- acting
+# --- actions
 
 
 @api.post("/api/v1/actions/<any(terminate, restart, suspend, resume, close):action>")
 async def act(action: str) -> Response:
-    """Do something to the cluster."""
+    """Carry out an action."""
     own = parts()
     host = request.headers.get("Host", "")
     refusal = own.guard.check_action(request.headers, request.cookies.get(own.cookie), host)

@@ -1,7 +1,6 @@
-"""The web application: pages, the stream of views, and what machines read.
+"""The web application: pages, the stream of views, and the JSON interface.
 
-Every request passes `_guard` first. What is shown comes from `_broadcast` and `_views`; what is done goes through
-`_actions`.
+Every request passes `_guard` first. `_broadcast` and `_views` supply the views; `_actions` carries out actions.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from ._source import Follower
 
 LARGEST_BODY = 256 * 1024
-"""Bytes that a request may carry."""
+"""Maximum size of a request, in bytes."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -49,12 +48,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PUBLIC = ("/healthz", "/readyz", "/api/v1/session")
-"""What answers without the token, besides the pages: it tells nothing of the cluster."""
+"""Routes that answer without the token, besides the pages: they reveal nothing about the cluster."""
 
 
 @attrs.frozen
 class Parts:
-    """What the routes need."""
+    """The parts of the monitor that the routes use."""
 
     hub: Broadcast
     guard: Guard
@@ -62,24 +61,24 @@ class Parts:
     details: Details
     follower: Follower
     cookie: str
-    """The cookie's name: with the port, since cookies are shared by all ports of a host."""
+    """The cookie's name. It includes the port, since all ports of a host share cookies."""
     requests: Requests = attrs.Factory(Requests)
     guesses: Guesses = attrs.Factory(Guesses)
 
 
 class _QuietApp(QuartTrio):
-    """A Quart that tells the log of an error in one line, and the client nothing."""
+    """A Quart that logs an error in one line and reveals nothing to the client."""
 
     async def handle_exception(self, error: Exception) -> Any:
         logging.getLogger(__name__).error("the monitor failed to answer %s", request.path, exc_info=error)
-        return refuse(500, "the monitor failed to answer; its log says why")
+        return refuse(500, "the monitor failed to answer; its log has the reason")
 
 
 def make_app(own: Parts, document_root: str | Path | None = None) -> QuartTrio:
     """Make the application.
 
     Args:
-        own: What it shows and who may see it.
+        own: The parts of the monitor and its access rules.
         document_root: The folder of the pages; by default the packaged ones.
     """
     app = _QuietApp(__name__, static_folder=None)
@@ -120,7 +119,7 @@ def _error_page(status: int) -> Callable[[Any], Awaitable[Response]]:
     return handler
 
 
-# --- who may
+# --- access
 
 
 def _is_page(path: str) -> bool:
@@ -153,15 +152,15 @@ async def _check_request() -> Response | None:
 
 
 async def check_token(headers: Headers, cookie: str | None, address: str | None) -> Response | None:
-    """Slow down whoever shows wrong tokens: each waits a second, and after five in a row none is looked at.
+    """Slow down guessing: the answer to a wrong token takes a second, and after five in a row no token is checked.
 
     Args:
-        headers: Those of a request.
-        cookie: What its cookie of this monitor holds.
-        address: Where it comes from.
+        headers: The request's headers.
+        cookie: The value of this monitor's cookie.
+        address: The address of the sender.
 
     Returns:
-        The refusal, if the token is not looked at.
+        The refusal, if the token is not checked.
     """
     own = parts()
     if not own.guard.shows_token(headers, cookie):
@@ -201,6 +200,6 @@ async def _harden(response: Response) -> Response:
         response.headers[name] = value
     if not _is_page(request.path):
         response.headers["Cache-Control"] = "no-store"
-    if getattr(g, "wrong_cookie", False):  # of an earlier monitor at this port
+    if getattr(g, "wrong_cookie", False):  # a cookie of an earlier monitor at this port
         response.delete_cookie(parts().cookie, path="/")
     return response

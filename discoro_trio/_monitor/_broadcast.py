@@ -1,7 +1,7 @@
-"""Carries views to browsers: each view is made and encoded once, however many look at it.
+"""Sends views to browsers: each view is made and encoded once for all browsers.
 
-A browser has a queue of a few messages. One that does not keep up loses them and gets a full state when it is ready
-again, so neither memory nor the others suffer. Views that are costly to make are made less often.
+Each browser has a queue of a few messages. A browser that does not keep up loses them and gets a full state when it is
+ready again. So memory stays bounded and other browsers are not delayed. Costly views are made less often.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ._query import Query
 
 LONGEST_QUEUE = 16
-"""Messages that wait for one browser."""
+"""Maximum of messages that wait for one browser."""
 _SHARE = 0.01
-"""The part of the time that may go into making views and sending them."""
+"""The share of time that may be spent on making and sending views."""
 
 
 class Clock(Protocol):
-    """Gives seconds since the epoch."""
+    """Returns seconds since the epoch."""
 
     def __call__(self) -> float:
         """Return the time."""
@@ -37,21 +37,21 @@ class Clock(Protocol):
 
 
 class MessageSink(Protocol):
-    """How messages come to a browser."""
+    """Sends messages to a browser."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether a message was begun and must be finished."""
+        """Whether a message was sent in part and must be finished."""
         ...
 
     def send_now(self, message: bytes) -> bool:
-        """Send a message, or begin to, if that needs no waiting."""
+        """Send a message, or a part of it, if that needs no waiting."""
         ...
 
 
 @attrs.define(eq=False)
 class Browser:
-    """Who looks at a view: a page, or `discoro top`."""
+    """A viewer: a page, or `discoro top`."""
 
     way: MessageSink
     shown: Shown | None = None
@@ -59,7 +59,7 @@ class Browser:
     behind: bool = False
     """Messages were dropped; the next one must be a full state."""
     ready: trio.Event = attrs.Factory(trio.Event)
-    """Set when something is there to send."""
+    """Set when there is something to send."""
 
     def put(self, message: bytes) -> None:
         """Send a message at once or queue it, or note that this browser is too slow for it."""
@@ -77,7 +77,7 @@ class Browser:
         self.ready.set()
 
     def restart(self) -> None:
-        """Let the next message be a full state."""
+        """Make the next message a full state."""
         self.behind = True
         self.queue.clear()
         self.ready.set()
@@ -85,25 +85,25 @@ class Browser:
 
 @attrs.define(eq=False)
 class Shown:
-    """A view that somebody looks at."""
+    """A view that has viewers."""
 
     watch: WatchedView
     browsers: set[Browser] = attrs.Factory(set)
     version: int = -1
-    """The model's, when the view was last made."""
+    """The model's version when the view was last made."""
     due: float = -math.inf
     """When it may be made again, by Trio's clock."""
     said: float = -math.inf
-    """When its browsers last heard anything, by Trio's clock."""
+    """When a message was last sent to its browsers, by Trio's clock."""
     full: tuple[int, bytes] = (-1, b"")
     """The encoded full state, and the sequence number it belongs to."""
 
 
 class Broadcast:
-    """All browsers and what they look at.
+    """All browsers and their views.
 
     Args:
-        model: What is shown.
+        model: The source of the views.
         poll_sec: The longest time between two messages to a browser, in seconds.
         clock: Seconds since the epoch.
     """
@@ -118,17 +118,17 @@ class Broadcast:
 
     @property
     def browsers(self) -> int:
-        """How many look."""
+        """How many browsers are connected."""
         return sum(len(shown.browsers) for shown in self._shown.values())
 
     def seen(self) -> list[tuple[Query, list[str]]]:
-        """Return what is looked at: views, and the ids of the rows that they show."""
+        """Return the views that have viewers, and the ids of the rows that they show."""
         return [(query, shown.watch.ids()) for query, shown in self._shown.items()]
 
     # --- browsers
 
     def look(self, browser: Browser, query: Query) -> None:
-        """Let a browser see a view, from a full state on; it leaves the one it saw before."""
+        """Show a view to a browser, beginning with a full state; it replaces the browser's previous view."""
         self.leave(browser)
         shown = self._shown.get(query)
         if shown is None:
@@ -140,7 +140,7 @@ class Broadcast:
         self._wake.set()
 
     def leave(self, browser: Browser) -> None:
-        """Forget that a browser looks."""
+        """Remove a browser."""
         shown, browser.shown = browser.shown, None
         if shown is not None:
             shown.browsers.discard(browser)
@@ -148,7 +148,7 @@ class Broadcast:
                 self._shown.pop(shown.watch.query, None)
 
     async def next_message(self, browser: Browser) -> bytes:
-        """Wait for what a browser is to be sent next."""
+        """Wait for the next message to a browser."""
         while True:
             await browser.ready.wait()
             if browser.behind and browser.shown is not None:
@@ -161,7 +161,7 @@ class Broadcast:
     # --- views
 
     async def run(self) -> None:
-        """Make changed views and queue what is new, until cancelled."""
+        """Make changed views and queue their changes, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sample)
             while True:
@@ -177,7 +177,7 @@ class Broadcast:
             await trio.sleep(SAMPLE_SECONDS)
 
     def step(self) -> None:
-        """Make the views that are due and have changed; say a word where nothing was said for long."""
+        """Make the views that are due and have changed; send a sign of life for views that were silent for long."""
         now = trio.current_time()
         for shown in list(self._shown.values()):
             if now >= shown.due and shown.version != self.model.version:
@@ -192,7 +192,7 @@ class Broadcast:
 
     async def until_told(self) -> None:
         """Wait until no browser has anything waiting for it."""
-        while any(browser.queue or browser.behind for shown in self._shown.values() for browser in shown.browsers):  # noqa: ASYNC110 - it is asked once, at the end, for two seconds at most
+        while any(browser.queue or browser.behind for shown in self._shown.values() for browser in shown.browsers):  # noqa: ASYNC110 - called once, at the end, for two seconds at most
             await trio.sleep(0.01)
 
     def _make(self, shown: Shown) -> None:

@@ -1,6 +1,6 @@
-"""The columns of every table: what stands in them, and so what it can be sorted by.
+"""The columns of every table: their values, by which it can be sorted.
 
-One list serves pages, sorting and the JSON interface. A value that is unknown is None.
+One list serves pages, sorting and the JSON interface. An unknown value is None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Columns = dict[str, "Callable[[Any, Model], object]"]
 
 
 def address_order(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return what sorts addresses as people do: 10.0.0.9 before 10.0.0.10."""
+    """Return a key that sorts addresses by their numbers: 10.0.0.9 before 10.0.0.10."""
     parts = text.replace(":", ".").split(".")
     return tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
 
@@ -40,7 +40,7 @@ def _load(load: Load) -> dict[str, object]:
 
 
 def _state(coroutine: CoroutineRow, model: Model) -> str:
-    """Return its state; one on a server that is blocked blocks it, or is held up."""
+    """Return a coroutine's state; on a blocked server it either blocks the server or is held up."""
     server = model.servers.get(coroutine.server)
     if server is None or server.blocked_since is None or coroutine.key not in server.running:
         return coroutine.state
@@ -132,7 +132,7 @@ TABLES: Mapping[str, Columns] = {
     "tree": {},
     "function": FAILURES,
 }
-# `str()` of arguments is the user's code, and progress has no order: neither is for sorting 100,000 rows by.
+# `str()` of arguments runs the user's code, and progress has no order: tables cannot be sorted by either.
 _UNSORTED = frozenset({"args", "progress"})
 
 
@@ -149,7 +149,7 @@ def node_row(node: NodeRow, model: Model) -> dict[str, object]:
 
 
 def node_facts(node: NodeRow, model: Model) -> dict[str, object]:
-    """Return all that is known of a node, for the page about it."""
+    """Return all known facts about a node, for its page."""
     return {**node_row(node, model), "cpus": node.cpus, **_load(node.load)}
 
 
@@ -170,7 +170,7 @@ def coroutine_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
 
 
 def span_row(coroutine: CoroutineRow, model: Model) -> dict[str, object]:
-    """Return what the timeline draws of a coroutine."""
+    """Return the facts about a coroutine that the timeline draws."""
     return {"id": coroutine.key, **{name: value(coroutine, model) for name, value in SPAN.items()}}
 
 
@@ -180,7 +180,7 @@ def computation_row(computation: ComputationRow, model: Model) -> dict[str, obje
 
 
 def failures_row(failures: Failures, model: Model) -> dict[str, object]:
-    """Return failures that are alike, with one traceback."""
+    """Return a group of equal failures, with one traceback."""
     row = {name: value(failures, model) for name, value in FAILURES.items()}
     return {"id": failures.key, **row, "trace": failures.trace}
 

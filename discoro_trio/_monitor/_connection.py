@@ -1,9 +1,9 @@
-"""One connection to a browser, below hypercorn: patient no longer than it should be, and with a short way for messages.
+"""One connection to a browser, below hypercorn: with a timeout for sending, and a direct way for messages.
 
-Fifty browsers get the same message at once. By Quart and hypercorn each would cost a task's turn and as much work as
-making the message; here it is one write, if the socket takes it. Frames that go past hypercorn are no trouble to it:
-what it sends itself on an open WebSocket, pongs and the close, are frames of their own, and a lock keeps all of them
-whole.
+Fifty browsers get the same message at once. Through Quart and hypercorn, each of them would cost a task switch and as
+much work as making the message; here it is one write, if the socket has room. Frames that bypass hypercorn do not
+disturb it: on an open WebSocket hypercorn itself sends only whole frames, pongs and the close, and a lock keeps frames
+from mixing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypercorn.trio.tcp_server import TCPServer
 
 PATIENCE = 30.0
-"""Seconds that a peer may let us wait before it takes more bytes."""
+"""Seconds after which a connection is broken if the peer accepts no bytes."""
 
 # RFC 6455, 5.2: the last frame of a text message, and how long it is, in 7, 16 or 64 bits.
 _TEXT = 0x81
@@ -29,7 +29,7 @@ _SHORT_HEAD, _LONG_HEAD, _LONGER_HEAD = struct.Struct("!BB"), struct.Struct("!BB
 
 
 class PatientStream(trio.abc.HalfCloseableStream):
-    """A socket stream that breaks when its peer takes nothing for `PATIENCE` seconds."""
+    """A socket stream that breaks when its peer accepts nothing for `PATIENCE` seconds."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -38,27 +38,27 @@ class PatientStream(trio.abc.HalfCloseableStream):
         self._sending = False
 
     def send_now(self, data: bytes) -> bool:
-        """Send as far as the socket takes it at once; what is left goes with the next `send_all`.
+        """Send as many bytes as the socket takes at once; the next `send_all` sends the rest.
 
         Returns:
-            False if nothing of it was taken: others are before it, or the socket is full or gone.
+            False if no byte was taken: other data is queued, or the socket is full or gone.
         """
         if self._sending or self._rest or self.socket.fileno() < 0:
             return False
         try:
             sent = os.write(self.socket.fileno(), data)
-        except OSError:  # by `send_all` it is waited for, or found out
+        except OSError:  # `send_all` waits for room, or raises the error
             return False
         self._rest = data[sent:]
         return True
 
     @property
     def has_rest(self) -> bool:
-        """Whether a part of what `send_now` took is left."""
+        """Whether a part of the data of `send_now` is not yet sent."""
         return bool(self._rest)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all, or break."""
+        """Send all data, or break the stream."""
         self._sending = True
         try:
             with trio.move_on_after(PATIENCE):
@@ -76,11 +76,11 @@ class PatientStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return what has come."""
+        """Return received bytes."""
         return await self._stream.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
-        """Send that nothing more comes."""
+        """Send the end of the stream."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -89,11 +89,11 @@ class PatientStream(trio.abc.HalfCloseableStream):
 
 
 class DirectSocket:
-    """The way of text messages to an open WebSocket, past hypercorn.
+    """Sends text messages to an open WebSocket, bypassing hypercorn.
 
     Args:
         patient: The connection's socket, if it is not encrypted; None otherwise.
-        known: To be called when a request has shown that its sender may look.
+        known: Called when a request has proved that its sender may see the tables.
     """
 
     def __init__(self, patient: PatientStream | None, known: Callable[[], None]) -> None:
@@ -101,25 +101,25 @@ class DirectSocket:
         self._patient = patient
         self._sending = False
         self.server: TCPServer | None = None
-        """Who serves the connection; set before the WebSocket is opened."""
+        """The object that serves the connection; set before the WebSocket is opened."""
 
     def send_now(self, message: bytes) -> bool:
-        """Send a message at once, if that goes without waiting; one that was begun is finished by `send`."""
+        """Send a message if that needs no waiting; `send` finishes one that was sent in part."""
         return self._patient is not None and not self._sending and self._patient.send_now(_framed(message))
 
     @property
     def has_begun(self) -> bool:
-        """Whether a message was begun and needs a `send` to be finished."""
+        """Whether a message was sent in part and needs a `send` to be finished."""
         return self._patient is not None and self._patient.has_rest
 
     async def send(self, message: bytes) -> None:
-        """Send what was begun, and a message unless it is empty.
+        """Finish the message that was sent in part, then send a message unless it is empty.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
         """
         server: Any = self.server
-        self._sending = True  # also while it waits: messages keep their order
+        self._sending = True  # held also while waiting: messages keep their order
         try:
             async with server.send_lock:
                 await server.stream.send_all(_framed(message) if message else b"")

@@ -1,7 +1,7 @@
-"""Fetches what only servers know, while somebody looks at it: arguments of coroutines, and output.
+"""Fetches data that only servers have, while it is viewed: arguments of coroutines, and output.
 
-Nothing is fetched of what nobody sees, and a server that does not answer is not asked again at once. A monitor of a
-computation has both already: the client knows its arguments, and gets the output.
+Only data in view is fetched. If a server does not answer, the next request to it is delayed. A monitor of a computation
+fetches nothing: the client has the arguments and receives the output.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _WITH_ARGUMENTS = frozenset({"coroutines", "server", "coroutine"})
 _TREE = "tree"
 _WITH_OUTPUT = frozenset({"output", "coroutine"})
 _OFTEN = 0.5
-"""Seconds between two looks at what is seen."""
+"""Seconds between two checks of the rows in view."""
 _SHARE = 0.1
-"""The part of the time that may go into fetching."""
+"""The share of time that may be spent on fetching."""
 _SLOWEST = 10.0
-"""Seconds between two looks, at most, however long they take."""
+"""Maximum of seconds between two checks, even if they are slow."""
 _PATIENCE = 2.5
 """Seconds that an answer to a program may wait for details."""
 MOST_TASKS = 100
-"""Tasks of one process in the tree."""
+"""Maximum of tasks of one process in the tree."""
 MOST_SERVERS = 256
-"""Servers whose output is fetched for one look."""
+"""Maximum of servers whose output is fetched in one check."""
 
 
 class Details:
     """Fetches details.
 
     Args:
-        hub: What is seen, and the model.
-        follower: What takes lines of output, and knows whom to ask.
-        source: The Scheduler that is watched; nothing is fetched for any other source.
+        hub: The views in use, and the model.
+        follower: Takes lines of output, and has the source to request them from.
+        source: The watched Scheduler; nothing is fetched for any other source.
     """
 
     def __init__(self, hub: Broadcast, follower: Follower, source: Computation | HasTables | None) -> None:
@@ -61,7 +61,7 @@ class Details:
         self._asked: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Fetch what is seen, until cancelled."""
+        """Fetch data in view, until cancelled."""
         while True:
             began = time.perf_counter()
             for query, keys in self._hub.seen():
@@ -70,7 +70,7 @@ class Details:
             await trio.sleep(max(_OFTEN, min(took / _SHARE, _SLOWEST)))
 
     async def fill(self, query: Query) -> None:
-        """Fetch what a page is going to show, as far as servers answer soon."""
+        """Fetch the data of a page, from servers that answer soon."""
         if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT | {_TREE}:
             return
         page = render(self._model, query, self._hub.clock())
@@ -137,7 +137,7 @@ class Details:
             self._tables.lines(told.server_id, server, told.lines)
 
     def _unknown(self, keys: Iterable[str]) -> Iterable[Coro[object]]:
-        """Return the coroutines whose arguments are unknown and were not asked for lately."""
+        """Return the coroutines whose arguments are unknown and were not requested lately."""
         now = trio.current_time()
         if len(self._asked) > MOST_SERVERS * 100:
             self._asked = {key: at for key, at in self._asked.items() if now - at < _SLOWEST}

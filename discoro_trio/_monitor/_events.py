@@ -1,7 +1,7 @@
-"""What has happened lately in a cluster, in words and with links: the monitor's event log.
+"""The monitor's event log: recent events of the cluster, as text with links.
 
-It can be kept in a small file, so that it outlives the monitor. The file holds one JSON object a line and is written
-anew, with the last events alone, when it has twice as many lines as are kept.
+It can be kept in a small file, which outlives the monitor. The file has one JSON object per line. When it has twice as
+many lines as events are kept, it is rewritten with the last events only.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEPT_EVENTS = 500
-"""Events that are kept."""
+"""How many events are kept."""
 
 
 @attrs.frozen
 class Event:
-    """One thing that happened."""
+    """One event."""
 
     number: int
     at: float
     """Seconds since the epoch."""
     level: str
-    """`good`, `warn` or `bad`; empty for neither."""
+    """`good`, `warn` or `bad`; empty for none of them."""
     text: str
     link: dict[str, str] = attrs.Factory(dict)
     """The query of the page that shows more of it."""
@@ -67,7 +67,7 @@ class EventLog:
             self._append(self._file, event)
 
     def keep_in(self, file: Path) -> None:
-        """Take the events that a file has, and write those that follow to it; broken lines are left out."""
+        """Read the events of a file and append later events to it; broken lines are skipped."""
         try:
             lines = file.read_bytes().splitlines() if file.exists() else []
         except OSError as error:
@@ -98,7 +98,7 @@ class EventLog:
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             beside.unlink(missing_ok=True)
-            beside.touch(mode=0o600)  # errors may name what others should not read
+            beside.touch(mode=0o600)  # errors may contain private data
             beside.write_bytes(b"".join(_line(event) for event in self.events))
             beside.replace(file)
         except OSError as error:

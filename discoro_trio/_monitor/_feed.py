@@ -1,6 +1,6 @@
 """Turns the status messages of the cluster into facts of the monitor's model.
 
-Synchronous: a message goes in, the model changes. Where messages come from is in `_source` and `_open`.
+Synchronous: a message goes in, the model changes. `_source` and `_open` supply the messages.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SERVER_STATES = {
 
 
 class Feed:
-    """Applies status messages to a model; whatever is sent to it, it raises nothing.
+    """Applies status messages to a model; it raises nothing, for any message.
 
     Args:
-        model: What they change.
+        model: The model to change.
         clock: Seconds since the epoch.
 
     Attributes:
-        tables_known: Whether tables tell of nodes and computations; messages then say nothing new of them.
+        tables_known: Whether tables report nodes and computations; then messages add nothing about them.
     """
 
     def __init__(self, model: Model, clock: Clock = time.time) -> None:
@@ -57,7 +57,7 @@ class Feed:
         self.tables_known = False
 
     def apply(self, message: object) -> None:
-        """Take one message; one that is not known is logged and otherwise nothing."""
+        """Apply one message; an unknown one is only logged."""
         if isinstance(message, DiscoroStatus):
             self._status(message.status, message.info)
         elif isinstance(message, MonitorException):
@@ -68,7 +68,7 @@ class Feed:
         elif isinstance(message, StatusLagged):
             logger.warning("the monitor fell behind and missed %d status messages", message.missed)
         else:
-            logger.info("the monitor does not know what a %s says", type(message).__name__)
+            logger.info("the monitor does not know messages of the type %s", type(message).__name__)
 
     def _status(self, status: Status, info: object) -> None:
         if status in NODE_STATES and isinstance(info, str):
@@ -85,7 +85,7 @@ class Feed:
             logger.info("the monitor does not understand a %s about a %s", status, type(info).__name__)
 
     def _computation(self, client: Location, **facts: object) -> None:
-        """Note a computation, which messages name by its client only: the last one of it that is not over."""
+        """Note a computation. Messages name only its client: it is the client's last one that is not over."""
         if self.tables_known:
             return
         own = [one for one in self._model.computations.values() if one.owner == str(client) and one.state != "closed"]
@@ -96,7 +96,7 @@ class Feed:
         self._current = key
 
     def _at(self, addr: str) -> list[str]:
-        """Return the keys of the nodes that a message means: it has the address only."""
+        """Return the keys of the nodes that a message means: it has only the address."""
         return [node.key for node in self._model.nodes_at(addr)] or [addr]
 
     def _node(self, addr: str, state: str) -> None:
@@ -134,7 +134,7 @@ class Feed:
         self._model.finished(message.coro.id, ending(error), self._clock(), text)
 
     def node_info(self, key: str, info: NodeInfo) -> None:
-        """Note what a node said of itself with its last pulse."""
+        """Note the figures that a node reported with its last heartbeat."""
         self._model.node(
             key,
             name=info.name,
@@ -149,7 +149,7 @@ class Feed:
 
 
 def ending(error: BaseException | None) -> str:
-    """Return the state that an outcome leaves a coroutine in."""
+    """Return the state of a coroutine with an outcome."""
     if error is None:
         return "done"
     if isinstance(error, CoroCancelled):

@@ -1,8 +1,8 @@
-"""Who may see and who may act: decisions about tokens, Host and Origin, without any I/O.
+"""The access rules for viewing and for actions: decisions about tokens, Host and Origin, without any I/O.
 
-Looking needs the token unless the monitor listens on loopback only; acting needs it always, and a request that comes
-from the monitor's own pages, or from a program that shows the token itself. A Host that is not ours is refused, so a
-foreign name that resolves to this address (DNS rebinding) reaches nothing.
+Viewing requires the token unless the monitor listens on loopback only. Actions always require it, and the request must
+come from the monitor's own pages or from a program that sends the token itself. A request with a foreign Host is
+refused, so a foreign name that resolves to this address (DNS rebinding) reaches nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SHORTEST_TOKEN = 8
 GUESSES_AT_ONCE = 5
-"""The wrong tokens that one address may show in a row; a further one counts again after a second each."""
+"""How many wrong tokens one address may send in a row; one of them expires each second."""
 MOST_GUESSERS = 4096
-"""The addresses that are remembered because they showed wrong tokens; the oldest are dropped first."""
+"""How many addresses are kept that sent wrong tokens; the oldest are dropped first."""
 
 
 @attrs.frozen
 class Refusal:
-    """Why a request is not answered."""
+    """The reason why a request is refused."""
 
     status: int
     text: str
@@ -42,30 +42,30 @@ class Guard:
 
     token: str
     open_to_all: bool
-    """Whether looking needs no token: only on loopback."""
+    """Whether viewing requires no token: only on loopback."""
     names: frozenset[str]
-    """The host names that it answers to, besides addresses."""
+    """The host names that it accepts, besides addresses."""
     addresses: bool
-    """Whether it answers to any IP address in place of a name; on loopback to loopback's only."""
+    """Whether it accepts any IP address instead of a name; on loopback, only loopback addresses."""
     scheme: str = "http"
     read_only: bool = False
 
     @property
     def session(self) -> str:
-        """What the cookie of a signed-in browser holds: not the token, but what proves it."""
+        """The value of a signed-in browser's cookie: not the token, but a proof of it."""
         return hmac.new(self.token.encode(), b"discoro monitor session", hashlib.sha256).hexdigest()
 
-    # --- what a request may
+    # --- permissions of a request
 
     def check_host(self, host: str | None) -> Refusal | None:
-        """Refuse a Host header that is not this monitor's."""
+        """Refuse a foreign Host header."""
         name = _host_name(host or "")
         if name is None or not self._is_own(name):
             return Refusal(400, "this monitor does not answer to that Host")
         return None
 
     def check_origin(self, headers: Headers, host: str) -> Refusal | None:
-        """Refuse what another site's page sends. Programs send no Origin."""
+        """Refuse requests from another site's pages. Programs send no Origin."""
         origin = headers.get("Origin")
         if origin is not None and origin.casefold() != f"{self.scheme}://{host}".casefold():
             return Refusal(403, "the request comes from another site")
@@ -74,7 +74,7 @@ class Guard:
         return None
 
     def shows_token(self, headers: Headers, cookie: str | None) -> bool:
-        """Return whether a request shows a token, right or wrong."""
+        """Return whether a request has a token, right or wrong."""
         return cookie is not None or "Authorization" in headers
 
     def may_look(self, headers: Headers, cookie: str | None) -> bool:
@@ -82,7 +82,7 @@ class Guard:
         return self.open_to_all or self.has_token(headers, cookie)
 
     def check_action(self, headers: Headers, cookie: str | None, host: str) -> Refusal | None:
-        """Refuse an action that is not a signed-in person's own, or not a program's with the token."""
+        """Refuse an action unless it comes from a signed-in person's page or from a program with the token."""
         refusal = self.check_origin(headers, host)
         if refusal is not None:
             return refusal
@@ -114,26 +114,26 @@ class Guard:
 
 
 class Guesses:
-    """How many wrong tokens each address has shown lately."""
+    """How many wrong tokens each address has sent lately."""
 
     def __init__(self) -> None:
         self._spent: dict[str, tuple[float, float]] = {}
 
     def __len__(self) -> int:
-        """Count the addresses that are remembered."""
+        """Return how many addresses are kept."""
         return len(self._spent)
 
     def may_try(self, now: float, address: str) -> bool:
-        """Return whether a token that comes from an address is looked at; if not, it may be right or wrong.
+        """Return whether to check a token from an address; if not, the request is refused without a check.
 
         Args:
-            now: Seconds of a clock that never goes back.
-            address: Where the request comes from; an IPv6 network of 64 bits counts as one.
+            now: Seconds of a monotonic clock.
+            address: The address of the sender; an IPv6 /64 network counts as one.
         """
         return self._left(now, host_and_network(address)[0]) <= GUESSES_AT_ONCE - 1
 
     def wrong(self, now: float, address: str) -> None:
-        """Note that an address has shown a wrong token."""
+        """Note that an address has sent a wrong token."""
         host = host_and_network(address)[0]
         spent = self._left(now, host) + 1
         self._spent.pop(host, None)
@@ -142,7 +142,7 @@ class Guesses:
             del self._spent[next(iter(self._spent))]
 
     def _left(self, now: float, host: str) -> float:
-        """Return the wrong tokens of an address that still count, one less each second."""
+        """Return the number of an address's wrong tokens that still count: one less each second."""
         since, spent = self._spent.get(host, (now, 0.0))
         return max(0.0, spent - (now - since))
 
@@ -156,7 +156,7 @@ def make_guard(*, host: str, token: str, scheme: str, read_only: bool = False, o
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches that host; the empty one means all interfaces."""
+    """Return whether only this machine can reach that host; an empty one means all interfaces."""
     address = _address(host)
     return host.casefold() == "localhost" or (address is not None and address.is_loopback)
 
@@ -168,7 +168,7 @@ def _same(one: str, other: str) -> bool:
 def _host_name(host: str) -> str | None:
     try:
         parts = urlsplit(f"//{host}")
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is no number
     except ValueError:
         return None
     if parts.netloc != host or "@" in host or not host:

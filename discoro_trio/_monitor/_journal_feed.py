@@ -1,7 +1,7 @@
-"""Turns what a look at a computation's journal finds into facts of the monitor's model.
+"""Turns the entries of a computation's journal into facts of the monitor's model.
 
-Synchronous: when it is looked at is in `_source`. Counts and places come from the computation's tables, by
-`_tables_feed`; here are the coroutines that are told of one by one.
+Synchronous: `_source` decides when the journal is read. Counts and places come from the computation's tables, through
+`_tables_feed`; this module handles the coroutines that the journal lists one by one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _STATES = {Ending.VALUE: "done", Ending.ERROR: "failed", Ending.CANCELLED: "canc
 
 
 class JournalFeed:
-    """Applies looks, one after the other.
+    """Applies the results of looks, one after the other.
 
     Args:
-        model: What they change.
-        tables: What takes the computation's tables.
+        model: The model to change.
+        tables: Applies the computation's tables.
 
     Attributes:
-        alone: Whether nobody else tells of nodes and computations.
+        alone: Whether no other source reports nodes and computations.
     """
 
     def __init__(self, model: Model, tables: TablesFeed) -> None:
@@ -38,9 +38,9 @@ class JournalFeed:
         self.alone: bool = True
 
     def apply(self, look: Look) -> None:
-        """Take what a look has found."""
+        """Apply the result of a look."""
         model = self._model
-        for server in look.gone:  # first: another one may have its place
+        for server in look.gone:  # first: another server may have its place
             self._tables.count(server)
             self._tables.server_left(str(server.location))
         for tables in (*look.closed, look.tables):

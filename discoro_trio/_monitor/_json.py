@@ -1,4 +1,4 @@
-"""Answers and questions in JSON, and what the routes find of their monitor."""
+"""Requests and replies in JSON, and access to the monitor for routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRONG_TOKEN_PAUSE = 1.0
 
 
 def parts() -> Parts:
-    """Return what the monitor of this request consists of."""
+    """Return the parts of the monitor of this request."""
     found: Parts = current_app.extensions["monitor"]
     return found
 
@@ -28,18 +28,18 @@ def answer(content: object, status: int = 200) -> Response:
 
 
 def refuse(status: int, text: str) -> Response:
-    """Say why not."""
+    """Return a refusal as JSON."""
     return answer({"error": text}, status)
 
 
 async def too_many() -> Response:
-    """Refuse a token without looking at it."""
+    """Refuse a token without checking it."""
     await trio.sleep(WRONG_TOKEN_PAUSE)
     return refuse(429, "too many wrong tokens came from this address; wait some seconds")
 
 
 def object_untrusted(data: bytes | str) -> dict[str, Any]:
-    """Read a JSON object; ValueError if it is none."""
+    """Read a JSON object; ValueError if the text is none."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except RecursionError as error:
@@ -48,7 +48,7 @@ def object_untrusted(data: bytes | str) -> dict[str, Any]:
 
 
 async def body_untrusted() -> dict[str, Any] | Response:
-    """Read the JSON object that a request carries; what is none gives the answer that says so."""
+    """Read the JSON object of a request; other content is answered with an error."""
     if request.mimetype != JSON:
         return refuse(415, f"send {JSON}")
     try:

@@ -1,7 +1,7 @@
 """The numbers for Prometheus, read from the model when they are asked for.
 
 Nothing is counted here: the client library only writes the text format. Labels are addresses, which are few; names of
-coroutines are not, and would be many.
+coroutines are no labels, as there can be many.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["CONTENT_TYPE", "exposition"]
 
 _GAUGES = {
-    "nodes": "Nodes that are there.",
-    "servers": "Servers that are there.",
+    "nodes": "Nodes in the cluster.",
+    "servers": "Servers in the cluster.",
     "running": "Coroutines that have not ended.",
 }
 _COUNTERS = {
@@ -54,7 +54,7 @@ class _Numbers(Collector):
             yield GaugeMetricFamily(f"discoro_{name}", text, value=_number(sums[name]))
         for name, text in _COUNTERS.items():
             yield CounterMetricFamily(f"discoro_coroutines_{name}", text, value=_number(sums[name]))
-        yield GaugeMetricFamily("discoro_monitor_browsers", "Browsers that look on.", value=self._browsers)
+        yield GaugeMetricFamily("discoro_monitor_browsers", "Browsers that show the monitor.", value=self._browsers)
         yield from self._nodes()
 
     def _nodes(self) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
-"""The monitor's own picture of a cluster: facts and events go in, tables are read from it.
+"""The monitor's model of a cluster: facts and events go in, tables are read from it.
 
-No I/O, no clock: times are arguments. Where the facts come from is in `_source`, what browsers get to see of it
-with `_views`. Everything is bounded: what has ended is forgotten, the oldest first.
+No I/O, no clock: times are arguments. `_source` supplies the facts, `_views` shows them. Finished entries are kept up
+to a limit; the oldest are dropped first.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEPT_COROUTINES = 20_000
-"""Coroutines that have ended and are still shown."""
+"""How many ended coroutines are kept."""
 KEPT_COMPUTATIONS = 200
-"""Computations that are over and still shown."""
+"""How many ended computations are kept."""
 KEPT_LOST = 10_000
-"""Lost coroutines that are remembered as recent."""
+"""How many lost coroutines are kept as recent."""
 KEPT_FAILURES = 500
-"""Kinds of failures."""
+"""How many kinds of failures are kept."""
 KEPT_LINES = 5_000
-"""Lines of output."""
+"""How many lines of output are kept."""
 MOST_AT_ONCE = 500_000
-"""Coroutines that are shown one by one while they run; beyond it they only count."""
+"""How many running coroutines are listed one by one; beyond that they are only counted."""
 
 
 @attrs.define
@@ -39,7 +39,7 @@ class Totals:
 
     counts: Counts = attrs.Factory(Counts)
     rate: float = 0.0
-    """Coroutines that ended, a second."""
+    """Coroutines that ended per second."""
     rate_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
     running_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
     cpu_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
@@ -51,20 +51,20 @@ class Totals:
 
 
 class Model(TopologyRows):
-    """The state of a cluster as the monitor knows it.
+    """The state of a cluster, as reported to the monitor.
 
     Attributes:
         running: The coroutines that run, by key.
         ended: Those that have ended, the oldest first.
-        over: The same, by key.
-        failures: The kinds of failures, by key; the one that has grown last comes last.
-        log: What has happened lately.
+        over: The ended coroutines, by key.
+        failures: The kinds of failures, by key; the one with the latest failure comes last.
+        log: The latest events.
         lost: When coroutines were lost with their server, in seconds since the epoch, and why.
-        answered: When the source has answered last, in seconds since the epoch; None before, and where there is none
-            that could.
-        tree: The tasks of all processes when somebody looked last, as `_tree` gives them.
-        stale: For how many seconds it has not answered; None if it answers.
-        one_in: Of coroutines that come and go very quickly, one in so many is shown; all are counted.
+        answered: When the source last answered, in seconds since the epoch; None before that, and without a source
+        that answers.
+        tree: The tasks of all processes when they were last fetched, in the form of `_tree`.
+        stale: For how many seconds the source has not answered; None if it answers.
+        one_in: Of very short coroutines, one in this many is listed; all are counted.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Model(TopologyRows):
     # --- computations
 
     def computation(self, key: str, **facts: Any) -> ComputationRow:
-        """Note a computation, or something new of one: any field of `ComputationRow`."""
+        """Note a computation or new facts about one: any fields of `ComputationRow`."""
         computation = self.computations.get(key)
         if computation is None:
             computation = self.computations[key] = ComputationRow(key)
@@ -107,7 +107,7 @@ class Model(TopologyRows):
     # --- coroutines
 
     def created(self, coroutine: CoroutineRow, *, count: bool = True) -> None:
-        """Note a coroutine; one that is known already changes nothing. Without `count`, `counted` tells the numbers."""
+        """Note a coroutine; a known one changes nothing. Without `count`, `counted` supplies the numbers."""
         if coroutine.key in self.running or coroutine.key in self.over:
             return
         for counts in self._counts_of(coroutine) if count else ():
@@ -123,11 +123,11 @@ class Model(TopologyRows):
         """Note the end of a coroutine, known by its key or not.
 
         Args:
-            key: Which; an unknown one changes nothing.
+            key: Its key; an unknown one changes nothing.
             state: `done`, `failed`, `cancelled`, `lost` or `closed` with its server; `ended` if it is not known how.
             at: When, in seconds since the epoch.
-            error: What it raised, as text.
-            count: Whether this says so first; otherwise `counted` tells the numbers.
+            error: The error that it raised, as text.
+            count: Whether to count the end here; otherwise `counted` supplies the numbers.
         """
         coroutine = self.running.pop(key, None)
         if coroutine is None:
@@ -137,7 +137,7 @@ class Model(TopologyRows):
             self.lost.append((at, coroutine.error))
         if state != "done" and coroutine.described is None and (coroutine.args or coroutine.kwargs):
             coroutine.described = arguments(coroutine.args, coroutine.kwargs)
-        # What it was given is not kept alive by a table.
+        # The table must not keep its arguments alive.
         coroutine.args, coroutine.kwargs, coroutine.handle = (), {}, None
         failed = state in {"failed", "lost"}
         for counts in self._counts_of(coroutine) if count else ():
@@ -157,12 +157,12 @@ class Model(TopologyRows):
         return self.running.get(key) or self.over.get(key)
 
     def failed(self, key: str, server: str, count: int, **facts: Any) -> Failures:
-        """Note failures that are alike.
+        """Note a group of equal failures.
 
         Args:
-            key: Their key.
-            server: Where they were.
-            count: How many there were at that server so far.
+            key: The key of the group.
+            server: The server where they happened.
+            count: How many happened at that server so far.
             facts: Fields of `Failures`.
         """
         failures = self.failures.pop(key, None) or Failures(key)
@@ -178,26 +178,26 @@ class Model(TopologyRows):
         return failures
 
     def progress(self, key: str, done: float, of: float | None, text: str) -> None:
-        """Note how far a coroutine says it is."""
+        """Note the progress that a coroutine reports."""
         coroutine = self.running.get(key)
         if coroutine is not None:
             coroutine.progress = (done, of, one_line(text, 200))
             self.changed()
 
     def counted(self, server: str, submitted: int, done: int, failed: int = 0) -> None:
-        """Note coroutines of a server that are only counted: so many more began, so many more ended."""
+        """Note coroutines of a server that are only counted: how many more began and how many more ended."""
         for counts in self._counts_at(server, ""):
             counts.add(submitted, done, failed)
         self.changed()
 
     def server_gone(self, key: str, state: str, at: float, why: str = "") -> None:
-        """Note that a server is no more, and with it what is still known to run there.
+        """Note that a server has ended, and with it the coroutines that are known to run there.
 
         Args:
             key: Its Location as text.
             state: `closed`, `ignored` or `disconnected`.
             at: When, in seconds since the epoch.
-            why: The reason, for people.
+            why: The reason, for display.
         """
         server = self.servers.get(key)
         if server is not None:
@@ -220,7 +220,7 @@ class Model(TopologyRows):
             yield computation.counts
 
     def sampled(self, one_in: int) -> None:
-        """Note that of coroutines that come and go very quickly only one in so many is shown."""
+        """Note that of very short coroutines only one in this many is listed."""
         if self.one_in != one_in:
             self.one_in = one_in
             self.changed()
@@ -244,7 +244,7 @@ class Model(TopologyRows):
         self.changed()
 
     def sample(self, now: float) -> None:
-        """Take the next point of all small graphs; call it each `SAMPLE_SECONDS`."""
+        """Take the next point of all small graphs; called every `SAMPLE_SECONDS`."""
         for node in self.nodes.values():
             node.load.sample()
         for server in self.servers.values():

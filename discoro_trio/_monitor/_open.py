@@ -1,7 +1,7 @@
 """Opens the monitor: `open_http_server`, and the `HTTPServer` that it yields.
 
-The parts come together here: the model, what feeds it, what browsers get, and the listeners. All run in one nursery
-that ends with the block; whatever fails in it is logged, and neither the block nor the cluster notices.
+This module connects the parts: the model, its sources, the browsers and the listeners. All run in one nursery that ends
+with the block. Failures in it are logged, and affect neither the block nor the cluster.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAUSE = 1.0
-"""Seconds before what has failed is started again."""
+"""Seconds before a failed part is started again."""
 _FAREWELL = 2.0
-"""Seconds that browsers have to take the last update."""
+"""Seconds that browsers have to receive the last update."""
 _MAILBOX = 10_000
 
 
 @attrs.frozen
 class _Flush:
-    """The last message: all before it are taken."""
+    """The last message: all earlier ones have been applied."""
 
     all_taken: trio.Event
 
@@ -63,12 +63,12 @@ Part = Callable[[], Awaitable[None]]
 
 @migration.made_by("async with open_http_server(computation)", str)
 class HTTPServer:
-    """A monitor that is being served.
+    """A running monitor.
 
     Attributes:
-        url: Where to look, without the token.
-        token: What actions need, and looking too unless it listens on loopback only.
-        status_coro: Takes the status messages: give it to a Computation, or relay them to it.
+        url: The address of the pages, without the token.
+        token: Required for actions, and for viewing unless it listens on loopback only.
+                status_coro: Receives status messages: pass it to a Computation, or relay messages to it.
     """
 
     def __init__(self, url: str, token: str, status_coro: Coro[Any], parts: Parts) -> None:
@@ -80,11 +80,11 @@ class HTTPServer:
         self._over = trio.Event()
 
     async def shutdown(self, *, wait: bool = True) -> None:
-        """Serve nothing more; `status_coro` takes messages until the block is left.
+        """Stop serving; `status_coro` receives messages until the block is left.
 
         Args:
-            wait: Whether connected browsers, and programs that have just asked, have the last update first; they get
-                two seconds for it.
+            wait: Whether connected browsers, and programs with recent requests, first get the last update, within
+            two seconds.
 
         Cancelling it stops the waiting; the monitor ends.
         """
@@ -99,7 +99,7 @@ class HTTPServer:
         await self._over.wait()
 
     async def _say_goodbye(self) -> None:
-        """Take what has happened up to now, and let those who look have it."""
+        """Apply all events up to now and send them to all viewers."""
         all_taken = trio.Event()
         await self.status_coro.send(_Flush(all_taken))
         await all_taken.wait()
@@ -138,25 +138,25 @@ async def open_http_server(
 
     Args:
         source: The Scheduler or Computation to watch; without one, `status_coro` takes the status messages.
-        host: Where to listen; empty for every interface, which needs a token.
-        port: The TCP port; 0 for any that is free.
+        host: The address to listen on; empty for all interfaces, which requires a token.
+        port: The TCP port; 0 for any free port.
         poll_sec: The longest time between two updates of a page, in seconds.
         document_root: Another folder for the pages.
         certfile: A certificate for https, in PEM form; it may hold the key too.
         keyfile: The certificate's key.
-        token: What actions need, and looking too unless it listens on loopback only; by default a new random one,
-            which is part of the address that is printed at the start.
+        token: Required for actions, and for viewing unless it listens on loopback only; by default a new random
+        one, which is part of the address that is printed at the start.
         read_only: Whether all actions are refused.
-        event_file: A small file that keeps the last events, such as lost nodes, for the next monitor; None for none.
+        event_file: A file that keeps the last events, such as lost nodes, for the next monitor; None for none.
 
     Yields:
         The server, with its `url` and `status_coro`.
 
     Raises:
-        ValueError: An option cannot work; the text says which and why.
-        ImportError: The web server is not installed; the text says how it is.
+        ValueError: An option is invalid; the text names the option and the reason.
+        ImportError: The web server is not installed; the text has the command that installs it.
 
-    Whatever happens to the monitor, the block is not disturbed. Leaving it closes all connections.
+    A failure of the monitor does not affect the block. Leaving the block closes all connections.
     """
     if not (source is None or callable(getattr(source, "status", None)) or isinstance(source, Computation)):
         arguments.wrong_type("source", source, "a Scheduler or a Computation")
@@ -204,7 +204,7 @@ async def open_http_server(
 
 
 async def _import_web_server() -> None:
-    """Import Quart and hypercorn in a thread: it takes a second, in which links would miss their time otherwise.
+    """Import Quart and hypercorn in a thread: it takes a second, which would delay heartbeats in the event loop.
 
     Raises:
         ImportError: One of them is not installed.
@@ -218,10 +218,10 @@ async def _import_web_server() -> None:
 
 
 def check_options(host: str, poll_sec: float, token: str | None) -> None:
-    """Check what can be checked before anything is opened.
+    """Check the options before anything is opened.
 
     Raises:
-        OptionError: An option cannot work.
+        OptionError: An option is invalid.
     """
     option, problem = "token", ""
     if not poll_sec > 0:
@@ -247,19 +247,19 @@ async def _serve(serving: Serving, listeners: Sequence[trio.SocketListener]) -> 
     try:
         await serving.run(listeners)
     except trio.Cancelled:
-        # Nobody is let in while the block goes on without its monitor.
+        # No connection is accepted while the monitor is not running.
         for listener in listeners:
             listener.socket.close()
         raise
 
 
 async def _kept_up(name: str, run: Part) -> None:
-    """Run a part of the monitor again when it fails: that is nobody else's trouble."""
+    """Run a part of the monitor, and run it again when it fails; other parts go on."""
     while True:
         try:
             await run()
         except Exception:
-            logger.exception("the monitor's %s failed and start again", name)
+            logger.exception("the monitor's %s failed and will start again", name)
         else:
             return
         await trio.sleep(_PAUSE)
@@ -289,6 +289,6 @@ def _announce(url: str, token: str) -> None:
     """Show, once and only in a terminal, the address with the new token; what follows a `#` is never sent."""
     if sys.stderr.isatty():
         text = f"monitor: {url}#token={token}"
-    else:  # a file would keep the token, and perhaps for others to read
+    else:  # a file would keep the token, and others might read it
         text = f"monitor: {url} (its token is shown in a terminal only; choose one with --http_token or token=)"
     print(text, file=sys.stderr)  # noqa: T201 - a log would keep the token

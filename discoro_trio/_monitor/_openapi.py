@@ -1,4 +1,4 @@
-"""The description of the JSON interface, in OpenAPI 3.1; made from the tables, so that it cannot lag behind them."""
+"""The description of the JSON interface, in OpenAPI 3.1. It is generated from the tables, so it always matches them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from ._query import MOST_ROWS
 
 VERSION = "1"
 _STEPS = {
-    "terminate": ("End coroutines: cancel, wait for the clean-up, use force after the grace period", "coroutines' ids"),
-    "restart": ("Replace servers by fresh processes; what runs there is lost", "servers' locations"),
+    "terminate": (
+        "End coroutines: cancel them, wait for their clean-up, use force after the grace period",
+        "coroutines' ids",
+    ),
+    "restart": ("Replace servers by fresh processes; coroutines there are lost", "servers' locations"),
     "suspend": ("Let no new coroutine start at nodes", "nodes' addresses"),
     "resume": ("Let coroutines start at suspended nodes again", "nodes' addresses"),
     "close": ("Close computations early", "computations' ids"),
@@ -22,11 +25,11 @@ _TEXTS = {
     "coroutines": "The coroutines of all servers",
     "computations": "The computations: running, queued and past",
     "timeline": "Which coroutine ran when and where",
-    "output": "What coroutines wrote and logged",
+    "output": "The output and log records of coroutines",
     "coroutine": "A coroutine: arguments, state, traceback or stack, and its lines of output",
-    "failures": "Failures, those that are alike together, each with one traceback",
+    "failures": "Failures, grouped if they are alike, each group with one traceback",
     "tree": "The live tree of processes, nurseries and coroutines, and what each waits for",
-    "function": "A function: how its coroutines ended, how long they took, and its failures",
+    "function": "A function: the outcomes and durations of its coroutines, and its failures",
 }
 
 
@@ -49,7 +52,7 @@ def description() -> dict[str, Any]:
             **tables,
             **{f"/api/v1/actions/{step}": _action(*texts) for step, texts in _STEPS.items()},
             "/api/v1/summary": {"get": _get("The sums over the cluster", {"type": "object"})},
-            "/api/v1/session": {"get": _get("What the asker may do", {"type": "object"})},
+            "/api/v1/session": {"get": _get("What the sender of the request may do", {"type": "object"})},
             "/metrics": {"get": _get("The numbers that Prometheus collects", {"type": "string"}, "text/plain")},
             "/healthz": {"get": _get("Whether the monitor answers", {"type": "object"})},
             "/readyz": {"get": _get("Whether the monitor has the cluster's state; 503 if not", {"type": "object"})},
@@ -64,7 +67,7 @@ def description() -> dict[str, Any]:
 
 
 _INTRODUCTION = (
-    "Looking needs the token unless the monitor listens on loopback only. Actions need it always. "
+    "Viewing requires the token unless the monitor listens on loopback only. Actions always require it. "
     "Times are seconds since the epoch, sizes bytes, loads percent."
 )
 
@@ -90,19 +93,19 @@ def _table(view: str, key: str = "") -> dict[str, Any]:
     operation["parameters"] = [*_parameters(view)]
     if key:
         operation["parameters"].insert(0, _parameter("key", key, "string", where="path", required=True))
-    operation["responses"]["400"] = {"description": "A parameter is not understood."}
+    operation["responses"]["400"] = {"description": "A parameter is unknown or invalid."}
     return {"get": operation}
 
 
 def _parameters(view: str) -> list[dict[str, Any]]:
     orders = [*sortable(view), *(f"-{name}" for name in sortable(view))]
-    sort = _parameter("sort", "A column; with a minus sign in front, the largest first.", "string")
+    sort = _parameter("sort", "A column; with a leading minus sign, the largest value first.", "string")
     sort["schema"]["enum"] = orders
-    size = _parameter("size", "Rows of a page.", "integer")
+    size = _parameter("size", "Rows per page.", "integer")
     size["schema"].update({"minimum": 1, "maximum": MOST_ROWS, "default": 50})
     return [
         sort,
-        _parameter("text", "What rows must contain, in any case of letters.", "string"),
+        _parameter("text", "A text that rows must contain, in upper or lower case.", "string"),
         _parameter("state", "The state, or the level of output, that rows must have.", "string"),
         _parameter("page", "Counted from 1.", "integer"),
         size,
@@ -124,9 +127,9 @@ def _action(text: str, ids: str) -> dict[str, Any]:
             "summary": text,
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {
-                "200": {"description": "How it went, for each id."},
+                "200": {"description": "The result for each id."},
                 "401": {"description": "The token is missing."},
-                "403": {"description": "The monitor is for looking only, or the request comes from another site."},
+                "403": {"description": "The monitor is read-only, or the request comes from another site."},
             },
         }
     }

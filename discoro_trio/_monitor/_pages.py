@@ -1,6 +1,6 @@
 """The files of the pages, read once when the monitor is opened.
 
-So a request names an entry of a dictionary and never a path of the file system.
+So a request names an entry of a dictionary, never a path of the file system.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _TYPES = {
 
 @attrs.frozen
 class File:
-    """One file as it is sent."""
+    """One file, ready to be sent."""
 
     content: bytes
     kind: str
     """Its media type."""
     tag: str
-    """Its hash, for browsers that have it already."""
+    """Its hash, for browsers that have cached it."""
 
 
 def read_pages(root: Path) -> dict[str, File]:
     """Read all files below a folder, by their names relative to it.
 
     Raises:
-        OptionError: There is no `index.html` in it, or a file cannot be read.
+        OptionError: The folder has no `index.html`, or a file cannot be read.
     """
     option, problem = "document_root", f"there is no {INDEX} in {root}"
     try:
@@ -59,7 +59,7 @@ def _read(path: Path) -> File:
 
 
 async def send(files: dict[str, File], name: str) -> Response:
-    """Answer with a file, or with nothing new if the browser has it."""
+    """Answer with a file, or with "not modified" if the browser has it."""
     file = files.get(name)
     if file is None:
         abort(404)

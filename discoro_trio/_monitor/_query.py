@@ -1,6 +1,6 @@
-"""What a browser asks to see: a view with its sorting, filters and page, as its address has it.
+"""A browser's query: a view with its sorting, filters and page, as in the page's address.
 
-The texts come from strangers: everything is bounded, and what is not understood is a `QueryError` that says so.
+The texts are untrusted: everything is bounded, and an invalid value raises a `QueryError`.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ VIEWS = (
     "function",
 )
 LONGEST = 200
-"""Characters of a value."""
+"""Maximum length of a value."""
 MOST_ROWS = 500
 LEAST_EVERY = 0.25
-"""Seconds between two messages to a browser, at least."""
+"""Minimum of seconds between two messages to a browser."""
 
 
 class QueryError(ValueError):
-    """The query is not understood; the text says what was expected."""
+    """The query is invalid; the text says what was expected."""
 
 
 @attrs.frozen
 class Query:
-    """One view with all that says what it shows; equal ones are made once for all browsers."""
+    """One view with its parameters; equal queries are answered once for all browsers."""
 
     view: str = "cluster"
     key: str = ""
-    """The node or server that the view is of."""
+    """The node or server that the view shows."""
     sort: str = ""
     """A column; empty for the table's own order."""
     descending: bool = False
     text: str = ""
-    """What rows must contain, in any case of letters."""
+    """A text that rows must contain, in upper or lower case."""
     state: str = ""
     """The state or level that rows must have."""
     server: str = ""
-    """The server that lines must come from."""
+    """The server whose lines are shown."""
     page: int = 1
     size: int = 50
     span: float = 60.0
@@ -62,14 +62,14 @@ class Query:
     end: float = 0.0
     """Where the timeline ends, in seconds since the epoch; 0 for now."""
     every: float = LEAST_EVERY
-    """Seconds between two messages, at least."""
+    """Minimum of seconds between two messages."""
 
 
 def read_query_untrusted(given: Mapping[str, object]) -> Query:
     """Read a query from texts, as in an address.
 
     Raises:
-        QueryError: A name or a value is not understood.
+        QueryError: A name or a value is invalid.
     """
     unknown = set(given) - {"view", "key", "sort", "text", "state", "server", "page", "size", "span", "end", "every"}
     if unknown:

@@ -1,4 +1,4 @@
-"""What a terminal client of the monitor has seen: the Python twin of `static/js/stream.js`."""
+"""The view that a terminal client has received: the Python version of `static/js/stream.js`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.define
 class ReceivedView:
-    """A view as the messages of the stream have told it."""
+    """A view, built from the messages of the stream."""
 
     seq: int = -1
     """The number of the last message; -1 before the first full state."""
@@ -19,10 +19,10 @@ class ReceivedView:
     now: float = 0.0
     """The monitor's time, in seconds since the epoch."""
     error: str = ""
-    """What the monitor said of the last question; empty if it was understood."""
+    """The monitor's error about the last query; empty if it was valid."""
 
     def take(self, message: dict[str, Any]) -> bool:
-        """Take a message; False if one was missed and the view must be asked for again."""
+        """Apply a message; False if one was missed and the view must be requested again."""
         kind = message.get("type")
         if kind == "error":
             self.error = str(message["text"])

@@ -1,4 +1,4 @@
-"""A scheduler elsewhere, as a source for the monitor: it is asked for its tables over the network."""
+"""A remote scheduler as a source for the monitor, which requests its tables over the network."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RemoteScheduler(AdminReply):
         """Return the tables of nodes, servers and computations, and what has ended since `Recent.last` was `seen`.
 
         Raises:
-            SchedulerNotFound: It does not answer; the next call tries again.
+            SchedulerNotFound: The scheduler does not answer; the next call tries again.
         """
         try:
             return await look_over(await self._link(), seen)
@@ -68,7 +68,7 @@ class RemoteScheduler(AdminReply):
         return await stacks_over(await self._link(), wanted)
 
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
-        """Ask servers for arguments and output; those that do not answer in time are left out.
+        """Request arguments and output from servers; servers that do not answer in time are left out.
 
         Raises:
             DiscoroError: The scheduler does not answer.
@@ -78,18 +78,18 @@ class RemoteScheduler(AdminReply):
 
     async def _steer(self, wish: AdminAction, what: str, within: float | None = None) -> None:
         link = await self._link()
-        longest = None if wish is AdminAction.DRAIN else -1.0  # that one waits for what runs
+        longest = None if wish is AdminAction.DRAIN else -1.0  # a drain waits for running coroutines
         answered(await link.request(AdminRequest(wish, what, within), timeout=longest), Done)
 
     async def _link(self) -> Link:
-        with suppress(ValueError):  # it is a host, which is asked
+        with suppress(ValueError):  # a host without a port: discovery finds the port
             if self._where:
                 return await self._endpoint.link_at(Location.parse(self._where))
         return await find_scheduler(self._endpoint, config.MsgTimeout, host=self._where)
 
 
 async def look_over(link: Link, seen: int) -> tuple[ClusterStatus, Recent]:
-    """Ask the scheduler at the other end of a link for its tables, and for what has ended.
+    """Request a scheduler's tables, and what has ended, over a link.
 
     Raises:
         DiscoroError: It does not answer.
@@ -99,7 +99,7 @@ async def look_over(link: Link, seen: int) -> tuple[ClusterStatus, Recent]:
 
 
 async def stacks_over(link: Link, wanted: Wanted) -> list[ProcessStacks]:
-    """Ask the scheduler at the other end of a link for tasks and stacks.
+    """Request tasks and stacks from a scheduler over a link.
 
     Raises:
         DiscoroError: It does not answer.

@@ -1,4 +1,4 @@
-"""When programs have asked for tables, so that one that asks again and again gets the last state, too."""
+"""Records when programs requested tables, so that a polling program gets the last state, too."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import trio
 
 
 class Requests:
-    """The requests of programs that look by themselves, as browsers do not."""
+    """The times of requests by polling programs."""
 
     def __init__(self) -> None:
         self._last = -math.inf
         self._asked = trio.Event()
 
     def note(self) -> None:
-        """Note that somebody asks."""
+        """Note a request."""
         self._last = trio.current_time()
         self._asked.set()
 
     async def until_asked_again(self, seconds: float) -> None:
-        """Wait for the next request if there was one in the last seconds; then it is answered soon.
+        """If there was a request lately, wait for the next one and for its answer.
 
         Args:
-            seconds: How long ago the last request may be, and how long this waits at most.
+            seconds: The maximum age of the last request, and the maximum wait, in seconds.
         """
         if trio.current_time() - self._last > seconds:
             return
@@ -34,4 +34,4 @@ class Requests:
 
 
 _TO_ANSWER = 0.1
-"""Seconds that an answer has to leave."""
+"""Seconds for an answer to be sent."""

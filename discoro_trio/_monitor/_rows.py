@@ -1,6 +1,6 @@
-"""What the monitor knows of each thing: nodes, servers, coroutines, computations, lines of output.
+"""The monitor's records of nodes, servers, coroutines, computations and lines of output.
 
-Values only. Who changes them is `_model`; how they look in a table is in `_columns`.
+Values only. `_model` changes them; `_columns` defines how tables show them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAMPLE_SECONDS = 5.0
-"""Between two points of a small graph."""
+"""Seconds between two points of a small graph."""
 SAMPLES = 60
 """Points of a small graph: five minutes."""
 
 
-# After an address of IPv6 without brackets, nothing is a port.
+# An IPv6 address without brackets has no port.
 _PORT = re.compile(r"^(\[.*\]|[^:]*):\d+$")
 
 
 _MOST_RECENT = 1_000
-"""Times at which failures of one kind have become more."""
+"""How many times of new failures are kept for one kind."""
 
 
 def _samples() -> deque[float | None]:
@@ -34,32 +34,32 @@ def _samples() -> deque[float | None]:
 
 @attrs.define
 class Counts:
-    """Coroutines of a node, a server, a computation or all."""
+    """The counts of coroutines of a node, a server, a computation or the cluster."""
 
     submitted: int = 0
     done: int = 0
     """Finished, failed, cancelled or lost."""
     failed: int = 0
-    """Those of them that raised or were lost."""
+    """How many of them raised or were lost."""
 
     def add(self, submitted: int, done: int, failed: int) -> None:
-        """Count so many more."""
+        """Add to the counts."""
         self.submitted += submitted
         self.done += done
         self.failed += failed
 
     @property
     def running(self) -> int:
-        """Those that have not ended."""
+        """Coroutines that have not ended."""
         return max(0, self.submitted - self.done)
 
 
 @attrs.define
 class Load:
-    """What a machine or a process uses, now and in the last five minutes."""
+    """The load of a machine or a process, now and in the last five minutes."""
 
     cpu: float | None = None
-    """Percent of the processors, 0 to 100; of one processor for a process."""
+    """Percent of all processors, 0 to 100; for a process, of one processor."""
     memory: int | None = None
     """Bytes in use."""
     memory_total: int | None = None
@@ -68,12 +68,12 @@ class Load:
     disk_total: int | None = None
     cpu_history: deque[float | None] = attrs.Factory(_samples)
     memory_history: deque[float | None] = attrs.Factory(_samples)
-    """Percent; of a process in MiB."""
+    """Percent; for a process, MiB."""
     disk_history: deque[float | None] = attrs.Factory(_samples)
     """Percent."""
 
     def sample(self) -> None:
-        """Remember the present values as the next point of the graphs."""
+        """Keep the present values as the next point of the graphs."""
         self.cpu_history.append(rounded(self.cpu))
         if self.memory_total:
             self.memory_history.append(rounded(percent(self.memory, self.memory_total)))
@@ -87,7 +87,7 @@ class NodeRow:
     """A machine."""
 
     key: str
-    """Its Location as text, as nodes may share an address; its address where nobody has said more."""
+    """Its Location as text, as nodes may share an address; its address if the Location is unknown."""
     name: str = ""
     platform: str = ""
     state: str = "discovered"
@@ -96,9 +96,9 @@ class NodeRow:
     counts: Counts = attrs.Factory(Counts)
     load: Load = attrs.Factory(Load)
     servers: dict[str, None] = attrs.Factory(dict)
-    """The keys of its servers, in the order they came."""
+    """The keys of its servers, in the order in which they joined."""
     left: float | None = None
-    """When it was seen to be gone, in seconds since the epoch."""
+    """When its end was detected, in seconds since the epoch."""
 
     @property
     def addr(self) -> str:
@@ -121,11 +121,11 @@ class ServerRow:
     counts: Counts = attrs.Factory(Counts)
     load: Load = attrs.Factory(Load)
     running: dict[str, None] = attrs.Factory(dict)
-    """The keys of the coroutines there that are known one by one."""
+    """The keys of the coroutines there that are listed one by one."""
     blocked_since: float | None = None
-    """Since when no coroutine there reaches a checkpoint, in seconds since the epoch; None if it answers."""
+    """If its thread is blocked: since when, in seconds since the epoch; None if it answers."""
     stack: tuple[str, ...] = ()
-    """Where its thread is then, the outermost frame first."""
+    """The stack of its blocked thread, the outermost frame first."""
 
 
 @attrs.define
@@ -143,21 +143,21 @@ class CoroutineRow:
     state: str = "running"
     """`running`, `done`, `failed`, `cancelled`, `lost` or `closed` with its server; `ended` if it is not known how."""
     error: str = ""
-    """What it raised, in one line."""
+    """The error that it raised, in one line."""
     progress: tuple[float, float | None, str] | None = None
-    """What is done, of how much, and a text."""
+    """The amount done, the total, and a text."""
     args: tuple[object, ...] = ()
     kwargs: dict[str, object] = attrs.Factory(dict)
     described: str | None = None
-    """Its arguments as text, where that is all that is known of them; None for unknown."""
+    """Its arguments as text, if only the text is known; None if unknown."""
     group: str = ""
-    """The key of the failures that its own is one of."""
+    """The key of the group of failures that includes its own."""
     stack: tuple[str, ...] = ()
-    """Where it was when somebody looked last, the outermost frame first."""
+    """Its stack when it was last fetched, the outermost frame first."""
     waits: str = ""
-    """What it waited for then."""
+    """What it waited for at that time."""
     handle: Any = None
-    """What terminates it; None if nothing here can."""
+    """Terminates it; None if that is not possible from this process."""
 
 
 @attrs.define
@@ -167,7 +167,7 @@ class ComputationRow:
     key: str
     name: str = ""
     owner: str = ""
-    """The client, for people."""
+    """The client's name, for display."""
     state: str = "queued"
     """`queued`, `running`, `detached` (its client cannot be reached) or `closed`."""
     submitted: float | None = None
@@ -177,17 +177,17 @@ class ComputationRow:
     end: float | None = None
     """Seconds since the epoch."""
     lease: int | None = None
-    """The servers it holds."""
+    """How many servers it holds."""
     place: int = 0
     """Its place in the queue, from 1; 0 if its turn has come."""
     why: str = ""
-    """What it waits for, in words."""
+    """The reason why it waits, as text."""
     counts: Counts = attrs.Factory(Counts)
 
 
 @attrs.define
 class Failures:
-    """Failures that are alike: of one function, with one type of error, raised at one place."""
+    """A group of equal failures: of one function, with one type of error, raised at one place."""
 
     key: str
     computation: str = ""
@@ -198,23 +198,23 @@ class Failures:
     place: str = ""
     """Where it was raised: file and line."""
     error: str = ""
-    """What the last one said, in one line."""
+    """The text of the last one, in one line."""
     trace: str = ""
     """The traceback of one of them."""
     at: float = 0.0
-    """When the last one was, in seconds since the epoch."""
+    """When the last one happened, in seconds since the epoch."""
     counts: dict[str, int] = attrs.Factory(dict)
-    """How many there were, by server."""
+    """The counts, by server."""
     recent: deque[tuple[float, int]] = attrs.Factory(lambda: deque(maxlen=_MOST_RECENT))
-    """When there were more, in seconds since the epoch, and how many more."""
+    """When new failures were reported, in seconds since the epoch, and how many."""
 
     def since(self, time: float) -> int:
-        """Count those since a time, in seconds since the epoch."""
+        """Return how many happened since a time, in seconds since the epoch."""
         return sum(count for at, count in self.recent if at >= time)
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """How many happened."""
         return sum(self.counts.values())
 
 
@@ -227,23 +227,23 @@ class OutputRow:
     """Seconds since the epoch."""
     server: str
     level: str
-    """`print`, or that of the log record in small letters."""
+    """`print`, or the log record's level in lower case."""
     text: str
     coroutine: str = ""
     """The key of the coroutine that wrote it; empty if it is not known."""
 
 
 def percent(part: float | None, whole: float | None) -> float | None:
-    """Return what part of the whole is used; None if it is unknown."""
+    """Return the used part of the whole; None if it is unknown."""
     return None if part is None or not whole else 100.0 * part / whole
 
 
 def rounded(value: float | None) -> float | None:
-    """Return one digit after the point: more only makes messages longer."""
+    """Round to one digit after the point: more digits only make messages longer."""
     return None if value is None else round(value, 1)
 
 
 def total(loads: Iterable[Load], name: str) -> int | None:
-    """Add up one field of those that know it; None if nobody does."""
+    """Add up one field of the rows that have it; None if no row has it."""
     known = [value for value in (getattr(load, name) for load in loads) if value is not None]
     return sum(known) if known else None

@@ -1,4 +1,4 @@
-"""What `discoro top` shows, and what its keys do; pure. The connection and the terminal are in `_top`."""
+"""The screen and the keys of `discoro top`, without I/O. `_top` owns the connection and the terminal."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ._received_view import ReceivedView
 
 AROUND = 8
-"""Lines of the screen that are no rows: title, sums, the verdict, the table's head with its edges, the keys."""
+"""Lines of the screen besides rows: title, sums, the verdict, the table's head with its edges, the keys."""
 _MANY = 100_000
-"""Counts from here on are shown in thousands or millions."""
+"""From this count on, thousands or millions are shown."""
 _MILLION = 1_000_000
 _NONE = "\u2013"
-"""A dash, for what is unknown."""
+"""A dash, for unknown values."""
 VIEWS = ("cluster", "coroutines", "failures", "computations", "output")
 _LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 _STYLES = {
@@ -47,12 +47,12 @@ class Column:
     """A column of a table on the terminal."""
 
     name: str
-    """That of the monitor's column, by which it sorts."""
+    """The name of the monitor's column, for sorting."""
     title: str
     show: Callable[[Any, ReceivedView], str] = lambda value, _: "" if value is None else str(value)
     right: bool = False
     wide: bool = False
-    """Gets the room that is left."""
+    """Whether the column gets the remaining width."""
 
 
 def _count(value: Any, _: ReceivedView) -> str:
@@ -133,7 +133,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 @attrs.define
 class Screen:
-    """What somebody has chosen to see."""
+    """The view that the user has chosen."""
 
     view: str = "cluster"
     sort: str = ""
@@ -143,7 +143,7 @@ class Screen:
     rows: int = 16
 
     def query(self) -> dict[str, object]:
-        """Return what the monitor is asked for."""
+        """Return the query for the monitor."""
         query: dict[str, object] = {
             "view": self.view,
             "page": self.page,
@@ -155,7 +155,7 @@ class Screen:
         return query
 
     def press(self, key: str, total: int) -> bool:
-        """Do what a key stands for; False for the end.
+        """Carry out a key's command; False to quit.
 
         Args:
             key: A character, or `up`, `down`, `left`, `right`.
@@ -181,7 +181,7 @@ class Screen:
         names = [column.name for column in COLUMNS[self.view] if column.name != "progress"]
         at = names.index(self.sort) + step if self.sort else (0 if step > 0 else -1)
         self.sort, self.page = names[at % len(names)], 1
-        # Of what is counted and measured the large ones are wanted first.
+        # Numbers are sorted with the largest first.
         self.descending = next(column.right for column in COLUMNS[self.view] if column.name == self.sort)
 
 
@@ -243,7 +243,7 @@ def _table(screen: Screen, seen: ReceivedView) -> Table:
         cells = []
         for column in COLUMNS[screen.view]:
             text = one_line(column.show(row.get(column.name), seen))
-            # A Text is no markup: names of others are shown as they are.
+            # A Text has no markup: foreign names are shown as they are.
             cells.append(Text(text, style=_STYLES.get(text, "") if column.name == "state" else ""))
         table.add_row(*cells)
     return table

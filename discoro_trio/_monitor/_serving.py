@@ -1,8 +1,8 @@
 """Serves the application with hypercorn's Trio worker, each connection in a container of its own.
 
-Hypercorn lets an error of one connection end its whole server (hypercorn issue 225), and waits without end, shielded
-from cancellation, for a peer that never reads. So the listeners are ours, hypercorn's worker gets one connection at a
-time, its errors end here, and a stream that makes no progress is broken.
+In hypercorn, an error of one connection ends the whole server (hypercorn issue 225), and the server waits for ever,
+shielded from cancellation, for a peer that never reads. So this module owns the listeners and passes single connections
+to hypercorn's worker. It catches the worker's errors, and breaks a stream that makes no progress.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ logger = logging.getLogger(__name__)
 KIB = 1024
 MOST_CONNECTIONS = 512
 MOST_STRANGERS = 256
-"""Of these, the ones that have not asked for anything that they may see; when there are more, the oldest goes."""
+"""Maximum of unauthenticated connections among them; beyond that the oldest is closed."""
 MOST_STRANGERS_OF_ADDRESS = 64
 STRANGER_SECONDS = 20.0
-"""How long one may be a stranger; a browser that loads the pages and then has no token comes again."""
+"""Seconds that a connection may stay unauthenticated; a browser that has loaded the pages can connect again."""
 PING_INTERVAL = 20.0
-"""Seconds between two pings on a WebSocket, which every living peer answers by itself."""
+"""Seconds between two pings on a WebSocket, which every live peer answers automatically."""
 LONGEST_SILENCE = 50
-"""Seconds after which a peer that sent nothing, not even an answer to a ping, is taken for gone: more than two pings,
-and more than the longest action takes to be answered."""
+"""Seconds without any data, including answers to pings, after which a peer counts as gone: more than two pings, and
+more than the longest action takes to be answered."""
 
 
 def tls_context(certfile: str | Path, keyfile: str | Path | None) -> ssl.SSLContext:
@@ -93,7 +93,7 @@ class Serving:
 
     Args:
         app: The application, as ASGI.
-        tls: The server's side of https, if it is wanted.
+        tls: The server's side of https, if it is used.
     """
 
     def __init__(self, app: Any, tls: ssl.SSLContext | None) -> None:

@@ -1,7 +1,7 @@
 """The stream of views to one browser.
 
-A browser asks by `{"watch": {…query…}}`, as often as its view changes, and gets the messages of `_watched_view`. What
-it asks wrongly is answered by `{"type": "error", "text"}`; what is no JSON object ends the stream.
+A browser sends `{"watch": {…query…}}` whenever its view changes, and receives the messages of `_watched_view`. An
+invalid query is answered by `{"type": "error", "text"}`; a text that is no JSON object ends the stream.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ._connection import DirectSocket
 
 WAY = "way"
-"""Where the state of a connection has the `DirectSocket` of its messages."""
+"""The key of the `DirectSocket` in a connection's state."""
 _BETWEEN_QUESTIONS = 0.03
-"""Seconds; making a view costs, and a browser may ask for no more than this."""
+"""Minimum of seconds between two queries of a browser: making a view is costly."""
 _POLICY_VIOLATION = 1008
 
 
@@ -43,7 +43,7 @@ async def stream() -> None:
 
 
 async def _send(way: DirectSocket, browser: Browser) -> None:
-    """Send what could not go at once; that the connection is gone is heard by who listens."""
+    """Send messages that could not be sent at once; the receiving task detects a lost connection."""
     hub = parts().hub
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while True:

@@ -1,7 +1,6 @@
-"""Follows what is watched into the model: a scheduler by its tables, a computation by its journal.
+"""Feeds the model from its source: a scheduler through its tables, a computation through its journal.
 
-The one who is watched is not waited for and does not wait: it is looked at, at most four times a second, and less
-often where a look takes long.
+Neither side waits for the other: the source is polled at most four times a second, and less often if a look takes long.
 """
 
 from __future__ import annotations
@@ -40,26 +39,26 @@ logger = logging.getLogger(__name__)
 OFTEN = 0.25
 """Seconds between two looks."""
 LEAST = 0.05
-"""Seconds between two looks that somebody asks for."""
+"""Seconds between two looks on request."""
 SELDOM = 2.0
-"""Seconds between two tables that only complete what others tell."""
+"""Seconds between two tables that only complete other data."""
 SLOWEST = 5.0
-"""Seconds between two of either, at most, however long they take."""
+"""Maximum of seconds between two looks or two tables, even if they are slow."""
 _SHARE = 0.01
-"""The part of the time that may go into looking at a journal."""
+"""The share of time that may be spent on reading a journal."""
 _SHARE_OF_TABLES = 0.03
-"""The part of the time that may go into tables; those of a scheduler elsewhere are mostly waited for."""
+"""The share of time that may be spent on tables; with a remote scheduler it is mostly waiting."""
 
 
 class HasTables(Protocol):
-    """A scheduler, here or elsewhere."""
+    """A scheduler, local or remote."""
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
         """Return the tables and what has ended since `Recent.last` was `seen`."""
         ...
 
     async def details(self, wanted: Sequence[WantedOf]) -> DetailsAre:
-        """Ask servers for arguments and output; those that do not answer in time are left out."""
+        """Request arguments and output from servers; servers that do not answer in time are left out."""
         ...
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
@@ -68,17 +67,17 @@ class HasTables(Protocol):
 
 
 class Follower:
-    """Feeds a model from what is watched.
+    """Feeds a model from its source.
 
     Args:
-        source: A Computation, a Scheduler, or None where messages come to `status_coro`.
-        model: What is fed.
-        feed: What takes status messages.
+        source: A Computation, a Scheduler, or None if messages come to `status_coro`.
+                model: The model to feed.
+                feed: Applies status messages.
 
     Attributes:
-        tables: What takes tables.
-        ready: Whether the model has the state of what is watched.
-        begun: Set once nothing that happens is missed.
+        tables: Applies tables.
+                ready: Whether the model has the state of the source.
+                begun: Set once no later event can be missed.
     """
 
     def __init__(self, source: Computation | HasTables | None, model: Model, feed: Feed) -> None:
@@ -94,7 +93,7 @@ class Follower:
         self._looked = -math.inf
 
     async def run(self) -> None:
-        """Feed the model until what is watched has ended, or for ever."""
+        """Feed the model until the source has ended, or for ever."""
         with self._output():
             if isinstance(self._source, Computation):
                 await self._follow(self._source)
@@ -124,12 +123,12 @@ class Follower:
         self._records.apply(journal.look())
 
     def refresh(self) -> None:
-        """Take what has happened up to now, where that needs no waiting."""
+        """Apply the events up to now that need no waiting."""
         if self._journal is not None and trio.current_time() - self._looked >= LEAST:
             self._look(self._journal)
 
     async def last_look(self) -> None:
-        """Take what has happened up to now, as far as the source answers."""
+        """Apply all events up to now, if the source answers."""
         if self._journal is not None:
             self._look(self._journal)
         elif self._source is not None and not isinstance(self._source, Computation):
@@ -137,7 +136,7 @@ class Follower:
                 await self._take(self._source)
 
     async def _complete(self, journal: Journal) -> None:
-        """Take from the scheduler what a computation does not know itself, as long as it answers."""
+        """Fetch from the scheduler the data that a computation does not have, while the scheduler answers."""
         while True:
             ask = _scheduler_of(journal)
             began = time.perf_counter()
@@ -191,7 +190,7 @@ class Follower:
         self._last = recent.last
 
     async def _watch_answers(self) -> None:
-        """Let pages say for how long the source has not answered, also when nothing else changes."""
+        """Let pages show for how long the source has not answered, even if nothing else changes."""
         while True:
             silent = stale_for(self._model, time.time())
             stale = None if silent is None else int(silent)
@@ -210,7 +209,7 @@ class Follower:
     # --- messages
 
     async def _complete_messages(self) -> None:
-        """Take what messages do not tell from the scheduler in this program, if there is one."""
+        """Fetch the data that messages lack from the scheduler in this program, if there is one."""
         scheduler = current_scheduler()
         self._feed.tables_known = scheduler is not None
         while scheduler is not None:
@@ -241,7 +240,7 @@ async def _pause(began: float, least: float, share: float) -> None:
 
 
 def _scheduler_of(journal: Journal) -> Callable[[int], Awaitable[tuple[ClusterStatus, Recent]]] | None:
-    """Return what asks the scheduler of a computation for its tables; None if there is none to ask."""
+    """Return the source for the tables of a computation's scheduler; None if there is no scheduler."""
     scheduler = current_scheduler()
     if scheduler is not None:
         return scheduler.look

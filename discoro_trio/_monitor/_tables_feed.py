@@ -1,7 +1,7 @@
 """Turns the tables of a scheduler or a computation into facts of the monitor's model.
 
-Tables say how things stand; what became of a coroutine that is in them no more, they do not. Synchronous: when they
-are asked for is in `_source`, and what a computation's own records add is in `_journal_feed`.
+Tables have the present state; they do not have the outcome of a coroutine that is no longer listed. Synchronous:
+`_source` decides when tables are fetched; `_journal_feed` adds a computation's own records.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class TablesFeed:
     """Applies tables, one after the other.
 
     Args:
-        model: What they change.
-        feed: What knows how to take a node's vital figures.
+        model: The model to change.
+        feed: Applies a node's load figures.
 
     Attributes:
         servers: The ids of the servers in a scheduler's last tables, by Location as text.
@@ -42,14 +42,14 @@ class TablesFeed:
         self._counted: dict[str, tuple[int, int]] = {}
         self._nodes: dict[str, str] = {}
         self.servers: dict[str, str] = {}
-        # Of a scheduler's tables: how much was counted, by id, and the keys of failures.
+        # From a scheduler's tables: the counts so far, by id, and the keys of failures.
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._groups: dict[tuple[bytes, int], str] = {}
         self.last_lines: dict[bytes, int] = {}
         self._begun = False
 
     def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
-        """Take a scheduler's tables, and what has ended since the last ones: they are all that is known."""
+        """Apply a scheduler's tables, and what has ended since the last ones; there is no other source."""
         self.nodes(status.nodes, status.time)
         for node in status.nodes:
             self._count_node(node)
@@ -58,7 +58,7 @@ class TablesFeed:
             self._standing(server, server.computation, status.time)
             self._vitals(server)
             key = str(server.location)
-            if self.servers.get(key, server.id) != server.id:  # another process has its place now
+            if self.servers.get(key, server.id) != server.id:  # another process has taken its place
                 self._model.servers[key].counts = Counts()
             self._model.servers[key].counts.add(*self._more(server, server.id))
         if recent is not None:
@@ -77,12 +77,12 @@ class TablesFeed:
         self._begun = True
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
-        """Take of a scheduler's tables what a computation does not know itself: loads, progress, the queue."""
+        """Apply the parts of a scheduler's tables that a computation lacks: loads, progress, the queue."""
         self.nodes(status.nodes, status.time)
         for server in status.servers:
             known = self._model.servers.get(str(server.location))
             if known is not None and known.state not in GONE:
-                # For whom it works, its computation knows first; its coroutines would count for nobody meanwhile.
+                # The computation has the assignment first; without it, coroutines would not be counted meanwhile.
                 self._standing(server, known.computation or server.computation, status.time)
                 self._vitals(server)
                 self._progress(server)
@@ -91,10 +91,10 @@ class TablesFeed:
             self._failures(recent)
         self._begun = True
 
-    # --- what has ended
+    # --- ended coroutines
 
     def ended(self, recent: Recent) -> None:
-        """Take what has ended; tables count it."""
+        """Apply ended coroutines; the tables count them."""
         model = self._model
         for one in recent.ended:
             coro = one.coro
@@ -110,11 +110,11 @@ class TablesFeed:
             self.lines(server.server_id, server.server, server.lines)
 
     def location_of(self, server_id: bytes) -> str:
-        """Return where a server is, as text; empty if it is not there any more."""
+        """Return a server's Location as text; empty if the server is gone."""
         return next((where for where, one in self.servers.items() if one == server_id.hex()), "")
 
     def lines(self, server_id: bytes, server: str, lines: Iterable[OutputLine]) -> None:
-        """Take lines of output; those that are known already are nothing new."""
+        """Add lines of output, except known ones."""
         for line in lines:
             if line.number > self.last_lines.get(server_id, 0):
                 self.last_lines[server_id] = line.number
@@ -148,21 +148,21 @@ class TablesFeed:
                 known.group = self._groups.get((ended.server_id, ended.coro.group), "")
 
     def _log(self, at: float, level: str, text: str, **link: str) -> None:
-        """Note an event; what was there before the first look is none."""
+        """Note an event; facts that precede the first look are no events."""
         if self._begun:
             self._model.log.add(at, level, text, **link)
 
     # --- counts
 
     def _more(self, row: NodeStatus | ServerStatus | ComputationStatus, key: str) -> tuple[int, int, int]:
-        """Return how many more there are than there were."""
+        """Return how many more there are than before."""
         now = (row.submitted, row.done, row.failed)
         before = self._seen.get(key, (0, 0, 0))
         self._seen[key] = now
         return now[0] - before[0], now[1] - before[1], now[2] - before[2]
 
     def _unfinished(self, key: str) -> int:
-        """Forget what was counted, and give how many of them had not ended."""
+        """Drop the counts, and return how many coroutines had not ended."""
         submitted, done, _failed = self._seen.pop(key, (0, 0, 0))
         return submitted - done
 
@@ -175,7 +175,7 @@ class TablesFeed:
     # --- nodes
 
     def nodes(self, nodes: Iterable[NodeStatus], now: float) -> None:
-        """Take what is said of nodes at a time; those that are not in it any more are gone."""
+        """Apply the table of nodes at a time; nodes that are no longer in it are gone."""
         before, self._nodes = self._nodes, {}
         for node in nodes:
             key = self._nodes[node.id] = str(node.location)
@@ -202,25 +202,25 @@ class TablesFeed:
     # --- servers
 
     def own_server(self, server: ServerStatus, now: float, *, alone: bool) -> None:
-        """Take how a server stands for its computation, of which a scheduler knows more unless it tells alone."""
+        """Apply a server's counts, and its state unless a scheduler's tables supply that (not `alone`)."""
         known = self._model.servers.get(str(server.location))
         if alone or known is None or known.state in GONE:
             self._standing(server, server.computation, now)
         self.count(server)
 
     def count(self, server: ServerStatus) -> None:
-        """Take a server's counts."""
+        """Apply a server's counts."""
         key = str(server.location)
         submitted, done = self._counted.get(key, (0, 0))
         if server.submitted < submitted or server.done < done:
-            submitted = done = 0  # a fresh process in the old one's place
+            submitted = done = 0  # a fresh process in place of the old one
             self._model.servers[key].counts = Counts()
         if (server.submitted, server.done) != (submitted, done):
             self._model.counted(key, server.submitted - submitted, server.done - done)
         self._counted[key] = (server.submitted, server.done)
 
     def server_left(self, key: str, state: str = "closed") -> None:
-        """Take the word that a server is no more."""
+        """Apply a report that a server has ended."""
         self._model.server_left(key, state)
         self._counted.pop(key, None)
 
@@ -277,7 +277,7 @@ class TablesFeed:
     # --- computations
 
     def computations(self, computations: Iterable[ComputationStatus], now: float) -> None:
-        """Take what is said of computations; those that are not in it any more are over."""
+        """Apply the table of computations; those that are no longer in it are over."""
         model = self._model
         here = set()
         for one in computations:
@@ -301,7 +301,7 @@ class TablesFeed:
 
 
 def _owner(one: ComputationStatus) -> str:
-    """Name the one to whom a computation belongs: its user, host and program, or where its client listens."""
+    """Return the owner of a computation: user, host and program, or the client's address."""
     return one.owner or str(one.client)
 
 

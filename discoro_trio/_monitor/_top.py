@@ -1,6 +1,6 @@
-"""`discoro top`: the monitor's tables on a terminal, over its WebSocket; connects again by itself.
+"""`discoro top`: the monitor's tables on a terminal, over its WebSocket; it reconnects automatically.
 
-What is shown is in `_screen`, what was seen with `_received_view`.
+`_screen` draws the screen, `_received_view` holds the received data.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
 _SILENCE = 10.0
-"""Seconds without a message after which the monitor is asked whether it is there, and in which it must answer."""
+"""Seconds without a message after which the monitor is pinged, and in which it must answer."""
 _ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "right", b"\x1b[D": "left"}
 _UNAUTHORIZED = 401
 
 
 class Top:
-    """One person who looks at a monitor.
+    """A terminal viewer of a monitor.
 
     Args:
         url: The monitor's address, `http://…` or `https://…`.
-        token: Its token; empty where none is needed for looking.
-        console: Where it is shown.
+        token: Its token; empty if viewing requires none.
+        console: The console that shows it.
     """
 
     def __init__(self, url: str, token: str, console: Console) -> None:
@@ -58,11 +58,11 @@ class Top:
         self._socket: Any = None
 
     async def once(self) -> None:
-        """Show the cluster once, as it is, and be done.
+        """Show the present state of the cluster once, and return.
 
         Raises:
-            AuthenticationError: The monitor wants a token, or another one.
-            PeerDisconnected: Nobody answers there.
+            AuthenticationError: The monitor requires a token, or another one.
+            PeerDisconnected: No monitor answers there.
         """
         self._screen.rows = 500
         try:
@@ -78,7 +78,7 @@ class Top:
         self._console.print(self._drawing())
 
     async def run(self) -> None:
-        """Show the cluster until somebody presses `q`."""
+        """Show the cluster until the user presses `q`."""
         with _keys_unbuffered(), Live(console=self._console, screen=True, auto_refresh=False) as live:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stay_connected)
@@ -118,7 +118,7 @@ class Top:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[WebSocketConnection]:
-        """Connect to the monitor's stream; the socket is closed whatever happens to the conversation."""
+        """Connect to the monitor's stream; the socket is always closed at the end."""
         parts = urlsplit(self._url)
         secure = parts.scheme == "https"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
@@ -138,7 +138,7 @@ class Top:
             await self._socket.send_message(json.dumps({"watch": self._screen.query()}))
 
     def _take(self, text: str | bytes) -> bool:
-        """Take a message; False if the view must be asked for again."""
+        """Apply a message; False if the view must be requested again."""
         self._state = "live"
         self._changed.set()
         return self._seen.take(json.loads(text))
@@ -158,15 +158,15 @@ class Top:
                 try:
                     await self._ask()
                 except ConnectionClosed:
-                    continue  # what is asked for comes with the next connection
+                    continue  # the next connection sends the query
             self._changed.set()
 
 
 async def _next_message(socket: WebSocketConnection) -> str | bytes:
-    """Wait for a message as long as the monitor is there.
+    """Wait for a message while the monitor is alive.
 
     Raises:
-        TooSlowError: It is not; a connection that was cut silently never says so.
+        TooSlowError: The monitor does not answer; a silently cut connection raises no other error.
     """
     while True:
         with trio.move_on_after(_SILENCE):
@@ -182,7 +182,7 @@ def _refused(error: ConnectionRejected) -> DiscoroError:
 
 
 async def _keys() -> AsyncIterator[str]:
-    """Return the keys that are pressed, one by one."""
+    """Yield the keys that are pressed, one by one."""
     descriptor = sys.stdin.fileno()
     while True:
         await trio.lowlevel.wait_readable(descriptor)
@@ -198,7 +198,7 @@ async def _keys() -> AsyncIterator[str]:
 
 @contextmanager
 def _keys_unbuffered() -> Iterator[None]:
-    """Let keys come without Enter, and unseen."""
+    """Read keys without Enter, and without echo."""
     before = termios.tcgetattr(sys.stdin)
     tty.setcbreak(sys.stdin)
     try:

@@ -1,6 +1,6 @@
-"""The nodes and servers of the monitor's picture: facts go in, rows and their sums are read.
+"""The nodes and servers of the monitor's model: facts go in, rows and their sums are read.
 
-What runs there is in `_model`. What is gone is shown for a while and then forgotten, the oldest first.
+`_model` has the coroutines. Nodes and servers that are gone are kept up to a limit; the oldest are dropped first.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from ._rows import ComputationRow, Failures
 
 KEPT_GONE = 1_000
-"""Nodes, and servers, that are no more and still shown."""
+"""How many nodes, and how many servers, are kept that are gone."""
 GONE = frozenset({"closed", "disconnected", "ignored"})
-"""The states of nodes and servers that are no more."""
+"""The states of nodes and servers that are gone."""
 
 
 class TopologyRows:
     """Nodes and servers.
 
     Attributes:
-        version: Grows with every change, so that who has seen it need not look again.
+        version: Grows with every change, so that readers can skip an unchanged state.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class TopologyRows:
         self.servers: dict[str, ServerRow] = {}
 
     def changed(self) -> None:
-        """Note that something is new."""
+        """Note a change."""
         self.version += 1
 
     # --- nodes and servers
 
     def node(self, key: str, **facts: Any) -> NodeRow:
-        """Note a node, or something new of one: any field of `NodeRow`, and of its `Load`."""
+        """Note a node or new facts about one: any fields of `NodeRow` and of its `Load`."""
         node = self.nodes.get(key)
         if node is None:
             node = self.nodes[key] = NodeRow(key)
@@ -48,7 +48,7 @@ class TopologyRows:
         return node
 
     def locate_node(self, addr: str, key: str) -> None:
-        """Note where a node is; one that was known by its address alone is known by `key` from now on."""
+        """Note a node's Location; a node that had only its address as key gets `key`."""
         node = self.nodes.get(addr)
         if node is None or addr == key or key in self.nodes:
             return
@@ -60,7 +60,7 @@ class TopologyRows:
         self.changed()
 
     def nodes_at(self, addr: str) -> list[NodeRow]:
-        """Return the nodes of an address: those that are there or, if there are none, those that were."""
+        """Return the present nodes of an address or, if there are none, the former ones."""
         found = [node for node in self.nodes.values() if node.addr == addr]
         return [node for node in found if node.state not in GONE] or found
 
@@ -74,9 +74,9 @@ class TopologyRows:
                 self.servers.pop(server, None)
 
     def server(self, key: str, node: str, **facts: Any) -> ServerRow:
-        """Note a server, or something new of one: any field of `ServerRow`, and of its `Load`.
+        """Note a server or new facts about one: any fields of `ServerRow` and of its `Load`.
 
-        One that is gone, and has the same name at the same node, is forgotten: this is its successor.
+        A server that is gone, with the same name at the same node, is removed: this is its successor.
         """
         server = self.servers.get(key)
         if server is None:
@@ -115,11 +115,11 @@ class TopologyRows:
     # --- sums
 
     def alive(self) -> list[NodeRow]:
-        """Return the nodes that are there."""
+        """Return the present nodes."""
         return [node for node in self.nodes.values() if node.state not in GONE]
 
     def serving(self, node: NodeRow) -> int:
-        """Count the servers of a node that are there."""
+        """Return the number of present servers of a node."""
         return sum(self.servers[key].state not in GONE for key in node.servers)
 
     def cpu(self) -> float | None:
@@ -135,7 +135,7 @@ class TopologyRows:
 
 
 def _surplus(rows: Mapping[str, NodeRow | ServerRow]) -> list[str]:
-    """Return the keys of those that are gone and too many to be shown, the oldest."""
+    """Return the keys of the oldest rows that are gone and beyond the limit."""
     if len(rows) <= KEPT_GONE:
         return []
     gone = [row.key for row in rows.values() if row.state in GONE]

@@ -1,4 +1,4 @@
-"""The live tree of a cluster for a page: processes, nurseries and coroutines, and what each waits for. Pure."""
+"""The live tree of a cluster for a page: processes, nurseries and coroutines, and what each waits for. No I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAITS = {
 
 
 def tree(processes: Sequence[ProcessStacks]) -> dict[str, object]:
-    """Return the processes with their tasks, and the coroutines that wait for each other for ever."""
+    """Return the processes with their tasks, and the coroutines in circular waits."""
     tasks = [task for one in processes if one.picture is not None for task in one.picture.tasks]
     return {
         "processes": [_process(one) for one in processes],

@@ -1,4 +1,4 @@
-"""Whether a cluster is well, in words: what is wrong now, each with a link to where it can be seen.
+"""The health of a cluster: a sentence, and the present problems with links to the pages that show them.
 
 Pure functions of the model and the time.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 WINDOW = 300.0
 """Seconds for which failures and losses count as present."""
 FULL = 95.0
-"""Percent of a disk or of memory from which on it is a problem."""
+"""Percent of used disk or memory from which it is a problem."""
 STALE = 5.0
-"""Seconds without an answer from the source after which what is shown may be old."""
+"""Seconds without an answer from the source after which the shown state may be old."""
 MOST = 20
-"""Problems that are shown; the others are a number."""
+"""How many problems are shown; the others are only counted."""
 
 
 @attrs.frozen
 class Problem:
-    """One thing that is not well."""
+    """One problem."""
 
     level: str
     """`bad` or `warn`."""
@@ -48,7 +48,7 @@ def stale_for(model: Model, now: float) -> float | None:
 
 
 def problems(model: Model, now: float) -> list[Problem]:
-    """Return what is not well, the worst first."""
+    """Return the problems, the worst first."""
     found = [
         *_stale(model, now),
         *_blocked(model, now),
@@ -106,12 +106,12 @@ def _blocked(model: Model, now: float) -> Iterator[Problem]:
 
 
 def blocked_in(server: ServerRow) -> str:
-    """Return the function that blocks a server's thread: the outermost one of users; empty if it is not known."""
+    """Return the user's outermost function that blocks a server's thread; empty if it is not known."""
     return server.stack[0].rpartition(" in ")[2] if server.stack else ""
 
 
 def title(server: ServerRow) -> str:
-    """Name a server for people: its node's name and its number, or its Location."""
+    """Return a server's display name: its node's name and its number, or its Location."""
     node, _, number = server.name.rpartition(" server ")
     return f"Server {number} of {node}" if node and number else f"Server {server.key}"
 
@@ -147,7 +147,7 @@ def _full(model: Model) -> Iterator[Problem]:
 
 def _waiting(model: Model, now: float) -> Iterator[Problem]:
     for one in model.computations.values():
-        if one.why and not one.why.startswith("place "):  # to wait for one's turn is no problem
+        if one.why and not one.why.startswith("place "):  # waiting for a turn in the queue is no problem
             name = one.name or one.key[:8]
             since = f" for {duration(now - one.submitted)}" if one.submitted is not None else ""
             yield Problem("warn", f"Computation {name} has waited{since}: {one.why}", {"view": "computations"})

@@ -1,6 +1,6 @@
-"""What each view shows at a moment: sorted, filtered, and one page of it.
+"""The contents of each view: sorted, filtered, and one page of it.
 
-Pure functions of the model and a query. What of it is new to a browser is in `_watched_view`.
+Pure functions of the model and a query. `_watched_view` finds the changes for browsers.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 _OWN_ORDER = {"cluster": "addr", "node": "location"}
-"""What tables are sorted by when nobody says; the others are the newest first."""
+"""Default sorting of tables; the others show the newest rows first."""
 MOST_EVENTS = 30
-"""Events that the first page shows."""
+"""How many events the first page shows."""
 MOST_QUEUED = 10
-"""Waiting computations that the first page shows."""
+"""How many waiting computations the first page shows."""
 MOST_SPANS = 4_000
-"""Coroutines that one timeline draws."""
+"""How many coroutines one timeline draws."""
 
 
 @attrs.frozen
@@ -41,16 +41,16 @@ class Page:
     """One page of a view."""
 
     head: dict[str, object]
-    """What stands above the table."""
+    """The fields above the table."""
     rows: list[dict[str, object]]
-    """Each with an `id`."""
+    """The rows, each with an `id`."""
     total: int
     """Rows that pass the filters, on all pages."""
 
 
 @attrs.frozen
 class _Table:
-    """What a table shows of a row, and where it looks for a text."""
+    """How a table shows a row, and the fields in which it searches for a text."""
 
     columns: Columns
     show: Callable[[Any, Model], dict[str, object]]
@@ -59,7 +59,7 @@ class _Table:
 
 _NODES = _Table(columns.NODE, columns.node_row, ("addr", "name", "platform"))
 _SERVERS = _Table(columns.SERVER, columns.server_row, ("location", "name"))
-# The arguments are not searched: their `str()` may be slow, and is made only for what is shown.
+# The arguments are not searched: their `str()` may be slow, and is called only for rows that are shown.
 _COROUTINES = _Table(columns.COROUTINE, columns.coroutine_row, ("name", "server", "error"))
 _COMPUTATIONS = _Table(columns.COMPUTATION, columns.computation_row, ("name", "owner"))
 _FAILURES = _Table(columns.FAILURES, columns.failures_row, ("name", "kind", "error"))
@@ -67,7 +67,7 @@ _LINES = _Table(columns.LINE, columns.line_row, ("text",))
 
 
 def render(model: Model, query: Query, now: float) -> Page:
-    """Return the page of a view as things stand."""
+    """Return a page of a view at this moment."""
     return _VIEWS[query.view](model, query, now)
 
 
@@ -113,7 +113,7 @@ def _cluster(model: Model, query: Query, now: float) -> Page:
 
 
 def _node(model: Model, query: Query, _now: float) -> Page:
-    here = model.nodes_at(query.key)  # for people, an address will do where one node has it
+    here = model.nodes_at(query.key)  # the address is enough for display if only one node has it
     node = model.nodes.get(query.key) or (here[0] if len(here) == 1 else None)
     if node is None:
         return Page({"missing": query.key, "summary": summary(model)}, [], 0)
@@ -237,7 +237,7 @@ def _output(model: Model, query: Query, _now: float) -> Page:
 
 def _timeline(model: Model, query: Query, now: float) -> Page:
     end = query.end or now
-    # Some more than is asked for: what a browser pulls into sight is there already.
+    # A margin beyond the requested time, so that a browser can scroll without a new query.
     begin = end - 1.5 * query.span
     spans = list(islice(_spans(model, query, begin, end if query.end else None), MOST_SPANS + 1))
     servers = [server for server in model.servers.values() if server.state not in GONE]
@@ -307,7 +307,7 @@ def _table(
 def _coroutine_table(
     model: Model, query: Query, head: Mapping[str, object], newest_first: Iterable[CoroutineRow], total: int
 ) -> Page:
-    """Return a page without looking at all coroutines where the order they came in is what is asked for."""
+    """Return a page; if the order is the order of arrival, without going through all coroutines."""
     if query.sort in {"", "start"} and not query.text and (query.descending or not query.sort):
         first = (query.page - 1) * query.size
         page = islice(newest_first, first, first + query.size)
@@ -316,7 +316,7 @@ def _coroutine_table(
 
 
 def _sorted_part(model: Model, query: Query, rows: list[Any], get: Callable[[Any, Model], object]) -> list[Any]:
-    """Sort as far as the page needs; what is unknown stands last either way."""
+    """Sort the rows up to the page; unknown values are last in both directions."""
     addresses = (query.sort or _OWN_ORDER.get(query.view)) in {"addr", "location", "server"}
 
     def key(row: Any) -> Any:
@@ -330,7 +330,7 @@ def _sorted_part(model: Model, query: Query, rows: list[Any], get: Callable[[Any
         known = [(value, -number, row) for value, number, row in known]
     wanted = query.page * query.size
     pick = heapq.nlargest if query.descending else heapq.nsmallest
-    # A heap of a few is quicker than sorting all; of many it is not.
+    # For a few rows a heap is faster than sorting all; for many it is not.
     few = wanted * 8 < len(known)
     ordered = pick(wanted, known) if few else sorted(known, reverse=query.descending)
     return [row for _, _, row in ordered] + unknown

@@ -1,6 +1,6 @@
-"""What is new in a view since its browsers last heard: a full state, then numbered changes.
+"""The changes of a view since the last message to its browsers: a full state, then numbered changes.
 
-Pure. When it is asked is in `_broadcast`, what the view shows with `_views`.
+No I/O. `_broadcast` decides when to look for changes; `_views` makes the view.
 
 A full state is `{"type": "full", "seq", "now", "view", "head", "rows", "total"}`. A change has the next number, and of
 the others only what differs: `head` by field, `rows` by id and field, `order` (all ids) if rows came, went or moved.
@@ -18,7 +18,7 @@ _NOTHING = object()
 
 
 class WatchedView:
-    """One view, as all browsers that look at it have it."""
+    """One view in the state that all its browsers have."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
@@ -28,7 +28,7 @@ class WatchedView:
         self._total = 0
 
     def full(self, now: float) -> dict[str, Any]:
-        """Return all of it, as of the last change."""
+        """Return the full state as of the last change."""
         return {
             "type": "full",
             "seq": self.seq,
@@ -44,7 +44,7 @@ class WatchedView:
         return list(self._rows)
 
     def change(self, page: Page, now: float) -> dict[str, Any] | None:
-        """Take the present page, and give what of it is new; None if nothing is."""
+        """Take the present page and return its changes; None if there are none."""
         rows = {str(row["id"]): row for row in page.rows}
         change: dict[str, Any] = {}
         head = _differing(self._head, page.head)
@@ -66,6 +66,6 @@ class WatchedView:
 
 def _differing(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
     changed = {name: value for name, value in new.items() if old.get(name, _NOTHING) != value}
-    # A field that is gone is None at the browser.
+    # A removed field is None at the browser.
     changed.update(dict.fromkeys(old.keys() - new.keys()))
     return changed
