@@ -1,6 +1,6 @@
-"""Help for testing programs that use the package: faults on demand, and checks that nothing is left behind.
+"""Tools for testing programs that use the package: fixtures, fault injection, and leak checks.
 
-Everything here works under pytest-trio.
+They work with pytest-trio.
 """
 
 from ._killer import ProcessKiller, open_process_killer, server_pids

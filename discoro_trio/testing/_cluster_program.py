@@ -1,6 +1,6 @@
 """A cluster in a process of its own, which lasts longer than one test.
 
-It prints where its scheduler listens, and ends when its standard input does. The secret comes by the environment.
+It prints the location of its scheduler, and ends at the end of its standard input. The environment holds the secret.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Kills processes at random moments, in an order that a seed decides.
+"""Kills processes at random moments; a seed decides the order.
 
-Which processes those may be is for the caller to say; `server_pids` gives the servers of a cluster on this machine.
+The caller chooses the candidates; `server_pids` returns the servers of a cluster on this machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ProcessKiller:
     """Kills processes while its block lasts.
 
     Attributes:
-        kills: How many it has killed.
+        kills: The number of processes that it has killed.
     """
 
     def __init__(self, victims: Callable[[], Sequence[int]], *, seed: int, most: int | None, pause: float) -> None:
@@ -54,10 +54,10 @@ class ProcessKiller:
         self._moved = trio.lowlevel.ParkingLot()
 
     async def until(self, kills: int) -> None:
-        """Wait until it has killed so many processes, or all that it may; cancelling the wait stops nothing.
+        """Wait until it has killed `kills` processes, or reached its limit. Cancelling the wait does not stop it.
 
         Args:
-            kills: How many.
+            kills: The number of processes.
         """
         while self.kills < kills and not self._through:
             await self._moved.park()
@@ -67,7 +67,7 @@ class ProcessKiller:
         return self._most is not None and self.kills >= self._most
 
     async def run(self) -> None:
-        """Kill until it has killed as many as it may; `open_process_killer` starts this."""
+        """Kill processes until the limit is reached; `open_process_killer` starts this."""
         while not self._through:
             await trio.sleep(self._random.uniform(0, 2 * self._pause))
             victims = self._victims()
@@ -90,15 +90,15 @@ async def open_process_killer(
     """Kill processes with SIGKILL while the block lasts.
 
     Args:
-        victims: Gives the ids of the processes of which one is killed next; by default the servers of this process.
-        seed: Decides the pauses and the choice among the victims.
-        most: How many it kills; None for no limit.
-        pause: The seconds between two, on average.
+        victims: Returns the ids of the candidates for the next kill; by default the servers of this process.
+        seed: Decides the pauses and the choice among the candidates.
+        most: The number of processes to kill; None for no limit.
+        pause: The average number of seconds between two kills.
 
     Yields:
-        The killer, which counts.
+        The killer, which counts its kills.
 
-    Leaving the block ends it; processes that it has killed are not waited for.
+    Leaving the block stops it, but does not wait for killed processes.
     """
     async with open_background() as nursery:
         killer = ProcessKiller(victims, seed=seed, most=most, pause=pause)

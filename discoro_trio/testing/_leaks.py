@@ -1,6 +1,6 @@
-"""Checks that a block left nothing behind: no task, no descriptor, no process, no folder of this process.
+"""Checks that a block leaves no task, no descriptor, no child process and no folder of this process behind.
 
-What is there before the block is not its concern.
+Whatever exists before the block is ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _SETTLE = 5.0
-"""Seconds that what is ending may still take."""
+"""Seconds to wait for tasks and processes that are ending."""
 
 
 @attrs.frozen
 class _Found:
-    """What there is at one moment."""
+    """The resources of this process at one moment."""
 
     tasks: int
     descriptors: int
@@ -32,7 +32,7 @@ class _Found:
     folders: frozenset[str]
 
     def beyond(self, before: _Found) -> list[str]:
-        """Say what was not there before."""
+        """Describe the resources that did not exist before."""
         left: list[str] = []
         if self.tasks > before.tasks:
             left.append(f"{self.tasks - before.tasks} tasks")
@@ -59,9 +59,9 @@ async def check_leaks() -> AsyncIterator[None]:
     """Check that the block leaves nothing behind.
 
     Raises:
-        AssertionError: Something is left, also after a few seconds; the message says what.
+        AssertionError: Something is left after a few seconds; the message lists it.
     """
-    # The first worker thread brings its own descriptors, which stay.
+    # The first worker thread opens descriptors that stay open.
     await trio.to_thread.run_sync(os.getpid)
     before = _look()
     yield

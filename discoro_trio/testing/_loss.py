@@ -1,4 +1,4 @@
-"""Loses requests and replies between processes on purpose, for tests of what follows.
+"""Drops requests and replies between processes on purpose, to test the consequences.
 
 For programs that a test starts, the environment variable `DISCORO_TEST_LOSE` does the same: `Grant=1,Prepared=2`.
 """
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def lose_messages(**counts: int) -> Iterator[dict[str, int]]:
-    """Lose the first requests or replies of some kinds that this process sends while the block lasts.
+    """Drop the first requests or replies of some kinds that this process sends while the block lasts.
 
     Args:
-        counts: How many of each, by the names of the messages in `discoro_trio._cluster.messages` and elsewhere.
+        counts: The number to drop of each kind, by the names of the messages in `discoro_trio._cluster.messages` and
+            elsewhere.
 
     Yields:
-        How many of each are still to be lost.
+        The remaining number of each kind.
     """
     before = dict(losses_left)
     losses_left.update(counts)

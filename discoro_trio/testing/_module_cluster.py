@@ -1,4 +1,4 @@
-"""What a test knows of a cluster that outlives it; the plugin starts and ends it."""
+"""The handle of a cluster that outlives a test; the plugin starts and ends the cluster."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ModuleCluster:
-    """A cluster that lasts for all tests of a module; the fixture `discoro_module_cluster` gives it."""
+    """A cluster that lasts for all tests of a module; the fixture `discoro_module_cluster` provides it."""
 
     location: Location
-    """Where its scheduler listens; for `Computation.schedule`."""
+    """The location of its scheduler; for `Computation.schedule`."""
     secret: str = attrs.field(repr=False)
-    """What its peers must know."""
+    """The cluster's secret."""
 
     @asynccontextmanager
     async def open_endpoint(self) -> AsyncIterator[None]:
-        """Open an endpoint that knows the cluster's secret, for computations in the block; leaving that closes it."""
+        """Open an endpoint with the cluster's secret, for computations in the block; leaving the block closes it."""
         async with open_endpoint(secret=self.secret):
             yield

@@ -2,7 +2,7 @@
 
 `discoro_cluster` is an embedded cluster for one test. `discoro_module_cluster` lasts for all tests of a module, in a
 process of its own, since a Trio program lasts no longer than one test. The option `discoro_servers` of pytest's
-configuration says how many servers each has.
+configuration sets the number of servers of each.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _OPTION = "discoro_servers"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Say which options there are."""
-    parser.addini(_OPTION, "how many servers the clusters of discoro_trio's fixtures have", default="2")
+    """Declare the options."""
+    parser.addini(_OPTION, "number of servers in the clusters of discoro_trio's fixtures", default="2")
 
 
 @pytest.fixture
 async def discoro_cluster(request: pytest.FixtureRequest) -> AsyncIterator[Scheduler]:
-    """Give an embedded cluster that lasts for one test; computations in the test find it by themselves."""
+    """An embedded cluster that lasts for one test; computations in the test find it automatically."""
     async with open_cluster(servers=_servers(request)) as scheduler:
         yield scheduler
 
 
 @pytest.fixture(scope="module")
 def discoro_module_cluster(request: pytest.FixtureRequest) -> Iterator[ModuleCluster]:
-    """Give a cluster in a process of its own that lasts for all tests of a module."""
+    """A cluster in a process of its own that lasts for all tests of a module."""
     secret = secrets.token_hex(32)
     program = [sys.executable, "-m", f"{__package__}._cluster_program", str(_servers(request))]
     with subprocess.Popen(  # noqa: S603 - every argument is our own

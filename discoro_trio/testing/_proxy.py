@@ -1,6 +1,6 @@
-"""A TCP proxy that does to connections what networks do: delay, slowness, silence, loss, damage.
+"""A TCP proxy that simulates network faults: delay, low bandwidth, silence, loss, and damage.
 
-It owns the connections that go through it and nothing else; what their ends make of the faults is what is tested.
+It owns only the connections that go through it. Tests examine how the ends of a connection handle the faults.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ _READ_SIZE = 16 * 1024
 
 
 class Direction(enum.Enum):
-    """Which way bytes go through a proxy."""
+    """The direction of bytes through a proxy."""
 
     TO_SERVER = "to server"
-    """From the one that connected."""
+    """From the connecting side."""
     TO_CLIENT = "to client"
-    """To the one that connected."""
+    """To the connecting side."""
 
 
 class Damage(enum.Enum):
-    """What happens to one byte."""
+    """A fault of one byte."""
 
     FLIP = "flip"
-    """All its bits are turned."""
+    """All its bits are inverted."""
     DOUBLE = "double"
-    """It comes twice."""
+    """It arrives twice."""
     DROP = "drop"
-    """It does not come."""
+    """It does not arrive."""
     SWAP = "swap"
-    """It changes places with the next one; of a row of equal ones, the last does."""
+    """It is swapped with the next one; in a run of equal bytes, the last one is."""
 
 
 @attrs.define
 class _Blow:
-    """One byte that is to be damaged."""
+    """One byte to damage."""
 
     direction: Direction
     kind: Damage
     left: int
-    """The bytes that still go through unharmed."""
+    """The number of bytes that still pass undamaged."""
 
 
 class FaultProxy:
     """A proxy between clients and one server; its faults can be changed at any time.
 
     Attributes:
-        location: Where clients connect to.
-        delay: Seconds that every piece waits, each way.
-        rate: Bytes a second and direction; None for as fast as it goes.
+        location: The location to which clients connect.
+        delay: The delay of every piece in each direction, in seconds.
+        rate: Bytes per second in each direction; None for no limit.
     """
 
     def __init__(self, target: Location, location: Location) -> None:
@@ -77,21 +77,21 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """The connections that go through it now."""
+        """The number of connections through the proxy."""
         return len(self._pairs)
 
     def stall(self) -> None:
-        """Let nothing through any more, silently, as behind a black-hole route; `heal` ends it."""
+        """Silently stop passing bytes, like a black-hole route; `heal` ends it."""
         if self._flowing.is_set():
             self._flowing = trio.Event()
 
     def cut(self) -> None:
-        """Reset all connections and take no new ones; `heal` ends it."""
+        """Reset all connections and refuse new ones; `heal` ends it."""
         self._refusing = True
         self.reset()
 
     def reset(self) -> None:
-        """Reset all connections that there are; new ones are taken."""
+        """Reset all connections; new ones are accepted."""
         for pair in list(self._pairs):
             for stream in pair:
                 # With a linger of 0 s, closing sends a reset instead of the end of the stream.
@@ -99,17 +99,17 @@ class FaultProxy:
                 stream.socket.close()
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """Pass everything again."""
         self._refusing = False
         self._flowing.set()
 
     def damage(self, kind: Damage, *, after: int = 0, direction: Direction = Direction.TO_SERVER) -> None:
-        """Damage one byte of what comes.
+        """Damage one of the next bytes.
 
         Args:
-            kind: What happens to it.
-            after: The bytes that go through before it.
-            direction: Which way.
+            kind: The damage.
+            after: The number of bytes that pass before it.
+            direction: The direction.
         """
         self._blows.append(_Blow(direction, kind, after))
 
@@ -153,7 +153,7 @@ class FaultProxy:
                 blow.left -= len(data)
                 continue
             struck = _struck(data, blow.left, blow.kind)
-            if struck == data:  # nothing there could change places: with what comes next, then
+            if struck == data:  # no byte here can be swapped: swap with the next piece
                 blow.left = 0
                 continue
             self._blows.remove(blow)
@@ -180,12 +180,12 @@ async def open_fault_proxy(target: Location) -> AsyncIterator[FaultProxy]:
     """Run a proxy in front of a server while the block lasts.
 
     Args:
-        target: Where the server listens.
+        target: The location of the server.
 
     Yields:
-        The proxy; clients connect to its `location`. At first it does no harm.
+        The proxy; clients connect to its `location`. It starts without faults.
 
-    Leaving the block closes all connections that go through it.
+    Leaving the block closes all connections through it.
     """
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     location = Location("127.0.0.1", listener.socket.getsockname()[1])

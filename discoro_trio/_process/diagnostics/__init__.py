@@ -1,1 +1,1 @@
-"""Task dumps: what runs in a process, for finding the cause of a hang."""
+"""Task dumps: the tasks of a process and their stacks, for finding the cause of a hang."""

@@ -1,4 +1,4 @@
-"""Coroutines that wait for each other for ever, found in the task dumps of a cluster."""
+"""Finds deadlocked coroutines in the task dumps of a cluster."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def stuck(tasks: Iterable[TaskDump]) -> list[tuple[str, str]]:
-    """Find the coroutines that wait for each other's mailboxes for ever; return who waits for whose.
+    """Find the coroutines that wait for each other's mailboxes for ever; return pairs of waiting and awaited coroutine.
 
-    That is who waits for room at one that waits for room, and so on, without an end that receives.
+    Each of them waits for room in the mailbox of one that also waits for room, and so on; none of them receives.
     """
     tasks = list(tasks)
     receiving = {task.coro for task in tasks if task.waits == MESSAGE}

@@ -1,7 +1,7 @@
-"""What runs in this process, for whoever looks for the cause of a hang: its tasks, their stacks, what they wait for.
+"""Task dumps of this process, for finding the cause of a hang: its tasks, their stacks, and what they wait for.
 
-A picture is made at one moment and changes nothing. What tasks wait for is read from their stacks, so that it costs
-nothing while nobody asks. Gathering the pictures of a cluster is in `_cluster`.
+A task dump is made at one moment and changes nothing. What tasks wait for is read from their stacks, so it costs
+nothing between dumps. `_cluster` gathers the task dumps of a cluster.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .._process import Process
 
 ROOM, MESSAGE, END, THREAD = "room", "message", "end", "thread"
-"""What a task may wait for: room in a mailbox, a message in its own, the end of a coroutine, a thread."""
+"""What a task waits for: room in a mailbox, a message in its own, the end of a coroutine, or a thread."""
 
 _WAITS: dict[CodeType, str] = {
     MessageSender.wait.__code__: ROOM,
@@ -54,84 +54,84 @@ _TARGETS: dict[CodeType, str] = {
     OutcomeStore.outcome.__code__: "coro",
     Submission.until_ended.__code__: "self",
 }
-"""The functions in which a task is while it waits for another coroutine, and the variable that holds that."""
+"""The functions in which a task waits for another coroutine, and the variable that holds that coroutine."""
 
-_RUNNING = (Runner.outcome.__code__, Runner._run_guest.__code__)  # noqa: SLF001 - it starts them, and nobody calls it
-"""The functions that run coroutines, those that begin here and those that others begin."""
+_RUNNING = (Runner.outcome.__code__, Runner._run_guest.__code__)  # noqa: SLF001 - it starts them, and is not called here
+"""The functions that run coroutines, whether this or another process starts them."""
 
 _OWN = tuple(str(Path(str(sys.modules[name].__file__)).parent) + os.sep for name in ("discoro_trio", "trio", "outcome"))
 _LINKING = (contextmanager.__code__.co_filename, threading.Thread.start.__code__.co_filename)
 _FACES = tuple(f"{_OWN[0]}{part}.py" for part in (Path("_process", "_coro"), Path("_client", "_runs")))
-"""The files with what users start as tasks directly, as in `nursery.start_soon(coro.result)`."""
+"""The files with methods that users start as tasks directly, as in `nursery.start_soon(coro.result)`."""
 _MOST_FRAMES = 50
 _IDLE_THREAD = "Trio thread "
 _LONGEST_PROGRAM = 200
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
-    """What of the cluster shall be shown."""
+    """The part of the cluster to show."""
 
     coroutine: str = ""
-    """Only coroutines of such a name, and what is below them; may hold `*` and `?`. Empty for all."""
+    """Only coroutines whose name matches, and tasks below them; `*` and `?` are wildcards. Empty for all."""
     server: str = ""
-    """Only servers of such a name or location, likewise."""
+    """Only servers whose name or location matches, likewise."""
     full: bool = False
     """Also the tasks and frames of this package and of Trio."""
     limit: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 200
-    """The most tasks of one process."""
+    """The largest number of tasks of one process."""
 
 
 class TaskDump(msgspec.Struct, frozen=True, array_like=True):
-    """One task, or a coroutine that another process runs for a block of this one."""
+    """One task, or a coroutine that another process runs for a block of this process."""
 
     parent: int
-    """The index of the task whose nursery it is in; -1 if that is not shown."""
+    """The index of the task whose nursery it is in; -1 if that task is not shown."""
     nursery: str
-    """Which of the parent's nurseries, for people."""
+    """The parent's nursery, for display."""
     name: str
     coro: str
-    """The id of the coroutine that it is; empty for none."""
+    """The id of its coroutine; empty for none."""
     begins: bool
-    """Whether the coroutine begins with this task, and its parent is not a part of it."""
+    """Whether this is the coroutine's first task, so that its parent is not part of the coroutine."""
     stack: list[str]
-    """The outermost frame first."""
+    """The stack, outermost frame first."""
     waits: str = ""
     """What it waits for, if that is known."""
     target: str = ""
     """The id of the coroutine whose mailbox or end it waits for."""
     target_name: str = ""
     elsewhere: bool = False
-    """Whether it runs in another process, which shows its stack."""
+    """Whether it runs in another process, whose task dump has its stack."""
 
 
 class ThreadDump(msgspec.Struct, frozen=True, array_like=True):
-    """A thread besides that of Trio, with the name of the coroutine whose plain function runs there."""
+    """A thread other than Trio's, with the name of the coroutine whose plain function it runs."""
 
     name: str
     stack: list[str]
 
 
 class AskDump(Control, frozen=True):
-    """What runs in that process? Answered by `ProcessDump`, for those who know the cluster's secret."""
+    """Request a task dump. Answered by `ProcessDump`, for peers with the cluster's secret."""
 
     wanted: Wanted
 
 
 class ProcessDump(Control, frozen=True):
-    """What runs in a process."""
+    """The task dump of a process."""
 
     pid: int
     program: str
-    """Its command."""
+    """Its command line."""
     tasks: list[TaskDump]
     """Parents before their children."""
     left_out: int
-    """Tasks that were not looked at, since there are more than wanted."""
+    """The number of tasks that are not included, as there are more than wanted."""
     threads: list[ThreadDump]
 
 
 class TaskDumps:
-    """Answers what runs in one process."""
+    """Makes the task dumps of one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -140,11 +140,11 @@ class TaskDumps:
 
     @contextmanager
     def block(self, name: str, running: Callable[[], Iterable[Submission]]) -> Iterator[None]:
-        """Show what the calling task has running elsewhere while a block lasts.
+        """Include the remote coroutines of the calling task in task dumps while a block lasts.
 
         Args:
-            name: What the block is, for people.
-            running: Gives the coroutines.
+            name: The display name of the block.
+            running: Returns the coroutines.
         """
         task = trio.lowlevel.current_task()
         block = (name, running)
@@ -160,7 +160,7 @@ class TaskDumps:
         return self.picture(ask.wanted)
 
     def picture(self, wanted: Wanted) -> ProcessDump:
-        """Show what runs here now."""
+        """Return a task dump of this process."""
         walk = _Walk(wanted, self._blocks, self._place)
         walk.run()
         program = " ".join(sys.orig_argv)[:_LONGEST_PROGRAM]
@@ -175,15 +175,15 @@ _Block = tuple[str, "Callable[[], Iterable[Submission]]"]
 
 
 class _Ahead(Record, frozen=True):
-    """A task that is to be looked at."""
+    """A task to visit."""
 
     task: trio.lowlevel.Task
     parent: int
     nursery: str
     above: LocalCoro | None
-    """The coroutine that its parent is a part of."""
+    """The coroutine of its parent."""
     chosen: bool
-    """Whether it is wanted with its parent."""
+    """Whether it is wanted because its parent is."""
 
 
 class _Walk:
@@ -199,15 +199,15 @@ class _Walk:
         self._place = place
 
     def run(self) -> None:
-        """Look at every task, parents before their children."""
+        """Visit every task, parents before their children."""
         root = trio.lowlevel.current_root_task()
-        assert root is not None  # noqa: S101 - Trio runs, or nobody would ask
+        assert root is not None  # noqa: S101 - Trio is running
         ahead = [_Ahead(root, -1, "", None, not self._wanted.coroutine)]
         while ahead:
             ahead.extend(reversed(self._look(ahead.pop())))
 
     def _look(self, at: _Ahead) -> list[_Ahead]:
-        """Look at one task; return those in its nurseries."""
+        """Visit one task; return the tasks in its nurseries."""
         local, parent = _local_of(at.task), at.parent
         begins = local is not None and local is not at.above
         chosen = at.chosen or (begins and local is not None and fnmatchcase(local.name, self._wanted.coroutine))
@@ -232,7 +232,7 @@ class _Walk:
     def _picture(self, at: _Ahead, local: LocalCoro | None, *, begins: bool) -> TaskDump | None:
         frames = [frame for frame, _ in at.task.iter_await_frames()]
         stack = _lines(frames, full=self._wanted.full)
-        # A link has the context of the coroutine that opened it, and is no part of it.
+        # A link's task has the context of the coroutine that opened the link, but is not part of it.
         if not (stack or (begins and any(frame.f_code in _RUNNING for frame in frames))):
             return None
         name = local.name if begins and local is not None else at.task.name
@@ -255,7 +255,7 @@ def _id_of(one: LocalCoro | Submission) -> str:
 
 
 def _local_of(task: trio.lowlevel.Task) -> LocalCoro | None:
-    """Return the innermost coroutine that a task is a part of."""
+    """Return the innermost coroutine to which a task belongs."""
     locals_ = task.context.get(current, ())
     return locals_[-1] if locals_ else None
 
@@ -266,7 +266,7 @@ def _serial_and_name(task: trio.lowlevel.Task) -> tuple[int, str]:
 
 
 def _awaited(frames: list[FrameType]) -> tuple[str, str, str]:
-    """Tell what a task waits for, and which coroutine's that is: its id, and its name."""
+    """Return what a task waits for, and the id and the name of the coroutine concerned."""
     waits, target = "", None
     for frame in frames:
         variable = _TARGETS.get(frame.f_code)
@@ -281,7 +281,7 @@ def _awaited(frames: list[FrameType]) -> tuple[str, str, str]:
 
 
 def _lines(frames: Sequence[FrameType], *, full: bool) -> list[str]:
-    """Return the frames as text, the outermost first: those of users, and what each of them called; or all."""
+    """Return frames as text, outermost first: users' frames and the calls that each makes, or all if `full`."""
     lines: list[str] = []
     after_users = bool(frames) and frames[0].f_code.co_filename.endswith(_FACES)
     for frame in frames:
@@ -293,12 +293,12 @@ def _lines(frames: Sequence[FrameType], *, full: bool) -> list[str]:
 
 
 def is_users(file: str) -> bool:
-    """Return whether a file is not of this package or Trio, nor does just link the two to users' code."""
+    """Return whether a file is users' code: not of this package, Trio, or what links the two to users' code."""
     return not file.startswith(_OWN) and file not in _LINKING
 
 
 def _threads(wanted: Wanted) -> list[ThreadDump]:
-    """Show the threads that run something, besides the calling one."""
+    """Return the busy threads other than the calling one."""
     frames: dict[int, Any] = sys._current_frames()  # noqa: SLF001 - it is documented
     found = []
     for thread in threading.enumerate():

@@ -1,8 +1,8 @@
-"""Files beneath one folder, for names that others give: nothing outside of it is ever reached.
+"""Opens files beneath one folder by names that peers give; nothing outside of the folder is ever reached.
 
-This module owns the way from a folder to a file in it: each step is opened from the one before without following
-links, so that no link, put there before or meanwhile, leads out. All of it blocks; callers use a thread. Transfers
-are with `_transfers`.
+This module owns the path from a folder to a file in it. Each step is opened relative to the one before, without
+following links, so no link leads out, even if it is created meanwhile. All functions block; call them in a thread.
+Transfers are in `_transfers`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST_NAME = 255
-"""The bytes of one part of a path; more is refused by every common file system."""
+"""The largest number of bytes of one part of a path; common file systems refuse more."""
 
 DEEPEST = 32
-"""The most folders on the way."""
+"""The largest depth of folders."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +34,7 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 def check_name_untrusted(name: str) -> None:
-    """Raise FileTransferError if a name is not that of one file in a folder."""
+    """Raise FileTransferError if a name is not the name of a file in a folder."""
     if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
         message = f"{name[:80]!r} is no name of a file: it must be one name, without a folder"
         raise FileTransferError(message)
@@ -44,7 +44,7 @@ def check_name_untrusted(name: str) -> None:
 
 
 def parts_untrusted(folder: str) -> list[str]:
-    """Return the parts of a relative folder; raise FileTransferError if it may lead out of where it starts."""
+    """Return the parts of a relative folder; raise FileTransferError if it may lead out of the starting folder."""
     if folder in {"", "."}:
         return []
     parts = folder.rstrip("/").split("/")
@@ -65,7 +65,7 @@ def opened(root: Path, folder: str, *, create: bool) -> Iterator[int]:
     """Open a folder beneath another; return its descriptor.
 
     Raises:
-        FileTransferError: The name leads out, or there is something else than a folder on the way.
+        FileTransferError: The name leads out of `root`, or part of the path is not a folder.
     """
     parts = parts_untrusted(folder)
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -95,19 +95,19 @@ def _explained(error: OSError, what: str) -> FileTransferError:
 
 
 class IncomingFile:
-    """A file that is being received, beside the one that it will be.
+    """A file that is being received, separate from a file that it may replace.
 
-    Where the system can, it has no name meanwhile, so that nothing is left of it when this process is killed.
+    If the system supports it, the file has no name until it is complete, so nothing remains if this process is killed.
 
     Args:
         root: The working folder.
-        folder: A folder beneath it, made if it is not there.
-        name: The name that it gets in the end.
-        size: The bytes that it will have.
-        overwrite: Whether it may take the place of another file.
+        folder: A folder beneath it, made if it does not exist.
+        name: The final name of the file.
+        size: The size of the complete file, in bytes.
+        overwrite: Whether it may replace an existing file.
 
     Raises:
-        FileTransferError: A name leads out of the folder, the file is there already, or it cannot be made.
+        FileTransferError: A name leads out of the folder, the file exists already, or it cannot be made.
     """
 
     def __init__(self, root: Path, folder: str, name: str, size: int, *, overwrite: bool) -> None:
@@ -117,7 +117,7 @@ class IncomingFile:
         self.offset = 0
         self._overwrite = overwrite
         self._digest = hashlib.sha256()
-        self._part = ""  # its name until it is complete, if it needs one
+        self._part = ""  # its temporary name, if it needs one
         with opened(root, folder, create=True) as descriptor:
             self._refuse_existing(descriptor)
             self._file = self._opened(descriptor)
@@ -125,7 +125,7 @@ class IncomingFile:
 
     def _opened(self, folder: int) -> int:
         if hasattr(os, "O_TMPFILE") and Path(_DESCRIPTORS).is_dir():
-            # Not all file systems can do that; any other error is met again.
+            # Not all file systems support this; any other error occurs again below.
             with suppress(OSError):
                 return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder)
         self._part = _hidden_name()
@@ -144,7 +144,7 @@ class IncomingFile:
             raise FileTransferError(message)
 
     def write(self, data: memoryview) -> None:
-        """Add bytes; FileTransferError if they are more than announced or cannot be written."""
+        """Append bytes; FileTransferError if there are more than announced or they cannot be written."""
         size = len(data)
         if self.offset + size > self.size:
             message = f"{self.name!r} is longer than the {self.size} bytes that were announced"
@@ -161,7 +161,7 @@ class IncomingFile:
         """Check the file and give it its name.
 
         Raises:
-            FileTransferError: It is not what was sent, or another file has got that name meanwhile.
+            FileTransferError: It differs from what was sent, or another file got that name meanwhile.
         """
         if self.offset != self.size or self._digest.digest() != digest:
             message = f"{self.name!r} did not arrive as it was sent: {self.offset} of {self.size} bytes, or others"
@@ -183,22 +183,22 @@ class IncomingFile:
             except FileExistsError:
                 if not self._overwrite:
                     raise
-                self._part = _hidden_name()  # only what has a name can take the place of a file
+                self._part = _hidden_name()  # only a file with a name can replace a file
                 self._link(self._part)
             else:
                 return
         if self._overwrite:
             os.rename(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
-            # Unlike a rename, this fails if there is a file of that name by now.
+            # Unlike a rename, this fails if a file of that name exists by now.
             os.link(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
     def _link(self, name: str) -> None:
-        """Give the file, which has none, a name."""
+        """Give a name to the file, which has none."""
         os.link(f"{_DESCRIPTORS}/{self._file}", name, dst_dir_fd=self._folder)
 
     def close(self) -> None:
-        """Close it; what has no name by now is gone."""
+        """Close the file; if it has no name by now, it is removed."""
         if self._part:
             with suppress(FileNotFoundError):
                 os.unlink(self._part, dir_fd=self._folder)
@@ -233,7 +233,7 @@ class OutgoingFile:
     """A file that is being sent.
 
     Raises:
-        FileTransferError: It is no file that can be read.
+        FileTransferError: It is not a readable file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -253,10 +253,10 @@ class OutgoingFile:
         self._digest = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, b"" after all that there were at the start.
+        """Return the next bytes, or b"" after as many as the file had at the start.
 
         Raises:
-            FileTransferError: It is not as long as it was at the start.
+            FileTransferError: The file is shorter or longer than at the start.
         """
         try:
             data = os.read(self._file, size)
@@ -271,7 +271,7 @@ class OutgoingFile:
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of what was read."""
+        """The SHA-256 of the bytes that were read."""
         return self._digest.digest()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Sends and deletes files at other processes; how they travel is in `_transfers`."""
+"""Sends files to other processes and deletes files there; `_transfers` carries out the transfers."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ async def send_file(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Send a file into the working folder of another process, where it has the same name.
+    """Send a file into the working folder of another process, under the same name.
 
     Args:
-        location: The process: of a server, of the client, of any program that this one may talk to; a Location, or
-            its text `addr:port` or `name:port`.
+        location: The process: a server, the client, or any program that this one may connect to; a Location, or its
+            text `addr:port` or `name:port`.
         path: The file.
-        dir: A folder beneath the receiver's working folder, with `/` between its parts; made if it is not there.
-        overwrite: Whether it replaces a file that is there.
-        on_progress: Called with the bytes that are written at the receiver, and all of them.
+        dir: A folder beneath the receiver's working folder, with `/` between its parts; made if it does not exist.
+        overwrite: Whether it replaces an existing file.
+        on_progress: Called with the number of bytes written at the receiver and the size of the file.
 
     Raises:
         FileTransferError: The file could not be read, sent or written, it is too large for the receiver, its name is
-            taken, or `dir` leads out of the receiver's working folder. Nothing is left of it there.
+            taken, or `dir` leads out of the receiver's working folder. The receiver keeps nothing of it.
         TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
 
-    Cancelling it gives the transfer up; nothing is left of it.
+    Cancelling it ends the transfer; the receiver keeps nothing of it.
     """
     process = current_process()
     where = as_location("location", location)
@@ -84,7 +84,7 @@ async def del_file(
         TypeError, ValueError: An argument has the wrong type or form.
         RuntimeError: No endpoint encloses the task.
 
-    When cancelled, the file may be deleted or not.
+    If cancelled, the file may or may not be deleted.
     """
     process = current_process()
     where = as_location("location", location)

@@ -1,7 +1,7 @@
-"""Files between processes: taking what others send, and sending, in parts.
+"""Sends and receives files in parts.
 
-This module owns transfers at both ends: a bounded number of parts is under way, the digest is checked, and nothing is
-left of a transfer that fails. Names and folders are in `_folder`.
+This module owns both ends of a transfer: the number of parts in flight is bounded, the digest is checked, and a failed
+transfer leaves nothing behind. Names and folders are in `_folder`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from .._process import Process
 
 MOST_INCOMING = 64
-"""The transfers that one peer may have under way here; each holds two descriptors."""
+"""The number of transfers from one peer at a time; each holds two descriptors."""
 
 
 class OfferFile(Control, frozen=True):
-    """May a file of so many bytes come, among others? Answered by `Done`."""
+    """Ask whether a file of this size is accepted, among others. Answered by `Done`."""
 
     name: str
     size: int
 
 
 class BeginFile(Control, frozen=True):
-    """A file follows; answered by `FileBegun`."""
+    """Begin the transfer of a file; answered by `FileBegun`."""
 
     folder: str
     name: str
@@ -46,7 +46,7 @@ class BeginFile(Control, frozen=True):
 
 
 class FileBegun(Control, frozen=True):
-    """The parts can come."""
+    """The receiver is ready for the parts."""
 
     transfer: int
 
@@ -59,7 +59,7 @@ class FilePart(BulkData, frozen=True):
 
 
 class EndFile(Control, frozen=True):
-    """All was sent; answered by `Done` when the file is checked and has its name."""
+    """Report that all parts were sent; answered by `Done` when the file is checked and has its name."""
 
     transfer: int
     digest: bytes
@@ -67,7 +67,7 @@ class EndFile(Control, frozen=True):
 
 
 class DropFile(Control, frozen=True):
-    """The rest of the file does not follow."""
+    """Cancel a transfer."""
 
     transfer: int
 
@@ -84,20 +84,20 @@ class _Incoming(MutableRecord, eq=False):
 
     file: IncomingFile
     moved: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
-    """Where parts wait for those before them."""
+    """Parts wait here for the parts before them."""
     users: int = 0
-    """The requests that use the file just now."""
+    """The number of requests that are using the file."""
     parts: int = 0
-    """The parts that are here and not yet written."""
+    """The number of received parts that are not written yet."""
     dropped: bool = False
 
 
 class Files:
-    """The files that others send to this process.
+    """The files that other processes send to this process.
 
     Attributes:
-        folder: Where they go; None for the current folder.
-        max_file_size: The most bytes of one file; None for any.
+        folder: The folder for the files; None for the current folder.
+        max_file_size: The largest size of one file in bytes; None for no limit.
     """
 
     def __init__(self, process: Process) -> None:
@@ -146,7 +146,7 @@ class Files:
         def make() -> IncomingFile:
             return IncomingFile(self._root(), message.folder, message.name, message.size, overwrite=message.overwrite)
 
-        # Not cancelled half-way: who has made the file must also drop it.
+        # Not cancelled half-way, so that a file that was made is also dropped.
         with trio.CancelScope(shield=True):
             incoming = _Incoming(await trio.to_thread.run_sync(make))
         try:
@@ -182,7 +182,7 @@ class Files:
         return Done()
 
     def _check_part(self, incoming: _Incoming, message: FilePart) -> None:
-        """Refuse a part that would only be kept: it is too large, behind what is written, or one too many waits."""
+        """Refuse a part that is too large, already written, or beyond the number of parts that may wait."""
         file, size = incoming.file, len(message.data)
         if size > PART or incoming.parts > WINDOW or message.offset < file.offset:
             text = (
@@ -248,7 +248,7 @@ class Sending:
     Args:
         link: The connection to the receiver.
         file: The file.
-        on_progress: Called with the bytes that are written there, and all of them.
+        on_progress: Called with the number of bytes written there and the size of the file.
     """
 
     def __init__(self, link: Link, file: OutgoingFile, on_progress: Callable[[int, int], None] | None) -> None:
@@ -258,9 +258,9 @@ class Sending:
         self._done = 0
 
     async def run(self, folder: str, *, overwrite: bool) -> None:
-        """Send it all; nothing is left at the receiver if that fails or is cancelled."""
+        """Send the whole file; if this fails or is cancelled, the receiver keeps nothing."""
         begin = BeginFile(folder, self._file.path.name, self._file.size, overwrite)
-        with trio.CancelScope(shield=True):  # or nobody would know what to drop
+        with trio.CancelScope(shield=True):  # otherwise the number to drop would be unknown
             begun = await self._link.request(begin)
         begun = answered(begun, FileBegun)
         try:
@@ -299,7 +299,9 @@ class Sending:
                     break
                 nursery.start_soon(send, FilePart(memoryview(data), transfer, offset))
         if failures:
-            raise failures[min(failures)]  # the first part says why; those behind it only that the transfer is over
+            raise failures[
+                min(failures)
+            ]  # the first part has the cause; later parts report only that the transfer is over
 
     def _progress(self, size: int) -> None:
         self._done += size

@@ -1,7 +1,7 @@
 """The memory of one shared value at one process: filled once, then sealed, and mapped by processes of its machine.
 
-It is a memfd, which goes with the last process that has it open or mapped; where there are none, a temporary file.
-Other processes open it by `path`. This module owns the layout of a value in it. Transfers are in `_transfers`.
+It is a memfd, which exists until the last process closes and unmaps it, or a temporary file if the system has no
+memfds. Other processes open it by `path`. This module owns the layout of a value in it. Transfers are in `_transfers`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 #     body, then the n buffers, each at the next multiple of `_ALIGNMENT`
 _HEAD = struct.Struct("!IQ")
 _LENGTH = struct.Struct("!Q")
-_ALIGNMENT = 64  # what arrays and frames of all libraries want of their memory
+_ALIGNMENT = 64  # the alignment that arrays and frames of all libraries need
 
-_MOST_WRITTEN = 1 << 30  # a call of the system takes less than 2 GiB
+_MOST_WRITTEN = 1 << 30  # a system call takes less than 2 GiB
 
 
 class Blob:
     """The bytes of a value.
 
     Args:
-        size: How many there are.
-        descriptor: What a complete one is open as, which is closed with it; None to make one.
+        size: The number of bytes.
+        descriptor: The descriptor of a complete blob, which is closed with it; None to make a new one.
 
     Attributes:
-        filled: How many of them are there, from the first one on.
-        descriptor: What it is open as in this process.
-        path: Where other processes of the machine open it.
-        failed: Why the rest does not come, if it does not.
+        filled: The number of bytes that are present, from the start.
+        descriptor: The descriptor of the blob in this process.
+        path: The path by which other processes of the machine open it.
+        failed: The error, if the rest will not arrive.
 
     Raises:
-        DiscoroError: There is no memory for them.
+        DiscoroError: There is not enough memory.
     """
 
     def __init__(self, size: int, descriptor: int | None = None) -> None:
@@ -57,7 +57,7 @@ class Blob:
         self.filled: int = 0 if descriptor is None else size
         self.failed: Exception | None = None
         self._moved = trio.lowlevel.ParkingLot()
-        self._early: dict[int, int] = {}  # what came out of order: where it begins, and where it ends
+        self._early: dict[int, int] = {}  # parts that arrived out of order: start and end
         try:
             made, path = _make(size) if descriptor is None else (descriptor, _path_of(descriptor))
             self.descriptor: int = made
@@ -67,7 +67,7 @@ class Blob:
 
     @classmethod
     def of(cls, body: bytes, buffers: Sequence[Any]) -> Blob:
-        """Make one that holds a pickled value."""
+        """Make a blob that holds a pickled value."""
         pieces: list[Any] = [_HEAD.pack(len(buffers), len(body))]
         pieces += [_LENGTH.pack(memoryview(buffer).nbytes) for buffer in buffers]
         pieces.append(body)
@@ -86,14 +86,14 @@ class Blob:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it is there."""
+        """Whether all bytes are present."""
         return self.filled == self.size
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Fill in bytes.
+        """Write bytes at an offset.
 
         Raises:
-            DiscoroError: There is no memory for them.
+            DiscoroError: There is not enough memory.
         """
         position = offset
         try:
@@ -109,22 +109,22 @@ class Blob:
         self._moved.unpark_all()
 
     def complete(self) -> None:
-        """Note that all of it is there: nobody can change it from here on."""
+        """Seal the blob, which is complete: no process can change it afterwards."""
         self.filled = self.size
         if AVAILABLE:
             seal(self.descriptor)
         self._moved.unpark_all()
 
     def fail(self, error: Exception) -> None:
-        """Note that the rest will not come."""
+        """Note that the rest will not arrive."""
         self.failed = error
         self._moved.unpark_all()
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Give bytes, as soon as they are there.
+        """Return bytes as soon as they are present.
 
         Raises:
-            DiscoroError: They will not come, or lie outside.
+            DiscoroError: The bytes will not arrive, or lie outside of the value.
         """
         if not 0 < size <= self.size - offset:
             message = f"{size} bytes from {offset} on of a shared value of {self.size} bytes"
@@ -132,20 +132,20 @@ class Blob:
         while self.filled < offset + size:
             self._check()
             await self._moved.park()
-        self._check()  # it may have been released meanwhile
+        self._check()  # the blob may have been released meanwhile
         return os.pread(self.descriptor, size, offset)
 
     def copy_to(self, file: int) -> None:
-        """Copy all of it to a file; OSError if that is not possible."""
+        """Copy all bytes to a file; OSError if that is not possible."""
         offset = 0
         while offset < self.size:
             offset += os.sendfile(file, self.descriptor, offset, self.size - offset)
 
     async def until_complete(self) -> None:
-        """Wait until all of it is there.
+        """Wait until all bytes are present.
 
         Raises:
-            DiscoroError: It will not come.
+            DiscoroError: The rest will not arrive.
         """
         await trio.lowlevel.checkpoint()
         while not self.is_complete:
@@ -158,7 +158,7 @@ class Blob:
             raise DiscoroError(message)
 
     def close(self) -> None:
-        """Give it back; who maps it keeps it."""
+        """Release the memory; processes that map it keep it."""
         if self.failed is None:
             self.fail(DiscoroError("it was released"))
         os.close(self.descriptor)
@@ -167,14 +167,14 @@ class Blob:
 
 
 def load(path: str) -> Any:
-    """Map a blob and open the value in it: its buffers are not copied, and cannot be written to.
+    """Map a blob and unpickle the value in it, with read-only buffers that are not copied.
 
     Args:
-        path: That of the blob, or of a link to it.
+        path: The path of the blob, or of a link to it.
 
     Raises:
-        OSError: It is not there.
-        Exception: Whatever opening the value raises.
+        OSError: The blob does not exist.
+        Exception: Unpickling the value raised it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""`Shared`: the handle that is sent in place of a large value, and where a process finds the value.
+"""`Shared`: the handle that is sent in place of a large value, and how a process finds the value.
 
-At a server the node has put a link to the value's memory, or a copy, in a folder. In the program that shared it, and in
-an embedded node's, the memory is the process's own. Who shares and releases is in `_client`.
+For servers, the node puts a link to the value's memory, or a copy, in a folder. In the program that shared the value,
+and in the program of an embedded node, the memory is the process's own. `_client` shares and releases values.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _SharedHere:
-    """What this process, in the system's sense, knows of shared values."""
+    """The shared values of this operating-system process."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.paths: dict[bytes, str] = {}
         self.releases: dict[bytes, Callable[[], Awaitable[None]]] = {}
         self._values: dict[bytes, Any] = {}
-        # Plain functions run in threads; several may want a value at once, which is opened once.
+        # Plain functions run in threads; several may need a value at the same time, but it is unpickled once.
         self._lock = threading.RLock()
 
     def value(self, share: bytes) -> Any:
-        """Return a value, opened when it is first wanted."""
+        """Return a value; the first call unpickles it."""
         with self._lock:
             if share not in self._values:
                 self._values[share] = load(self._path(share))
@@ -53,7 +53,7 @@ class _SharedHere:
         return path
 
     def forget(self, share: bytes) -> None:
-        """Drop a value that is released; what still refers to it keeps it."""
+        """Drop a released value; objects that still refer to it keep it."""
         self.paths.pop(share, None)
         self.releases.pop(share, None)
         self._values.pop(share, None)
@@ -66,8 +66,8 @@ class Shared(Generic[T_co]):
     """A value that all servers of a computation have: send this handle in place of it.
 
     Each machine has the value once in memory, and all its servers map it. Large buffers, such as arrays and the columns
-    of frames, are not copied and are read-only. All else is unpickled once at each server, and is one object for all
-    jobs there: do not change it.
+    of frames, are not copied and are read-only. Everything else is unpickled once at each server, and all jobs there
+    share one object: do not change it.
 
     `Computation.share` makes it. The value is freed with the computation, or earlier by `release`.
 
@@ -86,30 +86,30 @@ class Shared(Generic[T_co]):
         """The value, at the servers of the computation and in the program that shared it.
 
         Raises:
-            DiscoroError: It was released, the computation has ended, or this process is none of its servers.
+            DiscoroError: It was released, the computation has ended, or this process is not one of its servers.
         """
         value: T_co = shared_here.value(self._share)
         return value
 
     async def get(self) -> T_co:
-        """Return the value: `value` for async code, which opens it in a worker thread.
+        """Return the value, as `value` does, but unpickle it in a worker thread; for async code.
 
         Raises:
-            DiscoroError: As `value`.
+            DiscoroError: As for `value`.
 
-        When cancelled, the value may be opened or not.
+        If cancelled, the value may or may not be unpickled.
         """
         return await trio.to_thread.run_sync(lambda: self.value)
 
     async def release(self) -> None:
-        """Free the value everywhere, before the computation ends; nothing if it was freed already.
+        """Free the value everywhere before the computation ends; does nothing if it was freed already.
 
-        Jobs that use the value may go on; those that ask for it afterwards get a DiscoroError.
+        Jobs that use the value may continue; later calls for it raise DiscoroError.
 
         Raises:
             RuntimeError: This is not the program that shared it.
 
-        Cancelling it, the value is freed all the same.
+        If cancelled, the value is freed all the same.
         """
         await trio.lowlevel.checkpoint()
         release = shared_here.releases.get(self._share)
@@ -120,7 +120,7 @@ class Shared(Generic[T_co]):
             raise RuntimeError(message)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what names it. DiscoroError if it was released."""
+        """Pickle its identity. DiscoroError if it was released."""
         if shared_here.folder is None and self._share not in shared_here.paths:
             message = f"{self!r} was released, or its computation has ended; it cannot be sent any more"
             raise DiscoroError(message)
@@ -131,9 +131,9 @@ class Shared(Generic[T_co]):
         return isinstance(other, Shared) and self._share == other._share
 
     def __hash__(self) -> int:
-        """Give the same for all handles of one value."""
+        """Return the same hash for all handles of one value."""
         return hash(self._share)
 
     def __repr__(self) -> str:
-        """Show which value it is of."""
+        """Return the id and the size of the value as text."""
         return f"<Shared {self._share.hex()[:8]}, {self.size} bytes>"

@@ -1,7 +1,7 @@
-"""Shared values between processes: which blobs a process holds, and how it gets one from another process.
+"""Shared values between processes: the blobs that a process holds, and fetching a blob from another process.
 
-A process that gets a blob already serves the part that is there, so that a value goes along a chain of nodes in about
-the time that it takes to one of them, and its client sends it once. What is kept for whom is with the callers.
+While a process receives a blob, it already serves the part that has arrived. So passing a value along a chain of nodes
+takes about as long as sending it to one node, and its client sends it once. The callers decide what is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class ReadShared(Control, frozen=True):
-    """Send bytes of a shared value; answered by `SharedBytes` as soon as they are there."""
+    """Request bytes of a shared value; answered by `SharedBytes` as soon as they are present."""
 
     share: bytes
     offset: int
@@ -42,14 +42,14 @@ class SharedBytes(BulkData, frozen=True):
 
 
 class _Held(MutableRecord, eq=False):
-    """A blob, and how many keep it."""
+    """A blob and its number of holders."""
 
     blob: Blob
     keepers: int = 1
 
 
 class Blobs:
-    """The blobs that one process holds."""
+    """The blobs of one process."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -59,12 +59,12 @@ class Blobs:
         endpoint.services.on_request(ReadShared, self._read)
 
     def keep(self, share: bytes, blob: Blob) -> None:
-        """Hold a blob until it was released as often as it was kept."""
+        """Hold a blob until `release` is called as often as `keep`."""
         self._held[share] = _Held(blob)
         self._came.unpark_all()
 
     def release(self, share: bytes) -> None:
-        """Keep a blob no more."""
+        """Undo one `keep`."""
         held = self._held[share]
         held.keepers -= 1
         if not held.keepers:
@@ -74,19 +74,19 @@ class Blobs:
     async def get(
         self, share: bytes, size: int, sources: Sequence[Callable[[], Awaitable[Link]]], descriptor: int
     ) -> Blob:
-        """Return a blob, which this process keeps from here on; get it from others if it is not here.
+        """Return a blob, which this process keeps from now on; fetch it from another process if needed.
 
         Args:
             share: The id of the value.
-            size: Its bytes.
-            sources: What gives the links to processes that have it, or will have it; tried in order. The last one is
-                the process that made it.
-            descriptor: What it is open as at the last of the sources, to be opened here if that is on this machine.
+            size: Its size in bytes.
+            sources: Functions that return links to processes that have or will have the value, tried in order. The
+                last one is the process that made it.
+            descriptor: Its descriptor at the last source, which is opened here if that process is on this machine.
 
         Raises:
-            DiscoroError: It could be got from none of them, or there is no memory for it.
+            DiscoroError: No source could deliver it, or there is not enough memory.
 
-        Cancelling it, this process does not keep it.
+        If cancelled, this process does not keep it.
         """
         link = await sources[-1]()
         held = self._held.get(share)
@@ -126,7 +126,7 @@ class Blobs:
                 self.release(share)
 
     async def _read(self, _link: Link, message: ReadShared) -> SharedBytes:
-        if message.share not in self._held:  # a process that gets it from here may be told before this one
+        if message.share not in self._held:  # a process that fetches it from here may be notified before this one
             with trio.move_on_after(config.MsgTimeout / 2):
                 while message.share not in self._held:
                     await self._came.park()
@@ -138,7 +138,7 @@ class Blobs:
 
 
 async def _pull(share: bytes, blob: Blob, link: Link) -> None:
-    """Get what is missing of a blob from one process. Raises as `fetch_parts`."""
+    """Fetch the missing part of a blob from one process. Raises as `fetch_parts` does."""
 
     async def take(offset: int, data: memoryview) -> None:
         await trio.lowlevel.checkpoint()
