@@ -367,8 +367,13 @@ class Endpoint:
         while True:
             dial = self._dials.get(key)
             if dial is None:
-                dial = self._dials[key] = _Dial()
-                self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
+                dial = _Dial()
+                try:
+                    self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
+                except RuntimeError as error:  # the block of this endpoint is being left
+                    message = f"this endpoint is closed and does not connect to {location}"
+                    raise PeerDisconnected(message) from error
+                self._dials[key] = dial
             scope = dial.attempt.scope  # the longest timeout of all waiting tasks bounds it
             scope.deadline = deadline if scope.deadline == math.inf else max(scope.deadline, deadline)
             with trio.move_on_at(deadline):

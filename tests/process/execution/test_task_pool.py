@@ -157,11 +157,12 @@ async def test_others_go_on_between_two_that_are_long(nursery: trio.Nursery, mon
     served = Served(nursery)
     for _ in range(5):
         served.put(nothing)
-    seen = set()
+    rounds = 0
     while len(served.tasks) < 5:
         await trio.lowlevel.checkpoint()
-        seen.add(len(served.tasks))
-    assert len(seen) >= 3
+        rounds += 1
+    # In the first round of the event loop one runs, in the second at most two; without a pause, all in the first.
+    assert rounds >= 3
 
 
 async def test_none_is_idle_once_what_surrounds_them_is_cancelled(nursery: trio.Nursery) -> None:
