@@ -88,13 +88,13 @@ class Computation(Runs):
         server_setup: A function that runs once on each server, and on each replacement, before its first
             job. If it fails, that server is not used.
         node_allocations: The parts of the cluster to request; by default all servers of all nodes. The first
-        allocation that matches a node decides how many of its servers are requested.
+            allocation that matches a node decides how many of its servers are requested.
         cleanup: Whether the working folders are removed at the end. If False, they are kept at nodes that were
-        started with `dest_path`; a warning names the other nodes.
+            started with `dest_path`; a warning names the other nodes.
         forward_output: Whether this program shows what coroutines print and log.
         threads: How many plain functions run at the same time on a server, each in a thread.
         automatic: Whether a listed or called function is sent with the functions, classes and constants of the
-        client's own modules that it uses by name. If False, only listed components are sent.
+            client's own modules that it uses by name. If False, only listed components are sent.
         name: A name to display; by default the name of the first component.
 
     Raises:
@@ -155,7 +155,7 @@ class Computation(Runs):
             scheduler: A Scheduler, a Location, its text, or the name of a host; by default the innermost enclosing
                 scheduler, else one that discovery finds.
             servers: How many servers to wait for; 0: do not wait. By default, in a cluster that `open_cluster`
-            opened, wait for all of its servers, up to `timeout` seconds; otherwise do not wait.
+                opened, wait for all of its servers, up to `timeout` seconds; otherwise do not wait.
 
         Yields:
             The computation, which can now run functions.
@@ -294,7 +294,7 @@ class Computation(Runs):
 
         Args:
             value: Anything that can be sent. It is copied before the first checkpoint: later changes in this program
-            do not reach the servers.
+                do not reach the servers.
 
         Returns:
             The handle, once all nodes have the value. At a server, `Shared.value` returns the value.

@@ -280,7 +280,7 @@ class Executor(ExecutorBase):
         initializer: Called once on each server before its first job. If it fails everywhere, the executor is broken.
         initargs: Its arguments.
         jobs_per_server: How many jobs run at the same time on one server. If they take less than 10 ms, four times as
-        many are sent.
+            many are sent.
         options: Options of `open_cluster`, `open_endpoint` and `Computation`.
 
     Raises:

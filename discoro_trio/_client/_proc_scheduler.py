@@ -37,7 +37,7 @@ class ProcScheduler:
 
     Args:
         computation: A scheduled computation. Its `run` and similar methods can be used at the same time; their
-        coroutines are not counted.
+            coroutines are not counted.
     """
 
     def __init__(self, computation: Computation) -> None:

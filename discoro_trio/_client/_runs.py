@@ -78,7 +78,7 @@ class Runs:
 
         Args:
             where: The address or name of a node, which stands for its least loaded server, or a server's Location or
-            its text, such as `addr:port`.
+                its text, such as `addr:port`.
             fn: An async function, or a plain one, which runs in a thread there.
             args: Its arguments.
             kwargs: Its keyword arguments.
@@ -197,7 +197,7 @@ class Runs:
 
         Raises:
             ExceptionGroup: The errors of the body and the coroutines, flat, also for one error. All other coroutines
-            were cancelled and have cleaned up.
+                were cancelled and have cleaned up.
             ComputationClosed, RuntimeError: As for `run`.
 
         A coroutine that other code cancels ends silently. Cancelling the block cancels all coroutines and waits for
@@ -242,14 +242,14 @@ class Runs:
             iterable: The items, an iterable or async iterable; read in one task as room appears.
             ordered: Whether results come in the order of the items.
             errors: What happens when a job fails. `"raise"`: the rest is cancelled and the block raises the error;
-            `"collect"`: the error replaces the value; `"skip"`: the item is left out.
+                `"collect"`: the error replaces the value; `"skip"`: the item is left out.
             limit: How many items are read whose results are not taken. By default it adapts to the jobs: an item is
-            read when a server would soon begin its job, while at most 128 jobs per server are in flight, and at
-            most 1,024 jobs and 64 MiB of results wait to be taken.
+                read when a server would soon begin its job, while at most 128 jobs per server are in flight, and at
+                most 1,024 jobs and 64 MiB of results wait to be taken.
             retries: How often a job is run again if its server is lost or it raises one of `retry_on`. After two losses
-            the job gets a server of its own.
+                the job gets a server of its own.
             retry_on: Types of errors after which a job is run again, up to `retries` times, or 3 times if that is 0.
-            The first delay is 0.1 seconds; it doubles each time, up to 10 seconds.
+                The first delay is 0.1 seconds; it doubles each time, up to 10 seconds.
             chunksize: How many items a server gets as one job; "auto": as many as take about 5 ms.
             progress: Whether standard error, or the cell of a notebook, shows how many items are done, how many have
                 failed, and the rate.
@@ -259,7 +259,7 @@ class Runs:
 
         Raises:
             ExceptionGroup: Raised on leaving the block: the error of the body or of a job; the rest is cancelled. A
-            note on a job's error names the item and the server.
+                note on a job's error names the item and the server.
             KeyboardInterrupt: Raised bare, not in a group.
 
         Leaving the block early, or cancelling it, cancels all jobs and waits for their clean-up.

@@ -21,7 +21,7 @@ class ComputationStatistics:
     servers: int
     """Servers that take coroutines, including those of suspended nodes."""
     servers_lost: int
-    """Servers that have ended since the computation was scheduled: lost, replaced or restarted."""
+    """Servers that were lost, replaced or restarted since the computation was scheduled."""
     submitted: int
     """Coroutines that this process started, on any server."""
     running: int

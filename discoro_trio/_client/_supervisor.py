@@ -172,7 +172,7 @@ async def open_supervisor(
     Args:
         computation: Where they run; it is scheduled.
         strategy: Which children are started again: `"one_for_one"`: the failed one; `"one_for_all"`: all of them;
-        `"rest_for_one"`: the failed one and those started after it. Running ones are cancelled first.
+            `"rest_for_one"`: the failed one and those started after it. Running ones are cancelled first.
         max_restarts: How many failures within the time lead to restarts.
         within: The time in seconds.
 
