@@ -55,7 +55,7 @@ async def test_a_stopped_server_is_replaced_after_5_pulses_and_not_before(quick_
         pid = await on_victim.result()
         os.kill(pid, signal.SIGSTOP)
         stopped = trio.current_time()
-        with pytest.raises(discoro.ServerLost, match="stopped by a signal for 5 pulses") as caught:
+        with pytest.raises(discoro.ServerLost, match="stopped by a signal for 5 pulse intervals") as caught:
             await victim.result()
         assert 5 * PULSE <= trio.current_time() - stopped <= 7 * PULSE
         assert caught.value.signal == signal.SIGKILL

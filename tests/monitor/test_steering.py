@@ -88,7 +88,7 @@ async def test_a_server_is_restarted_and_another_takes_its_place(where: str) -> 
         (location,) = await computation.servers()
         await until(server, "coroutines", lambda page: page["total"] == 1)
         assert (await act(server, "restart", str(location)))["ok"]
-        with pytest.raises(discoro.ServerLost, match="somebody restarted it"):
+        with pytest.raises(discoro.ServerLost, match="an admin request restarted it"):
             await rcoro.result()
         assert await computation.run_result(one) == 1
 
@@ -100,7 +100,7 @@ async def test_a_computation_is_closed_and_its_client_is_told(where: str) -> Non
         rcoro = await computation.run(stay)
         found = await until(server, "computations", lambda page: page["total"] == 1)
         assert (await act(server, "close", found["rows"][0]["id"]))["ok"]
-        with pytest.raises(discoro.ComputationClosed, match="somebody closed it"):
+        with pytest.raises(discoro.ComputationClosed, match="an admin request closed it"):
             await rcoro.result()
         await until(server, "computations", lambda page: page["rows"][0]["state"] == "closed")
 

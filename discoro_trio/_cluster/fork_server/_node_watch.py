@@ -15,7 +15,7 @@ from ..._config import PULSES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-REASON = f"its node was silent for {PULSES} pulses"
+REASON = f"its node was silent for {PULSES} pulse intervals"
 
 
 class NodeWatch:

@@ -1,7 +1,7 @@
-"""Which computation holds which server slots of a node: the node's decisions, without I/O and without a clock.
+"""Decides which computation holds which server slots of a node; without I/O and without a clock.
 
-The node is the authority for its servers: what stands here is what counts, whatever schedulers and clients believe.
-`_node` carries out what is decided here.
+The node is the authority for its servers: this state counts, whatever schedulers and clients believe. `_node` carries
+out the decisions.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ class LeaseState(MutableRecord, eq=False):
 
     terms: LeaseTerms
     scheduler_id: bytes
-    """The scheduler that answers for it: the one that asked, or one that has taken over."""
+    """The id of the responsible scheduler: the one that requested the lease, or one that has taken over."""
     shared: bool
-    """Whether the scheduler that asked is a shared one."""
+    """Whether the scheduler that requested it is shared."""
     slots: set[int] = msgspec.field(default_factory=set)
     orphan: bool = False
-    """Whether that scheduler is lost."""
+    """Whether the responsible scheduler is lost."""
     attended: bool = False
-    """Whether its client has come."""
+    """Whether its client has connected."""
     over: Over | None = None
-    """Why it is ending, if it is."""
+    """Why it is ending; None if it is not."""
     busy: set[int] = msgspec.field(default_factory=set)
-    """The server slots at which something runs, or which are being set up."""
+    """The server slots at which a coroutine runs, or which are being set up."""
     idle_since: dict[int, float] = msgspec.field(default_factory=dict)
     looked: int = 0
-    """How often it was looked whether its client has come, once a pulse."""
+    """How often it was checked whether its client has connected, once per pulse interval."""
     next_look: float = 0.0
-    """When it is looked again."""
+    """The time of the next check."""
 
 
 class Holding:
-    """The server slots of a node and who has them. A server slot is free when its server is fresh and nobody's.
+    """The server slots of a node and their leases. A slot is free when its server is fresh and belongs to no lease.
 
     Args:
-        slots: Their numbers.
-        most_leases: How many leases there can be at once; None for as many as there are server slots.
+        slots: The numbers of the slots.
+        most_leases: The most leases at a time; None for as many as there are server slots.
     """
 
     def __init__(self, slots: Iterable[int], *, most_leases: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Holding:
 
     @property
     def free(self) -> int:
-        """The number of server slots that a further lease could have."""
+        """The number of server slots that a new lease could get."""
         return 0 if self._full else len(self.slots) - len(self._holder)
 
     @property
@@ -70,15 +70,15 @@ class Holding:
         return self._most_leases is not None and len(self.leases) >= self._most_leases
 
     def holder(self, slot: int) -> LeaseState | None:
-        """Tell who has a server slot."""
+        """Return the lease that holds a server slot, if any."""
         return self._holder.get(slot)
 
-    # --- what schedulers want
+    # --- requests of schedulers
 
     def grant(self, now: float, terms: LeaseTerms, servers: int, *, scheduler_id: bytes, shared: bool) -> int:
         """Grant up to `servers` free server slots; return how many, 0 for a refusal.
 
-        A computation that has some gets more only under the terms that it has.
+        A computation that already has slots gets more only under the same terms.
         """
         lease = self.leases.get(terms.computation)
         if self._full if lease is None else lease.over is not None or not _same(lease, terms, scheduler_id):
@@ -97,7 +97,7 @@ class Holding:
         return len(slots)
 
     def reported(self) -> list[HeldLease]:
-        """Say what is held, to a scheduler that joins or returns."""
+        """Return the leases, to report them to a scheduler that joins or returns."""
         return [
             HeldLease(lease.terms, len(lease.slots), lease.scheduler_id, lease.shared, lease.orphan)
             for lease in self.leases.values()
@@ -105,7 +105,7 @@ class Holding:
         ]
 
     def adopted(self, computations: Iterable[bytes], scheduler_id: bytes) -> None:
-        """Note that a scheduler answers for leases that were another's, or its own before it was lost."""
+        """Note that a scheduler is responsible for leases that another one had, or that it had before it was lost."""
         for computation in computations:
             lease = self.leases.get(computation)
             if lease is not None:
@@ -113,16 +113,16 @@ class Holding:
                 lease.orphan = False
 
     def scheduler_lost(self, scheduler_id: bytes) -> int:
-        """Note that a scheduler is lost; its leases stay, for it closes nothing. Give their number."""
+        """Note that a scheduler is lost, which does not end its leases; return their number."""
         orphans = [lease for lease in self.leases.values() if lease.scheduler_id == scheduler_id]
         for lease in orphans:
             lease.orphan = True
         return len(orphans)
 
-    # --- their ends
+    # --- the ends of leases
 
     def end(self, computation: bytes, over: Over) -> bool:
-        """Begin the end of a lease; return whether it had not begun."""
+        """Begin to end a lease; return False if its end has already begun."""
         lease = self.leases.get(computation)
         if lease is None or lease.over is not None:
             return False
@@ -130,14 +130,14 @@ class Holding:
         return True
 
     def ended(self, computation: bytes) -> int:
-        """Note that all servers of a lease are gone; return the number of server slots that are free by that."""
+        """Note that all servers of a lease are gone; return the number of server slots that this frees."""
         lease = self.leases.pop(computation)
         for slot in lease.slots:
             del self._holder[slot]
         return len(lease.slots)
 
     def vacated(self, slot: int) -> None:
-        """Note that one server of a lease is gone because it was idle."""
+        """Note that a server of a lease is gone because it was idle."""
         lease = self._holder.pop(slot)
         lease.slots.discard(slot)
         lease.busy.discard(slot)
@@ -148,7 +148,7 @@ class Holding:
     # --- the clock
 
     def activity(self, now: float, slot: int, *, busy: bool) -> None:
-        """Note whether anything runs at a server slot, or has since the last word."""
+        """Note whether a coroutine runs at a server slot, or has run since the last report."""
         lease = self._holder.get(slot)
         if lease is None:
             return
@@ -159,7 +159,7 @@ class Holding:
         lease.idle_since[slot] = now
 
     def idle(self, now: float) -> list[int]:
-        """Return the server slots that were idle for their zombie period; the servers themselves have the last word."""
+        """Return the server slots that were idle for their zombie period; each server decides whether it closes."""
         return [
             slot
             for slot, lease in self._holder.items()
@@ -174,10 +174,10 @@ class Holding:
         self._holder[slot].busy.add(slot)
 
     def unattended(self, now: float) -> list[bytes]:
-        """Return the leases whose client did not come within five pulses.
+        """Return the leases whose client did not connect within five pulse intervals.
 
-        Looks are counted, not seconds: when this process did not run for a while, what its client said may wait to be
-        read, and that while is one look.
+        Checks are counted, not seconds: if this process did not run for a while, messages of the client may still be
+        unread, and that time counts as one check.
         """
         for lease in self.leases.values():
             if not lease.attended and now >= lease.next_look:
@@ -190,7 +190,7 @@ class Holding:
         ]
 
     def next_look(self) -> float:
-        """Return the next time at which `idle` or `unattended` may have something."""
+        """Return the next time at which `idle` or `unattended` may return entries."""
         times = [lease.next_look for lease in self.leases.values() if not lease.attended and lease.over is None]
         times += [
             lease.idle_since[slot] + lease.terms.zombie_period

@@ -1,7 +1,7 @@
-"""Where the files of a computation stay that wants them to (`cleanup=False`), at a node with a `dest_path`.
+"""The folders for computations that keep their files (`cleanup=False`), at a node with a `dest_path`.
 
-Each computation has a folder there, with its name and id; each of its servers has one in that. A server's folder is
-moved there before the first job runs, so that jobs see the place where it stays.
+Each computation has a folder there, named by its name and id, with a folder for each of its servers. A server's folder
+is moved there before the first job runs, so that jobs see its final path.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 80
 _ID_DIGITS = 8
 _ENTERABLE = 0o711
-"""Other users, as whom servers run, may go through to a folder of theirs, and see no names."""
+"""Other users that servers run as may pass through to their own folder, but cannot list this one."""
 
 
 def kept_folder(dest_path: Path, name: str, computation: bytes) -> Path:
     """Return the folder for the files of a computation.
 
     Args:
-        dest_path: The node's.
-        name: The computation's name, of any characters.
-        computation: Its id.
+        dest_path: The node's `dest_path`.
+        name: The computation's name, with any characters.
+        computation: The computation's id.
     """
     safe = re.sub(r"[^\w.+-]+", "_", name).strip("._")[:_LONGEST_NAME] or "computation"
     return dest_path / f"files-{safe}-{computation.hex()[:_ID_DIGITS]}"
@@ -44,7 +44,7 @@ def move_in(folder: Path, place: Path, *, other_user: bool) -> Path:
 
 
 def leave_if_used(folder: Path) -> None:
-    """Remove the folder of a server, and that of its computation, if nothing is in them."""
-    with suppress(OSError):  # something is
+    """Remove the folder of a server, and that of its computation, if they are empty."""
+    with suppress(OSError):  # it is not empty
         folder.rmdir()
         folder.parent.rmdir()

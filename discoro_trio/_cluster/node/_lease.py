@@ -1,7 +1,7 @@
-"""One lease of a node, with what its computation has shipped there.
+"""One lease of a node, with the components that its computation has shipped there.
 
-A lease keeps the components, unopened, so that every server, a replacement too, is set up like the first. Which server
-slots belong to it is with `_holding`.
+A lease keeps the components unopened, so that every server, also a replacement, is set up like the first. `_holding`
+has the server slots that belong to it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Lease:
 
     Attributes:
         shared: The values that its computation shares.
-        user: As whom its servers run; None for the node's own user.
+        user: The user that its servers run as; None for the node's own user.
     """
 
     def __init__(self, terms: LeaseTerms, shared: SharedForServers, user: User | None = None) -> None:
@@ -61,20 +61,20 @@ class Lease:
         self.ending: trio.Event | None = None
         self.node_set_up = NodeSetUp(wanted=False)
         self.kept: Path | None = None
-        """Where its files stay, if they do."""
+        """The folder in which its files are kept, if they are."""
 
     @property
     def computation(self) -> bytes:
-        """Whose it is."""
+        """The id of the computation."""
         return self.terms.computation
 
     async def install(self, prepare: messages.Prepare, parent: Path, files: Files, client: Link) -> None:
         """Write the files of the components, once for all servers of the node.
 
         Raises:
-            FileTransferError: One is larger than the node takes, or they could not be written; nothing of them is left.
+            FileTransferError: A file exceeds the node's limit, or could not be written; all written files are removed.
             ProtocolError: They are malformed.
-            DiscoroError: The client did not send all of a large one.
+            DiscoroError: The client did not send all of a large file.
         """
         package = decode_package_untrusted(prepare.package)
         for file in package.files:
@@ -99,7 +99,7 @@ class Lease:
         self.prepared = prepare
 
     def keep(self, folder: Path, dest_path: Path) -> Path:
-        """Move the folder of a server to where it stays; return its new path.
+        """Move the folder of a server to the place where it is kept; return its new path.
 
         Raises:
             OSError: It cannot be moved.
@@ -108,7 +108,7 @@ class Lease:
         return move_in(folder, self.kept, other_user=self.user is not None)
 
     async def _stream(self, client: Link, packed: PackedFile, folder: Path) -> None:
-        """Get the content of a large file from the client."""
+        """Fetch the content of a large file from the client."""
         assert packed.stream is not None  # noqa: S101 - see `streamed_files`
         file = create_file(packed, folder)
 
@@ -126,13 +126,13 @@ class Lease:
             os.close(file)
 
     def remove(self) -> None:
-        """Remove the files of the components again, and free the shared values."""
+        """Remove the files of the components, and free the shared values."""
         self.shared.close()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def begin(self, server: NodeServer) -> Control | None:
-        """Set a server up; return what it replied, None if it is not to be used or has ended."""
+        """Set a server up; return its reply, or None if it must not be used or has ended."""
         prepared = self.prepared
         if prepared is None:
             return None
@@ -158,16 +158,16 @@ class Lease:
                 await server.request(Become(self.user))
             return await self.node_set_up.begin_at(begin)
         except PeerDisconnected:
-            return None  # it has ended, and the server slot says so
+            return None  # it has ended, and the server slot reports that
         except DiscoroError as error:
             return failed(COMPONENTS, error, where=server.link.peer.name)
 
 
 def _check_room(size: int, parent: Path) -> None:
-    """Refuse files for which there is no room on the disk.
+    """Refuse files for which the disk has no room.
 
     Raises:
-        FileTransferError: There is none.
+        FileTransferError: The disk has no room for them.
     """
     try:
         free = shutil.disk_usage(parent).free

@@ -1,7 +1,7 @@
 """The leases of a node: granted to schedulers, prepared and released by clients, ended in order.
 
-This module owns who is told when a lease ends, and the clock. It carries out what `_holding` decides. The servers
-themselves are with the server slots.
+This module notifies schedulers and clients of the ends of leases, and owns the clock. It carries out the decisions of
+`_holding`. The server slots own the servers.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ _REASONS = {
 }
 
 _LOOK = 0.1
-"""Seconds between two looks whether anything runs at a node that is drained; its servers report that as often."""
+"""Seconds between two checks whether a coroutine runs at a drained node; its servers report that as often."""
 
 _ANNOUNCEMENT = 1.0
-"""Seconds for a client to take note that servers are about to end, before they do."""
+"""Seconds that a client has to acknowledge that servers will end, before they do."""
 
 
 class Leasing:
-    """Which computation has which servers of a node.
+    """The leases of a node.
 
-    Schedulers have leases granted, clients prepare and release them, and a clock ends those that are not used.
+    Schedulers request leases, clients prepare and release them, and a clock ends leases that are not used.
 
     Attributes:
         schedulers: The schedulers that it has joined.
-        served: The computations that had servers, and are over.
+        served: The number of computations that had servers and are over.
         resting: Whether no further computation gets servers.
     """
 
@@ -73,7 +73,7 @@ class Leasing:
         self.served = 0
         self.resting = False
         self.serve: int | None = None
-        """After how many computations it rests; None for never."""
+        """The number of computations after which it gives no more servers; None for no limit."""
         self._free = trio.lowlevel.ParkingLot()
         self._endpoint = endpoint
         self._nursery = nursery
@@ -101,7 +101,7 @@ class Leasing:
     # --- schedulers
 
     async def join(self, scheduler: Link, name: str) -> messages.Welcome:
-        """Offer the servers to a scheduler, and say which are held."""
+        """Offer the servers to a scheduler, and report the leases."""
         location = self._endpoint.location
         here = messages.NodeIs(
             name,
@@ -168,8 +168,8 @@ class Leasing:
         lease = self._held(link, prepare.computation)
         lease.client = link
         self._holding.leases[prepare.computation].attended = True
-        if lease.prepared is None:  # a client is told of a lease again when it grows, or the scheduler comes back
-            await self._users.clear(lease.user)  # of what the last lease that had it has left running
+        if lease.prepared is None:  # a client prepares a lease again when it grows, or when the scheduler comes back
+            await self._users.clear(lease.user)  # processes that the user's last lease has left running
             await lease.install(prepare, self._folder, files_of(self._endpoint), link)
         slots = list(self._slots_of(prepare.computation))
         for slot in slots:
@@ -206,13 +206,13 @@ class Leasing:
 
     async def _restart(self, link: Link, restart: RestartServer) -> Done:
         if link.peer.process_id not in {scheduler.peer.process_id for scheduler in self.schedulers}:
-            message = "only a scheduler of this node can have its servers restarted"
+            message = "only a scheduler of this node can restart its servers"
             raise DiscoroError(message)
-        await _end_at_once(self._slots.values(), restart.server_id, "somebody restarted it by way of the scheduler")
+        await _end_at_once(self._slots.values(), restart.server_id, "an admin request restarted it")
         return Done()
 
     async def _drain(self, link: Link, drain: DrainNode) -> Done:
-        """Wait until no computation of a scheduler has servers here; end those that take longer than they may."""
+        """Wait until no computation of a scheduler has servers here; end leases that exceed the time limit."""
         scheduler_id = link.peer.process_id
         async with trio.open_nursery() as nursery:
             for lease in list(self._leases.values()):
@@ -231,16 +231,16 @@ class Leasing:
                 self._end_soon(lease, Over.CLIENT)
 
     async def _report_again(self, scheduler: Link) -> None:
-        """Offer leases whose scheduler was lost to one that this node had joined before: it may be its successor."""
+        """Report leases of a lost scheduler to another scheduler that this node has joined: it may be the successor."""
         try:
             await self.join(scheduler, self._endpoint.identity.name)
         except DiscoroError as error:
-            logger.info("the scheduler %s did not take the report of orphaned leases: %s", scheduler.peer_name, error)
+            logger.info("the scheduler %s did not accept the report of orphaned leases: %s", scheduler.peer_name, error)
 
     # --- servers
 
     def begin(self, slot: ServerSlot) -> None:
-        """Set the server of a server slot up, if it listens and the client has said how."""
+        """Set up the server of a server slot, if it listens and the client has prepared the lease."""
         lease, server = self.lease_at(slot), slot.server
         if lease is None or server is None or lease.prepared is None or lease.ending is not None:
             return
@@ -256,7 +256,7 @@ class Leasing:
             lease.client.notify(self._begun(lease, slot, server, reply))
 
     def _begun(self, lease: Lease, slot: ServerSlot, server: NodeServer, reply: Control) -> Control:
-        """Say to the client how the set-up of a server went."""
+        """Report to the client how the set-up of a server went."""
         computation, addr, port = lease.computation, server.location.addr, server.location.port
         if isinstance(reply, messages.SetUpFailed):
             name, stage, error = server.link.peer.name, reply.stage, reply.error
@@ -273,12 +273,12 @@ class Leasing:
         return self._leases.get(held.terms.computation) if held is not None else None
 
     def pulse_interval(self, slot: ServerSlot) -> float:
-        """Return the seconds between the pulses of whoever has a server slot."""
+        """Return the pulse interval of the computation that holds a server slot."""
         lease = self.lease_at(slot)
         return lease.terms.pulse_interval if lease is not None else config.MinPulseInterval
 
     def _pulse_interval_with(self, link: Link) -> float | None:
-        """Return the interval in force with a client, or with a scheduler that answers for leases; None for others."""
+        """Return the pulse interval in force with a client or a responsible scheduler; None for other peers."""
         peer = link.peer.process_id
         held = self._holding.leases.values()
         intervals = [one.terms.pulse_interval for one in held if peer in {one.terms.client_id, one.scheduler_id}]
@@ -289,7 +289,7 @@ class Leasing:
         return (self._slots[number] for number in sorted(held.slots)) if held is not None else iter(())
 
     def _tell_room(self, but: Link | None = None) -> None:
-        """Tell schedulers how many servers are free; those that were refused hear of it first, in their order."""
+        """Report the number of free servers to schedulers; first to those that were refused, in their order."""
         order = {scheduler_id: place for place, scheduler_id in enumerate(self._refused)}
         last = len(order)
         for link in sorted(self.schedulers, key=lambda link: order.get(link.peer.process_id, last)):
@@ -297,17 +297,17 @@ class Leasing:
                 link.notify(messages.Room(self._holding.free))
 
     async def until_free(self) -> None:
-        """Wait until it rests and no computation has servers any more."""
+        """Wait until it gives no further servers and no computation has servers."""
         while not self.resting or self._leases:
             await self._free.park()
 
     def rest(self) -> None:
-        """Give servers to no further computation; those that have some keep them."""
+        """Give servers to no further computation; computations that have servers keep them."""
         self.resting = True
         self._free.unpark_all()
 
     def close(self) -> None:
-        """Note that the servers have ended with the node's block: links that are lost later end no leases."""
+        """Note that the servers have ended with the node's block: links lost after that do not end leases."""
         self.resting = True
         for lease in self._leases.values():
             lease.shared.close()
@@ -319,7 +319,7 @@ class Leasing:
         self._nursery.start_soon(self._end, lease, over, name=f"end the lease of {lease.terms.name}")
 
     async def _end(self, lease: Lease, over: Over) -> None:
-        """End the servers of a lease, in order; when this returns, fresh ones are on the way."""
+        """End the servers of a lease in order; when this returns, replacements are being started."""
         if lease.ending is not None:
             await lease.ending.wait()
             return
@@ -338,7 +338,7 @@ class Leasing:
         lease.ending.set()
 
     def _freed(self, lease: Lease, scheduler_id: bytes, servers: int, over: Over) -> None:
-        """Tell the scheduler that answers for them; all others hear how many are free."""
+        """Report freed servers to the responsible scheduler, and the number of free servers to the others."""
         if lease.computation not in self._holding.leases:
             lease.remove()
             if lease.client is not None and over is not Over.RELEASED:
@@ -357,14 +357,14 @@ class Leasing:
         self._tell_room(owner)
 
     async def _announce(self, lease: Lease, over: Over, *, finishes: bool) -> None:
-        """Have a client start nothing more at servers that are about to end."""
+        """Ask a client to start nothing more at servers that will end soon."""
         if lease.client is not None:
             with suppress(DiscoroError):
                 ending = messages.LeaseEnding(lease.computation, self._endpoint.id, _REASONS[over], finishes)
                 await lease.client.request(ending, timeout=_ANNOUNCEMENT)
 
     async def drain(self, lease: Lease, within: float | None) -> None:
-        """End a lease when nothing runs there any more, or after so many seconds."""
+        """End a lease when no coroutine of it runs here, or after `within` seconds."""
         await self._announce(lease, Over.DRAINED, finishes=True)
         held = self._holding.leases.get(lease.computation)
         with trio.move_on_after(math.inf if within is None else within):
@@ -373,13 +373,13 @@ class Leasing:
         await self._end(lease, Over.DRAINED)
 
     async def end_all(self, over: Over) -> None:
-        """Give servers to no further computation, and end all leases in order."""
+        """Stop giving servers, and end all leases in order."""
         self.rest()
         try:
             async with trio.open_nursery() as nursery:
                 for lease in list(self._leases.values()):
                     nursery.start_soon(self._end, lease, over)
-        except BaseExceptionGroup as group:  # such as a second Ctrl-C, which is to leave the node's block as it is
+        except BaseExceptionGroup as group:  # such as a second Ctrl-C, which must leave the node's block unchanged
             raise first_error(group) from None
 
     async def _end_server(self, lease: Lease, server: NodeServer, over: Over) -> None:
@@ -396,12 +396,12 @@ class Leasing:
     # --- the clock
 
     def scheduler_of(self, slot: ServerSlot) -> bytes | None:
-        """Return the id of the scheduler that answers for a server slot; None if it is nobody's."""
+        """Return the id of the scheduler responsible for a server slot; None if the slot is free."""
         held = self._holding.holder(slot.number)
         return None if held is None else held.scheduler_id
 
     def active(self, slot: ServerSlot, *, busy: bool) -> bytes:
-        """Note whether anything runs at a server slot; return the scheduler that answers for it."""
+        """Note whether a coroutine runs at a server slot; return the id of the responsible scheduler."""
         held = self._holding.holder(slot.number)
         if held is None:
             return b""
@@ -415,7 +415,7 @@ class Leasing:
         self._changed = trio.Event()
 
     async def keep_time(self) -> None:
-        """End leases whose client does not come, and close servers that were idle for their zombie period."""
+        """End leases whose client does not connect, and close servers that were idle for their zombie period."""
         while True:
             with trio.move_on_at(self._holding.next_look()):
                 await self._changed.wait()
@@ -425,10 +425,10 @@ class Leasing:
                 self._end_soon(self._leases[computation], Over.CLIENT)
             for number in self._holding.idle(now):
                 self._holding.asked_to_close(number)
-                self._nursery.start_soon(self._close_idle, self._slots[number], name=f"close the idle seat {number}")
+                self._nursery.start_soon(self._close_idle, self._slots[number], name=f"close the idle server {number}")
 
     async def _close_idle(self, slot: ServerSlot) -> None:
-        """Close a server if it says itself that it is still idle; what is started there from now on it refuses."""
+        """Close a server if it confirms that it is still idle; after that it refuses new coroutines."""
         lease, server = self.lease_at(slot), slot.server
         if lease is None or lease.ending is not None:
             return
@@ -454,7 +454,7 @@ async def _answer(_link: Link, _question: messages.AreYouThere) -> Done:
 
 
 async def _end_at_once(slots: Iterable[ServerSlot], server_id: bytes, reason: str) -> None:
-    """End a server of one of these server slots; when this returns, it is gone, and a fresh one is on the way."""
+    """Kill a server of one of these server slots; when this returns, it is gone and a new one is being started."""
     for server in [slot.server for slot in slots if slot.server is not None]:
         if server.process_id == server_id:
             server.kill(reason)

@@ -1,7 +1,6 @@
 """The node: the servers of one machine.
 
-A node owns its fork server and its server slots. Who has which of its servers is with `_leasing`, which it asks and
-tells.
+A node owns its fork server and its server slots. `_leasing` has the leases of its servers.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
-"""After the start: what killed nodes left is looked for when the first jobs do not wait for this one any more."""
+"""Seconds after the start at which folders of killed nodes are looked for: not while the first jobs wait to start."""
 _FORK_SERVER_PAUSE = 1.0
-"""Seconds before a fork server that could not be started is tried again."""
+"""Seconds before the start of a fork server is tried again after a failure."""
 _PASSABLE = 0o711
-"""Others may go through to a folder of theirs, and see no names."""
+"""Other users may pass through to their own folder, but cannot list this one."""
 
 
 class Node:
@@ -59,7 +58,7 @@ class Node:
 
     Attributes:
         location: Where the node listens.
-        longest_pulse_interval: The most seconds between two signs of life to a scheduler, whatever that asks for.
+        longest_pulse_interval: The most seconds between two heartbeats to a scheduler, whatever the scheduler asks for.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Node:
         self._endpoint = endpoint
         self._nursery = nursery
         self._folder = folder
-        self._passing: Path | None = folder  # what goes even if this process is killed
+        self._passing: Path | None = folder  # removed even if this process is killed
         events = SlotEvents(
             up=self._server_up, gone=self._server_gone, wrote=self._server_wrote, files_stay=self._files_stay
         )
@@ -106,19 +105,19 @@ class Node:
         nursery.start_soon(replace_stopped, self._slots, self._leasing.pulse_interval, name="watch for stopped servers")
 
     def hold_servers(self, groups: ServerGroups) -> None:
-        """Hold the servers that start from now on to limits, in groups of their own."""
+        """Limit the servers that start from now on, in control groups of their own."""
         for slot in self._slots:
             slot.groups = groups
 
     def leave_files_at(self, dest_path: Path | None) -> None:
-        """Keep the working folders of computations that want it; without a place for them, none are kept."""
+        """Keep the working folders of computations that ask for it in `dest_path`; without it, none are kept."""
         for slot in self._slots:
             slot.dest_path = dest_path
         self._passing = self._folder if dest_path is None else None
 
     @property
     def servers(self) -> list[Location]:
-        """Where its servers listen."""
+        """The Locations of its servers."""
         return [server.location for server in self._listening()]
 
     def _listening(self) -> list[NodeServer]:
@@ -126,55 +125,55 @@ class Node:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Its place on the network."""
+        """The endpoint of the node."""
         return self._endpoint
 
     @property
     def size(self) -> int:
-        """How many servers it keeps."""
+        """The number of servers that it keeps."""
         return len(self._slots)
 
     @property
     def served(self) -> int:
-        """How many computations had servers here, and are over."""
+        """The number of computations that had servers here and are over."""
         return self._leasing.served
 
     @property
     def folder(self) -> Path:
-        """Where the working folders are."""
+        """The folder of the working folders."""
         return self._folder
 
     def rest(self, *, after: int | None = None) -> None:
-        """Give servers to no further computation; those that have some keep them.
+        """Give servers to no further computation; computations that have servers keep them.
 
         Args:
-            after: Only once so many computations have had some; None for now.
+            after: The number of computations that still get servers before that; None to stop now.
         """
         if after is None:
             self._leasing.rest()
         self._leasing.serve = after
 
     async def until_free(self) -> None:
-        """Wait until it rests and no computation has servers any more; cancelling the wait changes nothing."""
+        """Wait until no further computation gets servers and none has any; cancelling the wait changes nothing."""
         await self._leasing.until_free()
 
     async def stop(self) -> None:
-        """Give servers to nobody any more; wait until all coroutines here have cleaned up, and the servers have ended.
+        """Stop giving servers; wait until all coroutines here have cleaned up and the servers have ended.
 
-        Clients take note before, and start nothing more here. What runs is lost to them, and may run again elsewhere.
+        Clients are notified first and start nothing more here. Running coroutines are lost; jobs may be run elsewhere.
         """
         for slot in self._slots:
             slot.closing = True
         await self._leasing.end_all(Over.STOPPED)
 
     def end_now(self) -> None:
-        """End all servers and remove their folders without waiting, for a program that must end at once."""
+        """Kill all servers and remove their folders without waiting, for a program that must end at once."""
         if self._fork_server is not None:
             self._fork_server.end_now()
         remove_folder(self._folder)
 
     async def keep_servers(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep all server slots taken until cancelled; a fork server that ends is started again."""
+        """Keep a server in every server slot until cancelled; a fork server that ends is replaced."""
         try:
             while True:
                 block = open_fork_server(folder=self._passing, started=self._started)
@@ -187,11 +186,11 @@ class Node:
                         task_status.started()
                         task_status = trio.TASK_STATUS_IGNORED
                         await fork_server.wait_ended()
-                        logger.warning("the fork server of the servers ended; another one is started")
+                        logger.warning("the fork server ended; starting another one")
                 except OSError as error:  # no descriptor or process is left
                     if self._fork_server is None:
                         raise
-                    logger.warning("the fork server cannot be started, it is tried again: %s", error)
+                    logger.warning("the fork server cannot be started; trying again: %s", error)
                     await trio.sleep(_FORK_SERVER_PAUSE)
         finally:
             self._leasing.close()
@@ -203,7 +202,7 @@ class Node:
             await fork_server.wait_ended()
 
     async def join(self, scheduler: Link) -> None:
-        """Offer the servers to a scheduler, and give it signs of life until the connection ends.
+        """Offer the servers to a scheduler, and send it heartbeats until the connection ends.
 
         Raises:
             PeerDisconnected: It did not answer.
@@ -284,7 +283,7 @@ async def _release_output(server: NodeServer, client: Link) -> None:
 
 
 def _alive(_link: Link, _seen: messages.PulseSeen) -> None:
-    """A scheduler has answered a pulse: that the link carried it is all there is to know."""
+    """Ignore a scheduler's answer to a heartbeat: its arrival on the link is all that matters."""
 
 
 @asynccontextmanager
@@ -298,17 +297,17 @@ async def serve_node(
     users: Users | None = None,
     started: StartedNode | None = None,
 ) -> AsyncIterator[Node]:
-    """Keep a node's servers while the block lasts; when it is left, they have ended.
+    """Run a node while the block lasts; when the block is left, its servers have ended.
 
     Args:
-        endpoint: Its place on the network.
-        servers: How many.
-        dest_path: The folder for its working folder, and for those of servers whose computations keep their files.
+        endpoint: The node's endpoint.
+        servers: The number of servers.
+        dest_path: The folder for its working folder, and for the files of computations that keep them.
         embedded: Whether it shares its process with a client, whose code may block the thread; its servers then do
-            not take its silence for its end.
-        groups: What each server may take, and what holds it to that.
-        users: As whom servers run; by default as the node does.
-        started: Its folder and fork server, if they are there already.
+            not end when the node is silent.
+        groups: The control groups and limits of the servers.
+        users: The users that servers run as; by default the node's own user.
+        started: The node's folder and fork server, if they already exist.
     """
     users = users or Users()
     check_descriptors(servers)
@@ -323,7 +322,7 @@ async def serve_node(
                 node.hold_servers(groups or ServerGroups())
                 await nursery.start(node.keep_servers)
                 if dest_path is None:
-                    nursery.start_soon(_sweep_later, folder.parent, name="sweep of what killed nodes left")
+                    nursery.start_soon(_sweep_later, folder.parent, name="sweep of folders of killed nodes")
                 try:
                     yield node
                 finally:
@@ -338,5 +337,5 @@ async def _sweep_later(parent: Path) -> None:
     await trio.sleep(SWEEP_SECONDS)
     from ._stale_folders import sweep  # noqa: PLC0415 - no start waits for it
 
-    # Abandoned, it goes on by itself until it is through or this process ends; either leaves nothing half known.
+    # If it is abandoned, the thread goes on until it is done or this process ends; both leave a consistent state.
     await trio.to_thread.run_sync(sweep, parent, abandon_on_cancel=True)

@@ -1,6 +1,6 @@
-"""What a node tells its schedulers of itself: pulses, servers that come and go, what runs there.
+"""The reports of a node to its schedulers: heartbeats, starts and ends of servers, and their coroutines.
 
-This module owns the tasks that do it, one a scheduler. Leases are spoken of by `_leasing`.
+This module owns the sending tasks, one per scheduler. `_leasing` reports the leases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Standing:
-    """What one server has reported so far, for a scheduler that joins later: one that was started again, say."""
+    """The merged reports of one server so far, for a scheduler that joins later, such as a restarted one."""
 
     def __init__(self, computation: bytes) -> None:
         self.computation = computation
@@ -36,7 +36,7 @@ class Standing:
         self._failures: list[FailureGroup] = []
 
     def add(self, report: messages.Report) -> None:
-        """Take the next report."""
+        """Add the next report."""
         self._last = report
         self._running.update({coro.serial: coro for coro in report.started})
         self._progress.update({one.serial: one for one in report.progress})
@@ -47,7 +47,7 @@ class Standing:
             self._failures = merged_failures(self._failures, report.failures)
 
     def whole(self) -> messages.Report | None:
-        """Return all of it as one report; None if there was none. How coroutines ended before, it does not say."""
+        """Return one report for all; None if there was none. It has no details of coroutines that ended earlier."""
         if self._last is None:
             return None
         return msgspec.structs.replace(
@@ -62,7 +62,7 @@ class Standing:
 
 
 class NodeReports:
-    """The schedulers of a node, and what they are told."""
+    """The schedulers of a node, and the reports to them."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class NodeReports:
         self._standing: dict[bytes, Standing] = {}
 
     async def tell(self, scheduler: Link, interval: float, served: Iterable[NodeServer] = ()) -> None:
-        """Tell a scheduler everything until the connection ends.
+        """Send a scheduler all reports until the connection ends.
 
         Args:
             scheduler: The link to it.
-            interval: Seconds between two pulses.
-            served: The servers whose computations it answers for already.
+            interval: Seconds between two heartbeats.
+            served: The servers of computations for which it is already responsible.
         """
         outlet = Outlet(scheduler)
         self._outlets[scheduler.peer.process_id] = outlet
@@ -111,22 +111,22 @@ class NodeReports:
             await trio.sleep(interval)
 
     def reported(self, scheduler_id: bytes, computation: bytes, server: NodeServer, report: messages.Report) -> None:
-        """Pass a server's report on to the scheduler that it is about."""
+        """Forward a server's report to the responsible scheduler."""
         self._standing.setdefault(server.process_id, Standing(computation)).add(report)
         outlet = self._outlets.get(scheduler_id)
         if outlet is not None:
             outlet.put(computation, server.process_id, report)
 
     def up(self, server: NodeServer) -> None:
-        """Tell of a server that listens."""
+        """Report a server that listens."""
         self._all(_seen(server))
 
     def files_stay(self, server: NodeServer) -> None:
-        """Report where the files of a server stay."""
+        """Report the folder in which the files of a server are kept."""
         self._all(messages.FilesStay(server.process_id, str(server.folder)))
 
     def gone(self, server: NodeServer, reason: str) -> None:
-        """Report a server that has ended, after what it has reported itself."""
+        """Report a server that has ended, after its own last report."""
         self._standing.pop(server.process_id, None)
         for outlet in self._outlets.values():
             outlet.flush(server.process_id)

@@ -1,6 +1,6 @@
-"""What a node and its servers have and how much of it is in use, for pulses and status.
+"""Measures the resources of a node and its servers, for heartbeats and status.
 
-psutil is imported where the first sample is taken: it would cost every start.
+psutil is imported with the first sample, because importing it would slow down every start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @attrs.frozen
 class _Machine:
-    """What this machine has and how much of it is in use, as `messages.Pulse` reports it."""
+    """The resources of this machine and their use, as `messages.Pulse` reports them."""
 
     cpus: int = 1
     cpu_percent: float = 0.0
@@ -42,7 +42,7 @@ class Vitals:
 
     Args:
         folder: The folder on whose file system the servers work.
-        servers: Gives those that there are.
+        servers: Returns the present servers.
     """
 
     def __init__(self, folder: Path, servers: Callable[[], Iterable[NodeServer]]) -> None:
@@ -54,16 +54,16 @@ class Vitals:
         self._said = ""
 
     async def sample(self, blocked: dict[bytes, messages.Blocked]) -> messages.Pulse:
-        """Measure now, in a thread; processor time is that since the last sample.
+        """Measure now, in a thread; processor use is measured since the last sample.
 
         Args:
-            blocked: What else there is to tell.
+            blocked: The servers that do not answer, for the same message.
         """
-        # Here and not in the thread: what else goes on may look through the modules, and must not find them changing.
+        # Imported here and not in the thread: other tasks may iterate over the modules, which must not change then.
         import psutil  # noqa: F401, PLC0415 - see above
 
         pids = {server.process_id: server.process.pid for server in self._servers()}
-        async with self._turn:  # each scheduler has pulses of its own
+        async with self._turn:  # each scheduler has heartbeats of its own
             return await trio.to_thread.run_sync(self._measure, blocked, pids)
 
     def _measure(self, blocked: dict[bytes, messages.Blocked], pids: dict[bytes, int]) -> messages.Pulse:
@@ -73,7 +73,7 @@ class Vitals:
             memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
             cpus, busy = psutil.cpu_count() or 1, psutil.cpu_percent()
             self._machine = _Machine(cpus, busy, memory.total, memory.available, disk.total, disk.free)
-        except (psutil.Error, OSError) as error:  # no descriptor is left, or the folder is gone
+        except (psutil.Error, OSError) as error:  # no free descriptor, or the folder is gone
             self._say_once(error)
         one = self._machine
         return messages.Pulse(
@@ -90,7 +90,7 @@ class Vitals:
     def _say_once(self, error: Exception) -> None:
         if str(error) != self._said:
             self._said = str(error)
-            logger.warning("the use of this machine could not be measured, the last figures stand: %s", error)
+            logger.warning("the use of this machine could not be measured; keeping the last figures: %s", error)
 
     def _measure_servers(self, pids: dict[bytes, int]) -> dict[bytes, tuple[int, float, int]]:
         import psutil  # noqa: PLC0415 - see above
@@ -103,5 +103,5 @@ class Vitals:
                 with process.oneshot():
                     used[server_id] = pid, process.cpu_percent(), process.memory_info().rss
             except (psutil.Error, OSError):
-                continue  # it has just ended, or nothing can be opened at the moment
+                continue  # it has just ended, or no file can be opened at the moment
         return used

@@ -1,7 +1,7 @@
-"""One server of a node, and the one that takes its place when it ends.
+"""One server slot of a node: a server, and its replacement when it ends.
 
-A server slot owns a server process from the fork to its end, its working folder and its link; it always has one running
-server or one on the way. To which computation it belongs is with the node.
+A server slot owns a server process from the fork to its end, its working folder and its link. It always has one server
+that runs or is being started. `_holding` has the computation that it belongs to.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds. A server that ends this soon after its start is started again with a pause, which grows to the longest.
+# Seconds. A server that ends this soon after its start is replaced after a pause, which grows up to the longest.
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
 DETACHED_SECONDS = 1.0
-"""How long a server process may live on without its connection to the node before it is ended."""
+"""Seconds that a server process may run without its connection to the node before it is killed."""
 LONGEST_START = 5.0
-"""Seconds after which the other servers of a node wait no more for its first one."""
+"""The most seconds that the other servers of a node wait for its first one."""
 
 
 class NodeServer:
@@ -55,42 +55,42 @@ class NodeServer:
         self.link = link
         self.folder = folder
         self.kept = False
-        """Whether its folder stays when it has ended."""
+        """Whether its folder is kept when it ends."""
         self.stack_file = _stack_file(folder)
         self.dumping = trio.Lock()
         """Held while its stack is written."""
         self.location = Location("", 0)
         self.up = trio.Event()
         self.lease: Lease | None = None
-        """Whom it has been set up for; a server serves one lease in its life."""
+        """The lease that it has been set up for; a server serves only one lease."""
         self.idle = False
-        """Whether it closed because nothing ran there."""
+        """Whether it closed because it was idle."""
         self.reason = ""
-        """Why it was ended, if somebody wanted that."""
+        """Why this node ended it; empty if it did not."""
         self.gone = trio.Event()
-        """Set when it has ended and that was reported."""
+        """Set when it has ended and its end was reported."""
         self.excess = ""
-        """Of what it wanted more than it may, as far as its control groups say."""
+        """The limits that it reached, if its control groups show any."""
 
     async def request(self, message: Control) -> Control:
-        """Ask the server something; user code may run before it answers, so there is no time limit."""
+        """Send the server a request; user code may run before it answers, so there is no time limit."""
         return await self.link.request(message, timeout=None)
 
     def kill(self, reason: str) -> None:
-        """End it at once, with all processes that it started."""
+        """Kill it at once, with all processes that it started."""
         self.reason = self.reason or reason
         self.process.kill()
 
 
 class SlotEvents(MutableRecord):
-    """What a server slot tells its node."""
+    """The events that a server slot reports to its node."""
 
     up: Callable[[ServerSlot], None]
     """A fresh server listens."""
     gone: Callable[[ServerSlot, NodeServer, Exit], None]
     """The server has ended."""
     files_stay: Callable[[NodeServer], None]
-    """The server works in a folder that stays when it ends."""
+    """The server works in a folder that is kept when it ends."""
     wrote: Callable[[ServerSlot, int, bytes], None]
     """The server has written to its standard output (1) or standard error (2)."""
 
@@ -102,23 +102,23 @@ class ServerSlot:
         self.number = number
         self.server: NodeServer | None = None
         self.watches_node = True
-        """Whether servers end when this node is silent; not where that is the client itself, whose thread may block."""
+        """Whether servers end when this node is silent; False if the node is in the client, whose thread may block."""
         self.dest_path: Path | None = None
-        """Where working folders are left that a computation wants to keep; None for nowhere."""
+        """The folder for working folders that a computation keeps; None if none are kept."""
         self.groups = ServerGroups()
         """Makes the control groups of its servers."""
         self.started = trio.Event()
         """Set once its first server listens, or has ended."""
         self.closing = False
-        """Whether its server is the last one."""
+        """Whether its server is not replaced any more."""
         self.after: trio.Event | None = None
-        """What its first server waits for, so that another one has the processors for its start."""
+        """The event that its first server waits for, so that another server has the processors for its start."""
         self._endpoint = endpoint
         self._parent = parent
         self._events = events
         self._pause = 0.0
         self._problem = ""
-        """Why no server can be started, if that was logged."""
+        """Why no server can be started, if the reason was logged."""
 
     async def keep(self, fork_server: ForkServer) -> None:
         """Keep a server running until cancelled, or until the fork server ends."""
@@ -130,7 +130,7 @@ class ServerSlot:
             try:
                 await self._live(fork_server)
                 self._problem = ""
-            except OSError as error:  # no descriptor, process or room on the disk is left
+            except OSError as error:  # no free descriptor, process or disk space
                 self._cannot_start(error)
             if trio.current_time() - born < _SHORT_LIFE and self._pause:
                 await trio.sleep(self._pause)
@@ -139,7 +139,7 @@ class ServerSlot:
         self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
         if str(error) != self._problem:
             self._problem = str(error)
-            logger.warning("server %d cannot be started, it is tried again: %s", self.number, error)
+            logger.warning("server %d cannot be started; trying again: %s", self.number, error)
 
     async def _live(self, fork_server: ForkServer) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"server-{self.number}-", dir=self._parent))
@@ -205,17 +205,17 @@ class ServerSlot:
         )
 
     def belong_to(self, lease: Lease) -> None:
-        """Note that the server serves a lease from now on, and lives by its pulses."""
+        """Note that the server serves a lease from now on; the lease's pulse interval applies."""
         if self.server is not None:
             self.server.lease = lease
-            self.server.link.realm = lease.computation  # what the code that runs there may ask for in its name
+            self.server.link.realm = lease.computation  # requests from there count as its own
             if self.watches_node:
                 self.server.process.live_by(lease.terms.pulse_interval)
             if self.dest_path is not None and lease.prepared is not None and not lease.prepared.cleanup:
                 self._keep_folder(self.server, lease, self.dest_path)
 
     def _keep_folder(self, server: NodeServer, lease: Lease, dest_path: Path) -> None:
-        """Move the folder of a server to where it stays, before a job runs there: jobs see its last place."""
+        """Move the folder of a server to the place where it is kept, before a job runs: jobs see the final path."""
         try:
             server.folder = lease.keep(server.folder, dest_path)
             server.kept = True
@@ -227,7 +227,7 @@ class ServerSlot:
         """Note that the server listens."""
         if self.server is not None:
             self.server.location = location
-            # Whoever asks for a link to that place gets this one.
+            # Requests for a link to that Location get this link.
             self.server.link.peer = msgspec.structs.replace(self.server.link.peer, location=location)
             self.server.up.set()
             self.started.set()
@@ -235,14 +235,14 @@ class ServerSlot:
 
 
 async def _end_detached(server: NodeServer) -> None:
-    """End a process that is no server any more: its connection has ended, as after `os.execv`, and it lives on."""
+    """Kill a process that is not a server any more: it still runs but closed its connection, as after `os.execv`."""
     await server.link.ended.wait()
     await trio.sleep(DETACHED_SECONDS)
-    server.kill("it closed its connection to its node, as a process does that executes another program")
+    server.kill("it closed its connection to its node, as happens when a process executes another program")
 
 
 def _stack_file(folder: Path) -> Path:
-    """Return the file for the stack of the server that works in a folder; beside it, as the folder is the users'."""
+    """Return the file for the stack of a folder's server; it is beside the folder, which belongs to user code."""
     return Path(f"{folder}.stack")
 
 

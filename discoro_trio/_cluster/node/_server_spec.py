@@ -1,4 +1,4 @@
-"""What a node tells a server at its start; the way there is with `_client`."""
+"""The start parameters of a server, set by its node and passed through the fork server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..isolation._limits import Limits
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
-    """What a server is told at its start."""
+    """The start parameters of a server."""
 
     process_id: bytes
     node_id: bytes
@@ -21,17 +21,17 @@ class ServerSpec(msgspec.Struct, frozen=True):
     bind: str
     ext_addr: str
     ports: tuple[int, ...]
-    """The ports to listen at: the first that is free."""
+    """The ports to try; the server listens at the first free one."""
     certfile: str | None
     keyfile: str | None
     cafile: str | None
     max_file_size: int | None
-    """The most bytes of a file that it takes."""
+    """The most bytes of a file that it accepts."""
     limits: Limits
-    """What the kernel holds it to."""
+    """The limits that the kernel enforces."""
     groups: tuple[str, ...]
     """The folders of the control groups that it enters."""
     stack_file: str
-    """Where it writes its stack when the node asks for that by a signal."""
+    """The file to which it writes its stack when the node sends the signal for that."""
     settings: dict[str, Any]
     """The node's `config`, by field name."""

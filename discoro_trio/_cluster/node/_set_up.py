@@ -1,7 +1,7 @@
-"""The set-up functions of a computation: which server of a node runs them, and how they are run there.
+"""The set-up functions of a computation: which server of a node runs them, and how.
 
-The functions come pickled from the client, pass through the node unopened, and are opened at the server, after the
-components. Telling the client how it went is with the node.
+The functions are pickled by the client, pass through the node unopened, and are unpickled at the server, after the
+components. The node reports the result to the client.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ..._wire import Control
 
 COMPONENTS, NODE_SETUP, SERVER_SETUP = "components", "node_setup", "server_setup"
-"""The stages of a set-up, in their order."""
+"""The stages of a set-up, in order."""
 
 
 class NodeSetUp:
-    """Sees to it that one server of a node runs `node_setup`, and that the others wait for it."""
+    """Ensures that one server of a node runs `node_setup` and that the others wait for it."""
 
     def __init__(self, *, wanted: bool) -> None:
         self._done = not wanted
@@ -32,16 +32,16 @@ class NodeSetUp:
         self._lock = trio.Lock()
 
     async def begin_at(self, begin: Callable[[bool], Awaitable[Control]]) -> Control | None:
-        """Set one server up, and with it the node if no other server did.
+        """Set a server up, and the node with it if no other server did.
 
         Args:
-            begin: Sets the server up; told whether `node_setup` is to be run there.
+            begin: Sets the server up; its argument is whether `node_setup` runs there.
 
         Returns:
-            What the server replied; None if the node is not to be used, since `node_setup` failed.
+            The server's reply; None if the node must not be used, because `node_setup` failed.
 
         Raises:
-            PeerDisconnected: The server ended meanwhile; `node_setup` is then run by the next one.
+            PeerDisconnected: The server ended meanwhile; then the next server runs `node_setup`.
         """
         if not self._done:
             async with self._lock:
@@ -60,21 +60,21 @@ class NodeSetUp:
 
 
 def failed(stage: str, error: Exception, *, where: str) -> messages.SetUpFailed:
-    """Make the reply that says which stage of a set-up failed at a server, and how."""
+    """Make the reply that reports which stage of a set-up failed at a server, and the error."""
     body, buffers = pack_error(error, where=where)
     return messages.SetUpFailed(stage, [bytes(part) for part in (body, *buffers)])
 
 
 async def run_set_up(process: Process, packed: list[bytes], stage: str) -> None:
-    """Run a set-up function as a coroutine of this server; nothing if there is none.
+    """Run a set-up function as a coroutine of this server; does nothing if there is no function.
 
     Args:
         process: The server.
         packed: The pickled function and its buffers; empty for none.
-        stage: Its name for people.
+        stage: The name of the stage, for display.
 
     Raises:
-        Exception: What it raised.
+        Exception: The error of the function.
         CoroCancelled: The computation was closed meanwhile.
     """
     nursery = process.runner.nursery

@@ -1,7 +1,7 @@
-"""The shared values of one lease, as its servers find them: a file for each in a folder.
+"""The shared values of one lease, stored for its servers as one file for each in a folder.
 
-The file is a link to the memory that the node holds, so that a server that replaces another finds it, too. For servers
-of another user, who may not open the node's memory, it is a copy that they all map.
+The file is a link to the memory that the node holds, so that a replacement server finds it, too. Servers of another
+user may not open the node's memory; for them the file is a copy that they all map.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ..isolation._users import User
 
 SHARED = "shared"
-"""The folder, beside those of code and files."""
+"""The folder, beside the folders of code and files."""
 
 
 class SharedForServers:
-    """What a node keeps for the servers of one lease."""
+    """The shared values that a node keeps for the servers of one lease."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -38,7 +38,7 @@ class SharedForServers:
         self._closed = False
 
     async def open(self, folder: Path, user: User | None) -> None:
-        """Make the folder, and put into it what came before."""
+        """Make the folder, and publish the values that arrived earlier."""
         os.mkdir(folder, mode=0o700)  # noqa: PTH102 - one call that does not wait
         self._folder, self._user = folder, user
         for share, blob in list(self._kept.items()):
@@ -47,10 +47,10 @@ class SharedForServers:
     async def put(
         self, share: bytes, size: int, sources: Sequence[Callable[[], Awaitable[Link]]], descriptor: int
     ) -> None:
-        """Get a value, if it is not here, and let the servers find it. The arguments are those of `Blobs.get`.
+        """Fetch a value, if it is not here, and publish it to the servers. The arguments are those of `Blobs.get`.
 
         Raises:
-            DiscoroError: It could not be got, or there is no room for it.
+            DiscoroError: It could not be fetched, or there is no room for it.
         """
         if share in self._kept:
             await trio.lowlevel.checkpoint()
@@ -86,7 +86,7 @@ class SharedForServers:
         unfinished.rename(path)
 
     def drop(self, share: bytes) -> None:
-        """Keep a value no more."""
+        """Drop a value."""
         if self._kept.pop(share, None) is None:
             return
         if self._folder is not None:
@@ -94,7 +94,7 @@ class SharedForServers:
         self._blobs.release(share)
 
     def close(self) -> None:
-        """Keep no value any more."""
+        """Drop all values."""
         self._closed = True
         for share in list(self._kept):
             self.drop(share)

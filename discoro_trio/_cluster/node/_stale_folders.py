@@ -1,7 +1,7 @@
-"""Removes the working folders that are left when a node is killed together with its fork server.
+"""Removes working folders left by a node that was killed together with its fork server.
 
-Only a lock says for certain that a node is dead: process ids are used again, and mean nothing in another container that
-shares the folder. `_startup` takes the lock and removes folders in the ordinary course.
+Only a lock shows for certain that a node is dead: process ids are reused, and have no meaning in another container that
+shares the folder. `_startup` takes the lock, and removes the folder in the normal case.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What others may have put there under that name is not waited for.
+# Do not wait for special files that other users may have put there under that name.
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def sweep(parent: Path) -> None:
-    """Remove in a folder what dead nodes of this user and this kernel left there; it may be everybody's folder."""
+    """Remove what dead nodes of this user and this kernel left in a folder, which may be shared by all users."""
     for folder in parent.glob(f"{FOLDER_PREFIX}*-*"):
         try:
             if _remove_left(folder):
-                logger.info("removed %s, which a node left", folder)
+                logger.info("removed %s, which a killed node left", folder)
         except OSError as error:
-            # Its node lives, or somebody else removes it too, or it is another user's.
-            logger.debug("%s stays: %s", folder, error)
+            # Its node runs, or another process is removing it, or it belongs to another user.
+            logger.debug("%s is not removed: %s", folder, error)
 
 
 def node_lives(folder: Path) -> bool:
-    """Return whether the node that works in a folder is known to live."""
+    """Return whether the node that works in a folder is known to run."""
     try:
         with _locked(folder / LOCK_FILE):
             return False
@@ -51,8 +51,8 @@ def _locked(path: Path | str, place: int | None = None) -> Iterator[int]:
     """Hold the lock of a lock file; return its descriptor.
 
     Raises:
-        BlockingIOError: Its node lives.
-        OSError: There is none that could be locked.
+        BlockingIOError: The node of the folder runs.
+        OSError: There is no file that can be locked.
     """
     lock = os.open(path, _LOCK, dir_fd=place)
     try:
@@ -65,14 +65,14 @@ def _locked(path: Path | str, place: int | None = None) -> Iterator[int]:
 def _remove_left(folder: Path) -> bool:
     """Remove a folder if it was left by a dead node of this user and this kernel.
 
-    Everything is looked at through descriptors, as a name may mean something else a moment later.
+    All checks use descriptors, because a name may refer to something else a moment later.
     """
     with open_folder(folder) as place:
         if os.fstat(place).st_uid != os.geteuid():
             return False
         with _locked(LOCK_FILE, place) as lock:
             kernel = this_kernel()
-            # It is written under the lock: a node that only makes its folder has not got so far.
+            # It is written under the lock: a node that is still making its folder has not written it yet.
             if os.read(lock, len(kernel) + 1) != kernel:
                 return False
             remove_held(folder, place)

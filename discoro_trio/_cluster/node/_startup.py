@@ -1,7 +1,7 @@
-"""What a node needs before anything else: the folder that it works in, and its fork server, which then starts.
+"""The first steps of a node: it makes its working folder and starts its fork server.
 
-A fork server takes as long to start as all the rest of a node, so `open_cluster` starts one first and loads the rest
-meanwhile. So this module imports next to nothing. The traffic with a fork server is with `_client`.
+A fork server takes as long to start as the rest of a node, so `open_cluster` starts it first and imports the rest
+meanwhile. Therefore this module imports almost nothing. The traffic with a fork server is in `_client`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER_PREFIX = "discoro-"
-"""Before the process id in the name of the folder that a node works in."""
+"""The prefix of the name of a working folder; the process id of the node follows."""
 LOCK_FILE = ".lock"
-"""In that folder: locked as long as its node lives. Whose nodes may remove the folder is written when it is locked."""
+"""A file in that folder, locked while its node runs; it states which nodes may remove the folder."""
 _KERNEL_ID = Path("/proc/sys/kernel/random/boot_id")
 SERVER_MODULE = "discoro_trio._cluster.server._server"
 OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
-"""The environment variable that keeps the user's PYTHONPATH, while that holds the path of the node."""
+"""The environment variable that keeps the user's PYTHONPATH while PYTHONPATH holds the path of the node."""
 _DEST_PATH = "dest_path"  # the option
 _SECRET = "DISCORO_SECRET"  # noqa: S105 (the name of a variable)
-# Not `-m`: the servers' `__main__` stays empty, so that a pickle which names it finds nothing of ours by mistake.
-# Garbage is not looked for while modules are loaded; `_fork_server` turns that on again.
+# Not `-m`: the servers' `__main__` stays empty, so that a pickle that refers to it cannot find our names by mistake.
+# Garbage collection is off while modules are loaded; `_fork_server` turns it on again.
 PROGRAM = "import gc; gc.disable(); from discoro_trio._cluster.fork_server._fork_server import main; main()"
 
 
 class StartedForkServer(NamedTuple):
-    """A fork server that has been started, and may not be ready yet."""
+    """A fork server that has been started but may not be ready yet."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
@@ -56,11 +56,11 @@ class StartedNode(NamedTuple):
 
 @contextmanager
 def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
-    """Make the folder and start the fork server of a node; both are gone when the block is left.
+    """Make the folder and start the fork server of a node; both are gone after the block.
 
     Args:
-        dest_path: Where the folder is made; by default with the system's temporary files, and what is there goes even
-            if this process is killed.
+        dest_path: The parent of the folder. By default that is the system's folder for temporary files; then the
+            working folder is removed even if this process is killed.
 
     Raises:
         OSError: The program could not be started.
@@ -71,7 +71,7 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
         try:
             yield StartedNode(folder, fork_server)
         finally:
-            # Whoever has taken it has ended it.
+            # The code that took over the fork server has ended it.
             fork_server.channel.close()
             if fork_server.process.returncode is None:
                 fork_server.process.kill()
@@ -80,10 +80,10 @@ def start_node(dest_path: Path | None) -> Iterator[StartedNode]:
 
 @contextmanager
 def working_folder(dest_path: Path | None) -> Iterator[Path]:
-    """Make the folder that a node works in, and remove it in the end.
+    """Make a node's working folder, and remove it after the block.
 
-    It is held meanwhile. If this process and its fork server are killed, other nodes of this machine remove the folder
-    (`_stale_folders`), unless it is below `dest_path`.
+    The folder is locked meanwhile. If this process and its fork server are killed, other nodes of this machine remove
+    the folder (`_stale_folders`), unless it is below `dest_path`.
     """
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
     made = tempfile.TemporaryDirectory(prefix=prefix, dir=dest_path, ignore_cleanup_errors=True)
@@ -93,20 +93,20 @@ def working_folder(dest_path: Path | None) -> Iterator[Path]:
             held.callback(os.close, _hold(folder, dest_path))  # until it is removed
             yield folder
         finally:
-            remove_folder(folder)  # in an order that a kill may interrupt; what it cannot, may be forced after it
+            remove_folder(folder)  # in an order that a kill may interrupt; the rest may be removed by force after it
 
 
 def _hold(folder: Path, dest_path: Path | None) -> int:
-    """Lock the lock file of a folder, then write in it whose nodes may remove it, if any; return the descriptor."""
+    """Lock the lock file of a folder, then write to it which nodes may remove the folder; return the descriptor."""
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with suppress(OSError):  # Where files cannot be locked, nothing is written.
+    with suppress(OSError):  # If files cannot be locked, nothing is written.
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, b"" if dest_path else this_kernel())
     return lock
 
 
 def this_kernel() -> bytes:
-    """Name the running kernel: the locks of two that share a file system may be unknown to each other."""
+    """Return an id of the running kernel: two kernels that share a file system may not see each other's locks."""
     try:
         return _KERNEL_ID.read_bytes()
     except OSError:  # not on Linux, or no /proc
@@ -115,7 +115,7 @@ def this_kernel() -> bytes:
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
-    """Open a folder, and no link to one; return the descriptor.
+    """Open a folder, but not a link to a folder; return the descriptor.
 
     Raises:
         OSError: It cannot be opened.
@@ -128,16 +128,16 @@ def open_folder(folder: Path) -> Iterator[int]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the working folder of a node, as far as that goes."""
+    """Remove the working folder of a node; what cannot be removed is left."""
     with suppress(OSError), open_folder(folder) as place:
         remove_held(folder, place)
 
 
 def remove_held(folder: Path, place: int) -> None:
-    """Remove a folder that is open; the lock file last, so that what a kill interrupts is finished by others.
+    """Remove an open folder; the lock file is last, so that other nodes can finish a removal that a kill interrupts.
 
     Raises:
-        OSError: Something could not be removed; all else was, but for the lock file.
+        OSError: An entry could not be removed; all others were removed, except the lock file.
     """
     with os.scandir(place) as entries:
         names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries if entry.name != LOCK_FILE}
@@ -145,7 +145,7 @@ def remove_held(folder: Path, place: int) -> None:
         if is_folder:
             shutil.rmtree(name, ignore_errors=True, dir_fd=place)
         else:
-            with suppress(OSError):  # it has gone, or the end says that something is left
+            with suppress(OSError):  # it is gone, or the final removal reports that an entry is left
                 os.unlink(name, dir_fd=place)
     if os.listdir(place) == [LOCK_FILE]:
         os.unlink(LOCK_FILE, dir_fd=place)
@@ -153,7 +153,7 @@ def remove_held(folder: Path, place: int) -> None:
 
 
 def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return a folder in which working folders can be made, and make it if it is missing.
+    """Return a folder in which working folders can be made; make it if it is missing.
 
     Raises:
         OptionError: It cannot be made or written.
@@ -171,7 +171,7 @@ def check_dest_path(path: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _try_out(folder: Path) -> tuple[str, OSError] | None:
-    """Make a folder and one in it; say what cannot be done, if something cannot."""
+    """Make a folder and a folder in it; return what failed and the error, if a step fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -186,22 +186,22 @@ def _try_out(folder: Path) -> tuple[str, OSError] | None:
 
 
 def start_fork_server(server_module: str, folder: Path | None) -> StartedForkServer:
-    """Start a fork server: what its servers run, and the folder that it removes should this process be killed."""
+    """Start a fork server for a server module; it removes the folder if this process is killed."""
     near, far = socket.socketpair()
     arguments = [str(far.fileno()), server_module, str(os.getpid()), str(folder or "")]
     command = [sys.executable, *_interpreter_options(), "-c", PROGRAM, *arguments]
-    # Blocked, not ignored: a Ctrl-C before the fork server can ignore it must end neither it nor be lost here.
+    # Blocked, not ignored: a Ctrl-C must not end the fork server before it can ignore it, nor be lost here.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        # From this thread, which runs trio as long as the block lasts, because the fork server asks for a signal
-        # at its end. (`trio.lowlevel.open_process` starts programs from a worker thread.)
+        # Started from this thread, which runs trio while the block lasts, because the fork server requests a signal
+        # for the end of the thread. (`trio.lowlevel.open_process` starts programs from a worker thread.)
         process = subprocess.Popen(  # noqa: S603 (every argument is our own)
             command,
             env=_environment(),
             pass_fds=(far.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # What a terminal does to the node's group, as to stop it, is not done to who watches the node.
+            # Signals that a terminal sends to the node's group, such as a stop, do not reach the fork server.
             process_group=0,
         )
     except BaseException:
@@ -214,7 +214,7 @@ def start_fork_server(server_module: str, folder: Path | None) -> StartedForkSer
 
 
 def _interpreter_options() -> list[str]:
-    """Return the options this interpreter runs with; never the working folder in front of the path."""
+    """Return the options of this interpreter, with the working folder kept off the module path."""
     options = ["-P", *["-O"] * sys.flags.optimize]
     if sys.flags.dont_write_bytecode:
         options.append("-B")
@@ -226,11 +226,11 @@ def _interpreter_options() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment, in which the fork server finds this package wherever it lies here.
+    """Return the environment of the fork server, with a module path on which it finds this package.
 
-    Nothing else of this process's module path goes along: a server has what is installed and what is shipped, and not
-    what lies beside the client's program. The fork server puts PYTHONPATH back as it was. The cluster's secret is not
-    for the code that runs on servers.
+    No other entry of this process's module path is passed on: a server can import installed and shipped modules, but
+    not modules beside the client's program. The fork server restores PYTHONPATH. The cluster's secret is removed,
+    because code on servers must not have it.
     """
     environment = dict(os.environ)
     environment.pop(_SECRET, None)

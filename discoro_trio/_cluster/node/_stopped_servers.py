@@ -1,7 +1,7 @@
-"""Servers that were stopped by a signal: a node replaces one that stays so for five pulses.
+"""Replaces servers that are stopped by a signal for five pulse intervals.
 
-A server whose thread is blocked runs, and is never touched here; one that is stopped will not run again by itself.
-psutil is imported where it is first needed: it would cost every start.
+A server whose thread is blocked still runs and is left alone; a stopped server does not continue on its own.
+psutil is imported on first use, because importing it would slow down every start.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _LOOKS_A_PULSE = 2
 
 
 async def replace_stopped(slots: Iterable[ServerSlot], pulse_interval: Callable[[ServerSlot], float]) -> None:
-    """Look at the servers twice a pulse, and end those that were stopped for five pulses, until cancelled.
+    """Check the servers twice per pulse interval until cancelled; kill those that were stopped for five intervals.
 
     Args:
-        slots: Where the servers are.
-        pulse_interval: Gives the seconds between the pulses of whoever uses a server slot.
+        slots: The server slots.
+        pulse_interval: Returns the pulse interval of the computation that holds a server slot, in seconds.
     """
     looks: dict[NodeServer, _Looks] = {}
     while True:
-        # Looks are counted, not seconds: while the node itself is stopped, nobody could have continued a server.
+        # Checks are counted, not seconds: time in which the node itself is stopped does not count.
         await trio.sleep(config.MinPulseInterval / _LOOKS_A_PULSE)
         before, looks = looks, {}
         for slot in slots:
@@ -42,14 +42,14 @@ async def replace_stopped(slots: Iterable[ServerSlot], pulse_interval: Callable[
             count = last.count + 1 if last is not None and last.switches == switches else 1
             looks[server] = now = _Looks(switches, count)
             if now.count * config.MinPulseInterval / _LOOKS_A_PULSE > PULSES * pulse_interval(slot):
-                server.kill(f"it was stopped by a signal for {PULSES} pulses")
+                server.kill(f"it was stopped by a signal for {PULSES} pulse intervals")
 
 
 class _Looks(Record, frozen=True):
-    """How often a server was found stopped, without having run in between."""
+    """The number of consecutive checks that found a server stopped, without a run in between."""
 
     switches: int
-    """How often it had been given and had left the processor."""
+    """The number of its context switches at the last check."""
     count: int
 
 
@@ -60,4 +60,4 @@ def _switches_if_stopped(server: NodeServer) -> int | None:
         process = psutil.Process(server.process.pid)
         return sum(process.num_ctx_switches()) if process.status() == psutil.STATUS_STOPPED else None
     except (psutil.Error, OSError):
-        return None  # it has just ended, or nothing can be opened at the moment
+        return None  # it has just ended, or no file can be opened at the moment

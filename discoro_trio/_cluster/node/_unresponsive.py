@@ -1,7 +1,7 @@
-"""Servers whose thread is blocked by the code that runs there: their node asks them twice a pulse, and counts.
+"""Finds servers whose thread is blocked by user code: the node checks them twice per pulse interval.
 
-Nothing follows from it but that schedulers are told: slow is not dead. Whom somebody stopped is with
-`_stopped_servers`.
+The result is only reported to schedulers, because a slow server is not dead. Servers that were stopped by a signal are
+handled by `_stopped_servers`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MOST_FRAMES = 30
 
 
 class Checkups:
-    """Which servers of a node answer.
+    """Checks which servers of a node answer.
 
     Args:
-        servers: Gives those that there are.
-        dump: Asks a server where its thread is; it is called once for a server that does not answer, and again after
-            pauses that double.
+        servers: Returns the present servers.
+        dump: Requests the stack of a server's thread; it is called once for a server that does not answer, and again
+            after pauses that double.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Checkups:
         self._stacks: dict[NodeServer, list[str]] = {}
 
     async def run(self) -> None:
-        """Ask the servers until cancelled."""
+        """Check the servers until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(_pause())
                 for server in self._servers():
                     if server in self._missed:
-                        # Counted, not timed: a node that could not read an answer does not hold it against the server.
+                        # Counted, not timed: time in which the node could not read an answer does not count.
                         self._missed[server] += 1
                         if self._missed[server].bit_count() == 1:
                             nursery.start_soon(self._look, server, name=f"stack of {server.link.peer.name}")
@@ -70,7 +70,7 @@ class Checkups:
                 self._stacks[server] = stack[-_MOST_FRAMES:]
 
     def blocked(self) -> dict[bytes, messages.Blocked]:
-        """Return the servers that do not answer: for how many seconds at least, and where their threads are."""
+        """Return the servers that do not answer, each with the least number of seconds and its thread's stack."""
         return {
             server.process_id: messages.Blocked(missed * _pause(), self._stacks.get(server, []))
             for server, missed in self._missed.items()

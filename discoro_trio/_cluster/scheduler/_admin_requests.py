@@ -242,7 +242,7 @@ class AdminRequests:
             message = f"the scheduler has {which} {computation!r}: {listed}"
             raise DiscoroError(message)
         (claim,) = found
-        reason = "somebody closed it by way of the scheduler"
+        reason = "an admin request closed it"
         self._handle(events.CloseAsked(cause, claim.computation, reason))
 
 
