@@ -424,7 +424,7 @@ def test_a_refusal_for_an_unknown_reason_is_an_error_too() -> None:
     refused = {"type": "refused", "reason": "weather", "protocol": 1, "python": (3, 11)}
     client = client_end()
     client.start()
-    with pytest.raises(ProtocolError, match="not known"):
+    with pytest.raises(ProtocolError, match="unknown reason"):
         client.received(msgspec.msgpack.encode(refused))
 
 
