@@ -1,6 +1,6 @@
 """Distributed communicating processes in Trio's structured concurrency.
 
-The map of the package: every public name, and where it is imported from when it is first asked for.
+This module lists every public name, and the module from which it is imported at its first use.
 """
 
 import typing
@@ -188,12 +188,12 @@ _joblib_hook.install()
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Import a name when it is first asked for; say of one of the old system what has taken its place."""
+    """Import a name at its first use; for a name of the old system, raise an error that gives its replacement."""
     if name in _old_programs.PACKAGE:
         raise AttributeError(_old_programs.replaced("discoro", name, _old_programs.PACKAGE[name]))
     return _find(name)
 
 
 def __dir__() -> list[str]:
-    """List the public names, also before they are imported."""
+    """List the public names, including those that are not yet imported."""
     return sorted({*globals(), *__all__})

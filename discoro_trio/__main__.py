@@ -1,4 +1,4 @@
-"""`python -m discoro_trio`: the programs, where their scripts are not on the path."""
+"""`python -m discoro_trio`: runs the programs if their scripts are not on the path."""
 
 from ._cli import run_package
 

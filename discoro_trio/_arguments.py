@@ -1,8 +1,8 @@
 """Checks of the arguments that users give to public calls.
 
-Each check returns the value to use, or raises TypeError or ValueError that names the argument, what was expected and
-what was found. A wrong argument is refused by the call that it was given to: it must not fail in a background task,
-and it must not reach another process.
+Each check returns the value to use, or raises a TypeError or ValueError that names the argument, the expected value
+and the value found. The call that receives a wrong argument refuses it: it must not fail in a background task, and it
+must not reach another process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LARGEST = 2**63 - 1
-"""The largest integer that fits into a message."""
+"""The largest integer that fits in a message."""
 
 
 def wrong_type(name: str, value: object, expected: str) -> NoReturn:
@@ -29,7 +29,7 @@ def wrong_type(name: str, value: object, expected: str) -> NoReturn:
 
 
 def text(name: str, value: str) -> str:
-    """Check a text, which must be one that UTF-8 can encode."""
+    """Check a text, which must be encodable in UTF-8."""
     if not isinstance(value, str):
         wrong_type(name, value, "a str")
     try:
@@ -53,7 +53,7 @@ def flag(name: str, value: bool) -> bool:  # noqa: FBT001 - the value is what is
 
 
 def integer(name: str, value: int, *, least: int = -_LARGEST) -> int:
-    """Check an integer, also one of numpy's."""
+    """Check an integer; numpy's integers are accepted."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -73,7 +73,7 @@ def optional_integer(name: str, value: int | None, *, least: int = -_LARGEST) ->
 
 
 def number(name: str, value: Any) -> float:
-    """Check a number, also a fraction, a decimal or one of numpy's; give it as a float."""
+    """Check a number and return it as a float; fractions, decimals and numpy's numbers are accepted."""
     if isinstance(value, str | bytes | bytearray):
         wrong_type(name, value, "a number")
     try:
@@ -111,7 +111,7 @@ def callback(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def path(name: str, value: str | os.PathLike[str]) -> str:
-    """Check the path of a file or folder; give it as a text."""
+    """Check the path of a file or folder and return it as a str."""
     try:
         found = os.fspath(value)
     except TypeError:
@@ -127,7 +127,7 @@ def optional_path(name: str, value: str | os.PathLike[str] | None) -> Path | Non
 
 
 def several(name: str, value: Iterable[T], what: str) -> list[T]:
-    """Check a list, tuple or other iterable; a text alone is none."""
+    """Check a list, tuple or other iterable; a single text is refused."""
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         wrong_type(name, value, f"a list or tuple of {what}")
     return list(value)
@@ -140,7 +140,7 @@ def items(name: str, value: object) -> None:
 
 
 def checked(check: Callable[[str, Any], object]) -> Callable[[object, Any, Any], None]:
-    """Make a validator of an attrs class from one of these checks."""
+    """Make a validator for an attrs class from one of these checks."""
 
     def validate(_instance: object, attribute: Any, value: Any) -> None:
         check(attribute.name, value)

@@ -1,7 +1,7 @@
-"""The settings that hold for the whole process: `discoro.config`.
+"""The settings of the whole process: `discoro.config`.
 
-They may be set before anything is opened. This module owns their defaults and their reasons; options of single
-blocks (`open_endpoint`, `Computation`) stay with those.
+They may be set before anything is opened. This module owns their defaults and reasons; the options of single blocks
+(`open_endpoint`, `Computation`) belong to those.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 PULSES = 5
-"""Pulse intervals without a word after which whoever should give one is taken for dead."""
+"""The number of missed heartbeats after which a process is considered dead."""
 
 
 class Config(msgspec.Struct):
-    """What may be set before anything is opened.
+    """The settings of the process, which may be set before anything is opened.
 
-    The first three keep the spelling of the old system, whose programs set them.
+    The first three keep the names of the old system, because its programs set them.
     """
 
     MsgTimeout: float = 10.0
@@ -33,24 +33,24 @@ class Config(msgspec.Struct):
     MaxPulseInterval: float = 100.0
     """The longest `pulse_interval` that a computation may ask for, in seconds."""
     ping_interval: float = 30.0
-    """The longest pause between two looks for others on the network, in seconds."""
+    """The longest pause between two discovery queries, in seconds."""
     mailbox_messages: int = 1024
     """The window of a mailbox for each sending process, in messages."""
     mailbox_bytes: int = 4 * MIB
-    """The window of a mailbox for each sending process, in bytes; one larger message goes in when it is empty."""
+    """The window of a mailbox for each sending process, in bytes; a larger message is sent when the window is free."""
     max_message_size: int = 4 * GIB
-    """The largest frame that is taken, in bytes."""
+    """The largest frame that is accepted, in bytes."""
     small_result: int = 64 * KIB
-    """Results up to this many bytes come by themselves; larger ones are fetched within `result_budget`."""
+    """Results up to this many bytes are sent at once; larger ones are fetched within `result_budget`."""
     result_budget: int = 256 * MIB
-    """The bytes of large results of one computation that may be under way at once."""
+    """The bytes of large results of one computation that may be in flight at once."""
     output_backlog: int = 16 * MIB
-    """The bytes of output that a server keeps while the client does not take them; then what prints waits, or its
-    lines are left out."""
+    """The bytes of output that a server keeps until the client reads them; beyond that, printing code waits, or its
+    lines are dropped."""
     status_backlog: int = 10_000
-    """The events that a status subscriber may be behind before it gets `StatusLagged`."""
+    """The number of events that a status subscriber may lag behind before it receives `StatusLagged`."""
 
-    if not TYPE_CHECKING:  # who sees this method takes any name for a setting
+    if not TYPE_CHECKING:  # a type checker would accept any name as a setting
 
         def __setattr__(self, name: str, value: float) -> None:
             whole = isinstance(getattr(type(self)(), name, 0.0), int)

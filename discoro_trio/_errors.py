@@ -1,7 +1,6 @@
 """Every error of the package, in one place.
 
-This module owns the names and the attributes of the errors. When each is raised is said on the interface that
-raises it.
+This module owns the names and attributes of the errors. The functions that raise an error document when they do.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class DiscoroError(Exception):
-    """The root of all errors of the package."""
+    """The base class of all errors of the package."""
 
 
 class AuthenticationError(DiscoroError):
-    """The peer did not prove that it knows the secret, or refused ours."""
+    """The peer did not prove that it knows the secret, or it refused the secret of this process."""
 
 
 class ProtocolError(DiscoroError):
-    """The peer sent what the protocol does not allow; the connection is closed."""
+    """The peer violated the protocol; the connection is closed."""
 
 
 class VersionMismatch(DiscoroError):
-    """The peer speaks another protocol version or runs another minor version of Python."""
+    """The peer uses another protocol version or another minor version of Python."""
 
 
 class PeerDisconnected(DiscoroError):
@@ -36,14 +35,14 @@ class PeerDisconnected(DiscoroError):
 
 
 class ServerLost(DiscoroError):
-    """The server of a coroutine is gone; no result of it will be accepted any more.
+    """The server of a coroutine is gone; no result from it is accepted any more.
 
     Attributes:
         location: Where the server listened.
         exitcode: Its exit status, if it ended by itself and that is known.
         signal: The number of the signal that ended it, if one did.
         stderr_tail: The last lines that it wrote to standard error.
-        ended: Whether it is known to have ended. If not, its machine is silent, and its code may still run.
+        ended: Whether it has certainly ended. If not, its machine is unreachable, and its code may still run.
     """
 
     def __init__(
@@ -69,10 +68,10 @@ class ServerLost(DiscoroError):
 
 
 class CoroCancelled(DiscoroError):
-    """The coroutine was cancelled by someone else.
+    """The coroutine was cancelled by another task or process.
 
     Attributes:
-        reason: What the one who cancelled gave as the reason, or None.
+        reason: The reason that was given for cancelling, or None.
     """
 
     def __init__(self, reason: str | None = None) -> None:
@@ -81,11 +80,11 @@ class CoroCancelled(DiscoroError):
 
 
 class RemoteError(DiscoroError):
-    """A remote error that could not be brought here as what it was; its text says what it was."""
+    """A remote error whose type could not be restored in this process; the text contains the type and message."""
 
 
 class ComputationClosed(DiscoroError):
-    """The computation is closed: it runs nothing more, and waits for nothing more."""
+    """The computation is closed: it runs no more jobs and waits for none."""
 
 
 class SchedulerNotFound(DiscoroError):
@@ -93,19 +92,19 @@ class SchedulerNotFound(DiscoroError):
 
 
 class UnknownLocation(DiscoroError):
-    """The node or server is not one of the computation's; the text lists those that are."""
+    """The node or server does not belong to the computation; the text lists those that do."""
 
 
 class UnknownCoro(DiscoroError):
-    """Nobody keeps the outcome of this coroutine any more."""
+    """The outcome of this coroutine is not stored any more."""
 
 
 class MailboxClosed(DiscoroError, trio.BrokenResourceError):
-    """The coroutine has ended; it takes no more messages."""
+    """The coroutine has ended; it accepts no more messages."""
 
 
 class NameTaken(DiscoroError):
-    """The name belongs to something else already; a name has one owner."""
+    """The name is already in use; a name has one owner."""
 
 
 class FileTransferError(DiscoroError):
@@ -117,10 +116,10 @@ class NotPicklable(DiscoroError):
 
 
 class TooManyRestarts(DiscoroError):
-    """The children of a supervisor failed more often than it allows.
+    """The children of a supervisor failed more often than the supervisor allows.
 
     Attributes:
-        history: The failures that led to this, the oldest first.
+        history: The failures that led to this error, the oldest first.
     """
 
     def __init__(self, message: str, history: tuple[Failure, ...] = ()) -> None:

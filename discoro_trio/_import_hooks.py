@@ -1,4 +1,4 @@
-"""Calls a function when a module has been imported, without importing the module before the program does."""
+"""Calls a function when a module has been imported, without importing the module itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def when_imported(name: str, call: Callable[[ModuleType], None]) -> None:
-    """Call with a module: now if it has been imported, otherwise when it is; once for each name that is hooked."""
+    """Call a function with a module: now if it is imported, otherwise after its import; once for each hooked name."""
     module = sys.modules.get(name)
     if module is not None:
         call(module)
@@ -22,7 +22,7 @@ def when_imported(name: str, call: Callable[[ModuleType], None]) -> None:
 
 
 class _Finder:
-    """Finds one module as all others would, once, and loads it with the call."""
+    """Finds one module through the other finders, once, and loads it with the call."""
 
     def __init__(self, name: str, call: Callable[[ModuleType], None]) -> None:
         self.name = name
@@ -31,19 +31,19 @@ class _Finder:
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Give the spec of that one module; None for all others."""
+        """Return the spec of that one module; None for all others."""
         if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec: ModuleSpec | None = importlib.import_module("importlib.util").find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            loader: Any = _Loader(spec.loader, self._call)  # without its base, whose import takes long
+            loader: Any = _Loader(spec.loader, self._call)  # without a base class, whose import takes long
             spec.loader = loader
         return spec
 
 
 class _Loader:
-    """Loads a module as another loader does, and makes the call with it."""
+    """Loads a module with another loader, then makes the call."""
 
     def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:
         self._loader = loader

@@ -1,7 +1,7 @@
 """Makes `joblib.parallel_config(backend="discoro")` work, without importing joblib before the program does.
 
-joblib finds backends of others in a table of its module `joblib.parallel`. The entry is made when that module is
-imported, or at once if it has been; the backend itself is imported when it is first used.
+joblib finds external backends in a table of its module `joblib.parallel`. The entry is made when that module is
+imported, or at once if it is already imported. The backend itself is imported at its first use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ._import_hooks import when_imported
 
 
 def install() -> None:
-    """Enter the backend, now or when joblib is imported."""
+    """Register the backend, now or when joblib is imported."""
     when_imported("joblib.parallel", _enter)
 
 

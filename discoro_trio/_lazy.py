@@ -1,7 +1,7 @@
-"""Names of a package that are imported when they are first asked for.
+"""Names of a package that are imported at their first use.
 
-A program waits for nothing that it does not use. The servers' fork server waits for less still: a server needs neither
-the client nor the scheduler, and the start of a cluster is the time in which these are loaded on both sides.
+A program does not load modules that it does not use. This matters most for the fork server: a server needs neither the
+client nor the scheduler, and loading modules takes most of the start of a cluster.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def importer(
 
     Args:
         package: The package's name.
-        owners: The names by the module, below the package, that they are imported from.
-        modules: Modules below the package that have a name of their own there: the module by that name.
+        owners: The names, by the module below the package from which they are imported.
+        modules: Modules below the package that are public names themselves: the module by that name.
 
     Returns:
-        A function that imports a name, and keeps it in the package for the next time.
+        A function that imports a name and stores it in the package for the next use.
     """
     homes = {name: f"{package}.{module}" for module, names in owners.items() for name in names}
     whole = {name: f"{package}.{module}" for name, module in (modules or {}).items()}

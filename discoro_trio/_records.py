@@ -1,8 +1,8 @@
-"""The bases of the records inside of the package: classes that are made by giving their fields.
+"""The base classes of internal records: classes that are defined by their fields.
 
-Public values are attrs classes. What stays inside is made as wire messages are: such a class takes a thirtieth of the
-time while a program starts, as no source is written and compiled for it, and its objects are made in C.
-The types of their fields are for readers and checkers alone.
+Public values are attrs classes. Internal records are msgspec structs, as wire messages are: such a class takes a
+thirtieth of the time while a program starts, because no source is generated and compiled, and its objects are made in
+C. The types of the fields are only for readers and type checkers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Fields that stay as they are."""
+    """A record whose fields do not change."""
 
 
 class MutableRecord(msgspec.Struct):
-    """Fields that change."""
+    """A record whose fields may change."""

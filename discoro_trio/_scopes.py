@@ -1,7 +1,7 @@
-"""A nursery for the package's own background tasks, which never shows in the body's exceptions; and flat groups.
+"""A nursery for background tasks that does not change the body's exceptions; and flat exception groups.
 
-`trio.open_nursery` puts a group around whatever leaves its block. The blocks of this package that yield to a user
-must not: their body's exception passes unchanged. Those that are nurseries themselves raise groups, always flat.
+`trio.open_nursery` wraps every exception of its block in a group. The blocks of this package that yield to a user must
+not do that: the exception of the body passes unchanged. Blocks that are nurseries themselves raise groups, always flat.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_loop() -> None:
-    """Raise RuntimeError without a Trio loop, or if its clock jumps: other processes and sockets take real time."""
+    """Raise RuntimeError without a Trio loop, or if its clock jumps: other processes and sockets need real time."""
     if not trio.lowlevel.in_trio_run():
         message = (
             "this needs Trio's loop, and none runs here: call it in a function that trio.run() runs. In a notebook use "
@@ -30,24 +30,24 @@ def check_loop() -> None:
     threshold = getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf)
     if threshold < math.inf:
         message = (
-            "a place on the network does not work under a MockClock that jumps by itself: whatever waits for another "
-            "process would time out at once. Run this test with the real clock, or test its functions without a cluster"
+            "an endpoint does not work under a MockClock that jumps by itself: every wait for another process would "
+            "time out at once. Run this test with the real clock, or test its functions without a cluster"
         )
         raise RuntimeError(message)
 
 
 @asynccontextmanager
 async def open_background(*, shielded: bool = False) -> AsyncIterator[trio.Nursery]:
-    """Give a nursery whose tasks are cancelled when the block is left.
+    """Open a nursery whose tasks are cancelled when the block is left.
 
     Args:
-        shielded: Whether they are cancelled then only, and not by a scope around the block. That reaches the body
-            alone, and what the body does at its end, such as a goodbye or the clean-up of remote coroutines, still has
-            the tasks that it needs.
+        shielded: Whether the tasks are cancelled only then, and not by a scope around the block. That scope cancels
+            only the body, so the clean-up of the body, such as a goodbye or the end of remote coroutines, can still use
+            the tasks.
 
     Raises:
-        BaseException: What the body raised, as it is; or what a task raised, alone, if the body raised nothing else
-            than the cancellation that follows from it.
+        BaseException: The exception of the body, unchanged; or the exception of a task, not in a group, if the body
+            raised nothing but the cancellation that it caused.
     """
     failure: BaseException | None = None
     try:
@@ -55,14 +55,14 @@ async def open_background(*, shielded: bool = False) -> AsyncIterator[trio.Nurse
             nursery = await _shielded_in(around) if shielded else around
             try:
                 yield nursery
-            except BaseException as error:  # noqa: BLE001 - raised again below, outside of the nursery
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery
                 failure = error
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         crash = first_error(group)
         if failure is None or isinstance(failure, trio.Cancelled):
             raise crash from None
-        # After Ctrl-C, and one more in the clean-up, what fails is a consequence of that.
+        # After Ctrl-C, and a second one during the clean-up, other failures are a consequence of that.
         if not isinstance(crash, trio.Cancelled) and not isinstance(first_error(failure), KeyboardInterrupt):
             logger.error("a background task failed, too", exc_info=crash)  # noqa: TRY400 - of that task, not of this block
     if failure is not None:
@@ -70,7 +70,7 @@ async def open_background(*, shielded: bool = False) -> AsyncIterator[trio.Nurse
 
 
 async def _shielded_in(around: trio.Nursery) -> trio.Nursery:
-    """Give a nursery in a task of another one; it is cancelled by itself alone."""
+    """Open a nursery in a task of another one; only its own cancel scope cancels it."""
     opened: list[trio.Nursery] = []
     ready = trio.Event()
 
@@ -81,7 +81,7 @@ async def _shielded_in(around: trio.Nursery) -> trio.Nursery:
                 ready.set()
                 await trio.sleep_forever()
 
-    # Not by `start`: if that is cancelled, it waits for the task, which a shield keeps from being cancelled.
+    # Not by `start`: if `start` is cancelled, it waits for the task, which is shielded from the cancellation.
     around.start_soon(hold, name="background tasks")
     with trio.CancelScope(shield=True):
         await ready.wait()
@@ -89,11 +89,11 @@ async def _shielded_in(around: trio.Nursery) -> trio.Nursery:
 
 
 async def finish(call: Callable[..., Awaitable[None]], *args: object) -> None:
-    """Await a call to its end, as a nursery awaits its tasks: whatever is cancelled or interrupted meanwhile.
+    """Await a call to its end, as a nursery awaits its tasks, despite any cancellation or interrupt.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came meanwhile; the call has ended all the same.
-        BaseException: What the call raised.
+        KeyboardInterrupt: Ctrl-C was pressed meanwhile; the call has still ended.
+        BaseException: The call raised it.
     """
 
     async def run() -> None:
@@ -108,7 +108,7 @@ async def finish(call: Callable[..., Awaitable[None]], *args: object) -> None:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """Give the first error of a group, and of the groups in it, that is no cancellation; of any other error, itself."""
+    """Return the first error of a group, however nested, that is not a cancellation; otherwise the error itself."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     errors = [first_error(member) for member in error.exceptions]
@@ -116,7 +116,7 @@ def first_error(error: BaseException) -> BaseException:
 
 
 def flatten(error: BaseException) -> list[BaseException]:
-    """Give the errors of a group and of the groups in it, each once; of any other error, itself."""
+    """Return the errors of a group and its nested groups, each once; for any other error, the error itself."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     found = {id(leaf): leaf for member in error.exceptions for leaf in flatten(member)}
@@ -124,9 +124,9 @@ def flatten(error: BaseException) -> list[BaseException]:
 
 
 def raise_flat(message: str, errors: Sequence[BaseException]) -> None:
-    """Raise errors as one flat group, also if there is just one; nothing if there is none.
+    """Raise errors as one flat group, even a single error; raise nothing if there are none.
 
-    If there is nothing but cancellation, that is raised as it is.
+    If all of them are cancellations, raise a cancellation itself.
     """
     found = {id(leaf): leaf for error in errors for leaf in flatten(error)}
     leaves = list(found.values())

@@ -1,6 +1,6 @@
-"""The public values about a cluster: what happens there, what its nodes have, and what is asked of them.
+"""The public values about a cluster: status events, node resources, and requests for nodes.
 
-This module owns their fields. Who makes them and when is with the scheduler, the node and the computation.
+This module owns their fields. The scheduler, the node and the computation create them.
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ class CoroInfo:
     coro: Coro[Any]
     """Its handle."""
     args: tuple[object, ...]
-    """The arguments it was given."""
+    """The arguments of the coroutine."""
     kwargs: dict[str, object]
-    """The keyword arguments it was given."""
+    """The keyword arguments of the coroutine."""
     start_time: float
-    """When it was created, in seconds since the epoch."""
+    """The time of its creation, in seconds since the epoch."""
 
 
 @attrs.frozen
 class NodeInfo:
-    """What a node said of itself with its last pulse."""
+    """The resources that a node reported with its last heartbeat."""
 
     addr: str
     """Its address."""
     name: str
     """Its name."""
     platform: str
-    """Operating system and machine, as `platform.platform()` gives them."""
+    """Operating system and machine, as returned by `platform.platform()`."""
     cpus: int
     """Processors."""
     cpu_percent: float
-    """The part of its processors in use, 0 to 100."""
+    """The processor usage in percent, 0 to 100."""
     memory_total: int
-    """Bytes of memory."""
+    """The size of the memory in bytes."""
     memory_available: int
-    """Bytes of memory that can still be used."""
+    """The available memory in bytes."""
     disk_total: int
-    """Bytes of the file system that holds its working folder."""
+    """The size, in bytes, of the file system that holds its working folder."""
     disk_available: int
-    """Bytes of it that can still be used."""
+    """The free bytes of that file system."""
 
 
 @attrs.frozen
@@ -85,12 +85,12 @@ class DiscoroStatus:
 
 @attrs.frozen
 class StatusLagged:
-    """The subscriber was too far behind: what it missed, and how things stand."""
+    """The subscriber was too far behind: the number of dropped events, and the current state."""
 
     missed: int
     """The number of events that were dropped."""
     snapshot: object
-    """The state at this moment, as `status()` gives it."""
+    """The current state, as returned by `status()`."""
 
 
 @attrs.frozen
@@ -100,25 +100,25 @@ class Failure:
     name: str
     """The coroutine's name."""
     time: float
-    """When it failed, in seconds of Trio's clock."""
+    """The time of the failure, in seconds of Trio's clock."""
     error: BaseException
-    """What it raised, or ServerLost."""
+    """The error that the coroutine raised, or ServerLost."""
 
 
 @attrs.frozen
 class NodeAllocation:
-    """A part of the cluster that a computation asks for."""
+    """A part of the cluster that a computation requests."""
 
     node: str = "*"
-    """A pattern of node addresses or names, as `fnmatch` reads it."""
+    """A pattern of node addresses or names, in the syntax of `fnmatch`."""
     platform: str = attrs.field(default="", kw_only=True)
     """A text that the node's platform contains."""
     cpus: int | None = attrs.field(default=None, kw_only=True)
-    """The number of servers wanted of each such node; None for all."""
+    """The number of servers requested from each such node; None for all."""
     memory: int = attrs.field(default=0, kw_only=True)
-    """The bytes of memory that must be available there."""
+    """The memory in bytes that must be available at the node."""
     disk: int = attrs.field(default=0, kw_only=True)
-    """The bytes of disk that must be available there."""
+    """The disk space in bytes that must be available at the node."""
 
     def __attrs_post_init__(self) -> None:
         """Check the fields; integers of other types, such as numpy's, become ints."""

@@ -1,7 +1,7 @@
-"""The public values that every process knows: places, and how coroutines end.
+"""The public values that every process uses: locations, and the outcomes of coroutines.
 
-This module owns their fields and text forms. What clients alone are told and ask for is with `_status`, so that no
-server waits for it.
+This module owns their fields and text forms. Values that only clients use are in `_status`, so that servers need not
+load them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_PORT = 65535
 
 @attrs.frozen(order=True)
 class Location:
-    """Where a process listens. For people and for finding; identity is the process's own id."""
+    """Where a process listens. For people and for connecting; the process id is what identifies a process."""
 
     addr: str
     """An IP address or host name, IPv6 without brackets."""
@@ -28,7 +28,7 @@ class Location:
     """A TCP port, 0 to 65535."""
 
     def __attrs_post_init__(self) -> None:
-        """Check the types; a port out of range is only known to be one where it is used."""
+        """Check the types; a port that is out of range is refused when it is used."""
         if type(self.addr) is not str or type(self.port) is not int:
             object.__setattr__(self, "addr", text("addr", self.addr))
             object.__setattr__(self, "port", integer("port", self.port))
@@ -38,14 +38,14 @@ class Location:
         """Read `addr:port` or `[IPv6]:port`.
 
         Args:
-            text: What `str()` of a Location gives.
+            text: A Location as text, as returned by `str()`.
 
         Returns:
             The Location.
 
         Raises:
-            TypeError: It is no text.
-            ValueError: The text has another form; the message says which is expected.
+            TypeError: It is not a str.
+            ValueError: The text has another form; the message shows the expected one.
         """
         addr, colon, port = _text(text).strip().rpartition(":")
         bracketed = addr.startswith("[") and addr.endswith("]")
@@ -57,7 +57,7 @@ class Location:
         return cls(bare, int(port))
 
     def __str__(self) -> str:
-        """Give `addr:port`, an IPv6 address in brackets."""
+        """Return `addr:port`, with an IPv6 address in brackets."""
         return f"[{self.addr}]:{self.port}" if ":" in self.addr else f"{self.addr}:{self.port}"
 
 
@@ -79,7 +79,7 @@ def location(name: str, value: Location | str) -> Location:
 
 
 def node_name(name: str, value: Location | str) -> str:
-    """Check what names a node: its address, its name, or its Location; give it as a text."""
+    """Check the address, name or Location of a node and return it as a str."""
     if isinstance(value, Location):
         return str(value)
     if not isinstance(value, str):
@@ -94,11 +94,11 @@ def optional_location(name: str, value: Location | str | None) -> Location | Non
 
 @attrs.frozen
 class MonitorException:
-    """The end of a coroutine; `error is None` decides whether it gave a value."""
+    """The end of a coroutine; it returned a value if `error is None`."""
 
     coro: Coro[Any]
     """The coroutine that ended."""
     value: Any
-    """What it returned."""
+    """The value that it returned."""
     error: BaseException | None
-    """What it raised."""
+    """The error that it raised."""
