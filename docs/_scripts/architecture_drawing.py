@@ -1,9 +1,9 @@
-"""Draw the layers of the package and the imports between them, as the source has them at this moment.
+"""Draw the layers of the package and the imports between them, from the current source.
 
-Each layer is a row and a column. A disc says that the layer of its row imports the one of its column, and how often;
-its area grows with that number. Since imports point one way, nothing is ever drawn to the left of the diagonal.
+Each layer is a row and a column. A disc means that the layer of its row imports the layer of its column; its number and
+area show how often. Because imports point one way, no disc is to the left of the diagonal.
 
-Sphinx calls `write` while it builds.
+Sphinx calls `write` during the build.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 DRAWING = Path(__file__).parents[1] / "_static" / "architecture.svg"
 
 ROWS = tuple(reversed(structure.LAYERS))
-"""From the top, which everything below serves, to the leaves."""
+"""From the top layer to the leaves."""
 WIDTH, HEIGHT = 118, 44
-"""Of a box, in pixels."""
+"""The size of a box, in pixels."""
 PITCH, STEP, MARGIN = 56, 54, 12
-"""From one row to the next, from one column to the next, and around all."""
+"""The distance between rows, the distance between columns, and the outer margin, in pixels."""
 LARGEST = 22
 """The radius of the largest disc."""
 
-# Two colours that can be read on a light page and on a dark one; the drawing has no ground of its own.
+# Both colours are readable on a light page and on a dark one; the drawing has no background.
 INK, TEXT = "#3f7fbf", "#808890"
 
 Imports = dict[str, Counter[str]]
@@ -105,5 +105,5 @@ def read() -> tuple[Imports, Counter[str]]:
 
 
 def write() -> None:
-    """Write the drawing to where the pages include it."""
+    """Write the drawing to the file that the pages include."""
     DRAWING.write_text(draw(*read()), encoding="utf-8")

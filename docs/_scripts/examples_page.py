@@ -1,6 +1,6 @@
-"""Write the page of the examples: each program of `examples/` with the sentence that it begins with, and its text.
+"""Write the page of the examples: each program of `examples/` with its first sentence and its source.
 
-Sphinx calls `write` while it builds, so that an example that is added is on the page.
+Sphinx calls `write` during the build, so the page always lists all examples.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ PAGE = ROOT / "docs" / "examples.md"
 
 HEAD = """# Examples
 
-Short programs, each for one thing. Every one runs as `python examples/NAME.py` on a machine where nothing else runs,
-and says with `--help` what else it can do; with `--nodes` most of them use nodes that run already.
+Short programs, one for each feature. Each runs as `python examples/NAME.py` on one machine, and needs no other process.
+`--help` lists its options. With `--nodes` most of them use nodes that already run.
 
 """
 
 
 def programs(root: Path) -> dict[str, str]:
-    """Give the files of the examples, each with its first sentence, what depends on another after it.
+    """Return the files of the examples, each with its first sentence.
 
     Raises:
-        ValueError: One does not begin with a sentence.
+        ValueError: An example does not begin with a sentence.
     """
     found = {}
     for path in sorted((root / "examples").rglob("*.py")):
@@ -38,7 +38,7 @@ def programs(root: Path) -> dict[str, str]:
 
 
 def render(sentences: dict[str, str]) -> str:
-    """Write the page."""
+    """Return the text of the page."""
     table = "".join(f"| [{name}](#{_anchor(name)}) | {sentence} |\n" for name, sentence in sentences.items())
     texts = "".join(
         f"\n({_anchor(name)})=\n\n## {name}\n\n```{{literalinclude}} ../examples/{name}\n:language: python\n```\n"
@@ -52,5 +52,5 @@ def _anchor(name: str) -> str:
 
 
 def write() -> None:
-    """Write the page to where Sphinx reads it."""
+    """Write the page to the folder that Sphinx reads."""
     PAGE.write_text(render(programs(ROOT)), encoding="utf-8")

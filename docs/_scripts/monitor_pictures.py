@@ -1,6 +1,6 @@
-"""Take the pictures of the monitor for the documentation: every view of a made-up cluster, in light, dark and narrow.
+"""Take the screenshots of the monitor for the documentation: every view of a made-up cluster, light, dark and narrow.
 
-Run it from the root of the project, where Chromium is installed: `python -m docs._scripts.monitor_pictures [FOLDER]`.
+Chromium must be installed. Run it from the root of the project: `python -m docs._scripts.monitor_pictures [FOLDER]`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ SIZES: dict[str, tuple[int, int, Any]] = {
     "phone": (360, 740, "light"),
 }
 PAUSE = 0.03
-"""Seconds between two ends of coroutines."""
+"""The seconds between the ends of two coroutines."""
 
 
 class Target:
-    """Makes all actions possible, so that their buttons are in the pictures; none is pressed."""
+    """Offers all actions, so that their buttons are in the screenshots; none is used."""
 
     async def terminate(self) -> None:
         """Do nothing."""
@@ -60,7 +60,7 @@ class Target:
 
 
 def take(url: str, folder: Path, size: str) -> None:
-    """Take the pictures of one size."""
+    """Take the screenshots of one size."""
     folder.mkdir(parents=True, exist_ok=True)
     width, height, scheme = SIZES[size]
     with chromium(url, width=width, height=height, scheme=scheme) as (context, _):
@@ -74,13 +74,13 @@ def take(url: str, folder: Path, size: str) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait until the view is there and has drawn its graphs."""
+    """Wait until the view is loaded and has drawn its graphs."""
     page.wait_for_selector("main .panel")
     page.wait_for_timeout(400)
 
 
 async def work_on(model: Model) -> None:
-    """Let the made-up work go on: in turn, each server ends a short coroutine and begins another one."""
+    """Continue the made-up work: in turn, each server ends a short coroutine and begins another one."""
     servers = list(model.servers)
     for number, name, server in zip(count(), cycle(NAMES[:5]), cycle(servers), strict=False):
         now = time.time()
@@ -90,14 +90,14 @@ async def work_on(model: Model) -> None:
 
 
 async def main(folder: Path) -> None:
-    """Serve a cluster and take the pictures."""
+    """Serve a cluster and take the screenshots."""
     for size in SIZES:
         model = make_model(time.time())
         for coroutine in model.running.values():
             coroutine.handle = Target()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work_on, model)
-            await trio.sleep(SAMPLE_SECONDS)  # the first sample is of as long a time as the others
+            await trio.sleep(SAMPLE_SECONDS)  # so that the first sample covers as long a time as the others
             async with serve(model, target=Target()) as served:
                 await trio.to_thread.run_sync(partial(take, served.url, folder, size))
             nursery.cancel_scope.cancel()
