@@ -60,7 +60,7 @@ async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
     except SchedulerNotFound as error:
         where = f"at {scheduler}" if scheduler else "on this network"
         message = (
-            f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, give its "
+            f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, pass its "
             "address as HOST:PORT, or see `discoro doctor`"
         )
         raise SchedulerNotFound(message) from error

@@ -269,7 +269,7 @@ def warn_of_secret(ctx: click.Context, given: str) -> None:
 def _check_dest_path(path: str | None) -> None:
     if path is not None and not os.path.isdir(path):  # noqa: PTH112 - the path is the user's text
         problem = "is not a folder" if os.path.exists(path) else "does not exist; make it first"  # noqa: PTH110
-        message = f"--dest_path: {path} {problem}, for the user that this program runs as"
+        message = f"--dest_path: {path} {problem}, for the user that runs this program"
         raise click.UsageError(message)
 
 

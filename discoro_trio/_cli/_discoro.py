@@ -140,7 +140,7 @@ def write_mark(mark: Path) -> None:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
     except OSError as error:
-        logger.warning("%s cannot be written: %s; after a crash give --settle", mark, error.strerror)
+        logger.warning("%s cannot be written: %s; after a crash, start with --settle", mark, error.strerror)
 
 
 discoro.add_command(cancel)

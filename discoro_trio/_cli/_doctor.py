@@ -110,7 +110,7 @@ def check_limits() -> Iterator[Check]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FEW_FILES:
         advice = f"ulimit -n {min(hard, 65536) if hard > 0 else 65536}, or LimitNOFILE= in the unit of systemd"
-        yield Check(WARNING, f"{soft} open files at most: that limits the connections", advice)
+        yield Check(WARNING, f"{soft} open files at most: this limits the number of connections", advice)
     else:
         yield Check(GOOD, f"{soft} open files at most")
 
@@ -125,10 +125,12 @@ def check_groups(named: Sequence[str]) -> Check:
     places = ", ".join(f"{group.folder} (version {group.version})" for group in groups)
     missing = " and ".join(text for name, text in _HELD.items() if name not in there)
     if not missing:
-        return Check(GOOD, f"--max_memory and --max_processes are held by control groups in {places}")
-    text = f"{missing} of servers are held by rlimits, not by control groups: what a job starts may take it all"
+        return Check(GOOD, f"--max_memory and --max_processes are enforced by control groups in {places}")
+    text = (
+        f"{missing} of servers are limited by rlimits, not by control groups: child processes of a job can exceed them"
+    )
     advice = (
-        "run the node by the unit of `discoronode --print_systemd`, make a group for it and name that with --cgroup, "
+        "run the node with the unit of `discoronode --print_systemd`, create a group for it and pass that as --cgroup, "
         "or use a container with limits"
     )
     return Check(WARNING, text, advice)
@@ -165,8 +167,8 @@ def check_ports(options: Mapping[str, Any]) -> Iterator[Check]:
             try:
                 sock.bind(("", port))
             except OSError as error:
-                advice = "end what listens there (`ss -ltnp` shows it), or give other --tcp_ports"
-                yield Check(WARNING, f"TCP port {port} cannot be had: {error.strerror}", advice)
+                advice = "end the program that listens there (`ss -ltnp` shows it), or give other --tcp_ports"
+                yield Check(WARNING, f"TCP port {port} cannot be used: {error.strerror}", advice)
             else:
                 yield Check(GOOD, f"TCP port {port} is free")
 
@@ -200,7 +202,7 @@ async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port:
     everyone = Role.NODE | Role.SCHEDULER | Role.PRIVATE
     answered = await endpoint.discovery.find(everyone, _LOOK_SECONDS, hosts=hosts)
     missing = [
-        Check(BAD, f"--peer {host}: nothing has answered there", _advice_for_host(host, udp_port))
+        Check(BAD, f"--peer {host}: no process has answered there", _advice_for_host(host, udp_port))
         for host in hosts
         if not await _has_answered(host, answered)
     ]
@@ -209,7 +211,7 @@ async def _check_discovery(endpoint: Endpoint, hosts: tuple[str, ...], udp_port:
     if not answered:
         advice = (
             f"start them, with the same secret and --udp_port; let UDP port {udp_port} and the TCP ports through "
-            "firewalls; name those in other networks with --peer"
+            "firewalls; name processes in other networks with --peer"
         )
         return [Check(WARNING, "no node and no scheduler has answered", advice)]
     return [await _check_peer(endpoint, one) for one in answered]

@@ -151,7 +151,7 @@ def _hours(options: Mapping[str, Any]) -> Hours | None:
     if not hours.are_in_order:
         message = (
             f"--service_end: {end} comes before --service_stop, {stop}, in a service that begins at {start}; "
-            "what still runs is ended after no further computation is taken"
+            "computations are ended after the node stops accepting them"
         )
         raise click.UsageError(message)
     return hours
@@ -202,7 +202,7 @@ async def _keep_hours(opened: Node, hours: Hours) -> None:
 
         async def stop() -> None:
             await sleep_until(hours.stops(begun))
-            logger.info("no further computation gets servers from now on")
+            logger.info("no further computation is accepted from now on")
             opened.rest()
 
         async def end() -> None:

@@ -70,7 +70,7 @@ def rotate(ctx: click.Context, step: str, new: str | None, secret_file: str | No
     the `switch`, before the `drop`.
     """
     if new is not None and step != "stage":
-        message = f"{step} takes no secret; it goes on with the one that was staged"
+        message = f"{step} takes no secret; it continues with the staged one"
         raise click.UsageError(message)
     if step == "stage":
         if new is not None and new != "-":

@@ -30,11 +30,11 @@ def tree_of(processes: Sequence[ProcessStacks]) -> Group:
     drawn: list[Tree | Text] = [_process(one) for one in processes]
     circle = stuck([task for one in processes if one.picture is not None for task in one.picture.tasks])
     if circle:
-        drawn.append(Text("These all send to each other and none of them receives:", style="bold red"))
+        drawn.append(Text("These coroutines all send to each other and none of them receives:", style="bold red"))
         drawn += [
             Text(f"  {printable(who)} waits for room in the mailbox of {printable(whom)}") for who, whom in circle
         ]
-    return Group(*drawn) if drawn else Group(Text("nothing of that runs"))
+    return Group(*drawn) if drawn else Group(Text("no matching task runs"))
 
 
 def _process(one: ProcessStacks) -> Tree:
@@ -57,7 +57,7 @@ def _unresponsive(one: ProcessStacks, title: Text) -> Tree:
     title.append(" is unresponsive", style="red")
     tree = Tree(title)
     for name in one.coroutines:
-        tree.add(Text(printable(f"{name}, when it last told")))
+        tree.add(Text(printable(f"{name}, when last reported")))
     if one.thread:
         tree.add(_label("its thread is busy", "", one.thread))
     return tree

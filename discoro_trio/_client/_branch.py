@@ -93,7 +93,7 @@ class Branch(Session):
                 raise PeerDisconnected(message)
             members = await client.request(messages.WatchMembers(self.set_up.computation))
         except DiscoroError as error:
-            self._end(f"the client did not say which servers there are ({error})")
+            self._end(f"the client did not report its servers ({error})")
             return
         assert isinstance(members, messages.Members)  # noqa: S101 - the only reply there is
         self.scheduler = client
@@ -101,7 +101,7 @@ class Branch(Session):
 
     def _told(self, link: Link, members: messages.Members) -> None:
         if not self._of_client(link):
-            text = f"{link.peer_name} does not say which servers this computation has"
+            text = f"{link.peer_name} does not report the servers of this computation"
             raise ProtocolError(text)
         self.set_up = msgspec.structs.replace(
             self.set_up, name=members.name, grace_period=members.grace_period, pulse_interval=members.pulse_interval

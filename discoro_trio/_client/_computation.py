@@ -186,8 +186,8 @@ class Computation(Runs):
                 journal.open(session)
             self._owned = Owned(session)
             self._was_closed = False
-            hub = SchedulerMessages.of(process.endpoint)
-            hub.sessions[session.set_up.computation] = session
+            dispatcher = SchedulerMessages.of(process.endpoint)
+            dispatcher.sessions[session.set_up.computation] = session
             open_shipped(session.set_up.shipped)
             self._status.begin()
             relay = Relay(self._status, self._status_coro, nursery) if self._status_coro is not None else None
@@ -218,7 +218,7 @@ class Computation(Runs):
                     session.tell_closed()
                     self._status.end()
                     close_shipped(session.set_up.shipped)
-                    del hub.sessions[session.set_up.computation]
+                    del dispatcher.sessions[session.set_up.computation]
                     unheard = self._owned.unheard()
                     self._session = self._owned = None
                     if failed:

@@ -274,8 +274,8 @@ class Cluster:
         return {
             "servers": len(session.servers),
             "nodes": len(session.nodes),
-            "jobs that wait": waiting,
-            "jobs that run": running,
+            "waiting jobs": waiting,
+            "running jobs": running,
             "coroutines started": submitted,
         }
 

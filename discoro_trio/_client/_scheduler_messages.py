@@ -45,10 +45,10 @@ class SchedulerMessages:
     @classmethod
     def of(cls, endpoint: Endpoint) -> SchedulerMessages:
         """Return the endpoint's dispatcher."""
-        hub = endpoint.parts.get(cls)
-        if hub is None:
-            hub = endpoint.parts[cls] = cls(endpoint)
-        return hub
+        dispatcher = endpoint.parts.get(cls)
+        if dispatcher is None:
+            dispatcher = endpoint.parts[cls] = cls(endpoint)
+        return dispatcher
 
     def _bring(self, link: Link, message: _About) -> None:
         session = self.sessions.get(message.computation)

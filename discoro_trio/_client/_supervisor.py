@@ -191,7 +191,7 @@ async def open_supervisor(
         message = f"strategy must be one of {', '.join(_STRATEGIES)}, not {strategy!r}"
         raise ValueError(message)
     max_restarts, within = integer("max_restarts", max_restarts, least=0), above_zero("within", within)
-    session = scheduled("computation", computation)._running()  # noqa: SLF001 - supervisors are a part of the client as much as its methods
+    session = scheduled("computation", computation)._running()  # noqa: SLF001 - supervisors are part of the client
     supervisor = Supervisor(session, strategy, max_restarts=max_restarts, within=within)
     try:
         async with open_background() as nursery:

@@ -98,13 +98,17 @@ class Actions:
         if hasattr(self._target, "close_computation"):
             return await self._call("close", "close_computation", key, who, key)
         if key != getattr(self._target, "_id", key):
-            return Result(key, key, ok=False, text="it is another program's; a monitor of the scheduler can close it")
+            return Result(
+                key, key, ok=False, text="it belongs to another program; a monitor of the scheduler can close it"
+            )
         return await self._call("close", "close", key, who)
 
     async def _call(self, action: str, method: str, key: str, who: str, *args: object) -> Result:
         call: Callable[..., Awaitable[Any]] | None = getattr(self._target, method, None)
         if call is None:
-            return Result(key, key, ok=False, text="this monitor has nothing to do that with")
+            return Result(
+                key, key, ok=False, text="this monitor cannot do that: it has no source that carries out actions"
+            )
         return await self._do(action, key, key, who, call, *args)
 
     async def _do(
@@ -117,7 +121,7 @@ class Actions:
         async def carry_out() -> None:
             try:
                 await call(*args)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the person who asked is told
+            except Exception as error:  # noqa: BLE001 - any error is reported to the user
                 answer.append(one_line(f"{type(error).__name__}: {error}", 300))
             done.set()
 

@@ -186,7 +186,7 @@ async def act(action: str) -> Response:
     ids = body.get("ids")
     if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
         return refuse(400, "expected {'ids': ['…', …]}")
-    who = request.remote_addr or "somebody"
+    who = request.remote_addr or "unknown"
     results = await _carry_out(action, ids, who)
     return answer({"results": [attrs.asdict(result) for result in results]})
 

@@ -61,7 +61,7 @@ class Guard:
         """Refuse a foreign Host header."""
         name = _host_name(host or "")
         if name is None or not self._is_own(name):
-            return Refusal(400, "this monitor does not answer to that Host")
+            return Refusal(400, "this monitor does not accept that Host")
         return None
 
     def check_origin(self, headers: Headers, host: str) -> Refusal | None:
@@ -89,7 +89,7 @@ class Guard:
         if not self.has_token(headers, cookie):
             return Refusal(401, "this needs the monitor's token")
         if self.read_only:
-            return Refusal(403, "this monitor is for looking only")
+            return Refusal(403, "this monitor is read-only")
         if not self._has_bearer(headers) and "Origin" not in headers:
             return Refusal(403, "a request by cookie must say its Origin")
         return None

@@ -168,7 +168,7 @@ async def open_http_server(
         arguments.text("host", host), arguments.number("poll_sec", poll_sec), arguments.optional_text("token", token)
     )
     await _import_web_server()
-    from ._app import Parts, make_app  # noqa: PLC0415 - imported above, where nobody has to wait for it
+    from ._app import Parts, make_app  # noqa: PLC0415 - imported above, in a thread
     from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above
 
     tls = None if certfile is None else tls_context(certfile, keyfile)

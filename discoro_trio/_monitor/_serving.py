@@ -118,7 +118,7 @@ class Serving:
         try:
             with self._handshake_limits.admit(peer_host(stream)) as scope:
                 await self._serve(PatientStream(stream), partial(self._handshake_limits.know, scope))
-        except Exception as error:  # noqa: BLE001 - one connection's error is nobody else's
+        except Exception as error:  # noqa: BLE001 - an error of one connection must not end others
             logger.info("a connection to the monitor was ended by %s", _name(error))
         finally:
             self._open -= 1

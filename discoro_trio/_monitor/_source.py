@@ -107,7 +107,7 @@ class Follower:
     # --- a computation
 
     async def _follow(self, computation: Computation) -> None:
-        with computation._followed() as journal:  # noqa: SLF001 - users have `subscribe`, which hears errors
+        with computation._followed() as journal:  # noqa: SLF001 - users have `subscribe`, which receives errors
             self._journal = journal
             self.begun.set()
             async with trio.open_nursery() as nursery:

@@ -177,8 +177,8 @@ async def _next_message(socket: WebSocketConnection) -> str | bytes:
 
 def _refused(error: ConnectionRejected) -> DiscoroError:
     if error.status_code == _UNAUTHORIZED:
-        return AuthenticationError("the monitor wants its token, or another one than this: --token")
-    return PeerDisconnected(f"that is no monitor of this kind: it answers {error.status_code}")
+        return AuthenticationError("the monitor requires its token, or another one than this: --token")
+    return PeerDisconnected(f"this is no monitor of this kind: it answers with status {error.status_code}")
 
 
 async def _keys() -> AsyncIterator[str]:

@@ -96,7 +96,7 @@ async def test_a_host_at_which_nothing_answers_is_a_problem(monkeypatch: pytest.
         free = other.getsockname()[1]
     options = {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": ("127.0.0.1",)}
     found = await check_network(options)
-    assert (found[-1].level, found[-1].text) == (BAD, "--peer 127.0.0.1: nothing has answered there")
+    assert (found[-1].level, found[-1].text) == (BAD, "--peer 127.0.0.1: no process has answered there")
 
 
 def test_colours_can_be_switched_off() -> None:

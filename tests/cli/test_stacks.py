@@ -97,7 +97,7 @@ def test_the_tree_shows_nurseries_threads_silent_servers_and_no_control_characte
         "b.py:1 in h",
         "and 3 more tasks; --limit shows more",
         "server host server 1 at h:2 is unresponsive",
-        "work, when it last told",
+        "work, when last reported",
         "its thread is busy",
         "c.py:3 in busy",
     ]
