@@ -9,6 +9,7 @@ from . import _joblib_hook, _lazy
 from ._compat import _old_programs
 
 if typing.TYPE_CHECKING:
+    from . import launch as launch
     from ._client import (
         Computation,
         ComputationNursery,
@@ -181,6 +182,7 @@ _find = _lazy.importer(
             "send_file",
         ),
     },
+    modules={"launch": "launch"},
 )
 
 

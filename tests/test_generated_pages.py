@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import discoro_trio
-from discoro_trio import testing
+from discoro_trio import launch, testing
 from docs._scripts import architecture_drawing, examples_page
 from tests._project import structure
 
@@ -31,7 +31,7 @@ def documented() -> list[str]:
 
 def test_the_reference_has_every_public_name_once() -> None:
     counts = Counter(documented())
-    public = [f"{module.__name__}.{name}" for module in (discoro_trio, testing) for name in module.__all__]
+    public = [f"{module.__name__}.{name}" for module in (discoro_trio, launch, testing) for name in module.__all__]
     assert [name for name in public if counts[name] != 1] == []
 
 

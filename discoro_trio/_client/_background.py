@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import trio
 
-from .._cluster import open_cluster, open_scheduler
+from .._cluster import check_launcher, open_cluster, open_scheduler
 from .._errors import ComputationClosed
 from .._process import open_endpoint
 from ._computation import Computation
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
+    from .._cluster import Launcher
     from .._link import Ports
     from .._status import NodeAllocation
     from .._values import Location
@@ -102,10 +103,11 @@ class Background:
         self,
         scheduler: Location | str | None,
         servers: int | None,
-        launch: object,
+        launch: Launcher | None,
         components: Iterable[object],
         options: BackgroundOptions,
     ) -> None:
+        check_launcher(launch)
         if scheduler is not None and launch is not None:
             message = "scheduler= and launch= exclude each other: a shared scheduler has nodes already"
             raise TypeError(message)

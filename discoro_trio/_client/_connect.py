@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
+    from .._cluster import Launcher
     from .._values import Location
 
 _BUFFERED = 256
@@ -40,7 +41,7 @@ def connect(
     scheduler: Location | str | None = None,
     *,
     servers: int | None = None,
-    launch: object = None,
+    launch: Launcher | None = None,
     components: Iterable[object] = (),
     jobs_per_server: int = 1,
     **options: Unpack[BackgroundOptions],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from .._cluster import Launcher
     from .._process import Shared, Submission
     from .._values import Location
 
@@ -293,7 +294,7 @@ class Executor(ExecutorBase):
         scheduler: Location | str | None = None,
         *,
         servers: int | None = None,
-        launch: object = None,
+        launch: Launcher | None = None,
         components: Iterable[object] = (),
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),

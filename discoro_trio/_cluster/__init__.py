@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import _messages as messages
     from ._details import AskDetails, DetailsAre, WantedOf
     from ._history import Recent
+    from ._launcher import LaunchedNode, Launcher, SchedulerAccess, check_launcher
     from ._open import current_scheduler, open_node, open_scheduler
     from ._open_cluster import open_cluster
     from ._options import check_period, check_pulse_interval
@@ -39,6 +40,8 @@ __all__ = [
     "CoroStatus",
     "DetailsAre",
     "Event",
+    "LaunchedNode",
+    "Launcher",
     "Node",
     "NodeRests",
     "NodeStatus",
@@ -47,11 +50,13 @@ __all__ = [
     "Publisher",
     "Recent",
     "Scheduler",
+    "SchedulerAccess",
     "ServerStatus",
     "ServerVitals",
     "StacksAre",
     "StatusSubscription",
     "WantedOf",
+    "check_launcher",
     "check_period",
     "check_pulse_interval",
     "current_scheduler",
@@ -75,6 +80,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
             "scheduler._stacks": ("AskStacks", "ProcessStacks", "StacksAre"),
             "_details": ("AskDetails", "DetailsAre", "WantedOf"),
             "_history": ("Recent",),
+            "_launcher": ("LaunchedNode", "Launcher", "SchedulerAccess", "check_launcher"),
             "_status": (
                 "ClusterStatus",
                 "ComputationStatus",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -14,6 +14,7 @@ from .._link import EndpointOptions, OptionError, current
 from .._process import ensure_endpoint
 from .._scopes import open_background
 from .._wire import Role
+from ._launcher import access_to, check_launcher
 from ._options import check_period, check_pulse_interval
 from ._presence import SCHEDULERS, Presence, check_peers
 from ._processors import processors
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from .._link import Peers, Ports
     from .._values import Location
+    from ._launcher import Launcher
     from .node._node import Node
     from .node._startup import StartedNode
 
@@ -106,6 +108,7 @@ async def open_scheduler(
     discover: bool = True,
     shared: bool = False,
     settle: bool = True,
+    launch: Launcher | None = None,
     zombie_period: float | None = None,
     pulse_interval: float | None = None,
     dest_path: str | os.PathLike[str] | None = None,
@@ -121,6 +124,7 @@ async def open_scheduler(
         shared: Whether clients can discover it, like the `discoro` program.
         settle: Whether a shared scheduler waits five heartbeats before it grants servers, so that nodes can report the
             leases of a previous scheduler that did not end in order.
+        launch: Starts nodes for this scheduler and ends them with the block, such as `discoro.launch.Ssh(hosts)`.
         zombie_period: Seconds that a server may be idle before it is closed; None for no limit.
         pulse_interval: Seconds between the heartbeats of nodes; `config.MinPulseInterval` by default.
         dest_path: The folder for files that other processes send to this program; by default the current one.
@@ -132,11 +136,13 @@ async def open_scheduler(
 
     Raises:
         ValueError: An option cannot work; the text names it.
+        DiscoroError: `launch` is given, and none of its nodes could join.
 
     Leaving the block takes the servers back from all computations.
     """
     for option, value in (("discover", discover), ("shared", shared), ("settle", settle)):
         flag(option, value)
+    check_launcher(launch)
     check_period("zombie_period", zombie_period)
     check_pulse_interval(pulse_interval)
     folder = check_dest_path(dest_path)
@@ -158,7 +164,8 @@ async def open_scheduler(
         await nursery.start(_find, presence, peers, discover)
         token = _scheduler.set(scheduler)
         try:
-            yield scheduler
+            async with nullcontext() if launch is None else launch.open(access_to(endpoint)):
+                yield scheduler
         finally:
             _scheduler.reset(token)
 

@@ -21,7 +21,19 @@ SHOWN = 10
 """How many of the longest are printed."""
 
 LEAVES = "leaves"
-LAYERS = (LEAVES, "_wire", "_shipping", "_link", "_process", "_cluster", "_client", "_monitor", "testing", "_cli")
+LAYERS = (
+    LEAVES,
+    "_wire",
+    "_shipping",
+    "_link",
+    "_process",
+    "_cluster",
+    "_client",
+    "launch",
+    "_monitor",
+    "testing",
+    "_cli",
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
