@@ -70,7 +70,7 @@ class DetailsAre(Control, frozen=True):
 
 
 class ServerDetails:
-    """Answers for one server.
+    """Answers requests for the details of one server.
 
     Args:
         process: The server's process state.

@@ -83,4 +83,4 @@ class Freed(Record, frozen=True):
     over: Over
     """Why."""
     free: int
-    """All that are free at the node now."""
+    """The number of servers that are free at the node now."""

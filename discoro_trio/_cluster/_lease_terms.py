@@ -29,7 +29,7 @@ class LeaseTerms(Record, frozen=True, array_like=True):
     name: str
     queue_entry: QueueEntry
     key: bytes
-    """One for all servers of the computation, so that they can connect to each other."""
+    """The same key for all servers of the computation, so that they can connect to each other."""
     zombie_period: Seconds
     """Seconds after which an idle server is closed; 0 for never."""
     pulse_interval: Seconds

@@ -63,7 +63,7 @@ class AskWait(Control, frozen=True):
 
 
 class WaitIs(Control, frozen=True):
-    """What a computation waits for."""
+    """The reason why a computation waits."""
 
     reason: str
     """A text; empty if it has servers."""
@@ -152,7 +152,7 @@ class Grant(Control, frozen=True):
     servers: int
     """How many; fewer are accepted, too."""
     shared: bool
-    """Whether the scheduler is a shared one."""
+    """Whether the scheduler is shared."""
 
 
 class Granted(Control, frozen=True):
@@ -160,14 +160,14 @@ class Granted(Control, frozen=True):
 
     servers: int
     free: int
-    """All that nobody has."""
+    """The number of servers that are free now."""
 
 
 class NotGranted(Control, frozen=True):
     """All servers are in use; `Room` follows when some are free."""
 
     held: list[tuple[str, int]]
-    """Where they listen."""
+    """The addresses and ports of the servers."""
 
 
 class Revoke(Control, frozen=True):
@@ -279,7 +279,7 @@ class CoroProgress(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Report(Control, frozen=True):
-    """What has changed at a server since its last report."""
+    """The changes at a server since its last report."""
 
     submitted: int
     failed: int
@@ -315,7 +315,7 @@ class ServersFreed(Control, frozen=True):
     over: str
     """A value of `_facts.Over`."""
     free: int
-    """All that nobody has."""
+    """The number of servers that are free now."""
 
 
 class Room(Control, frozen=True):
@@ -594,7 +594,7 @@ class Finish(Control, frozen=True):
 
 
 class CloseIfIdle(Control, frozen=True):
-    """Take no more work if nothing runs; answered by `Done`, or by `StillBusy`."""
+    """Refuse new coroutines if none runs; answered by `Done` or `StillBusy`."""
 
 
 class StillBusy(Control, frozen=True):

@@ -227,7 +227,7 @@ async def open_node(
     options = _options(endpoint_options, everywhere=True)
     if options.tcp_ports != (0,) and len(options.tcp_ports) <= count:
         needed = f"{count + 1} ports are needed, for the node and its servers"
-        raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; fewer cpus need fewer")
+        raise OptionError(_TCP_PORTS, f"{needed}, not {len(options.tcp_ports)}; give more ports or fewer cpus")
     dest_folder = check_dest_path(dest_path)
     limit = check_max_file_size(max_file_size)
     limits = check_limits(Limits(max_memory, max_files, max_processes))

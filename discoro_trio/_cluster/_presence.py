@@ -201,7 +201,7 @@ class Presence:
         if role & Role.NODE and self._role & SCHEDULERS:
             await link.request(Invite())
         if role & Role.NODE and far and self._nursery is not None:
-            self._nursery.start_soon(self._ask_around, link, name=f"ask {link.peer_name} who is around")
+            self._nursery.start_soon(self._ask_around, link, name=f"ask {link.peer_name} for its neighbours")
 
     async def _join(self, link: Link) -> None:
         node = self._node
@@ -306,7 +306,7 @@ async def find_scheduler(
 
 
 async def check_peers(addresses: Sequence[str | Location], *, discover: bool) -> Peers:
-    """Check the addresses of other machines before anything is opened.
+    """Check the addresses of other machines before any endpoint is opened.
 
     Raises:
         OptionError: A host is unknown; or an address has no port and `discover` is off.

@@ -47,7 +47,7 @@ def _groups(proc: Path, root: Path) -> list[Path]:
 def _folders(mount: Path, top: str, path: str) -> list[Path]:
     """Return the folder of a group and its ancestors, up to the mount point."""
     below = os.path.relpath(path, top)
-    parts = [] if below.startswith("..") or below == "." else below.split("/")  # seen from a container, it may be above
+    parts = [] if below.startswith("..") or below == "." else below.split("/")  # it may be above, in a container
     return [mount.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
 
 

@@ -70,9 +70,9 @@ class ServerStatus:
     computation: str
     """The id of the computation that it works for; empty for none."""
     submitted: int
-    """Coroutines that were started there."""
+    """The number of coroutines that were started there."""
     done: int
-    """Those of them that have ended."""
+    """How many of them have ended."""
     running: int
     coroutines: tuple[CoroStatus, ...]
     """The running coroutines that have been reported."""
@@ -84,7 +84,7 @@ class ServerStatus:
     vitals: ServerVitals | None = None
     """From its node's last heartbeat; None before the first, and in a computation's own table."""
     failed: int = 0
-    """Those of the ended that raised."""
+    """How many of the ended ones raised."""
     id: str = ""
     """The id of its process, in hexadecimal; a replacement may have the same Location but has another id."""
     stack: tuple[str, ...] = ()
@@ -112,14 +112,14 @@ class NodeStatus:
     submitted: int
     """Coroutines that were started at its servers since it joined, or in a computation's own table at its servers."""
     done: int
-    """Those of them that have ended, or were lost with their server."""
+    """How many of them have ended, or were lost with their server."""
     running: int
     silence: float
     """Seconds since its last heartbeat."""
     info: NodeInfo | None
     """Processors, memory and disk, from its last heartbeat; None before the first."""
     failed: int = 0
-    """Those of the ended that raised, or were lost with their server."""
+    """How many of the ended ones raised, or were lost with their server."""
 
 
 @attrs.frozen(kw_only=True)
@@ -133,18 +133,18 @@ class ComputationStatus:
     state: str
     """`running`, `waiting`, or `detached` if it runs and its client cannot be reached."""
     place: int
-    """0 if it runs, else its place in the queue, from 1."""
+    """0 if it runs, otherwise its place in the queue, from 1."""
     nodes: int
     servers: int
     """The servers that it has."""
     zombie_period: float
     """Seconds after which its idle servers are closed; 0 for never."""
     submitted: int = 0
-    """Coroutines that it has started."""
+    """The number of coroutines that it has started."""
     done: int = 0
-    """Those of them that have ended."""
+    """How many of them have ended."""
     failed: int = 0
-    """Those of the ended that raised, or were lost with their server."""
+    """How many of the ended ones raised, or were lost with their server."""
     running: int = 0
     owner: str = ""
     """The user, host and program of its client, as `user@host program`; empty until the client comes back."""
@@ -169,20 +169,20 @@ class ClusterStatus:
 
     @property
     def submitted(self) -> int:
-        """Coroutines that were started at these nodes."""
+        """The number of coroutines that were started at these nodes."""
         return sum(node.submitted for node in self.nodes)
 
     @property
     def done(self) -> int:
-        """Those of them that have ended."""
+        """How many of them have ended."""
         return sum(node.done for node in self.nodes)
 
     @property
     def failed(self) -> int:
-        """Those of the ended that raised, or were lost with their server."""
+        """How many of the ended ones raised, or were lost with their server."""
         return sum(node.failed for node in self.nodes)
 
     @property
     def running(self) -> int:
-        """Coroutines that run at these nodes."""
+        """How many of them run."""
         return sum(node.running for node in self.nodes)

@@ -188,7 +188,7 @@ class Publisher:
             self.put((DiscoroStatus, status, info))
 
     def put(self, made_of: tuple[Any, ...]) -> None:
-        """Give an event to all subscribers; never waits.
+        """Put an event into the queues of all subscribers; never waits.
 
         Args:
             made_of: The function that makes it for the receiver, and the arguments of that function.

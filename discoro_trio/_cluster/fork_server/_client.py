@@ -78,7 +78,7 @@ class ForkServer:
         self._answers = True
         """Whether it has answered the last heartbeat."""
         self._failure = ""
-        """Why it was ended, if this process ended it."""
+        """Why this process killed it; empty if it did not."""
         self._outbox, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         nursery.start_soon(self._write)
         nursery.start_soon(self._read)
@@ -263,7 +263,7 @@ class ForkServer:
                 kill_left_group(server.forked_pid)
 
     async def close(self) -> None:
-        """Have the fork server end its servers and itself; kill it if it does not. For `open_fork_server` only."""
+        """Let the fork server end its servers and itself; kill it if it does not. For `open_fork_server` only."""
         self._over = True
         self._outbox.close()
         if not self._servers:

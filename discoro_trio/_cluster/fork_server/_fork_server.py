@@ -97,7 +97,7 @@ class ForkServerProgram:
         """The servers whose end is not reported yet, with the latest time for the report."""
 
     def run(self) -> None:
-        """Serve until the node's socket ends or SIGTERM comes; then end every server."""
+        """Serve until the node closes its socket or SIGTERM comes; then kill every server."""
         try:
             poll = select.poll()
             poll.register(self._channel, select.POLLIN)

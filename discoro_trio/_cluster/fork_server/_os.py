@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
-# The fields of /proc/self/stat, counted from the one after the name, that say where the kernel reads the arguments.
+# The fields of /proc/self/stat with the address range of the arguments, counted from the field after the name.
 ARG_START, ARG_END = 45, 46
 
 

@@ -21,7 +21,7 @@ DRAIN_SIZE = 1024 * 1024
 
 
 class Tail:
-    """The last `TAIL_LINES` lines, or `TAIL_BYTES` bytes if those are less."""
+    """The last `TAIL_LINES` lines, limited to `TAIL_BYTES` bytes."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -33,7 +33,7 @@ _OOM_KILLS = {1: "memory.oom_control", 2: "memory.events"}
 _LIMITS = {1: ("memory.limit_in_bytes", "memory.max_usage_in_bytes"), 2: ("memory.max", "memory.peak")}
 _NO_LIMIT = 2**60
 """Version 1 writes the largest number of pages there is, in bytes."""
-_FIELD_ROOT, _FIELD_POINT = 3, 4  # of a line of the latter, before its dash
+_FIELD_ROOT, _FIELD_POINT = 3, 4  # fields of a mountinfo line, before its dash
 
 
 class Hierarchy(Record, frozen=True):
@@ -153,7 +153,7 @@ def _named(folder: Path, trees: Iterable[Hierarchy]) -> Group:
 def _lacks(group: Group) -> str | None:
     """Describe what a group lacks; None if groups for servers can be made in it."""
     if not group.controllers:
-        return "it has neither the controller memory nor pids"
+        return "it has neither the memory nor the pids controller"
     needed = [group.folder, group.folder / "cgroup.procs"]
     if group.version != 1:
         needed.append(group.folder / "cgroup.subtree_control")

@@ -196,7 +196,7 @@ def _kill_all(group: Group, folder: Path) -> None:
         _write(at_once, "1")
         return
     if "pids" in group.controllers:
-        _write(folder / "pids.max", "0")  # nothing is forked between the reading and the signals
+        _write(folder / "pids.max", "0")  # no process can fork between the reading and the signals
     for pid in (folder / PROCESSES).read_text(encoding="ascii").split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)

@@ -176,7 +176,7 @@ def _check_room(size: int, parent: Path) -> None:
     if size > free:
         message = (
             f"the files of the computation have {size} bytes, and {free} are free in {parent}; "
-            "free some there, or start the node with another dest_path"
+            "free some space there, or start the node with another dest_path"
         )
         raise FileTransferError(message)
 

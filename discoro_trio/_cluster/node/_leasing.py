@@ -44,7 +44,7 @@ _REASONS = {
     Over.REVOKED: "the scheduler took the servers back",
     Over.CLIENT: "the client is gone",
     Over.IDLE: "the server was idle for the zombie period",
-    Over.STOPPED: "the node ends",
+    Over.STOPPED: "the node is stopped",
     Over.DRAINED: "the node is drained",
 }
 
@@ -139,7 +139,7 @@ class Leasing:
                 self.begin(slot)
         if scheduler_id in self._refused:
             self._refused.remove(scheduler_id)
-        logger.info("%d servers are given to the computation %s", given, lease.terms.name)
+        logger.info("granted %d servers to the computation %s", given, lease.terms.name)
         if self.serve is not None and self.served + len(self._leases) >= self.serve:
             self.resting = True
         self._tell_room(link)
@@ -343,7 +343,7 @@ class Leasing:
             lease.remove()
             if lease.client is not None and over is not Over.RELEASED:
                 lease.client.notify(messages.LeaseEnded(lease.computation, self._endpoint.id))
-            self._leases.pop(lease.computation, None)  # `close` may have been quicker
+            self._leases.pop(lease.computation, None)  # `close` may have removed it already
             self._users.give_back(lease.user)
             self.served += 1
             left = f"; its files stay in {lease.kept}" if lease.kept is not None and lease.kept.exists() else ""

@@ -100,7 +100,7 @@ class Node:
         services.on_notice(messages.PulseSeen, _alive)
         nursery.start_soon(self._leasing.keep_time, name="clock of the leases")
         self._memory = OutOfMemory()
-        nursery.start_soon(self._memory.run, name="watch for kills for memory")
+        nursery.start_soon(self._memory.run, name="watch for out-of-memory kills")
         nursery.start_soon(checkups.run, name="check of the servers")
         nursery.start_soon(replace_stopped, self._slots, self._leasing.pulse_interval, name="watch for stopped servers")
 
@@ -187,7 +187,7 @@ class Node:
                         task_status = trio.TASK_STATUS_IGNORED
                         await fork_server.wait_ended()
                         logger.warning("the fork server ended; starting another one")
-                except OSError as error:  # no descriptor or process is left
+                except OSError as error:  # no free descriptor or process
                     if self._fork_server is None:
                         raise
                     logger.warning("the fork server cannot be started; trying again: %s", error)
@@ -214,7 +214,7 @@ class Node:
             for slot in self._slots
             if slot.server is not None and self._leasing.scheduler_of(slot) == scheduler.peer.process_id
         ]
-        self._nursery.start_soon(self._telling.tell, scheduler, interval, served, name="tell a scheduler")
+        self._nursery.start_soon(self._telling.tell, scheduler, interval, served, name="report to a scheduler")
 
     # --- servers
 

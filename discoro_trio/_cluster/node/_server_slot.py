@@ -96,7 +96,7 @@ class SlotEvents(MutableRecord):
 
 
 class ServerSlot:
-    """A place for one server."""
+    """The node's place for one server process, kept across replacements."""
 
     def __init__(self, number: int, endpoint: Endpoint, parent: Path, events: SlotEvents) -> None:
         self.number = number
@@ -224,7 +224,7 @@ class ServerSlot:
             logger.warning("the files of %s cannot be kept in %s: %s", lease.terms.name, dest_path, error)
 
     def listens(self, location: Location) -> None:
-        """Note that the server listens."""
+        """Note the Location at which the server listens."""
         if self.server is not None:
             self.server.location = location
             # Requests for a link to that Location get this link.

@@ -33,7 +33,7 @@ class Claim(MutableRecord, eq=False):
     detached: bool = False
     """Whether its client is unreachable. Nodes, which have links of their own to it, decide whether it is gone."""
     nodes: set[bytes] = msgspec.field(default_factory=set)
-    """The nodes at which it has servers, or has asked for some."""
+    """The nodes at which it has servers or has requested servers."""
     wanted: dict[bytes, int] = msgspec.field(default_factory=dict)
     """How many servers of each node it would take."""
     spent: dict[bytes, int] = msgspec.field(default_factory=dict)
@@ -41,7 +41,7 @@ class Claim(MutableRecord, eq=False):
     owner: str = ""
     """The user, host and program of its client, for display; empty until the client has come back."""
     queued_at: float | None = None
-    """When it was queued here, by Trio's clock."""
+    """The time at which it was queued here, by Trio's clock."""
     bare_since: float | None = None
     """The time since which it runs without any server; None if it has servers or waits."""
 

@@ -25,7 +25,7 @@ class TellTurn(Record, frozen=True):
 
 
 class AskGrant(Record, frozen=True):
-    """Ask the node to give servers to a computation."""
+    """Ask the node to grant servers to a computation."""
 
     node_id: bytes
     terms: LeaseTerms

@@ -77,7 +77,7 @@ class GrantRefused(Record, frozen=True):
     cause: bytes
     computation: bytes
     held: tuple[tuple[str, int], ...]
-    """Where the servers listen that other leases hold."""
+    """The addresses and ports of the servers that other leases hold."""
 
 
 class RoomReported(Record, frozen=True):
@@ -137,11 +137,11 @@ Event = (
 
 
 class Decision(Record, frozen=True):
-    """What follows from one event."""
+    """The result of one event."""
 
     effects: tuple[Effect, ...] = ()
     queue_entry: QueueEntry | None = None
-    """The place of the computation that was handed in."""
+    """The queue entry of the submitted computation."""
     adopted: tuple[bytes, ...] = ()
     """The computations whose leases at a node that joined are this scheduler's."""
 

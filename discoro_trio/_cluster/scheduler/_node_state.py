@@ -20,11 +20,11 @@ class ServerShare(MutableRecord):
     """The servers of one node that one computation has."""
 
     servers: int = 0
-    """Given by the node."""
+    """The number of servers that the node has given."""
     asked: int = 0
-    """Asked for; the node has not answered."""
+    """The number of requested servers for which the node has not answered yet."""
     ending: bool = False
-    """Whether they were asked back."""
+    """Whether the node was asked to take them back."""
 
 
 class NodeState(MutableRecord, eq=False):

@@ -155,7 +155,7 @@ class ObservedState:
         if server is None:
             return
         server.since = now
-        server.blocked_since, server.stack = None, []  # or it could not have reported
+        server.blocked_since, server.stack = None, []  # a blocked server could not have reported
         server.computation = report.computation
         self._apply(server, report.report)
 

@@ -1,4 +1,4 @@
-"""The scheduler: it queues computations, knows the nodes, and hands out leases.
+"""The scheduler: it queues computations, keeps links to nodes, and grants leases.
 
 This module carries out what `_scheduling` decides. It is not on the path of a job, a message or a result.
 """

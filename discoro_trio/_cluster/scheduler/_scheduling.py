@@ -1,4 +1,4 @@
-"""Which computation runs, and which servers it has: the scheduler's decisions, without I/O and without a clock.
+"""Decides which computation runs and which servers it has, for the scheduler; without I/O and without a clock.
 
 Events go in as method calls with the time; effects come out as a list, and `_scheduler` carries them out. The node is
 the authority for its servers: a grant is requested here and counts once the node has given it. Messages of nodes and
@@ -172,7 +172,7 @@ class Scheduling:
             _check(node.own <= node.facts.servers, f"more servers of {node.facts.name} are given than it has")
             for computation, share in node.leases.items():
                 holder = self.claims.get(computation)
-                _check(share.servers >= 0 and share.asked >= 0, f"a lease at {node.facts.name} has no sound number")
+                _check(share.servers >= 0 and share.asked >= 0, f"a lease at {node.facts.name} has a negative number")
                 _check(bool(share.servers or share.asked), f"a lease at {node.facts.name} has no servers")
                 _check(
                     holder is None or node.facts.node_id in holder.nodes,
@@ -182,7 +182,7 @@ class Scheduling:
     # --- clients
 
     def submitted(self, now: float, submission: ComputationRequest) -> tuple[QueueEntry, list[Effect]]:
-        """Queue a computation, or let one come back to its place.
+        """Queue a computation, or restore one that comes back to its place.
 
         Raises:
             ValueError: It belongs to another client.

@@ -50,7 +50,7 @@ def waits_for(at: Place, state: Scheduling, now: float) -> str:
         return ""
     settling = state.settles_for(now)
     if settling:
-        return f"the scheduler was started again, and grants no servers for {settling:.0f} s until nodes report theirs"
+        return f"the scheduler was restarted and grants no servers for {settling:.0f} s until nodes report theirs"
     if not state.nodes:
         return "no node is connected to the scheduler"
     if claim.wishes is not None and not claim.wanted:

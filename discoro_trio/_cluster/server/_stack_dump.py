@@ -33,7 +33,7 @@ _ALL_WRITTEN = re.compile(rf'^  (File "{_PROGRAM}", line \d+ in <module>|\.\.\.)
 
 
 def prepare_dump(file: Path) -> None:
-    """Write the stack of this server's main thread to a file when the node asks for it."""
+    """Install the signal handler that writes the stack of this server's main thread to a file."""
     faulthandler.register(_SIGNAL, file.open("ab"), all_threads=False)
 
 

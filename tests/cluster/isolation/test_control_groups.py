@@ -131,7 +131,7 @@ def test_a_named_folder_that_is_no_group_or_does_not_serve_is_refused(tmp_path: 
     for folder, problem in (
         (tmp_path, "is not a control group"),
         (tmp_path / "tree" / "missing", "is not a control group"),
-        (tmp_path / "tree" / "bare", "neither the controller memory nor pids"),
+        (tmp_path / "tree" / "bare", "neither the memory nor the pids controller"),
         (tmp_path / "tree" / "closed", r"cannot write .*closed/cgroup\.subtree_control"),
     ):
         with pytest.raises(OptionError, match=f"cgroup.*{problem}"):

@@ -62,4 +62,4 @@ def test_a_scheduler_that_was_started_again_says_for_how_long_it_settles() -> No
     state = Scheduling(Rules(epoch=5, settled_at=51.0))
     submit(state, "a", again=True)
     ((_, reason),) = reasons(state, 6.0)
-    assert reason.startswith("the scheduler was started again, and grants no servers for 45 s")
+    assert reason.startswith("the scheduler was restarted and grants no servers for 45 s")
