@@ -1,6 +1,6 @@
-"""The client's side: computations, what is run in them, and the results.
+"""The client side: computations, their coroutines and the results.
 
-The servers that they run on are in `_cluster`.
+`_cluster` has the servers that run them.
 """
 
 from ._computation import Computation

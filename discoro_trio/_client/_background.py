@@ -1,7 +1,7 @@
 """A Trio loop in a thread of its own, with a computation that is scheduled there, for callers that are not async.
 
 This module owns the thread: its start, calls into the loop from other threads, and its end, also when the program ends
-without closing it. What callers run in the computation is in `_executor` and `_connect`.
+without closing it. `_executor` and `_connect` run the callers' jobs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Objects of the asynchronous interface for callers that are not async: every call blocks until it has its result.
+"""The asynchronous interface for callers that are not async: every call blocks until it has its result.
 
 This module owns the proxies. The loop in which the calls run is in `_background`.
 """

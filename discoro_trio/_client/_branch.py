@@ -1,4 +1,4 @@
-"""A computation as its servers see it: coroutines there start others on the servers of the same computation.
+"""A computation at its servers: coroutines there start others on the servers of the same computation.
 
 Starts go directly from server to server. The client reports which servers there are, and has a server replaced
 that does not end a cancelled coroutine. Everything else works as in the client's own session.
@@ -95,7 +95,7 @@ class Branch(Session):
         except DiscoroError as error:
             self._end(f"the client did not report its servers ({error})")
             return
-        assert isinstance(members, messages.Members)  # noqa: S101 - the only reply there is
+        assert isinstance(members, messages.Members)  # noqa: S101 - the only possible reply
         self.scheduler = client
         self._told(client, members)
 

@@ -474,7 +474,7 @@ def _packed(function: Callable[[], object] | None, shipped: Shipped) -> list[byt
 
 def _coro(status_coro: object) -> Coro[Any] | None:
     if status_coro is not None and not isinstance(status_coro, Coro):
-        arguments.wrong_type("status_coro", status_coro, "a Coro, as open_coro() and run() give them")
+        arguments.wrong_type("status_coro", status_coro, "a Coro, as open_coro() and run() return them")
     return status_coro
 
 

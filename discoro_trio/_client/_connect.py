@@ -1,6 +1,6 @@
 """`connect`: a cluster for notebooks, IPython and scripts, whose calls block.
 
-This module owns the calls, the iterator over the results of a map, and what Ctrl-C cancels. The queue of submitted jobs
+This module owns the calls, the iterator over the results of a map, and the effect of Ctrl-C. The queue of jobs
 is in `_executor`, the loop in `_background`.
 """
 

@@ -74,7 +74,7 @@ class Ended(Record, frozen=True, kw_only=True):
     outcome: Outcome | None
     """The error that it raised; None for a value."""
     begun: Begun | None
-    """Its begin, if no look listed it before."""
+    """The entry of its start, if no look listed that before."""
 
 
 class Look(Record, frozen=True, kw_only=True):

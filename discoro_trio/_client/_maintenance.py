@@ -17,19 +17,19 @@ _REASON = "its server is restarted"
 
 
 def suspend_node(session: Session, addr: str) -> None:
-    """Start nothing more at a node; UnknownLocation if there is none of that address or name."""
+    """Suspend a node; UnknownLocation if there is none of that address or name."""
     for node in session.topology.known(addr):
         rest_node(session, node.node_id, rests=True)
 
 
 def resume_node(session: Session, addr: str) -> None:
-    """Start coroutines at a node again; UnknownLocation if there is none of that address or name."""
+    """Resume a node; UnknownLocation if there is none of that address or name."""
     for node in session.topology.known(addr):
         rest_node(session, node.node_id, rests=False)
 
 
 def rest_node(session: Session, node_id: bytes, *, rests: bool) -> None:
-    """Start nothing more at a node, or start coroutines there again."""
+    """Suspend or resume a node."""
     if rests:
         session.load_balancer.suspend(node_id)
     else:
@@ -41,7 +41,7 @@ async def restart_server(session: Session, location: Location) -> Location:
     """Let the coroutines of a server clean up, replace its process, and wait for the new one.
 
     Raises:
-        UnknownLocation: No server is there.
+        UnknownLocation: There is no such server.
         ServerLost: Its node is gone.
         DiscoroError: The new server could not be set up.
         ComputationClosed: The computation was closed meanwhile.

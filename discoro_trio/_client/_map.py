@@ -49,7 +49,7 @@ AUTO = "auto"
 """The value of `chunksize` that adapts to the jobs."""
 
 _MOST_PER_SERVER = 128
-"""Default maximum of jobs in flight per server: it keeps a server busy even with very short jobs."""
+"""Default maximum number of jobs in flight per server: it keeps a server busy even with very short jobs."""
 
 _CHUNKS_PER_SERVER = 8
 """The same for chunks, which take longer."""
@@ -58,16 +58,16 @@ _READY_PER_SERVER = 4
 """Default maximum, per server, of jobs whose results are ready and not taken; or as many as are in flight."""
 
 _MOST_BLOCKED = 1024
-"""Default maximum of items that have their results and wait for an earlier item."""
+"""Default maximum number of items that have their results and wait for an earlier item."""
 
 _MOST_BYTES = 64 * MIB
-"""Default maximum of bytes of results that are not taken, before more items are read."""
+"""Default maximum number of bytes of results that are not taken, before more items are read."""
 
 _CHUNK_SECONDS = 0.005
 """Seconds that a chunk should take with `chunksize="auto"`: a hundred times its overhead."""
 
 _LARGEST_CHUNK = 4096
-"""Maximum of items in such a chunk."""
+"""Maximum number of items in such a chunk."""
 
 _ALONE_AFTER = 2
 """Losses after which a job runs alone on its server: it may be the cause."""
@@ -79,7 +79,7 @@ _BACK_OFF = 0.1
 """Seconds before a job that raised is tried again; doubled each time."""
 
 _LONGEST_BACK_OFF = 10.0
-"""Maximum of seconds between two tries."""
+"""Maximum seconds between two tries."""
 
 
 class MapOptions(Record, frozen=True, kw_only=True):
@@ -308,7 +308,7 @@ class Mapping(Generic[A, R]):
         """Return the values of a job that has ended, one for each of its items; a failed item has a `_Failed`."""
         try:
             value: Any = outcome.value()
-        except BaseException as error:  # noqa: BLE001 - what a job raised belongs to its items
+        except BaseException as error:  # noqa: BLE001 - the error of a job belongs to its items
             return [_Failed(error.with_traceback(None))] * count
         if self._options.chunksize == 1:
             return [value]

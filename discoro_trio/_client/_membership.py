@@ -1,4 +1,4 @@
-"""How nodes and servers come to a computation and leave it.
+"""Adds nodes and servers to a computation and removes them.
 
 This module owns the tasks that set nodes up, open the links to servers and remove servers that end. `Topology` picks
 servers; the session owns the coroutines there.
@@ -55,7 +55,7 @@ class Membership:
         """Nodes that have closed while some of their servers are not yet reported as ended."""
 
     def stop(self) -> None:
-        """Start no more tasks: the session is over."""
+        """Start no more tasks, because the session is over."""
         self._stopped = True
 
     def heard(self, link: Link, message: Control) -> None:
@@ -221,7 +221,7 @@ class Membership:
             if any(fnmatchcase(name, one.node) for name in (node.name, node.location.addr)):
                 if one.cpus is not None and one.cpus > servers:
                     logger.warning(
-                        "NodeAllocation(%r, cpus=%d) gets %d servers at the node %s, which gives no more",
+                        "NodeAllocation(%r, cpus=%d) gets %d servers at the node %s, which offers no more",
                         one.node,
                         one.cpus,
                         servers,
@@ -324,10 +324,10 @@ class Membership:
         # Bytes that the server sent before its end may still arrive: they count.
         with trio.move_on_after(_LAST_BYTES):
             await server.host.link.until_interrupted()
-        server.host.link.fail(PeerDisconnected("its node says that it has ended"))
+        server.host.link.fail(PeerDisconnected("its node reports that it has ended"))
 
     def lost(self, server: LeasedServer) -> None:
-        """Note that the connection to a server is lost; its node says how it ended."""
+        """Note that the connection to a server is lost; its node reports how it ended."""
         self._session.topology.withdraw(server)
         if self._stopped or self._session.closed:
             return  # the end of the computation decides the outcomes of coroutines there

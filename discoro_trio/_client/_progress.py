@@ -144,4 +144,4 @@ def _cell_line() -> Callable[[Counts, float, bool], None]:
 
 
 def _log_line(counts: Counts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
-    print(counts.text(now), file=sys.stderr, flush=True)  # noqa: T201 - that is what was asked for
+    print(counts.text(now), file=sys.stderr, flush=True)  # noqa: T201 - printing is the purpose

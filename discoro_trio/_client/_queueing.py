@@ -147,7 +147,10 @@ class Queueing:
             if self._session.closed:
                 return
             last = link.peer.location
-            logger.info("the scheduler at %s is lost; the computation goes on, and tries to find it again", last)
+            logger.info(
+                "the connection to the scheduler at %s is lost; the computation goes on, and looks for the scheduler",
+                last,
+            )
             link = await self._come_back(last)
             logger.info("the computation is back at the scheduler at %s", link.peer.location)
             names_of(self._endpoint).rejoined()
@@ -180,7 +183,7 @@ def _pauses() -> Iterator[float]:
 
 def _owner() -> str:
     """Return the owner of this process's computations, for display: user, host and program."""
-    import getpass  # noqa: PLC0415 - who only runs coroutines needs none of it
+    import getpass  # noqa: PLC0415 - programs that only run coroutines do not need it
 
     try:
         user = getpass.getuser()

@@ -251,7 +251,7 @@ class Session:
             raise ComputationClosed(message)
 
     async def until_changed(self, *, for_server: bool = True) -> None:
-        """Wait until servers have come or gone, or the computation is closed.
+        """Wait until servers have joined or ended, or the computation is closed.
 
         Args:
             for_server: Whether the task counts as one that waits for a server.
@@ -437,7 +437,7 @@ class Session:
             node_id = key[0]
             if node_id is not None and node_id not in self.nodes:
                 for started in self.backlog.take_all(key):
-                    message = f"the node that {started.name} was to be started at is gone"
+                    message = f"the node at which {started.name} should start is gone"
                     started.end(LocalOutcome.lost(UnknownLocation(message)))
 
     def check_sendable(self, call: Call) -> None:

@@ -172,7 +172,7 @@ class Topology:
             self.servers_lost += 1
             self.submitted_before += server.host.submitted
 
-    # --- what a `where` means
+    # --- the meaning of `where`
 
     def pick(self, where: Location | str) -> LeasedServer | None:
         """Return the server for a coroutine at a place; None if there is none at the moment.

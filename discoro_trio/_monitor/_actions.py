@@ -42,7 +42,7 @@ class Actions:
     """Carries out the actions that people request.
 
     Args:
-        model: Finds what the keys of rows mean.
+        model: Finds the objects that the keys of rows name.
         target: The watched Computation or Scheduler, if any.
         nursery: Runs actions that go on after their answer.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._query import Query
 
 LONGEST_QUEUE = 16
-"""Maximum of messages that wait for one browser."""
+"""Maximum number of messages that wait for one browser."""
 _SHARE = 0.01
 """The share of time that may be spent on making and sending views."""
 

@@ -34,13 +34,13 @@ _OFTEN = 0.5
 _SHARE = 0.1
 """The share of time that may be spent on fetching."""
 _SLOWEST = 10.0
-"""Maximum of seconds between two checks, even if they are slow."""
+"""Maximum seconds between two checks, even if they are slow."""
 _PATIENCE = 2.5
 """Seconds that an answer to a program may wait for details."""
 MOST_TASKS = 100
-"""Maximum of tasks of one process in the tree."""
+"""Maximum number of tasks of one process in the tree."""
 MOST_SERVERS = 256
-"""Maximum of servers whose output is fetched in one check."""
+"""Maximum number of servers whose output is fetched in one check."""
 
 
 class Details:

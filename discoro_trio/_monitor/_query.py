@@ -32,7 +32,7 @@ LONGEST = 200
 """Maximum length of a value."""
 MOST_ROWS = 500
 LEAST_EVERY = 0.25
-"""Minimum of seconds between two messages to a browser."""
+"""Minimum seconds between two messages to a browser."""
 
 
 class QueryError(ValueError):
@@ -62,7 +62,7 @@ class Query:
     end: float = 0.0
     """Where the timeline ends, in seconds since the epoch; 0 for now."""
     every: float = LEAST_EVERY
-    """Minimum of seconds between two messages."""
+    """Minimum seconds between two messages."""
 
 
 def read_query_untrusted(given: Mapping[str, object]) -> Query:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 KIB = 1024
 MOST_CONNECTIONS = 512
 MOST_STRANGERS = 256
-"""Maximum of unauthenticated connections among them; beyond that the oldest is closed."""
+"""Maximum number of unauthenticated connections among them; beyond that the oldest is closed."""
 MOST_STRANGERS_OF_ADDRESS = 64
 STRANGER_SECONDS = 20.0
 """Seconds that a connection may stay unauthenticated; a browser that has loaded the pages can connect again."""

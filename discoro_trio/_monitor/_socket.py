@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WAY = "way"
 """The key of the `DirectSocket` in a connection's state."""
 _BETWEEN_QUESTIONS = 0.03
-"""Minimum of seconds between two queries of a browser: making a view is costly."""
+"""Minimum seconds between two queries of a browser: making a view is costly."""
 _POLICY_VIOLATION = 1008
 
 

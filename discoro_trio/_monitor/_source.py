@@ -43,7 +43,7 @@ LEAST = 0.05
 SELDOM = 2.0
 """Seconds between two tables that only complete other data."""
 SLOWEST = 5.0
-"""Maximum of seconds between two looks or two tables, even if they are slow."""
+"""Maximum seconds between two looks or two tables, even if they are slow."""
 _SHARE = 0.01
 """The share of time that may be spent on reading a journal."""
 _SHARE_OF_TABLES = 0.03
