@@ -157,9 +157,9 @@ class TaskDumps:
                 del self._blocks[task]
 
     async def _asked(self, _link: Link, ask: AskDump) -> ProcessDump:
-        return self.picture(ask.wanted)
+        return self.dump(ask.wanted)
 
-    def picture(self, wanted: Wanted) -> ProcessDump:
+    def dump(self, wanted: Wanted) -> ProcessDump:
         """Return a task dump of this process."""
         walk = _Walk(wanted, self._blocks, self._place)
         walk.run()
@@ -212,10 +212,10 @@ class _Walk:
         begins = local is not None and local is not at.above
         chosen = at.chosen or (begins and local is not None and fnmatchcase(local.name, self._wanted.coroutine))
         if chosen and self._room():
-            picture = self._picture(at, local, begins=begins)
-            if picture is not None:
+            dump = self._task_dump(at, local, begins=begins)
+            if dump is not None:
                 parent = len(self.tasks)
-                self.tasks.append(picture)
+                self.tasks.append(dump)
                 self._show_blocks(at.task, parent)
         return [
             _Ahead(child, parent, f"nursery {number}", local, chosen)
@@ -229,7 +229,7 @@ class _Walk:
         self.left_out += not room
         return room
 
-    def _picture(self, at: _Ahead, local: LocalCoro | None, *, begins: bool) -> TaskDump | None:
+    def _task_dump(self, at: _Ahead, local: LocalCoro | None, *, begins: bool) -> TaskDump | None:
         frames = [frame for frame, _ in at.task.iter_await_frames()]
         stack = _lines(frames, full=self._wanted.full)
         # A link's task has the context of the coroutine that opened the link, but is not part of it.

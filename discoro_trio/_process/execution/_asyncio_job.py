@@ -1,6 +1,6 @@
-"""Functions of asyncio as jobs: they run in an asyncio loop of the server, in a thread beside Trio's.
+"""Runs asyncio functions as jobs, in an asyncio loop of the server, in a thread beside Trio's.
 
-There is one loop for a process, so that such jobs can share connections as they would in a program of asyncio.
+Each process has one loop, so such jobs can share connections as in an asyncio program.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ R = TypeVar("R")
 
 
 def asyncio_job(fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Make a job of an async function that is written for asyncio.
+    """Make a job from an async function that is written for asyncio.
 
     Args:
         fn: The function, which may use asyncio and its libraries, such as aiohttp.
 
     Returns:
-        An async function for `run`, `map` and all others that start coroutines. All such jobs of a server run in one
-        asyncio loop. Cancelling one cancels its asyncio task and waits for that.
+        An async function for `run`, `map` and all other methods that start coroutines. All such jobs of a server run
+        in one asyncio loop. Cancelling a job cancels its asyncio task and waits for that.
 
     Raises:
-        TypeError: It is no function.
+        TypeError: `fn` is not a function.
     """
     callback("fn", fn)
 
@@ -68,12 +68,12 @@ async def run_in_asyncio(fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...
         tasks.append(task)
         task.add_done_callback(lambda _: token.run_sync_soon(ended.set))
 
-    # With the context variables of the coroutine, by which `current_coro` finds it.
+    # With the context variables of the coroutine, which `current_coro` uses.
     loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
     try:
         await ended.wait()
     except trio.Cancelled:
-        loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - `begin` may be still to come
+        loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - `begin` may not have run yet
         with trio.CancelScope(shield=True):
             await ended.wait()
         raise
@@ -89,7 +89,7 @@ _running: list[asyncio.AbstractEventLoop] = []
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return the loop of this process; it is started when it is first wanted, and lasts as long as the process."""
+    """Return the loop of this process; the first call starts it, and it lasts as long as the process."""
     with _starting:
         if not _running:
             loop = asyncio.new_event_loop()

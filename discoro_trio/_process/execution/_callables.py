@@ -1,7 +1,6 @@
-"""What can be run as a coroutine, and how: async or in a thread, with its own `Coro` or without.
+"""Decides whether and how a callable runs as a coroutine: async or in a thread, with its own `Coro` or without.
 
-This module owns that judgement, for the one who starts a coroutine and for the one who runs it. How functions travel
-is with `_wire`.
+The starter and the running process both use this module. `_wire` transports functions.
 """
 
 from __future__ import annotations
@@ -26,36 +25,36 @@ class Described(Record, frozen=True):
     function: Callable[..., Any]
     """The callable itself."""
     name: str
-    """Its name for people."""
+    """Its display name."""
     is_async: bool
-    """Whether what it returns is to be awaited; if not, it is called in a thread."""
+    """Whether its return value is awaited; if not, it is called in a thread."""
     wants_coro: bool
     """Whether it has a keyword-only parameter `coro`."""
 
 
 class _Traits(Record, frozen=True):
-    """What is known of a callable, without the callable."""
+    """The properties of a callable, without the callable."""
 
     name: str
     is_async: bool
     wants_coro: bool
     hands_on: bool
-    """Whether it is a plain function around an async one, and what it returns has to be looked at."""
+    """Whether it is a plain function around an async one, so that its return value has to be checked."""
 
 
-# By identity, as callables need not be hashable; weak, as lambdas come and go.
+# By identity, as callables need not be hashable; weak, as lambdas are short-lived.
 _known: dict[int, tuple[weakref.ref[Any], _Traits]] = {}
 
 
 def describe(function: Callable[..., Any]) -> Described:
-    """Tell how a callable is to be called.
+    """Return how to call a callable.
 
     Args:
         function: An async function, a plain function, a method, a lambda, a partial, a class, an object with
             `__call__`.
 
     Raises:
-        TypeError: It cannot be run; the message says what to write instead.
+        TypeError: It cannot be run; the message names the replacement.
     """
     traits = _traits_of(function)
     called = _awaiting(function) if traits.hands_on else function
@@ -63,14 +62,14 @@ def describe(function: Callable[..., Any]) -> Described:
 
 
 def checked_traits(function: Callable[..., Any]) -> tuple[str, bool]:
-    """Return what a starter needs: the name for people, and whether it is a plain function. Raises as `describe`."""
+    """Return a callable's display name, and whether it is a plain function. Raises as `describe` does."""
     known = _known.get(id(function))
     traits = known[1] if known is not None and known[0]() is function else _traits_of(function)
     return traits.name, not traits.is_async
 
 
 def _traits_of(function: Callable[..., Any]) -> _Traits:
-    # A bound method is made anew at each look; its function lasts.
+    # Each access makes a new bound method; its function lasts.
     subject = function.__func__ if type(function) is MethodType else function
     known = _known.get(id(subject))
     return known[1] if known is not None and known[0]() is subject else _look(subject)
@@ -82,13 +81,13 @@ def _look(subject: Callable[..., Any]) -> _Traits:
     hands_on = not is_async and inspect.iscoroutinefunction(inspect.unwrap(called))
     traits = _Traits(display_name(subject), is_async or hands_on, _wants_coro(subject), hands_on)
     key = id(subject)
-    with contextlib.suppress(TypeError):  # not all objects take weak references
+    with contextlib.suppress(TypeError):  # not all objects support weak references
         _known[key] = (weakref.ref(subject, lambda _: _known.pop(key, None)), traits)
     return traits
 
 
 def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function async that returns what an async one gave it to await, or something else."""
+    """Make a function async that may or may not return an awaitable."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
@@ -98,14 +97,14 @@ def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reject_coro(kwargs: Mapping[str, object]) -> None:
-    """Refuse an argument `coro` from the caller: the coroutine's own is given by the one who runs it."""
+    """Reject an argument `coro` from the caller: the running process supplies the coroutine's own."""
     if "coro" in kwargs:
         text = "coro= cannot be given: a function with a keyword-only parameter `coro` gets its own Coro there"
         raise TypeError(text)
 
 
 def display_name(function: object) -> str:
-    """Return the name of a callable for people."""
+    """Return the display name of a callable."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
@@ -113,7 +112,7 @@ def display_name(function: object) -> str:
 
 
 def _checked(function: Any) -> Callable[..., Any]:
-    """Return the function that is called in the end, if it is one that can be run."""
+    """Return the function that is called in the end; raise TypeError if it cannot be run."""
     if inspect.iscoroutine(function):
         name = function.__qualname__
         function.close()
@@ -139,7 +138,7 @@ def _checked(function: Any) -> Callable[..., Any]:
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what is below partials, methods and objects with `__call__`."""
+    """Return the function inside partials, methods and objects with `__call__`."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func
@@ -148,7 +147,7 @@ def _called(function: Callable[..., Any]) -> Callable[..., Any]:
         elif inspect.isroutine(function) or isinstance(function, type):
             return function
         else:
-            called = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
+            called = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is needed
             if not inspect.isfunction(called):
                 return function
             function = called
@@ -157,7 +156,7 @@ def _called(function: Callable[..., Any]) -> Callable[..., Any]:
 def _wants_coro(function: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some that are written in C have none
+    except (TypeError, ValueError):  # some callables written in C have none
         return False
     parameter = parameters.get("coro")
     if parameter is not None and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is None:

@@ -1,6 +1,6 @@
-"""Functions on their way to where they run: sent once to each process, and named by a number after that.
+"""Sends functions to the processes that run them: once to each process, and later by number.
 
-This module owns those numbers, on both sides. What a function is made of on the way is in `_wire`.
+This module owns those numbers, on both sides. `_wire` defines the form in which functions are sent.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from ._callables import Described
 
 NUMBER = struct.Struct("!I")
-"""The first bytes of a START frame's body: the number of the function, as DEFINE gave it."""
+"""The first bytes of a START frame's body: the number of the function, assigned by DEFINE."""
 
 MOST_DEFINITIONS = 1024
-"""The functions that a process keeps for another one; the oldest goes first, and is sent again when it is used."""
+"""The number of functions that a process keeps for another one; the oldest is dropped first, and sent again if used."""
 
 
 class Pickled:
-    """A function as it was at one moment: pickled once, for any number of calls at any number of servers.
+    """A function in its state at one moment: pickled once, for any number of calls at any number of servers.
 
     Args:
         function: The function.
-        shipped: What goes by name.
+        shipped: The code that is pickled by name.
 
     Raises:
         NotPicklable: It cannot be sent.
@@ -57,7 +57,7 @@ class Pickled:
 
 
 def snapshot(function: Callable[..., Any] | Pickled, shipped: Shipped | None) -> Callable[..., Any] | Pickled:
-    """Return a function in a form that later changes to its state do not reach.
+    """Return a function in a form that later changes to its state do not affect.
 
     Raises:
         NotPicklable: It has state, and cannot be sent.
@@ -66,14 +66,14 @@ def snapshot(function: Callable[..., Any] | Pickled, shipped: Shipped | None) ->
 
 
 class Head(NamedTuple):
-    """How the frame of a start names a function, and the keys that keep it in order with the function's frames."""
+    """How a START frame names a function, and the keys that order it with the function's frames."""
 
     number: bytes
-    """What the body of a START frame begins with."""
+    """The start of the body of a START frame."""
     defined: tuple[str, int]
-    """The key of the frame that defines the function; a start comes after it."""
+    """The key of the frame that defines the function; a start follows it."""
     used: tuple[str, int]
-    """The key of the starts that use it; the frame that takes the definition back comes after them."""
+    """The key of the starts that use it; the frame that removes the definition follows them."""
 
 
 class Sent:
@@ -85,17 +85,17 @@ class Sent:
         self._link = link
         self._shipped = shipped
         self._latest = 0
-        # The heads of those that change only if the program is edited, by identity; each with the function, which is
-        # kept so that its id is not used again for another one.
+        # The heads of functions that never change while the program runs, by identity; each with the function, which is
+        # kept so that its id is not reused for another one.
         self._known: dict[int, tuple[Head, object, Watch]] = {}
         self._by_digest: dict[bytes, Head] = {}
 
     def head(self, function: Callable[..., Any] | Pickled) -> Head:
-        """Return how a START frame names a function, sending the function if the other side lacks it.
+        """Return how a START frame names a function; send the function first if the peer lacks it.
 
         Raises:
             NotPicklable: It cannot be sent.
-            PeerDisconnected: The other side is gone.
+            PeerDisconnected: The peer is gone.
         """
         known = self._known.get(id(function))
         if known is not None and not known[2].changed():
@@ -104,7 +104,7 @@ class Sent:
             return self._defined(function)
         head = self._defined(Pickled(function, self._shipped))
         if _is_fixed(function):
-            if len(self._known) >= MOST_DEFINITIONS:  # those of one body may be many objects
+            if len(self._known) >= MOST_DEFINITIONS:  # many objects may have the same body
                 self._known.clear()
             self._known[id(function)] = (head, function, watch(function))
         return head
@@ -132,7 +132,7 @@ _UNCHANGING = (int, float, complex, str, bytes, bool, type(None))
 
 
 def _is_fixed(function: Callable[..., Any]) -> bool:
-    """Return whether a callable stays what it is; closures, most partials and objects with state do not."""
+    """Return whether a callable never changes; closures, most partials and objects with state may."""
     if isinstance(function, FunctionType):
         return function.__closure__ is None
     if isinstance(function, BuiltinFunctionType):
@@ -147,10 +147,10 @@ def _never_changes(value: object) -> bool:
 
 
 class Definition:
-    """A function that another process sent, opened when it is first called.
+    """A function that another process sent; the first call unpickles it.
 
     Attributes:
-        name: For the tasks that run it, as soon as it is known.
+        name: The name for the tasks that run it, once it is known.
     """
 
     __slots__ = ("_body", "_buffers", "_described", "name")
@@ -163,17 +163,17 @@ class Definition:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is called in a thread; not if it cannot be opened."""
+        """Whether it is called in a thread; False if it cannot be unpickled."""
         described = self._described
         if described is None:
             try:
                 described = self.described()
-            except BaseException:  # noqa: BLE001 - it is raised again for the coroutine that wants it
+            except BaseException:  # noqa: BLE001 - it is raised again for the coroutine that uses it
                 return False
         return not described.is_async
 
     def described(self) -> Described:
-        """Return the function. Raises whatever opening it raises, which is for the coroutine that wants it."""
+        """Return the function. Raises what unpickling it raises, as the outcome of the coroutine that uses it."""
         if self._described is None:
             self._described = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
@@ -190,7 +190,7 @@ class Received:
         self._definitions: dict[int, Definition] = {}
 
     def define(self, frame: Frame) -> None:
-        """Take a DEFINE frame; an empty one takes the definition back. ProtocolError if there are too many."""
+        """Handle a DEFINE frame; an empty one removes the definition. ProtocolError if there are too many."""
         if not frame.body:
             self._definitions.pop(frame.target, None)
             return

@@ -1,7 +1,7 @@
-"""How coroutines of a process ended since this was last asked: what a server reports of it, and bounded.
+"""How coroutines of a process ended since the last report: the bounded record that a server reports.
 
-A job that returns costs a comparison. What failed is described in words here, as the objects themselves must not be
-kept alive; of failures alike, which are grouped, one traceback is kept.
+A job that returns costs one comparison. Failures are stored as text, as the objects themselves must not be kept alive.
+Similar failures are grouped, and one traceback is kept for each group.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from ._local_coro import LocalCoro
 
 MOST_RETURNED = 8
-"""Coroutines that returned and are described in one report, besides those that were reported as running."""
+"""The number of returned coroutines in one report, besides those that were reported as running."""
 MOST_FAILED = 200
-"""Coroutines that failed or were cancelled and are described in one report; the others are only counted."""
+"""The number of failed or cancelled coroutines in one report; further ones are only counted."""
 MOST_GROUPS = 100
-"""Kinds of failures that a process tells apart; all further ones are one kind."""
+"""The number of kinds of failures that a process distinguishes; all further ones count as one kind."""
 LONGEST_TRACE = 8_000
-"""Characters of a traceback."""
+"""The largest number of characters of a traceback."""
 SMALL_ARGUMENTS = 4 * 1024
-"""Bytes of pickled arguments up to which they are described; `str()` of larger ones could take long."""
+"""The largest size of pickled arguments that are described, in bytes; `str()` of larger ones could take long."""
 
 _VALUE = Ending.VALUE
 _STATES = {Ending.VALUE: "done", Ending.ERROR: "failed", Ending.CANCELLED: "cancelled"}
@@ -51,29 +51,29 @@ class EndedCoro(msgspec.Struct, frozen=True, array_like=True):
     state: str
     """`done`, `failed` or `cancelled`; `lost` or `closed` if it ended with its server."""
     error: str = ""
-    """What it raised, or why it was cancelled, in one line."""
+    """Its error, or the reason of its cancellation, in one line."""
     args: str = ""
-    """Its arguments, as text; empty if they were not looked at."""
+    """Its arguments, as text; empty if they were too large."""
     group: int = 0
     """The number of its kind of failure at this process; 0 if it did not fail."""
 
 
 class FailureGroup(msgspec.Struct, frozen=True, array_like=True):
-    """Failures of one process that are alike: of one function, with one type of error, raised at one place."""
+    """Similar failures of one process: of one function, with one type of error, raised at one place."""
 
     number: int
     name: str
-    """The function's, as coroutines have it."""
+    """The name of the function, as in its coroutines."""
     kind: str
     """The type of the error."""
     place: str
     """Where it was raised: file and line."""
     count: int
-    """How many there were since the process began."""
+    """The number of such failures since the process started."""
     at: float
     """When the last one was, in seconds since the epoch."""
     error: str
-    """What the last one said."""
+    """The message of the last one."""
     trace: str = ""
     """The traceback of the first one; empty if it was reported before."""
 
@@ -97,12 +97,12 @@ class _Group(MutableRecord):
 
 
 class Endings:
-    """The ends of what others started in this process.
+    """The ends of coroutines that other processes started in this process.
 
     Attributes:
-        failed: How many raised.
-        cancelled: How many were cancelled.
-        room: How many more that return are described before the next `take`.
+        failed: The number of coroutines that raised.
+        cancelled: The number of coroutines that were cancelled.
+        room: How many more returned coroutines are described before the next `take`.
         known: The serial numbers of coroutines whose end is described in any case.
     """
 
@@ -120,8 +120,8 @@ class Endings:
 
         Args:
             local: The coroutine.
-            ending: In which way.
-            error: What it raised, if it did.
+            ending: The kind of its outcome.
+            error: The error, if it raised one.
         """
         known = local.serial in self.known
         if ending is _VALUE:
@@ -158,24 +158,24 @@ class Endings:
         return group.number, text
 
     def take(self) -> tuple[list[EndedCoro], list[FailureGroup]]:
-        """Return what was described since the last time, and the kinds of failures that have grown since then."""
+        """Return the ends since the last call, and the groups of failures that have grown since then."""
         ended, self._ended = self._ended, []
         self.room, self._room_failed = MOST_RETURNED, MOST_FAILED
         return ended, [group.tell() for group in self._groups.values() if group.changed]
 
 
 def described_arguments(local: LocalCoro) -> str:
-    """Return what a coroutine was called with, as text; empty if that was too large to be looked at."""
+    """Return the arguments of a coroutine as text; empty if they are too large."""
     return "" if local.given is None else arguments(*local.given)
 
 
 def error_line(error: BaseException) -> str:
-    """Return an error in one line: its type, and what it says."""
+    """Return an error in one line: its type and message."""
     return one_line(f"{_kind(error)}: {shown(error)}", 300)
 
 
 def trace_of(error: BaseException) -> str:
-    """Return a traceback as text, its end if it is long."""
+    """Return a traceback as text; only its end if it is long."""
     try:
         text = "".join(traceback.format_exception(type(error), error, _of_users(error.__traceback__)))
     except Exception as raised:  # noqa: BLE001 - it is the error's own `__str__`, or a broken traceback
@@ -184,7 +184,7 @@ def trace_of(error: BaseException) -> str:
 
 
 def _of_users(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of what runs coroutines, which are above those of users."""
+    """Remove the frames of this package and Trio above users' frames."""
     below = trace
     while below is not None and below.tb_frame.f_code.co_filename.startswith(MACHINERY):
         below = below.tb_next
@@ -206,7 +206,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def merged_failures(older: Sequence[FailureGroup], newer: Sequence[FailureGroup]) -> list[FailureGroup]:
-    """Put two reports of failures of one process together."""
+    """Merge two reports of failures of one process."""
     groups = {group.number: group for group in older}
     for group in newer:
         before = groups.get(group.number)

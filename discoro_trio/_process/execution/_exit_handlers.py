@@ -1,6 +1,6 @@
-"""What an interpreter does at its end, for a server, which is ended by a signal: exit handlers, and buffered files.
+"""Runs exit handlers and flushes files at the end of a server, which a signal ends without interpreter shutdown.
 
-Threads that a job has left running are not waited for.
+It does not wait for threads that a job has left running.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import io
 from contextlib import suppress
 
 _STREAM: type = io.IOBase.__bases__[0]
-"""The class of all streams; unlike `io.IOBase`, asking for it runs no code of users."""
+"""The class of all streams. Unlike a check against `io.IOBase`, a check against it runs no users' code."""
 _BUFFERED = io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair
 _OWN = __name__.partition(".")[0]
 
 
 def run_exit_handlers() -> None:
-    """Write the buffered data of open files, call the handlers of `atexit`, and write what these have left.
+    """Flush open files, call the `atexit` handlers, and flush again what these have written.
 
-    It blocks as long as the handlers do. What they raise goes to standard error.
+    It blocks as long as the handlers do. Their errors are printed to standard error.
     """
     flush_files()
     with suppress(Exception):
-        atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way but the end of the process
+        atexit._run_exitfuncs()  # noqa: SLF001 - the only public way is to end the process
     flush_files()
 
 
 def flush_files() -> None:
-    """Write the buffered data of all open files; files of other kinds, such as compressed ones, are closed."""
+    """Flush all open files; close files of other kinds, such as compressed ones."""
     found = [one for one in gc.get_objects() if issubclass(type(one), _STREAM)]
-    # What lies above others comes first: text above bytes, compressed above plain.
+    # Outer layers first: text before bytes, compressed before plain.
     for stream in sorted(found, key=_level):
         kind = type(stream)
         with suppress(Exception):  # it is closed, broken, or cannot be written

@@ -1,8 +1,8 @@
 """Processes that a job forks from its server: they use none of the server's connections, and end with the job's call.
 
-A fork copies the server's sockets and its event loop. The copy must not read what is meant for the server, and must not
-run the server's other coroutines. So every descriptor that the server itself uses is replaced in the copy, and the copy
-ends when the function that forked it returns, raises or awaits. What a job opened stays open, as after any fork.
+A fork copies the server's sockets and its event loop. The copy must not read the server's data, and must not run the
+server's other coroutines. So every descriptor that the server itself uses is replaced in the copy, and the copy ends
+when the function that forked it returns, raises or awaits. Files that the job opened stay open, as after any fork.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ state = _State()
 
 
 def guard_forks(endpoint: Endpoint) -> None:
-    """Make every process that is forked from this one leave the server's connections alone.
+    """Keep every process that is forked from this one from using the server's connections.
 
-    Call it in a server before any job runs there: what is open now belongs to the server.
+    Call it in a server before any job runs there: it takes all open descriptors as the server's.
     """
     own = _open_descriptors()
     os.register_at_fork(after_in_child=lambda: _leave_server(own, endpoint))
 
 
 def _open_descriptors() -> dict[int, tuple[int, int]]:
-    """Return the descriptors of this process that are not the standard ones, each with what it refers to."""
+    """Return the non-standard descriptors of this process, each with the device and inode that it refers to."""
     try:
         names = os.listdir("/dev/fd")  # noqa: PTH208 - names, not paths
     except OSError:
@@ -65,11 +65,11 @@ def _subject(fd: int) -> tuple[int, int] | None:
 
 def _leave_server(own: dict[int, tuple[int, int]], endpoint: Endpoint) -> None:
     state.forked = True
-    with suppress(ValueError):  # another thread than the first has forked
+    with suppress(ValueError):  # a thread other than the main one has forked
         signal.set_wakeup_fd(-1)
     # Replaced, not closed: the numbers must not become those of files that the job opens.
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    # A number that the server has given up may be a file of the job by now.
+    # A number that the server has closed may be a file of the job by now.
     same = {fd for fd, subject in own.items() if _subject(fd) == subject}
     for fd in same | {link.fileno() for link in endpoint.links.values()} - {-1}:
         os.dup2(nothing, fd, inheritable=False)
@@ -79,7 +79,7 @@ def _leave_server(own: dict[int, tuple[int, int]], endpoint: Endpoint) -> None:
 
 
 class _EndAtAwait(trio.abc.Instrument):
-    """Ends a copy whose coroutine awaits something: the event loop is the server's."""
+    """Ends a copy whose coroutine awaits, as the event loop is the server's."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """End the process."""
@@ -88,10 +88,10 @@ class _EndAtAwait(trio.abc.Instrument):
 
 
 def end_copy(error: BaseException | None) -> NoReturn:
-    """End this copy of a server, as a program ends whose main function has returned or raised.
+    """End this copy of a server, like a program whose main function has returned or raised.
 
     Args:
-        error: What the job's function raised; None if it returned.
+        error: The error of the job's function; None if it returned.
     """
     status = 0
     if isinstance(error, SystemExit):

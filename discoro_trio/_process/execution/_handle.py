@@ -1,6 +1,6 @@
-"""What names a coroutine: the part of a handle that crosses the network.
+"""The identity of a coroutine: the part of a handle that is sent over the network.
 
-This module owns identity and pickling. What can be done with a handle is in `_coro`.
+This module owns identity and pickling. The methods of a handle are in `_coro`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Handle(Generic[R_co]):
-    """The name of a coroutine, here or elsewhere; the same wherever it is sent.
+    """The identity of a coroutine of this or another process; equal in every process.
 
     Attributes:
-        home: The id of the process that it runs in.
+        home: The id of the process in which it runs.
         serial: Its number there.
         starter: The id of the process that started it and keeps its outcome.
-        realm: The key that opens a connection to its home.
-        name: For people.
-        location: Where its home listens.
-        mailbox_size: The messages that one process may send ahead of what it receives.
-        started: What this process knows of it, if it started it.
-        sent: Whether this handle was sent to another process, which may ask how the coroutine ended.
+        realm: The key for connections to its home.
+        name: Its display name.
+        location: The location of its home.
+        mailbox_size: The number of unreceived messages that one process may have in flight.
+        started: This process's record of it, if this process started it.
+        sent: Whether this handle was sent to another process, which may request the coroutine's outcome.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Handle(Generic[R_co]):
 
     @property
     def id(self) -> str:
-        """Its name among all coroutines of all processes, ever."""
+        """Its id, unique among all coroutines of all processes."""
         return f"{self.home.hex()}-{self.serial:x}"
 
     def __eq__(self, other: object) -> bool:
@@ -85,15 +85,15 @@ class Handle(Generic[R_co]):
         return hash((self.home, self.serial))
 
     def __str__(self) -> str:
-        """Give its name and where it runs."""
+        """Return its name and location."""
         return f"{self.name}/{self.serial:x} at {self.location}"
 
     def __repr__(self) -> str:
-        """Give its name and where it runs."""
+        """Return its name and location."""
         return f"<Coro {self}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what names it; what this process knows of it stays here."""
+        """Pickle its identity, without the local record."""
         self.sent = True
         place = (self.location.addr, self.location.port)
         return _restore, (

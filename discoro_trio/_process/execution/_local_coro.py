@@ -1,7 +1,6 @@
-"""One coroutine that lives in this process, and which of them a task is.
+"""The record of a running coroutine of this process, and the coroutines to which a task belongs.
 
-This module owns the record of a living coroutine: its scope, its mailbox, its reason if it was cancelled. Running it
-is with `_runner`.
+This module owns that record: the scope, the mailbox, the reason of a cancellation. `_runner` runs the coroutine.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ if TYPE_CHECKING:
 
 
 NOBODY = ~0
-"""The sender of messages of all tasks that are no coroutine."""
+"""The source number of messages from all tasks that are not coroutines."""
 
 
 class LocalCoro:
-    """A living coroutine of this process.
+    """A running coroutine of this process.
 
     Attributes:
-        scope: By which it is cancelled; None before it begins.
-        cancelled: Whether its cancellation was asked for.
-        shown: Its handle, once there is one.
+        scope: Its cancel scope; None before it begins.
+        cancelled: Whether its cancellation was requested.
+        shown: Its handle, once it exists.
         function: The name of its function; empty before it begins.
-        given: Its arguments, to be described, unless they are large.
+        given: Its arguments, for their description, unless they are large.
     """
 
     __slots__ = (
@@ -68,20 +67,20 @@ class LocalCoro:
         self.process: Process = process
         self.home: bytes = process.id
         self.serial: int = serial
-        self.source: int = ~serial  # as the sender of messages; those that it gets have its serial as target
+        self.source: int = ~serial  # as the sender of messages; messages to it have its serial as target
         self.name: str = name
         self.link: Link | None = link
         self.scope: trio.CancelScope | None = scope
         self.begun: bool = False
         self.waited: float = -1.0  # of a plain function: the seconds that each one before it held its thread
-        self.returned: bool = False  # its starter has taken it back before it began
+        self.returned: bool = False  # its starter has revoked it before it began
         self.cancelled: bool = False
         self.mailbox: Mailbox | None = None
         self.reason: str | None = None
         self.report: tuple[float, float | None, str] | None = None
         self.since: float = time()
         self.status: RemoteTaskStatus | None = None
-        # What is called at its end.
+        # The functions to call at its end.
         self.endings: list[Callable[[], None]] | None = None
         self.shown: Coro[Any] | None = None
         self.function: str = ""
@@ -89,35 +88,35 @@ class LocalCoro:
 
     @property
     def handle(self) -> Coro[Any]:
-        """Its handle, made when first wanted."""
+        """Its handle, made at the first use."""
         if self.shown is None:
             self.shown = self.process.handle_of(self)
         return self.shown
 
     def box(self) -> Mailbox:
-        """Its mailbox, made when first wanted."""
+        """Its mailbox, made at the first use."""
         if self.mailbox is None:
             self.open_mailbox(config.mailbox_messages)
         assert self.mailbox is not None  # noqa: S101 - it was just opened
         return self.mailbox
 
     def open_mailbox(self, limit: int) -> None:
-        """Open its mailbox with another window than the usual, in messages."""
+        """Open its mailbox with a window of `limit` messages instead of the default."""
         self.mailbox = Mailbox(self.serial, limit, config.mailbox_bytes, self.process.turns)
 
     def at_end(self, call: Callable[[], None]) -> None:
-        """Call when it has ended."""
+        """Call `call` when it has ended."""
         if self.endings is None:
             self.endings = []
         self.endings.append(call)
 
     def ended(self) -> None:
-        """Make the calls of `at_end`."""
+        """Call the functions passed to `at_end`."""
         for call in self.endings or ():
             call()
 
     def cancel(self, reason: str | None) -> None:
-        """Ask for its cancellation; the first reason stands. Not once it has ended: its scope may be another's then."""
+        """Request its cancellation; the first reason is kept. Never call it after the end: the scope may be reused."""
         if not self.cancelled:
             self.cancelled = True
             self.reason = reason
@@ -126,4 +125,4 @@ class LocalCoro:
 
 
 current: ContextVar[tuple[LocalCoro, ...]] = ContextVar("discoro coroutines", default=())
-"""The coroutines that the running task is, the innermost last; their mailboxes are its own."""
+"""The coroutines of the running task, innermost last; it may receive from their mailboxes."""

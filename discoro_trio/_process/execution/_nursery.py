@@ -1,6 +1,6 @@
 """A local nursery whose children are coroutines: tasks of this process with handles and mailboxes of their own.
 
-What a nursery means is Trio's; this module gives its children handles, and makes its groups flat.
+Trio defines the meaning of a nursery; this module adds handles for its children, and flattens its exception groups.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Nursery:
         Args:
             fn: An async function, or a plain one, which runs in a thread.
             args: Its arguments.
-            name: For people; by default that of the function.
+            name: A display name; by default the name of the function.
 
         Raises:
-            TypeError: It cannot be run.
+            TypeError: `fn` cannot be run.
             RuntimeError: The block has been left.
         """
         self._begin(fn, args, {}, name)
@@ -68,10 +68,10 @@ class Nursery:
             The handle.
 
         Raises:
-            TypeError: It cannot be run.
+            TypeError: `fn` cannot be run.
             RuntimeError: The block has been left.
 
-        When cancelled, it has started nothing.
+        If cancelled, it has started nothing.
         """
         await trio.lowlevel.checkpoint()
         return self._begin(fn, args, kwargs, None).handle
@@ -83,14 +83,14 @@ class Nursery:
         Args:
             fn: An async function with a keyword parameter `task_status`.
             args: Its arguments.
-            name: For people; by default that of the function.
+            name: A display name; by default the name of the function.
 
         Returns:
             The value.
 
         Raises:
-            Exception: What it raised before it had started.
-            RuntimeError: It ended before it had started.
+            Exception: The coroutine raised it before it called `started`.
+            RuntimeError: The coroutine ended before it called `started`.
 
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
@@ -114,7 +114,7 @@ class Nursery:
 
     def _new(self, described: Described, name: str | None) -> tuple[LocalCoro, Submission]:
         local, started = self._process.new_local(name or described.name)
-        # Stands unless somebody gives another reason: then it is the block that is being cancelled.
+        # The reason unless a cancel request gives another one: the block is being cancelled.
         local.reason = "its nursery was cancelled"
         return local, started
 
@@ -131,7 +131,7 @@ class Nursery:
         outcome = await runner.outcome(local, partial(runner.called, described, local, args, kwargs))
         self._process.end_here(local, started, outcome)
         if outcome.ending is Ending.CANCELLED:
-            # If it was the block that is cancelled, the scope that did it must see that it caught something.
+            # If the block is being cancelled, the scope that was cancelled must catch the exception.
             await trio.lowlevel.checkpoint_if_cancelled()
         if outcome.ending is Ending.ERROR:
             assert outcome.raised is not None  # noqa: S101 - errors carry one
@@ -146,14 +146,15 @@ async def open_nursery() -> AsyncIterator[Nursery]:
         The nursery, with `run`, `start_soon`, `start` and `cancel_scope`.
 
     Raises:
-        ExceptionGroup: What the body and the coroutines raised, flat, also for one error; the others are cancelled.
+        ExceptionGroup: The errors of the body and the coroutines, in one flat group, even for a single error. The first
+            error cancels the other coroutines.
         RuntimeError: No endpoint encloses the task.
 
-    A coroutine that somebody else cancels ends silently. Cancelling the block cancels all of them.
+    A coroutine that is cancelled individually ends silently. Cancelling the block cancels all its coroutines.
     """
     process = current_process()
     try:
         async with trio.open_nursery() as tasks:
             yield Nursery(process, tasks)
-    except BaseException as error:  # noqa: BLE001 - all goes into the group
+    except BaseException as error:  # noqa: BLE001 - every error goes into the group
         raise_flat("errors in a nursery", [error])

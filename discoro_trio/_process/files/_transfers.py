@@ -299,9 +299,7 @@ class Sending:
                     break
                 nursery.start_soon(send, FilePart(memoryview(data), transfer, offset))
         if failures:
-            raise failures[
-                min(failures)
-            ]  # the first part has the cause; later parts report only that the transfer is over
+            raise failures[min(failures)]  # the first part has the cause; later ones report only the transfer's end
 
     def _progress(self, size: int) -> None:
         self._done += size
