@@ -91,7 +91,7 @@ class Guard:
         if self.read_only:
             return Refusal(403, "this monitor is read-only")
         if not self._has_bearer(headers) and "Origin" not in headers:
-            return Refusal(403, "a request by cookie must say its Origin")
+            return Refusal(403, "a request with a cookie must have an Origin header")
         return None
 
     def has_token(self, headers: Headers, cookie: str | None) -> bool:

@@ -1,7 +1,7 @@
-"""The numbers for Prometheus, read from the model when they are asked for.
+"""The numbers for Prometheus, read from the model on request.
 
 Nothing is counted here: the client library only writes the text format. Labels are addresses, which are few; names of
-coroutines are no labels, as there can be many.
+coroutines are not used as labels, as there can be many.
 """
 
 from __future__ import annotations

@@ -137,11 +137,11 @@ async def open_http_server(
     """Serve the web monitor while the block lasts.
 
     Args:
-        source: The Scheduler or Computation to watch; without one, `status_coro` takes the status messages.
+        source: The Scheduler or Computation to watch; without one, `status_coro` receives the status messages.
         host: The address to listen on; empty for all interfaces, which requires a token.
         port: The TCP port; 0 for any free port.
         poll_sec: The longest time between two updates of a page, in seconds.
-        document_root: Another folder for the pages.
+        document_root: The folder of the pages; by default the packaged ones.
         certfile: A certificate for https, in PEM form; it may hold the key too.
         keyfile: The certificate's key.
         token: Required for actions, and for viewing unless it listens on loopback only; by default a new random
