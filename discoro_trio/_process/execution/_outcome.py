@@ -1,6 +1,6 @@
 """How a coroutine ended: a value, an error, cancelled, or lost with its server.
 
-This module owns the four kinds and how each is given to whoever asks. Where outcomes are kept is in `_outcome_store`.
+This module owns the four kinds and how each is returned or raised. Outcomes are kept in `_outcome_store`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Outcome(msgspec.Struct, eq=False):
     """The end of one coroutine; never changed once made."""
 
     ending: Ending
-    """Which kind of end."""
+    """The kind of end."""
 
     def value(self) -> object:
         """Return the value, or raise what the coroutine raised."""
@@ -41,26 +41,26 @@ class Outcome(msgspec.Struct, eq=False):
 
     @property
     def size(self) -> int:
-        """The bytes that it takes besides its object, as far as they are known."""
+        """The bytes that it takes besides its object, if they are known."""
         return 0
 
     def error(self) -> BaseException | None:
         """Return what the coroutine raised, or None if it returned."""
         try:
             self.value()
-        except Exception as error:  # noqa: BLE001 - whatever it was is the answer
+        except Exception as error:  # noqa: BLE001 - any error is the answer
             return error.with_traceback(None)
         return None
 
 
 class Arrived(Outcome, eq=False, gc=False):
-    """A value from another process, opened only by who asks for it.
+    """A value from another process, which is unpickled when it is read.
 
-    There is one for each job, so it is no work for the garbage collector: what it refers to refers to nothing else.
+    There is one for each job, so the garbage collector does not track it: it refers only to objects without references.
     """
 
     body: Buffer
-    """The pickled value; of other endings the pickled error, or the reason of the cancelling in UTF-8."""
+    """The pickled value; for other endings the pickled error, or the reason of the cancellation in UTF-8."""
     buffers: Sequence[Buffer]
     """Its out-of-band buffers."""
     name: str = ""
@@ -68,11 +68,11 @@ class Arrived(Outcome, eq=False, gc=False):
 
     @property
     def size(self) -> int:
-        """The bytes that it arrived with."""
+        """The size of its data as it arrived, in bytes."""
         return len(self.body) + sum(map(len, self.buffers)) if self.buffers else len(self.body)
 
     def value(self) -> object:
-        """Return the value; what opening it raises says in a note whose it is."""
+        """Return the value; an error of unpickling it has a note with the name of the coroutine."""
         try:
             return loads(self.body, self.buffers)
         except Exception as error:
@@ -81,10 +81,10 @@ class Arrived(Outcome, eq=False, gc=False):
 
 
 class ArrivedError(Arrived, eq=False, gc=True):
-    """An error or a cancelling from another process, opened only by who asks for it."""
+    """An error or a cancellation from another process, which is unpickled when it is read."""
 
     opened: BaseException | None = None
-    """The one object that all who ask get, so that a group can tell that it is the same error."""
+    """The one object that all readers get, so that an exception group recognises the same error."""
 
     def value(self) -> object:
         """Raise what the coroutine raised."""
@@ -101,12 +101,12 @@ class ArrivedError(Arrived, eq=False, gc=True):
 
 
 def arrived(ending: Ending, body: Buffer, buffers: Sequence[Buffer], name: str = "") -> Arrived:
-    """Make the outcome that another process told."""
+    """Make the outcome that another process sent."""
     return (Arrived if ending is Ending.VALUE else ArrivedError)(ending, body, buffers, name)
 
 
 class LocalOutcome(Outcome, eq=False):
-    """An outcome of this very process, by reference."""
+    """An outcome of this process, by reference."""
 
     result: object
     """The value, if there is one."""

@@ -1,7 +1,7 @@
-"""How coroutines ended, for whoever asks: the process that started one keeps its outcome while it holds a handle.
+"""Stores the outcome of each coroutine and answers queries about it.
 
-This module owns the questions of other processes (results, ends, cancelling, terminating, monitoring) and whom to
-ask. What an outcome is stands in `_outcome`.
+The process that started a coroutine keeps its outcome while it holds a handle. This module owns the requests of other
+processes (result, end, cancel, terminate, monitor) and decides which process to ask. `_outcome` defines outcomes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 MOST_RECENT = 1_000
-"""Coroutines that gave out their own handles, and whose outcomes are kept though nobody here has one."""
+"""The number of coroutines that shared their own handles and whose outcomes are kept without a handle here."""
 
 
 class AskOutcome(Control, frozen=True):
-    """How did this coroutine end? The reply comes when it has."""
+    """Request the outcome of a coroutine. The reply is sent when it has ended."""
 
     home: bytes
     serial: int
@@ -43,7 +43,7 @@ class AskOutcome(Control, frozen=True):
 
 
 class Told(Control, frozen=True):
-    """An outcome, or just the word that there is one."""
+    """An outcome, or only the report that the coroutine has ended."""
 
     ending: Ending
     body: bytes
@@ -69,7 +69,7 @@ class Monitor(Control, frozen=True):
 
 
 class OutcomeStore:
-    """The outcomes of what this process started, and the way to those that others keep."""
+    """The outcomes of coroutines that this process started, and access to those that other processes keep."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -81,24 +81,24 @@ class OutcomeStore:
         services.on_request(Monitor, self._asked_to_monitor, trust=ANY)
 
     def keep(self, started: Submission, *, recent: bool = False) -> None:
-        """Let others find a record while somebody here holds it; a `recent` one is held here for a while, too."""
+        """Make a record available to other processes while this process holds it; hold a `recent` one for a while."""
         self._started[started.home, started.serial] = started
         if recent:
             self._recent.append(started)
 
     def found(self, home: bytes, serial: int) -> Submission | None:
-        """Return a record of what this process has started: one that runs, or whose handle somebody here holds."""
+        """Return the record of a coroutine that this process started, if it runs or this process holds a handle."""
         return self._started.get((home, serial)) or self._process.starts.running(home, serial)
 
     def known(self, coro: Coro[Any]) -> Submission | None:
         """Return this process's own record of a coroutine.
 
         Raises:
-            UnknownCoro: It should have one and has none any more.
+            UnknownCoro: This process started the coroutine, but no longer has its record.
         """
         started = coro.started or self.found(coro.home, coro.serial)
         if started is None and coro.starter == self._process.id:
-            message = f"nobody keeps the outcome of {coro} any more"
+            message = f"the outcome of {coro} is no longer kept"
             raise UnknownCoro(message)
         return started
 
@@ -118,7 +118,7 @@ class OutcomeStore:
         return arrived(told.ending, told.body, told.buffers)
 
     def cancel(self, coro: Coro[Any], reason: str | None) -> None:
-        """Ask for the cancellation of a coroutine; returns at once."""
+        """Request the cancellation of a coroutine; returns at once."""
         process = self._process
         if coro.home == process.id:
             local = process.locals.get(coro.serial)
@@ -135,12 +135,12 @@ class OutcomeStore:
         try:
             link = await self._process.link_to(coro)
         except DiscoroError:
-            return  # its process is gone, and so is the coroutine
+            return  # its process is gone, and with it the coroutine
         if not link.lost:
             link.send(Kind.CANCEL, coro.serial, (reason or "").encode())
 
     async def terminate(self, coro: Coro[Any], grace_period: float | None) -> None:
-        """Cancel a coroutine, wait for its end, and bring that about by force after the grace period."""
+        """Cancel a coroutine and wait for its end; after the grace period, end it by force."""
         await trio.lowlevel.checkpoint()
         started = self.known(coro)
         if started is None:
@@ -152,7 +152,7 @@ class OutcomeStore:
         await started.until_ended()
 
     async def monitor(self, coro: Coro[Any], observer: Coro[Any]) -> None:
-        """Let the observer get a `MonitorException` when the coroutine ends."""
+        """Send the observer a `MonitorException` when the coroutine ends."""
         await trio.lowlevel.checkpoint()
         started = self.known(coro)
         if started is None:
@@ -173,7 +173,7 @@ class OutcomeStore:
             return  # the observer has ended
 
     async def _ask(self, coro: Coro[Any], question: Control) -> Control:
-        """Ask the starter; where there is no link to it, the coroutine's own process passes the question on."""
+        """Send a request to the starter; without a link to it, the coroutine's own process forwards the request."""
         link = self._process.endpoint.links.get(coro.starter)
         if link is None or link.lost:
             link = await self._process.link_to(coro)
@@ -193,7 +193,7 @@ class OutcomeStore:
     def _found(self, question: AskOutcome | Terminate | Monitor) -> Submission:
         started = self.found(question.home, question.serial)
         if started is None:
-            message = "nobody keeps the outcome of this coroutine any more"
+            message = "the outcome of this coroutine is no longer kept"
             raise UnknownCoro(message)
         return started
 
@@ -228,16 +228,16 @@ class OutcomeStore:
 
 
 def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:
-    """Say how a coroutine ended, to those who monitor it."""
+    """Return the message for the observers of a coroutine that has ended."""
     try:
         value = outcome.value()
-    except Exception as error:  # noqa: BLE001 - whatever it was is the message
+    except Exception as error:  # noqa: BLE001 - any error goes into the message
         return MonitorException(coro, None, error.with_traceback(None))
     return MonitorException(coro, value, None)
 
 
 def tell(outcome: Outcome, name: str) -> Told:
-    """Say how a coroutine ended, to another process."""
+    """Return the reply that carries an outcome to another process."""
     if isinstance(outcome, Arrived):
         return Told(outcome.ending, bytes(outcome.body), [bytearray(buffer) for buffer in outcome.buffers])
     assert isinstance(outcome, LocalOutcome)  # noqa: S101 - there are two kinds

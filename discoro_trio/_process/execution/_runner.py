@@ -1,7 +1,7 @@
-"""The coroutines that run in this process: begun by frames of other processes or by nurseries of this one.
+"""Runs the coroutines of this process, which frames of other processes or nurseries of this one start.
 
-This module owns their tasks from the start frame to the outcome frame. Messages to them are in `_mail`; what a
-starter keeps of them is in `_submissions`.
+This module owns their tasks from the start frame to the outcome frame. Messages to them are in `_mail`; the starter's
+records of them are in `_submissions`.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPLY = 1
-"""The flag of a START frame whose sender waits for STARTED, which says that the coroutine has begun."""
+"""The flag of a START frame whose sender waits for STARTED, which reports that the coroutine has begun."""
 
 STATUS = 2
 """The flag of a START frame whose sender waits for the coroutine's own `task_status.started()`."""
 
 KEEP = 16
-"""The flag of an OUTCOME frame of a coroutine whose handle others have got from it: they may ask for its outcome."""
+"""The flag of an OUTCOME frame of a coroutine that has sent its own handle: others may request the outcome."""
 AT_ONCE = 4
-"""The flag of a START frame of a plain function that begins at once, even if others compute here."""
+"""The flag of a START frame of a plain function that begins at once, even if others are computing here."""
 
 ENDING = 15
-"""The bits of an OUTCOME frame's flags that say how the coroutine ended."""
+"""The bits of an OUTCOME frame's flags that hold the `Ending`."""
 
 HELD_SHIFT = 5
-"""Where the `hold_level` begins in an OUTCOME frame's flags. A BEGUN frame has it as its flags."""
+"""The bit position of the `hold_level` in an OUTCOME frame's flags. In a BEGUN frame, the flags are the level."""
 
 LONGEST_HELD = 7
 
@@ -63,10 +63,10 @@ SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
 
 SERIAL = struct.Struct("!Q")
-"""What the bodies of BEGUN, REVOKE and RETURNED frames consist of: the serial numbers of coroutines.
+"""The bodies of BEGUN, REVOKE and RETURNED frames are lists of serial numbers of coroutines.
 
-BEGUN comes from the host when its event loop has come round after they began: others begin there at once. REVOKE comes
-from the starter, and asks for those that have not begun; RETURNED names those of them that never will."""
+The host sends BEGUN when its event loop has completed a pass after they began: further ones begin there at once. The
+starter sends REVOKE to take back those that have not begun; RETURNED lists those of them that never will begin."""
 
 LANE_SHIFT = 40
 
@@ -76,18 +76,18 @@ _NO_KEYWORDS: dict[str, Any] = {}
 
 
 class Attach(Control, frozen=True):
-    """The sender wants to start coroutines here."""
+    """Request to start coroutines in this process."""
 
 
 class Attached(Control, frozen=True):
-    """It may, with numbers of this lane."""
+    """Permission to start coroutines, with serial numbers of this lane."""
 
     lane: int
-    """The upper 24 bits of the serial numbers that it gives to coroutines."""
+    """The upper 24 bits of the serial numbers that the starter assigns."""
 
 
 class _Guest:
-    """What this process keeps of one that starts coroutines here."""
+    """The state for one process that starts coroutines here."""
 
     __slots__ = ("functions", "lane", "link", "ready", "running")
 
@@ -103,12 +103,12 @@ class Runner:
     """Runs coroutines in this process.
 
     Attributes:
-        small: The largest outcome, in bytes, that is sent without being asked for.
+        small: The largest outcome, in bytes, that is sent without a request.
         open: Whether other processes may start coroutines here.
-        submitted: The number of coroutines that others have started here.
-        ending: Why this process ends, once all that runs here is being cancelled for that, so that it is lost.
-        endings: How they ended.
-        closing: Whether this process ends since nothing runs here; what is started then, its starter places elsewhere.
+        submitted: The number of coroutines that other processes have started here.
+        ending: The reason why this process ends, once its coroutines are being cancelled for that, and so are lost.
+        endings: The ends of these coroutines.
+        closing: Whether this process ends because it is idle; starters place coroutines started then elsewhere.
     """
 
     def __init__(self, process: Process, *, small: int) -> None:
@@ -142,22 +142,22 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs here for others, or has ended and its outcome was not fetched yet."""
+        """Whether a coroutine of another process runs here, or has an outcome that was not fetched yet."""
         return any(guest.running or guest.ready for guest in self._guests.values())
 
     def running(self) -> dict[int, LocalCoro]:
-        """Return what runs here for others, by serial number."""
+        """Return the coroutines that run here for other processes, by serial number."""
         return {serial: local for guest in self._guests.values() for serial, local in guest.running.items()}
 
     async def until_fetched(self) -> None:
-        """Wait until all large outcomes were fetched, or are not wanted any more."""
+        """Wait until all large outcomes have been fetched or are no longer needed."""
         while any(guest.ready for guest in self._guests.values()):
             await self._fetched.park()
 
     # --- frames of a guest
 
     async def _attach(self, link: Link, _message: Attach) -> Attached:
-        # Who came by a ticket may talk to what runs here, and start nothing.
+        # A peer with an introduction may use what runs here, but start nothing.
         by_ticket = link.trust is Trust.LEASE and link.realm != self._process.realm
         if by_ticket or not self.open:
             text = "no coroutines can be started in this process"
@@ -189,7 +189,7 @@ class Runner:
             link.send(Kind.RETURNED, 0, SERIAL.pack(serial))
             return
         if self.closing or self.nursery is None:
-            return  # this process ends, and nobody waits for what would be started
+            return  # this process ends, and its starter no longer waits for the coroutine
         self.submitted += 1
         if serial in self._process.locals:
             text = f"{link.peer_name} started coroutine {serial} twice"
@@ -221,12 +221,12 @@ class Runner:
         self._give_back(link, self._guests[link], serials)
 
     def end(self, reason: str, *, logs_errors: bool) -> None:
-        """Note that this process ends: what runs is about to be cancelled and is lost, what has not begun never does.
+        """Note that this process ends: running coroutines will be cancelled and are lost; waiting ones never begin.
 
         Args:
-            reason: Why.
-            logs_errors: Whether what fails in its clean-up is logged and lost as well; otherwise its error is its
-                outcome.
+            reason: The reason.
+            logs_errors: Whether coroutines that fail in their clean-up are logged and also lost; otherwise their
+                outcome is that error.
         """
         self.ending, self._logs_errors = reason, logs_errors
         for link, guest in self._guests.items():
@@ -234,7 +234,7 @@ class Runner:
                 self._give_back(link, guest, list(guest.running))
 
     def _give_back(self, link: Link, guest: _Guest, serials: Sequence[int]) -> None:
-        """Let coroutines that have not begun never begin, so that their starter can start them elsewhere."""
+        """Return coroutines that have not begun to their starter, which can start them elsewhere."""
         returned = bytearray()
         for serial in serials:
             local = guest.running.get(serial)
@@ -244,7 +244,7 @@ class Runner:
             self.submitted -= 1
             del guest.running[serial]
             self._process.end_local(local)
-            if local.scope is not None:  # a plain function that waits for its turn
+            if local.scope is not None:  # a plain function that waits in the thread gate
                 local.scope.cancel()
             returned += SERIAL.pack(serial)
         if returned:
@@ -267,10 +267,10 @@ class Runner:
     # --- running
 
     async def _report_begun(self) -> None:
-        """Report those that have begun and go on, when the event loop has come round since then.
+        """Report coroutines that have begun and still run, after the event loop has completed a pass since they began.
 
-        What blocks the loop lets nothing else begin: so this is what the starter's window waits for. Those that have
-        ended need no report, as their outcome is one.
+        A coroutine that blocks the loop lets no other begin, so the starter's window waits for this report. Coroutines
+        that have ended need none, as their outcome reports it.
         """
         try:
             while True:
@@ -291,7 +291,7 @@ class Runner:
             self._reports = False
 
     async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
-        """Wait until a plain function may begin; return whether it may, or was cancelled or taken back."""
+        """Wait until a plain function may begin; return False if it was cancelled or taken back before."""
         local.waited = 0.0
         nursery = self._process.endpoint.nursery
         if self.gate.enter_now(task, nursery, force=bool(flags & AT_ONCE)):
@@ -318,14 +318,14 @@ class Runner:
         flags: int,
     ) -> bool:
         serial, link = local.serial, local.link
-        assert link is not None  # noqa: S101 - guests come by links
+        assert link is not None  # noqa: S101 - coroutines of guests have a link
         began = 0.0
         plain = not local.returned and definition.is_plain
         admitted = not plain or local.cancelled or await self._admitted(task, local, scope, flags)
         if local.returned:
             return local.scope is None
         if local.cancelled or not admitted:
-            # Before it began. If it was not cancelled itself, all that runs here is being cancelled.
+            # It has not begun. If it was not cancelled itself, all coroutines of this process are being cancelled.
             plain = False
             ended = LocalOutcome.cancelled(local.reason if local.cancelled else "its process ends")
         else:
@@ -337,13 +337,13 @@ class Runner:
             if len(self._begun) == 1:
                 self._first_begun = began
                 self._wakeup.ring()
-            if flags & REPLY:  # not before: who knows that it has started may count on its clean-up
+            if flags & REPLY:  # not earlier: after STARTED, the starter relies on its clean-up
                 link.send(Kind.STARTED, serial)
                 link.flush()  # now, as it may block this thread
             token = current.set((local,))
             try:
                 running = self._opened(definition, local, body, buffers)
-                # What came is handed on and not kept: a coroutine may live long, and there may be very many of them.
+                # The arguments are not kept here, as coroutines may run for long and there may be very many of them.
                 del body, buffers
                 ended = LocalOutcome.returned(await running)
             except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
@@ -369,7 +369,7 @@ class Runner:
     def _opened(
         self, definition: Definition, local: LocalCoro, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
-        """Open what came with a start, and call it."""
+        """Unpickle the function and arguments of a start, and call the function."""
         try:
             described = definition.described()
         except Exception as error:
@@ -408,13 +408,13 @@ class Runner:
         return trio.to_thread.run_sync(function, limiter=self.threads, thread_name=local.name)
 
     async def outcome(self, local: LocalCoro, opened: Callable[[], Awaitable[object]]) -> LocalOutcome:
-        """Run a coroutine to its end; whatever that is, it is an outcome and not an exception here.
+        """Run a coroutine to its end and return its outcome; it never raises.
 
         Args:
             local: The coroutine.
-            opened: Calls its function; what it gives is awaited.
+            opened: Calls its function; the return value is awaited.
         """
-        assert local.scope is not None  # noqa: S101 - what begins in this process has one from the start
+        assert local.scope is not None  # noqa: S101 - coroutines started in this process always have one
         current.set((local,))
         try:
             with local.scope:
@@ -428,7 +428,7 @@ class Runner:
             try:
                 packed = _VALUE, *dumps(ended.result)
             except NotPicklable as unsendable:
-                # Where our own code found it tells nobody anything.
+                # The traceback of our own code does not help the user.
                 ended = LocalOutcome.failed(unsendable.with_traceback(None))
             else:
                 if self.endings.room > 0 or local.serial in self.endings.known:
@@ -453,7 +453,7 @@ class Runner:
     def _send_outcome(  # noqa: PLR0917 - by position, as `_forwarded` gives it
         self, link: Link, guest: _Guest, local: LocalCoro, ending: int, body: bytes, buffers: Sequence[Any]
     ) -> None:
-        """Send an outcome, or keep it and say that it can be fetched."""
+        """Send an outcome, or keep it and announce that it can be fetched."""
         problem = too_large(body, buffers) if buffers or len(body) > self.small else None
         if problem is not None:
             error = NotPicklable(f"the outcome of {local.name} {problem}")
@@ -469,7 +469,7 @@ class Runner:
 
 
 def hold_level(seconds: float) -> int:
-    """Return how long a start kept the next one from beginning: 0 up to 40 µs, 1 up to 80 µs, to 7 from 2.56 ms on."""
+    """Return the level for the time that a start delayed the next one: 0 below 40 µs, 1 below 80 µs, 7 from 2.56 ms."""
     return min(int(seconds * 25_000).bit_length(), LONGEST_HELD)
 
 
@@ -483,14 +483,14 @@ def serials_of(frame: Frame) -> list[int]:
 
 
 def _failed(local: LocalCoro, error: BaseException) -> LocalOutcome:
-    """Say how a coroutine ended that raised something, as its scope does when that is left."""
+    """Return the outcome of a coroutine that raised an error, as its cancel scope would treat the error."""
     rest: BaseException | None = error
     if isinstance(error, trio.Cancelled):
         rest = None
     elif isinstance(error, BaseExceptionGroup):
         _, rest = error.split(trio.Cancelled)
     if rest is None:
-        # If not by its own scope, all that runs in this process is being cancelled.
+        # If its own scope was not cancelled, all coroutines of this process are being cancelled.
         return LocalOutcome.cancelled(local.reason if local.cancelled else local.reason or "its process ends")
     if local.cancelled:
         error = rest

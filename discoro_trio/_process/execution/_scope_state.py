@@ -1,8 +1,8 @@
-"""What Trio knows of the scopes of a task, read without waiting.
+"""Reads the state of a task's cancel scopes from Trio, without waiting.
 
-Its public words for that are a coroutine (`checkpoint_if_cancelled`) and a walk over all scopes around the task
-(`current_effective_deadline`). Each takes as long as all else that is done for a short message or coroutine, so one
-attribute of Trio's own is read here, and nowhere else; where there is none, the public word is asked.
+Trio's public functions for this are a coroutine (`checkpoint_if_cancelled`) and a walk over all scopes around the task
+(`current_effective_deadline`). Each takes as long as all other work for a short message or coroutine. So this module,
+and no other, reads a private attribute of Trio; if it does not exist, the public function is used.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ cancelled = _cancelled_by_status if _HAS_STATUS else _cancelled_by_deadline
 
 
 def innermost(task: Task) -> object:
-    """Return what is another object when the innermost scope of a task is another one; for comparing alone."""
+    """Return an object that identifies the innermost scope of a task; only for comparison."""
     return task._cancel_status if _HAS_STATUS else None  # noqa: SLF001 - see above

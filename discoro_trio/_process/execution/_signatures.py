@@ -1,7 +1,7 @@
 """The types of the methods that take a function and its arguments: one class for each form of such a method.
 
 Each accepts, in this order: an async function; an async function with a keyword-only `coro` and up to six positional
-parameters; a plain function. What the methods do is with the classes that have them.
+parameters; a plain function. The classes that have the methods document them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RunsOne(Protocol):
 
 
 class RunsOneAt(Protocol):
-    """`run_at(where, fn, …)`: one coroutine at a place."""
+    """`run_at(where, fn, …)`: one coroutine at one location."""
 
     @overload
     async def __call__(
@@ -99,7 +99,7 @@ class RunsOneAt(Protocol):
 
 
 class RunsMany(Protocol):
-    """`run_nodes(fn, …)`: one coroutine at each of many places."""
+    """`run_nodes(fn, …)`: one coroutine at each of many locations."""
 
     @overload
     async def __call__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> list[Coro[R]]: ...
@@ -130,7 +130,7 @@ class RunsMany(Protocol):
 
 
 class RunsManyAt(Protocol):
-    """`run_each(where, fn, …)`: one coroutine at each place that is meant."""
+    """`run_each(where, fn, …)`: one coroutine at each selected location."""
 
     @overload
     async def __call__(
@@ -167,7 +167,7 @@ class RunsManyAt(Protocol):
 
 
 class GivesResult(Protocol):
-    """`run_result(fn, …)`: what it returns."""
+    """`run_result(fn, …)`: the value that it returns."""
 
     @overload
     async def __call__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -198,7 +198,7 @@ class GivesResult(Protocol):
 
 
 class GivesResultAt(Protocol):
-    """`execute_at(where, fn, …)`: what it returns."""
+    """`execute_at(where, fn, …)`: the value that it returns."""
 
     @overload
     async def __call__(
@@ -235,7 +235,7 @@ class GivesResultAt(Protocol):
 
 
 class StartsSoon(Protocol):
-    """`start_soon(fn, *args)`: nothing to wait for."""
+    """`start_soon(fn, *args)`: returns without waiting."""
 
     @overload
     def __call__(self, fn: Fn0[object], /, *, name: str | None = None) -> None: ...
@@ -267,7 +267,7 @@ class StartsSoon(Protocol):
 
 
 class StartsSoonAt(Protocol):
-    """`start_soon_at(where, fn, *args)`: nothing to wait for."""
+    """`start_soon_at(where, fn, *args)`: returns without waiting."""
 
     @overload
     def __call__(self, where: Location | str, fn: Fn0[object], /, *, name: str | None = None) -> None: ...
@@ -328,7 +328,7 @@ class StartsSoonAt(Protocol):
 
 
 class Starts(Protocol):
-    """`start(fn, *args)`: what the coroutine says it has started with."""
+    """`start(fn, *args)`: the value that the coroutine passes to `task_status.started`."""
 
     async def __call__(self, fn: Callable[..., object], /, *args: object, name: str | None = None) -> Any: ...
 
@@ -350,7 +350,7 @@ Results = AbstractAsyncContextManager[MapResults[A, R]]
 
 
 class Maps(Protocol):
-    """`map(fn, iterable)`: the results as they come."""
+    """`map(fn, iterable)`: the results as they arrive."""
 
     @overload
     def __call__(
@@ -399,7 +399,7 @@ class Maps(Protocol):
 
 
 class StarMaps(Protocol):
-    """`starmap(fn, iterable)`: the results as they come; each item is spread over the parameters."""
+    """`starmap(fn, iterable)`: the results as they arrive; each item is unpacked into the parameters."""
 
     @overload
     def __call__(
@@ -523,7 +523,7 @@ class StarMaps(Protocol):
 
 
 class GivesResults(Protocol):
-    """`run_results(fn, iterable)`: what each call returns, in order."""
+    """`run_results(fn, iterable)`: the value of each call, in order."""
 
     @overload
     async def __call__(self, fn: Callable[[A], Awaitable[R]], iterable: Iterable[A] | AsyncIterable[A]) -> list[R]: ...

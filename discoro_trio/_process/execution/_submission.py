@@ -1,7 +1,7 @@
-"""What a process knows of the coroutines that it started, here or elsewhere: whether they have begun, how they ended.
+"""The starter's records of coroutines, in this or other processes: whether they have begun, and how they ended.
 
-A record is held by whoever owns the coroutine (a nursery, a map, the computation) until it ends, and by the handles
-to it for as long as there are any: outcomes are kept no longer than somebody can ask for them.
+The owner of a coroutine (a nursery, a map, the computation) holds its record until it ends; its handles hold the record
+as long as they exist. So an outcome is kept only while it can be requested.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ class Submission:
         self.acknowledged: bool = False
         self.ready: Outcome | None = None
         self.heard: bool = False
-        # How to start it, and at which node: until it has begun it can be started at another server instead.
+        # How to start it, and at which node. Until it has begun, it can be started at another server instead.
         self.call: tuple[Call, bool, bytes | None] | None = None
-        # What its load balancer keeps of it: where it counts, and of a start that waits there (`ahead` is not 0) how
-        # many waited when it was sent, how long it held the next one, and whether it was asked for again.
+        # The load balancer's data: where it counts; for a start that waits there (`ahead` is not 0), how many waited
+        # when it was sent, how long it delayed the next one, and whether it was requested back.
         self.place: Any = None
         self.plain: bool = False
         self.revoked: bool = False
-        # The reason for which it is being cancelled, if it is: then it is not started again elsewhere.
+        # The reason of its cancellation, if it is being cancelled: then it is not started again elsewhere.
         self.cancelled_for: tuple[str | None] | None = None
         self.level: int = 0
         self.ahead: int = 0
-        # What subscribers of status are told of it, if there are any, until it has ended.
+        # Its data for status subscribers, if there are any, until it has ended.
         self.noted: Any = None
-        # Made when first wanted: most records are waited for by one task, and there are very many of them.
+        # Made at the first use: most records have one waiting task, and there are very many records.
         self._waiting: list[trio.lowlevel.Task] | None = None
         self._then: list[Callable[[Submission], None]] | None = None
 
     def then(self, call: Callable[[Submission], None]) -> None:
-        """Call when it ends; at once if it has."""
+        """Call `call` when it ends, or at once if it has ended."""
         if self.outcome is not None:
             call(self)
         elif self._then is None:
@@ -80,7 +80,7 @@ class Submission:
             self._then.append(call)
 
     def forget(self, call: Callable[[Submission], None]) -> None:
-        """Take back a `then`; nothing if it was called already."""
+        """Undo a `then`; does nothing if it was called already."""
         if self._then is not None and call in self._then:
             self._then.remove(call)
 
@@ -91,7 +91,7 @@ class Submission:
         self._wake()
 
     def end(self, outcome: Outcome) -> None:
-        """Note how it ended. The first word stands: every coroutine has exactly one outcome."""
+        """Store the outcome. The first one is kept: every coroutine has exactly one outcome."""
         if self.outcome is not None:
             return
         self.outcome = outcome
@@ -117,7 +117,7 @@ class Submission:
             await self.moved()
 
     def moved(self) -> Awaitable[None]:
-        """Wait until more is known of it than now: that it has begun, or that it has ended."""
+        """Wait for its next change of state: that it has begun, or that it has ended."""
         task = trio.lowlevel.current_task()
         if self._waiting is None:
             self._waiting = [task]
@@ -129,7 +129,7 @@ class Submission:
                 self._waiting.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it, one frame the less
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - the caller awaits it, which saves a frame
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -138,7 +138,7 @@ class Submission:
 
     @classmethod
     def over(cls, home: bytes, serial: int, name: str, host: Host, outcome: Outcome | None) -> Submission:
-        """Make a record again of which only the outcome was kept."""
+        """Recreate a record of which only the outcome was kept."""
         started = cls(home, serial, name, host)
         started.outcome = outcome
         started.acknowledged = True

@@ -1,7 +1,7 @@
-"""The starter's side of coroutines in other processes: sending starts, taking outcomes.
+"""The starter's side of coroutines in other processes: sending starts and receiving outcomes.
 
-This module owns the numbers of functions and coroutines towards each peer, and the budget for large outcomes. Where
-a coroutine is placed, and who owns it, is with the callers.
+This module owns the numbers of functions and coroutines towards each peer, and the budget for large outcomes. The
+callers choose the server of a coroutine, and own the coroutine.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 _START, _REVOKE = int(Kind.START), int(Kind.REVOKE)
 
 _ENDINGS = {int(ending): ending for ending in Ending}
-"""The endings that an OUTCOME frame may have; LOST is what a server sends that ends in order, with the reason."""
+"""The endings that an OUTCOME frame may have. A server that shuts down sends LOST, with the reason."""
 
 
 _MUCH = 16 * 1024 * 1024
-"""Bytes of an outcome for which it is found out whether there is memory, before it is fetched."""
+"""The size of an outcome from which free memory is checked before it is fetched, in bytes."""
 
 LARGEST_KEPT = 8 * 1024
-"""Bytes of an outcome that is kept for those who have the coroutine's handle from itself."""
+"""The largest outcome, in bytes, that is kept for processes that got the handle from the coroutine itself."""
 
 
 class Call:
@@ -80,16 +80,16 @@ class Call:
         """Pickle the arguments of one call.
 
         Args:
-            function: What is to be called; as it is now, whenever it is called.
+            function: The function to call, in its current state.
             args: Its arguments.
             kwargs: Its keyword arguments.
-            shipped: What goes by name.
+            shipped: The code that is pickled by name.
             name: The coroutine's name; by default the function's.
-            status: Whether it is given a `task_status`, by which it says when it is ready (`Submission.until_begun`).
+            status: Whether it gets a `task_status`, with which it reports that it is ready (`Submission.until_begun`).
 
         Raises:
-            TypeError: The function cannot be run, or an argument is one that it gets there.
-            NotPicklable: An argument cannot be sent, or a function with state.
+            TypeError: The function cannot be run, or an argument is one that the running process supplies.
+            NotPicklable: An argument, or the state of the function, cannot be sent.
         """
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
@@ -101,7 +101,7 @@ class Call:
         self.name: str = optional_text("name", name) or checked
         self.body: bytes
         self.buffers: Sequence[Any]
-        # Most calls have nothing but positional arguments; a list is one that has more (`Runner` opens it).
+        # Most calls have only positional arguments; a list stands for a call with keyword arguments too (see `Runner`).
         content = [args, kwargs, name] if kwargs or name is not None else args
         self.body, self.buffers = dumps(content, shipped)
         if self.buffers or len(self.body) > LARGEST_KEPT:
@@ -115,26 +115,26 @@ class Call:
 
 
 class HostOwner(Protocol):
-    """Who started the coroutines of a host, and hears of their ends."""
+    """The owner of the coroutines at a host, which is notified of their ends."""
 
     def ended(self, started: Submission) -> None:
         """One of its coroutines has ended."""
         ...
 
     def begun(self, all_started: Sequence[Submission], level: int) -> None:
-        """Some of its coroutines have begun, and let others begin; `level` says how soon (`hold_level`)."""
+        """Some of its coroutines have begun, and let others begin after a time given by `level` (`hold_level`)."""
         ...
 
     def returned(self, all_started: Sequence[Submission]) -> None:
-        """Some starts were taken back, as `Host.revoke` asked: they never begin there."""
+        """Some starts were taken back, as `Host.revoke` requested: they never begin there."""
         ...
 
     def host_lost(self) -> None:
-        """The connection is lost; it is the owner who says how the coroutines there ended (`lose_all`)."""
+        """The connection is lost; the owner decides the outcome of the coroutines there (`lose_all`)."""
         ...
 
     def host_ends(self, reason: str) -> Exception:
-        """Note that the host ends in order; return the error of the coroutines there, which have cleaned up."""
+        """Note that the host shuts down; return the error for the coroutines there, which have cleaned up."""
         ...
 
     async def force(self, started: Submission, grace_period: float | None) -> None:
@@ -143,7 +143,7 @@ class HostOwner(Protocol):
 
 
 class Host:
-    """What this process keeps of one in which it starts coroutines."""
+    """The state for one process in which this one starts coroutines."""
 
     __slots__ = ("_counter", "_functions", "_returned", "lane", "link", "owner", "started")
 
@@ -158,7 +158,7 @@ class Host:
 
     @property
     def submitted(self) -> int:
-        """How many coroutines were started there."""
+        """The number of coroutines that were started there."""
         return self._counter - self._returned
 
     def start(
@@ -172,13 +172,13 @@ class Host:
         """Send the start of a coroutine; never waits.
 
         Args:
-            call: What to call, and with what.
-            acknowledge: Whether the host says when the coroutine has begun (`Submission.until_begun`).
-            at_once: Whether a plain function begins at once, even if others compute there.
-            started: The record of a coroutine that is started nowhere yet; None for a new one.
+            call: The function and its arguments.
+            acknowledge: Whether the host reports that the coroutine has begun (`Submission.until_begun`).
+            at_once: Whether a plain function begins at once, even if others are computing there.
+            started: The record of a coroutine that is not started anywhere yet; None for a new one.
 
         Raises:
-            NotPicklable: The function cannot be sent; nothing was.
+            NotPicklable: The function cannot be sent; nothing was sent.
             PeerDisconnected: The host is gone.
         """
         number, defined, used = self._functions.head(call.function)
@@ -198,23 +198,23 @@ class Host:
         return started
 
     def revoke(self, all_started: Sequence[Submission]) -> None:
-        """Ask for starts back that have not begun; never waits. What comes of it is told to the owner."""
+        """Request starts back that have not begun; never waits. The owner is notified of the result."""
         serials = [started.serial for started in all_started]
         after = tuple(map(order.started, serials))
         self.link.send(_REVOKE, 0, b"".join(map(SERIAL.pack, serials)), after=after)
 
     def take_back(self, serials: Sequence[int]) -> list[Submission]:
-        """Forget starts that the host gave back."""
+        """Remove starts that the host returned."""
         found = [self.started.pop(serial) for serial in serials if serial in self.started]
         self._returned += len(found)
         return found
 
     def cancel(self, started: Submission, reason: str | None) -> None:
-        """Ask for the cancellation of a coroutine there."""
+        """Request the cancellation of a coroutine there."""
         if started.outcome is not None or self.link.lost:
             return
         started.cancelled_for = (reason,)
-        if started.serial not in self.started:  # it came back, and waits to be started elsewhere
+        if started.serial not in self.started:  # the host returned it, and it waits to be started elsewhere
             started.end(LocalOutcome.cancelled(reason))
         elif self.link.abort_start(started.serial):
             del self.started[started.serial]
@@ -225,14 +225,14 @@ class Host:
 
 
 class _Budget(MutableRecord):
-    """The bytes of large outcomes under way; whoever waits for room is served in order, one too large alone."""
+    """The bytes of large outcomes in flight. Waiting outcomes are served in order; one beyond the limit goes alone."""
 
     size: int
     used: int = 0
     waiting: deque[tuple[int, Callable[[], bool]]] = msgspec.field(default_factory=deque)
 
     def want(self, size: int, go: Callable[[], bool]) -> None:
-        """Call `go` when there is room; it tells whether that is still wanted."""
+        """Call `go` when there is room; it returns whether the outcome is still needed."""
         self.waiting.append((size, go))
         self._serve()
 
@@ -248,13 +248,13 @@ class _Budget(MutableRecord):
 
 
 class Submissions:
-    """All that this process started elsewhere."""
+    """All coroutines that this process started in other processes."""
 
     def __init__(self, process: Process) -> None:
         self.hosts: dict[Link, Host] = {}
         self._process = process
         self._budget = _Budget(config.result_budget)
-        # The sizes of outcomes that are on their way; None for those that were announced and wait for room.
+        # The sizes of outcomes that are being fetched; None for those that were announced and wait for room.
         self._fetching: dict[tuple[Link, int], int | None] = {}
         services = process.endpoint.services
         services.on_frame(Kind.STARTED, self._begun)
@@ -271,7 +271,7 @@ class Submissions:
         *,
         timeout: float | None = -1.0,  # noqa: ASYNC109 - as for `Link.request`
     ) -> Host:
-        """Make sure that coroutines can be started over a link; `timeout` is that of `Link.request`."""
+        """Make sure that coroutines can be started over a link; `timeout` is passed to `Link.request`."""
         host = self.hosts.get(link)
         if host is None:
             reply = await link.request(Attach(), timeout=timeout)
@@ -327,7 +327,7 @@ class Submissions:
         problem = _too_large_here(size)
         if problem is not None:
             started = self._host(link, serial).started.pop(serial)
-            link.send(Kind.CANCEL, serial)  # it is not kept there, either
+            link.send(Kind.CANCEL, serial)  # so that the host does not keep it, either
             started.end(LocalOutcome.failed(NotPicklable(f"the result of {started.name} has {size} bytes, {problem}")))
             return
         self._fetching[link, serial] = None
@@ -378,12 +378,12 @@ class Submissions:
 
 
 def _too_large_here(size: int) -> str | None:
-    """Say why this process does not take an outcome of so many bytes; None if it does."""
+    """Return why this process cannot take an outcome of this many bytes; None if it can."""
     if size > config.max_message_size:
         return f"and config.max_message_size allows {config.max_message_size} here"
     if size >= _MUCH:
         try:
-            bytearray(size)  # the kernel gives no page of it before it is written
+            bytearray(size)  # the kernel allocates no page of it before it is written
         except MemoryError:
             return "for which this process has no memory"
     return None

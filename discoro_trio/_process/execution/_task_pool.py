@@ -1,10 +1,9 @@
 """Tasks that run one coroutine after the other.
 
-To make a task for a coroutine, with a scope of its own by which it can be cancelled alone, takes longer than
-everything else that happens to a short coroutine at its server. So the task and its scope serve the next one too,
-unless anything of the last one is left in them.
+Making a task and a cancel scope for each coroutine takes longer than everything else that a server does for a short
+coroutine. So a task and its scope are reused for the next coroutine, unless the last one has left state in them.
 
-This module owns those tasks, and the coroutines that wait for one. What a coroutine is, is in `_runner`.
+This module owns those tasks, and the coroutines that wait for one. `_runner` runs the coroutines.
 """
 
 from __future__ import annotations
@@ -26,52 +25,52 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_IDLE = 256
-"""Tasks that are kept while they have nothing to do."""
+"""The number of idle tasks that are kept."""
 
 _LONGEST = 0.001
-"""Seconds after which a task that has run several coroutines lets all others of its process go on."""
+"""Seconds after which a task that has run several coroutines lets the other tasks of its process run."""
 
 _LONG = 0.02
-"""Seconds between two coroutines that begin, after which one of them has blocked the process."""
+"""Seconds between two starts from which one of the coroutines counts as blocking the process."""
 
 _MOST_CALLED = 64
-"""Tasks that are called at once."""
+"""The largest number of tasks that are woken at once."""
 
 IDLE = "idle berth"
-"""The name of a task that has nothing to do."""
+"""The name of an idle task."""
 
 
 class TaskPool:
     """The tasks of one process that run coroutines.
 
-    What is to run is queued, and one task is called. It runs what is queued, one after the other, and calls others
-    before each, unless there are some on their way: if what it runs then waits, they take over. As long as they find
-    work they call twice as many the next time, so that a thousand coroutines that all wait soon have a task each.
+    Jobs are queued, and one task is woken. It runs the queued jobs one after the other. Before each job it wakes other
+    tasks, unless some are already waking: they take over if the job waits. While woken tasks find work, the next number
+    doubles, so a thousand waiting coroutines soon have a task each.
     """
 
     __slots__ = ("_called", "_calls", "_idle", "_queue", "_resting", "_run", "_since")
 
     def __init__(self, run: Callable[..., Awaitable[bool]]) -> None:
-        """Take what runs.
+        """Create an empty pool.
 
         Args:
-            run: Runs a coroutine, never raises, and tells whether the scope is as it was: not cancelled. It gets its
-                task, the task's cancel scope, and what `put` got.
+            run: Runs a coroutine, never raises, and returns whether the scope is unchanged: not cancelled. Its
+                arguments are the task, the task's cancel scope, and the arguments of `put`.
         """
         self._run = run
         self._queue: deque[tuple[Any, ...]] = deque()
         self._idle: list[trio.lowlevel.Task] = []
-        self._called = 0  # those on their way
-        self._calls = 1  # how many are called next
-        self._since = 0.0  # when a coroutine last began, or the queue to fill
+        self._called = 0  # the tasks that are waking
+        self._calls = 1  # the number of tasks to wake next
+        self._since = 0.0  # when a coroutine last began, or the queue became non-empty
         self._resting = False
 
     def put(self, nursery: trio.Nursery, *job: Any) -> None:
-        """Have something run soon, in the order of these calls.
+        """Queue a job to run soon, in the order of these calls.
 
         Args:
-            nursery: Where new tasks live. If it is cancelled, what has not begun by then never does.
-            job: What `run` gets.
+            nursery: The nursery of new tasks. If it is cancelled, jobs that have not begun never begin.
+            job: The arguments for `run`.
         """
         if not self._queue:
             self._since = perf_counter()
@@ -85,7 +84,7 @@ class TaskPool:
             if self._idle:
                 trio.lowlevel.reschedule(self._idle.pop())
             else:
-                # With nothing in its context: not even what is in that of the caller, which may be another coroutine.
+                # With an empty context, as the caller may be another coroutine.
                 Context().run(partial(nursery.start_soon, self._serve, nursery, name=IDLE))
 
     async def _serve(self, nursery: trio.Nursery) -> None:
@@ -93,7 +92,7 @@ class TaskPool:
             with trio.CancelScope() as scope:
                 await self._serve_in(scope, nursery)
         except RuntimeError as error:
-            # Trio found it when the scope was left, and has put it right.
+            # Trio noticed it when the scope was left, and has corrected it.
             logger.warning("a coroutine has left a cancel scope open: %s", error)
 
     async def _serve_in(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
@@ -118,7 +117,7 @@ class TaskPool:
                     self._call(nursery, min(self._calls, len(queue)))
                     self._calls = min(2 * self._calls, _MOST_CALLED)
                 running = run(task, scope, *job)
-                del job  # it may be large, and may run long
+                del job  # the job may be large, and may run for long
                 uncancelled = await running
                 del running
                 if not uncancelled or copy_context() or innermost(task) is not scopes:
@@ -134,9 +133,9 @@ class TaskPool:
             await self._until_called(task)
 
     async def _rest(self) -> None:
-        """Let the event loop come round before any task begins another coroutine: one has held the process for long.
+        """Let the event loop complete a pass before any task begins another coroutine, as one has blocked the process.
 
-        What arrived meanwhile is read then, and may take back what waits.
+        Then frames that have arrived meanwhile are read; they may revoke waiting jobs.
         """
         self._resting = True
         try:

@@ -1,6 +1,6 @@
-"""`task_status` of a coroutine that somebody elsewhere waits for to be ready.
+"""`task_status` of a coroutine whose remote starter waits until it is ready.
 
-This module owns the word from the coroutine to its starter. What the starter makes of it is with `Starts`.
+This module owns the coroutine's report to its starter. `Starts` handles the report.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ..._link import Link
 
 WITH_VALUE = 1
-"""The flag of a STARTED frame that brings what the coroutine said it has started with."""
+"""The flag of a STARTED frame that carries the value of `task_status.started(value)`."""
 
 
 class RemoteTaskStatus:
-    """What a coroutine is given as `task_status` when its starter is another process."""
+    """The `task_status` of a coroutine whose starter is another process."""
 
     def __init__(self, link: Link, serial: int) -> None:
         self._link = link
@@ -29,10 +29,10 @@ class RemoteTaskStatus:
         self._called = False
 
     def started(self, value: object = None) -> None:
-        """Say that the coroutine has started; its starter waits no longer.
+        """Report that the coroutine has started; its starter stops waiting.
 
         Args:
-            value: What the starter gets.
+            value: The value for the starter.
 
         Raises:
             RuntimeError: It was called before.
@@ -43,7 +43,7 @@ class RemoteTaskStatus:
             raise RuntimeError(message)
         body, buffers = dumps(value)
         self._called = True
-        # The key is that of the outcome, which must not overtake this.
+        # It has the key of the outcome, which must not overtake it.
         send = partial(self._send, Kind.STARTED, self._serial, body, WITH_VALUE, buffers, (~self._serial,))
         if trio.lowlevel.in_trio_task():
             send()
@@ -51,5 +51,5 @@ class RemoteTaskStatus:
             trio.from_thread.run_sync(send)
 
     def _send(self, *frame: object) -> None:
-        if not self._link.lost:  # with its starter gone, the coroutine is being cancelled
+        if not self._link.lost:  # the starter is gone, so the coroutine is being cancelled
             self._link.send(*frame)  # type: ignore[arg-type]

@@ -1,15 +1,15 @@
-"""When a plain function begins in its worker thread: one at a time while they compute, many while they wait.
+"""Decides when plain functions begin in worker threads: one at a time while they compute, many while they wait.
 
-Plain functions that compute share one interpreter lock, so running two of them at once finishes neither earlier, and
-keeps the second from a server that is idle. Plain functions that wait, for a disk or a network, can run side by side.
-So the first one begins at once; the others begin when one ends, or when the process has used its processor little for
-a moment, then twice as many each time.
+Plain functions that compute share one interpreter lock. Running two of them at once finishes neither earlier, and keeps
+the second one from an idle server. Plain functions that wait for a disk or a network can run in parallel. So the first
+one begins at once. Others begin when one ends, or when the process has used little of its processor for a moment; then
+the number doubles each time.
 
 A plain function that waits in `trio.from_thread.run`, such as for a job that it has started itself, does not count
-against the limit: otherwise functions that wait for others of their kind could fill it, and wait for ever.
+against the limit. Otherwise functions that wait for other plain functions could fill the limit and wait for ever.
 
-The use of the processor includes the time that threads wait for one, which the kernel reports on Linux: otherwise a
-busy machine would make computing look like waiting.
+The processor use includes the time that threads wait for a processor, which the kernel reports on Linux. Otherwise
+computing would look like waiting on a busy machine.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SLICE = 0.005
-"""Seconds over which the use of the processor is measured."""
+"""Seconds over which processor use is measured."""
 
 _LITTLE = 0.5
-"""Up to this part of one processor, more may begin."""
+"""The fraction of one processor up to which more functions may begin."""
 
 _ALL = 0.9
-"""From this part on, fewer may run at once."""
+"""The fraction of one processor from which fewer functions may run at once."""
 
 MOST_BLOCKED = 2_000
-"""Functions that may wait in `trio.from_thread.run` beyond the limit: each has a thread of its own."""
+"""The number of functions that may wait in `trio.from_thread.run` beyond the limit; each has its own thread."""
 
 _THREADS = Path("/proc/self/task")
 _NANOSECONDS = 1e-9
 
 
 class ThreadGate:
-    """Lets the plain functions of one process begin.
+    """Decides when the plain functions of one process begin.
 
     Args:
-        demand: Gives the seconds of processor time that each thread wanted since it began, by thread; for tests.
+        demand: Returns the seconds of processor time that each thread has needed since it started; for tests.
 
     Attributes:
-        most: How many may run at once at most, besides those that wait in `trio.from_thread.run`.
-        limiter: Bounds the threads that they run in; raised for those that wait.
+        most: The number of functions that may run at once, besides those that wait in `trio.from_thread.run`.
+        limiter: Limits their threads; it is raised for functions that wait.
     """
 
     def __init__(self, demand: Callable[[], dict[str, float]] | None = None) -> None:
@@ -64,7 +64,7 @@ class ThreadGate:
         self._measuring = False
 
     def enter_now(self, task: trio.lowlevel.Task, nursery: trio.Nursery, *, force: bool = False) -> bool:
-        """Let the function of a task begin if it may, or in any case; return whether it begins."""
+        """Let the function of a task begin if the limit allows it or `force` is set; return whether it begins."""
         if force or (self._running - self._blocked < self._allowed and not self._waiting):
             self._begin(task)
             if self._running > self.most:
@@ -76,7 +76,7 @@ class ThreadGate:
         """Wait until the calling task may begin its function, in the order of these calls.
 
         Returns:
-            The seconds that this took, for each one that waited.
+            The seconds that this took, divided by the task's initial position in the queue.
         """
         task = trio.lowlevel.current_task()
         self._waiting.append(task)
@@ -127,7 +127,7 @@ class ThreadGate:
                 self.limiter.total_tokens = self.most
 
     def used(self, processors: float) -> None:
-        """Note how much of a processor was wanted."""
+        """Adjust the limit to the processor use, in processors."""
         self._blocked = min(sum(map(waits_in_from_thread, self._tasks)), MOST_BLOCKED)
         if self.limiter is not None:
             self.limiter.total_tokens = self.most + self._blocked
@@ -141,7 +141,7 @@ class ThreadGate:
 def waits_in_from_thread(task: trio.lowlevel.Task) -> bool:
     """Return whether the function that a task runs in a thread waits in `trio.from_thread.run`.
 
-    Trio runs what the thread asks for in that very task, below its call of `trio.to_thread.run_sync`.
+    Trio runs the function that the thread requests in the same task, within its call of `trio.to_thread.run_sync`.
     """
     below = False
     for frame, _ in task.iter_await_frames():
@@ -155,14 +155,14 @@ _TO_THREAD = trio.to_thread.run_sync.__code__
 
 
 def _demand() -> dict[str, float]:
-    """Return the seconds that each thread ran or waited for a processor."""
+    """Return the seconds for which each thread has run or waited for a processor."""
     found = {}
     try:
-        for thread in os.listdir(_THREADS):  # noqa: PTH208 - names are all that is wanted
+        for thread in os.listdir(_THREADS):  # noqa: PTH208 - only names are needed
             try:
                 ran, waited, _ = (_THREADS / thread / "schedstat").read_bytes().split()
             except OSError:
-                continue  # it has just ended
+                continue  # the thread has just ended
             found[thread] = (int(ran) + int(waited)) * _NANOSECONDS
     except (OSError, ValueError):
         found.clear()

@@ -1,4 +1,4 @@
-"""How the methods that take a function and its arguments get their types, which are in `_signatures`."""
+"""Assigns the types in `_signatures` to the methods that take a function and its arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ S = TypeVar("S")
 
 
 class Typed(Generic[S]):
-    """Gives a method the type of a callable class; at run time the method stays what it is."""
+    """Gives a method the type of a callable class; at run time the method is unchanged."""
 
     if TYPE_CHECKING:
 

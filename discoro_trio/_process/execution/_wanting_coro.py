@@ -1,6 +1,6 @@
-"""The types of async functions with a keyword-only `coro`, which the one who runs them fills in.
+"""The types of async functions with a keyword-only `coro`, which the running process supplies.
 
-They are for checkers alone, and nothing imports them while a program runs.
+They are only for type checkers; nothing imports them at run time.
 """
 
 from __future__ import annotations
