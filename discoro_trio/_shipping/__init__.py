@@ -1,4 +1,4 @@
-"""Code and data that travel: pickling by value, the modules of a client at its servers, components, installation."""
+"""Shipping of code and data: pickling by value, a client's modules at its servers, components, installation."""
 
 from ._child_processes import serve_child_processes
 from ._codec import check_size, dumps, loads, too_large

@@ -1,7 +1,7 @@
-"""The careful pickler: what belongs to a client's program goes by value, unless the peer has it as a component.
+"""The careful pickler: objects of a client's program are pickled by value, unless the peer has them as components.
 
-This module owns what is put into by-value pickles; what such pickles call at the receiver is with `_hosted_modules`
-and `_hosted_classes`. It is imported at its first use only, for cloudpickle takes a while.
+This module decides what by-value pickles contain; `_hosted_modules` and `_hosted_classes` have the functions that such
+pickles call at the receiver. It is imported only at its first use, because importing cloudpickle is slow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ._shipped import Reference
 
     class Registry(typing.Protocol):
-        """What tells by what reference the peer finds an object."""
+        """Returns the reference by which the peer finds an object."""
 
         @property
         def automatic(self) -> bool: ...
@@ -63,16 +63,16 @@ _FUNCTION_ATTRIBUTES = (
     "__kwdefaults__",
     *(["__type_params__"] if sys.version_info >= (3, 12) else []),
 )
-# What is no value, but belongs to its process: a global or an attribute of a class that is one is made anew there.
+# Objects that belong to their process: if a global or class attribute is one, the receiver makes a new one.
 _OWN = {type(threading.Lock()): "lock", type(threading.RLock()): "rlock", threading.local: "local"}
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 _DEEPEST = 10
-"""Functions that are reached through so many globals, one after the other, are completed at the end of a pickle."""
+"""Functions that are reached through a chain of this many globals are completed at the end of a pickle."""
 
 
 class _Namespace:
-    """Stands for the globals of functions in a pickle."""
+    """Represents the globals of functions in a pickle."""
 
     def __init__(self, name: str | None, owner: bytes | None, package: str | None = None) -> None:
         self.arguments = (name, owner, package)
@@ -88,7 +88,7 @@ class _Namespace:
         if module is None:
             return cls(None, None)
         assert isinstance(name, str)  # noqa: S101 - it is a key of sys.modules
-        # A copy of a module's globals, as attrs makes them for what it generates, is private.
+        # A copy of a module's globals, as attrs makes for generated methods, is private.
         if module.__dict__ is not names:
             return cls(None, None)
         if is_client_module(name):
@@ -100,7 +100,7 @@ class _Namespace:
 
 
 class _Mark:
-    """Stands before a global in a pickle, and after it."""
+    """Marks the begin and the end of a global in a pickle."""
 
     def __init__(self, names: dict[str, Any], name: str, value: object, *, begins: bool) -> None:
         self.names = names
@@ -114,7 +114,7 @@ class _Mark:
 
 
 class _Meter:
-    """What a pickler writes to: counts the bytes of the constants that it is in."""
+    """The output of a pickler; counts the bytes of the constants that are being written."""
 
     def __init__(self, file: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> None:
         self.inside: list[tuple[_Mark, int]] = []
@@ -127,7 +127,7 @@ class _Meter:
         self._file.write(chunk)
 
     def take(self, buffer: pickle.PickleBuffer) -> Any:
-        assert self._callback is not None  # noqa: S101 - the pickler has this one only if there is one
+        assert self._callback is not None  # noqa: S101 - the pickler uses this method only if there is a callback
         kept = self._callback(buffer)
         if not kept:
             self._count(memoryview(buffer).nbytes)
@@ -154,22 +154,22 @@ class _TooLargeError(Exception):
 
 
 class _TooDeepError(Exception):
-    """There is a function that has to be completed later than where it is first named."""
+    """A function must be completed later than at its first reference."""
 
 
 class _Fill:
-    """Stands in a pickle for the second half of making a function or a class."""
+    """Represents, in a pickle, the second half of making a function or a class."""
 
     def __init__(self, made: Any) -> None:
         self.made = made
 
 
 class _Tail:
-    """Stands at the end of a pickle for the second halves that were put off."""
+    """Represents, at the end of a pickle, the second halves that were postponed."""
 
 
 class _Whole:
-    """Stands for what is pickled and its tail."""
+    """Represents the pickled object and its tail."""
 
     def __init__(self, obj: object) -> None:
         self.obj = obj
@@ -179,14 +179,14 @@ class ByValuePickler(pickle.Pickler):
     """Pickles functions and classes of client modules by value unless the peer has them; see `pickle_carefully`.
 
     Args:
-        file: What the pickle is written to.
-        registry: Knows what the peer has.
-        defining: The components that are being packed: globals that name them travel with the functions.
-        later: Whether functions deep down are completed at the end.
-        buffer_callback: As for `pickle.Pickler`.
+        file: The output of the pickle.
+        registry: The objects and modules that the peer has.
+        defining: The components that are being packed: globals that refer to them are sent with the functions.
+        later: Whether deeply nested functions are completed at the end.
+        buffer_callback: As in `pickle.Pickler`.
 
     Attributes:
-        bound: What went by value and has a name of its own in a client module, where the receiver finds it again.
+        bound: The objects sent by value that have their own name in a client module, where the receiver finds them.
     """
 
     dispatch_table: dict[type, Callable[[Any], Any]]
@@ -221,7 +221,7 @@ class ByValuePickler(pickle.Pickler):
         super().dump(_Whole(obj) if self._later else obj)
 
     def refuse_innermost(self, error: Exception) -> bool:
-        """Keep the global back that could not be pickled; False if it is no global that made the trouble."""
+        """Withhold the global that could not be pickled. Return False if the failure was not in a global."""
         if not self._meter.inside:
             return False
         mark, _ = self._meter.inside[-1]
@@ -235,12 +235,12 @@ class ByValuePickler(pickle.Pickler):
         return True
 
     def say_what_can_change(self) -> None:
-        """Say of each mutable global in this pickle, once, that servers have copies of it."""
+        """Log, once for each mutable global in this pickle, that servers have copies of it."""
         for mark in self._carried:
             say_if_mutable(mark.names, mark.name, mark.value)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce functions and classes; leave all else to pickle and the table."""
+        """Reduce functions and classes; leave everything else to pickle and the table."""
         kind = type(obj)
         if kind is FunctionType:
             return self._by_reference(obj) or self._function(obj)
@@ -254,7 +254,7 @@ class ByValuePickler(pickle.Pickler):
         return self._other(obj) if own is None else own(self, obj)
 
     def _by_reference(self, obj: Any) -> str | tuple[Any, ...] | None:
-        """Reduce to a name, if the peer finds it by one; None otherwise."""
+        """Reduce an object to a name, if the peer finds it by a name; None otherwise."""
         module = obj.__module__
         if isinstance(module, str) and not is_client_module(module) and is_at(obj, module, obj.__qualname__):
             return str(obj.__qualname__)
@@ -267,9 +267,9 @@ class ByValuePickler(pickle.Pickler):
         return _hosted_modules.component, (bytes.fromhex(digest), index)
 
     def _bound(self, made: Any, names: dict[str, Any]) -> tuple[str, bytes, str] | None:
-        """Tell in which module under which name something is that goes by value, if it has a name of its own.
+        """Return the module and the name of an object that is sent by value, if it has a name of its own.
 
-        A decorated function is in the module of what was decorated; its globals are those of the decorator's.
+        A decorated function is in the module of the original function; its globals are those of the decorator's module.
         """
         name, module = made.__qualname__, made.__module__
         if "." in name or not isinstance(module, str):
@@ -320,7 +320,7 @@ class ByValuePickler(pickle.Pickler):
 
     def _function(self, made: FunctionType) -> tuple[Any, ...]:
         names = made.__globals__
-        # The cells come empty, for what is in them may refer to the function.
+        # The cells are sent empty, because their contents may refer to the function.
         self._cells |= {id(cell) for cell in made.__closure__ or ()}
         new = (made.__code__, self._space(names), made.__closure__, self._bound(made, names))
         if id(made) in self._skeletons:
@@ -354,7 +354,7 @@ class ByValuePickler(pickle.Pickler):
         return _hosted_modules.cell, (), _contents(cell), None, None, _hosted_modules.fill_cell
 
     def _globals(self, made: FunctionType, used: Known) -> list[tuple[Any, ...]]:
-        """Give the globals that go with a function: of its own module, and of helper modules that it names."""
+        """Return the globals that are sent with a function: of its own module, and of helper modules that it names."""
         names = made.__globals__
         space = self._space(names)
         if space.is_installed:
@@ -369,7 +369,7 @@ class ByValuePickler(pickle.Pickler):
     def _names(
         self, space: _Namespace, names: dict[str, Any], wanted: Iterable[str], used: Known, made: object = None
     ) -> tuple[Any, ...]:
-        """Tell which of the names in a module travel, and how."""
+        """Decide which of the names in a module are sent, and how."""
         modules: dict[str, tuple[str, tuple[str, ...]]] = {}
         imports: dict[str, tuple[str, str]] = {}
         values: list[tuple[Any, ...]] = []
@@ -381,7 +381,7 @@ class ByValuePickler(pickle.Pickler):
             value = names[name]
             if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
                 modules[name] = (value.__name__, _submodules(value, used.all))
-            # What a copy of a module's globals has besides was put there for this function.
+            # Other items in a copy of a module's globals were put there for this function.
             elif space.is_private and (name not in home or home[name] is not value):
                 values.append((name, None, value))
             elif value is made or self._travels(value):
@@ -399,13 +399,13 @@ class ByValuePickler(pickle.Pickler):
         return space, modules, imports, values, withheld
 
     def _travels(self, value: Any) -> bool:
-        """Tell whether a global of a client module is one that the receiver may have in any case."""
+        """Return whether a global of a client module may be sent to the receiver in any case."""
         if id(value) in self._defining or isinstance(value, Logger):
             return True
         return isinstance(value, _REFERABLE) and self._registry.reference(value) is not None
 
     def _annotation(self, value: Any) -> Any:
-        """Give an annotation, as text if it names a class that need not travel just for that."""
+        """Return an annotation; as text, if it names a class that need not be sent only for that."""
         if self._is_portable(value):
             return value
         return value.__qualname__ if isinstance(value, type) else str(value)
@@ -419,7 +419,7 @@ class ByValuePickler(pickle.Pickler):
         return isinstance(value, _PLAIN) or type(value).__module__ in {"typing", "types"}
 
     def _lru_cache(self, cached: Any) -> tuple[Any, ...]:
-        """Reduce a function with a cache; what is in the cache stays here."""
+        """Reduce a function with a cache, without the contents of the cache."""
         parameters = cached.cache_parameters()
         bound = self._bound(cached, {})
         return _hosted_modules.lru_cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"], bound)
@@ -449,7 +449,7 @@ class ByValuePickler(pickle.Pickler):
         return _hosted_classes.class_, new, self._class_state(made, parts), None, None, _hosted_classes.fill_class
 
     def _class_state(self, made: type, parts: Parts) -> tuple[Any, ...]:
-        """Give what completes a class, in the order that `_class_parts` describes."""
+        """Return the state that completes a class, in the order that `_class_parts` describes."""
         if isinstance(made, enum.EnumMeta):
             members: Mapping[str, object] = made.__members__
             for name, member in members.items():
@@ -459,7 +459,7 @@ class ByValuePickler(pickle.Pickler):
         self._own |= {id(value) for value in attributes.values() if type(value) in _OWN}
         self._owners |= {id(value): made for value in attributes.values()}
         plain = {name: value for name, value in attributes.items() if type(value) in _OWN or isinstance(value, _ATOMS)}
-        # The one instance that its own constructor looks for is not there yet.
+        # The single instance that its own constructor looks for does not exist yet.
         plain |= {name: None for name, value in attributes.items() if made in type(value).__mro__}
         others = [
             _Attributes(made, {name: value}) for name, value in attributes.items() if plain.get(name) is not value
@@ -471,7 +471,7 @@ class ByValuePickler(pickle.Pickler):
         return _hosted_classes.set_attributes, (part.made, part.attributes)
 
     def _annotated(self, made: type) -> tuple[Any, ...]:
-        """Give the globals that a class names in annotations that are text; some libraries evaluate those late."""
+        """Return the globals that a class names in annotations given as text; some libraries evaluate those late."""
         annotations = inspect.get_annotations(made)
         names = getattr(sys.modules.get(made.__module__), "__dict__", {})
         space = self._space(names)
@@ -484,7 +484,7 @@ class ByValuePickler(pickle.Pickler):
     # --- other objects
 
     def _other(self, obj: Any) -> Any:
-        """Reduce what pickle would reduce to a name that the peer has not got."""
+        """Reduce an object that pickle would reduce to a name that the peer does not have."""
         kind: Any = type(obj)
         if kind in self.dispatch_table:
             return NotImplemented
@@ -507,12 +507,12 @@ class ByValuePickler(pickle.Pickler):
             return self._named(obj, reduced)
         owner = self._owners.get(id(obj))
         if owner is not None and any(part is owner for part in reduced[1]) and kind.__new__ is object.__new__:
-            # A descriptor that would be looked up in its class, which has not got it yet.
+            # A descriptor that would be looked up in its class, which does not have it yet.
             return object.__new__, (kind,), _state_before_use(obj)
         return reduced
 
     def _named(self, obj: Any, name: str) -> Any:
-        """Reduce what says that it is found under a name."""
+        """Reduce an object whose own `__reduce__` returns a name."""
         where = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
         if not is_client_module(where) or self._registry.has_module(where):
             return name
@@ -548,7 +548,7 @@ class ByValuePickler(pickle.Pickler):
             return _hosted_modules.context_variable, (variable.name,)
 
     def _alias(self, alias: Any) -> Any:
-        """Reduce what a `type` statement makes; its value may name the alias itself."""
+        """Reduce the alias that a `type` statement makes; its value may refer to the alias itself."""
         where = alias.__module__
         if isinstance(where, str) and is_at(alias, where, alias.__name__):
             if not is_client_module(where) or self._registry.has_module(where):
@@ -563,7 +563,7 @@ class ByValuePickler(pickle.Pickler):
 
 
 class _Attributes:
-    """Stands in a pickle for a step in making a class."""
+    """Represents, in a pickle, one step of making a class."""
 
     def __init__(self, made: type, attributes: dict[str, Any]) -> None:
         self.made = made
@@ -587,19 +587,19 @@ if sys.version_info >= (3, 12):
 def pickle_carefully(
     obj: object, registry: Registry, new_file: Callable[[], Any], *, defining: Iterable[object] = ()
 ) -> tuple[Any, list[Any]]:
-    """Pickle an object by value where needed, without the globals that cannot travel.
+    """Pickle an object by value where needed, without the globals that cannot be pickled.
 
     Args:
         obj: Any object.
-        registry: Knows what the peer has.
-        new_file: Gives what the pickle is written to; its method `take`, if it has one, is the buffer callback.
-        defining: As for `ByValuePickler`.
+        registry: The objects and modules that the peer has.
+        new_file: Makes the output of the pickle; its method `take`, if it has one, is the buffer callback.
+        defining: As in `ByValuePickler`.
 
     Returns:
         The file, and `ByValuePickler.bound`.
 
     Raises:
-        Exception: Whatever pickling raises; the classes in it are users'.
+        Exception: Any exception from pickling, which calls methods of users' classes.
     """
     later = False
     while True:
@@ -627,7 +627,7 @@ def _parts_of(made: type) -> tuple[Parts, dict[str, Any] | None]:
 
 
 def _state_before_use(obj: Any) -> Any:
-    """Give the state of an object without the parts that are made by calling its own methods, as caches are."""
+    """Return the state of an object without parts, such as caches, that are made by calling its own methods."""
     state = object.__getstate__(obj)
     return (
         {name: None if _is_made_by(value, obj) else value for name, value in state.items()}
@@ -645,7 +645,7 @@ def _is_made_by(value: Any, obj: object) -> bool:
 
 
 def _validated_call(wrapper: Any) -> tuple[Any, ...]:
-    """Reduce what pydantic.validate_call makes: its validator cannot be taken apart, but made again."""
+    """Reduce the result of pydantic.validate_call: its validator cannot be pickled, but it can be made again."""
     function = wrapper.function
     hints = typing.get_type_hints(function, include_extras=True)
     config = getattr(wrapper.config_wrapper, "config_dict", None)
@@ -660,7 +660,7 @@ def _contents(cell: CellType) -> object:
 
 
 def _submodules(package: ModuleType, names: frozenset[str]) -> tuple[str, ...]:
-    """Give the loaded submodules that code reaches as attributes of a package (`import concurrent.futures`)."""
+    """Return the loaded submodules that code reaches as attributes of a package (`import concurrent.futures`)."""
     if not hasattr(package, "__path__"):
         return ()
     prefix = f"{package.__name__}."

@@ -1,7 +1,7 @@
 """The client's functions and classes in processes that a job starts with `multiprocessing`.
 
-Such a process, unless it is forked, has none of the client's modules: a server has them in memory only. So in a server,
-and in the processes below it, the pickler of `multiprocessing` takes them by value.
+Such a process, unless it is forked, has none of the client's modules: a server has them only in memory. So in a server,
+and in its child processes, the pickler of `multiprocessing` sends them by value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def serve_child_processes() -> None:
-    """Let processes that this one starts with `multiprocessing` have the client's functions and classes."""
+    """Send the client's functions and classes to processes that this one starts with `multiprocessing`."""
     when_imported("multiprocessing.reduction", _enter)
 
 
@@ -28,7 +28,7 @@ def _enter(module: Any) -> None:
 
 
 def _reduce(_pickler: object, obj: Any) -> Any:
-    """Reduce functions and classes of the client by value; leave all else to the pickler."""
+    """Reduce functions and classes of the client by value; leave everything else to the pickler."""
     kind = type(obj)
     if kind is FunctionType or issubclass(kind, type):
         module = obj.__module__
@@ -39,5 +39,5 @@ def _reduce(_pickler: object, obj: Any) -> Any:
 
 
 def _opened(body: bytes, buffers: Sequence[bytes]) -> Any:
-    serve_child_processes()  # what the process sends back may be of these classes
+    serve_child_processes()  # objects that the process sends back may be of these classes
     return loads(body, buffers)

@@ -1,8 +1,8 @@
-"""Classes taken apart for a pickle that carries them by value.
+"""Takes classes apart for a pickle that carries them by value.
 
-This module owns which attributes of a class travel, and in which order a receiver needs them: first the class with its
-functions, then what those functions refer to, then all other attributes, which may be instances of the class. How a
-class is put together again is with `_hosted_classes`.
+This module decides which attributes of a class are sent, and in which order the receiver needs them: first the class
+with its functions, then the objects to which those functions refer, then all other attributes, which may be instances
+of the class. `_hosted_classes` puts classes together again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .._records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# What `type.__new__` makes itself, or what a class has had from the beginning.
+# Attributes that `type.__new__` makes itself, or that a class has from the beginning.
 _MADE_WITH_THE_CLASS = frozenset(
     {
         "__dict__",
@@ -53,9 +53,9 @@ class Parts(Record, frozen=True):
     """The parts of a class."""
 
     namespace: dict[str, Any]
-    """What it is made with."""
+    """The namespace with which it is made."""
     functions: dict[str, Any]
-    """Its functions, and what consists of nothing else: properties, static and class methods."""
+    """Its functions, and objects that consist only of functions: properties, static and class methods."""
     attributes: dict[str, Any]
     """All others."""
     registered: tuple[type, ...]
@@ -67,7 +67,7 @@ def taken_apart(made: type) -> Parts:
     own = made.__dict__
     namespace: dict[str, Any] = {"__module__": made.__module__, "__qualname__": made.__qualname__}
     if "__slots__" in own:
-        # From the descriptors: `__slots__` may be an iterator, or changed since.
+        # From the descriptors: `__slots__` may be an iterator, or may have changed.
         namespace["__slots__"] = (*_slots_of(made), *(name for name in ("__dict__", "__weakref__") if name in own))
     if isinstance(own.get("__dict__"), property):
         namespace["__dict__"] = own["__dict__"]
@@ -83,7 +83,7 @@ def taken_apart(made: type) -> Parts:
         attributes["_value2member_map_"] = _canonical(made)
     registered = ()
     if isinstance(made, abc.ABCMeta):
-        dump: Any = abc._get_dump  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way to see them
+        dump: Any = abc._get_dump  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way to list them
         alive = (reference() for reference in dump(made)[0])
         registered = tuple(found for found in alive if found is not None)
     return Parts(namespace, functions, attributes, registered)
@@ -93,7 +93,7 @@ def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[Parts, dict[str, Any
     """Take a msgspec Struct apart.
 
     Returns:
-        Its parts, and the options that it was made with.
+        Its parts, and the options with which it was made.
     """
     own = made.__dict__
     annotations = inspect.get_annotations(made)
@@ -124,7 +124,7 @@ def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[Parts, dict[str, Any
 
 
 def functions_in(value: object) -> Iterator[types.FunctionType]:
-    """Give the functions that an attribute consists of; none if it has any other part."""
+    """Yield the functions that an attribute consists of; none if it has any other part."""
     if type(value) is types.FunctionType:
         found: tuple[object, ...] = (value,)
     elif type(value) in _WRAPPERS:
@@ -140,16 +140,16 @@ def functions_in(value: object) -> Iterator[types.FunctionType]:
 
 
 def functions_of(parts: Parts) -> list[types.FunctionType]:
-    """Give all functions of a class, in the order in which they are to be completed."""
+    """Return all functions of a class, in the order in which they must be completed."""
     ordered = sorted(parts.functions.items(), key=lambda item: item[0] not in _CALLED_EARLY)
     return [function for _, value in ordered for function in functions_in(value)]
 
 
 def member_arguments(member: enum.Enum) -> tuple[object, ...]:
-    """Give what the data type of an enum takes to make a member of it.
+    """Return the arguments with which the data type of an enum makes a member.
 
     Raises:
-        TypeError: It cannot be told.
+        TypeError: They cannot be determined.
     """
     made: Any = type(member)
     kind = made._member_type_
@@ -180,7 +180,7 @@ def _is_slot_of(value: object, made: type) -> bool:
 
 
 def _canonical(made: enum.EnumMeta) -> dict[Any, Any]:
-    """Give the members by value, without the combinations of flags that were asked for since."""
+    """Return the members by value, without combinations of flags that were created later."""
     known: Mapping[str, object] = made.__members__
     values: dict[Any, Any] = made.__dict__["_value2member_map_"]
     return {value: member for value, member in values.items() if known.get(member._name_) is member}

@@ -1,7 +1,7 @@
-"""All that this package takes from inside cloudpickle: how a few special objects are taken apart.
+"""All uses of cloudpickle's internals by this package: the reduction of a few special objects.
 
-cloudpickle offers whole picklers only. What is used here has been there since its version 3.0, and the tests of this
-module fail if it goes or changes.
+The public interface of cloudpickle has only whole picklers. The internals that are used here exist since version 3.0;
+the tests of this module fail if they are removed or change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TYPES_WITHOUT_HOME: typing.Final = {
     for name, value in vars(sys.modules[module]).items()
     if isinstance(value, type) and not is_at(value, value.__module__, value.__qualname__)
 }
-"""Types of the interpreter that are not found where they say, by id: module and name."""
+"""Types of the interpreter that are not found under their own name, by id: module and name."""
 
 
 def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
@@ -45,14 +45,14 @@ def _reduce_method(method: types.MethodType) -> tuple[Any, ...]:
 
 
 def _reduce_cached_property(cached: functools.cached_property[Any]) -> tuple[Any, ...]:
-    # Until Python 3.12 it holds a lock.
+    # Before Python 3.12 it holds a lock.
     return _hosted_modules.cached_property, (cached.func, cached.attrname)
 
 
 def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
     if sys.modules.get(module.__name__) is module or module.__spec__ is not None:
         return _hosted_modules.module_named, (module.__name__,)
-    # One that a program made, and that is in no table.
+    # A module that a program made, and that is not in sys.modules.
     names = {name: value for name, value in module.__dict__.items() if name != "__builtins__"}
     return _hosted_modules.module_made, (module.__name__,), names
 
@@ -62,7 +62,7 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
 
 
 def _has_home(variable: Any) -> bool:
-    """Tell whether a type variable or the like is found in an installed module."""
+    """Return whether a type variable, or a similar object, is found in an installed module."""
     module, name = variable.__module__, variable.__name__
     return isinstance(module, str) and not is_client_module(module) and is_at(variable, module, name)
 
@@ -101,7 +101,7 @@ def _reduce_to_name(module: str, name: str) -> Callable[[Any], tuple[Any, ...]]:
 
 
 _OURS: dict[type, Callable[[Any], Any]] = {
-    # What `dataclasses` tells by identity.
+    # Objects that `dataclasses` compares by identity.
     type(dataclasses.MISSING): _reduce_to_name("dataclasses", "MISSING"),
     type(dataclasses.KW_ONLY): _reduce_to_name("dataclasses", "KW_ONLY"),
     functools.cached_property: _reduce_cached_property,
@@ -122,7 +122,7 @@ _NOT_TAKEN = {logging.Logger, logging.RootLogger}
 
 
 class _Table:
-    """How objects of special types are reduced, with what `copyreg` has at the moment."""
+    """The reducers for special types, with the current content of the table of `copyreg`."""
 
     def __init__(self) -> None:
         theirs = cloudpickle.Pickler._dispatch_table  # noqa: SLF001

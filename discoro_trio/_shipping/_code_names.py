@@ -1,4 +1,4 @@
-"""What is in a code object: the globals it names, and its marshalled form; both kept as long as it lives."""
+"""Facts about a code object: the globals it names, and its marshalled form; both are cached while it exists."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _OF_GLOBALS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_N
 
 
 class Known(Record, frozen=True):
-    """What is known of one code object."""
+    """The facts about one code object."""
 
     code: weakref.ref[CodeType]
     globals: tuple[str, ...]
     """The names that may be globals, in the order of their first use."""
     all: frozenset[str]
-    """All names, those of attributes too."""
+    """All names, including attributes."""
     imports: tuple[tuple[int, str, tuple[str, ...]], ...]
-    """What its import statements name: the level, the module, the names that are taken from it."""
+    """Its import statements: the level, the module, the names imported from it."""
     marshalled: bytes
-    """As `marshal` writes it. Its bytes depend on who else refers to the parts, so they are made once."""
+    """The output of `marshal`. The bytes depend on the reference counts of the parts, so they are made once."""
 
 
 # By identity: code objects that compare equal may come from different files.
@@ -36,7 +36,7 @@ _known: dict[int, Known] = {}
 
 
 def known_of(code: CodeType) -> Known:
-    """Give what is known of a code object, those nested in it included."""
+    """Return the facts about a code object, including nested ones."""
     known = _known.get(id(code))
     if known is None or known.code() is not code:
         key = id(code)

@@ -1,22 +1,22 @@
-"""What users send, as bytes and back. This is the one module that unpickles.
+"""Converts users' objects to bytes and back. This is the only module that unpickles.
 
-Plain pickle comes first: an int or a tuple pays for nothing else. What plain pickle cannot take, or would name
-although the other side has not got it, goes through the careful pickler of `_by_value`.
+Plain pickle is tried first, so an int or a tuple has no other cost. Objects that plain pickle cannot pickle, or would
+pickle as a name that the other side does not have, go through the careful pickler of `_by_value`.
 
-The body is a pickle of protocol 5, or, where it holds large bytes or small buffers:
+The body is a pickle of protocol 5, or, if it contains large bytes or small buffers:
 
     u8 0x00 | u32 number of them, n
-    n × (u32 index among all buffers, u8 what it is: one of `_BYTES` …, u32 size if it is `_INSIDE`, else 0)
+    n × (u32 index among all buffers, u8 its kind: one of `_BYTES` …, u32 size if it is `_INSIDE`, else 0)
     the content of those that are `_INSIDE`, in order
     the pickle
 
-In that pickle each of them is fetched as pickle fetches its own out-of-band buffers, and all buffers come in the order
+In that pickle each of them is fetched as pickle fetches its own out-of-band buffers, and all buffers are in the order
 of the pickle. Pickles begin with 0x80, so the first byte distinguishes the two forms.
 
-Received: bytes as bytes, without a copy where they came as such over the connection and else with one; bytearray as
-bytearray, with one copy; memoryview as bytes; arrays over the received buffer itself, without a copy if they are large.
-Arrays can be changed by their receiver, whatever their size, unless the sender's could not be changed. The sender
-copies no large buffer: bytes and arrays must keep their contents until they are written.
+On receipt, bytes become bytes, without a copy if the connection received them as bytes, otherwise with one; bytearrays
+become bytearrays, with one copy; memoryviews become bytes; arrays use the received buffer, without a copy if large.
+Received arrays of any size are writable, unless the sender's array was read-only. The sender copies no large buffer:
+bytes and arrays must keep their contents until they are written.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview
 
 OUT_OF_BAND = 64 * 1024
-"""Buffers of this many bytes go beside the body; smaller ones go in it, before the pickle."""
+"""Buffers of at least this many bytes are sent beside the body; smaller ones are in it, before the pickle."""
 
 LARGE = 1024 * 1024
-"""bytes and bytearrays of this many bytes, found no deeper than `_DEPTH`, make that all large ones leave it."""
+"""If there are bytes or bytearrays of this size, no deeper than `_DEPTH`, all large ones are sent beside the body."""
 
 _MAX_BUFFERS = 1 << 15
-"""A frame can carry twice as many; what comes after so many goes in the body."""
+"""A frame can carry twice as many; further buffers are in the body."""
 
 _DEPTH = 3
 _WIDTH = 16
@@ -56,8 +56,8 @@ _HEAD = struct.Struct("!BI")
 _ENTRY = struct.Struct("!IBI")
 _BYTES, _BYTEARRAY, _TEXT, _INSIDE = 0, 1, 2, 3
 
-# How pickle begins what it hands over by itself: opcode, then the length in so many bytes. All of it may be replaced by
-# the one opcode that takes the next buffer as it is.
+# The start of large objects that pickle writes separately: opcode, then the length in this many bytes. All of it may be
+# replaced by the single opcode that takes the next buffer as it is.
 _BEGINNINGS = ((b"B", 4, _BYTES), (b"\x8e", 8, _BYTES), (b"\x96", 8, _BYTEARRAY), (b"X", 4, _TEXT), (b"\x8d", 8, _TEXT))
 _NEXT_BUFFER = b"\x97"
 _ATOMS = frozenset({int, float, str, bool, type(None)})
@@ -72,13 +72,13 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
 
     Args:
         obj: Any object.
-        shipped: What the receiver has of this client's modules; None for what all open computations share.
+        shipped: The receiver's registry of this client's modules; None for what all open computations share.
 
     Returns:
-        The body, and the buffers that go beside it, without a copy: bytes-like, of one dimension.
+        The body, and the buffers to send beside it, without a copy: bytes-like, of one dimension.
 
     Raises:
-        NotPicklable: It cannot be sent; the message says which part of it.
+        NotPicklable: It cannot be sent; the message names the part that cannot.
     """
     kind = type(obj)
     if kind in _ATOMS or (kind is tuple and len(obj) <= _WIDTH and _ATOMS.issuperset(map(type, obj))):
@@ -90,7 +90,7 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = _c_dumps(obj, 5, buffer_callback=buffers.append)
-    except Exception:  # noqa: BLE001 - of whatever kind: the careful way finds it again and says so
+    except Exception:  # noqa: BLE001 - of any kind: the careful pickler finds and reports it again
         return _dumps_with_care(obj, shipped)
     if STACK_GLOBAL in body and names_client_module(body) and not _knows_all(body, shipped):
         return _dumps_with_care(obj, shipped)
@@ -103,11 +103,11 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
 
 
 _FRAMING = 1024
-"""Bytes of a message that are kept for what goes with a user's object: numbers, names, the lengths of buffers."""
+"""Bytes of a message reserved for other data than the user's object: numbers, names, the lengths of buffers."""
 
 
 def too_large(body: Buffer, buffers: Sequence[Any]) -> str | None:
-    """Say that a pickle does not fit into one message, with both sizes; None if it does."""
+    """Return a text, with both sizes, if a pickle does not fit in one message; None if it does."""
     size = len(body)
     if buffers:
         size += sum(memoryview(buffer).nbytes for buffer in buffers)
@@ -120,7 +120,7 @@ def too_large(body: Buffer, buffers: Sequence[Any]) -> str | None:
 
 
 def check_size(what: str, body: Buffer, buffers: Sequence[Any]) -> None:
-    """Raise NotPicklable for a pickle that does not fit into one message."""
+    """Raise NotPicklable for a pickle that does not fit in one message."""
     problem = too_large(body, buffers)
     if problem is not None:
         message = f"{what} {problem}"
@@ -128,16 +128,16 @@ def check_size(what: str, body: Buffer, buffers: Sequence[Any]) -> None:
 
 
 def loads(body: Buffer, buffers: Iterable[Any] = (), *, read_only: bool = False) -> Any:
-    """Open what `dumps` made.
+    """Unpickle the result of `dumps`.
 
     Args:
         body: The body.
-        buffers: The buffers beside it, in their order. Large arrays can be written to if these can.
-        read_only: Whether small arrays cannot be written to.
+        buffers: The buffers beside it, in their order. Large arrays are writable if these are.
+        read_only: Whether small arrays are read-only.
 
     Raises:
-        Exception: Whatever opening raises; the classes in it are users'. What would end a process, such as SystemExit,
-            becomes an UnpicklingError.
+        Exception: Any exception from unpickling, which calls users' classes. Exceptions that would end a process, such
+            as SystemExit, become an UnpicklingError.
     """
     try:
         if body[0]:
@@ -149,13 +149,13 @@ def loads(body: Buffer, buffers: Iterable[Any] = (), *, read_only: bool = False)
     except BaseException as error:
         if _is_interrupt(error):
             raise
-        # Code of users must not end the program that opens what they sent.
+        # Users' code must not end the program that unpickles their objects.
         text = f"opening it raised {type(error).__name__}: {error}"
         raise pickle.UnpicklingError(text) from error
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Tell whether Ctrl-C raised an error, and not the code that was opened."""
+    """Return whether Ctrl-C raised an error, and not the unpickled code."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -166,10 +166,10 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
     """Pickle the components of a computation, each after a note of its place.
 
     Returns:
-        The pickle, and what came along by value and is found at the receiver under its own name.
+        The pickle, and the objects sent along by value, which the receiver finds under their own names.
 
     Raises:
-        NotPicklable: A component refers to what cannot be sent.
+        NotPicklable: A component refers to an object that cannot be sent.
     """
     from ._by_value import pickle_carefully  # noqa: PLC0415 - slow to import
     from ._hosted_modules import InstallProgress  # noqa: PLC0415
@@ -189,7 +189,7 @@ def dumps_components(components: Sequence[object], registry: Registry) -> tuple[
 
 
 class _Buffers:
-    """What has left a pickle, in order.
+    """The buffers taken out of a pickle, in order.
 
     Attributes:
         beside: The buffers that go beside the body.
@@ -203,11 +203,11 @@ class _Buffers:
 
     @property
     def full(self) -> bool:
-        """Whether no more can go beside the body."""
+        """Whether no more buffers can be sent beside the body."""
         return len(self.beside) >= _MAX_BUFFERS
 
     def add(self, content: Any, kind: int) -> None:
-        """Put large bytes beside the body, which the receiver makes an object of this kind of."""
+        """Put large bytes beside the body; the receiver makes an object of this kind from them."""
         self._entries.append(_ENTRY.pack(self._count, kind, 0))
         self.beside.append(content)
         self._count += 1
@@ -223,14 +223,14 @@ class _Buffers:
         self._count += 1
 
     def joined(self, *pickled: bytes) -> bytes:
-        """Give the body."""
+        """Return the body."""
         if not self._entries:
             return b"".join(pickled)
         return b"".join([_HEAD.pack(0, len(self._entries)), *self._entries, *self._inside, *pickled])
 
 
 def _is_small(obj: Any, kind: type) -> bool:
-    """Tell whether a container holds few things, each an atom or a container of few atoms: most arguments do."""
+    """Return whether a container holds few items, each an atom or a container of few atoms: most arguments do."""
     if len(obj) > _WIDTH or (kind is dict and not _ATOMS.issuperset(map(type, obj))):
         return False
     for part in obj.values() if kind is dict else obj:
@@ -245,7 +245,7 @@ def _is_small(obj: Any, kind: type) -> bool:
 
 
 def _holds_large(parts: Iterable[Any], depth: int) -> bool:
-    """Tell whether there are large bytes at the surface; looks at few objects, for this is asked of every one."""
+    """Return whether there are large bytes near the surface; checks few objects, because it runs for every one."""
     for part in parts:
         kind = type(part)
         if kind in _ATOMS or kind not in _SCANNED:
@@ -261,7 +261,7 @@ def _holds_large(parts: Iterable[Any], depth: int) -> bool:
 
 
 def _knows_all(body: bytes, shipped: Registry | None) -> bool:
-    """Tell whether the peer finds all that a plain pickle names: then it is right as it is."""
+    """Return whether the peer has every name in a plain pickle: then the pickle can be sent as it is."""
     registry = open_everywhere if shipped is None else shipped
     pairs = globals_of(body)
     if pairs is None:
@@ -273,7 +273,7 @@ def _knows_all(body: bytes, shipped: Registry | None) -> bool:
 
 
 class _Chunks:
-    """A file and a list of buffers for a pickler, which hands large bytes over uncopied: those become buffers too."""
+    """A file and a list of buffers for a pickler, which passes large bytes without a copy: those become buffers too."""
 
     def __init__(self) -> None:
         self._small: list[bytes] = []
@@ -281,7 +281,7 @@ class _Chunks:
         self.take = self._buffers.take
 
     def write(self, chunk: Buffer) -> None:
-        """Take what the pickler writes. What is large, it writes by itself, and its opcode just before."""
+        """Take the pickler's output. It writes a large object separately, and its opcode just before."""
         if len(chunk) >= LARGE and not self._buffers.full:
             for opcode, width, kind in _BEGINNINGS:
                 beginning = opcode + len(chunk).to_bytes(8, "little")[:width]
@@ -292,11 +292,11 @@ class _Chunks:
         self._small.append(bytes(chunk))
 
     def packed(self) -> tuple[bytes, Sequence[Any]]:
-        """Give body and buffers."""
+        """Return body and buffers."""
         return self._buffers.joined(*self._small), self._buffers.beside
 
     def pickled(self) -> bytes:
-        """Give the pickle alone."""
+        """Return only the pickle."""
         return b"".join(self._small)
 
 
@@ -332,7 +332,7 @@ def _dumps_with_care(obj: object, shipped: Registry | None) -> tuple[bytes, Sequ
 
 
 def _restored(body: memoryview, beside: Iterator[Any], inside: type[bytes | bytearray]) -> tuple[memoryview, list[Any]]:
-    """Give the pickle in a body, and all buffers in order, with bytes, bytearrays and text among them as such."""
+    """Return the pickle in a body, and all buffers in order, converted to bytes, bytearrays and text where needed."""
     _, count = _HEAD.unpack_from(body)
     position = _HEAD.size + _ENTRY.size * count
     buffers: list[Any] = []

@@ -1,7 +1,7 @@
 """The components of a computation: checked when it is made, packed when it is scheduled.
 
-This module owns what may be a component, and what each brings along. The form in which they travel is with `_wire`,
-what servers do with them with `_process`.
+This module decides what may be a component, and what is sent along with it. `_package` defines the form in which they
+are sent, `_installation` what servers do with them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 _WANTED = "a component is a function, a class, a module, or the path of a file or folder"
 STREAMED = 1024 * 1024
-"""Files of this many bytes are not read into memory: each node asks for their parts."""
+"""Files of at least this many bytes are not read into memory: each node requests them in parts."""
 
 _NOT_SHIPPED = {"__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 
 class Components(Record, frozen=True):
-    """The components of a computation, by kind, as they were listed."""
+    """The components of a computation, by kind, in the order of the list."""
 
     definitions: tuple[Any, ...]
     """Functions and classes."""
@@ -50,11 +50,11 @@ class PackedComponents(Record, frozen=True):
     """Components ready to be sent."""
 
     package: Package
-    """What goes to the nodes."""
+    """The package that is sent to the nodes."""
     shipped: Shipped
-    """What every server has once it has the package: for `dumps`, and for `open_shipped`."""
+    """The registry of every server that has the package: for `dumps`, and for `open_shipped`."""
     streams: tuple[Path, ...]
-    """The large files, by their number: nodes ask for their content."""
+    """The large files, by their number: nodes request their content."""
 
 
 def check_components(components: Iterable[object]) -> Components:
@@ -64,8 +64,8 @@ def check_components(components: Iterable[object]) -> Components:
         components: Functions, classes, modules, packages, and paths of files or folders.
 
     Raises:
-        TypeError: One is nothing of that; the message names it and says what to do.
-        FileNotFoundError: A path leads nowhere.
+        TypeError: One is something else; the message names it and its fix.
+        FileNotFoundError: A path does not exist.
         ValueError: Two files would have the same name in the working folder.
     """
     if isinstance(components, (str, bytes, os.PathLike)) or not isinstance(components, Iterable):
@@ -82,7 +82,7 @@ def check_components(components: Iterable[object]) -> Components:
         else:
             definitions.append(_checked_definition(component))
     _check_names(paths)
-    # Listed twice is shipped once.
+    # A component that is listed twice is sent once.
     unique = {id(component): component for component in definitions}
     return Components(tuple(unique.values()), tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(paths)))
 
@@ -92,11 +92,11 @@ def pack(components: Components | Iterable[object], *, automatic: bool = True) -
 
     Args:
         components: The components.
-        automatic: Whether what functions name travels with them, listed or not.
+        automatic: Whether objects that functions name are sent with them, listed or not.
 
     Raises:
         TypeError, FileNotFoundError, ValueError: As `check_components`.
-        NotPicklable: A function or class refers to what cannot be sent; the message names both.
+        NotPicklable: A function or class refers to an object that cannot be sent; the message names both.
         OSError: A file cannot be read.
     """
     if not isinstance(components, Components):
@@ -140,7 +140,7 @@ def _checked_definition(component: Any) -> Any:
         raise TypeError(text)
     if isinstance(component, (type, functools.partial)) or inspect.isroutine(component):
         return component
-    if callable(component) and hasattr(component, "__wrapped__"):  # what decorators in C make, as lru_cache
+    if callable(component) and hasattr(component, "__wrapped__"):  # made by decorators in C, such as lru_cache
         return component
     if callable(component):
         kind = type(component).__qualname__
@@ -162,7 +162,7 @@ def _checked_module(module: ModuleType) -> ModuleType:
 
 
 def _checked_path(given: str | os.PathLike[Any]) -> Path:
-    path = Path(os.path.abspath(os.fsdecode(given)))  # noqa: PTH100 - links stay what they are called
+    path = Path(os.path.abspath(os.fsdecode(given)))  # noqa: PTH100 - links keep their names
     if path.is_file() or path.is_dir():
         return path
     if path.exists():
@@ -187,7 +187,7 @@ def _check_names(paths: Iterable[Path]) -> None:
 def _short(component: object) -> str:
     try:
         return _name(component) if inspect.isroutine(component) else reprlib.repr(component)
-    except Exception:  # noqa: BLE001 - whatever its __repr__ does
+    except Exception:  # noqa: BLE001 - its __repr__ may raise anything
         return f"a {type(component).__qualname__}"
 
 
@@ -208,13 +208,13 @@ def _pickled(definitions: Sequence[Any], shipped: Shipped) -> tuple[bytes, list[
             _check_one(component, shipped)
         raise
     listed = {id(component) for component in definitions}
-    # Without a name of its own here it will not have one there.
+    # An object without its own name here has none at the server.
     along = [obj for obj in bound if id(obj) not in listed and is_at(obj, obj.__module__, obj.__qualname__)]
     return pickled, along
 
 
 def _check_one(component: Any, shipped: Shipped) -> None:
-    """Raise what is wrong with a component by itself, if anything is."""
+    """Raise an error if a component cannot be sent by itself."""
     try:
         dumps_components([component], shipped)
     except NotPicklable as error:
@@ -239,7 +239,7 @@ def _file_of(module: ModuleType) -> Path | None:
 
 
 def _whole(name: str) -> str:
-    """Give the name of the package that goes with a module: the outermost that is not a mere namespace."""
+    """Return the name of the package that is sent with a module: the outermost that is not a namespace package."""
     parts = name.split(".")
     for count in range(1, len(parts)):
         above = ".".join(parts[:count])
@@ -250,7 +250,7 @@ def _whole(name: str) -> str:
 
 
 def _code_of(module: ModuleType, streams: list[Path]) -> Iterator[PackedFile]:
-    """Give the source of a client module; of one in a package, that of the whole package."""
+    """Yield the source of a client module; for a module in a package, the whole package."""
     if not is_client_module(module.__name__):
         return
     name = _whole(module.__name__)
@@ -268,13 +268,13 @@ def _code_of(module: ModuleType, streams: list[Path]) -> Iterator[PackedFile]:
 
 
 def _archive_of(module: ModuleType) -> Path | None:
-    """Give the zip file that a module was loaded from, if it was."""
+    """Return the zip file from which a module was loaded; None if it was not."""
     archive = getattr(getattr(module.__spec__, "loader", None), "archive", None)
     return Path(archive) if isinstance(archive, str) and module.__file__ else None
 
 
 def _archived(module: ModuleType, archive: Path, path: str) -> Iterator[PackedFile]:
-    """Give the source of a module in a zip file; of a package, all that is in it."""
+    """Yield the source of a module in a zip file; for a package, all of its files."""
     inner = Path(str(module.__file__)).relative_to(archive)
     with zipfile.ZipFile(archive) as opened:
         if not hasattr(module, "__path__"):
@@ -287,7 +287,7 @@ def _archived(module: ModuleType, archive: Path, path: str) -> Iterator[PackedFi
 
 
 def _is_plain_folder(path: Path) -> bool:
-    """Tell whether modules are imported from a folder, and not as its parts."""
+    """Return whether modules are imported from a folder, rather than the folder being a package."""
     return path.is_dir() and not (path / "__init__.py").is_file()
 
 
@@ -300,7 +300,7 @@ def _roots(paths: Iterable[Path]) -> Iterator[CodeRoot]:
 
 
 def _tree(path: Path, name: str, streams: list[Path], above: tuple[str, ...] = ()) -> Iterator[PackedFile]:
-    """Give a file, or a folder with all in it; links are followed, but not in circles."""
+    """Yield a file, or a folder with its contents; links are followed, but not in circles."""
     if not path.is_dir():
         yield _packed(path, name, streams)
         return

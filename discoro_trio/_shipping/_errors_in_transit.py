@@ -1,10 +1,10 @@
-"""Errors on their way between processes.
+"""Sends errors between processes.
 
-An exception arrives as what it was: type, arguments, attributes, notes, cause, context, members of its group. Where
-it came from stands in a note. What cannot be pickled or opened arrives as `RemoteError` with its text. What ends a
-process or a task (KeyboardInterrupt, SystemExit, trio.Cancelled) never crosses.
+An exception arrives unchanged: type, arguments, attributes, notes, cause, context, members of its group. A note
+contains where it was raised. An exception that cannot be pickled or unpickled arrives as `RemoteError` with its text.
+Exceptions that end a process or a task (KeyboardInterrupt, SystemExit, trio.Cancelled) are never sent.
 
-This module owns that form. When errors are sent is with `_runner`, who hears of them with `_outcome`.
+This module defines the form of errors in transit. `_runner` decides when they are sent, `_outcome` who receives them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_FRAMES = 100
 _MAX_ERRORS = 1000
 _WITHOUT_STATE = 2
 
-# What runs coroutines stands above the coroutine's own code in every traceback, and says nothing.
+# The frames that run coroutines are above the coroutine's own code in every traceback, and are not useful.
 MACHINERY = (
     str(Path(__file__).parent.parent),
     str(Path(trio.__file__).parent),
@@ -49,17 +49,17 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True):
     """A line of a traceback."""
 
     file: str
-    """Empty for the place where frames were left out."""
+    """Empty where frames were left out."""
     line: int
-    """The line, or how many frames were left out."""
+    """The line, or the number of frames that were left out."""
     name: str
     """The function."""
     source: str
-    """The text of the line; the receiver looks it up if the sender has not got the file."""
+    """The text of the line; the receiver looks it up if the sender does not have the file."""
 
 
 class _Error(msgspec.Struct, frozen=True, array_like=True):
-    """One exception. Others are named by their numbers."""
+    """One exception. It refers to others by their numbers."""
 
     kind: str
     """Its type, for people."""
@@ -68,30 +68,30 @@ class _Error(msgspec.Struct, frozen=True, array_like=True):
     frames: tuple[_Frame, ...]
     """Its traceback."""
     body: bytes
-    """Its pickled parts; empty if they cannot be pickled or must not cross."""
+    """Its pickled parts; empty if they cannot be pickled or must not be sent."""
     buffers: int
     """The number of its out-of-band buffers."""
     notes: tuple[str, ...]
     """Its notes."""
     cause: int | None
-    """What it was raised from."""
+    """Its cause (`__cause__`)."""
     context: int | None
-    """What was being handled then, unless that is suppressed."""
+    """Its context (`__context__`), unless that is suppressed."""
     suppress_context: bool
-    """As the exception has it."""
+    """The value of the exception."""
     message: str
-    """Of a group."""
+    """The message of a group."""
     members: tuple[int, ...] | None
-    """Of a group; None for any other."""
+    """The members of a group; None for any other exception."""
     cancelled: bool
-    """It was trio's Cancelled, or a group of nothing else."""
+    """Whether it was trio's Cancelled, or a group of nothing else."""
 
 
 class _Errors(msgspec.Struct, frozen=True, array_like=True):
-    """An exception, first, with all those that hang on it."""
+    """An exception, first, with all exceptions to which it refers."""
 
     where: str
-    """Who raised it."""
+    """The coroutine that raised it."""
     errors: tuple[_Error, ...]
     """They themselves."""
 
@@ -104,8 +104,8 @@ def pack_error(error: BaseException, *, where: str, shipped: Registry | None = N
 
     Args:
         error: Any exception; it is not changed.
-        where: Who raised it, for the note: "coroutine NAME at SERVER".
-        shipped: As for `wire.dumps`.
+        where: The coroutine that raised it, for the note: "coroutine NAME at SERVER".
+        shipped: As in `dumps`.
 
     Returns:
         Body and buffers.
@@ -117,7 +117,7 @@ def pack_error(error: BaseException, *, where: str, shipped: Registry | None = N
 
 
 def unpack_error(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> BaseException:
-    """Give an error that was packed, with the remote traceback in a note. This never raises."""
+    """Return a packed error, with the remote traceback in a note. This never raises."""
     try:
         return _Unpacker(msgspec.msgpack.decode(body, type=_Errors), list(buffers)).error()
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
@@ -140,7 +140,7 @@ def _attributes_of(error: BaseException, reduced: tuple[Any, ...]) -> dict[str, 
 
 
 class _Packer:
-    """Numbers an exception and all that hang on it, and packs each."""
+    """Numbers an exception and all exceptions to which it refers, and packs each."""
 
     def __init__(self, shipped: Registry | None) -> None:
         self.buffers: list[Any] = []
@@ -149,7 +149,7 @@ class _Packer:
         self._errors: list[BaseException] = []
 
     def number(self, error: BaseException | None) -> int | None:
-        """Give the number of an exception, and have it packed later; None beyond the limit."""
+        """Return the number of an exception, which is packed later; None beyond the limit."""
         if error is None or len(self._errors) >= _MAX_ERRORS:
             return None
         if id(error) not in self._numbers:
@@ -158,7 +158,7 @@ class _Packer:
         return self._numbers[id(error)]
 
     def all(self) -> tuple[_Error, ...]:
-        """Pack all that have numbers, and those that get one meanwhile."""
+        """Pack all numbered exceptions, including those that are numbered meanwhile."""
         packed: list[_Error] = []
         while len(packed) < len(self._errors):
             packed.append(self._pack(self._errors[len(packed)]))
@@ -203,7 +203,7 @@ class _Packer:
 
 
 def _is_cancelled(error: BaseException | None) -> bool:
-    """Tell whether an exception is nothing but trio's Cancelled."""
+    """Return whether an exception is only trio's Cancelled."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_cancelled(member) for member in error.exceptions)
     return isinstance(error, trio.Cancelled)
@@ -216,7 +216,7 @@ def _name_of(kind: type) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return _shortened(str(error))
-    except Exception as failure:  # noqa: BLE001 - whatever its __str__ does
+    except Exception as failure:  # noqa: BLE001 - its __str__ may raise anything
         return f"<its text cannot be had: {type(failure).__name__}>"
 
 
@@ -230,7 +230,7 @@ def _notes_of(error: BaseException) -> tuple[str, ...]:
 
 
 def _shortened(text: str) -> str:
-    # Lone surrogates, as in undecodable file names, are no UTF-8.
+    # Lone surrogates, as in undecodable file names, are not valid UTF-8.
     text = text.encode(errors="backslashreplace").decode()
     if len(text) <= MAX_TEXT:
         return text
@@ -253,14 +253,14 @@ def _frames(begin: TracebackType | None) -> tuple[_Frame, ...]:
 
 
 class _Unpacker(MutableRecord):
-    """Makes exceptions of what was packed."""
+    """Makes exceptions from their packed form."""
 
     packed: _Errors
     buffers: list[Any]
     _made: dict[int, BaseException] = msgspec.field(default_factory=dict)
 
     def error(self) -> BaseException:
-        """Give the exception with all that hangs on it."""
+        """Return the exception with all exceptions to which it refers."""
         starts = self._starts()
         for index in reversed(range(len(self.packed.errors))):
             self._make(index, starts)
@@ -272,7 +272,7 @@ class _Unpacker(MutableRecord):
         return self._made[0]
 
     def _starts(self) -> list[int]:
-        """Give for each exception where its buffers begin."""
+        """Return the index of the first buffer of each exception."""
         starts = [0]
         for packed in self.packed.errors:
             starts.append(starts[-1] + packed.buffers)
@@ -283,7 +283,7 @@ class _Unpacker(MutableRecord):
         if made is not None:
             return made
         packed = self.packed.errors[number]
-        # Members cannot be changed once a group is made, so they come first; causes are set in the end.
+        # Members cannot be changed after a group is made, so they are made first; causes are set at the end.
         members = [self._make(member, starts) for member in packed.members or ()]
         trace = _format(packed.frames, self.packed.where)
         made = self._opened(packed, self.buffers[starts[number] : starts[number + 1]], members, trace)
@@ -308,9 +308,9 @@ class _Unpacker(MutableRecord):
 
 
 def _rebuilt(parts: tuple[Any, ...], message: str, members: list[BaseException]) -> BaseException:
-    """Make an exception of its type, arguments and attributes.
+    """Make an exception from its type, arguments and attributes.
 
-    Its own constructor is not called: what it takes need not be what it handed on as `args`.
+    Its constructor is not called: its parameters may differ from `args`.
     """
     if len(parts) == 1:
         (error,) = parts

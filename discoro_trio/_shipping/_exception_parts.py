@@ -1,6 +1,6 @@
 """Exceptions as type, arguments and attributes.
 
-An exception is made again without its own constructor, for what that takes need not be what it handed on as `args`.
+An exception is made again without its constructor, because the parameters of the constructor may differ from `args`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _ATOMS = (str, bytes, int, float, complex, type(None))
 
 
 def is_plain_error(error: BaseException) -> bool:
-    """Tell whether an exception is its type, its arguments and its attributes, and no more."""
+    """Return whether an exception consists only of its type, its arguments and its attributes."""
     kind = type(error)
     in_c = isinstance(kind.__reduce__, (MethodDescriptorType, WrapperDescriptorType))
     return in_c and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__setstate__ is BaseException.__setstate__
 
 
 def needs_care(kind: object) -> bool:
-    """Tell whether plain pickle makes objects of a class that cannot be opened again.
+    """Return whether plain pickles of a class's objects may fail to unpickle.
 
-    It calls exceptions with their `args`, and looks for the members of enums by their values.
+    Unpickling calls exceptions with their `args`, and looks up enum members by their values.
     """
     if not isinstance(kind, type):
         return False
@@ -54,7 +54,7 @@ def reduce_error(error: BaseException) -> tuple[Any, ...]:
 
 
 def make_error(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make an exception of its type and arguments."""
+    """Make an exception from its type and arguments."""
     base = base_in_c(kind)
     made: BaseException = base.__new__(kind, *args)
     base.__init__(made, *args)
@@ -62,5 +62,5 @@ def make_error(kind: type[BaseException], args: tuple[Any, ...]) -> BaseExceptio
 
 
 def base_in_c(kind: type) -> Any:
-    """Give the class in C that a class comes from."""
+    """Return the C class from which a class is derived."""
     return next(above for above in kind.__mro__ if not above.__flags__ & HEAP_TYPE)

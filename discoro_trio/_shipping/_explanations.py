@@ -1,6 +1,6 @@
-"""What errors of shipped code mean: a name or a module that did not travel with it, or asyncio under Trio.
+"""Explains errors of shipped code: a name or module that was not sent with it, or asyncio under Trio.
 
-This module owns those sentences. How errors travel is with `_errors_in_transit`.
+`_errors_in_transit` sends the errors.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 _NO_LOOP = "no running event loop"
-"""What asyncio says where none of its loops runs."""
+"""asyncio's error text if no event loop runs."""
 
 _FOREIGN_AWAIT = "like asyncio"
-"""Part of what Trio says of an awaitable that it does not know."""
+"""A part of Trio's error text for an unknown awaitable."""
 
 
 def explanation(error: BaseException) -> str | None:
-    """Say what an error means that comes from code of a client in another process; None if nothing is to be said.
+    """Explain an error of a client's code in another process; None if there is no explanation.
 
     Args:
-        error: As it was caught, with its traceback.
+        error: The error as it was caught, with its traceback.
     """
     if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
         return _of_name(error)
@@ -44,11 +44,11 @@ def explanation(error: BaseException) -> str | None:
 
 
 def say_not_opened(error: Exception, what: str) -> None:
-    """Say in a note of an error what could not be opened, in which process, and what to do.
+    """Add a note to an error: what could not be unpickled, in which process, and what to do.
 
     Args:
-        error: What opening it raised.
-        what: What it is, as the subject of a sentence.
+        error: The exception of unpickling.
+        what: The unpickled object, as the subject of a sentence.
     """
     if any(what in note for note in getattr(error, "__notes__", ())):
         return
@@ -87,7 +87,7 @@ def _of_module(error: ModuleNotFoundError) -> str | None:
 
 
 def _last_frame(error: BaseException) -> FrameType | None:
-    """Give the frame that raised an error, above those of the import system."""
+    """Return the frame that raised an error, above those of the import system."""
     trace = error.__traceback__
     found = None
     while trace is not None:
