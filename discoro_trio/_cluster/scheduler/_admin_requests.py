@@ -176,8 +176,8 @@ class AdminRequests:
         self._handle = handle
         endpoint.services.on_request(AdminRequest, self._asked)
 
-    async def _asked(self, link: Link, steer: AdminRequest) -> Done:
-        await self.do(steer.wish, steer.what, link.peer.process_id, within=steer.within)
+    async def _asked(self, link: Link, request: AdminRequest) -> Done:
+        await self.do(request.wish, request.what, link.peer.process_id, within=request.within)
         return Done()
 
     async def do(self, wish: AdminAction, what: str, cause: bytes, *, within: float | None = None) -> None:

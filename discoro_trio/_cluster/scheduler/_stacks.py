@@ -94,9 +94,9 @@ class NodeStacks:
         return StacksAre(sorted(found, key=lambda one: one.name))
 
     async def _look(self, server: NodeServer, wanted: Wanted) -> ProcessStacks:
-        picture = await _picture(server.link, wanted, config.MsgTimeout / _PARTS_AT_NODE)
-        thread = await dumped(server) if picture is None else []
-        return _stacks(server.link, ["server"], picture, node_id=self._id, thread=thread)
+        dump = await _task_dump(server.link, wanted, config.MsgTimeout / _PARTS_AT_NODE)
+        thread = await dumped(server) if dump is None else []
+        return _stacks(server.link, ["server"], dump, node_id=self._id, thread=thread)
 
 
 class ClusterStacks:
@@ -137,7 +137,7 @@ class ClusterStacks:
         return roles
 
     async def _look(self, link: Link, roles: list[str], wanted: Wanted, found: list[ProcessStacks]) -> None:
-        found.append(_stacks(link, roles, await _picture(link, wanted, config.MsgTimeout / _PARTS)))
+        found.append(_stacks(link, roles, await _task_dump(link, wanted, config.MsgTimeout / _PARTS)))
 
     async def _look_at_servers(self, link: Link, wanted: Wanted, found: list[ProcessStacks]) -> None:
         try:
@@ -157,7 +157,7 @@ def _matches(wanted: Wanted, link: Link) -> bool:
     return not wanted.server or any(fnmatchcase(name, wanted.server) for name in names)
 
 
-async def _picture(link: Link, wanted: Wanted, patience: float) -> ProcessDump | None:
+async def _task_dump(link: Link, wanted: Wanted, patience: float) -> ProcessDump | None:
     try:
         return answered(await link.request(AskDump(wanted), timeout=patience), ProcessDump)
     except DiscoroError:
