@@ -123,7 +123,7 @@ async def test_a_monitor_of_a_computation_closes_no_other_one(caplog: pytest.Log
             ids = {row["name"]: row["id"] for row in found["rows"]}
             with caplog.at_level(logging.WARNING, "discoro_trio.monitor.audit"):
                 refused = await act(server, "close", ids["others"])
-            assert (refused["ok"], "another program's" in refused["text"]) == (False, True)
+            assert (refused["ok"], "belongs to another program" in refused["text"]) == (False, True)
             assert caplog.records == []
             assert await computation.run_result(one) == 1
             assert (await act(server, "close", ids["own"]))["ok"]
