@@ -1,7 +1,7 @@
-"""Whether what was sent is still what the client has: code may be edited while a computation lasts.
+"""Detects whether the client's code has changed since it was sent: code may be edited during a computation.
 
-A notebook's cell that runs again, a module that is reloaded, a method that is replaced: each binds a name anew, or
-gives a function other code. This module owns how that is noticed; what follows is with those who send.
+When a notebook's cell runs again, a module is reloaded or a method is replaced, a name is bound again or a function
+gets other code. This module detects that; the senders react to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """What a function or a class was made of at one moment, with all that it reaches by names in client modules."""
+    """The state of a function or class at one moment, with everything that it reaches by names in client modules."""
 
     __slots__ = ("_codes", "_uses")
 
@@ -32,7 +32,7 @@ class Watch:
         self._uses: list[tuple[Mapping[str, Any], str, object]] = []
 
     def changed(self) -> bool:
-        """Tell whether any of it is another one by now. This is asked for every call, so it is a plain loop."""
+        """Return whether any part has been replaced. This runs for every call, so it is a plain loop."""
         for function, code in self._codes:
             if function.__code__ is not code:
                 return True
@@ -42,7 +42,7 @@ class Watch:
         return False
 
     def add_function(self, function: FunctionType) -> Iterator[object]:
-        """Note a function; give what it reaches."""
+        """Record a function. Yield the objects that it reaches."""
         code = function.__code__
         self._codes.append((function, code))
         for cell in function.__closure__ or ():
@@ -66,7 +66,7 @@ class Watch:
                 yield names[name]
 
     def add_class(self, made: type) -> Iterator[object]:
-        """Note a class; give what it reaches."""
+        """Record a class. Yield the objects that it reaches."""
         own = made.__dict__
         for name, value in own.items():
             for function in functions_in(value):
@@ -77,7 +77,7 @@ class Watch:
 
 
 def watch(obj: object) -> Watch:
-    """Begin to watch a function, a class, or what is made of such."""
+    """Begin to watch a function, a class, or an object made from them."""
     made = Watch()
     waiting = [obj]
     seen: set[int] = set()
@@ -113,7 +113,7 @@ _classes: weakref.WeakKeyDictionary[type, tuple[Watch, int]] = weakref.WeakKeyDi
 
 
 def class_version(made: type) -> int:
-    """Give a number that grows when the methods of a class of this process are replaced or get other code."""
+    """Return a number that grows when the methods of a class of this process are replaced or get other code."""
     known = _classes.get(made)
     if known is not None and not known[0].changed():
         return known[1]

@@ -1,10 +1,10 @@
-"""Which globals of a client's modules travel with the code that names them, and what is said of the others.
+"""Decides which globals of a client's modules are sent with the code that names them, and reports the others.
 
-A constant that travels has a version: the receiver sets it once, and again only if the client has bound the name anew
-since. So what jobs set in their module stays, and an edited cell of a notebook has its effect.
+A constant that is sent has a version: the receiver sets it once, and again only if the client has bound the name
+again. So a value that a job sets in its module stays, and an edited cell of a notebook takes effect.
 
-This module owns those versions, what cannot travel, and the messages about it. How values are put into pickles is with
-`_by_value`.
+This module owns those versions, the globals that cannot be sent, and the messages about them. `_by_value` puts the
+values into pickles.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LARGEST: Final = 1 << 20
-"""The largest constant that travels with the code that names it, in bytes of its pickle."""
+"""The largest constant that is sent with the code that names it, in bytes of its pickle."""
 
 _SMALL_INTS = range(-5, 257)
 _UNCHANGING = (str, bytes, int, float, complex, bool, type(None), range, type, FunctionType, ModuleType)
@@ -37,10 +37,10 @@ _said: set[tuple[str, str, str]] = set()
 
 
 def version_of(names: dict[str, Any], name: str, value: object) -> int:
-    """Give the version of a global; a new one if the name was bound anew.
+    """Return the version of a global; a new one if the name was bound again.
 
-    A process that has a client's global from that client gives the version that came with it, and 0 for what was bound
-    there: that is never set elsewhere over a value that is there.
+    A process that received a global from its client returns the version that came with it. For a value that was bound
+    in the process itself it returns 0: such a value never replaces an existing one elsewhere.
     """
     came = names.get(VERSIONS)
     if came is not None:
@@ -53,13 +53,13 @@ def version_of(names: dict[str, Any], name: str, value: object) -> int:
 
 
 def refusal(names: dict[str, Any], name: str, value: object) -> str | None:
-    """Tell why a global does not travel, if that was found out before."""
+    """Return why a global is not sent, if that is already known."""
     known = _refused.get((id(names), name))
     return known[1] if known is not None and known[0]() is value else None
 
 
 def refuse(names: dict[str, Any], name: str, value: object, reason: str) -> None:
-    """Note that a global does not travel, and say so once."""
+    """Record that a global is not sent, and log that once."""
     _refused[id(names), name] = (_reference(value), reason)
     _say(
         names, name, "withheld", "the global %s of module %s does not travel to servers with the code that names it, "
@@ -68,7 +68,7 @@ def refuse(names: dict[str, Any], name: str, value: object, reason: str) -> None
 
 
 def say_if_mutable(names: dict[str, Any], name: str, value: object) -> None:
-    """Say once that a global can be changed, and that the servers have copies of it."""
+    """Log once that a global is mutable, and that the servers have copies of it."""
     if not _is_mutable(value):
         return
     _say(
@@ -97,7 +97,7 @@ def _is_mutable(value: object) -> bool:
         return False
     if kind.__hash__ is None:
         return True
-    # What compares by identity and has attributes of its own.
+    # Objects that compare by identity and have their own attributes.
     return (
         kind.__hash__ is object.__hash__
         and is_client_module(kind.__module__)
@@ -106,7 +106,7 @@ def _is_mutable(value: object) -> bool:
 
 
 def importable_as(name: str, value: Any) -> tuple[str, str] | None:
-    """Tell from which installed module a global comes, as far as that can be seen."""
+    """Return the installed module from which a global comes, and its name there; None if unknown."""
     module: object = getattr(value, "__module__", None)
     qualname: object = getattr(value, "__qualname__", None)
     if isinstance(module, str) and isinstance(qualname, str):
@@ -114,7 +114,7 @@ def importable_as(name: str, value: Any) -> tuple[str, str] | None:
         return (module, qualname) if installed else None
     if _is_shared(value):
         return None
-    # `from math import pi` leaves no trace but the object itself, under the same name in a module.
+    # `from math import pi` leaves no trace except the object itself, under the same name in a module.
     for where, other in list(sys.modules.items()):
         if getattr(other, "__dict__", {}).get(name) is value and not is_client_module(where):
             return where, name
@@ -122,7 +122,7 @@ def importable_as(name: str, value: Any) -> tuple[str, str] | None:
 
 
 def _is_shared(value: object) -> bool:
-    """Tell whether Python gives the same object to all who write it down, so that it says nothing of its origin."""
+    """Return whether all equal literals are the same object in Python, so that it does not show where it comes from."""
     if isinstance(value, str | bytes | tuple):
         return len(value) <= 1
     if isinstance(value, int):

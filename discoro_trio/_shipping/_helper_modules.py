@@ -1,9 +1,9 @@
-"""Modules of a client that its code names, and that are no components: helper modules.
+"""Helper modules: modules of a client that its code names and that are not components.
 
-Of one that is loaded, the names that the code uses travel, as they are at that moment. One that only a statement inside
-a function would import is not loaded for that: its source travels, and the server imports it there.
+If a helper module is loaded, the names that the code uses are sent with their current values. If only a statement
+inside a function would import it, it is not loaded for that: its source is sent, and the server imports it.
 
-This module owns which they are, and where their source comes from.
+This module finds the helper modules and their source.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Source = tuple[str, str, bool]
 
 
 def helper_modules(names: dict[str, Any], used: Known, registry: Registry) -> list[ModuleType]:
-    """Give the loaded helper modules that code reaches: by globals, by import statements, and through one another.
+    """Return the loaded helper modules that code reaches: by globals, by import statements, and through one another.
 
     Args:
         names: The globals of the code.
-        used: What the code names.
-        registry: Knows which modules the peer has whole.
+        used: The names that the code uses.
+        registry: The modules that the peer has completely.
     """
     waiting = [names[name] for name in used.globals if isinstance(names.get(name), ModuleType)]
     waiting += [sys.modules[name] for name in _imported(used, names) if name in sys.modules]
@@ -55,13 +55,13 @@ def _is_helper(module: ModuleType, registry: Registry) -> bool:
 
 
 def has_source(name: str) -> bool:
-    """Tell whether a module is not one that was written in C."""
+    """Return whether a module is not written in C."""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     return not file.endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def _imported(used: Known, names: dict[str, Any]) -> Iterator[str]:
-    """Give the full names of all modules that import statements may mean, packages before what is in them."""
+    """Yield the full names of all modules that import statements may mean, packages before their contents."""
     package = names.get("__package__") or str(names.get("__name__", "")).rpartition(".")[0]
     for level, module, taken in used.imports:
         if level and not package:
@@ -76,7 +76,7 @@ def _imported(used: Known, names: dict[str, Any]) -> Iterator[str]:
 
 
 def sources_of(used: Known, names: dict[str, Any], registry: Registry) -> dict[str, Source]:
-    """Give the sources of the client's modules that import statements in code name, and that are not loaded here."""
+    """Return the sources of the client's modules that code imports and that are not loaded in this process."""
     found: dict[str, Source] = {}
     waiting = [name for name in _imported(used, names) if name not in sys.modules]
     while waiting:
@@ -91,14 +91,14 @@ def sources_of(used: Known, names: dict[str, Any], registry: Registry) -> dict[s
         try:
             code = compile(text, file, "exec", dont_inherit=True)
         except (SyntaxError, ValueError):
-            continue  # as the server will say
+            continue  # the server will report it
         inner = {"__name__": name, "__package__": name if is_package else name.rpartition(".")[0]}
         waiting += _imported(known_of(code), inner)
     return found
 
 
 def source_of(name: str) -> Source | None:
-    """Give the source of a module of the client, loaded or not; None if it is installed or has none."""
+    """Return the source of a module of the client, loaded or not; None if it is installed or has no source."""
     spec = _spec(name)
     if spec is None or spec.origin is None or is_installed_path(spec.origin):
         return None
@@ -111,7 +111,7 @@ def source_of(name: str) -> Source | None:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Find a module without importing the packages that it is in."""
+    """Find a module without importing its parent packages."""
     parent, _, _ = name.rpartition(".")
     path = None
     if parent:

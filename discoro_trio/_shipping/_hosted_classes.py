@@ -1,8 +1,8 @@
-"""Classes put together again, step by step, from a pickle that carries them by value.
+"""Puts classes together again, step by step, from a pickle that carries them by value.
 
-Nothing of the client's runs for that: neither its metaclasses' constructors nor `__init_subclass__`, for what those did
-when the class was made came along with its attributes. Pickles name these functions, so their signatures are a part of
-the wire format. The other half is `_class_parts`.
+This runs no code of the client: neither the constructors of its metaclasses nor `__init_subclass__`, because their
+effects on the class were sent with its attributes. Pickles name these functions, so their signatures are part of the
+wire format. The other half is `_class_parts`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _IMMUTABLE = 1 << 8
-"""Py_TPFLAGS_IMMUTABLETYPE: the class is one of C, whose attributes cannot be set."""
+"""Py_TPFLAGS_IMMUTABLETYPE: a C class whose attributes cannot be set."""
 
 
 class _State:
-    """The classes that went out or came in."""
+    """The classes that were sent or received."""
 
     def __init__(self) -> None:
-        # Weak: classes made in functions must not pile up.
+        # Weak: classes made in functions must not accumulate.
         self.classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
         self.unfilled: weakref.WeakSet[type] = weakref.WeakSet()
         self.lock = threading.Lock()
@@ -40,24 +40,24 @@ class _State:
 _state = _State()
 
 class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
-"""The keys of all classes that went out or came in by value."""
+"""The keys of all classes that were sent or received by value."""
 
 
 versions: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
-"""The versions of the classes that came in by value, as `_freshness` counts them where they are from."""
+"""The versions of the classes that were received by value, as `_freshness` counts them in their own process."""
 
 
 def remember_class(key: bytes, made: type) -> None:
-    """Note a class of this process that goes out by value, so that it is found when it comes back."""
+    """Record a class of this process that is sent by value, so that it is found when it is sent back."""
     _state.classes[key] = made
 
 
 def class_(
     key: bytes, version: int, bound: tuple[str, bytes, str] | None, make: Callable[..., type], *args: Any
 ) -> type:
-    """Give the class with this key: the one that is here, or else a new one, still without its attributes.
+    """Return the class with this key: the existing one, or a new one, still without its attributes.
 
-    One that is here, of an earlier version, gets the attributes too.
+    If the existing one has an earlier version, it gets the attributes, too.
     """
     known = _state.classes.get(key)
     if known is not None:
@@ -75,7 +75,7 @@ def class_(
 
 
 def set_attributes(made: type, attributes: dict[str, Any]) -> None:
-    """Give a new class some of its attributes; one that was here has them, and may have been changed on purpose."""
+    """Set some attributes of a new class; an existing one has them, and may have been changed on purpose."""
     if made not in _state.unfilled:
         return
     for name, value in attributes.items():
@@ -86,7 +86,7 @@ def set_attributes(made: type, attributes: dict[str, Any]) -> None:
 
 
 def fill_class(made: type, state: tuple[Any, tuple[Any, ...], Iterable[type]]) -> None:
-    """End the making of a class, whose attributes were set while the state was opened."""
+    """Finish a class whose attributes were set while the state was unpickled."""
     _, names, registered = state
     if names:
         fill_globals(*names)
@@ -97,12 +97,12 @@ def fill_class(made: type, state: tuple[Any, tuple[Any, ...], Iterable[type]]) -
 
 
 def make_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
-    """Make a class without calling what its metaclass and its bases do for new classes."""
+    """Make a class without calling the hooks of its metaclass and its bases for new classes."""
     base: Any = next(above for above in meta.__mro__ if not above.__flags__ & HEAP_TYPE)
     with _quiet({found for one in bases for found in one.__mro__}):
         try:
             made: type = base.__new__(meta, name, bases, namespace)
-        except TypeError:  # a metaclass in C that insists on its own constructor
+        except TypeError:  # a metaclass in C that requires its own constructor
             made = types.new_class(name, bases, {"metaclass": meta}, lambda names: names.update(namespace))
     if issubclass(meta, abc.ABCMeta):
         begin: Any = abc._abc_init  # type: ignore[attr-defined] # noqa: SLF001 - as the constructor of ABCMeta does
@@ -116,7 +116,7 @@ def _nothing(_: type, /, **__: object) -> None:
 
 @contextmanager
 def _quiet(classes: Iterable[type]) -> Iterator[None]:
-    """Take `__init_subclass__` from classes for a while; those of `typing` cannot change, and do no harm."""
+    """Remove `__init_subclass__` from classes temporarily; those of `typing` cannot change, and are harmless."""
     with _state.lock:
         taken = {
             found: found.__dict__["__init_subclass__"]
@@ -137,7 +137,7 @@ def _quiet(classes: Iterable[type]) -> Iterator[None]:
 def make_struct(
     meta: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any], options: dict[str, Any]
 ) -> type:
-    """Make a msgspec Struct, whose fields and `__post_init__` must be there from the beginning."""
+    """Make a msgspec Struct, whose fields and `__post_init__` must exist from the beginning."""
     encoded = {}
     for field in namespace["__annotations__"]:
         if field in namespace:
@@ -154,7 +154,7 @@ def make_struct(
 
 
 def member(kind: type[enum.Enum], name: str, data: Any, arguments: tuple[object, ...]) -> enum.Enum:
-    """Give a member of an enum that is being made, or that was here."""
+    """Return a member of an enum that is being made, or that already exists."""
     known: dict[str, enum.Enum] = kind.__dict__.get("_member_map_", {})
     if name in known:
         return known[name]
@@ -163,6 +163,6 @@ def member(kind: type[enum.Enum], name: str, data: Any, arguments: tuple[object,
 
 
 def fill_member(made: enum.Enum, state: dict[str, object]) -> None:
-    """Give a new member its attributes."""
+    """Set the attributes of a new member."""
     if "_name_" not in made.__dict__:
         made.__dict__.update(state)

@@ -1,9 +1,9 @@
-"""The modules of a client in a process that has not got its files, and all that by-value pickles call.
+"""The modules of a client in a process that does not have their files, and the functions that by-value pickles call.
 
 Each client module becomes one real module here, and its functions have that module's dictionary as their globals
 (so plain pickles of its classes' instances work). This module owns those modules, and the functions that build
-functions and classes in them; pickles name these functions, so their signatures are a part of the wire format.
-The other half, what is put into such pickles, is with `_by_value`.
+functions and classes in them. Pickles name these functions, so their signatures are part of the wire format.
+The other half, the contents of such pickles, is in `_by_value`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class HostedModule(ModuleType):
-    """A client's module, made of what came of it."""
+    """A client's module, made from the parts of it that were received."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -46,7 +46,7 @@ class HostedModule(ModuleType):
 
 
 class _State:
-    """What this process hosts."""
+    """The modules that this process hosts."""
 
     def __init__(self) -> None:
         self.modules: dict[str, HostedModule] = {}
@@ -71,7 +71,7 @@ def add_code_folders(folders: Iterable[str]) -> None:
 
 
 def host_module(name: str, package: str | None = None) -> ModuleType:
-    """Make a client's module, empty at first; it takes the place of an installed one of the same name."""
+    """Make a client's module, empty at first; it replaces an installed one of the same name."""
     known = _state.modules.get(name)
     if known is not None and sys.modules.get(name) is known:
         return known
@@ -87,7 +87,7 @@ def host_module(name: str, package: str | None = None) -> ModuleType:
 
 
 def _folders_of(package: str) -> list[str]:
-    """Give the folders of an installed package of that name: its submodules can be imported nevertheless."""
+    """Return the folders of an installed package of that name: its submodules can still be imported."""
     spec = PathFinder.find_spec(package) if "." not in package else None
     return [] if spec is None else list(spec.submodule_search_locations or ())
 
@@ -103,7 +103,7 @@ def _bind_to_parent(name: str, module: ModuleType) -> None:
 
 
 def client_module(name: str, package: str | None = None) -> ModuleType:
-    """Give this process's module for a client module: its own, one from the code folders, or a hosted one."""
+    """Return this process's module for a client module: its own, one from the code folders, or a hosted one."""
     module = sys.modules.get(name)
     if module is not None and is_client_module(name):
         if package is not None and isinstance(module, HostedModule):
@@ -129,10 +129,10 @@ def forget_installed_namesakes(names: Iterable[str]) -> None:
 
 
 def namespace(name: str | None, owner: bytes | None, package: str | None = None) -> dict[str, Any]:
-    """Give the dictionary that a function's globals are.
+    """Return the dictionary for the globals of a function.
 
     Args:
-        name: Of the module; None for one of its own, as `exec` makes them.
+        name: The name of the module; None for a separate dictionary, as `exec` makes them.
         owner: The token of the client whose module it is; None for an installed module.
         package: The module's `__package__`.
     """
@@ -142,7 +142,7 @@ def namespace(name: str | None, owner: bytes | None, package: str | None = None)
         return importlib.import_module(name).__dict__
     if owner == origin():
         return client_module(name, package).__dict__
-    # Of another client: its modules must neither be mistaken for ours nor take their place.
+    # Of another client: its modules must not be confused with this client's, nor replace them.
     module = _state.foreign.get((owner, name))
     if module is None:
         module = _state.foreign[owner, name] = HostedModule(name)
@@ -151,21 +151,21 @@ def namespace(name: str | None, owner: bytes | None, package: str | None = None)
 
 
 FOREIGN = "__discoro_origin__"
-"""The name in the dictionary of another client's module that holds that client's token."""
+"""The key in the dictionary of another client's module that holds that client's token."""
 
 VERSIONS = "__discoro_versions__"
-"""The name in the dictionary of a client's module that holds the versions of the constants that came, by name, each
+"""The key in the dictionary of a client's module that holds the versions of the received constants, by name, each
 with the value."""
 
 
 def _is_ours_to_fill(names: dict[str, Any]) -> bool:
-    """Tell whether names may be set there: never in a module that this process has by itself."""
+    """Return whether names may be set in a dictionary: never in a module that this process has by itself."""
     if FOREIGN in names:
         return True
     name = names.get("__name__")
     module: ModuleType | None = _state.modules.get(name) if isinstance(name, str) else None
     if module is None and isinstance(name, str) and hosts_modules_of(origin()) and is_client_module(name):
-        module = sys.modules.get(name)  # one whose source came
+        module = sys.modules.get(name)  # a module whose source was received
     return module is not None and module.__dict__ is names
 
 
@@ -173,8 +173,8 @@ def _is_ours_to_fill(names: dict[str, Any]) -> bool:
 
 
 def code(marshalled: bytes) -> CodeType:
-    """Give a code object; peers have the same minor version of Python, which the handshake has made sure of."""
-    made: CodeType = marshal.loads(marshalled)  # noqa: S302 - authenticated, as all that is unpickled
+    """Return a code object; the handshake ensures that peers have the same minor version of Python."""
+    made: CodeType = marshal.loads(marshalled)  # noqa: S302 - authenticated, as everything that is unpickled
     return made
 
 
@@ -188,7 +188,7 @@ def bind(made: object, module: str, owner: bytes, name: str) -> None:
 def function(
     made_of: CodeType, names: dict[str, Any], cells: tuple[CellType, ...] | None, bound: tuple[str, bytes, str] | None
 ) -> FunctionType:
-    """Make a function, still without what it refers to: that may be the function itself."""
+    """Make a function, still without the objects to which it refers: one of them may be the function itself."""
     made = FunctionType(made_of, names, None, None, cells)
     if bound is not None:
         bind(made, *bound)
@@ -196,7 +196,7 @@ def function(
 
 
 def fill_function(made: FunctionType, state: dict[str, Any]) -> None:
-    """Give a function its attributes, its closure, and the globals that came with it."""
+    """Set the attributes and the closure of a function, and the globals that came with it."""
     made.__dict__.update(state.pop("__dict__"))
     for one, contents in zip(made.__closure__ or (), state.pop("cells"), strict=True):
         fill_cell(one, contents)
@@ -218,14 +218,14 @@ def fill_globals(
     values: Iterable[tuple[Any, ...]],
     withheld: dict[str, str],
 ) -> None:
-    """Set the globals that travel: modules and objects of installed modules by name, all others by value.
+    """Set the globals that were sent: modules and objects of installed modules by name, all others by value.
 
     Args:
-        names: Where.
+        names: The dictionary to set them in.
         modules: For each name the module and its submodules.
-        imports: For each name the module and the name there.
-        values: Names, versions and values; those that the sender was not sure of stand between two marks.
-        withheld: For each name that did not come the reason.
+        imports: For each name the module and the name in that module.
+        values: Names, versions and values; values that the sender might withhold are between two marks.
+        withheld: For each name that was not sent the reason.
     """
     private = "__name__" not in names
     if not (private or _is_ours_to_fill(names)):
@@ -244,7 +244,7 @@ def fill_globals(
 
 
 def _set_version(names: dict[str, Any], name: str, version: int, value: object) -> None:
-    """Set a constant, unless this version of it came already: jobs may have set another one since."""
+    """Set a constant, unless this version was already received: jobs may have set another value since."""
     versions = names.setdefault(VERSIONS, {})
     known, _ = versions.get(name, (-1 if name not in names or callable(value) else 0, None))
     if version > known:
@@ -253,12 +253,12 @@ def _set_version(names: dict[str, Any], name: str, version: int, value: object) 
 
 
 def withheld_names(module: str) -> dict[str, str]:
-    """Give the globals of a client's module that functions here name, and that did not come, with the reasons."""
+    """Return the globals of a client's module that functions here name but that were not sent, with the reasons."""
     return _state.withheld.get(module, {})
 
 
 def hosts(module: str) -> bool:
-    """Tell whether a client's module is made here of what came of it."""
+    """Return whether this process has made a client's module from the received parts."""
     return module in _state.modules or any(name == module for _, name in _state.foreign)
 
 
@@ -268,13 +268,13 @@ def cell() -> CellType:
 
 
 def fill_cell(made: CellType, contents: object) -> None:
-    """Give a cell its contents."""
+    """Set the contents of a cell."""
     if contents is not NO_VALUE:
         made.cell_contents = contents
 
 
 class _NoValue:
-    """Stands for the contents of an empty cell."""
+    """Represents the contents of an empty cell."""
 
     def __reduce__(self) -> str:
         return "NO_VALUE"
@@ -284,13 +284,13 @@ NO_VALUE = _NoValue()
 
 
 def module_named(name: str, *submodules: str) -> ModuleType:
-    """Import a module, or give one that raises when it is used."""
+    """Import a module, or return one that raises an error when it is used."""
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - whatever it does while it is imported
+    except Exception as error:  # noqa: BLE001 - its import may raise anything
         return MissingModule(name, error)
     for submodule in submodules:
-        # One that cannot be imported is missing as an attribute, which says enough.
+        # A submodule that cannot be imported is a missing attribute, which is a clear error.
         _imports(submodule)
     return module
 
@@ -298,13 +298,13 @@ def module_named(name: str, *submodules: str) -> ModuleType:
 def _imports(name: str) -> bool:
     try:
         importlib.import_module(name)
-    except Exception:  # noqa: BLE001 - whatever it does while it is imported
+    except Exception:  # noqa: BLE001 - its import may raise anything
         return False
     return True
 
 
 def object_named(module: str, qualname: str) -> object:
-    """Give what an installed module has under a name, or an object that raises when it is used."""
+    """Return the object with a name in an installed module, or an object that raises an error when it is used."""
     try:
         importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - whatever it does while it is imported
@@ -332,14 +332,14 @@ def lru_cached(
 
 
 def cached_property(getter: Callable[[Any], object], name: str | None) -> functools.cached_property[object]:
-    """Make a cached property of a class that is made."""
+    """Make a cached property of a class that is being made."""
     made = functools.cached_property(getter)
     made.attrname = name
     return made
 
 
 def new_type(name: str, module: str, supertype: Any) -> object:
-    """Make what `typing.NewType` gives."""
+    """Make a `typing.NewType`."""
     make: Any = typing.NewType
     made = make(name, supertype)
     made.__module__ = module
@@ -347,17 +347,17 @@ def new_type(name: str, module: str, supertype: Any) -> object:
 
 
 def bytes_of(buffer: Any) -> bytes:
-    """Give the contents of a buffer as bytes: itself if it is that, else a copy."""
+    """Return the contents of a buffer as bytes: the buffer itself if it is bytes, otherwise a copy."""
     return buffer if isinstance(buffer, bytes) else bytes(buffer)
 
 
 def whole(obj: object, *_tail: object) -> object:
-    """Give what was pickled, after what completes its functions and classes."""
+    """Return the pickled object, after its functions and classes are completed."""
     return obj
 
 
 def process_own(kind: str) -> object:
-    """Make what every process has for itself: a lock, or local data of threads."""
+    """Make an object that belongs to one process: a lock, or thread-local data."""
     return {"lock": threading.Lock, "rlock": threading.RLock, "local": threading.local}[kind]()
 
 
@@ -367,18 +367,18 @@ def context_variable(name: str, *default: object) -> ContextVar[Any]:
 
 
 def module_made(name: str) -> ModuleType:
-    """Make a module that is in no table of modules."""
+    """Make a module that is not in `sys.modules`."""
     return ModuleType(name)
 
 
 def validated_call(kind: Any, function: Any, hints: dict[str, Any], config: Any, validate_return: bool) -> object:  # noqa: FBT001
-    """Make what pydantic.validate_call makes around a function."""
+    """Wrap a function as pydantic.validate_call does."""
     function.__annotations__ = hints
     return kind(function, config, validate_return, None)
 
 
 def singleton(kind: type, module: str, owner: bytes, name: str) -> object:
-    """Give the one object that is found under a name, making it at its first time here."""
+    """Return the single object with a name; make it at its first use in this process."""
     names = namespace(module, owner)
     found = names.get(name)
     if type(found) is kind:
@@ -390,7 +390,7 @@ def singleton(kind: type, module: str, owner: bytes, name: str) -> object:
 
 
 def fill_singleton(made: object, state: Any) -> None:
-    """Give a new object its attributes; one that was here has them."""
+    """Set the attributes of a new object; an existing one has them."""
     if _state.unfilled.pop(id(made), None) is None or state is None:
         return
     attributes, slots = state if isinstance(state, tuple) else (state, None)
@@ -401,7 +401,7 @@ def fill_singleton(made: object, state: Any) -> None:
 def type_alias(
     name: str, module: str | None, parameters: tuple[Any, ...], bound: tuple[str, bytes, str] | None, *value: object
 ) -> object:
-    """Make what a `type` statement makes; without parameters its value comes later, and may name the alias."""
+    """Make a type alias; without parameters its value is set later, and may refer to the alias."""
     if bound is not None:
         names = namespace(*bound[:2])
         if not _is_ours_to_fill(names) and name in names:
@@ -420,7 +420,7 @@ def type_alias(
 
 
 def fill_type_alias(made: object, value: object) -> None:
-    """Give a new alias its value."""
+    """Set the value of a new alias."""
     space = _state.unfilled.pop(id(made), None)
     if space is not None:
         space["value"] = (value,)
@@ -430,7 +430,7 @@ def fill_type_alias(made: object, value: object) -> None:
 
 
 class InstallProgress:
-    """Stands before a component in a pickle of several; opening it tells how far one has come."""
+    """Precedes each component in a pickle of several; unpickling it records the progress."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -440,15 +440,15 @@ class InstallProgress:
 
 
 def note_progress(index: int) -> None:
-    """Note which component is being opened."""
+    """Record which component is being unpickled."""
     _state.progress = index
 
 
 def progress() -> int:
-    """Give the number of the component that was opened last."""
+    """Return the number of the component that was unpickled last."""
     return _state.progress
 
 
 def component(digest: bytes, index: int) -> object:
-    """Give a component by its place in its package."""
+    """Return a component by its position in its package."""
     return open_everywhere.component(digest.hex(), index)

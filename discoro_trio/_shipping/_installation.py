@@ -1,7 +1,7 @@
-"""Components at a server: files into folders, functions and classes into the modules that they came from.
+"""Installs components at a server: files into folders, functions and classes into their modules.
 
-This module owns what a server process does with a package before it runs anything. Where the folders are, and that
-files are written once a node, is with `_cluster`; how packages are made, with `_client`.
+This module defines what a server process does with a package before it runs anything. `_cluster` chooses the folders
+and writes files once for each node; `_components` makes packages.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ FILES = "files"
 
 
 def write_tree(package: Package, folder: Path) -> None:
-    """Write the code and the files of a package, but for those that are streamed, once a node.
+    """Write the code and the files of a package, except streamed files, once for each node.
 
     Args:
         package: The components.
-        folder: An empty folder; it gets the folders `code` and `files`.
+        folder: An empty folder, in which the folders `code` and `files` are made.
 
     Raises:
-        ProtocolError: A name would lead out of the folder; nothing was written.
+        ProtocolError: A name leads out of the folder; nothing was written.
         OSError: A file cannot be written.
     """
     for files in (package.code, package.files):
         _check_paths_untrusted(files)
     for name, files in ((CODE, package.code), (FILES, package.files)):
-        (folder / name).mkdir(mode=0o700)  # which the working folder gets, too
+        (folder / name).mkdir(mode=0o700)  # the working folder gets this mode, too
         for packed in files:
             _write(packed, folder / name)
 
 
 def streamed_files(package: Package, folder: Path) -> list[tuple[PackedFile, Path]]:
-    """Give the files of a package whose content is streamed, each with the folder that it belongs into."""
+    """Return the files of a package whose content is streamed, each with its folder."""
     both = ((package.code, folder / CODE), (package.files, folder / FILES))
     return [(packed, where) for files, where in both for packed in files if packed.stream is not None]
 
 
 def create_file(packed: PackedFile, folder: Path) -> int:
-    """Make a file, without its content; give its descriptor. OSError if that is not possible."""
+    """Create an empty file and return its descriptor. OSError if that is not possible."""
     path = folder.joinpath(*PurePosixPath(packed.path).parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The folder is new and nobody else's; that the file must be new keeps links from being followed all the same.
+    # The folder is new and private; as a second protection, the file must be new, so no link is followed.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, masked_untrusted(packed.mode) | 0o400)
@@ -66,33 +66,33 @@ def create_file(packed: PackedFile, folder: Path) -> int:
 
 
 def holds_files(folder: Path) -> bool:
-    """Tell whether `write_tree` wrote files for the working folders; a server need not start a thread for none."""
+    """Return whether `write_tree` wrote files for the working folders; without files a server starts no thread."""
     return any((folder / FILES).iterdir())
 
 
 def place_files(folder: Path, working_folder: Path) -> None:
     """Copy the files that `write_tree` wrote into a server's working folder.
 
-    They are copies: what a coroutine does to its input files must not be seen by other servers of the node.
+    They are copies: changes by a coroutine to its input files must not affect other servers of the node.
     """
     shutil.copytree(folder / FILES, working_folder, dirs_exist_ok=True, symlinks=True)
 
 
 def install_definitions(package: Package, folder: Path, *, place: str) -> Shipped:
-    """Bring the functions, classes and modules of a package into this process, which is a server of nobody else.
+    """Load the functions, classes and modules of a package into this process, a server of only this computation.
 
-    `__main__` becomes the client's from here on; the working folder is to be the current one, with its files in it.
+    From then on, `__main__` is the client's. The working folder must be the current folder and contain its files.
 
     Args:
         package: The components.
-        folder: Where `write_tree` wrote.
+        folder: The folder of `write_tree`.
         place: The name of this server, for messages.
 
     Returns:
-        The registry of what this server has; it is open already.
+        The registry of this server's components; it is already open.
 
     Raises:
-        DiscoroError: A component cannot be installed; the message names it and says why.
+        DiscoroError: A component cannot be installed; the message contains its name and the reason.
     """
     set_place(place)
     adopt_origin(package.origin)
@@ -139,7 +139,7 @@ def _failure(name: str, place: str, error: Exception) -> str:
 
 
 def _top_names(folders: Iterable[Path]) -> set[str]:
-    """Give the names of modules and packages that lie in folders."""
+    """Return the names of modules and packages in folders."""
     found = set[str]()
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():

@@ -1,7 +1,7 @@
-"""What stands for a module that this machine has not got, until it is used.
+"""Placeholders for modules that this machine does not have.
 
-A function may name a module that only some of its paths need; so its absence is an error where it is used, and not
-where the function arrives.
+A function may name a module that only some of its code paths need. So a missing module is an error when it is used,
+not when the function arrives.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _here = [THIS_PROCESS]
 
 
 def set_place(place: str) -> None:
-    """Say which process this is, for messages about what is missing in it."""
+    """Set the name of this process, for messages about missing modules."""
     _here[0] = place
 
 
 def place() -> str:
-    """Give the name of this process for messages."""
+    """Return the name of this process for messages."""
     return _here[0]
 
 
@@ -44,15 +44,15 @@ class MissingModule(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         try:
-            # It may have come since, as a component of the client.
+            # It may have been installed since, as a component of the client.
             module = importlib.import_module(self.__name__)
-        except Exception as error:  # noqa: BLE001 - whatever it does while it is imported
+        except Exception as error:  # noqa: BLE001 - its import may raise anything
             _raise(self.__name__, error)
         return getattr(module, name)
 
 
 class MissingObject:
-    """What was to be imported from a module that is missing; using it raises the reason."""
+    """An object of a module that is missing; using it raises the reason."""
 
     def __init__(self, module: str, qualname: str, cause: BaseException) -> None:
         self._names = (module, qualname)

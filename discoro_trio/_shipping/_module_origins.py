@@ -1,7 +1,7 @@
-"""Which modules belong to the client's program, and which are installed.
+"""Distinguishes modules of the client's program from installed ones.
 
-This module owns that distinction, and the token that tells one client's modules from another's of the same name.
-What follows from it is with `_by_value` (sending) and `_hosted_modules` (receiving).
+This module also owns the token that distinguishes modules of different clients with the same name. `_by_value`
+(sending) and `_hosted_modules` (receiving) use both.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ STACK_GLOBAL = 0x93
 
 _MEMOIZE, _BINGET, _LONG_BINGET = 0x94, 0x68, 0x6A
 
-# SHORT_BINUNICODE, length, text, MEMOIZE, twice; names beyond ASCII are left to the careful way.
+# SHORT_BINUNICODE, length, text, MEMOIZE, twice; non-ASCII names are left to the careful pickler.
 _GLOBAL = re.compile(rb"\x8c(.)([\w.]+)\x94\x8c(.)([\w.]+)\x94\x93", re.DOTALL)
 
 OUR_PACKAGE = __name__.partition(".")[0]
 
-# `os` is the one module that every way of installing Python keeps as a plain file of the standard library, or
-# else freezes together with the rest of it. (`sysconfig` would say the same, and takes a millisecond to import.)
+# `os` is the one module that every installation of Python keeps as a plain file of the standard library, or
+# freezes together with the rest of it. (`sysconfig` would give the same folder, but takes a millisecond to import.)
 _STDLIB = tuple({f"{Path(os.__file__).parent}{os.sep}", f"{Path(os.__file__).resolve().parent}{os.sep}"})
 _INSTALLED_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class _Origin:
-    """The token of the client whose modules this process has; a server takes over that of its client."""
+    """The token of the client whose modules this process has; a server uses the token of its client."""
 
     token: bytes = os.urandom(16)
     is_adopted: bool = False
 
 
 def origin() -> bytes:
-    """Give the token of the client whose modules this process has as its own."""
+    """Return the token of the client whose modules this process has as its own."""
     return _Origin.token
 
 
 def adopt_origin(token: bytes) -> None:
-    """Take a client's modules for this process's own, as a server does once for its computation."""
+    """Treat a client's modules as this process's own; a server does this once for its computation."""
     _Origin.token = token
     _Origin.is_adopted = True
 
 
 def hosts_modules_of(token: bytes) -> bool:
-    """Tell whether this process is a server that has the modules of a client in that client's place."""
+    """Return whether this process is a server that hosts the modules of a client."""
     return _Origin.is_adopted and token == _Origin.token
 
 
 def is_client_module(name: str) -> bool:
-    """Tell whether a module is a part of a client's program, and not of what is installed.
+    """Return whether a module is part of a client's program, and not installed.
 
-    `__main__` always is. So are modules beside a script, and those that have no file at all: what was typed at the
-    prompt, a notebook's cells, what `exec` made. A module without a file inside an installed package is that
-    package's own affair (`six.moves`, for example).
+    `__main__` always is. So are modules beside a script, and modules without a file: code typed at the prompt, a
+    notebook's cells, modules made by `exec`. A module without a file inside an installed package belongs to that
+    package (`six.moves`, for example).
     """
     if name in {"__main__", "__mp_main__"}:
         return True
@@ -81,18 +81,18 @@ def _is_installed(name: str, module: ModuleType) -> bool:
 
 
 def is_installed_path(path: str) -> bool:
-    """Tell whether a file belongs to Python or to an installed package."""
+    """Return whether a file belongs to Python or to an installed package."""
     return path.startswith(_STDLIB) or any(part in path for part in _INSTALLED_PARTS)
 
 
 def _namespace_folder(module: ModuleType) -> str | None:
-    """Give the folder of a namespace package, which has no file."""
+    """Return the folder of a namespace package, which has no file."""
     folders = list(getattr(module, "__path__", ()))
     return f"{folders[0]}{os.sep}" if folders else None
 
 
 def _count_globals(pickled: bytes) -> int:
-    """Count what may be a STACK_GLOBAL after a new string; -1 if there may be one after another that was kept."""
+    """Count possible STACK_GLOBALs after a new string; -1 if there may be one after a memoized string."""
     count = 0
     at = pickled.find(STACK_GLOBAL)
     while at >= 0:
@@ -105,7 +105,7 @@ def _count_globals(pickled: bytes) -> int:
 
 
 class _Tokens:
-    """The names of the loaded client modules as a pickle spells them, kept up to date."""
+    """The names of the loaded client modules in their pickled form, kept up to date."""
 
     def __init__(self) -> None:
         self._seen: tuple[int, str] = (0, "")
@@ -113,8 +113,8 @@ class _Tokens:
         self._tokens: dict[str, bytes] = {}
 
     def current(self) -> dict[str, bytes]:
-        # The number of modules and the last one tell nearly every change of a table of thousands in no time. What
-        # they miss, a module that took the place of another of the same name, is of the same kind as that one.
+        # The number of modules and the last one detect nearly every change of a table of thousands in almost no time.
+        # They miss a module that replaced another one of the same name; it is of the same kind as that one.
         seen = (len(sys.modules), next(reversed(sys.modules)))
         if seen != self._seen:
             self._seen = seen
@@ -140,15 +140,15 @@ _tokens = _Tokens()
 
 
 def names_client_module(pickled: bytes) -> bool:
-    """Tell whether a pickle may name a client module; it may, then, also only contain such a text."""
+    """Return whether a pickle may name a client module; it may also only contain the name as text."""
     return STACK_GLOBAL in pickled and any(token in pickled for token in _tokens.current().values())
 
 
 def globals_of(pickled: bytes) -> list[tuple[str, str]] | None:
-    """Give module and name of the client's globals in a pickle, if that can be told without opening it.
+    """Return module and name of the client's globals in a pickle, if that is possible without unpickling.
 
-    It can, where each STACK_GLOBAL comes right after two new strings. Where a string was used before, it cannot, and
-    the answer is None.
+    It is possible if each STACK_GLOBAL follows two new strings. If a string was used before, it is not, and the
+    result is None.
     """
     found = _GLOBAL.findall(pickled)
     if len(found) != _count_globals(pickled):
@@ -164,17 +164,17 @@ def globals_of(pickled: bytes) -> list[tuple[str, str]] | None:
 
 
 def forget_modules() -> None:
-    """Look at every module anew: some were replaced by others of the same name."""
+    """Classify every module again: some were replaced by others of the same name."""
     _tokens.__init__()  # type: ignore[misc]
 
 
 def is_at(obj: object, module: object, qualname: str) -> bool:
-    """Tell whether an object is what a loaded module has under a dotted name."""
+    """Return whether an object is found in a loaded module under a dotted name."""
     return resolve(module, qualname) is obj
 
 
 def resolve(module: object, qualname: str) -> object:
-    """Give what a module that is loaded has under a dotted name, or None."""
+    """Return the object with a dotted name in a loaded module, or None."""
     found: object = sys.modules.get(module) if isinstance(module, str) else None
     for part in qualname.split("."):
         if found is None or part == "<locals>":

@@ -1,6 +1,6 @@
-"""Modules of a client whose source came with the functions that import them.
+"""Modules of a client whose source was sent with the functions that import them.
 
-This module owns those sources and how they are imported.
+This module owns those sources and their import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Sources(MetaPathFinder):
-    """Finds the modules whose source came."""
+    """Finds the modules whose source was received."""
 
     def __init__(self) -> None:
         self.known: dict[str, Source] = {}
@@ -40,7 +40,7 @@ class _Sources(MetaPathFinder):
 
 
 class _Loader(InspectLoader):
-    """Gives a module what its source says."""
+    """Loads a module from its source."""
 
     def __init__(self, source: Source) -> None:
         self._text, self._file, self._is_package = source
@@ -59,7 +59,7 @@ _sources = _Sources()
 
 
 def add_sources(owner: bytes, sources: Mapping[str, Source]) -> None:
-    """Make modules importable, if this process has that client's modules in the client's place."""
+    """Make modules importable, if this process hosts the modules of that client."""
     if not hosts_modules_of(owner):
         return
     _sources.known.update(sources)
@@ -68,7 +68,7 @@ def add_sources(owner: bytes, sources: Mapping[str, Source]) -> None:
 
 
 def complete_from_source(module: ModuleType) -> bool:
-    """Run the source of a module that was made of what came of it; what came stays. False if there is no source."""
+    """Run the source of a module that has only received parts; these stay. Return False if there is no source."""
     source = _sources.known.pop(module.__name__, None)
     if source is None:
         return False

@@ -1,7 +1,7 @@
-"""The components of a computation as they travel: once to each node, named by their digest.
+"""The package: the components of a computation as they are sent, once to each node, named by their digest.
 
-This module owns the form. Who makes it is `_client`, who installs it `_process`; a node only stores it: what is pickled
-in it is opened by servers alone.
+This module defines its form. `_components` makes packages, `_installation` installs them. A node only stores a
+package: only servers unpickle its content.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class PackedFile(msgspec.Struct, frozen=True, array_like=True):
     mode: int
     """Its permission bits."""
     content: bytes
-    """The bytes of a file; none of one that is streamed."""
+    """The content of a file; empty if it is streamed."""
     is_folder: bool = False
-    """Whether it is a folder; one that is not empty need not be listed."""
+    """Whether it is a folder; a folder that is not empty need not be listed."""
     stream: int | None = None
-    """The number by which the node asks for the content of a large file; None if that is here."""
+    """The number by which the node requests the content of a large file; None if the content is included."""
     streamed: int = 0
-    """The bytes of a file that is streamed."""
+    """The size in bytes of a file that is streamed."""
 
     @property
     def size(self) -> int:
-        """The bytes of a file."""
+        """The size of a file in bytes."""
         return len(self.content) + self.streamed
 
 
@@ -39,7 +39,7 @@ class Package(msgspec.Struct, frozen=True, array_like=True):
     """All components of one computation."""
 
     digest: str
-    """SHA-256 of all the rest, in hex."""
+    """SHA-256 of all other fields, in hex."""
     origin: bytes
     """The token of the client."""
     names: tuple[str, ...]
@@ -47,11 +47,11 @@ class Package(msgspec.Struct, frozen=True, array_like=True):
     definitions: bytes
     """Their pickle."""
     along: tuple[tuple[str, str], ...]
-    """Module and name of what came along with them by value."""
+    """Module and name of the objects that were sent along with them by value."""
     client_modules: tuple[tuple[str, str | None], ...]
-    """The client modules that definitions live in, each with its `__package__`."""
+    """The client modules of the definitions, each with its `__package__`."""
     modules: tuple[str, ...]
-    """Modules and packages that come whole, with all below them."""
+    """Modules and packages that are sent completely, with all of their submodules."""
     imports: tuple[str, ...]
     """The listed modules and packages, which servers import at once."""
     code: tuple[PackedFile, ...]
@@ -59,9 +59,9 @@ class Package(msgspec.Struct, frozen=True, array_like=True):
     files: tuple[PackedFile, ...]
     """The listed files and folders."""
     code_folders: tuple[str, ...]
-    """Those of the folders that modules are imported from, relative to the working folder."""
+    """The folders among these from which modules are imported, relative to the working folder."""
     automatic: bool = True
-    """Whether what functions name travels with them."""
+    """Whether objects that functions name are sent with them."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -69,12 +69,12 @@ _decoder = msgspec.msgpack.Decoder(Package)
 
 
 def sealed(package: Package) -> Package:
-    """Give the package with its digest."""
+    """Return the package with its digest."""
     return msgspec.structs.replace(package, digest=_digest(package))
 
 
 def encode_package(package: Package) -> bytes:
-    """Give the bytes of a package."""
+    """Return the bytes of a package."""
     return _encoder.encode(package)
 
 
@@ -82,7 +82,7 @@ def decode_package_untrusted(data: bytes | bytearray | memoryview) -> Package:
     """Read a package.
 
     Raises:
-        ProtocolError: It is malformed, or its digest is that of another.
+        ProtocolError: It is malformed, or its digest is wrong.
     """
     try:
         package = _decoder.decode(data)
@@ -90,18 +90,18 @@ def decode_package_untrusted(data: bytes | bytearray | memoryview) -> Package:
         text = f"the components of a computation are malformed: {error}"
         raise ProtocolError(text) from error
     if _digest(package) != package.digest:
-        text = "the components of a computation have another digest than they say"
+        text = "the digest of a computation's components is wrong"
         raise ProtocolError(text)
     return package
 
 
 def decode_package(data: bytes | bytearray | memoryview) -> Package:
-    """Read a package that was checked already, and may lack its files since."""
+    """Read a package that was already checked, and whose files may have been removed since."""
     return _decoder.decode(data)
 
 
 def without_files(package: Package) -> Package:
-    """Give a package whose files are installed already; it keeps the digest of the whole."""
+    """Return a package without its files, which are already installed; it keeps the digest of the whole package."""
     return msgspec.structs.replace(package, code=(), files=())
 
 
@@ -110,5 +110,5 @@ def _digest(package: Package) -> str:
 
 
 def masked_untrusted(mode: int) -> int:
-    """Give what a file's mode elsewhere is worth here: only the owner may write it, and no set-user bits."""
+    """Return the mode for a received file: writable only by its owner, and without set-user bits."""
     return mode & 0o755

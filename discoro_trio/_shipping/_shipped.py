@@ -1,7 +1,7 @@
-"""What the other side has already: the components of a computation, which are named and not sent.
+"""The components that the other side already has: they are sent by reference, not by value.
 
-This module owns the registry that both sides keep of them. How components are packed is with `_client`, how they are
-installed with `_process`.
+This module owns the registry of them that both sides keep. `_components` packs components, `_installation` installs
+them.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
     from ._freshness import Watch
 
 NATURAL: Final = ("", -1)
-"""The reference of what is found under its own name in its own module."""
+"""The reference of an object that is found under its own name in its own module."""
 
 Reference = tuple[str, int]
 """A package's digest and a position in its definitions, or NATURAL."""
 
 
 class CodeRoot(Record, frozen=True):
-    """A folder whose modules the other side has too."""
+    """A folder whose modules the other side has, too."""
 
     folder: str
-    """The folder here, ending in the separator of paths."""
+    """The folder in this process, ending in the path separator."""
     name: str
-    """The dotted name of the package that it is, or empty for a folder that packages lie in."""
+    """The dotted name of the package if the folder is one; empty for a folder that contains packages."""
 
 
 class Shipped(MutableRecord):
     """The components that every peer of a computation has.
 
-    It holds the objects themselves: a function that was defined anew after it was shipped is another one, and goes
-    by value.
+    It holds the objects themselves: a function that is defined again after it was shipped is another object, and is
+    sent by value.
     """
 
     digest: str = ""
-    """Of the package they came in."""
+    """The digest of their package."""
     modules: frozenset[str] = frozenset()
-    """Names of modules and packages, with all that lies below them."""
+    """Names of modules and packages, including everything below them."""
     roots: tuple[CodeRoot, ...] = ()
     """Folders of code."""
     components: tuple[object, ...] = ()
     """The listed functions and classes."""
     automatic: bool = True
-    """Whether what listed and called functions name travels with them."""
+    """Whether objects that listed and called functions name are sent with them."""
     _objects: dict[int, tuple[object, Reference]] = msgspec.field(default_factory=dict)
     _watches: dict[int, Watch] = msgspec.field(default_factory=dict)
     _specs: dict[str, object] = msgspec.field(default_factory=dict)
 
     def add(self, objects: Sequence[object], along: Iterable[object] = ()) -> None:
-        """Note the listed objects, in their order, and those that came along with them under their own names."""
+        """Record the listed objects, in their order, and those that were sent along under their own names."""
         self.components = tuple(objects)
         for found in along:
             self._objects[id(found)] = (found, NATURAL)
@@ -66,7 +66,7 @@ class Shipped(MutableRecord):
             self._objects[id(listed)] = (listed, (self.digest, index))
 
     def watch(self, watch: Callable[[object], Watch]) -> None:
-        """Notice from now on when code is edited: what is not what was shipped has no reference any more."""
+        """Detect edited code from now on: an object that has changed since it was shipped has no reference any more."""
         self._watches = {key: watch(found) for key, (found, _) in self._objects.items()}
         self._specs = {
             name: getattr(module, "__spec__", None)
@@ -75,7 +75,7 @@ class Shipped(MutableRecord):
         }
 
     def reference(self, obj: object) -> Reference | None:
-        """Tell by what reference the peers find an object; None if they have it not."""
+        """Return the reference by which the peers find an object; None if they do not have it."""
         module: object = getattr(obj, "__module__", None)
         qualname: str = getattr(obj, "__qualname__", "<locals>")
         found_here = is_at(obj, module, qualname)
@@ -89,7 +89,7 @@ class Shipped(MutableRecord):
             return None
         if found_here and "." not in qualname:
             return NATURAL
-        # It came as a listed one; or along with others, under a name that means something else by now.
+        # It was a listed object; or it was sent along with others, under a name that is now bound to something else.
         return known[1] if known[1] != NATURAL else None
 
     def _is_stale(self, key: int) -> bool:
@@ -97,7 +97,7 @@ class Shipped(MutableRecord):
         return watch is not None and watch.changed()
 
     def has_module(self, name: str) -> bool:
-        """Tell whether the peers have a whole module, as it is here."""
+        """Return whether the peers have a complete module in its current form."""
         if name in self._specs and getattr(sys.modules.get(name), "__spec__", None) is not self._specs[name]:
             return False  # it was loaded again
         if any(name == listed or name.startswith(f"{listed}.") for listed in self.modules):
@@ -128,7 +128,7 @@ class _Open:
         self._all = [other for other in self._all if other is not shipped]
 
     def reference(self, obj: object) -> Reference | None:
-        # A message may go to a peer of any of them: by name only if all of them know that name.
+        # A message may go to a peer of any computation: an object is sent by name only if all of them have that name.
         found = {shipped.reference(obj) for shipped in self._all}
         return found.pop() if len(found) == 1 else None
 
@@ -143,18 +143,18 @@ class _Open:
         for shipped in self._all:
             if shipped.digest == digest:
                 return shipped.components[index]
-        text = "a component of a computation is named that is closed, or not of this process"
+        text = "the computation of a component is closed, or does not belong to this process"
         raise LookupError(text)
 
 
 open_everywhere = _Open()
 
 NOTHING: Final = Shipped()
-"""For peers that have no components, those outside of the computation."""
+"""The registry for peers without components, outside the computation."""
 
 
 def open_shipped(shipped: Shipped) -> None:
-    """Let messages that name no registry of their own refer to these components."""
+    """Let messages without their own registry refer to these components."""
     open_everywhere.add(shipped)
 
 

@@ -1,4 +1,4 @@
-"""Which part of an object cannot be pickled, in words."""
+"""Finds and describes the part of an object that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TEXT = 300
 
 
 def explain(obj: object, error: Exception, registry: Registry) -> str:
-    """Say in one sentence what cannot be sent, where in it, and why.
+    """Describe in one sentence which part of an object cannot be pickled, and why.
 
     Args:
-        obj: What was to be sent.
-        error: What pickling it raised.
-        registry: What it was pickled with.
+        obj: The object to be sent.
+        error: The exception of pickling it.
+        registry: The registry that was used for pickling.
     """
     path = ""
     reason = error
@@ -49,7 +49,7 @@ def _failure(part: object, registry: Registry) -> Exception | None:
 
 
 def _parts(obj: Any) -> Iterator[tuple[str, object]]:
-    """Give the parts of an object, each with the step that leads to it."""
+    """Yield the parts of an object, each with the step that leads to it."""
     if isinstance(obj, dict):
         steps = ((f"[{_short(repr(key))}]", value) for key, value in obj.items())
     elif isinstance(obj, (tuple, list)):
@@ -64,7 +64,7 @@ def _parts(obj: Any) -> Iterator[tuple[str, object]]:
 
 
 def _attributes(obj: object) -> dict[str, object]:
-    # Classes are taken apart by others, and cannot fail for one attribute alone.
+    # Classes are taken apart elsewhere, and do not fail because of a single attribute.
     found = {} if isinstance(obj, type) else getattr(obj, "__dict__", {})
     return found if isinstance(found, dict) else {}
 

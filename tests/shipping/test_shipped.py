@@ -117,7 +117,7 @@ def test_components_are_found_while_their_computation_is_open() -> None:
     opened.add(shipped)
     assert opened.component("1", 1) is function
     opened.remove(shipped)
-    with pytest.raises(LookupError, match="a computation is named that is closed"):
+    with pytest.raises(LookupError, match="the computation of a component is closed"):
         opened.component("1", 1)
 
 
