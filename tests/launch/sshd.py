@@ -1,4 +1,4 @@
-"""An OpenSSH server on loopback with keys and a port of its own, and the client configuration that reaches it."""
+"""An OpenSSH server with keys and a port of its own, and the client configuration that reaches it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests._network import Host
+
 SECONDS = 30.0
 _SERVER = """
-ListenAddress 127.0.0.1:{port}
+ListenAddress {address}:{port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub
 PidFile none
@@ -29,7 +31,7 @@ PasswordAuthentication no
 """
 _CLIENT = """
 Host worker1 worker2 far
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   IdentityFile {folder}/user_key
   IdentitiesOnly yes
@@ -38,7 +40,7 @@ Host worker1 worker2 far
 Host far
   ProxyJump worker1
 Host stranger
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   IdentityFile {folder}/no_key
   IdentitiesOnly yes
@@ -89,8 +91,13 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def running_sshd(folder: Path) -> Iterator[Sshd]:
-    """Run a server until the block is left."""
+def running_sshd(folder: Path, host: Host | None = None) -> Iterator[Sshd]:
+    """Run a server until the block is left.
+
+    Args:
+        folder: For its files.
+        host: Where it runs; on loopback of this machine by default.
+    """
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or shutil.which("ssh") is None:
         pytest.fail("these tests need openssh-server and openssh-client")
@@ -100,13 +107,15 @@ def running_sshd(folder: Path) -> Iterator[Sshd]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
+    address = "127.0.0.1" if host is None else host.address
     host_key = (folder / "host_key.pub").read_text()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (folder / "sshd_config").write_text(_SERVER.format(port=port, folder=folder))
+    (folder / "known_hosts").write_text(f"[{address}]:{port} {host_key}")
+    (folder / "sshd_config").write_text(_SERVER.format(address=address, port=port, folder=folder))
     config = folder / "ssh_config"
-    config.write_text(_CLIENT.format(port=port, folder=folder))
+    config.write_text(_CLIENT.format(address=address, port=port, folder=folder))
+    command = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
     with subprocess.Popen(
-        [program, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.PIPE, env=_without_python()
+        command if host is None else host.command(*command), stderr=subprocess.PIPE, env=_without_python()
     ) as process:
         try:
             assert process.stderr is not None
