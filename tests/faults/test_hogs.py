@@ -92,9 +92,9 @@ async def test_a_job_that_takes_more_memory_than_it_may_fails_alone() -> None:
 @pytest.mark.parametrize(
     ("there", "level", "said"),
     [
-        (["memory", "pids"], _doctor.GOOD, "held by control groups in /one (version 2), /one (version 2)"),
-        (["memory"], _doctor.WARNING, "processes of servers are held by rlimits"),
-        ([], _doctor.WARNING, "memory and processes of servers are held by rlimits"),
+        (["memory", "pids"], _doctor.GOOD, "enforced by control groups in /one (version 2), /one (version 2)"),
+        (["memory"], _doctor.WARNING, "processes of servers are limited by rlimits"),
+        ([], _doctor.WARNING, "memory and processes of servers are limited by rlimits"),
     ],
 )
 def test_doctor_warns_where_no_control_group_can_limit_a_job(

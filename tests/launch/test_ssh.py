@@ -91,7 +91,7 @@ async def test_what_a_node_writes_is_logged_with_its_host(sshd: Sshd, caplog: py
         await computation.run_result(double, 1)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("discoro_trio.launch")]
     assert "the node worker1 has joined" in lines
-    assert any(line.startswith("worker1: ") and "servers are given to" in line for line in lines), lines
+    assert any(line.startswith("worker1: ") and "servers to the computation" in line for line in lines), lines
 
 
 @pytest.mark.parametrize(
