@@ -259,12 +259,13 @@ async def open_host() -> AsyncIterator[tuple[Peer, Submission, Coro[None]]]:
 
 OF_HOSTED = {
     "an ending that does not exist": Case(frame(Kind.OUTCOME, HOSTED, b"", 200), "unknown ending"),
-    "an outcome that is lost, which none can say of itself": Case(
-        frame(Kind.OUTCOME, HOSTED, b"", int(Ending.LOST)), "unknown ending"
+    "lost, as a server that ends in order reports it": Case(
+        frame(Kind.OUTCOME, HOSTED, b"the server ends", int(Ending.LOST)), None
     ),
     "an outcome twice": Case(frame(Kind.OUTCOME, HOSTED, b"", int(Ending.CANCELLED)) * 2, None),
     "a value that cannot be opened": Case(frame(Kind.STARTED, HOSTED, b"?", 1), None),
-    "announced twice": Case(frame(Kind.READY, HOSTED, SIZE.pack(2**63)) * 2, "announced an outcome twice"),
+    "announced twice": Case(frame(Kind.READY, HOSTED, SIZE.pack(2**30)) * 2, "announced an outcome twice"),
+    "announced with more than a message may have": Case(frame(Kind.READY, HOSTED, SIZE.pack(2**63)) * 2, None),
     "more credit than was used": Case(frame(Kind.CREDIT, HOSTED, CREDIT.pack(2, 1)), "more than was used"),
     "more bytes than were used": Case(frame(Kind.CREDIT, HOSTED, CREDIT.pack(1, 2**62)), "more than was used"),
 }
