@@ -256,7 +256,7 @@ class Coro(Handle[R_co]):
         for local in reversed(locals_):
             if local.serial == self.serial and local.home == self.home:
                 return local
-        message = f"{self} is not the coroutine that calls; only a coroutine itself can use its mailbox"
+        message = f"{self} is not the calling coroutine; only a coroutine itself can use its mailbox"
         raise RuntimeError(message)
 
     def _own_mailbox(self) -> Mailbox:

@@ -29,7 +29,7 @@ def current_process() -> Process:
         if locals_:  # started by a frame of another process, in a task that inherits no context
             return locals_[-1].process
         message = (
-            "this needs a place on the network: enclose it in open_coro(), computation.schedule(), open_cluster(), "
+            "this needs an endpoint: enclose it in open_coro(), computation.schedule(), open_cluster(), "
             "open_scheduler() or open_endpoint(ip_addr='')"
         )
         raise RuntimeError(message)
@@ -60,6 +60,6 @@ def current_coro() -> Coro[Any]:
     """
     locals_ = current.get()
     if not locals_:
-        message = "the calling task is no coroutine of discoro; 'async with discoro.open_coro() as coro:' makes it one"
+        message = "the calling task is not a discoro coroutine; 'async with discoro.open_coro() as coro:' makes it one"
         raise RuntimeError(message)
     return locals_[-1].handle

@@ -5,7 +5,7 @@
     DEFINE, taken back          taken back                  defined, used
     START                       coroutine, started, used    defined
     CANCEL, REVOKE                                          started
-    CREDIT, asked for                                       started
+    CREDIT, requested                                       started
     MESSAGE, BATCH              sender, coroutine           the same
     STARTED, OUTCOME, READY,    sender                      the same
     OUTPUT

@@ -76,7 +76,7 @@ class Process:
         self.task_dumps: TaskDumps = TaskDumps(self)
         self._serial = 0
 
-    # --- coroutines that live here
+    # --- local coroutines
 
     def handle_of(self, local: LocalCoro) -> Coro[Any]:
         """Make the handle of a coroutine of this process."""
@@ -175,7 +175,7 @@ class Process:
         nursery.start_soon(run, name=local.name)
         return local, started
 
-    # --- the ways to others
+    # --- links to other processes
 
     async def link_to(self, coro: Placed) -> Link:
         """Return the link to the process of `coro`; open it if needed. Raises as `Introductions.link_to` does."""

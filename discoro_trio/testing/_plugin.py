@@ -55,7 +55,7 @@ def discoro_module_cluster(request: pytest.FixtureRequest) -> Iterator[ModuleClu
         assert process.stdout is not None  # noqa: S101 - as above
         line = process.stdout.readline()
         if not line:
-            pytest.fail("the cluster of the module did not start; what it wrote is above")
+            pytest.fail("the cluster of the module did not start; its output is above")
         yield ModuleCluster(Location.parse(line), secret)
         process.stdin.close()
 

@@ -56,7 +56,7 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             else:
                 return message
         if self._end is PeerDisconnected:
-            text = f"the connection to the channel {self._local.name} is lost; subscribe again for what comes now"
+            text = f"the connection to the channel {self._local.name} is lost; subscribe again to get later messages"
             raise PeerDisconnected(text)
         raise self._end
 

@@ -1,1 +1,1 @@
-"""Coroutines of one process: started, run, ended; the records of those who started them."""
+"""Runs the coroutines of one process, and keeps the starters' records of them."""

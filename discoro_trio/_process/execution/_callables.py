@@ -124,7 +124,7 @@ def _checked(function: Any) -> Callable[..., Any]:
     called = _called(function)
     if inspect.isasyncgenfunction(called):
         text = (
-            f"{display_name(function)} is an async generator function: nobody iterates over it there. Make it an "
+            f"{display_name(function)} is an async generator function, which cannot run remotely. Make it an "
             "async function without `yield` that sends each item: `await receiver.send(item)`"
         )
         raise TypeError(text)

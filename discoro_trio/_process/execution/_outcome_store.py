@@ -102,7 +102,7 @@ class OutcomeStore:
             raise UnknownCoro(message)
         return started
 
-    # --- asked by coroutines of this process
+    # --- requests of coroutines of this process
 
     async def outcome(self, coro: Coro[Any], *, heard: bool) -> Outcome:
         """Wait for the outcome of a coroutine."""
@@ -179,7 +179,7 @@ class OutcomeStore:
             link = await self._process.link_to(coro)
         return await link.request(question, timeout=None)
 
-    # --- asked by other processes
+    # --- requests of other processes
 
     async def _pass_on(self, question: AskOutcome | Terminate | Monitor) -> Control | None:
         if question.starter == self._process.id:

@@ -158,8 +158,8 @@ class Runner:
 
     async def _attach(self, link: Link, _message: Attach) -> Attached:
         # A peer with an introduction may use what runs here, but start nothing.
-        by_ticket = link.trust is Trust.LEASE and link.realm != self._process.realm
-        if by_ticket or not self.open:
+        introduced = link.trust is Trust.LEASE and link.realm != self._process.realm
+        if introduced or not self.open:
             text = "no coroutines can be started in this process"
             raise ProtocolError(text)
         guest = self._guests.get(link)

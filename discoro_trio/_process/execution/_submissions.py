@@ -288,7 +288,7 @@ class Submissions:
     def _host(self, link: Link, serial: int) -> Host:
         host = self.hosts.get(link)
         if host is None or serial >> LANE_SHIFT != host.lane:
-            text = f"{link.peer_name} spoke of a coroutine that was never started there"
+            text = f"{link.peer_name} referred to a coroutine that was never started there"
             raise ProtocolError(text)
         return host
 

@@ -36,7 +36,7 @@ _DESCRIPTORS = "/proc/self/fd"
 def check_name_untrusted(name: str) -> None:
     """Raise FileTransferError if a name is not the name of a file in a folder."""
     if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
-        message = f"{name[:80]!r} is no name of a file: it must be one name, without a folder"
+        message = f"{name[:80]!r} is not a file name: it must be one name, without a folder"
         raise FileTransferError(message)
     if len(os.fsencode(name)) > LONGEST_NAME:
         message = f"the file name {name[:40]!r}… has {len(os.fsencode(name))} bytes; at most {LONGEST_NAME} are allowed"
@@ -49,7 +49,7 @@ def parts_untrusted(folder: str) -> list[str]:
         return []
     parts = folder.rstrip("/").split("/")
     if len(parts) > DEEPEST:
-        message = f"dir= has {len(parts)} folders, one in the other; at most {DEEPEST} are allowed"
+        message = f"dir= has {len(parts)} nested folders; at most {DEEPEST} are allowed"
         raise FileTransferError(message)
     for part in parts:
         try:
@@ -90,7 +90,7 @@ def _step(descriptor: int, part: str) -> int:
 
 def _explained(error: OSError, what: str) -> FileTransferError:
     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-        return FileTransferError(f"{what!r}: there is a link, or something else than a folder, on the way")
+        return FileTransferError(f"{what!r}: a part of the path is a link or not a folder")
     return FileTransferError(f"{what!r}: {error.strerror or error}")
 
 
@@ -137,7 +137,7 @@ class IncomingFile:
         except FileNotFoundError:
             return
         if not self._overwrite:
-            message = f"{self.name!r} is there already; overwrite=True replaces it"
+            message = f"{self.name!r} exists already; overwrite=True replaces it"
             raise FileTransferError(message)
         if stat.S_ISDIR(found.st_mode):
             message = f"{self.name!r} is a folder; a file cannot replace it"
@@ -164,13 +164,13 @@ class IncomingFile:
             FileTransferError: It differs from what was sent, or another file got that name meanwhile.
         """
         if self.offset != self.size or self._digest.digest() != digest:
-            message = f"{self.name!r} did not arrive as it was sent: {self.offset} of {self.size} bytes, or others"
+            message = f"{self.name!r} did not arrive as it was sent: {self.offset} of {self.size} bytes, or other data"
             raise FileTransferError(message)
         try:
             os.fchmod(self._file, masked_untrusted(mode) | 0o600)
             self._give_name()
         except FileExistsError as error:
-            message = f"{self.name!r} is there already; overwrite=True replaces it"
+            message = f"{self.name!r} exists already; overwrite=True replaces it"
             raise FileTransferError(message) from error
         except OSError as error:
             raise _explained(error, self.name) from error
@@ -224,7 +224,7 @@ def delete(root: Path, folder: str, name: str) -> None:
             message = f"there is no file {name!r}"
             raise FileTransferError(message) from error
         if not stat.S_ISREG(found.st_mode):
-            message = f"{name!r} is no file"
+            message = f"{name!r} is not a file"
             raise FileTransferError(message)
         os.unlink(name, dir_fd=descriptor)
 
@@ -244,7 +244,7 @@ class OutgoingFile:
         found = os.fstat(self._file)
         if not stat.S_ISREG(found.st_mode):
             os.close(self._file)
-            message = f"{str(path)!r} is no file; folders are sent file by file"
+            message = f"{str(path)!r} is not a file; send the files of a folder one by one"
             raise FileTransferError(message)
         self.path = path
         self.size = found.st_size

@@ -118,7 +118,7 @@ class Files:
 
     def _check(self, link: Link) -> None:
         if self._process.introductions.opened(link):
-            text = "a process of another computation sends and deletes no files here"
+            text = "a process of another computation cannot send or delete files here"
             raise FileTransferError(text)
 
     def _root(self) -> Path:
@@ -140,7 +140,7 @@ class Files:
         self.check_size(message.name, message.size)
         transfers = self._incoming.setdefault(link, {})
         if len(transfers) >= MOST_INCOMING:
-            text = f"{MOST_INCOMING} files are on the way from this process already; send fewer at a time"
+            text = f"this process is sending {MOST_INCOMING} files already; send fewer at a time"
             raise FileTransferError(text)
 
         def make() -> IncomingFile:
@@ -161,7 +161,7 @@ class Files:
     def _found(self, link: Link, number: int) -> _Incoming:
         incoming = self._incoming.get(link, {}).get(number)
         if incoming is None:
-            text = "this transfer is not under way; it failed or was given up"
+            text = "this transfer is not in progress; it failed or was cancelled"
             raise FileTransferError(text)
         return incoming
 
@@ -187,7 +187,7 @@ class Files:
         if size > PART or incoming.parts > WINDOW or message.offset < file.offset:
             text = (
                 f"{file.name!r}: {size} bytes for offset {message.offset} came while {file.offset} of {file.size} were "
-                f"written; at most {WINDOW} parts of {PART} bytes may be under way"
+                f"written; at most {WINDOW} parts of {PART} bytes may be in flight"
             )
             raise FileTransferError(text)
 
@@ -201,7 +201,7 @@ class Files:
 
     async def _use(self, incoming: _Incoming, call: Callable[[], None]) -> None:
         if incoming.dropped:
-            text = "this transfer is not under way any more; it failed or was given up"
+            text = "this transfer is no longer in progress; it failed or was cancelled"
             raise FileTransferError(text)
         incoming.users += 1
         try:

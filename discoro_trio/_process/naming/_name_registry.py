@@ -202,7 +202,7 @@ class NameRegistry:
         finally:
             self._above.remove(scheduler)
 
-    # --- for what lives in this process
+    # --- for objects of this process
 
     def register_coro(self, coro: Coro[Any], name: str, *, public: bool) -> Registration:
         """Register a name for a coroutine of this process, until it ends."""
@@ -287,7 +287,7 @@ class NameRegistry:
         link = await self._process.endpoint.link_at(location, self._process.realm)
         return await self._ask(link, key)
 
-    # --- where names are kept
+    # --- the processes that keep names
 
     def _directory(self, entry: Entry) -> NameTable:
         return self._public if entry.public else self._inside
@@ -345,7 +345,7 @@ class NameRegistry:
         self._process.introductions.heard(located.address.realm, link)
         return located.address
 
-    # --- asked by other processes
+    # --- requests of other processes
 
     async def _asked_to_register(self, link: Link, message: Register) -> Done:
         if len(self._guests.get(link, ())) >= MOST_NAMES:

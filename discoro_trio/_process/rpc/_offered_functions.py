@@ -120,7 +120,7 @@ class OfferedFunctions:
 
     async def end(self, coro: Coro[Any]) -> None:
         """Cancel a call and wait, shielded, until its clean-up is done."""
-        coro.cancel("its caller gave it up")
+        coro.cancel("its caller was cancelled")
         await finish(coro.wait)
 
     async def _follow(self, link: Link, started: Submission) -> None:
@@ -168,7 +168,7 @@ class OfferedFunctions:
         calls = self._calls.get(link, {})
         call = calls.get(message.serial)
         if call is None:
-            text = "this call is not one of the asking process, or its outcome was fetched before"
+            text = "this call belongs to another process, or its outcome was fetched before"
             raise UnknownCoro(text)
         await call.started.until_ended()
         calls.pop(message.serial, None)

@@ -46,7 +46,7 @@ class _SharedHere:
         path = None if self.folder is None else str(self.folder / share.hex())
         if path is None or not Path(path).exists():
             message = (
-                "a shared value is not here: it was released, its computation has ended, or this process is none of "
+                "a shared value is not here: it was released, its computation has ended, or this process is not one of "
                 "its servers; call computation.share() for a new one, and send that"
             )
             raise DiscoroError(message)
@@ -116,7 +116,7 @@ class Shared(Generic[T_co]):
         if release is not None:
             await release()
         elif shared_here.folder is not None:
-            message = "only the program that shared a value releases it; its servers cannot"
+            message = "only the program that shared a value can release it; its servers cannot"
             raise RuntimeError(message)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -45,7 +45,7 @@ class _Held(MutableRecord, eq=False):
     """A blob and its number of holders."""
 
     blob: Blob
-    keepers: int = 1
+    holders: int = 1
 
 
 class Blobs:
@@ -66,8 +66,8 @@ class Blobs:
     def release(self, share: bytes) -> None:
         """Undo one `keep`."""
         held = self._held[share]
-        held.keepers -= 1
-        if not held.keepers:
+        held.holders -= 1
+        if not held.holders:
             del self._held[share]
             held.blob.close()
 
@@ -91,7 +91,7 @@ class Blobs:
         link = await sources[-1]()
         held = self._held.get(share)
         if held is not None:
-            held.keepers += 1
+            held.holders += 1
             try:
                 await held.blob.until_complete()
             except BaseException:

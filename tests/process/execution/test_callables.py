@@ -120,7 +120,7 @@ def test_callables_of_all_kinds_are_described(
     [
         (generator, "generator is a generator function: make it `async def`"),
         (functools.partial(generator), "generator function"),
-        (async_generator, "async generator function: nobody iterates over it there.*`await receiver.send"),
+        (async_generator, "async generator function, which cannot run remotely.*`await receiver.send"),
         (42, "an async function or a plain function is needed, not 42"),
         (None, "not None"),
         ("job", "not 'job'"),

@@ -504,6 +504,6 @@ async def test_within_a_process_messages_go_by_reference_and_wait_for_room() -> 
 async def test_only_a_coroutine_itself_uses_its_mailbox() -> None:
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         handle = elsewhere(spawn(nursery, two, idle))
-        with one.entered(), pytest.raises(RuntimeError, match="not the coroutine that calls"):
+        with one.entered(), pytest.raises(RuntimeError, match="not the calling coroutine"):
             await handle.receive()
         nursery.cancel_scope.cancel()

@@ -70,6 +70,6 @@ async def test_a_part_that_is_not_listed_is_an_error_of_the_block() -> None:
 async def test_only_the_coroutine_itself_splits_its_mailbox() -> None:
     async with open_processes(1) as (one,), trio.open_nursery() as nursery:
         other = spawn(nursery, one, idle)
-        with one.entered(), pytest.raises(RuntimeError, match="not the coroutine that calls"):
+        with one.entered(), pytest.raises(RuntimeError, match="not the calling coroutine"):
             await split_mailbox(other, str, ["a"]).__aenter__()
         nursery.cancel_scope.cancel()
