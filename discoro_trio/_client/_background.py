@@ -87,7 +87,7 @@ class Background:
     Args:
         scheduler: A shared scheduler's address; None for a cluster of its own.
         servers: How many servers the cluster gets, or how many to wait for at the scheduler.
-        launch: Reserved; leave it at None.
+        launch: Starts the nodes, as for `open_scheduler`.
         components: The components of the computation.
         options: Options of the cluster and of the computation.
 

@@ -51,7 +51,7 @@ def connect(
     Args:
         scheduler: The address of a shared scheduler, as Location or text; by default a cluster on this machine.
         servers: Servers of that cluster, by default one per processor; at a shared scheduler, servers to wait for.
-        launch: Reserved; leave it at None.
+        launch: Starts the nodes, as for `open_scheduler`.
         components: Functions, classes, modules and files that the jobs need, as for `Computation`.
         jobs_per_server: How many submitted jobs run at the same time on one server.
         options: Options of `open_cluster`, `open_endpoint` and `Computation`.

@@ -276,7 +276,7 @@ class Executor(ExecutorBase):
     Args:
         scheduler: The address of a shared scheduler, as Location or text; by default a cluster on this machine.
         servers: Servers of that cluster, by default one per processor; at a shared scheduler, servers to wait for.
-        launch: Reserved; leave it at None.
+        launch: Starts the nodes, as for `open_scheduler`.
         components: Functions, classes, modules and files that the jobs need, as for `Computation`.
         initializer: Called once on each server before its first job. If it fails everywhere, the executor is broken.
         initargs: Its arguments.

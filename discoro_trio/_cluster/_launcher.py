@@ -23,7 +23,7 @@ class SchedulerAccess:
     location: Location
     """Where the scheduler listens."""
     secret: str = attrs.field(repr=False)
-    """The key of the cluster, 64 hexadecimal digits. Never put it on a command line: other users can read those."""
+    """The key of the cluster, 64 hexadecimal digits. Never put it on a command line, which other users can read."""
 
 
 @attrs.frozen(kw_only=True)

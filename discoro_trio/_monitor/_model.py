@@ -61,7 +61,7 @@ class Model(TopologyRows):
         log: The latest events.
         lost: When coroutines were lost with their server, in seconds since the epoch, and why.
         answered: When the source last answered, in seconds since the epoch; None before that, and without a source
-        that answers.
+            that answers.
         tree: The tasks of all processes when they were last fetched, in the form of `_tree`.
         stale: For how many seconds the source has not answered; None if it answers.
         one_in: Of very short coroutines, one in this many is listed; all are counted.

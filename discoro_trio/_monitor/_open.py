@@ -84,7 +84,7 @@ class HTTPServer:
 
         Args:
             wait: Whether connected browsers, and programs with recent requests, first get the last update, within
-            two seconds.
+                two seconds.
 
         Cancelling it stops the waiting; the monitor ends.
         """
@@ -145,7 +145,7 @@ async def open_http_server(
         certfile: A certificate for https, in PEM form; it may hold the key too.
         keyfile: The certificate's key.
         token: Required for actions, and for viewing unless it listens on loopback only; by default a new random
-        one, which is part of the address that is printed at the start.
+            one, which is part of the address that is printed at the start.
         read_only: Whether all actions are refused.
         event_file: A file that keeps the last events, such as lost nodes, for the next monitor; None for none.
 
