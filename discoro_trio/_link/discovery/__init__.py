@@ -1,1 +1,1 @@
-"""Discovery on the local networks: the interfaces of this machine, and the queries and answers that they carry."""
+"""Discovery on the local networks: the interfaces of this machine, and the queries and answers sent over them."""

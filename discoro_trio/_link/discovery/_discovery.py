@@ -1,8 +1,8 @@
-"""Finding processes on the networks of this machine, and being found.
+"""Finds processes on the networks of this machine, and answers their queries.
 
-This module owns the sockets of discovery, who is asked, and the rhythm of the queries. What the datagrams say, and
-which of them count, is with `_wire`. What is done with those who are found, and asking them who is on their networks,
-is with the node and the scheduler.
+This module owns the sockets of discovery, and the targets and timing of the queries. `_wire` defines the datagrams and
+which of them are valid. The node and the scheduler use the processes that are found, and request searches from them on
+their networks.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UDP_PORT = 51350
-"""Where processes listen for queries, unless `udp_port` says otherwise."""
+"""The port at which processes listen for queries, unless `udp_port` is set."""
 
-_LONGEST = 2048  # more than any datagram of ours; the rest of a longer one is cut off
-_FIRST_PAUSE, _GROWTH = 0.2, 2.0  # seconds between queries at first, and what each pause is longer by
-_JOIN_INTERVAL = 60.0  # seconds until an interface that has come up is listened at
-_MAPPED = "::ffff:"  # how a socket for both protocols writes an IPv4 address
+_LONGEST = 2048  # longer than any datagram of discovery; the rest of a longer one is cut off
+_FIRST_PAUSE, _GROWTH = 0.2, 2.0  # seconds between the first queries, and the factor from each pause to the next
+_JOIN_INTERVAL = 60.0  # seconds between checks for new interfaces
+_MAPPED = "::ffff:"  # the prefix of an IPv4 address at a socket for both protocols
 _OPTION = "udp_port"
 
 
 class Discovery(MutableRecord, kw_only=True):
-    """How one process finds others, and is found by them."""
+    """Finds other processes for one process, and answers their queries."""
 
     credential: Credential
     """The cluster's secret."""
     process_id: bytes
     """The process's own id."""
     udp_port: int = UDP_PORT
-    """The port at which queries are answered, here and elsewhere."""
+    """The port at which this and other processes answer queries."""
     loopback: bool = True
-    """Whether only this machine takes part; nothing is then listened to or sent on any network."""
+    """Whether only this machine takes part; the process then does not listen or send on any network."""
     _users: list[Seeker | Answerer] = msgspec.field(default_factory=list)
 
     def use(self, credential: Credential) -> None:
@@ -68,7 +68,7 @@ class Discovery(MutableRecord, kw_only=True):
 
     @property
     def foreign(self) -> list[str]:
-        """The addresses of machines whose processes look for others with another secret."""
+        """The addresses of machines whose processes use another secret for discovery."""
         answerers = [user for user in self._users if isinstance(user, Answerer)]
         return sorted({host for answerer in answerers for host in answerer.foreign})
 
@@ -84,11 +84,11 @@ class Discovery(MutableRecord, kw_only=True):
         """Answer the queries of others until cancelled; starts with the port.
 
         Args:
-            presence: This process, as they are told.
-            task_status: Started when queries are heard.
+            presence: The answer: this process.
+            task_status: Started when queries are received.
 
         Raises:
-            OptionError: A program that is not of this package has the port.
+            OptionError: Another program, not of this package, uses the port.
         """
         with ExitStack() as stack:
             sock = self._listen(stack)
@@ -108,10 +108,10 @@ class Discovery(MutableRecord, kw_only=True):
         """Look for processes until cancelled: often at first, later every half minute.
 
         Args:
-            wanted: The roles that are looked for.
+            wanted: The roles to look for.
             report: Called with every process that answers, again with each of its answers.
-            hosts: Addresses or names of machines that are asked too, wherever they are.
-            everywhere: Whether the networks of this machine are asked, or this machine with `loopback`.
+            hosts: Addresses or names of machines that are queried, too, on any network.
+            everywhere: Whether to query the networks of this machine, or only this machine with `loopback`.
         """
         seeker = Seeker(self.credential, self.process_id, wanted)
         with ExitStack() as stack:
@@ -125,7 +125,7 @@ class Discovery(MutableRecord, kw_only=True):
                 for number, pause in enumerate(pauses()):
                     if everywhere:
                         ways = [] if self.loopback else ways_out()
-                        # IPv4 first, as a rule; but answers may be lost on the first way alone, by a firewall.
+                        # Usually IPv4 first; but a firewall may drop the answers on the first path only.
                         ways.sort(key=lambda way: way.address.version, reverse=bool(number % 2))
                         await self._ask_everywhere(sockets, seeker, ways)
                     for host in hosts:
@@ -135,7 +135,7 @@ class Discovery(MutableRecord, kw_only=True):
     async def find(
         self, wanted: Role, seconds: float, *, hosts: Sequence[str] = (), everywhere: bool = True
     ) -> list[Found]:
-        """Look for processes for some seconds, as `seek` does; give each that answered once."""
+        """Look for processes for some seconds, as `seek` does. Return each one that answered once."""
         found: dict[bytes, Found] = {}
 
         def report(one: Found) -> None:
@@ -147,16 +147,16 @@ class Discovery(MutableRecord, kw_only=True):
 
     def _listen(self, stack: ExitStack) -> trio.socket.SocketType:
         if self.loopback:
-            # Bound to the broadcast address of loopback, a socket hears nothing that comes from a network.
+            # Bound to the broadcast address of loopback, a socket receives nothing from a network.
             return _open(stack, socket.AF_INET, THIS_MACHINE, self.udp_port)
         try:
-            # One socket for both protocols, so that queries are heard in the order in which they were sent.
+            # One socket for both protocols, so that queries are received in the order in which they were sent.
             return _open(stack, socket.AF_INET6, "::", self.udp_port)
         except _NoSuchProtocolError:
             return _open(stack, socket.AF_INET, "", self.udp_port)
 
     async def _ask_everywhere(self, sockets: _Sockets, seeker: Seeker, ways: Sequence[NetworkPath]) -> None:
-        """Send one query on all ways; a process answers the first that reaches it, by the address that it has there."""
+        """Send one query on all paths; a process answers the first one that reaches it, from its address there."""
         query = seeker.query()
         for way in ways:
             for target in way.targets:
@@ -167,7 +167,7 @@ class Discovery(MutableRecord, kw_only=True):
         try:
             places = await trio.socket.getaddrinfo(host, self.udp_port, type=socket.SOCK_DGRAM)
         except OSError as error:
-            logger.warning("%s could not be asked: %s", host, error)
+            logger.warning("discovery could not send a query to %s: %s", host, error)
             return
         for *_, place in places:
             await _send(sockets, seeker.query(alone=True), _address(place))
@@ -178,7 +178,7 @@ class _NoSuchProtocolError(Exception):
 
 
 class _Answering:
-    """The socket at which one process hears queries."""
+    """The socket at which one process receives queries."""
 
     def __init__(
         self, answerer: Answerer, sock: trio.socket.SocketType, fingerprint_here: str, *, loopback: bool
@@ -197,15 +197,15 @@ class _Answering:
             now, foreign = trio.current_time(), len(self._answerer.foreign)
             for datagram in self._answerer.received_untrusted(body, source, now, own_machine=own_machine):
                 host, port = datagram.to or (THIS_MACHINE, self.port)
-                if not self._loopback or is_loopback(host):  # a query of elsewhere may have been relayed to us
+                if not self._loopback or is_loopback(host):  # a query from elsewhere may have been relayed
                     await self._send(datagram.body, host, port)
             if len(self._answerer.foreign) > foreign:
                 self._say_foreign(source[0])
 
     def _say_foreign(self, host: str) -> None:
         logger.info(
-            "a process at %s looks for others with another secret than this one, which has the fingerprint %s; "
-            "`discoro secret show` prints where the secret of a machine is",
+            "a process at %s uses another secret than this process, whose secret has the fingerprint %s; "
+            "`discoro secret show` prints the location of a machine's secret",
             host,
             self._fingerprint,
         )
@@ -217,10 +217,10 @@ class _Answering:
 
 
 def pauses() -> Iterator[float]:
-    """Give the seconds between queries: longer and longer, and never the same for two that began together."""
+    """Yield the seconds between queries: increasing, and random, so that processes started together spread out."""
     pause = _FIRST_PAUSE
     while True:
-        yield pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and hides nothing
+        yield pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and protects nothing
         pause = min(pause * _GROWTH, config.ping_interval)
 
 
@@ -237,7 +237,7 @@ async def _receive(sock: trio.socket.SocketType) -> tuple[bytes, Address]:
         try:
             body, place = await sock.recvfrom(_LONGEST)
         except OSError as error:
-            # Not about a datagram, but about the machine, such as no memory left; it passes, and months go on.
+            # The machine has a problem, such as no memory; it is temporary, so discovery continues.
             logger.warning("discovery cannot receive: %s", error)
             await trio.sleep(1)
         else:
@@ -251,11 +251,11 @@ async def _send(sockets: _Sockets, body: bytes, to: Address, control: Sequence[C
     try:
         await sock.sendmsg([body], control, 0, to)
     except OSError as error:
-        logger.debug("nothing could be sent to %s: %s", to[0], error)  # that interface is down, say
+        logger.debug("nothing could be sent to %s: %s", to[0], error)  # for example, the interface is down
 
 
 def _address(place: tuple[Any, ...]) -> Address:
-    """Take host and port of a socket's address; a link-local one says of which link."""
+    """Return host and port of a socket's address; a link-local one includes its zone."""
     host, port, *rest = place
     if host.startswith(_MAPPED):
         return host.removeprefix(_MAPPED), port
@@ -265,12 +265,12 @@ def _address(place: tuple[Any, ...]) -> Address:
 def _open(
     stack: ExitStack, family: socket.AddressFamily, host: str, port: int = 0, *, only: bool = False
 ) -> trio.socket.SocketType:
-    """Bind a socket until the stack is left; one for IPv6 hears IPv4 too, unless `only` that is wanted."""
+    """Bind a socket until the stack is left; one for IPv6 also receives IPv4, unless `only` is set."""
     try:
         sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        if port:  # several processes share it, and each hears what is sent to all
+        if port:  # several processes share it, and each receives what is sent to all
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -284,16 +284,16 @@ def _open(
 
 
 async def _keep_joined(sock: trio.socket.SocketType) -> None:
-    """Listen at the groups of links that come up later."""
+    """Join the multicast groups of interfaces that come up later."""
     while True:
         await trio.sleep(_JOIN_INTERVAL)
         _join(sock)
 
 
 def _join(sock: trio.socket.SocketType) -> None:
-    """Listen at the group of every link."""
+    """Join the multicast group of every interface."""
     group = socket.inet_pton(socket.AF_INET6, GROUP)
     for way in ways_out():
         if GROUP in way.targets:
-            with contextlib.suppress(OSError):  # joined already, or the interface is gone again
+            with contextlib.suppress(OSError):  # already joined, or the interface is gone again
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=I", way.index))

@@ -1,4 +1,4 @@
-"""The ways out of this machine: its interfaces, and how to send from one of them to everybody at its other side.
+"""The paths out of this machine: its interfaces, and how to send to all machines on the network of one of them.
 
 This module owns the lookup of interfaces and addresses, and the kernel's structures that choose one for a datagram.
 """
@@ -15,41 +15,41 @@ from ..._records import Record
 logger = logging.getLogger(__name__)
 
 ANYBODY = "255.255.255.255"
-"""Everybody on an interface's network, whatever its numbers are."""
+"""The broadcast address for every machine on an interface's network, whatever the network's address is."""
 
 THIS_MACHINE = "127.255.255.255"
 """Every process of this machine that listens at the port; the broadcast address of the loopback interface."""
 
-# Among the addresses of a link alone (RFC 4291, 2.7: scope 2), one of those that need no registration (flag T).
+# A link-local multicast address (RFC 4291, 2.7: scope 2) that needs no registration (flag T).
 GROUP = "ff12::64:6973:636f:726f"
 """Every machine of an IPv6 link that takes part in discovery."""
 
-_IP_PKTINFO = 8  # from <linux/in.h>; Python's socket module has a name for it from 3.14 on only
+_IP_PKTINFO = 8  # from <linux/in.h>; Python's socket module only has it since 3.14
 
 Control = tuple[int, int, bytes]
-"""What `sendmsg` is told beside the data: level, type, content."""
+"""Ancillary data for `sendmsg`: level, type, content."""
 
 
 class NetworkPath(Record, frozen=True):
-    """A way to a network: out of one interface, from one address."""
+    """A path to a network: through one interface, from one address."""
 
     index: int
     """The interface's number."""
     address: IPv4Address | IPv6Address
-    """The address that the datagram comes from."""
+    """The source address of the datagram."""
     broadcast: str = ""
     """The IPv4 network's broadcast address, if it has one."""
 
     @property
     def targets(self) -> list[str]:
-        """Where to send what everybody on that network shall have."""
+        """The addresses that reach every machine on that network."""
         if self.address.version == 6:  # noqa: PLR2004 - the number of the protocol
             return [GROUP]
         return [self.broadcast, ANYBODY] if self.broadcast else [ANYBODY]
 
     @property
     def control(self) -> Control:
-        """What sends a datagram this way, whatever the routes are (ip(7), ipv6(7))."""
+        """The ancillary data that sends a datagram on this path, whatever the routes are (ip(7), ipv6(7))."""
         if self.address.version == 6:  # noqa: PLR2004 - the number of the protocol
             content = self.address.packed + struct.pack("=I", self.index)
             return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, content
@@ -58,7 +58,7 @@ class NetworkPath(Record, frozen=True):
 
 
 def ways_out() -> list[NetworkPath]:
-    """List the ways to the networks that this machine is part of; loopback is none."""
+    """Return the paths to the networks that this machine is part of, without loopback."""
     import psutil  # noqa: PLC0415 - programs that stay on this machine never need it
 
     ways = []
@@ -79,6 +79,6 @@ def ways_out() -> list[NetworkPath]:
         ]
         six = [IPv6Address(entry.address.partition("%")[0]) for entry in addresses if entry.family == socket.AF_INET6]
         if six:
-            # One does for each link: an address that other links know too, if there is one.
+            # One address is enough for each interface: one that is valid beyond the link, if there is one.
             ways.append(NetworkPath(index, min(six, key=lambda address: address.is_link_local)))
     return [way for way in ways if not way.address.is_loopback]

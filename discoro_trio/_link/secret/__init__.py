@@ -1,1 +1,1 @@
-"""The cluster's secret: where it comes from, and how programs follow its changes."""
+"""The cluster's secret: where it comes from, and how programs detect its changes."""

@@ -1,7 +1,7 @@
-"""Where the cluster's secret comes from, and how it is changed while the cluster runs.
+"""Loads the cluster's secret, and changes it while the cluster runs.
 
-This module owns the secret's file: its form, how it is made, and who may read it. How a key comes of a secret is with
-`_wire`; the keys of leases are with the cluster.
+This module owns the secret's file: its form, its creation, and its permissions. `_wire` derives a key from a secret;
+`_cluster` makes the keys of leases.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ VARIABLE = "DISCORO_SECRET"
 """The environment variable that holds a secret."""
 
 SHORTEST_PASSPHRASE = 8
-"""Characters; a shorter passphrase brings a warning."""
+"""In characters; a shorter passphrase causes a warning."""
 _FEWEST_CHARACTERS = 4
-"""The different characters of a passphrase without a warning."""
+"""A passphrase with fewer different characters causes a warning."""
 
 _SECRET, _SECRET_FILE = "secret", "secret_file"  # the options
 
@@ -45,27 +45,27 @@ _NEXT, _OLD = "next ", "old "
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _LONGEST = 4096
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# Not through a symbolic link, for then somebody else may choose the file; not waiting for the writer of a pipe.
+# Not through a symbolic link, because then another user may choose the file; not waiting for the writer of a pipe.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @attrs.frozen
 class SecretFile:
-    """What a secret's file holds."""
+    """The content of a secret's file."""
 
     path: Path
-    """Where it is."""
+    """The path of the file."""
     current: str = attrs.field(repr=False)
     """The secret that processes use and accept."""
     next: str | None = attrs.field(default=None, repr=False)
-    """The one that they accept too, and will use after `switch`."""
+    """The secret that they also accept, and use after `switch`."""
     old: str | None = attrs.field(default=None, repr=False)
-    """The one that they accept too, until `drop`."""
+    """The secret that they also accept until `drop`."""
 
     @property
     def further(self) -> str | None:
-        """The secret that is accepted and not used."""
+        """The secret that is accepted but not used."""
         return self.next if self.next is not None else self.old
 
     def credential(self) -> Credential:
@@ -74,18 +74,18 @@ class SecretFile:
         return Credential(b"", _key_of(self.current), accepted)
 
     def fingerprints(self) -> tuple[str, ...]:
-        """Give what may be shown of the secrets: of the current one first."""
+        """Return the fingerprints of the secrets, which may be shown; that of the current one first."""
         credential = self.credential()
         return tuple(fingerprint(key) for key in (credential.key, *credential.accepted))
 
 
 def load_secret(secret: str | bytes | None = None, secret_file: str | os.PathLike[str] | None = None) -> Credential:
-    """Give the credential of the cluster's secret: of an argument, of `DISCORO_SECRET`, or of the file.
+    """Return the credential of the cluster's secret, from an argument, from `DISCORO_SECRET`, or from the file.
 
     Args:
         secret: 32 bytes or 64 hexadecimal digits, which are the key, or a passphrase.
         secret_file: A file with such a text, which no other user may read. Without either argument and without the
-            variable it is the one in the config folder, which is made at first use.
+            variable, the file in the config folder is used; it is made at its first use.
 
     Raises:
         OptionError: The secret cannot be used, or others can read its file.
@@ -103,7 +103,7 @@ def load_secret(secret: str | bytes | None = None, secret_file: str | os.PathLik
 
 
 def weakness_of(secret: str | bytes) -> str:
-    """Say why others can guess a secret, without a word of it; empty if nothing speaks for that."""
+    """Return why others can guess a secret, without quoting it; empty if it is strong enough."""
     text = secret.strip() if isinstance(secret, str) else ""
     if isinstance(secret, bytes) or _HEX_KEY.fullmatch(text):
         return ""
@@ -115,7 +115,7 @@ def weakness_of(secret: str | bytes) -> str:
 
 
 def weakness_in_use(secret: str | bytes | None, secret_file: str | os.PathLike[str] | None) -> str:
-    """Say why others can guess the secret that `load_secret` gives, given the same.
+    """Return why others can guess the secret that `load_secret` returns for the same arguments.
 
     Raises:
         OptionError: The file cannot be used.
@@ -133,11 +133,11 @@ def _warn_if_weak(option: str, secret: str | bytes) -> None:
 
 
 warned_of: set[str | bytes] = set()
-"""The weak secrets that this process has warned of."""
+"""The weak secrets that this process has warned about."""
 
 
 def path_of(secret: str | bytes | None, secret_file: str | os.PathLike[str] | None) -> Path | None:
-    """Give the file that `load_secret` reads, given the same; None if it reads none."""
+    """Return the file that `load_secret` reads for the same arguments; None if it reads none."""
     if secret is not None:
         return None
     if secret_file is not None:
@@ -155,12 +155,12 @@ def read_credential(path: str | os.PathLike[str]) -> Credential:
 
 
 def private_secret() -> Credential:
-    """Make the credential of a cluster that lives in one program: random, and nowhere but in memory."""
+    """Make the credential of a cluster in a single program: random, and kept only in memory."""
     return Credential(b"", secrets.token_bytes(32))
 
 
 def default_path() -> Path:
-    """Give the place of the secret in the user's config folder."""
+    """Return the path of the secret in the user's config folder."""
     import platformdirs  # noqa: PLC0415 - most programs of a cluster on one machine never need it
 
     return platformdirs.user_config_path("discoro_trio") / "secret"
@@ -183,24 +183,24 @@ def show(path: str | os.PathLike[str] | None = None) -> SecretFile:
 
 
 def stage(new: str | None = None, path: str | os.PathLike[str] | None = None) -> SecretFile:
-    """Begin to change the secret: the file's processes accept a further one.
+    """Begin to change the secret: the processes that use the file accept a second one.
 
     Args:
-        new: The further secret; None for a random one, to be given to the other machines.
+        new: The second secret; None for a random one, which you copy to the other machines.
         path: The file; None for the one in the config folder.
 
     Raises:
-        OptionError: Another change is under way, or the file cannot be used.
+        OptionError: Another change is in progress, or the file cannot be used.
     """
     held = show(path)
     further = secrets.token_hex(32) if new is None else _one_line(new)
     if held.further is not None and held.next != further:
-        raise _unusable(held.path, "a change of the secret is under way; end it with `drop` first")
+        raise _unusable(held.path, "a change of the secret is in progress; end it with `drop` first")
     return _replace(attrs.evolve(held, next=further))
 
 
 def switch(path: str | os.PathLike[str] | None = None) -> SecretFile:
-    """Use the staged secret, and still accept the old one. For when all machines have staged it.
+    """Use the staged secret, and still accept the old one. Call it when all machines have staged the secret.
 
     Raises:
         OptionError: None is staged, or the file cannot be used.
@@ -212,10 +212,10 @@ def switch(path: str | os.PathLike[str] | None = None) -> SecretFile:
 
 
 def drop(path: str | os.PathLike[str] | None = None) -> SecretFile:
-    """Accept only the current secret again: ends a change after `switch`, and gives it up before.
+    """Accept only the current secret again: this ends a change after `switch`, and abandons it before.
 
     Raises:
-        OptionError: There is no further secret, or the file cannot be used.
+        OptionError: There is no second secret, or the file cannot be used.
     """
     held = show(path)
     if held.further is None:
@@ -243,7 +243,7 @@ def _replace(held: SecretFile) -> SecretFile:
     return held
 
 
-# Whole and under another name at first, so that nobody ever reads half a secret.
+# The file is first written completely under another name, so that no process ever reads half a secret.
 def _write(held: SecretFile, publish: Callable[[Path, Path], None]) -> None:
     held.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = held.path.with_name(f".{held.path.name}.{secrets.token_hex(8)}")
@@ -270,7 +270,7 @@ def _parse(path: Path, content: bytes) -> SecretFile:
     try:
         lines = [line.strip() for line in content.decode().splitlines() if line.strip()]
     except UnicodeDecodeError:
-        raise _unusable(path, "it is not text in UTF-8") from None  # the error quotes what it could not read
+        raise _unusable(path, "it is not text in UTF-8") from None  # the error quotes the undecodable bytes
     if len(lines) == 1:
         return SecretFile(path, lines[0])
     if len(lines) == 2 and lines[1].startswith(_NEXT):  # noqa: PLR2004 - see the form of the file
@@ -325,7 +325,7 @@ def _credential(option: str, secret: str | bytes) -> Credential:
 def _key_of(secret: str | bytes) -> bytes:
     if isinstance(secret, bytes):
         return key_of_secret(secret)
-    text = secret.strip()  # the end of a line that came along is no part of a passphrase
+    text = secret.strip()  # a trailing line break is not part of a passphrase
     return key_of_secret(bytes.fromhex(text) if _HEX_KEY.fullmatch(text) else text)
 
 

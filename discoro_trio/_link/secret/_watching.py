@@ -1,7 +1,7 @@
-"""Follows the secret's file, so that a change of the secret needs no restart of the programs.
+"""Watches the secret's file, so that a change of the secret needs no restart of the programs.
 
-This module owns when the file is looked at and what an endpoint does then. Links that are up stay so: their ends have
-proved who they are. The file and the steps of a change are with `_secret_file`.
+This module decides when the file is checked, and updates the endpoint. Existing links stay up: their ends have proved
+their identity. `_secret_file` owns the file and the steps of a change.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LOOK_SECONDS = 2.0
 """The seconds until a change is noticed."""
 
 Stamp = tuple[int, int, int] | None
-"""By what a file that was replaced or written to is known; None if there is none."""
+"""Identifies a version of a file, to detect that it was replaced or written; None if there is no file."""
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Look at a file."""
+    """Return the stamp of a file."""
     try:
         status = path.stat()
     except OSError:
@@ -39,15 +39,15 @@ def stamp_of(path: Path) -> Stamp:
 
 
 async def follow_secret(endpoint: Endpoint, path: Path, stamp: Stamp) -> None:
-    """Use and accept what the file says, until cancelled; what cannot be used is logged, and changes nothing.
+    """Use and accept the secrets in the file, until cancelled. An unusable file is logged and changes nothing.
 
     Args:
-        endpoint: Whose secret it is.
+        endpoint: The endpoint that uses the secret.
         path: The file.
-        stamp: How the file was when it was read.
+        stamp: The stamp of the file when it was read.
     """
     while True:
-        await trio.sleep(LOOK_SECONDS)  # in all systems there is no event for it
+        await trio.sleep(LOOK_SECONDS)  # not every system has an event for it
         now = stamp_of(path)
         if now == stamp:
             continue
@@ -64,4 +64,4 @@ async def follow_secret(endpoint: Endpoint, path: Path, stamp: Stamp) -> None:
             endpoint.discovery.use(credential)
         used, *accepted = (fingerprint(key) for key in (credential.key, *credential.accepted))
         more = f"; {accepted[0]} is accepted too" if accepted else "; no other one is accepted"
-        logger.info("the secret has changed: that with the fingerprint %s is used%s", used, more)
+        logger.info("the secret has changed: the one with the fingerprint %s is used%s", used, more)

@@ -1,9 +1,9 @@
-"""Segments of other processes, mapped by this one, and what is opened to map them.
+"""Opens and maps segments of other processes.
 
-A segment is opened through its process's `/proc` entry, and only if it is what `_pool` makes. It is mapped privately:
-what the receiver writes to a buffer goes to copies of its pages, which nobody else sees. It stays mapped as long as a
-buffer in it is referred to, and beyond that until its process drops it: for what is put into it next nothing is to be
-mapped then, and no page is to be looked for but those that the receiver had copies of, which are discarded.
+A segment is opened through its process's `/proc` entry, and only if `_pool` has made it. It is mapped privately: when
+the receiver writes to a buffer, it writes to private copies of the pages. A segment stays mapped while a buffer in it
+is referenced, and after that until its process drops it. So the next buffer in it needs no new mapping; only the pages
+that the receiver had copied are discarded and read again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._pool import Place
 
 MOST_MAPPED = 4096
-"""The most segments of others that a process maps at once: the system bounds mappings."""
+"""The most segments of others that a process maps at once: the system limits the number of mappings."""
 
 _GET_SEALS = 1034  # from linux/fcntl.h
 _FAILED = ctypes.c_void_p(-1).value
@@ -36,7 +36,7 @@ _FAILED = ctypes.c_void_p(-1).value
 
 @cache
 def _calls() -> tuple[Callable[..., int | None], Callable[..., int], Callable[..., int]]:
-    """Give the system's own calls: an object of `mmap` cannot tell when the last view of it is gone and yet stay."""
+    """Return the system calls: an `mmap` object cannot report that its last view is gone and still stay mapped."""
     library = ctypes.CDLL(None, use_errno=True)
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     map_ = ctypes.CFUNCTYPE(pointer, pointer, size, number, number, number, ctypes.c_int64, use_errno=True)
@@ -53,8 +53,8 @@ class MappedSegment:
         size: How many bytes of it to map.
 
     Attributes:
-        size: The same.
-        users: How many of its views are known to be still referred to; for its owner to count.
+        size: The number of mapped bytes.
+        users: The number of its views that are still referenced; its owner counts them.
 
     Raises:
         OSError: It cannot be mapped.
@@ -74,12 +74,12 @@ class MappedSegment:
         self._exporter = ctypes.c_ubyte * size
 
     def view(self, size: int, gone: Callable[..., None], *arguments: Any) -> memoryview:
-        """Give the first so many bytes; what is written to them stays in this process.
+        """Return a view of the first bytes; writes to it are visible only in this process.
 
         Args:
-            size: How many.
-            gone: Is called when nothing refers to them any more, in whatever thread; not at the end of the program.
-            arguments: What it is called with, after the segment itself.
+            size: The number of bytes.
+            gone: Called, in any thread, when nothing refers to the view any more; not at the end of the program.
+            arguments: Its arguments, after the segment itself.
         """
         # A view of a view, or an array over it, keeps neither, but always what exports the memory.
         exporter = self._exporter.from_address(self._address)
@@ -87,7 +87,7 @@ class MappedSegment:
         return memoryview(exporter).cast("B")[:size]
 
     def discard_changes(self) -> None:
-        """Drop the copies of pages that were written to in this process; nothing may refer to the segment any more."""
+        """Drop the copies of pages that this process has written; nothing may refer to the segment any more."""
         if _holds_copies(self._address, self.size):
             _, _, advise = _calls()
             advise(self._address, self.size, mmap.MADV_DONTNEED)
@@ -99,7 +99,7 @@ _PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
 
 
 def _holds_copies(address: int, size: int) -> bool:
-    """Tell whether a private mapping has pages of its own. To look is much faster than to map all pages again."""
+    """Return whether a private mapping has copied pages. This check is much faster than mapping all pages again."""
     first, count = address // mmap.PAGESIZE, -(-size // mmap.PAGESIZE)
     try:
         descriptor = os.open(PAGE_MAP, os.O_RDONLY | os.O_CLOEXEC)
@@ -116,14 +116,14 @@ def _holds_copies(address: int, size: int) -> bool:
 
 
 class Mappings:
-    """The segments of others that a process maps: no more than `MOST_MAPPED`."""
+    """The segments of other processes that a process maps: no more than `MOST_MAPPED`."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Hashable, int], MappedSegment] = {}  # the one whose use is longest ago comes first
         self._all: weakref.WeakSet[MappedSegment] = weakref.WeakSet()
 
     def find(self, owner: Hashable, place: Place) -> MappedSegment | None:
-        """Give a segment that is mapped already, and as far as the buffer in it goes."""
+        """Return a segment that is already mapped, with at least the bytes of the buffer; None if there is none."""
         segment = self._kept.pop((owner, place.segment), None)
         if segment is None or segment.size < place.size:
             return None
@@ -131,7 +131,7 @@ class Mappings:
         return segment
 
     def room(self) -> bool:
-        """See that one more can be mapped, at the expense of one without users; tell whether it can."""
+        """Make room for one more segment, by dropping an unused one if needed. Return whether there is room."""
         while len(self._all) >= MOST_MAPPED:
             unused = next((key for key, segment in self._kept.items() if not segment.users), None)
             if unused is None:
@@ -140,12 +140,12 @@ class Mappings:
         return True
 
     def keep(self, owner: Hashable, number: int, segment: MappedSegment) -> None:
-        """Note what was mapped, to be found again until it is dropped."""
+        """Store a mapped segment, to be found again until it is dropped."""
         self._kept[owner, number] = segment
         self._all.add(segment)
 
     def drop(self, owner: Hashable, number: int) -> None:
-        """Forget a segment that its owner does not use again; what still refers to it keeps it mapped."""
+        """Forget a segment that its owner does not use again; references to it keep it mapped."""
         self._kept.pop((owner, number), None)
 
     def lost(self, owner: Hashable) -> None:
@@ -159,8 +159,8 @@ def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes
 
     Args:
         process: Its process number.
-        descriptor: The number of the descriptor there.
-        own_probe: That of this process's own, which lies in the same file system if both are segments.
+        descriptor: The number of the descriptor in that process.
+        own_probe: The descriptor of this process's own probe, in the same file system if both are segments.
     """
     try:
         opened = open_untrusted(process, descriptor, own_probe, TOKEN_SIZE)
@@ -177,15 +177,15 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> M
 
     Args:
         process: Its process number.
-        place: The buffer in it that is there now.
+        place: The current buffer in it.
         own_probe: The descriptor of this process's own probe.
         largest: The most bytes that a buffer may have.
 
     Raises:
-        ProtocolError: It is no segment of that size that nobody can write to or make shorter.
+        ProtocolError: It is not a segment of that size that is sealed against writing and shrinking.
     """
     with _opened_place_untrusted(process, place, own_probe, largest) as descriptor:
-        # Whole, for larger buffers may follow; a sender puts none into a segment of more than twice the size.
+        # The whole segment, because larger buffers may follow; a sender uses segments of at most twice the size.
         try:
             return MappedSegment(descriptor, min(os.fstat(descriptor).st_size, 2 * place.size))
         except OSError as error:
@@ -194,7 +194,7 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> M
 
 
 def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytearray:
-    """Copy what is in a segment of another process. Arguments and errors are as with `map_untrusted`."""
+    """Copy the buffer in a segment of another process. Arguments and errors are as in `map_untrusted`."""
     with (
         _opened_place_untrusted(process, place, own_probe, largest) as descriptor,
         mmap.mmap(descriptor, place.size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED) as mapping,
@@ -228,22 +228,22 @@ def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest:
 
 
 def open_untrusted(process: int, descriptor: int, own_probe: int, size: int) -> int:
-    """Open a sealed segment of another process, to be read; give the descriptor.
+    """Open a sealed segment of another process for reading. Return the descriptor.
 
     Args:
         process: Its process number.
-        descriptor: That of the segment there.
+        descriptor: The descriptor of the segment in that process.
         own_probe: The descriptor of this process's own probe.
-        size: The bytes that it must have at least.
+        size: Its minimum size in bytes.
 
     Raises:
-        ProtocolError: It is no segment of that size that nobody can write to or make shorter.
+        ProtocolError: It is not a segment of that size that is sealed against writing and shrinking.
         OSError: It cannot be opened.
     """
     import fcntl  # noqa: PLC0415 - not on all systems
 
     path = f"/proc/{process:d}/fd/{descriptor:d}"
-    # Looked at before it is opened: opening something else than a file could wait, or do something.
+    # Checked before it is opened: opening anything but a file could block, or have side effects.
     _check_untrusted(Path(path).stat(), own_probe, size)
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -264,5 +264,5 @@ def _check_seals_untrusted(seals: int) -> None:
 def _check_untrusted(found: os.stat_result, own_probe: int, size: int) -> None:
     own = os.fstat(own_probe)
     if not stat.S_ISREG(found.st_mode) or found.st_dev != own.st_dev or found.st_size < size:
-        message = "a shared buffer that is no segment, or too short"
+        message = "a shared buffer that is not a segment, or too short"
         raise ProtocolError(message)

@@ -1,10 +1,10 @@
 """Large buffers between processes of one machine, through memory that both map.
 
-The sender copies a buffer into a segment: a memfd, mapped once, whose size and writability are sealed for all others.
-The frame that refers to it goes over the connection in its place and order. When nothing at the receiver refers to
-the buffer any more, the sender hears of it and uses the segment again; the receiver keeps it mapped until it hears that
-the sender has dropped it. Linux only; wherever a step is not possible, buffers go over the connection as if this module
-did not exist. The receiver's half is with `_mapping`, which links use both is with `_sharing`.
+The sender copies a buffer into a segment: a memfd, mapped once, and sealed so that no other process can resize or
+write it. A frame that refers to it is sent over the connection in the usual order. When nothing at the receiver refers
+to the buffer any more, the receiver notifies the sender, which reuses the segment. The receiver keeps it mapped until
+the sender reports that it has dropped it. Linux only; if any step is not possible, buffers go over the connection.
+`_mapping` is the receiver's half; `_sharing` decides which links use shared memory.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ..._wire import Buffer
 
 AVAILABLE = sys.platform == "linux" and hasattr(os, "memfd_create")
-"""Whether this system has what it takes."""
+"""Whether this system supports shared memory."""
 
 LEAST = MIB
-"""The bytes of a buffer from which on a segment is worth it."""
+"""The minimum size in bytes of a buffer for which a segment is worth it."""
 
 POOL_SIZE = 512 * MIB
-"""The most bytes of all segments of a process together; what finds no room goes over the connection."""
+"""The most bytes of all segments of a process; buffers that do not fit go over the connection."""
 
 MOST_SEGMENTS = 128
 """The most segments of a process: each takes two of its descriptors, of which it may have no more than 1,024."""
@@ -44,27 +44,27 @@ ReaderT = TypeVar("ReaderT")
 # From linux/fcntl.h; the module fcntl lacks the last seal before Python 3.13.
 _ADD_SEALS = 1033
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE, _SEAL_FUTURE_WRITE = 0x1, 0x2, 0x4, 0x8, 0x10
-# The mapping that the sender has already can still be written to, new ones cannot.
+# The sender's existing mapping stays writable; new mappings are not.
 SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
-"""What every segment has, so that its readers can neither be harmed nor do harm."""
+"""The seals of every segment, so that its readers can neither be harmed nor do harm."""
 
 
 def seal(descriptor: int) -> None:
-    """Let nobody change a memfd any more, this process included."""
+    """Seal a memfd, so that no process can change it any more, including this one."""
     import fcntl  # noqa: PLC0415 - not on all systems
 
     fcntl.fcntl(descriptor, _ADD_SEALS, SEALS | _SEAL_WRITE)
 
 
 class Place(NamedTuple):
-    """Where a buffer is to be found."""
+    """The location of a buffer."""
 
     segment: int
-    """The number of the segment at its process."""
+    """The number of the segment in its process."""
     descriptor: int
-    """Its descriptor there."""
+    """Its descriptor in that process."""
     size: int
-    """The bytes of the buffer."""
+    """The size of the buffer in bytes."""
 
 
 class Segment(MutableRecord, Generic[ReaderT], eq=False):
@@ -74,13 +74,13 @@ class Segment(MutableRecord, Generic[ReaderT], eq=False):
     descriptor: int
     memory: mmap.mmap
     reader: ReaderT | None = None
-    """Who refers to what is in it, or will as soon as a frame has arrived; None if it is free."""
+    """The reader that refers to its buffer, or will when a frame has arrived; None if it is free."""
     known: set[ReaderT] = msgspec.field(default_factory=set)
-    """Those who have read it and may keep it mapped."""
+    """The readers that have read it and may keep it mapped."""
 
     @classmethod
     def make(cls, number: int, size: int) -> Segment[ReaderT]:
-        """Make one of so many bytes; OSError if that is not possible."""
+        """Make a segment with this many bytes; OSError if that is not possible."""
         import fcntl  # noqa: PLC0415 - not on all systems
 
         descriptor = os.memfd_create(f"discoro {number}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -94,17 +94,17 @@ class Segment(MutableRecord, Generic[ReaderT], eq=False):
         return cls(number, descriptor, memory)
 
     def close(self) -> None:
-        """Give the memory back, as soon as no reader maps it either."""
+        """Release the memory; the system frees it when no reader maps it any more."""
         self.memory.close()
         os.close(self.descriptor)
 
 
 class Pool(Generic[ReaderT]):
-    """The segments of one process, and the token by which others see that they can open them.
+    """The segments of one process, and the token with which others check that they can open them.
 
     Args:
-        dropped: Is called with each reader that may keep a segment mapped and the number of that segment when it will
-            not be used again.
+        dropped: Called with each reader that may keep a segment mapped, and the number of the segment, when the
+            segment is not used again.
         size: The most bytes of all segments together.
     """
 
@@ -117,7 +117,7 @@ class Pool(Generic[ReaderT]):
         self._number = 0
 
     def probe(self) -> int | None:
-        """Give the descriptor of a segment that holds the token; None if there can be no segments."""
+        """Return the descriptor of a segment that holds the token; None if segments are not possible."""
         if self._probe is None and AVAILABLE:
             try:
                 self._probe = Segment.make(0, TOKEN_SIZE)
@@ -138,7 +138,7 @@ class Pool(Generic[ReaderT]):
         return Place(segment.number, segment.descriptor, view.nbytes)
 
     def _free(self, size: int, reader: ReaderT) -> Segment[ReaderT] | None:
-        # A segment of more than twice the size is kept for larger ones: written pages stay in use.
+        # A segment of more than twice the size is kept for larger buffers: written pages stay in use.
         segments = self._segments.values()
         free = [one for one in segments if one.reader is None and size <= len(one.memory) <= 2 * size]
         if free:
@@ -175,13 +175,13 @@ class Pool(Generic[ReaderT]):
             self._dropped(reader, segment.number)
 
     def released(self, number: int, reader: ReaderT) -> None:
-        """Note that a reader refers to a segment no more."""
+        """Record that a reader no longer refers to a segment."""
         segment = self._segments.get(number)
         if segment is not None and segment.reader is reader:
             segment.reader = None
 
     def lost(self, reader: ReaderT) -> None:
-        """Drop the segments of a reader of whom nothing will be heard any more; it may still refer to them."""
+        """Drop the segments of a reader that is gone; it may still refer to them."""
         for segment in self._segments.values():
             segment.known.discard(reader)
         for segment in [one for one in self._segments.values() if one.reader is reader]:

@@ -1,7 +1,7 @@
-"""Which links send large buffers through shared memory, and the frames that refer to it.
+"""Decides which links send large buffers through shared memory, and encodes the frames that refer to it.
 
-Each end of a link between two processes of one machine offers its segments; the other tries to open one, and from
-then on gets buffers that way. The segments are with `_pool`, those of others with `_mapping`.
+Each end of a link between two processes of one machine offers its segments. If the other end can open one, it
+receives buffers that way. `_pool` owns the segments of this process, `_mapping` maps those of others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # The body of a SHARED frame, numbers in network byte order:
 #
-#     u8   kind      of the frame that it stands for; flags and target are that one's
+#     u8   kind      of the frame that it replaces; flags and target are those of that frame
 #     u16  count     n, the number of buffers in shared memory
 #     n × (u16 index among all buffers, u64 segment, u32 descriptor, u64 size)
 #     the body of that frame
@@ -49,34 +49,34 @@ _PLACE = struct.Struct("!HQIQ")
 
 
 class SharedOffer(Control, frozen=True):
-    """The sender can be read from; answered by `SharedAccepted` if this process can open what it names."""
+    """The sender offers its segments; the receiver answers `SharedAccepted` if it can open the named one."""
 
     process: int
-    """Its process number."""
+    """The sender's process number."""
     descriptor: int
-    """A segment that holds the token."""
+    """The descriptor of a segment that holds the token."""
     token: bytes
-    """Shows that it is the right one."""
+    """The token, which shows that it is the right segment."""
 
 
 class SharedAccepted(Control, frozen=True):
-    """The sender takes large buffers out of shared memory."""
+    """The sender receives large buffers through shared memory."""
 
 
 class SharedReleased(Control, frozen=True):
-    """The sender refers to nothing in a segment any more."""
+    """The sender no longer refers to anything in a segment."""
 
     segment: int
 
 
 class SharedDropped(Control, frozen=True):
-    """The sender does not use a segment of its own again."""
+    """The sender does not use one of its own segments again."""
 
     segment: int
 
 
 class Shared:
-    """The way of large buffers over one link."""
+    """Sends the large buffers of one link through shared memory."""
 
     __slots__ = ("_link", "_pool")
 
@@ -85,7 +85,7 @@ class Shared:
         self._link = link
 
     def pack(self, kind: int, body: Buffer, buffers: Sequence[Buffer]) -> tuple[int, Buffer, Sequence[Buffer]]:
-        """Put large buffers into segments; give the kind, body and buffers of the frame that stands for all."""
+        """Put large buffers into segments. Return the kind, body and buffers of the frame that replaces them."""
         places: list[tuple[int, Place]] = []
         others: list[Buffer] = []
         for index, buffer in enumerate(buffers):
@@ -108,7 +108,7 @@ class Sharing:
         self._endpoint = endpoint
         self._pool: Pool[Link] = Pool(self._drop)
         self._mappings = Mappings()
-        self._sources: dict[Link, int] = {}  # the process numbers of those that can be read from
+        self._sources: dict[Link, int] = {}  # the process numbers of the peers whose segments can be read
         self._token = trio.lowlevel.current_trio_token()
         self._closed = False
         endpoint.parts[Sharing] = self
@@ -153,7 +153,7 @@ class Sharing:
         link.notify(SharedDropped(segment))
 
     def open_segment_untrusted(self, link: Link, descriptor: int, size: int) -> int | None:
-        """Open sealed memory of a link's peer, to be read; None if that cannot be done, as for another machine."""
+        """Open sealed memory of a link's peer for reading; None if that is not possible, as for another machine."""
         process, own = self._sources.get(link), self._pool.probe()
         if process is None or own is None:
             return None
@@ -195,7 +195,7 @@ class Sharing:
         self._mappings.drop(link, message.segment)
 
     def _unused(self, mapped: MappedSegment, link: weakref.ref[Link], segment: int) -> None:
-        # In whatever thread the last reference went.
+        # Runs in the thread that dropped the last reference.
         if not self._closed:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._release, mapped, link, segment)
@@ -214,7 +214,7 @@ class Sharing:
             link.reply_backlog.end()
 
     def close(self) -> None:
-        """Close all segments; what others map stays readable there."""
+        """Close all segments; other processes can still read what they map."""
         self._closed = True
         self._pool.close()
 

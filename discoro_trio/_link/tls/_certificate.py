@@ -1,4 +1,4 @@
-"""Certificates for TLS: one made in memory, or the operator's own from files, checked.
+"""Certificates for TLS: one made in memory, or the operator's own, loaded from files and checked.
 
 This module owns their making and their reading. It is imported only where a connection leaves the machine, for
 `cryptography` takes 0.1 s to import. Contexts, and when a connection is encrypted, are with `_tls`.
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _CERTFILE, _KEYFILE = "certfile", "keyfile"  # the options
 
-# A certificate that is trusted for its fingerprint alone needs no period, and the clocks of two machines may differ
-# by anything. The end is the one that RFC 5280 (4.1.2.5) has for "none".
+# A certificate that is trusted only by its fingerprint needs no validity period, and the clocks of two machines may
+# differ by any amount. The end is the value of RFC 5280 (4.1.2.5) for "none".
 _ALWAYS = dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 
 
 def load_made_here(context: ssl.SSLContext) -> bytes:
-    """Let a server's context present a certificate made now, in memory, which its own key signed.
+    """Let a server's context present a new self-signed certificate, made in memory.
 
     Returns:
         The SHA-256 of the certificate.
@@ -48,12 +48,12 @@ def load_made_here(context: ssl.SSLContext) -> bytes:
 
 
 def load_files(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) -> bytes:
-    """Let a server's context present a certificate of the operator's own.
+    """Let a server's context present the operator's own certificate.
 
     Args:
         context: The context.
-        certfile: The certificates in PEM form, that of this machine first.
-        keyfile: The key, unencrypted; None if `certfile` holds it too.
+        certfile: The certificates in PEM form; that of this machine first.
+        keyfile: The key, unencrypted; None if `certfile` contains it, too.
 
     Returns:
         The SHA-256 of the certificate.
@@ -79,14 +79,14 @@ def load_files(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) ->
 
 
 def chain_size(certfile: Path) -> int:
-    """Give the bytes of all certificates in a file that `load_files` has taken."""
+    """Return the size in bytes of all certificates in a file that `load_files` has accepted."""
     found = x509.load_pem_x509_certificates(certfile.read_bytes())
     return sum(len(one.public_bytes(Encoding.DER)) for one in found)
 
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """Give a file name for bytes that reach no disk, since contexts read keys from files only."""
+    """Provide a file name for bytes that reach no disk, because contexts read keys only from files."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, content)

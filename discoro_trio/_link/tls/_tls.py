@@ -1,19 +1,20 @@
-"""TLS on every connection that leaves the machine, with a certificate that needs no setting up.
+"""TLS on every connection that leaves the machine, with a certificate that needs no setup.
 
-This module owns the decision whether a connection is encrypted, and the handshake of TLS; certificates are with
-`_certificate`. Who the peer is, is proved by the handshake of `_wire` afterwards, over the encrypted connection.
+This module decides whether a connection is encrypted, and runs the TLS handshake; certificates are in `_certificate`.
+The handshake of `_wire` then proves the identity of the peer, over the encrypted connection.
 
-The certificate is made in memory by default, and no authority stands behind it. It need not: both ends put the
-SHA-256 of the server's certificate into what they authenticate under the secret (`Binding`). Who sits in between
-has to present a certificate of its own, whose private key it has; then the two ends have seen different ones, and
-neither accepts the other. The client therefore checks no signature of an authority, unless it is given one.
+The certificate is made in memory by default, and no authority has signed it. None is needed: both ends include the
+SHA-256 of the server's certificate in what they authenticate with the secret (`Binding`). An attacker in between has
+to present its own certificate, whose private key it has. Then the two ends see different certificates, and neither
+accepts the other. So the client checks no signature of an authority, unless one is configured.
 
-Both ends decide by the addresses of the connection alone, before the first byte, so that no byte of an attacker can
-talk them out of encryption.
+Both ends decide only by the addresses of the connection, before the first byte, so no byte of an attacker can disable
+encryption.
 
-Before TLS the client sends `PREFACE`, always the same. A server answers the first message of TLS with its certificates,
-which are longer than that message; so whoever has not sent the preface gets no answer, and whoever has gets less than
-he sent. It says, too, that this is no scanner or browser that a key need be made for.
+Before TLS the client sends `PREFACE`, which is always the same. A server answers the first message of TLS with its
+certificates, which are longer than that message. So a client that has not sent the preface gets no answer, and one
+that has gets less than it sent. The preface also shows that the client is not a scanner or browser, so a key operation
+is worthwhile.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     import os
 
 Wrapped = tuple[Transport, Binding]
-"""A connection to shake hands over, and what the handshake has to bind."""
+"""A connection for the handshake, and its channel binding."""
 
 PREFACE = b"discoro_trio under TLS 1.3\n".ljust(8192, b"\0")
-"""What a client sends before TLS begins."""
+"""The bytes that a client sends before TLS begins."""
 
 LONGEST_CHAIN = 7000
-"""The most bytes of the certificates that a server presents; what it says besides takes less than 1,200."""
+"""The most bytes of the certificates that a server presents; its other data is shorter than 1,200 bytes."""
 
 _ServerSide = tuple[ssl.SSLContext, bytes]  # with the SHA-256 of the certificate that the context presents
 
@@ -60,11 +61,11 @@ _NO_TLS = (
 
 
 class Tls:
-    """How the connections of one endpoint are encrypted.
+    """Encrypts the connections of one endpoint.
 
     Args:
         certfile: The certificate to present, in PEM form, and those that signed it; None for one made in memory.
-        keyfile: Its private key, unencrypted; None if `certfile` holds that too.
+        keyfile: Its private key, unencrypted; None if `certfile` contains it, too.
         cafile: The authorities that must have signed the certificates of peers, whichever end opens the connection;
             None to bind any certificate.
         always: Whether connections that stay on this machine are encrypted too.
@@ -134,8 +135,8 @@ class Tls:
         return transport, Binding(tls=True, fingerprint=hashlib.sha256(transport.certificate).digest())
 
     def prepare(self) -> None:
-        """Make the certificate now, which takes about 0.1 s, and not when the first peer waits for it."""
-        self._server  # noqa: B018 - it is kept
+        """Make the certificate now, which takes about 0.1 s, so that the first peer does not wait for it."""
+        self._server  # noqa: B018 - it is cached
 
     @functools.cached_property
     def _server(self) -> _ServerSide:
@@ -148,7 +149,7 @@ class Tls:
     @functools.cached_property
     def _client(self) -> ssl.SSLContext:
         context = _context(ssl.PROTOCOL_TLS_CLIENT)
-        # Nodes are known by address, and prove in the handshake which process they are; names say nothing here.
+        # Nodes are known by address, and prove their process id in the handshake; host names prove nothing here.
         context.check_hostname = False
         if self._cafile is None:
             context.verify_mode = ssl.CERT_NONE
@@ -165,7 +166,7 @@ class Tls:
 
 
 def is_local(stream: trio.SocketStream) -> bool:
-    """Tell whether both ends of a connection are on this machine, by its addresses.
+    """Return whether both ends of a connection are on this machine, by its addresses.
 
     Raises:
         trio.BrokenResourceError: The connection is already broken.
@@ -180,7 +181,7 @@ def is_local(stream: trio.SocketStream) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an IP address is one of the loopback interface."""
+    """Return whether an IP address belongs to the loopback interface."""
     address = ip_address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -200,9 +201,9 @@ async def _receive_preface_untrusted(below: Transport) -> None:
 
 
 async def _read_on(below: Transport) -> None:
-    """Wait until the peer, which learns from TLS why it is refused, has closed.
+    """Wait until the peer has closed the connection; TLS sends it the reason for the refusal.
 
-    Closing while it still sends would reset the connection, and with it what it was sent.
+    Closing while it still sends would reset the connection and discard that reason.
     """
     memory = memoryview(bytearray(1024))
     with trio.move_on_after(_REFUSED_SECONDS):
@@ -211,16 +212,16 @@ async def _read_on(below: Transport) -> None:
 
 
 def refusal_of(error: BaseException) -> AuthenticationError | None:
-    """Give the error that says that the peer refuses this process's certificate, if a connection broke for that.
+    """Return the error for a connection that broke because the peer refuses this process's certificate.
 
-    A client has finished its side of the handshake before the server looks at its certificate.
+    A client finishes its side of the handshake before the server checks its certificate.
     """
     cause = error.__cause__
     return _refusal(cause) if isinstance(cause, ssl.SSLError) else None
 
 
 def _refusal(error: ssl.SSLError) -> AuthenticationError | None:
-    """Give the error for an alert by which the peer refuses this process's certificate; None for others."""
+    """Return the error for an alert by which the peer refuses this process's certificate; None for other alerts."""
     reason = error.reason or ""
     if "ALERT" not in reason or not any(word in reason for word in _ABOUT_CERTIFICATES):
         return None
@@ -251,17 +252,17 @@ def _context(protocol: ssl._SSLMethod) -> ssl.SSLContext:
 
 
 def _server_side(certfile: Path | None = None, keyfile: Path | None = None) -> _ServerSide:
-    from . import _certificate  # noqa: PLC0415 - slow to import, and for connections that leave the machine only
+    from . import _certificate  # noqa: PLC0415 - slow to import, and only for connections that leave the machine
 
     context = _context(ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 0  # connections live long; nobody resumes one
+    context.num_tickets = 0  # connections live long; TLS sessions are never resumed
     if certfile is None:
         return context, _certificate.load_made_here(context)
     fingerprint = _certificate.load_files(context, certfile, keyfile)
     size = _certificate.chain_size(certfile)
     if size > LONGEST_CHAIN:
-        problem = f"the certificates in {certfile} have {size} bytes; strangers are sent {LONGEST_CHAIN} at most"
-        raise OptionError(_CERTFILE, f"{problem}, so leave out the authorities that peers have in cafile")
+        problem = f"the certificates in {certfile} have {size} bytes; at most {LONGEST_CHAIN} are sent"
+        raise OptionError(_CERTFILE, f"{problem}, so remove the authorities that peers have in cafile")
     return context, fingerprint
 
 

@@ -1,9 +1,9 @@
 """TLS between a link and the connection below it.
 
-This module owns the passage of bytes through Python's `ssl`. Which connections go through it, and with which
-certificates, is with `_tls`. `trio.SSLStream` does the same for any stream; here, where a link has one reader and one
-writer of its own, the bytes go straight into the memory of frames and many records out in one call, which halves the
-time of a small message and doubles the bytes a second of a large one.
+This module passes bytes through Python's `ssl`. `_tls` decides which connections use it, and with which certificates.
+`trio.SSLStream` does the same for any stream. Here a link has one reader and one writer, so the bytes go directly into
+the memory of frames, and many records are sent in one call. This halves the time of a small message and doubles the
+throughput of a large one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ..._wire import Buffer
     from .._transport import Transport
 
-# What one read of the connection takes at most; 8 records of TLS.
+# The most bytes of one read from the connection; 8 TLS records.
 _READ_SIZE = 128 * 1024
 
-# Buffers up to this many bytes together are encrypted as one, for each record costs 22 bytes and a call.
+# Buffers of up to this many bytes together are encrypted as one, because each record costs 22 bytes and a call.
 _JOINED = 16 * 1024
 
 
@@ -31,8 +31,8 @@ class TlsTransport:
 
     Args:
         below: The connection.
-        context: How to speak TLS, and as which end.
-        server_side: Whether this is the end that was connected to.
+        context: The TLS context.
+        server_side: Whether this end accepted the connection.
     """
 
     def __init__(self, below: Transport, context: ssl.SSLContext, *, server_side: bool) -> None:
@@ -40,13 +40,13 @@ class TlsTransport:
         self._arriving, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._arriving, self._leaving, server_side=server_side)
         self._memory = memoryview(bytearray(_READ_SIZE))
-        self._unsent: list[Buffer] = []  # encrypted already, and before all that `_leaving` holds
+        self._unsent: list[Buffer] = []  # already encrypted, and before everything in `_leaving`
 
     async def shake_hands(self) -> None:
-        """Begin: agree on keys, and see the peer's certificate.
+        """Run the TLS handshake: agree on keys, and receive the peer's certificate.
 
         Raises:
-            ssl.SSLError: The peer speaks no TLS, or none that the context allows.
+            ssl.SSLError: The peer does not use TLS, or not a version that the context allows.
             trio.BrokenResourceError: The connection broke.
         """
         while True:
@@ -56,7 +56,7 @@ class TlsTransport:
                 await self._send()
                 await self._receive()
             except ssl.SSLError:
-                await self._send()  # which tells the peer why
+                await self._send()  # sends the peer the reason
                 raise
             else:
                 await self._send()
@@ -74,14 +74,14 @@ class TlsTransport:
 
     @property
     def version(self) -> str | None:
-        """The version of TLS that both speak; None before they have agreed."""
+        """The TLS version that both ends use; None before the handshake."""
         return self._tls.version()
 
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 when the peer has ended its side.
 
         Raises:
-            trio.BrokenResourceError: The connection broke or ended before that, or somebody changed what was sent.
+            trio.BrokenResourceError: The connection broke or ended before that, or the data was changed on its way.
         """
         while True:
             count = self._read(memory)
@@ -93,7 +93,7 @@ class TlsTransport:
         """Write all the buffers, in order.
 
         Raises:
-            trio.BrokenResourceError: The connection broke, or somebody changed what was received.
+            trio.BrokenResourceError: The connection broke, or received data was changed on its way.
         """
         try:
             self._encrypt(buffers)
@@ -106,16 +106,16 @@ class TlsTransport:
         try:
             self._encrypt(buffers)
         except ssl.SSLError:
-            return buffers  # after a damaged record nothing more is encrypted: the next `write` meets that again
+            return buffers  # after a damaged record nothing more is encrypted: the next `write` raises the error
         self._unsent = self._below.write_now([*self._unsent, self._leaving.read()])
-        return [b""] if self._unsent else []  # what is encrypted stays here; the next `write` goes on with it
+        return [b""] if self._unsent else []  # encrypted bytes stay here; the next `write` continues with them
 
     async def aclose(self) -> None:
         """Close at once."""
         await self._below.aclose()
 
     def _read(self, memory: memoryview) -> int | None:
-        """Take what has been received and decrypted, a record at a time; None if that is nothing yet."""
+        """Return the number of decrypted bytes put into `memory`, a record at a time; None if there are none yet."""
         count = 0
         try:
             while count < len(memory):
@@ -126,7 +126,7 @@ class TlsTransport:
         except ssl.SSLWantReadError:
             return count or None
         except ssl.SSLError as error:
-            # What came before it is whole. The error stays, and the next read meets it again.
+            # The bytes before it are complete. The error stays, and the next read raises it.
             if not count:
                 raise trio.BrokenResourceError(str(error)) from error
         return count

@@ -274,12 +274,12 @@ def test_steps_out_of_order_are_refused(tmp_path: Path) -> None:
         drop(path)
     stage("one", path)
     stage("one", path)
-    with pytest.raises(OptionError, match="under way"):
+    with pytest.raises(OptionError, match="in progress"):
         stage("two", path)
     switch(path)
     with pytest.raises(OptionError, match="no further secret is staged"):
         switch(path)
-    with pytest.raises(OptionError, match="under way"):
+    with pytest.raises(OptionError, match="in progress"):
         stage("two", path)
 
 

@@ -55,7 +55,7 @@ async def test_a_stranger_who_begins_tls_gets_less_than_he_has_sent(tmp_path: Pa
         longest = files.put("longest.pem", certfile.read_bytes() + number * more)
         theirs = Tls(always=True, certfile=longest, keyfile=keyfile)
         too_long = files.put("too_long.pem", certfile.read_bytes() + (number + 1) * more)
-        with pytest.raises(OptionError, match=r"certfile: .* strangers are sent 7000 at most"):
+        with pytest.raises(OptionError, match=r"certfile: .* at most 7000 are sent"):
             Tls(certfile=too_long, keyfile=keyfile)
     first = first_of_tls()
     assert await answer_to(first, theirs) == b""
