@@ -36,7 +36,7 @@ class Transport(Protocol):
         ...
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
+        """Write what can be written without waiting. Return the rest. The next `write` raises any error."""
         ...
 
     async def aclose(self) -> None:
@@ -90,7 +90,7 @@ class SocketTransport:
             rest = _unsent(rest, await self._socket.sendmsg(rest[:_MOST_BUFFERS]))
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
+        """Write what can be written without waiting. Return the rest. The next `write` raises any error."""
         try:
             sent = os.writev(self._socket.fileno(), buffers[:_MOST_BUFFERS])
         except OSError:

@@ -1,7 +1,7 @@
 """Certificates for TLS: one made in memory, or the operator's own, loaded from files and checked.
 
 This module owns their making and their reading. It is imported only where a connection leaves the machine, for
-`cryptography` takes 0.1 s to import. Contexts, and when a connection is encrypted, are with `_tls`.
+`cryptography` takes 0.1 s to import. `_tls` makes contexts and decides when a connection is encrypted.
 """
 
 from __future__ import annotations

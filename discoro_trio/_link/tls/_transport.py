@@ -102,7 +102,7 @@ class TlsTransport:
         await self._send()
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Write what can be written without waiting; give what is left. Errors are for the next `write`."""
+        """Write what can be written without waiting. Return the rest. The next `write` raises any error."""
         try:
             self._encrypt(buffers)
         except ssl.SSLError:
