@@ -161,7 +161,7 @@ class Coro(Handle[R_co]):
             CoroCancelled: It was cancelled.
             ServerLost: Its server is gone.
             ComputationClosed: Its computation was closed before it ended.
-            UnknownCoro: The process that started it keeps no outcome any more.
+            UnknownCoro: The process that started it no longer keeps its outcome.
         """
         outcome = await current_process().outcome_store.outcome(self, heard=True)
         value: R_co = outcome.value()  # type: ignore[assignment]
@@ -201,7 +201,7 @@ class Coro(Handle[R_co]):
             observer: The coroutine whose mailbox receives it.
 
         Raises:
-            UnknownCoro: The process that started it keeps no outcome any more.
+            UnknownCoro: The process that started it no longer keeps its outcome.
 
         If cancelled, the observer may or may not get it.
         """

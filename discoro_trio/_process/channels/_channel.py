@@ -98,10 +98,10 @@ class Channel:
         if self._inbox.home != process.id:
             await self._inbox.send(message)
             return
-        hub = process.open_channels.find(self._inbox.serial)
-        published = Published(message, hub.pack(message), None)
+        opened = process.open_channels.find(self._inbox.serial)
+        published = Published(message, opened.pack(message), None)
         await process.turns.take()
-        await hub.mailbox.put(published)
+        await opened.mailbox.put(published)
 
     async def deliver(self, message: object, *, n: int = 0) -> int:
         """Publish a message and wait until it is in the mailboxes of all current subscribers.
@@ -123,12 +123,12 @@ class Channel:
         token = secrets.token_bytes(16)
         if self._inbox.home != process.id:
             return await self._deliver_there(process, ForwardedMessage.of(message), n, token)
-        hub = process.open_channels.find(self._inbox.serial)
-        published = Published(message, hub.pack(message), token)
+        opened = process.open_channels.find(self._inbox.serial)
+        published = Published(message, opened.pack(message), token)
         await trio.lowlevel.checkpoint()
-        await hub.until_subscribed(n)
-        await hub.mailbox.put(published)
-        return await hub.delivered(token)
+        await opened.until_subscribed(n)
+        await opened.mailbox.put(published)
+        return await opened.delivered(token)
 
     async def _deliver_there(self, process: Process, packed: ForwardedMessage, n: int, token: bytes) -> int:
         await trio.lowlevel.checkpoint()
@@ -191,12 +191,12 @@ class Channel:
         inbox = self._inbox
         await trio.lowlevel.checkpoint()
         if inbox.home == process.id:
-            hub = process.open_channels.find(inbox.serial)
-            hub.subscribe(coro, ends=ends)
+            opened = process.open_channels.find(inbox.serial)
+            opened.subscribe(coro, ends=ends)
             try:
                 yield None
             finally:
-                hub.unsubscribe(coro)
+                opened.unsubscribe(coro)
             return
         link = await process.link_to(inbox)
         address = Address.of(coro)
@@ -235,20 +235,20 @@ async def open_channel(
         callback("transform", transform)
     async with enclosing_process() as process:
         with process.opened_mailbox(name, 1024) as local:
-            hub = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
+            opened = process.open_channels.open[local.serial] = OpenChannel(process, local, transform)
             registration = process.names.register(Entry((CHANNEL, name), Address.of(local.handle), public))
             try:
                 async with open_background() as nursery:
-                    nursery.start_soon(hub.run, name=f"channel {name}")
+                    nursery.start_soon(opened.run, name=f"channel {name}")
                     await registration
                     yield Channel(local.handle)
                     registration.free()
-                    hub.finish()
-                    await hub.finished.wait()
+                    opened.finish()
+                    await opened.finished.wait()
             finally:
                 registration.free()
                 del process.open_channels.open[local.serial]
-                hub.close()
+                opened.close()
 
 
 async def locate_channel(name: str, *, location: Location | str | None = None) -> Channel:

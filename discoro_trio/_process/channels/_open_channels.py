@@ -340,10 +340,10 @@ class OpenChannels:
         Raises:
             MailboxClosed: It has ended.
         """
-        hub = self.open.get(serial)
-        if hub is None:
+        channel = self.open.get(serial)
+        if channel is None:
             raise _ended()
-        return hub
+        return channel
 
     def _found(self, link: Link, serial: int) -> OpenChannel:
         self._process.introductions.check_public(link, CHANNEL, serial)
@@ -352,15 +352,15 @@ class OpenChannels:
     async def _asked_to_subscribe(self, link: Link, message: Subscribe) -> Done:
         # If the peer cancels the request before this point, its later Unsubscribe still removes the subscription.
         await trio.lowlevel.checkpoint()
-        hub = self._found(link, message.channel)
+        channel = self._found(link, message.channel)
         if not link.lost:
-            hub.subscribe(message.subscriber.coro(), ends=message.ends)
+            channel.subscribe(message.subscriber.coro(), ends=message.ends)
         return Done()
 
     def _told_to_unsubscribe(self, _link: Link, message: Unsubscribe) -> None:
-        hub = self.open.get(message.channel)
-        if hub is not None:
-            hub.unsubscribe(message.subscriber.coro())
+        channel = self.open.get(message.channel)
+        if channel is not None:
+            channel.unsubscribe(message.subscriber.coro())
 
     async def _asked_for_subscribers(self, link: Link, message: AwaitSubscribers) -> Done:
         await self._found(link, message.channel).until_subscribed(message.count)
@@ -389,5 +389,5 @@ class OpenChannels:
     def _lost(self, link: Link) -> None:
         for subscription in self._watching.pop(link, ()):
             subscription.lost()
-        for hub in self.open.values():
-            hub.lost(link.peer.process_id)
+        for channel in self.open.values():
+            channel.lost(link.peer.process_id)
