@@ -90,7 +90,7 @@ def decode_package_untrusted(data: bytes | bytearray | memoryview) -> Package:
         text = f"the components of a computation are malformed: {error}"
         raise ProtocolError(text) from error
     if _digest(package) != package.digest:
-        text = "the digest of a computation's components is wrong"
+        text = "the components of a computation have a wrong digest"
         raise ProtocolError(text)
     return package
 
