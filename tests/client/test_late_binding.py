@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are for
 
 
 async def receive(*, coro: discoro.Coro[int]) -> int:
-    return await coro.receive()
+    result: int = await coro.receive()
+    return result
 
 
 def compute_until(go: str) -> str:
