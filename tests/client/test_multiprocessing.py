@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.client.clusters import run_script
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"), pytest.mark.slow]
 
@@ -62,6 +58,9 @@ HELPER = "def scale(x):\n    return x * 20\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-async def test_child_processes_have_the_functions_and_classes_of_the_client(tmp_path: Path, method: str) -> None:
-    (tmp_path / "helper.py").write_text(HELPER, encoding="utf-8")
-    assert await run_script(PROGRAM, tmp_path, method, seconds=60) == "ok\n"
+async def test_child_processes_have_the_functions_and_classes_of_the_client(
+    tmp_path_factory: pytest.TempPathFactory, method: str
+) -> None:
+    folder = tmp_path_factory.mktemp("mp")  # short: multiprocessing's own sockets lie below it
+    (folder / "helper.py").write_text(HELPER, encoding="utf-8")
+    assert await run_script(PROGRAM, folder, method, seconds=60) == "ok\n"

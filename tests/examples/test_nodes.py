@@ -35,6 +35,7 @@ RUNS = {
     "initialise_servers": (["--words", "1000"], r"(?s)keeps 1000 words.*keeps 1000 words.*0 words have the letter x"),
     "external_program": (["--count", "3"], "the program ended with status 0"),
     "ship_dependencies": ([], "2 texts were read|3 texts were read"),
+    "request_reply": ([], r"Then: waited 0\.4 s\n$"),
     "run_on_each_new_server": (["--count", "2"], r"2 servers have answered\.\n$"),
     "submit_when_available": (["--jobs", "20"], r"The sum of 20 squares is 2470\.\n$"),
     "files_to_servers_and_back": ([], ""),
@@ -94,7 +95,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 def test_every_example_that_takes_nodes_is_tried_with_them() -> None:
-    takes_nodes = {path.stem for path in EXAMPLES.glob("*.py") if '"--nodes"' in path.read_text(encoding="utf-8")}
+    paths = [path for path in EXAMPLES.glob("*.py") if not path.name.startswith("_")]
+    takes_nodes = {path.stem for path in paths if "cluster_of(options)" in path.read_text(encoding="utf-8")}
     assert takes_nodes == RUNS.keys()
 
 

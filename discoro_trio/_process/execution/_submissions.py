@@ -6,6 +6,7 @@ callers choose the server of a coroutine, and own the coroutine.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -383,8 +384,8 @@ def _too_large_here(size: int) -> str | None:
         return f"and config.max_message_size allows {config.max_message_size} here"
     if size >= _MUCH:
         try:
-            bytearray(size)  # the kernel allocates no page of it before it is written
-        except MemoryError:
+            mmap.mmap(-1, size).close()  # no page is allocated before it is written; `bytearray` would write them all
+        except (MemoryError, OSError):
             return "for which this process has no memory"
     return None
 

@@ -335,7 +335,9 @@ class NameRegistry:
             self._look_for_scheduler()
             tries += 1
             if tries == _SEARCHES_IN_SILENCE:
-                logger.warning(_NOT_FOUND, key[0], key[1], self._process.endpoint.location)
+                # A program with a scheduler of its own keeps its names itself: others may simply not have begun yet.
+                level = logging.INFO if self._above else logging.WARNING
+                logger.log(level, _NOT_FOUND, key[0], key[1], self._process.endpoint.location)
             with trio.move_on_after(config.MsgTimeout):
                 await self._above_changed.park()
 
