@@ -245,10 +245,13 @@ async def test_under_tls_a_damaged_byte_ends_the_connection_and_every_value_arri
                 link = await sender.endpoint.link_to(receiver.id, proxy.location, b"")
                 proxy.damage(kind, after=20_000, direction=direction)
                 there = elsewhere(target)
-                with sender.entered():
-                    for message in sent:
-                        await there.send(message)
-                await link.until_interrupted()
+                async with trio.open_nursery() as watching:
+                    # From before the first byte on: a slow sender may still send when the link is resumed already.
+                    watching.start_soon(link.until_interrupted)
+                    await trio.lowlevel.checkpoint()
+                    with sender.entered():
+                        for message in sent:
+                            await there.send(message)
                 while len(echoed) < len(sent):  # noqa: ASYNC110 - over another connection, for both ends live
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
