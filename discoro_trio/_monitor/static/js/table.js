@@ -38,17 +38,19 @@ export function Table({ label, columns, view, query, order = "", heading = "h2",
 }
 
 // Rows keep their places while a mouse is over them: what comes is shown when it leaves, what goes stays until then.
+// What a person asks for (another order, filter or page) is shown at once, wherever the mouse is.
 function useHeld(rows, key) {
-  const held = useRef({ rows, key });
+  const held = useRef(rows);
   const [over, setOver] = useState(false);
-  if (over && held.current.key === key) {
+  useEffect(() => setOver(false), [key]);
+  if (over) {
     const byId = new Map(rows.map((row) => [row.id, row]));
-    held.current.rows = held.current.rows.map((row) => byId.get(row.id) ?? row);
+    held.current = held.current.map((row) => byId.get(row.id) ?? row);
   } else {
-    held.current = { rows, key };
+    held.current = rows;
   }
   const entered = (event) => event.pointerType === "mouse" && setOver(true);
-  return [held.current.rows, { onPointerEnter: entered, onPointerLeave: () => setOver(false) }];
+  return [held.current, { onPointerEnter: entered, onPointerLeave: () => setOver(false) }];
 }
 
 const sortName = (column) => (column.sort === undefined ? column.id : column.sort);
