@@ -6,7 +6,6 @@ callers choose the server of a coroutine, and own the coroutine.
 
 from __future__ import annotations
 
-import mmap
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +18,7 @@ from ..._link import answered
 from ..._records import MutableRecord
 from ..._shipping import check_size, dumps
 from ..._wire import Kind
+from ..._wire._memory import allocate
 from .. import _order as order
 from ._callables import checked_traits, reject_coro
 from ._definitions import Pickled, Sent, snapshot
@@ -384,8 +384,8 @@ def _too_large_here(size: int) -> str | None:
         return f"and config.max_message_size allows {config.max_message_size} here"
     if size >= _MUCH:
         try:
-            mmap.mmap(-1, size).close()  # no page is allocated before it is written; `bytearray` would write them all
-        except (MemoryError, OSError):
+            allocate(size)  # no page is provided before it is written
+        except ProtocolError:
             return "for which this process has no memory"
     return None
 
