@@ -24,7 +24,7 @@ from .clusters import run_script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+pytestmark = [pytest.mark.spec("B33"), pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
 
 
 def open_executor() -> discoro.Executor:

@@ -21,7 +21,7 @@ import discoro_trio  # noqa: F401 - makes the backend known
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+pytestmark = [pytest.mark.spec("B34"), pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
 
 
 def process_of(_number: int) -> int:

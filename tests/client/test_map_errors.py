@@ -22,7 +22,7 @@ from .clusters import Program, environment, open_computation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+pytestmark = [pytest.mark.spec("B32"), pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
 
 
 async def invert(number: int) -> float:
