@@ -568,7 +568,7 @@ async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk:
         For each item the value or a `FailedItem`.
     """
     described = describe(function)
-    call = partial(described.function, coro=current_coro()) if described.wants_coro else described.function
+    call = described.bound_to(current_coro())
     results: list[Any] = []
     for item in chunk:
         try:
@@ -583,7 +583,7 @@ async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk:
 def run_plain_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001
     """Call a plain function for each item of a chunk, in a worker thread of a server; else as `run_chunk`."""
     described = describe(function)
-    call = partial(function, coro=current_coro()) if described.wants_coro else function
+    call = described.bound_to(current_coro())
     results: list[Any] = []
     for item in chunk:
         try:

@@ -45,6 +45,33 @@ async def six(  # noqa: PLR0917 (the most that are checked)
     return f"{a}{b}{c}{d}{e}{f}"
 
 
+async def leading(coro: discoro.Coro[Any], a: int, *, scale: float) -> float:
+    await trio.lowlevel.checkpoint()
+    assert coro.name == "leading"
+    return a * scale
+
+
+async def seven(  # noqa: PLR0917 (any number is checked)
+    coro: discoro.Coro[Any], a: int, b: str, c: int, d: str, e: int, f: str, g: int
+) -> str:
+    assert coro.name == "seven"
+    return f"{a}{b}{c}{d}{e}{f}{g}"
+
+
+async def of_another(coro: discoro.Coro[int], times: int = 1) -> int:
+    return await coro.result() * times
+
+
+async def doubled(coro: discoro.Coro[Any], a: int) -> int:
+    assert coro.name
+    return 2 * a
+
+
+async def scaled_pair(coro: discoro.Coro[Any], a: int, b: float) -> float:
+    assert coro.name
+    return a * b
+
+
 def plain(a: int, b: str) -> str:
     return b * a
 
@@ -67,6 +94,33 @@ async def test_results_keep_their_types() -> None:
         assert assert_type(await computation.run_result(plain, 2, "x"), str) == "xx"
         assert assert_type(await computation.run_results(add, [1, 2]), list[int]) == [2, 3]
         assert assert_type(await computation.run_results(scaled, numbers()), list[float]) == [1, 2]
+
+
+async def test_a_first_parameter_of_type_coro_is_supplied_beside_all_others() -> None:
+    async with open_computation() as computation:
+        assert assert_type(await computation.run_result(leading, 2, scale=1.5), float) == 3
+        assert assert_type(await computation.run_result(leading, a=2, scale=0.5), float) == 1
+        assert assert_type(await computation.run_result(seven, 1, "b", 3, "d", 5, "f", 7), str) == "1b3d5f7"
+        coro = assert_type(await computation.run(leading, 3, scale=2), discoro.Coro[float])
+        assert await coro.result() == 6
+        async with computation.map(doubled, [1, 2]) as results:
+            assert [assert_type(value, int) async for value in results] == [2, 4]
+        async with computation.map(doubled, [1, 2, 3], chunksize=2) as results:
+            assert [value async for value in results] == [2, 4, 6]
+        async with computation.starmap(scaled_pair, [(2, 1.5)]) as pairs:
+            assert [assert_type(value, float) async for value in pairs] == [3]
+        assert assert_type(await computation.run_results(doubled, [4]), list[int]) == [8]
+        async with computation.open_nursery() as nursery:
+            nursery.start_soon(doubled, 1)
+            nursery.start_soon_at(NODE, scaled_pair, 1, 2.0, name="pair")
+            assert assert_type(await nursery.run(seven, 1, "b", 3, "d", 5, "f", 7), discoro.Coro[str]).name == "seven"
+
+
+async def test_a_coro_that_the_caller_gives_stays_the_first_argument() -> None:
+    async with open_computation() as computation:
+        coro = await computation.run(add, 2)
+        assert assert_type(await computation.run_result(of_another, coro), int) == 3
+        assert assert_type(await computation.run_result(of_another, coro, times=2), int) == 6
 
 
 async def test_handles_know_what_the_result_is() -> None:
@@ -117,6 +171,8 @@ if TYPE_CHECKING:
         await computation.run(add)  # type: ignore[arg-type]
         await computation.run_result(scaled, "1")  # type: ignore[misc]
         await computation.run_result(plain, 1)  # type: ignore[arg-type]
+        await computation.run(leading, "1", scale=2)  # type: ignore[arg-type, call-arg]
+        await computation.run(leading, 1)  # type: ignore[arg-type]
         await computation.run_at(NODE, plain, 1, 2)  # type: ignore[arg-type]
         await computation.run_at(5, add, 1)  # type: ignore[call-overload]
         computation.map(plain, [1])  # type: ignore[arg-type]

@@ -8,15 +8,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import reprlib
 import weakref
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from ..._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+OwnCoro = Literal["keyword", "leading"] | None
+"""A keyword-only parameter `coro`, or a first parameter that is annotated `Coro`."""
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_CORO = re.compile(r"(\w+\.)*Coro(\[[^|]*\])?")
 
 
 class Described(Record, frozen=True):
@@ -28,8 +34,16 @@ class Described(Record, frozen=True):
     """Its display name."""
     is_async: bool
     """Whether its return value is awaited; if not, it is called in a thread."""
-    wants_coro: bool
-    """Whether it has a keyword-only parameter `coro`."""
+    own: OwnCoro
+    """How it takes the `Coro` of its own coroutine."""
+
+    def bound_to(self, coro: object) -> Callable[..., Any]:
+        """Return the callable with the coroutine's own `Coro` supplied, if it takes it."""
+        if self.own is None:
+            return self.function
+        if self.own == "keyword":
+            return functools.partial(self.function, coro=coro)
+        return functools.partial(_call_with_leading, self.function, coro)
 
 
 class _Traits(Record, frozen=True):
@@ -37,7 +51,7 @@ class _Traits(Record, frozen=True):
 
     name: str
     is_async: bool
-    wants_coro: bool
+    own: OwnCoro
     hands_on: bool
     """Whether it is a plain function around an async one, so that its return value has to be checked."""
 
@@ -58,7 +72,7 @@ def describe(function: Callable[..., Any]) -> Described:
     """
     traits = _traits_of(function)
     called = _awaiting(function) if traits.hands_on else function
-    return Described(called, traits.name, traits.is_async, traits.wants_coro)
+    return Described(called, traits.name, traits.is_async, traits.own)
 
 
 def checked_traits(function: Callable[..., Any]) -> tuple[str, bool]:
@@ -79,7 +93,7 @@ def _look(subject: Callable[..., Any]) -> _Traits:
     called = _checked(subject)
     is_async = inspect.iscoroutinefunction(called)
     hands_on = not is_async and inspect.iscoroutinefunction(inspect.unwrap(called))
-    traits = _Traits(display_name(subject), is_async or hands_on, _wants_coro(subject), hands_on)
+    traits = _Traits(display_name(subject), is_async or hands_on, _own_coro(subject), hands_on)
     key = id(subject)
     with contextlib.suppress(TypeError):  # not all objects support weak references
         _known[key] = (weakref.ref(subject, lambda _: _known.pop(key, None)), traits)
@@ -153,13 +167,41 @@ def _called(function: Callable[..., Any]) -> Callable[..., Any]:
             function = called
 
 
-def _wants_coro(function: Callable[..., Any]) -> bool:
+def _own_coro(function: Callable[..., Any]) -> OwnCoro:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some callables written in C have none
-        return False
+        return None
     parameter = parameters.get("coro")
     if parameter is not None and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is None:
         text = f"the parameter coro=None of {display_name(function)} would stay None; make it keyword-only: `*, coro`"
         raise TypeError(text)
-    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    if parameter is not None and parameter.kind is parameter.KEYWORD_ONLY:
+        return "keyword"
+    first = next(iter(parameters.values()), None)
+    if first is None or first.default is not first.empty or first.kind not in _POSITIONAL:
+        return None
+    return "leading" if _names_coro(first.annotation) else None
+
+
+def _names_coro(annotation: object) -> bool:
+    """Whether an annotation is `Coro` or `Coro[…]`, evaluated or as text."""
+    if isinstance(annotation, str):
+        return _CORO.fullmatch(annotation) is not None
+    annotated = get_origin(annotation) or annotation
+    return getattr(annotated, "__qualname__", "") == "Coro" and str(annotated.__module__).startswith("discoro_trio.")
+
+
+def _call_with_leading(function: Callable[..., Any], coro: object, /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function whose first parameter is annotated `Coro`, with its own `Coro` there unless the caller gave one.
+
+    A caller gives one if the first argument is a `Coro` and the arguments fit the parameters as they are.
+    """
+    if args and type(args[0]) is type(coro):
+        try:
+            inspect.signature(function).bind(*args, **kwargs)
+        except TypeError:
+            return function(coro, *args, **kwargs)
+        return function(*args, **kwargs)
+    first = next(iter(inspect.signature(function).parameters))
+    return function(*args, **kwargs) if not args and first in kwargs else function(coro, *args, **kwargs)

@@ -397,15 +397,14 @@ class Runner:
         self, described: Described, local: LocalCoro, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[object]:
         """Call a function as the coroutine `local`, in a worker thread if it is a plain one."""
-        if described.wants_coro:
-            kwargs = {**kwargs, "coro": local.handle}
+        function = described.function if described.own is None else described.bound_to(local.handle)
         if local.status is not None:
             kwargs = {**kwargs, "task_status": local.status}
         if described.is_async:
-            awaitable: Awaitable[object] = described.function(*args, **kwargs)
+            awaitable: Awaitable[object] = function(*args, **kwargs)
             return awaitable
-        function = partial(call_in_thread, partial(described.function, *args, **kwargs))
-        return trio.to_thread.run_sync(function, limiter=self.threads, thread_name=local.name)
+        in_thread = partial(call_in_thread, partial(function, *args, **kwargs))
+        return trio.to_thread.run_sync(in_thread, limiter=self.threads, thread_name=local.name)
 
     async def outcome(self, local: LocalCoro, opened: Callable[[], Awaitable[object]]) -> LocalOutcome:
         """Run a coroutine to its end and return its outcome; it never raises.

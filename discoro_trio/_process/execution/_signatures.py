@@ -1,14 +1,15 @@
 """The types of the methods that take a function and its arguments: one class for each form of such a method.
 
-Each accepts, in this order: an async function; an async function with a keyword-only `coro` and up to six positional
-parameters; a plain function. The classes that have the methods document them.
+Each accepts, in this order: an async function; an async function whose first parameter is its own `Coro`, with any
+other parameters; an async function with a keyword-only `coro` and up to six positional parameters, which is the most
+that types can describe; a plain function. The classes that have the methods document them.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
     from ..._values import Location
@@ -27,12 +28,18 @@ D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
 
+if TYPE_CHECKING:
+    OwnFirst = Callable[Concatenate[Coro[Any], P], Awaitable[R]]
+
 
 class RunsOne(Protocol):
     """`run(fn, …)`: one coroutine."""
 
     @overload
     async def __call__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Coro[R]: ...
+
+    @overload
+    async def __call__(self, fn: OwnFirst[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coro[R]: ...
 
     @overload
     async def __call__(self, fn: Fn0[R], /) -> Coro[R]: ...
@@ -65,6 +72,16 @@ class RunsOneAt(Protocol):
     @overload
     async def __call__(
         self, where: Location | str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coro[R]: ...
+
+    @overload
+    async def __call__(
+        self,
+        where: Location | str,
+        fn: OwnFirst[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> Coro[R]: ...
 
     @overload
@@ -105,6 +122,9 @@ class RunsMany(Protocol):
     async def __call__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> list[Coro[R]]: ...
 
     @overload
+    async def __call__(self, fn: OwnFirst[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[Coro[R]]: ...
+
+    @overload
     async def __call__(self, fn: Fn0[R], /) -> list[Coro[R]]: ...
 
     @overload
@@ -136,6 +156,9 @@ class RunsManyAt(Protocol):
     async def __call__(
         self, where: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> list[Coro[R]]: ...
+
+    @overload
+    async def __call__(self, where: str, fn: OwnFirst[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[Coro[R]]: ...
 
     @overload
     async def __call__(self, where: str, fn: Fn0[R], /) -> list[Coro[R]]: ...
@@ -173,6 +196,9 @@ class GivesResult(Protocol):
     async def __call__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
+    async def __call__(self, fn: OwnFirst[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
     async def __call__(self, fn: Fn0[R], /) -> R: ...
 
     @overload
@@ -203,6 +229,16 @@ class GivesResultAt(Protocol):
     @overload
     async def __call__(
         self, where: Location | str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def __call__(
+        self,
+        where: Location | str,
+        fn: OwnFirst[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R: ...
 
     @overload
@@ -265,6 +301,9 @@ class StartsSoon(Protocol):
     @overload
     def __call__(self, fn: Callable[[*Ts], object], /, *args: *Ts, name: str | None = None) -> None: ...
 
+    @overload
+    def __call__(self, fn: Callable[[Coro[Any], *Ts], object], /, *args: *Ts, name: str | None = None) -> None: ...
+
 
 class StartsSoonAt(Protocol):
     """`start_soon_at(where, fn, *args)`: returns without waiting."""
@@ -326,6 +365,11 @@ class StartsSoonAt(Protocol):
         self, where: Location | str, fn: Callable[[*Ts], object], /, *args: *Ts, name: str | None = None
     ) -> None: ...
 
+    @overload
+    def __call__(
+        self, where: Location | str, fn: Callable[[Coro[Any], *Ts], object], /, *args: *Ts, name: str | None = None
+    ) -> None: ...
+
 
 class Starts(Protocol):
     """`start(fn, *args)`: the value that the coroutine passes to `task_status.started`."""
@@ -356,6 +400,21 @@ class Maps(Protocol):
     def __call__(
         self,
         fn: Callable[[A], Awaitable[R]],
+        iterable: Iterable[A] | AsyncIterable[A],
+        *,
+        ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
+        limit: int | None = None,
+        retries: int = 0,
+        retry_on: RetryOn = (),
+        chunksize: int | Literal["auto"] = 1,
+        progress: bool = False,
+    ) -> Results[A, R]: ...
+
+    @overload
+    def __call__(
+        self,
+        fn: Callable[[Coro[Any], A], Awaitable[R]],
         iterable: Iterable[A] | AsyncIterable[A],
         *,
         ordered: bool = True,
@@ -405,6 +464,21 @@ class StarMaps(Protocol):
     def __call__(
         self,
         fn: Callable[[*Ts], Awaitable[R]],
+        iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
+        *,
+        ordered: bool = True,
+        errors: Literal["raise", "collect", "skip"] = "raise",
+        limit: int | None = None,
+        retries: int = 0,
+        retry_on: RetryOn = (),
+        chunksize: int | Literal["auto"] = 1,
+        progress: bool = False,
+    ) -> Results[tuple[*Ts], R]: ...
+
+    @overload
+    def __call__(
+        self,
+        fn: Callable[[Coro[Any], *Ts], Awaitable[R]],
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
         *,
         ordered: bool = True,
@@ -527,6 +601,11 @@ class GivesResults(Protocol):
 
     @overload
     async def __call__(self, fn: Callable[[A], Awaitable[R]], iterable: Iterable[A] | AsyncIterable[A]) -> list[R]: ...
+
+    @overload
+    async def __call__(
+        self, fn: Callable[[Coro[Any], A], Awaitable[R]], iterable: Iterable[A] | AsyncIterable[A]
+    ) -> list[R]: ...
 
     @overload
     async def __call__(self, fn: Fn1[A, R], iterable: Iterable[A] | AsyncIterable[A]) -> list[R]: ...
