@@ -3,10 +3,11 @@ from __future__ import annotations
 import functools
 import gc
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+import discoro_trio as discoro
 from discoro_trio._process.execution import _callables
 from discoro_trio._process.execution._callables import describe, display_name, reject_coro
 
@@ -82,37 +83,58 @@ async def decorated(*, coro: object) -> object:
     return coro
 
 
+async def leading(coro: discoro.Coro[Any], a: int) -> int:
+    return a
+
+
+async def of_either(peer: discoro.Coro[Any] | list[int]) -> None: ...
+
+
+async def with_default(peer: discoro.Coro[Any] | None = None) -> None: ...
+
+
+async def evaluated(me: object) -> None: ...
+
+
+evaluated.__annotations__["me"] = discoro.Coro[int]
+
+
 @pytest.mark.parametrize(
-    ("function", "is_async", "wants_coro", "name"),
+    ("function", "is_async", "own", "name"),
     [
-        (job, True, False, "job"),
-        (with_coro, True, True, "with_coro"),
-        (coro_anywhere, True, False, "coro_anywhere"),
-        (takes_anything, True, False, "takes_anything"),
-        (plain, False, True, "plain"),
-        (lambda: 1, False, False, "<lambda>"),
-        (functools.partial(with_coro, 1), True, True, "with_coro"),
-        (functools.partial(functools.partial(plain), 1), False, True, "plain"),
-        (Worker().run, True, True, "Worker.run"),
-        (Worker().plain, False, False, "Worker.plain"),
-        (Worker.of_class, True, False, "Worker.of_class"),
-        (Worker.static, True, True, "Worker.static"),
-        (functools.partial(Worker().run, 1), True, True, "Worker.run"),
-        (Worker(), True, False, "Worker"),
-        (PlainWorker(), False, True, "PlainWorker"),
-        (Worker, False, False, "Worker"),
-        (decorated, True, True, "decorated"),
-        (math.sqrt, False, False, "sqrt"),
-        (int, False, False, "int"),
-        ("x".join, False, False, "str.join"),
+        (job, True, None, "job"),
+        (with_coro, True, "keyword", "with_coro"),
+        (coro_anywhere, True, None, "coro_anywhere"),
+        (takes_anything, True, None, "takes_anything"),
+        (plain, False, "keyword", "plain"),
+        (lambda: 1, False, None, "<lambda>"),
+        (functools.partial(with_coro, 1), True, "keyword", "with_coro"),
+        (functools.partial(functools.partial(plain), 1), False, "keyword", "plain"),
+        (Worker().run, True, "keyword", "Worker.run"),
+        (Worker().plain, False, None, "Worker.plain"),
+        (Worker.of_class, True, None, "Worker.of_class"),
+        (Worker.static, True, "keyword", "Worker.static"),
+        (functools.partial(Worker().run, 1), True, "keyword", "Worker.run"),
+        (Worker(), True, None, "Worker"),
+        (PlainWorker(), False, "keyword", "PlainWorker"),
+        (Worker, False, None, "Worker"),
+        (decorated, True, "keyword", "decorated"),
+        (leading, True, "leading", "leading"),
+        (evaluated, True, "leading", "evaluated"),
+        (functools.partial(leading, cast("Any", 1)), True, None, "leading"),
+        (of_either, True, None, "of_either"),
+        (with_default, True, None, "with_default"),
+        (math.sqrt, False, None, "sqrt"),
+        (int, False, None, "int"),
+        ("x".join, False, None, "str.join"),
     ],
 )
 def test_callables_of_all_kinds_are_described(
-    function: Callable[..., Any], *, is_async: bool, wants_coro: bool, name: str
+    function: Callable[..., Any], *, is_async: bool, own: str | None, name: str
 ) -> None:
     for _ in range(2):  # the second time from memory
         found = describe(function)
-        assert (found.is_async, found.wants_coro, found.name) == (is_async, wants_coro, name)
+        assert (found.is_async, found.own, found.name) == (is_async, own, name)
 
 
 @pytest.mark.parametrize(
