@@ -3,6 +3,7 @@
 This module lists every public name, and the module from which it is imported at its first use.
 """
 
+import sys
 import typing
 
 from . import _joblib_hook, _lazy
@@ -187,6 +188,11 @@ _find = _lazy.importer(
 
 
 _joblib_hook.install()
+
+if "IPython.core.getipython" in sys.modules:
+    from . import _cells
+
+    _cells.install()
 
 
 def __getattr__(name: str) -> typing.Any:

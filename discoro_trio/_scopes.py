@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def check_loop() -> None:
-    """Raise RuntimeError without a Trio loop, or if its clock jumps: other processes and sockets need real time."""
+async def enter_loop() -> None:
+    """Continue a notebook's cell in Trio's loop if it runs in asyncio.
+
+    Raises:
+        RuntimeError: No Trio loop runs here, or its clock jumps: other processes and sockets need real time.
+    """
     if not trio.lowlevel.in_trio_run():
-        message = (
-            "this needs Trio's loop, and none runs here: call it in a function that trio.run() runs. In a notebook use "
-            "discoro.connect(), whose calls block, or %autoawait trio with the whole block in one cell"
-        )
-        raise RuntimeError(message)
+        from ._cells import move_to_trio  # noqa: PLC0415 - slow to import, and only needed in notebooks
+
+        if not await move_to_trio():
+            message = (
+                "this needs Trio's loop, and none runs here: call it in a function that trio.run() runs. For code that "
+                "is not async, use discoro.connect() or discoro.Executor, whose calls block"
+            )
+            raise RuntimeError(message)
     threshold = getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf)
     if threshold < math.inf:
         message = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 import trio
 
 from .._arguments import flag, not_negative, optional_integer, several
-from .._scopes import check_loop
+from .._scopes import enter_loop
 from .node._startup import check_dest_path, start_node
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def open_cluster(
 
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
-    check_loop()
+    await enter_loop()
     servers = optional_integer("servers", servers)
     if servers is not None and servers < 1:
         message = f"servers must be 1 or more, not {servers!r}; leave it out for one per processor"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._compat import _old_programs
 from .._file_limit import raise_limit
 from .._link import UDP_PORT, EndpointOptions, current, open_with
-from .._scopes import check_loop
+from .._scopes import enter_loop
 from ._current import process_var
 from ._process import Process
 
@@ -31,7 +31,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
         options: Its options.
         private: Whether its cluster exists in this program alone, and needs no shared secret.
     """
-    check_loop()
+    await enter_loop()
     raise_limit()
     async with open_with(options, private=private) as endpoint:
         process = Process(endpoint)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +17,7 @@ import trio
 import discoro_trio as discoro
 
 from .clusters import Program, run_script
+from .notebooks import execute, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,24 +251,9 @@ cluster.close()
 ]
 
 
+@pytest.mark.spec("B35")
 def test_a_notebook_keeps_a_cluster_over_its_cells(tmp_path: Path) -> None:
-    cells: list[dict[str, Any]] = [
-        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "outputs": [], "execution_count": None, "source": cell}
-        for n, cell in enumerate(CELLS)
-    ]
-    cells[2]["metadata"] = {"tags": ["raises-exception"]}
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = tmp_path / "sample.ipynb"
-    content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(content), encoding="utf-8")
-    subprocess.run(
-        [sys.executable, "-m", "jupyter", "execute", "--inplace", path],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "HOME": str(tmp_path)},
-        timeout=200,
-    )
-    outputs = [cell["outputs"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    outputs = execute(CELLS, tmp_path, failing={2})
     (shown,) = outputs[0]
     assert "<b>discoro cluster</b>" in "".join(shown["data"]["text/html"])
     assert "[0, 2, 4]\n" in texts(outputs[1])
@@ -277,7 +261,3 @@ def test_a_notebook_keeps_a_cluster_over_its_cells(tmp_path: Path) -> None:
     assert "interrupted\n" in texts(outputs[2])
     assert outputs[2][-1]["ename"] == "KeyboardInterrupt"
     assert texts(outputs[3]) == ["True False 8\n"]
-
-
-def texts(outputs: list[dict[str, Any]]) -> list[str]:
-    return ["".join(output.get("text", output.get("data", {}).get("text/plain", ""))) for output in outputs]
