@@ -126,6 +126,20 @@ def conformance(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "tests._project.conformance")
 
 
+@nox.session(default=False)
+def rows(session: nox.Session) -> None:
+    """Take the behaviour of each row away, one at a time, and run the tests that must fail; also for known mistakes."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests._project.patch_runs", *session.posargs)
+
+
+@nox.session
+def rows_of_today(session: nox.Session) -> None:
+    """Run a tenth of what `rows` runs, others on each day."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests._project.patch_runs", "--tenth")
+
+
 @nox.session
 def types(session: nox.Session) -> None:
     """Check all types, and that everything public has one."""

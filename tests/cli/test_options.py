@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from discoro_trio import config
-from discoro_trio._cli import run_discoro, run_node, run_package
+from discoro_trio._cli import _discoro, _node, run_discoro, run_node, run_package
 from discoro_trio._cli._discoro import discoro
 from discoro_trio._cli._hours import Hours
 from discoro_trio._cli._node import node
@@ -124,6 +124,45 @@ def test_every_option_is_read_from_the_environment(row: Row, capsys: Capsys, mon
     program, name, text, value, _ = row
     monkeypatch.setenv(f"DISCORO_{name.upper()}", text)
     assert read(program, capsys) == {name: value}
+
+
+class Opened(BaseException):
+    """Ends a program where it would open its scheduler, node or monitor."""
+
+
+@pytest.mark.spec("S19", "S37", "S39", "S82")
+@pytest.mark.parametrize(
+    ("program", "block", "arguments", "expected"),
+    [
+        (run_discoro, (_discoro, "open_scheduler"), [], {"zombie_period": 1800, "shared": True, "discover": True}),
+        (run_discoro, (_discoro, "open_scheduler"), ["--zombie_period", "0"], {"zombie_period": None}),
+        (run_discoro, (_discoro, "open_scheduler"), ["--zombie_period", "7.5"], {"zombie_period": 7.5}),
+        (run_discoro, (_discoro, "open_scheduler"), ["--pulse_interval", "12"], {"pulse_interval": 12}),
+        (run_discoro, (_discoro, "open_scheduler"), ["--no_discover"], {"discover": False}),
+        (run_node, (_node, "open_node"), [], {"cpus": 0, "serve": None, "discover": True, "max_file_size": None}),
+        (run_node, (_node, "open_node"), ["-c", "1"], {"cpus": 1}),
+        (run_node, (_node, "open_node"), ["--cpus", "-1"], {"cpus": -1}),
+        (run_node, (_node, "open_node"), ["--serve", "3"], {"serve": 3}),
+        (run_node, (_node, "open_node"), ["--max_file_size", "2K"], {"max_file_size": 2048}),
+    ],
+)
+def test_what_a_program_opens_with_and_without_an_option(
+    program: Callable[[list[str]], None],
+    block: tuple[object, str],
+    arguments: list[str],
+    expected: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: dict[str, object] = {}
+
+    def opens(**given: object) -> None:
+        opened.update(given)
+        raise Opened
+
+    monkeypatch.setattr(*block, opens)
+    with pytest.raises((Opened, BaseExceptionGroup)):
+        program([*arguments, "--ip_addr", "127.0.0.1"])
+    assert {name: opened[name] for name in expected} == expected
 
 
 @pytest.mark.spec("S29")

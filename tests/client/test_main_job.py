@@ -101,6 +101,32 @@ async def test_1000_coroutines_on_two_servers_talk_at_once() -> None:
     assert totals == [rounds * ((number - 1) % count) for number in range(count)]
 
 
+async def answer_and_clean_up(asker: discoro.Coro[Any], *, coro: discoro.Coro[None]) -> None:
+    try:
+        async for message in coro:
+            await asker.send(("answer", message))
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.05)
+            await asker.send("cleaned up")
+
+
+@pytest.mark.spec("S73", "B02")
+async def test_a_remote_coroutine_gets_messages_is_monitored_and_has_cleaned_up_once_it_is_terminated() -> None:
+    async with open_computation([answer_and_clean_up]) as computation, discoro.open_coro("asker") as asker:
+        coro = await computation.run(answer_and_clean_up, asker)
+        await coro.monitor(asker)
+        for number in range(3):
+            await coro.send(number)
+            assert await asker.receive() == ("answer", number)
+        await coro.terminate()
+        assert asker.receive_nowait() == "cleaned up"
+        ended = await asker.receive()
+        assert isinstance(ended, discoro.MonitorException)
+        assert ended.coro == coro
+        assert isinstance(ended.error, discoro.CoroCancelled)
+
+
 @pytest.mark.spec("S46", "S43")
 async def test_a_class_of_main_is_the_same_class_on_both_sides(tmp_path: Path) -> None:
     source = """

@@ -135,6 +135,61 @@ async def test_a_job_that_is_lost_is_reported_to_its_caller_and_the_new_server_i
         assert await scheduler.execute(where) in await computation.servers()
 
 
+@pytest.mark.spec("S102")
+async def test_finish_waits_for_calls_that_still_wait_for_a_server(computation: discoro.Computation) -> None:
+    done: list[object] = []
+
+    async def work(scheduler: discoro.ProcScheduler) -> None:
+        done.append(await scheduler.execute(where))
+
+    async with discoro.ProcScheduler(computation) as scheduler, trio.open_nursery() as nursery:
+        busy = [await scheduler.schedule(until_told) for _ in range(2)]
+        nursery.start_soon(work, scheduler)
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def finish() -> None:
+            await scheduler.finish()
+            assert done
+            done.append("finished")
+
+        nursery.start_soon(finish)
+        await trio.testing.wait_all_tasks_blocked()
+        await busy[0].send("go")
+        while not done:  # noqa: ASYNC110 (the job tells by its end)
+            await trio.sleep(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "finished" not in done
+        await busy[1].send("go")
+    assert done[1:] == ["finished"]
+
+
+@pytest.mark.spec("B02", "S100", "S101")
+@pytest.mark.parametrize("at", [False, True])
+async def test_a_cancelled_execute_cancels_its_job_and_frees_the_server(
+    at: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    async with (
+        open_computation([until_told, where], servers=1) as computation,
+        computation.subscribe() as events,
+        discoro.ProcScheduler(computation) as scheduler,
+    ):
+        (server,) = await computation.servers()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def cancel_when_created() -> None:
+                    assert isinstance(await events.receive(), discoro.DiscoroStatus)
+                    scope.cancel()
+
+                nursery.start_soon(cancel_when_created)
+                await (scheduler.execute_at(server, until_told) if at else scheduler.execute(until_told))
+        assert scope.cancelled_caught
+        (ended,) = [event for event in [await events.receive()] if isinstance(event, discoro.MonitorException)]
+        assert isinstance(ended.error, discoro.CoroCancelled)
+        assert await scheduler.execute(where) == server
+        await scheduler.finish()
+
+
 async def test_an_exception_of_the_block_cancels_its_coroutines(computation: discoro.Computation) -> None:
     with pytest.raises(ZeroDivisionError):
         async with discoro.ProcScheduler(computation) as scheduler:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,12 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio import DiscoroStatus, MonitorException, Status, StatusLagged
+from discoro_trio import DiscoroStatus, MonitorException, PeerDisconnected, Status, StatusLagged
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, status_as_json, status_as_table, status_from_json
 from discoro_trio._process import Call
 
 from .clusters import open_computation, until_servers
+from .shared import client, open_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +197,61 @@ async def test_a_coroutine_lost_with_its_server_is_told_with_the_server() -> Non
         ended = [event for event in events if isinstance(event, MonitorException)]
         assert [event.coro for event in ended] == [coro]
         await coro.wait()
+
+
+async def never_ready() -> None:
+    message = "no licence here"
+    raise OSError(message)
+
+
+@pytest.mark.spec("S76", "S79")
+async def test_a_node_whose_connection_is_lost_is_told_as_disconnected_and_one_that_ends_as_closed() -> None:
+    async with open_shared() as cluster:
+        scheduler = await cluster.scheduler()
+        await cluster.node("n1", scheduler)
+        async with client(scheduler, echo) as computation, computation.subscribe() as channel:
+            await until_servers(computation, 1)
+            session = computation._session
+            assert session is not None
+            (node,) = session.nodes.values()
+            node.link.fail(PeerDisconnected("cut by the test"))
+            events = await until(channel, is_status(Status.NodeDisconnected))
+            assert events[-1] == DiscoroStatus(Status.NodeDisconnected, "127.0.0.1")
+            assert Status.NodeClosed not in statuses(events)
+        await cluster.node("n2", scheduler)
+        async with client(scheduler, echo) as computation, computation.subscribe() as channel:
+            await until_servers(computation, 2)
+            cluster.close("n2")
+            events = await until(channel, is_status(Status.NodeClosed))
+            assert Status.NodeDisconnected not in statuses(events)
+
+
+@pytest.mark.spec("S77", "S79")
+async def test_a_server_is_told_as_closed_if_it_was_asked_to_end_disconnected_if_not_and_ignored_if_unusable() -> None:
+    async with open_computation([echo], servers=1) as computation, computation.subscribe() as channel:
+        (first,) = await computation.servers()
+        await computation.restart_server(first)
+        events = await until(channel, is_status(Status.ServerInitialized))
+        told = [event for event in events if isinstance(event, DiscoroStatus)]
+        assert DiscoroStatus(Status.ServerClosed, first) in told
+        assert Status.ServerDisconnected not in statuses(events)
+        (second,) = await computation.servers()
+        assert told[-2:] == [
+            DiscoroStatus(Status.ServerDiscovered, second),
+            DiscoroStatus(Status.ServerInitialized, second),
+        ]
+        pid = await computation.run_result(os.getpid)
+        os.kill(pid, signal.SIGKILL)
+        events = await until(channel, is_status(Status.ServerInitialized))
+        assert DiscoroStatus(Status.ServerDisconnected, second) in events
+        assert Status.ServerClosed not in statuses(events)
+    unusable = discoro.Computation([echo], server_setup=never_ready)
+    with trio.fail_after(30):
+        async with discoro.open_cluster(servers=1), unusable.subscribe() as channel, unusable.schedule(servers=0):
+            events = await until(channel, is_status(Status.ServerIgnore))
+            assert isinstance(events[-1], DiscoroStatus)
+            assert isinstance(events[-1].info, discoro.Location)
+            assert Status.ServerInitialized not in statuses(events)
 
 
 @pytest.mark.spec("B18", "B23")

@@ -13,6 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 import discoro_trio as discoro
+from discoro_trio._cluster import _open
 from discoro_trio._cluster.fork_server._client import ForkServer
 from discoro_trio._cluster.node import _server_slot
 from discoro_trio._cluster.node._leasing import Leasing
@@ -267,6 +268,25 @@ async def test_more_servers_than_processors_are_refused(cpus: int) -> None:
     with pytest.raises(OptionError, match="processors"):
         async with discoro.open_node(cpus=cpus, **options()):
             pytest.fail("opened")
+
+
+@pytest.mark.spec("S18", "S19")
+@pytest.mark.parametrize(("cpus", "servers"), [(3, 3), (8, 8), (-3, 5), (-7, 1), (0, 8), (9, None), (-8, None)])
+def test_servers_are_counted_or_processors_are_left_out(
+    cpus: int, servers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_open, "processors", lambda: 8)
+    if servers is not None:
+        assert _open.check_cpus(cpus) == servers
+    else:
+        with pytest.raises(OptionError, match=f"cpus: {cpus} is not possible: this process may use 8 processors"):
+            _open.check_cpus(cpus)
+
+
+@pytest.mark.spec("S19")
+async def test_a_node_has_as_many_servers_as_it_was_told() -> None:
+    async with discoro.open_node(cpus=1, **options()) as node:
+        assert node.size == 1
 
 
 @pytest.mark.fault("F24")

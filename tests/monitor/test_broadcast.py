@@ -118,6 +118,33 @@ async def test_something_is_said_at_least_every_poll_sec(autojump_clock: MockClo
     assert max(gaps) <= 2.2
 
 
+@pytest.mark.spec("S83")
+@pytest.mark.parametrize(("every", "least", "most"), [(0.25, 0.2, 0.4), (5.0, 4.9, 5.2)])
+async def test_changes_are_pushed_as_often_as_the_browser_wants_them(
+    every: float, least: float, most: float, autojump_clock: MockClock
+) -> None:
+    hub, model = make()
+    browser = Browser(NoWay())
+    hub.look(browser, Query(every=every))
+    await message(hub, browser)
+    heard: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.run)
+
+        async def change() -> None:
+            while True:
+                model.node("10.0.0.11", name=str(trio.current_time()))
+                await trio.sleep(0.01)
+
+        nursery.start_soon(change)
+        while len(heard) < 5:
+            assert (await message(hub, browser))["type"] == "change"
+            heard.append(trio.current_time())
+        nursery.cancel_scope.cancel()
+    gaps = [later - earlier for earlier, later in itertools.pairwise(heard)]
+    assert least <= min(gaps) <= max(gaps) <= most
+
+
 async def test_a_view_that_nobody_looks_at_is_forgotten() -> None:
     hub, _ = make()
     browser = Browser(NoWay())

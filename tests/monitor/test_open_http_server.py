@@ -21,15 +21,17 @@ import trustme
 
 import discoro_trio as discoro
 from discoro_trio._link import OptionError
-from discoro_trio._monitor import _open
+from discoro_trio._monitor import _open, _serving
 from discoro_trio._monitor._broadcast import Broadcast, Browser
 from discoro_trio._monitor._query import Query
 from discoro_trio._monitor._received_view import ReceivedView
+from discoro_trio._monitor._serving import open_listeners
 
 from ..client.clusters import ROOT, environment
 from ..client.test_two_nodes import open_two_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TOKEN = "a-token-for-tests"
@@ -239,15 +241,39 @@ async def test_another_folder_may_hold_the_pages(tmp_path: Path) -> None:
         assert await trio.to_thread.run_sync(fetch, server.url) == {}
 
 
+@pytest.mark.spec("S81", "S82", "S83")
+async def test_without_options_it_listens_at_port_8181_of_loopback_and_says_something_every_10_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def listen(host: str, port: int) -> Sequence[trio.SocketListener]:
+        asked.append((host, port))  # another program of this machine may have that port
+        return await open_listeners(host, 0)
+
+    monkeypatch.setattr(_serving, "open_listeners", listen)
+    async with discoro.open_http_server(token=TOKEN) as server:
+        assert (await get(server, "session"))["poll_sec"] == 10
+    async with discoro.open_http_server(port=5000, poll_sec=3, token=TOKEN) as server:
+        assert (await get(server, "session"))["poll_sec"] == 3
+    assert asked == [("127.0.0.1", 8181), ("127.0.0.1", 5000)]
+
+
 @pytest.mark.spec("S85")
-async def test_https_with_certificate_and_key_in_one_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [1, 2])
+async def test_https_with_certificate_and_key_in_one_file_or_in_two(files: int, tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
-    file = tmp_path / "both.pem"
-    certificate.private_key_and_cert_chain_pem.write_to_path(file)
+    file, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    if files == 1:
+        certificate.private_key_and_cert_chain_pem.write_to_path(file)
+    else:
+        file.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+        certificate.private_key_pem.write_to_path(key)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    async with discoro.open_http_server(port=0, token=TOKEN, certfile=file) as server:
+    keyfile = key if files == 2 else None
+    async with discoro.open_http_server(port=0, token=TOKEN, certfile=file, keyfile=keyfile) as server:
         assert server.url.startswith("https://")
         found = await trio.to_thread.run_sync(fetch, f"{server.url}healthz", context)
         assert found == {"status": "ok"}
