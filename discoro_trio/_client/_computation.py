@@ -27,6 +27,7 @@ from .._status import NodeAllocation, Status
 from .._values import Location, node_name
 from .._values import location as as_location
 from ._branch import ComputationHandle
+from ._display import Displayed, View
 from ._journal import Journal
 from ._maintenance import restart_server, resume_node, suspend_node
 from ._owned import Owned
@@ -71,7 +72,7 @@ class Options(Record, frozen=True, kw_only=True):
 
 
 @migration.answers_for(migration.COMPUTATION)
-class Computation(Runs):
+class Computation(Displayed, Runs):
     """Functions, classes, modules and files that are shipped to servers, and the coroutines that run there.
 
     Args:
@@ -370,6 +371,19 @@ class Computation(Runs):
             RuntimeError, ComputationClosed: As for `run`.
         """
         return statistics_of(self._running())
+
+    def _view(self) -> View:
+        title = f"discoro {self.options.name}"
+        session = self._session
+        if session is None or session.closed:
+            ended = session is not None or self._was_closed
+            return View(title, {"state": "closed" if ended else "not scheduled"}, final=True)
+        counts = statistics_of(session)
+        rows = {"servers": counts.servers, "nodes": counts.nodes, "waiting": counts.waiting, "running": counts.running}
+        if counts.servers_lost:
+            rows["servers lost"] = counts.servers_lost
+        total = counts.submitted + counts.waiting
+        return View(title, rows, final=False, done=counts.submitted - counts.running, total=total)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
         """Subscribe to its events: status messages and ends of coroutines.

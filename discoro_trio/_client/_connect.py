@@ -11,17 +11,19 @@ import sys
 import weakref
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
-from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import trio
 
 from .._arguments import integer
+from .._scopes import first_error
 from ._background import Background, BackgroundOptions
 from ._blocking import Blocking, blocking, plain
+from ._display import Displayed, View
 from ._executor import Future, Jobs
 from ._progress import Bar
+from ._statistics import statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
@@ -73,7 +75,7 @@ def connect(
     return cluster
 
 
-class Cluster:
+class Cluster(Displayed):
     """A cluster whose calls block; `connect` returns it.
 
     Ctrl-C in a call cancels the jobs that the call waits for; in IPython and notebooks, all jobs of the cell.
@@ -266,27 +268,28 @@ class Cluster:
         """Close it."""
         self.close()
 
-    def _rows(self) -> dict[str, object]:
+    def _view(self) -> View:
+        title = "discoro cluster"
         if self._background.ended:
-            return {"state": "closed"}
-        waiting, running = self._jobs.counts
-        session = self._background.session
-        submitted = sum(server.host.submitted for server in list(session.servers.values()))
-        return {
-            "servers": len(session.servers),
-            "nodes": len(session.nodes),
-            "waiting jobs": waiting,
-            "running jobs": running,
-            "coroutines started": submitted,
+            return View(title, {"state": "closed"}, final=True)
+        counts = statistics_of(self._background.session)
+        queued, _ = self._jobs.counts
+        rows: dict[str, object] = {
+            "servers": counts.servers,
+            "nodes": counts.nodes,
+            "waiting jobs": queued + counts.waiting,
+            "running jobs": counts.running,
         }
+        if self._jobs.failed:
+            rows["failed jobs"] = self._jobs.failed
+        if counts.servers_lost:
+            rows["servers lost"] = counts.servers_lost
+        total = counts.submitted + counts.waiting + queued
+        return View(title, rows, final=False, done=counts.submitted - counts.running, total=total)
 
     def __repr__(self) -> str:
         """Show the numbers of servers and jobs."""
-        return f"<discoro cluster: {', '.join(f'{name} {value}' for name, value in self._rows().items())}>"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in self._rows().items())
-        return f"<b>discoro cluster</b><table>{rows}</table>"
+        return f"<discoro cluster: {', '.join(f'{name} {value}' for name, value in self._view().rows.items())}>"
 
 
 def _abandon(background: Background, cell: _Cell) -> None:
@@ -452,7 +455,8 @@ class _Cell:
         self._started.clear()
 
     def _end(self, result: Any) -> None:
-        if isinstance(result.error_in_exec, (KeyboardInterrupt, asyncio.CancelledError)):
+        error = result.error_in_exec
+        if isinstance(error and first_error(error), (KeyboardInterrupt, asyncio.CancelledError)):
             for started in list(self._started):
                 started.cancel()
         self._started.clear()

@@ -16,7 +16,6 @@ from concurrent.futures import Executor as ExecutorBase
 from concurrent.futures import Future as FutureBase
 from contextlib import suppress
 from functools import partial
-from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -25,7 +24,9 @@ import trio
 from .._arguments import integer
 from .._errors import ComputationClosed, DiscoroError, ServerLost
 from .._process import Call, Ending, describe
+from .._shown import shown
 from ._background import Background, BackgroundOptions
+from ._display import Displayed, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +52,7 @@ _SHUT_DOWN = "cannot schedule new futures after shutdown"
 _RUNNING, _CANCELLED = "RUNNING", "CANCELLED"
 
 
-class Future(FutureBase[T]):
+class Future(Displayed, FutureBase[T]):
     """A future whose `cancel` also cancels a job that runs already."""
 
     def __init__(self, jobs: Jobs) -> None:
@@ -81,12 +82,14 @@ class Future(FutureBase[T]):
         self._jobs.cancel_remote(self)
         return True
 
-    def _repr_html_(self) -> str:
-        state = self._state.lower().replace("_and_notified", "")
-        if self.done() and not self.cancelled():
-            error = self.exception()
-            state = f"failed: {type(error).__name__}: {error}" if error is not None else "finished"
-        return f"<b>Future</b> {escape(state)}"
+    def _view(self) -> View:
+        if not self.done() or self.cancelled():
+            state = "cancelled" if self.cancelled() else "running" if self.running() else "waiting"
+            return View("Future", {"state": state}, final=self.cancelled())
+        error = self.exception()
+        if error is not None:
+            return View("Future", {"state": "failed", type(error).__name__: shown(error)}, final=True)
+        return View("Future", {"state": "finished", "value": shown(self.result())}, final=True)
 
 
 class _Job:
@@ -127,6 +130,10 @@ class Jobs:
         self._average = _SHORT
         self._shut_down = False
         self._broken: BaseException | None = None
+        self.ended = 0
+        """Jobs that have ended."""
+        self.failed = 0
+        """How many of them raised an error or were lost."""
 
     # --- from any thread
 
@@ -221,11 +228,13 @@ class Jobs:
     def _ended(self, started: Submission) -> None:
         future, begun = self._running.pop(started)
         self._average += _WEIGHT * (time.monotonic() - begun - self._average)
+        self.ended += 1
         outcome = started.outcome
         if outcome is not None and not future.done():
             try:
                 value = outcome.value()
             except BaseException as error:  # noqa: BLE001 - it is the future's
+                self.failed += 1
                 # A job that was lost with its server fails alone; any other loss breaks the executor.
                 broken = self._background.session.closed or not isinstance(error, ServerLost)
                 broken = broken and outcome.ending is Ending.LOST
@@ -266,7 +275,7 @@ def _broken_text(why: BaseException) -> str:
     return f"the executor runs nothing more: {type(why).__name__}: {why}"
 
 
-class Executor(ExecutorBase):
+class Executor(Displayed, ExecutorBase):
     """Runs functions on the servers of a cluster, with the interface of `concurrent.futures`.
 
     It opens an embedded cluster or uses a shared scheduler, in a thread of its own. A job whose server is lost fails
@@ -424,8 +433,18 @@ class Executor(ExecutorBase):
         state = "closed" if self._background.ended else f"{waiting} jobs wait, {running} run"
         return f"<discoro Executor: {state}>"
 
-    def _repr_html_(self) -> str:
-        return f"<b>{escape(repr(self).strip('<>'))}</b>"
+    def _view(self) -> View:
+        if self._background.ended:
+            return View("discoro Executor", {"state": "closed"}, final=True)
+        waiting, running = self._jobs.counts
+        ended = self._jobs.ended
+        rows = {
+            "servers": self.count_servers(),
+            "waiting jobs": waiting,
+            "running jobs": running,
+            "failed jobs": self._jobs.failed,
+        }
+        return View("discoro Executor", rows, final=False, done=ended, total=ended + running + waiting)
 
 
 def _finish(background: Background, jobs: Jobs) -> None:

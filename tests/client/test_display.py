@@ -1,0 +1,93 @@
+"""What notebooks show of clusters, computations, executors and futures, while they run and afterwards."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import discoro_trio as discoro
+
+from .notebooks import execute, html, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
+
+CELLS = [
+    """
+import time
+import IPython.display
+import discoro_trio as discoro
+
+updates = []
+update = IPython.display.DisplayHandle.update
+
+def noting(self, bundle, **options):
+    updates.append(bundle["text/html"])
+    update(self, bundle, **options)
+
+IPython.display.DisplayHandle.update = noting
+
+def until(text):
+    while not any(text in update for update in updates):
+        time.sleep(0.05)
+
+def invert(number):
+    time.sleep(0.02)
+    return 1 / number
+
+cluster = discoro.connect(servers=1)
+cluster
+""",
+    "lasting = cluster.submit(time.sleep, 600)\nlasting",
+    "futures = [cluster.submit(invert, number) for number in (4, 0)]\nfutures[0]",
+    "futures[1]",
+    "until('<td>running</td>')\nuntil('0/3 jobs')\nlasting.cancel()\nuntil('3/3 jobs')\nuntil('0.25')",
+    "cluster.close()\nuntil('closed')",
+    """
+async with discoro.open_cluster(servers=1), discoro.Computation([invert], name="inversion").schedule() as computation:
+    display(computation)
+    await computation.run_result(invert, 1)
+    until("1/1 jobs")
+""",
+]
+
+
+@pytest.mark.spec("B35")
+def test_a_notebook_shows_the_state_and_follows_it_until_it_is_final(tmp_path: Path) -> None:
+    outputs = execute(CELLS, tmp_path)
+    cluster, lasting, good, bad = (html(outputs[index][0]) for index in range(4))
+    assert "<b>discoro cluster</b>" in cluster
+    assert '<progress max="3" value="3">' in cluster
+    assert "<td>closed</td>" in cluster
+    assert "<td>cancelled</td>" in lasting
+    assert "<td>0.25</td>" in good
+    assert "<th>ZeroDivisionError</th><td>division by zero</td>" in bad
+    assert "<b>discoro inversion</b>" in html(outputs[6][0])
+    assert texts(outputs[5]) == []
+
+
+async def test_the_html_of_a_computation_and_an_executor_has_their_counts_and_no_markup_of_the_user() -> None:
+    computation = discoro.Computation(name="<script>")
+    assert "not scheduled" in computation._repr_html_()
+    async with discoro.open_cluster(servers=1), computation.schedule():
+        await computation.run_result(abs, -1)
+        shown = computation._repr_html_()
+        assert "&lt;script&gt;" in shown
+        assert "<th>servers</th><td>1</td>" in shown
+        assert "1/1 jobs" in shown
+        with pytest.raises(NotImplementedError):
+            computation._ipython_display_()
+
+    def executor() -> None:
+        with discoro.Executor(servers=1) as opened:
+            error = opened.submit(int, "<b>")
+            assert "&lt;b&gt;" in (str(error.exception()) and error._repr_html_())
+            assert "<th>failed jobs</th><td>1</td>" in opened._repr_html_()
+        assert "closed" in opened._repr_html_()
+
+    await trio.to_thread.run_sync(executor)
