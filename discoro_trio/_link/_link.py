@@ -223,6 +223,12 @@ class Link:
             self.watched_by.watch(self, transport)
         self._writer.resume()
 
+    def heartbeat(self) -> None:
+        """Confirm the received bytes, even if that is no news: the peer's kernel has to acknowledge it."""
+        if self._resumable is not None and not self._resumable.broken:
+            self._told = self._resumable.received
+            self.notify(Received(self._told))
+
     def start_soon(self, function: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Start a task that ends with the link; does nothing if the link has just ended."""
         with suppress(RuntimeError):  # the nursery has no tasks left: the link is about to end

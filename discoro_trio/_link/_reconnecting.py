@@ -34,6 +34,9 @@ CROSSING_SECONDS = 1.0
 """Seconds that a connection of this end has to show that it works; the peer's connection waits that long for it."""
 
 
+_SHORTEST_DIAL = 0.1  # seconds
+
+
 class Attempt(MutableRecord):
     """A connection that this end opens."""
 
@@ -172,7 +175,12 @@ class Reconnecting:
         one.link.start_soon(self._try, one, name=f"reconnect to {one.link.peer_name}")
 
     async def _try(self, one: Resumable) -> None:
-        rules = Reconnection(trio.current_time(), opened_here=one.opened_here, known_place=one.known_place)
+        rules = Reconnection(
+            trio.current_time(),
+            opened_here=one.opened_here,
+            known_place=one.known_place,
+            unconfirmed=self._endpoint.keepalive.unconfirmed(one.link),
+        )
         try:
             while True:
                 with trio.move_on_after(rules.pause):
@@ -181,7 +189,8 @@ class Reconnecting:
                 if one.taking_over is not None:
                     continue
                 bound = PULSES * self._endpoint.keepalive.interval(one.link)
-                failure = await self._dial(one, min(config.MsgTimeout, bound))
+                longest = max(rules.left(trio.current_time(), bound), _SHORTEST_DIAL)
+                failure = await self._dial(one, min(config.MsgTimeout, longest))
                 if not one.transport.broken:
                     break
                 why = rules.failed(trio.current_time(), failure or Failure.CROSSED, bound)

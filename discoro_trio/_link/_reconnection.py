@@ -2,12 +2,15 @@
 
 A broken connection does not mean that the peer has ended. The peer has ended if the kernel of its host reports that no
 process listens at its location, or if another process listens there. All other failures may be temporary: the dial is
-repeated for up to five heartbeat intervals.
+repeated for up to five heartbeat intervals. Intervals in which the peer's kernel has confirmed nothing before the
+connection broke count too, but one interval is always left to dial.
 """
 
 from __future__ import annotations
 
 import enum
+
+from .._config import PULSES
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two dials
 _OTHER_END_FIRST = 0.25
@@ -39,19 +42,25 @@ class Reconnection:
         opened_here: Whether this end had opened it.
         known_place: Whether the dialled location certainly belongs to the peer, so that an answer from there says
             something about the peer. This is not certain behind network address translation.
+        unconfirmed: Seconds before `now` in which the peer's kernel confirmed nothing of what was sent.
 
     Attributes:
         pause: Seconds until the next dial.
         ended: Whether the peer has certainly ended.
     """
 
-    def __init__(self, now: float, *, opened_here: bool, known_place: bool) -> None:
+    def __init__(self, now: float, *, opened_here: bool, known_place: bool, unconfirmed: float = 0.0) -> None:
         self.pause: float = 0.0 if opened_here else _OTHER_END_FIRST
         self.ended: bool = False
-        self._since = now
+        self._broke = now
+        self._since = now - unconfirmed
         self._known_place = known_place
         self._next_pause = _FIRST_PAUSE
         self._refusals = 0
+
+    def left(self, now: float, bound: float) -> float:
+        """Return the seconds until the peer is given up, if `bound` seconds are allowed."""
+        return max(self._since + bound, self._broke + bound / PULSES) - now
 
     def failed(self, now: float, failure: Failure, bound: float) -> str | None:
         """Record that a dial failed.
@@ -72,8 +81,9 @@ class Reconnection:
             return f"the process has ended: {failure.value}"
         if failure is Failure.SILENT:
             self._since = now
-        if now - self._since >= bound:
+        left = self.left(now, bound)
+        if left <= 0:
             return f"{failure.value} for {bound:g} s"
-        self.pause = min(self._next_pause, max(self._since + bound - now, 0.0))
+        self.pause = min(self._next_pause, left)
         self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)
         return None

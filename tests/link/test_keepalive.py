@@ -11,7 +11,7 @@ import trio.testing
 
 from discoro_trio import config
 from discoro_trio._link import _keepalive, serve_endpoint, transport_over
-from discoro_trio._link._keepalive import Keepalive, _silence
+from discoro_trio._link._keepalive import Keepalive, _Acknowledgements, _acknowledgements
 from discoro_trio._wire import Credential
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ class MadeUpLink:
     def fail(self, error: Exception) -> None:
         self.error = error
 
+    def heartbeat(self) -> None:
+        """Send nothing."""
+
+
+def silent_for(seconds: float) -> _Acknowledgements:
+    """Give what the kernel reports of a peer whose host is silent while bytes are in flight."""
+    return _Acknowledgements(silence=seconds, due=True, position=0)
+
 
 @pytest.mark.spec("S54")
 async def test_a_peer_that_reads_nothing_is_not_silent() -> None:
@@ -37,13 +45,15 @@ async def test_a_peer_that_reads_nothing_is_not_silent() -> None:
     async with listener, await trio.testing.open_stream_to_socket_listener(listener) as stream:
         with trio.move_on_after(0.3):
             await stream.send_all(bytes(1 << 24))  # more than both ends keep
-        assert _silence(stream.socket) < 1
+        seen = _acknowledgements(stream.socket)
+        assert seen is not None
+        assert seen.silence < 1
 
 
 async def test_a_connection_that_is_gone_is_not_judged() -> None:
     sock = trio.socket.socket()
     sock.close()
-    assert _silence(sock) == 0
+    assert _acknowledgements(sock) is None
 
 
 @pytest.mark.spec("S52")
@@ -51,7 +61,7 @@ async def test_a_connection_that_is_gone_is_not_judged() -> None:
 async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
     seconds: float, *, dead: bool, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_keepalive, "_silence", lambda _sock: seconds)
+    monkeypatch.setattr(_keepalive, "_acknowledgements", lambda _sock: silent_for(seconds))
     keepalive, link = Keepalive(), MadeUpLink()
     with trio.socket.socket() as sock:
         keepalive.watch(cast("Link", link), transport_over(trio.SocketStream(sock)))
@@ -65,7 +75,7 @@ async def test_a_peer_is_dead_after_five_pulses_of_silence_and_not_before(
 async def test_each_link_is_judged_by_the_interval_of_the_most_patient_use_of_it(
     silent: float, ended: int, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_keepalive, "_silence", lambda _sock: silent)
+    monkeypatch.setattr(_keepalive, "_acknowledgements", lambda _sock: silent_for(silent))
     keepalive, quick, patient = Keepalive(), MadeUpLink(), MadeUpLink()
     wanted: list[dict[object, float]] = [{}, {}]
     keepalive.pulse_intervals += [uses.get for uses in wanted]

@@ -134,6 +134,51 @@ async def test_a_killed_scheduler_that_comes_back_at_another_port_has_its_queue_
             assert await ask(second, "servers 1") == [node.address]
 
 
+ENDPOINT = """
+    import sys, trio
+    from discoro_trio import config
+    from discoro_trio._link import serve_endpoint
+    from discoro_trio._values import Location
+    from discoro_trio._wire import Credential
+
+    config.MinPulseInterval, config.MsgTimeout = 1.0, 5.0
+
+    async def main():
+        async with serve_endpoint(bind=sys.argv[1]) as endpoint:
+            endpoint.credentials[b""] = Credential(b"", bytes(32))
+            endpoint.services.links_lost.append(lambda link: print("lost", flush=True))
+            print(endpoint.location.port, flush=True)
+            if sys.argv[2:]:
+                await endpoint.link_at(Location(sys.argv[2], int(sys.argv[3])))
+                print("linked", flush=True)
+            await trio.sleep_forever()
+
+    trio.run(main)
+"""
+
+
+@pytest.mark.fault("F09")
+@pytest.mark.parametrize("silent", ["the end that accepted", "the end that connected"])
+@pytest.mark.parametrize("idle", [0.0, 3.3])
+async def test_both_ends_know_after_five_pulses_that_one_direction_is_cut(
+    network: Network, silent: str, idle: float
+) -> None:
+    one, two = network.add_lan().add_hosts(2)
+    async with one.running(ENDPOINT, one.address) as first:
+        port = await first.line()
+        async with two.running(ENDPOINT, two.address, one.address, port) as second:
+            assert [await second.line() for _ in range(2)][1] == "linked"
+            await trio.sleep(idle)
+            source, target = (one, two) if silent == "the end that accepted" else (two, one)
+            nft(target, f"add rule inet f i ip saddr {source.address} drop")
+            began = trio.current_time()
+            for program in (first, second):
+                assert await program.line() == "lost"
+            seconds = trio.current_time() - began
+            # A heartbeat is due within a pulse, and a pulse is left for a new connection.
+            assert 4 < seconds < 8, seconds
+
+
 @pytest.mark.fault("F09")
 async def test_a_server_that_its_client_cannot_reach_is_replaced_and_the_lease_stays(network: Network) -> None:
     lan = network.add_lan()

@@ -53,8 +53,10 @@ class _Socket:
         """Take any option."""
 
     def getsockopt(self, *_arguments: object) -> bytes:
-        """Give a `tcp_info`, as far as it is read: for how long an acknowledgement is due."""
-        return struct.pack("=3xB20xI28xI", 1, 1, int(1000 * self._end.network.silence(self._end)))
+        """Give a `tcp_info`, as far as it is read: what is in flight, and how long nothing has been received."""
+        end = self._end
+        silence = int(1000 * end.network.silence(end))
+        return struct.pack("=3xB20xI28xI60xQ", 1, end.acknowledged < end.written, silence, end.acknowledged)
 
 
 class End:
@@ -70,7 +72,17 @@ class End:
         self.broken = False
         self.ended = False
         self.arriving: deque[tuple[float, bytes]] = deque()
+        self.written = 0
         self._latest = 0.0
+        self._acknowledged = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """The written bytes that the other kernel has confirmed: both directions must be open."""
+        if not any(self.network.is_cut(*way) for way in ((self.host, self.other.host), (self.other.host, self.host))):
+            now = trio.current_time()
+            self._acknowledged = self.written - sum(len(data) for due, data in self.other.arriving if due > now)
+        return self._acknowledged
 
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes that have arrived."""
@@ -109,6 +121,7 @@ class End:
         if data:
             self._latest = max(self._latest, trio.current_time() + self.network.delay())
             self.other.arriving.append((self._latest, data))
+            self.written += len(data)
             if self.other.closed and not self.network.is_cut(self.host, self.other.host):
                 self.broken = True
             self.network.change()
@@ -217,6 +230,9 @@ class SimulatedNetwork:
 
     def cut(self, source: str, target: str) -> None:
         """Let nothing pass in one direction."""
+        for process in self.listening.values():
+            for end in process.ends:
+                _ = end.acknowledged  # what is confirmed so far stays so
         self._cut.setdefault((source, target), trio.current_time())
 
     def heal(self, source: str, target: str) -> None:
@@ -230,9 +246,9 @@ class SimulatedNetwork:
         self.change()
 
     def silence(self, end: End) -> float:
-        """Give for how long the kernel at an end has been owed an acknowledgement."""
-        since = [self._cut.get(way) for way in ((end.host, end.other.host), (end.other.host, end.host))]
-        return max((trio.current_time() - one for one in since if one is not None), default=0.0)
+        """Give for how long nothing at all has reached the kernel at an end, which sends probes all the time."""
+        since = self._cut.get((end.other.host, end.host))
+        return 0.0 if since is None else trio.current_time() - since
 
     async def reset(self, end: End) -> None:
         """Reset a connection at one end; the other end learns it when it writes, or by a probe."""

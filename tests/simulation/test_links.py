@@ -19,7 +19,7 @@ from discoro_trio._wire import Kind
 from .network import SimulatedNetwork, SimulatedProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from discoro_trio._link import Link
     from discoro_trio._wire import Frame
@@ -153,13 +153,42 @@ async def simulate(seed: int, *, kills: bool, longest_cut: float) -> None:
         nursery.cancel_scope.cancel()
 
 
-def run(seed: int, **how: Any) -> None:
+def run(seed: int, /, simulation: Callable[..., Awaitable[None]] = simulate, **how: Any) -> None:
     trio._core._run._r.seed(seed)  # of the order in which tasks run: the same schedule for the same seed
-    trio.run(partial(simulate, seed, **how), clock=trio.testing.MockClock(autojump_threshold=0))
+    trio.run(partial(simulation, seed, **how), clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-SURVIVES = {"kills": False, "longest_cut": 2.0}
-AGREES = {"kills": True, "longest_cut": 12.0}
+async def cut_one_way(seed: int) -> None:
+    rng = Random(seed)
+    async with trio.open_nursery() as nursery:
+        world = World(rng, nursery)
+        ends: dict[Link, float] = {}
+        for number in range(2):
+            process = await world.add(f"host{number}")
+            process.endpoint.services.links_lost.append(lambda link: ends.update({link: trio.current_time()}))
+        here, there = (process.endpoint for process in world.processes)
+        await here.link_to(there.id, there.location, b"")
+        await trio.sleep(rng.uniform(0, 5))
+        began = trio.current_time()
+        world.network.cut(*rng.sample(["host0", "host1"], 2))
+        if rng.random() < 0.5:
+            nursery.start_soon(world.talk)
+        await trio.sleep(30)
+        assert len(ends) == 2
+        assert max(ends.values()) - began <= BOUND + 2.5, (
+            "five intervals, and one each for the heartbeat and for a dial"
+        )
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.fault("F09", "F35")
+def test_both_ends_know_after_five_intervals_that_packets_get_through_in_one_direction_only() -> None:
+    for seed in range(40):
+        run(seed, cut_one_way)
+
+
+SURVIVES: dict[str, Any] = {"kills": False, "longest_cut": 2.0}
+AGREES: dict[str, Any] = {"kills": True, "longest_cut": 12.0}
 
 
 @pytest.mark.fault("F35")
