@@ -15,6 +15,7 @@ from ._json import WRONG_TOKEN_PAUSE, answer, body_untrusted, parts, refuse, too
 from ._metrics import CONTENT_TYPE, exposition
 from ._openapi import description
 from ._query import QueryError, read_query_untrusted
+from ._timeline import trace
 from ._views import render, summary
 
 if TYPE_CHECKING:
@@ -83,6 +84,20 @@ async def _table(view: str, key: str) -> Response:
     if "missing" in page.head:
         return refuse(404, f"there is no {view} {key!r}")
     return answer({"head": page.head, "rows": page.rows, "total": page.total, "page": query.page, "size": query.size})
+
+
+@api.get("/api/v1/trace")
+async def get_trace() -> Response:
+    """Return a window of the timeline as a file in Chrome's trace event format."""
+    hub = parts().hub
+    try:
+        query = read_query_untrusted({**request.args.to_dict(), "view": "timeline"})
+    except QueryError as error:
+        return refuse(400, str(error))
+    _look()
+    response = answer(trace(hub.model, query, hub.clock()))
+    response.headers["Content-Disposition"] = 'attachment; filename="discoro-trace.json"'
+    return response
 
 
 @api.get("/api/v1/openapi.json")

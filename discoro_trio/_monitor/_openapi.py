@@ -53,6 +53,7 @@ def description() -> dict[str, Any]:
             **{f"/api/v1/actions/{step}": _action(*texts) for step, texts in _STEPS.items()},
             "/api/v1/summary": {"get": _get("The sums over the cluster", {"type": "object"})},
             "/api/v1/session": {"get": _get("What the sender of the request may do", {"type": "object"})},
+            "/api/v1/trace": {"get": _trace()},
             "/metrics": {"get": _get("The numbers that Prometheus collects", {"type": "string"}, "text/plain")},
             "/healthz": {"get": _get("Whether the monitor answers", {"type": "object"})},
             "/readyz": {"get": _get("Whether the monitor has the cluster's state; 503 if not", {"type": "object"})},
@@ -95,6 +96,18 @@ def _table(view: str, key: str = "") -> dict[str, Any]:
         operation["parameters"].insert(0, _parameter("key", key, "string", where="path", required=True))
     operation["responses"]["400"] = {"description": "A parameter is unknown or invalid."}
     return {"get": operation}
+
+
+def _trace() -> dict[str, Any]:
+    text = "A window of the timeline in Chrome's trace event format, for Perfetto and chrome://tracing"
+    operation = _get(text, {"type": "object"})
+    operation["parameters"] = [
+        _parameter("span", "The length of the window, in seconds; 60 by default.", "number"),
+        _parameter("end", "Its end, in seconds since the epoch; 0 for now.", "number"),
+        _parameter("text", "A text that the names of functions must contain.", "string"),
+        _parameter("server", "The location of the only server to include.", "string"),
+    ]
+    return operation
 
 
 def _parameters(view: str) -> list[dict[str, Any]]:

@@ -61,8 +61,15 @@ class Query:
     """The seconds that the timeline shows."""
     end: float = 0.0
     """Where the timeline ends, in seconds since the epoch; 0 for now."""
+    first: int = 0
+    """The first node whose coroutines the timeline gets, counted from 0."""
+    most: int = 0
+    """The number of those nodes; 0 for all."""
     every: float = LEAST_EVERY
     """Minimum seconds between two messages."""
+
+
+_PARAMETERS = frozenset(field.name for field in attrs.fields(Query)) - {"descending"}
 
 
 def read_query_untrusted(given: Mapping[str, object]) -> Query:
@@ -71,7 +78,7 @@ def read_query_untrusted(given: Mapping[str, object]) -> Query:
     Raises:
         QueryError: A name or a value is invalid.
     """
-    unknown = set(given) - {"view", "key", "sort", "text", "state", "server", "page", "size", "span", "end", "every"}
+    unknown = set(given) - _PARAMETERS
     if unknown:
         message = f"unknown parameter {min(unknown)[:40]!r}"
         raise QueryError(message)
@@ -98,6 +105,8 @@ def read_query_untrusted(given: Mapping[str, object]) -> Query:
         size=int(_number("size", texts, 50, 1, MOST_ROWS)),
         span=_number("span", texts, 60.0, 0.01, 86_400.0),
         end=_number("end", texts, 0.0, 0.0, 1e11),
+        first=int(_number("first", texts, 0, 0, 10**6)),
+        most=int(_number("most", texts, 0, 0, 10**6)),
         every=_number("every", texts, LEAST_EVERY, LEAST_EVERY, 3600.0),
     )
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import _columns as columns
+from . import _timeline as timeline
 from ._rows import rounded
-from ._topology_rows import GONE
 from ._verdict import WINDOW, blocked_in, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ._columns import Columns
     from ._model import Model
@@ -32,8 +32,6 @@ MOST_EVENTS = 30
 """How many events the first page shows."""
 MOST_QUEUED = 10
 """How many waiting computations the first page shows."""
-MOST_SPANS = 4_000
-"""How many coroutines one timeline draws."""
 
 
 @attrs.frozen
@@ -236,37 +234,14 @@ def _output(model: Model, query: Query, _now: float) -> Page:
 
 
 def _timeline(model: Model, query: Query, now: float) -> Page:
-    end = query.end or now
-    # A margin beyond the requested time, so that a browser can scroll without a new query.
-    begin = end - 1.5 * query.span
-    spans = list(islice(_spans(model, query, begin, end if query.end else None), MOST_SPANS + 1))
-    servers = [server for server in model.servers.values() if server.state not in GONE]
-    lanes = {server.key for server in servers} | {span.server for span in spans}
+    found = timeline.timeline(model, query, now)
     head = {
-        "lanes": sorted(
-            (lane for lane in lanes if not query.server or lane == query.server), key=columns.address_order
-        ),
-        "cut": len(spans) > MOST_SPANS,
+        "groups": [{"node": one.node, "name": one.name, "servers": list(one.servers)} for one in found.groups],
+        "failed": found.failed,
+        "cut": found.cut,
         "summary": summary(model),
     }
-    rows = [columns.span_row(span, model) for span in spans[:MOST_SPANS]]
-    return Page(head, rows, len(rows))
-
-
-def _spans(model: Model, query: Query, begin: float, end: float | None) -> Iterator[CoroutineRow]:
-    """Return the coroutines that were alive between two times, those that ended last first."""
-    for one in reversed(model.running.values()):
-        if (end is None or one.start <= end) and _passes(one, query):
-            yield one
-    for one in reversed(model.ended):
-        if one.end is not None and one.end < begin:
-            return
-        if (end is None or one.start <= end) and _passes(one, query):
-            yield one
-
-
-def _passes(one: CoroutineRow, query: Query) -> bool:
-    return query.server in {"", one.server} and query.text in one.name.casefold()
+    return Page(head, timeline.rows(found, model), len(found.spans))
 
 
 _VIEWS: dict[str, Callable[[Model, Query, float], Page]] = {

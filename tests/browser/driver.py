@@ -36,7 +36,9 @@ T = TypeVar("T")
 class Strict:
     """Remembers what a page should never do."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, profile: str) -> None:
+        self.profile = profile
+        """The folder of the browser's profile, which its command names."""
         self._origin = origin
         self.faults: list[str] = []
         self.expected: list[str] = []
@@ -63,12 +65,12 @@ class Strict:
 
 @contextmanager
 def chromium(
-    origin: str, *, width: int = 1280, height: int = 820, scheme: Any = "light"
+    origin: str, *, width: int = 1280, height: int = 820, scheme: Any = "light", pixel_ratio: float = 1
 ) -> Iterator[tuple[BrowserContext, Strict]]:
     """Start a browser of its own, and fail in the end if a page had errors or asked anybody else for anything."""
     playwright = pytest.importorskip("playwright.sync_api")
-    strict = Strict(origin)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, playwright.sync_playwright() as driver:
+        strict = Strict(origin, profile)
         context = driver.chromium.launch_persistent_context(
             profile,
             executable_path=CHROMIUM,
@@ -76,6 +78,7 @@ def chromium(
             args=FLAGS,
             viewport={"width": width, "height": height},
             color_scheme=scheme,
+            device_scale_factor=pixel_ratio,
             reduced_motion="reduce",
         )
         context.on("page", strict.watch)

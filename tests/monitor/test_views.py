@@ -114,7 +114,7 @@ def test_the_timeline_has_what_was_alive_in_its_window() -> None:
     model.created(CoroutineRow("running", "running", server, 95.0))
     page = show(model, view="timeline", span=10, end=115)
     assert set(column(page, "id")) == {"across", "running"}
-    assert page.head["lanes"] == [server]
+    assert page.head["groups"] == [{"node": "10.0.0.11", "name": "node01", "servers": [server]}]
 
 
 @pytest.mark.spec("S93")

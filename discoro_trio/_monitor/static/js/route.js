@@ -3,7 +3,7 @@
 import { useEffect, useState } from "../vendor/preact-htm.js";
 
 // What only the page needs; all others are the server's query.
-const OF_THE_PAGE = new Set(["show"]);
+const OF_THE_PAGE = new Set(["show", "fold"]);
 
 export function read() {
   const query = Object.fromEntries(new URLSearchParams(location.search));
