@@ -192,6 +192,7 @@ class Jobs:
     async def watch(self) -> None:
         """Start jobs as servers join, until the loop is closed or no server will come."""
         session = self._background.session
+        session.unread.append(lambda: len(self._pending))
         try:
             while True:
                 self._pump()

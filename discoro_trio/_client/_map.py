@@ -188,6 +188,7 @@ class Mapping(Generic[A, R]):
         self._sent: Callable[..., Any] | Pickled = function  # pickled when the first job is created
         self._nursery: trio.Nursery | None = None
         total = length_hint(source, 0) or None
+        self._total = total
         self._bar = Bar(self._described.name, total, wanted=options.progress)
         self._size = options.chunksize or 1
         """The items of the next chunk."""
@@ -201,6 +202,8 @@ class Mapping(Generic[A, R]):
         """How many of them wait to be run again."""
         self._bytes = 0
         """The bytes of all results that are not taken."""
+        self._read = 0
+        """Items that were read."""
         self._read_all = False
         self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
         self._to_retry = 0
@@ -236,6 +239,7 @@ class Mapping(Generic[A, R]):
     async def _opened(self) -> AsyncIterator[MapResults[A, R]]:
         failure: BaseException | None = None
         self._session.movers.append(self._move)
+        self._session.unread.append(self._unread)
         try:
             name = f"map in {self._session.set_up.name}"
             with self._bar, self._session.task_dumps.block(name, lambda: self._running):
@@ -249,6 +253,7 @@ class Mapping(Generic[A, R]):
             failure = error
         self._leaving = True
         self._session.movers.remove(self._move)
+        self._session.unread.remove(self._unread)
         try:
             await self._session.cancel_and_wait(list(self._running))
         except BaseException as error:  # noqa: BLE001 - Ctrl-C came meanwhile; raised below
@@ -389,7 +394,7 @@ class Mapping(Generic[A, R]):
         async with aclosing(_chunks(self._source, lambda: self._size)) as chunks:
             async for chunk in chunks:
                 slot = _Slot(index, chunk)
-                index += len(chunk)
+                index = self._read = index + len(chunk)
                 self._out += len(chunk)
                 if self._options.ordered:
                     self._slots.append(slot)
@@ -418,6 +423,20 @@ class Mapping(Generic[A, R]):
             and self._blocked <= _MOST_BLOCKED * size
             and self._bytes <= _MOST_BYTES
         )
+
+    def _unread(self) -> int:
+        """Return the number of jobs that are not submitted yet.
+
+        An input of unknown length counts as half read while its reader waits for room. If more results wait to be taken
+        than jobs run, more servers would not help.
+        """
+        slow = self._reader_waits and self._ready > len(self._running) * self._size
+        if self._read_all or slow:
+            return self._to_retry
+        left = self._read if self._reader_waits else 0
+        if self._total is not None:
+            left = max(self._total - self._read, 0)
+        return self._to_retry + -(-left // self._size)
 
     def _measured(self, seconds: float) -> None:
         """Adapt the chunk size to the time an item takes; it grows step by step, as later items may take longer."""

@@ -67,6 +67,7 @@ class Queueing:
         self._asked = asked
         self._path = path
         self._queue_entry: QueueEntry | None = None
+        self._demand_interval = 0.0
 
     async def take(self, nursery: trio.Nursery) -> None:
         """Submit the computation and wait for its turn; keep its place until the nursery ends.
@@ -77,6 +78,7 @@ class Queueing:
         link = await self._hand_in()
         nursery.start_soon(self._keep, link, name="keep the place in the queue")
         nursery.start_soon(self._say_what_it_waits_for, name="log what the computation waits for")
+        nursery.start_soon(self._report_demand, name="report the work of the computation")
         await self._session.turn.wait()
 
     async def _say_what_it_waits_for(self) -> None:
@@ -139,7 +141,20 @@ class Queueing:
         )
         queued = answered(queued, messages.Queued)
         self._queue_entry = queued.queue_entry
+        self._demand_interval = queued.demand_interval
         session.set_up = msgspec.structs.replace(session.set_up, pulse_interval=queued.pulse_interval)
+
+    async def _report_demand(self) -> None:
+        """Report how much work there is, if the scheduler needs it to decide the number of nodes."""
+        session, reported, reported_to = self._session, (0, 0), self._session.scheduler
+        while self._demand_interval:
+            demand = session.demand()
+            if demand != reported or session.scheduler is not reported_to:
+                link = session.scheduler
+                if link is not None and not link.lost:
+                    link.notify(messages.Demand(session.set_up.computation, *demand))
+                reported, reported_to = demand, link
+            await trio.sleep(self._demand_interval)
 
     async def _keep(self, link: Link) -> None:
         while True:

@@ -170,6 +170,9 @@ class Session:
         self._told_closed = False
         self.movers: list[Callable[[set[bytes]], None]] = []
         """Callbacks of maps, which get the ids of drained servers and move their jobs to others."""
+        self.unread: list[Callable[[], int]] = []
+        """Callbacks of maps and executors, which return how many jobs they have not submitted yet."""
+        self._wanted_servers: list[int] = []
         self._nursery = nursery
         # The servers that are being set up for the first time, while starts wait for them.
         self._coming = 0
@@ -272,9 +275,18 @@ class Session:
             ComputationClosed: The computation is closed.
         """
         self.check_open()
-        while self.topology.taking(where) < count:
-            await self.until_changed()
-            self.check_open()
+        self._wanted_servers.append(count)
+        try:
+            while self.topology.taking(where) < count:
+                await self.until_changed()
+                self.check_open()
+        finally:
+            self._wanted_servers.remove(count)
+
+    def demand(self) -> tuple[int, int]:
+        """Return how many jobs have not ended, and how many servers a task waits for; 0 for none."""
+        jobs = len(self.backlog) + int(self.load_balancer.total()) + sum(count() for count in self.unread)
+        return jobs, max(self._wanted_servers, default=0)
 
     async def until_complete(self, count: int) -> None:
         """Wait until a number of servers take work, or all granted ones do or have failed. Raises ComputationClosed."""

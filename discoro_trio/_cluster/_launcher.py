@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .._link import Endpoint
     from .._values import Location
+    from .scheduler._scheduler import Scheduler
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +25,8 @@ class SchedulerAccess:
     """Where the scheduler listens."""
     secret: str = attrs.field(repr=False)
     """The key of the cluster, 64 hexadecimal digits. Never put it on a command line, which other users can read."""
+    scheduler: Scheduler | None = attrs.field(default=None, repr=False)
+    """The scheduler itself; None if the nodes are started for one in another process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +38,11 @@ class LaunchedNode:
     state: Literal["starting", "running", "ended"]
     """"running" since it has joined the scheduler."""
     reason: str = ""
-    """Why it has ended."""
+    """Why it has ended, or what it waits for while it is starting."""
+    location: Location | None = None
+    """Where it listens; None until it has joined the scheduler."""
+    taken_back: bool = False
+    """Whether its end was requested."""
 
 
 class Launcher(ABC):
@@ -43,6 +50,11 @@ class Launcher(ABC):
 
     Pass one as `launch` to `open_scheduler`, `connect` or `Executor`.
     """
+
+    @property
+    def size(self) -> int:
+        """The number of nodes that `open` starts by default."""
+        return 0
 
     @property
     @abstractmethod
@@ -67,15 +79,41 @@ class Launcher(ABC):
             ValueError: There is no node of this name.
         """
 
+    def start(self, count: int) -> tuple[str, ...]:
+        """Start further nodes in the current block, without waiting for them; `Adaptive` calls it.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Their names; fewer than `count` if the launcher has no place for as many.
+
+        Raises:
+            RuntimeError: The launcher is not open, or cannot start further nodes.
+        """
+        message = f"{type(self).__name__} cannot start further nodes, to which {count} were to be added"
+        raise RuntimeError(message)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the number of nodes follows the work, so that clients report it to the scheduler."""
+        return False
+
+    @property
+    def explanation(self) -> str:
+        """Why the launcher has as many nodes as it has; empty if the number is fixed."""
+        return ""
+
     @abstractmethod
-    def open(self, access: SchedulerAccess) -> AbstractAsyncContextManager[None]:
+    def open(self, access: SchedulerAccess, *, count: int | None = None) -> AbstractAsyncContextManager[None]:
         """Run the nodes while the block lasts.
 
-        The block begins when the first node has joined. When it is left, also by an exception or Ctrl-C, all nodes
-        have ended.
+        The block begins when the first node has joined, or at once if no node is to be started. When it is left, also
+        by an exception or Ctrl-C, all nodes have ended.
 
         Args:
             access: What the nodes need to join the scheduler.
+            count: The number of nodes to begin with; None for `size`.
 
         Raises:
             DiscoroError: No node could join.
@@ -93,6 +131,7 @@ def check_launcher(launch: Launcher | None) -> Launcher | None:
     return launch
 
 
-def access_to(endpoint: Endpoint) -> SchedulerAccess:
+def access_to(endpoint: Endpoint, scheduler: Scheduler) -> SchedulerAccess:
     """Give what nodes need to join the scheduler at an endpoint."""
-    return SchedulerAccess(location=endpoint.location, secret=endpoint.credentials[b""].key.hex())
+    secret = endpoint.credentials[b""].key.hex()
+    return SchedulerAccess(location=endpoint.location, secret=secret, scheduler=scheduler)

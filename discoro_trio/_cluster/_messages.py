@@ -54,6 +54,8 @@ class Queued(Control, frozen=True):
     queue_entry: QueueEntry
     pulse_interval: Seconds
     """Seconds; the requested interval, limited to the scheduler's bounds."""
+    demand_interval: Seconds = 0.0
+    """Seconds between two `Demand`s; 0 if the scheduler does not need them."""
 
 
 class AskWait(Control, frozen=True):
@@ -73,6 +75,16 @@ class Withdraw(Control, frozen=True):
     """The computation is over, or gives up its place in the queue."""
 
     computation: bytes
+
+
+class Demand(Control, frozen=True):
+    """How much work the client of a computation has, for a launcher that adapts the number of nodes."""
+
+    computation: bytes
+    jobs: int
+    """Jobs that have not ended, waiting or running."""
+    servers: int
+    """The number of servers that it waits for; 0 for none."""
 
 
 class AskNodes(Control, frozen=True):

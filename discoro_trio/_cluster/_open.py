@@ -160,11 +160,12 @@ async def open_scheduler(
             zombie_period=zombie_period,
             pulse_interval=pulse_interval,
         )
+        scheduler.launcher = launch
         presence = Presence(endpoint, Role.SCHEDULER if shared else Role.PRIVATE, Role.NODE)
         await nursery.start(_find, presence, peers, discover)
         token = _scheduler.set(scheduler)
         try:
-            async with nullcontext() if launch is None else launch.open(access_to(endpoint)):
+            async with nullcontext() if launch is None else launch.open(access_to(endpoint, scheduler)):
                 yield scheduler
         finally:
             _scheduler.reset(token)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .._process import Coro
     from .._status import NodeInfo
     from .._values import Location
+    from ._launcher import LaunchedNode
 
 
 @attrs.frozen(kw_only=True)
@@ -166,6 +167,10 @@ class ClusterStatus:
     servers: tuple[ServerStatus, ...]
     computations: tuple[ComputationStatus, ...]
     """The running computations, then the waiting ones in the order of the queue."""
+    launched: tuple[LaunchedNode, ...] = ()
+    """The nodes of the scheduler's launcher."""
+    scaling: str = ""
+    """Why the launcher has as many nodes as it has; empty if the number is fixed."""
 
     @property
     def submitted(self) -> int:

@@ -14,6 +14,7 @@ from .._printable import printable
 from .._process import Coro
 from .._status import NodeInfo
 from .._values import Location
+from ._launcher import LaunchedNode
 from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ def status_from_json(text: str | bytes) -> ClusterStatus:
         computations=tuple(
             ComputationStatus(**{**row, "client": Location.parse(row["client"])}) for row in found["computations"]
         ),
+        launched=tuple(_launched(row) for row in found["launched"]),
+        scaling=found["scaling"],
     )
+
+
+def _launched(row: dict[str, Any]) -> LaunchedNode:
+    location = Location.parse(row["location"]) if row["location"] is not None else None
+    return LaunchedNode(**{**row, "location": location})
 
 
 def _node(row: dict[str, Any]) -> NodeStatus:
@@ -82,12 +90,17 @@ def _coro(row: dict[str, Any]) -> CoroStatus:
 
 
 def status_as_table(status: ClusterStatus) -> str:
-    """Return a status as text: nodes, servers, and computations with the queue."""
+    """Return a status as text: nodes, servers, computations with the queue, and the launcher's nodes."""
     parts = [
         _table("NODES", ("address", "name", "servers", "free", *_COUNTS, "cpu", "memory"), _nodes(status)),
         _table("SERVERS", ("location", "node", *_COUNTS, "state"), _servers(status)),
         _table("COMPUTATIONS", _COMPUTATIONS, _computations(status)),
     ]
+    if status.launched or status.scaling:
+        rows = ((one.name, one.state, one.location or "", one.reason) for one in status.launched)
+        parts.append(_table("LAUNCHED", ("name", "state", "location", "reason"), rows))
+    if status.scaling:
+        parts.append(printable(status.scaling))
     return "\n\n".join(parts)
 
 

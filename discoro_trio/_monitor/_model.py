@@ -63,6 +63,7 @@ class Model(TopologyRows):
         answered: When the source last answered, in seconds since the epoch; None before that, and without a source
             that answers.
         tree: The tasks of all processes when they were last fetched, in the form of `_tree`.
+        scaling: Why the launcher has as many nodes as it has; empty if the number is fixed.
         stale: For how many seconds the source has not answered; None if it answers.
         one_in: Of very short coroutines, one in this many is listed; all are counted.
     """
@@ -79,6 +80,7 @@ class Model(TopologyRows):
         self.log: EventLog = EventLog()
         self.lost: deque[tuple[float, str]] = deque(maxlen=KEPT_LOST)
         self.answered: float | None = None
+        self.scaling: str = ""
         self.stale: int | None = None
         self.tree: dict[str, object] = {}
         self.one_in: int = 1

@@ -47,9 +47,11 @@ class TablesFeed:
         self._groups: dict[tuple[bytes, int], str] = {}
         self.last_lines: dict[bytes, int] = {}
         self._begun = False
+        self._taken_back: dict[str, str] = {}
 
     def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Apply a scheduler's tables, and what has ended since the last ones; there is no other source."""
+        self.launcher(status)
         self.nodes(status.nodes, status.time)
         for node in status.nodes:
             self._count_node(node)
@@ -78,6 +80,7 @@ class TablesFeed:
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Apply the parts of a scheduler's tables that a computation lacks: loads, progress, the queue."""
+        self.launcher(status)
         self.nodes(status.nodes, status.time)
         for server in status.servers:
             known = self._model.servers.get(str(server.location))
@@ -174,6 +177,13 @@ class TablesFeed:
 
     # --- nodes
 
+    def launcher(self, status: ClusterStatus) -> None:
+        """Note which nodes the launcher takes back, and how it decides their number."""
+        self._taken_back = {str(one.location): one.reason for one in status.launched if one.taken_back}
+        if status.scaling != self._model.scaling:
+            self._model.scaling = status.scaling
+            self._model.changed()
+
     def nodes(self, nodes: Iterable[NodeStatus], now: float) -> None:
         """Apply the table of nodes at a time; nodes that are no longer in it are gone."""
         before, self._nodes = self._nodes, {}
@@ -194,10 +204,16 @@ class TablesFeed:
             self._model.totals.counts.add(0, lost, lost)
         for key in set(before.values()) - set(self._nodes.values()):
             node_row = self._model.nodes[key]
-            if node_row.state not in GONE:
+            if node_row.state in GONE:
+                continue
+            node_row.left = now
+            name, reason = node_row.name or key, self._taken_back.get(key)
+            if reason is None:
                 self._model.node_left(key, "disconnected")
-                node_row.left = now
-                self._log(now, "bad", f"Node {node_row.name or key} is gone", view="node", key=key)
+                self._log(now, "bad", f"Node {name} is gone", view="node", key=key)
+            else:
+                self._model.node_left(key, "closed")
+                self._log(now, "", f"Node {name} has ended: {reason}", view="node", key=key)
 
     # --- servers
 

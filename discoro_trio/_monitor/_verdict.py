@@ -65,7 +65,7 @@ def verdict(model: Model, now: float) -> dict[str, object]:
     found = problems(model, now)
     return {
         "level": "bad" if any(one.level == "bad" for one in found) else "warn" if found else _level(model),
-        "text": _sentence(model, found),
+        "text": f"{_sentence(model, found)}. {model.scaling}" if model.scaling else _sentence(model, found),
         "problems": [attrs.asdict(one) for one in found[:MOST]],
         "more": max(0, len(found) - MOST),
     }

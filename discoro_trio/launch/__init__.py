@@ -1,7 +1,8 @@
 """Launchers: they start nodes from the program, while a scheduler's block lasts."""
 
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
+from ._adaptive import Adaptive
 from ._local import Local
 from ._ssh import Ssh
 
-__all__ = ["LaunchedNode", "Launcher", "Local", "SchedulerAccess", "Ssh"]
+__all__ = ["Adaptive", "LaunchedNode", "Launcher", "Local", "SchedulerAccess", "Ssh"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 from typing import TYPE_CHECKING
 
 from .._arguments import integer, number
 from ._processes import NODE_MODULE, NodeProcess, ProcessLauncher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 
 class Local(ProcessLauncher):
@@ -35,24 +36,22 @@ class Local(ProcessLauncher):
         kills: Mapping[str, float] | None = None,
         timeout: float = 60.0,
     ) -> None:
-        super().__init__(cpus=cpus, timeout=timeout)
-        self._names = [f"local{index + 1}" for index in range(integer("nodes", nodes, least=1))]
+        super().__init__(integer("nodes", nodes, least=1), cpus=cpus, timeout=timeout)
         self._delays = self._by_name("delays", delays)
         self._kills = self._by_name("kills", kills)
 
     def _by_name(self, option: str, seconds: Mapping[str, float] | None) -> dict[str, float]:
         given = {name: number(option, value) for name, value in (seconds or {}).items()}
-        unknown = sorted(given.keys() - set(self._names))
+        names = [f"local{place}" for place in range(1, self.size + 1)]
+        unknown = sorted(given.keys() - set(names))
         if unknown:
-            message = f"{option}: no node is named {unknown[0]!r}; the names are {', '.join(self._names)}"
+            message = f"{option}: no node is named {unknown[0]!r}; the names are {', '.join(names)}"
             raise ValueError(message)
         return given
 
-    def _processes(self) -> Sequence[NodeProcess]:
+    def _processes(self) -> Iterator[NodeProcess]:
         command = (sys.executable, *NODE_MODULE)
-        return [
-            NodeProcess(
+        for name in (f"local{place}" for place in count(1)):
+            yield NodeProcess(
                 name=name, command=command, delay=self._delays.get(name, 0.0), killed_after=self._kills.get(name)
             )
-            for name in self._names
-        ]

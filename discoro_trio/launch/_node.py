@@ -98,7 +98,7 @@ async def _serve(order: Order, ending: _Ending) -> None:
         ending.end_now = node.end_now
         link = await node.endpoint.link_at(scheduler)
         await node.join(link)
-        sys.stdout.write(f"{JOINED}\n")
+        sys.stdout.write(f"{JOINED}{node.location}\n")
         sys.stdout.flush()
         await link.ended.wait()
         logger.warning("the connection to the scheduler at %s is lost; the node ends", scheduler)

@@ -1,15 +1,15 @@
 """What a launcher sends to a node's process, and what the process answers.
 
-The first line of the process's standard input is an `Order`. The process writes `JOINED` to its standard output once
-it has joined the scheduler, and logs to standard error. It ends when its standard input is closed.
+The first line of the process's standard input is an `Order`. The process writes `JOINED` and its location to its
+standard output once it has joined the scheduler, and logs to standard error. It ends when its standard input is closed.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-JOINED = "discoro node: joined"
-"""The line that the process writes; a login shell may write others before."""
+JOINED = "discoro node: joined "
+"""The line that the process writes begins with it; a login shell may write others before."""
 
 LONGEST_END = 9.0
 """Seconds that the orderly end of a node may take, including the grace period of coroutines."""

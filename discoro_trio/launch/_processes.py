@@ -10,6 +10,7 @@ import subprocess
 from abc import abstractmethod
 from collections import deque
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -19,10 +20,11 @@ from .._arguments import integer, number
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
 from .._errors import DiscoroError
 from .._scopes import finish, open_background
+from .._values import Location
 from ._order import JOINED, LONGEST_END, Order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class _Node:
         self.process = process
         self.state: Literal["starting", "running", "ended"] = "starting"
         self.reason = ""
+        self.location: Location | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self.joined = trio.Event()
         self.stop = trio.Event()
@@ -75,25 +78,37 @@ class ProcessLauncher(Launcher):
     """Runs each node as one child process.
 
     Args:
+        size: The number of nodes to start by default.
         cpus: Servers of each node, as for `open_node`.
         timeout: Seconds that a node may take to join the scheduler.
     """
 
-    def __init__(self, *, cpus: int, timeout: float) -> None:
+    def __init__(self, size: int, *, cpus: int, timeout: float) -> None:
+        self._size = size
         self._cpus = integer("cpus", cpus)
         self._timeout = number("timeout", timeout)
         self._nodes: dict[str, _Node] = {}
-        self._opened = False
+        self._begin: Callable[[_Node], None] | None = None
         self._changed = trio.Event()
 
     @abstractmethod
-    def _processes(self) -> Sequence[NodeProcess]:
-        """Return the processes to run; their names are unique."""
+    def _processes(self) -> Iterable[NodeProcess]:
+        """Return the processes that can be run, in this order; their names are unique."""
+
+    @property
+    def size(self) -> int:
+        """The number of nodes that are started by default."""
+        return self._size
 
     @property
     def nodes(self) -> tuple[LaunchedNode, ...]:
         """The nodes of the current block, or of the last one."""
-        return tuple(LaunchedNode(name=name, state=one.state, reason=one.reason) for name, one in self._nodes.items())
+        return tuple(
+            LaunchedNode(
+                name=name, state=one.state, reason=one.reason, location=one.location, taken_back=one.stop.is_set()
+            )
+            for name, one in self._nodes.items()
+        )
 
     async def until_changed(self) -> None:
         """Wait until the state of a node changes; cancelling the wait changes nothing."""
@@ -118,36 +133,59 @@ class ProcessLauncher(Launcher):
         node.end("it was taken back")
         await node.ended.wait()
 
+    def start(self, count: int) -> tuple[str, ...]:
+        """Start further nodes in the current block, without waiting for them.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Their names; fewer if there are no more hosts.
+
+        Raises:
+            RuntimeError: The launcher is not open.
+        """
+        if self._begin is None:
+            message = "this launcher is not open"
+            raise RuntimeError(message)
+        free = (one for one in self._processes() if one.name not in self._nodes or self._nodes[one.name].ended.is_set())
+        started = [_Node(process) for process in islice(free, count)]
+        for node in started:
+            self._nodes[node.process.name] = node
+            self._begin(node)
+        return tuple(node.process.name for node in started)
+
     @asynccontextmanager
-    async def open(self, access: SchedulerAccess) -> AsyncIterator[None]:
+    async def open(self, access: SchedulerAccess, *, count: int | None = None) -> AsyncIterator[None]:
         """Run the nodes while the block lasts; used by `open_scheduler`.
 
         Args:
             access: What the nodes need to join the scheduler.
+            count: The number of nodes to begin with; None for `size`.
 
         Raises:
             DiscoroError: No node could join.
             RuntimeError: The launcher is in use.
         """
-        if self._opened:
+        if self._begin is not None:
             message = "this launcher is in use already; make one for each scheduler"
             raise RuntimeError(message)
-        self._opened = True
-        self._nodes = {process.name: _Node(process) for process in self._processes()}
+        self._nodes = {}
         try:
             # Shielded: a node's process is read and waited for until it has ended, also when the block is cancelled.
             async with open_background(shielded=True) as nursery:
-                for name, node in self._nodes.items():
-                    nursery.start_soon(self._run, node, access, name=f"node {name}")
+                self._begin = lambda node: nursery.start_soon(self._run, node, access, name=f"node {node.process.name}")
+                self.start(self._size if count is None else count)
                 try:
-                    await self._until_first_joined(access)
+                    if self._nodes:
+                        await self._until_first_joined(access)
                     yield
                 finally:
                     for node in self._nodes.values():
                         node.end("the scheduler's block was left")
                     await finish(self._until_ended)
         finally:
-            self._opened = False
+            self._begin = None
 
     async def _until_first_joined(self, access: SchedulerAccess) -> None:
         while not any(node.state == "running" for node in self._nodes.values()):
@@ -251,9 +289,10 @@ class ProcessLauncher(Launcher):
             node.end(reason)
 
     def _wrote(self, node: _Node, line: str) -> None:
-        if line != JOINED:
+        if not line.startswith(JOINED):
             logger.info("%s: %s", node.process.name, line)
         elif node.state == "starting" and not node.stop.is_set():
+            node.location = Location.parse(line.removeprefix(JOINED))
             node.joined.set()
             self._set(node, "running")
             logger.info("the node %s has joined", node.process.name)

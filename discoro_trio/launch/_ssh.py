@@ -10,7 +10,7 @@ from .._arguments import several, text
 from ._processes import NODE_MODULE, NodeProcess, ProcessLauncher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 class Ssh(ProcessLauncher):
@@ -41,7 +41,6 @@ class Ssh(ProcessLauncher):
         ssh_options: Sequence[str] = (),
         timeout: float = 60.0,
     ) -> None:
-        super().__init__(cpus=cpus, timeout=timeout)
         self._hosts = [text("hosts", host) for host in several("hosts", hosts, "host names")]
         if not self._hosts or len(set(self._hosts)) < len(self._hosts):
             message = f"hosts must be one host or more, each once, not {self._hosts!r}"
@@ -50,10 +49,11 @@ class Ssh(ProcessLauncher):
             if not host or host.startswith("-"):  # ssh would take it as an option
                 message = f"hosts: {host!r} is no host name"
                 raise ValueError(message)
+        super().__init__(len(self._hosts), cpus=cpus, timeout=timeout)
         self._python = text("python", os.fspath(python)) if python is not None else "python3"
         self._ssh_options = [text("ssh_options", one) for one in several("ssh_options", ssh_options, "arguments")]
 
-    def _processes(self) -> Sequence[NodeProcess]:
+    def _processes(self) -> Iterable[NodeProcess]:
         # The host's shell reads this line. With `exec` no shell stays between sshd and the node.
         remote = f"exec {shlex.join((self._python, *NODE_MODULE))}"
         # No terminal: the end of the connection must reach the node as the end of its standard input.

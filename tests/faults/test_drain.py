@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tests.client.clusters import until_servers
 from .test_node_stops import longest_gap, stay, until_noted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"), pytest.mark.slow]
@@ -79,6 +80,26 @@ async def test_a_drained_node_lets_coroutines_finish_and_jobs_with_retries_move(
         assert ends == ["ServerClosed", "NodeClosed"]
         assert len(await computation.servers()) == 1
         assert await computation.run_result(finish_soon, 6) == 6
+
+
+async def block(seconds: float) -> float:
+    time.sleep(seconds)  # noqa: ASYNC251 - on purpose
+    return seconds
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.spec("B37")
+@pytest.mark.parametrize("job", [finish_soon, block])
+async def test_an_unreported_coroutine_finishes_at_a_drained_node(job: Callable[[int], Awaitable[float]]) -> None:
+    with trio.fail_after(60):
+        async with (
+            discoro.open_cluster(servers=2) as scheduler,
+            discoro.Computation([job]).schedule(servers=2) as computation,
+        ):
+            run = [await computation.run_at(server, job, 2) for server in await computation.servers()]
+            (node,) = (await scheduler.status()).nodes
+            await scheduler.drain(node.location)
+            assert [await one.result() for one in run] == [2, 2]
 
 
 @pytest.mark.fault("F30")

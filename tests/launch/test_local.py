@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio._cluster._launcher import access_to
 from discoro_trio.launch import LaunchedNode, Launcher, Local
 
 SECONDS = 60.0
@@ -62,7 +63,13 @@ async def test_a_node_that_is_killed_before_it_joins_is_reported_and_the_others_
         with pytest.raises(ValueError, match="'local2'"):
             await launcher.take_back("local3")
         await launcher.take_back("local2")
-        assert launcher.nodes[1] == LaunchedNode(name="local2", state="ended", reason="it was taken back")
+        assert launcher.nodes[1] == LaunchedNode(
+            name="local2",
+            state="ended",
+            reason="it was taken back",
+            location=launcher.nodes[1].location,
+            taken_back=True,
+        )
         assert node_processes() == []
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         f"the node local1 has ended: {launcher.nodes[0].reason}"
@@ -90,6 +97,26 @@ async def test_without_any_node_the_block_does_not_begin(launcher: Local, text: 
         async with discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, launch=launcher):
             pytest.fail("the block has begun")
     assert node_processes() == []
+
+
+async def test_nodes_can_be_started_later_and_the_name_of_an_ended_one_is_used_again() -> None:
+    launcher: Launcher = Local(2)
+    with trio.fail_after(2 * SECONDS):
+        async with (
+            discoro.open_scheduler(ip_addr="127.0.0.1", discover=False) as scheduler,
+            launcher.open(access_to(scheduler._endpoint, scheduler), count=0),
+        ):
+            assert not launcher.nodes
+            assert launcher.start(2) == ("local1", "local2")
+            await until(launcher, ["running", "running"])
+            known = {one.location for one in (await scheduler.status()).nodes}
+            assert {node.location for node in launcher.nodes} == known
+            await launcher.take_back("local1")
+            assert launcher.start(2) == ("local1", "local3")
+            await until(launcher, ["running"] * 3)
+    assert node_processes() == []
+    with pytest.raises(RuntimeError, match="not open"):
+        launcher.start(1)
 
 
 async def test_cancelling_the_block_ends_the_nodes() -> None:

@@ -49,7 +49,7 @@ _REASONS = {
 }
 
 _LOOK = 0.1
-"""Seconds between two checks whether a coroutine runs at a drained node; its servers report that as often."""
+"""Seconds between two checks whether a coroutine runs at a drained node."""
 
 _ANNOUNCEMENT = 1.0
 """Seconds that a client has to acknowledge that servers will end, before they do."""
@@ -366,11 +366,22 @@ class Leasing:
     async def drain(self, lease: Lease, within: float | None) -> None:
         """End a lease when no coroutine of it runs here, or after `within` seconds."""
         await self._announce(lease, Over.DRAINED, finishes=True)
-        held = self._holding.leases.get(lease.computation)
         with trio.move_on_after(math.inf if within is None else within):
-            while held is not None and held.busy and lease.ending is None:  # noqa: ASYNC110 - servers report it now and then
-                await trio.sleep(_LOOK)
+            async with trio.open_nursery() as nursery:
+                for slot in self._slots_of(lease.computation):
+                    nursery.start_soon(self._until_idle, lease, slot)
         await self._end(lease, Over.DRAINED)
+
+    async def _until_idle(self, lease: Lease, slot: ServerSlot) -> None:
+        """Wait until a server confirms that no coroutine runs there; after that it refuses new ones.
+
+        The reports of servers are not enough: a coroutine that has just begun, or blocks its server, is not in them.
+        """
+        while lease.ending is None:
+            server = slot.server
+            if server is None or server.lease is not lease or await _closes(server):
+                return
+            await trio.sleep(_LOOK)
 
     async def end_all(self, over: Over) -> None:
         """Stop giving servers, and end all leases in order."""
@@ -433,15 +444,11 @@ class Leasing:
         if lease is None or lease.ending is not None:
             return
         if server is not None and server.lease is lease:
-            try:
-                reply: Control = await server.request(messages.CloseIfIdle())
-            except DiscoroError:
-                reply = messages.StillBusy()  # it has ended; its replacement has the whole period
-            if isinstance(reply, messages.StillBusy) or lease.ending is not None:
+            # If it has ended, its replacement has the whole period.
+            if not await _closes(server) or lease.ending is not None:
                 self._holding.activity(trio.current_time(), slot.number, busy=False)
                 self._look_again()
                 return
-            server.idle = True
             await self._end_server(lease, server, Over.IDLE)
         held = self._holding.holder(slot.number)
         if held is not None and lease.ending is None:
@@ -451,6 +458,16 @@ class Leasing:
 
 async def _answer(_link: Link, _question: messages.AreYouThere) -> Done:
     return Done()
+
+
+async def _closes(server: NodeServer) -> bool:
+    """Ask a server to refuse new coroutines if none runs there; return whether it does."""
+    try:
+        reply = await server.request(messages.CloseIfIdle())
+    except DiscoroError:  # it has ended
+        return False
+    server.idle = not isinstance(reply, messages.StillBusy)
+    return server.idle
 
 
 async def _end_at_once(slots: Iterable[ServerSlot], server_id: bytes, reason: str) -> None:

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from ..._process import Coro, EndedCoro
-from ..._records import MutableRecord
+from ..._records import MutableRecord, Record
 from ..._values import Location
 from .._history import Ended, Failures, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
@@ -65,6 +65,33 @@ class _Counts(MutableRecord):
 _NOTHING = _Counts()
 
 
+class NodeLoad(Record, frozen=True, kw_only=True):
+    """What runs at a node."""
+
+    servers: int
+    busy: int
+    """How many of its servers run coroutines, as reported; a blocked server counts, too."""
+    used: int
+    """How many of its servers have run coroutines. Between two jobs that block, a server reports none as running."""
+    running: int
+    """The number of coroutines that run there."""
+    oldest: float
+    """Seconds for which the oldest of them has run."""
+
+
+class ClusterLoad(Record, frozen=True, kw_only=True):
+    """The work of a cluster, for a launcher that adapts the number of nodes."""
+
+    nodes: dict[Location, NodeLoad]
+    """By the location of the node."""
+    jobs: int
+    """The jobs that clients have and that have not ended, waiting or running."""
+    ended: int
+    """The coroutines that have ended since the scheduler was opened."""
+    servers: int
+    """The number of servers that a computation waits for; 0 for none."""
+
+
 class ObservedState:
     """The servers of a scheduler's nodes.
 
@@ -78,6 +105,8 @@ class ObservedState:
         self._infos: dict[bytes, NodeInfo] = {}
         # The counts of servers that are gone, by node and by computation.
         self._before: dict[bytes, _Counts] = {}
+        self._demands: dict[bytes, messages.Demand] = {}
+        self._gone = 0  # the coroutines that were started at servers that have ended
 
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
         """Note that a server listens."""
@@ -110,6 +139,7 @@ class ObservedState:
 
     def _end(self, server: _Server, wall: float, state: str, reason: str) -> None:
         """Note that a server's coroutines have ended with it, and add its counts to those of its node."""
+        self._gone += server.submitted
         lost = server.running if state == "lost" else 0
         for owner in (server.node_id, server.computation):
             if owner:
@@ -126,6 +156,24 @@ class ObservedState:
     def computation_over(self, computation: bytes) -> None:
         """Drop the counts of a computation."""
         self._before.pop(computation, None)
+        self._demands.pop(computation, None)
+
+    def demanded(self, demand: messages.Demand) -> None:
+        """Note how much work a computation has."""
+        self._demands[demand.computation] = demand
+
+    def load(self, state: Scheduling, wall: float) -> ClusterLoad:
+        """Return the work of the cluster, at `wall` seconds since the epoch."""
+        servers = self._by_owner()
+        return ClusterLoad(
+            nodes={
+                Location(node.facts.addr, node.facts.port): _load(node, servers[node_id], wall)
+                for node_id, node in state.nodes.items()
+            },
+            jobs=sum(demand.jobs for demand in self._demands.values()),
+            ended=self._gone + sum(server.done for server in self._servers.values()),
+            servers=max((demand.servers for demand in self._demands.values()), default=0),
+        )
 
     def node_left(self, wall: float, node_id: bytes, reason: str) -> list[Location]:
         """Note that a node is gone; return the Locations of its servers."""
@@ -273,6 +321,17 @@ class ObservedState:
             failed=before.failed + sum(server.failed for server in servers),
             running=sum(server.running for server in servers),
         )
+
+
+def _load(node: NodeState, servers: Sequence[_Server], wall: float) -> NodeLoad:
+    begun = [coro.since for server in servers for coro in server.coroutines.values()]
+    return NodeLoad(
+        servers=node.facts.servers,
+        busy=sum(1 for server in servers if server.running or server.blocked_since is not None),
+        used=sum(1 for server in servers if server.submitted or server.blocked_since is not None),
+        running=sum(server.running for server in servers),
+        oldest=max(wall - min(begun), 0.0) if begun else 0.0,
+    )
 
 
 def _computation(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from ..._status import Status
@@ -21,8 +22,10 @@ from ._translation import info
 if TYPE_CHECKING:
     from ..._link import Endpoint, Link
     from .._history import Recent
+    from .._launcher import Launcher
     from .._status import ClusterStatus
     from ._effects import ClaimOver, TellTurn
+    from ._observed_state import ClusterLoad
     from ._scheduling import Scheduling
 
 _UNKNOWN = Location("unknown", 0)
@@ -34,6 +37,7 @@ class Overview:
     Attributes:
         publisher: The subscribers.
         observed_state: The observed state of servers.
+        launcher: What starts nodes for the scheduler.
     """
 
     def __init__(self, endpoint: Endpoint, state: Scheduling) -> None:
@@ -41,6 +45,7 @@ class Overview:
         self._location = endpoint.location
         self._state = state
         self.observed_state = ObservedState()
+        self.launcher: Launcher | None = None
         self._clients: dict[bytes, Location] = {}
         services = endpoint.services
         services.on_notice(messages.ServerSeen, self._server_seen)
@@ -48,6 +53,7 @@ class Overview:
         services.on_notice(messages.ServerLeft, self._server_left)
         services.on_notice(messages.ServerReport, self._reported)
         services.on_request(messages.AskStatus, self._asked)
+        services.on_notice(messages.Demand, self._demanded)
 
     @property
     def clients(self) -> list[bytes]:
@@ -62,9 +68,12 @@ class Overview:
     def tables(self) -> ClusterStatus:
         """Return the current tables."""
         now, wall = trio.current_time(), time.time()
-        return self.observed_state.status(
+        status = self.observed_state.status(
             self._state, now, wall, self._location, lambda one: self._clients.get(one, _UNKNOWN)
         )
+        if self.launcher is None:
+            return status
+        return attrs.evolve(status, launched=self.launcher.nodes, scaling=self.launcher.explanation)
 
     def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
         """Return the current tables and the coroutines that have ended since number `seen`."""
@@ -73,6 +82,15 @@ class Overview:
     async def _asked(self, _link: Link, ask: messages.AskStatus) -> messages.StatusIs:
         recent = None if ask.seen is None else self.observed_state.history.after(ask.seen)
         return messages.StatusIs(status_as_json(self.tables()).encode(), recent)
+
+    def load(self) -> ClusterLoad:
+        """Return the work of the cluster."""
+        return self.observed_state.load(self._state, time.time())
+
+    def _demanded(self, link: Link, demand: messages.Demand) -> None:
+        claim = self._state.claims.get(demand.computation)
+        if claim is not None and claim.client_id == link.peer.process_id:
+            self.observed_state.demanded(demand)
 
     # --- reports of nodes
 

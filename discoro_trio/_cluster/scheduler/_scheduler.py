@@ -40,12 +40,17 @@ if TYPE_CHECKING:
     from ..._wire import Control
     from .._details import DetailsAre, WantedOf
     from .._history import Recent
+    from .._launcher import Launcher
     from .._status import ClusterStatus
     from .._status_events import StatusSubscription
     from ._effects import Effect
     from ._events import Decision, Event
+    from ._observed_state import ClusterLoad
 
 logger = logging.getLogger(__name__)
+
+_DEMAND_INTERVAL = 0.5
+"""Seconds between two reports of a client's work, if the number of nodes adapts to it."""
 
 _MOST_HOSTS = 5
 """The most machines with another secret that a message names."""
@@ -108,6 +113,15 @@ class Scheduler(AdminReply):
     # --- status
 
     @property
+    def launcher(self) -> Launcher | None:
+        """What starts nodes for it."""
+        return self._overview.launcher
+
+    @launcher.setter
+    def launcher(self, launcher: Launcher | None) -> None:
+        self._overview.launcher = launcher
+
+    @property
     def idle(self) -> bool:
         """Whether no computation runs or waits."""
         return not self._state.claims
@@ -116,6 +130,10 @@ class Scheduler(AdminReply):
         """Return the current tables of nodes, servers and computations; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return self._overview.tables()
+
+    def load(self) -> ClusterLoad:
+        """Return the work of the cluster, for launchers that adapt the number of nodes."""
+        return self._overview.load()
 
     async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
         """Return the tables and the coroutines that ended since an earlier call, for monitors.
@@ -169,7 +187,8 @@ class Scheduler(AdminReply):
         except ValueError as error:
             raise DiscoroError(str(error)) from error
         assert decision.queue_entry is not None  # noqa: S101 - a computation that is not refused has one
-        return messages.Queued(decision.queue_entry, handed_in.pulse_interval)
+        adapts = self.launcher is not None and self.launcher.adapts
+        return messages.Queued(decision.queue_entry, handed_in.pulse_interval, _DEMAND_INTERVAL if adapts else 0.0)
 
     def _withdraw(self, link: Link, message: messages.Withdraw) -> None:
         self._handle(events.Withdrawn(link.peer.process_id, message.computation))
@@ -228,7 +247,10 @@ class Scheduler(AdminReply):
     async def _ask_wait(self, _link: Link, ask: messages.AskWait) -> messages.WaitIs:
         now, found = trio.current_time(), places(self._state)
         reason = next((waits_for(at, self._state, now) for at in found if at.claim.computation == ask.computation), "")
-        return messages.WaitIs(f"{reason}{self._foreign()}" if reason and not self._state.nodes else reason)
+        if reason and not self._state.nodes:
+            launched = "" if self.launcher is None else self.launcher.explanation
+            reason = f"{reason}; {launched}" if launched else f"{reason}{self._foreign()}"
+        return messages.WaitIs(reason)
 
     def _foreign(self) -> str:
         """Describe which machines use another secret; empty if none are known."""
