@@ -311,7 +311,9 @@ class Link:
         receive_into = self._transport.receive_into
         handlers, reply_backlog, resumable = self.services.frames, self.reply_backlog, self._resumable
         frames = reader.feed(self._early)
+        new_turn = self._writer.new_turn
         while True:
+            new_turn()
             reply_backlog.begin()
             for frame in frames:
                 if frame[0] == _CONTROL:

@@ -145,7 +145,8 @@ class ResumableTransport:
             return _MARK
         if self._unsent:
             self._unsent = self._inner.write_now(self._unsent)
-        return _MARK if self._unsent else []
+            return _MARK if self._unsent else []
+        return []
 
     async def aclose(self) -> None:
         """Close the present connection."""
@@ -163,7 +164,7 @@ class ResumableTransport:
         self._end += size
         self._kept.append((self._end, buffers))
         if self._inner is not None:  # otherwise the next connection determines it from what is kept
-            self._unsent = [*self._unsent, *buffers] if self._unsent else list(buffers)
+            self._unsent = [*self._unsent, *buffers]
 
     async def _left(self, inner: Transport, reason: str) -> None:
         """Record that the reader or the writer has left a connection that broke or was replaced."""

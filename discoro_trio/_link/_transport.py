@@ -6,6 +6,7 @@ This module owns partial writes and reads into given memory. `_wire` defines wha
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -50,7 +51,7 @@ class SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._socket = stream.socket
-        self._empty = True  # whether the last read emptied the socket
+        self._emptied = True  # whether the last read emptied the socket
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -60,42 +61,40 @@ class SocketTransport:
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes and put them into `memory`; 0 at the end of the stream."""
         try:
-            count = await self._read_when_ready(memory) if self._empty else await self._socket.recv_into(memory)
+            while True:
+                # Trio's recv_into would try first. Mostly there is no data yet, so that would waste a system call.
+                if self._emptied:
+                    await trio.lowlevel.wait_readable(self._socket)
+                else:
+                    await trio.lowlevel.checkpoint()
+                try:
+                    count = os.readv(self._socket.fileno(), [memory])
+                except BlockingIOError:
+                    self._emptied = True
+                    continue
+                self._emptied = count < len(memory)
+                return count
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
-        self._empty = count < len(memory)
-        return count
-
-    async def _read_when_ready(self, memory: memoryview) -> int:
-        # Trio's recv_into would try first. Mostly there is no data yet, so that would waste a system call.
-        await trio.lowlevel.wait_readable(self._socket)
-        try:
-            return os.readv(self._socket.fileno(), [memory])
-        except BlockingIOError:
-            return await self._socket.recv_into(memory)
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
-        """Write all the buffers, in order, with as few system calls as the kernel allows."""
-        if len(buffers) == 1:
-            await self._stream.send_all(buffers[0])
-            return
+        """Write all the buffers, in order. Mostly `write_now` has filled the socket, so this waits first."""
+        rest = list(buffers)
         try:
-            await self._gather(buffers)
+            while rest:
+                # Trio's send passes through its scheduler once more after each call; the peer may be idle meanwhile.
+                await trio.lowlevel.wait_writable(self._socket)
+                with suppress(BlockingIOError):
+                    rest = _unsent(rest, os.writev(self._socket.fileno(), rest[:_MOST_BUFFERS]))
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
-
-    async def _gather(self, buffers: Sequence[Buffer]) -> None:
-        rest = list(buffers)
-        while rest:
-            rest = _unsent(rest, await self._socket.sendmsg(rest[:_MOST_BUFFERS]))
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what can be written without waiting. Return the rest. The next `write` raises any error."""
         try:
-            sent = os.writev(self._socket.fileno(), buffers[:_MOST_BUFFERS])
+            return _unsent(buffers, os.writev(self._socket.fileno(), buffers[:_MOST_BUFFERS]))
         except OSError:
             return buffers
-        return _unsent(buffers, sent)
 
     async def aclose(self) -> None:
         """Close at once."""
@@ -134,6 +133,8 @@ class StreamTransport:
 
 def _unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
     """Return the unsent rest of buffers after `sent` bytes."""
+    if len(buffers) == 1 and sent == len(buffers[0]):
+        return []
     done = 0
     while done < len(buffers) and sent >= len(buffers[done]):
         sent -= len(buffers[done])

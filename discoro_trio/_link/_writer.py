@@ -29,10 +29,14 @@ It bounds the memory for a stalled peer, and is large enough to keep a fast peer
 # than without a bound; each system call costs as much as some jobs do.)
 _MOST_GATHERED = 64
 
-# If the writer's last turn had no more frames and short values than this, the next frame is written immediately: no
-# other frame is likely to follow soon, and the peer receives it a turn earlier. A clock would not work: where system
-# calls are slow, frames come slowly because each is written alone.
+# If the last turn had no more frames and short values than this, the next frame is written immediately: no other frame
+# is likely to follow soon, and the peer receives it a turn earlier. A turn ends when the reader has read, or when the
+# writer waits after many frames.
 _FEW = 4
+
+# A frame is written immediately, too, if it comes so many seconds after the end of the last immediate write, and the
+# writer has nothing to do. The time is longer than between the frames of tasks that run one after the other.
+PAUSE = 0.0002
 
 # With this many short values the writer does not wait for more from a sender that has used up its turn and continues in
 # the next one. (Measured: a system call at both ends takes as long as 10 to 20 values.)
@@ -55,8 +59,10 @@ class Writer:
         self._wakeup = Wakeup()
         self._idle = True
         self._gathered = 0
-        self._earlier = 0  # the frames written since the writer last waited
+        self._earlier = 0  # the frames written in this turn
+        self._batched = 0  # the short values written before this turn
         self._eager = True
+        self._written: float | None = None  # the time of the last immediate write, if it was the last event
         self._rest: list[Buffer] = []
         self._writing = False
         self._finish = False
@@ -65,11 +71,35 @@ class Writer:
     def added(self, kind: int) -> None:
         """Arrange that a frame of this kind, just put into the outbox, is written; never waits."""
         self._gathered += 1
-        if not self._writing and kind != _CREDIT and (self._eager or self._gathered >= _MOST_GATHERED):
+        if (
+            not self._writing
+            and kind != _CREDIT
+            and (self._eager or self._gathered >= _MOST_GATHERED or self._is_after_pause())
+        ):
             self._write_now()
-        if self._idle:  # even if all is written: in its turn the writer checks how much was queued
+            if self._idle and not (self._rest or self.outbox.pending):
+                self._written = trio.current_time()
+                return
+        if self._idle:
             self._idle = False
+            self._written = None
             self._wakeup.ring()
+
+    def _is_after_pause(self) -> bool:
+        return self._written is not None and trio.current_time() - self._written >= PAUSE
+
+    def new_turn(self) -> None:
+        """Begin a turn, because the reader has read: decide by the last one whether to write frames immediately.
+
+        So a process that replies to each message writes the reply at once, without a step of the writer's task.
+        """
+        if self._idle and not self._eager and self._earlier:
+            self._decide()
+
+    def _decide(self) -> None:
+        batched = self.outbox.batched
+        self._eager = self._earlier + batched - self._batched <= _FEW
+        self._earlier, self._batched = 0, batched
 
     def flush(self) -> None:
         """Write at once what the kernel takes, unless a write is in progress."""
@@ -139,7 +169,6 @@ class Writer:
             trio.BrokenResourceError: The peer is gone.
         """
         outbox, write, write_now = self.outbox, self._transport.write, self._transport.write_now
-        batched = 0
         while True:
             while self._rest or outbox.pending:
                 if not self._rest and outbox.values >= MOST_VALUES:
@@ -160,7 +189,6 @@ class Writer:
                     room.set()
             if self._finish:
                 return
-            self._eager = self._earlier + outbox.batched - batched <= _FEW
-            self._earlier, batched = 0, outbox.batched
+            self._decide()
             self._idle = True
             await self._wakeup.wait()

@@ -54,21 +54,22 @@ class Coro(Handle[R_co]):
             PeerDisconnected: The connection is lost, or was lost since the last send.
         """
         process = process_var.get() or current_process()
-        if self.home == process.id:
-            await process.turns.take()
-            await process.mailbox_of(self).put(message)
-        elif (short := message if is_short(message) else pack_short(message)) is not NOT_SHORT:
+        route = self._route
+        if route is None or route.mail is not process.mail:
+            if self.home == process.id:
+                await process.turns.take()
+                await process.mailbox_of(self).put(message)
+                return
+            route = self._route_of(process)
+        if (short := message if is_short(message) else pack_short(message)) is not NOT_SHORT:
             # Inlined: a further coroutine call would add a tenth to the time of each message.
             turns = process.turns
             if turns.due():
                 await turns.rest()
-            route = self._route
-            if route is None or route.mail is not process.mail:
-                route = self._route_of(process)
             if not route.gather(short):
                 await process.mail.send_short(self, route, short)
         else:
-            await process.mail.send(self, self._route_of(process), message)
+            await process.mail.send(self, route, message)
 
     def send_nowait(self, message: object) -> None:
         """Send a message, in order, without waiting.

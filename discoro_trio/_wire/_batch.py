@@ -15,7 +15,7 @@ import msgspec
 from .._errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._frames import Buffer
 
@@ -90,10 +90,12 @@ def pack_short(value: Any) -> object:
     return msgspec.msgpack.Ext(_TUPLE, packed) if kind is tuple else msgspec.Raw(packed)
 
 
-def encode_batches(values: Sequence[object]) -> Iterator[bytes]:
-    """Yield the bodies of the frames that carry these values."""
-    for begin in range(0, len(values), MOST_VALUES):
-        yield _encoder.encode(values[begin : begin + MOST_VALUES])
+def encode_batches(values: Sequence[object]) -> list[bytes]:
+    """Return the bodies of the frames that carry these values."""
+    encode = _encoder.encode
+    if len(values) <= MOST_VALUES:
+        return [encode(values)] if values else []
+    return [encode(values[begin : begin + MOST_VALUES]) for begin in range(0, len(values), MOST_VALUES)]
 
 
 def decode_batch_untrusted(body: Buffer) -> list[object]:

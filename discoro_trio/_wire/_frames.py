@@ -222,7 +222,10 @@ class FrameReader:
                 position = self._special(data, position, frames)
                 if self._need:
                     break
-        self._keep(data, position)
+        if position == end:
+            self._end, self._need = 0, header_size
+        else:
+            self._keep(data, position)
 
     def _keep(self, data: bytes, position: int) -> None:
         """Move an incomplete frame to the front, and make room for the rest of it."""

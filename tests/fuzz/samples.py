@@ -82,7 +82,7 @@ def frames() -> list[bytes]:
         for body in (b"", bytes(4), bytes(8), bytes(16)):
             found.append(encode_header(kind, 0, 1 << 40 | 1, len(body)) + body)
             found.append(encode_header(kind, 1, 1, len(body), (3, 8)) + body + b"abc" + bytes(8))
-    batch = next(encode_batches([1, 2.5, "text", b"bytes", None]))
+    [batch] = encode_batches([1, 2.5, "text", b"bytes", None])
     found.append(encode_header(Kind.BATCH, 0, 1 << 40 | 1, len(batch)) + batch)
     bulk = encode_header(Kind.MESSAGE, 0, 1, 40)
     found.append(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from discoro_trio._link._writer import _FEW, _MOST_GATHERED, Writer
+from discoro_trio._link._writer import _FEW, _MOST_GATHERED, PAUSE, Writer
 from discoro_trio._wire import MOST_VALUES, Batch, FrameReader, Kind
 
 if TYPE_CHECKING:
@@ -85,8 +85,31 @@ async def test_a_frame_after_a_pause_is_written_before_its_sender_goes_on(writer
     for number in range(3):
         put(writer, number)
         assert recorder.targets == list(range(number + 1))
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(2 * PAUSE)
     assert recorder.writes == [1, 1, 1]
+
+
+async def test_a_reply_to_what_was_read_is_written_before_its_sender_goes_on(
+    writer: Writer, recorder: Recorder
+) -> None:
+    for number in range(3):
+        writer.new_turn()  # the reader has read a message
+        put(writer, number)
+        assert recorder.targets == list(range(number + 1))
+    assert recorder.writes == [1, 1, 1]
+
+
+async def test_many_replies_to_what_was_read_go_together(writer: Writer, recorder: Recorder) -> None:
+    put(writer, *range(MANY))
+    writer.new_turn()
+    put(writer, *range(MANY))
+    assert recorder.writes == [1]
+    await trio.testing.wait_all_tasks_blocked()
+    writer.new_turn()
+    put(writer, *range(MANY))
+    assert recorder.writes == [1, 2 * MANY - 1]
+    await trio.testing.wait_all_tasks_blocked()
+    assert recorder.writes == [1, 2 * MANY - 1, MANY]
 
 
 async def test_what_follows_in_the_same_turn_goes_together(writer: Writer, recorder: Recorder) -> None:

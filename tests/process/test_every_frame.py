@@ -39,7 +39,7 @@ UNKNOWN = LANE | 0xABCDEF
 OF_ANOTHER = 77 << LANE_SHIFT | 1
 """A coroutine that somebody else has started, or this one in a former life."""
 
-NUMBERS = next(encode_batches([*range(MOST_VALUES)]))
+[NUMBERS] = encode_batches([*range(MOST_VALUES)])
 WINDOW = config.mailbox_messages
 
 

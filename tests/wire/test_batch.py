@@ -39,7 +39,7 @@ def test_what_is_short_arrives_with_its_type_in_order_and_takes_no_more_than_it_
     values: list[object],
 ) -> None:
     values = [value for value in values if is_short(value)]
-    bodies = list(encode_batches(values))
+    bodies = encode_batches(values)
     got = [decode_batch_untrusted(body) for body in bodies]
     assert [(type(value), value) for part in got for value in part] == [(type(value), value) for value in values]
     assert all(len(body) <= COST * len(part) for body, part in zip(bodies, got, strict=True))

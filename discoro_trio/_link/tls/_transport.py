@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from ..._wire import Buffer
     from .._transport import Transport
 
-# The most bytes of one read from the connection; 8 TLS records.
-_READ_SIZE = 128 * 1024
+# The most bytes of one read from the connection; 16 TLS records.
+_READ_SIZE = 256 * 1024
+
+# The most bytes that are encrypted before they are written; 16 TLS records. While this end encrypts the next ones, the
+# peer decrypts these.
+_WRITE_SIZE = 256 * 1024
 
 # Buffers of up to this many bytes together are encrypted as one, because each record costs 22 bytes and a call.
 _JOINED = 16 * 1024
@@ -40,6 +44,7 @@ class TlsTransport:
         self._arriving, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._arriving, self._leaving, server_side=server_side)
         self._memory = memoryview(bytearray(_READ_SIZE))
+        self._over = False  # whether the peer has ended its side, or its data was changed on its way
         self._unsent: list[Buffer] = []  # already encrypted, and before everything in `_leaving`
 
     async def shake_hands(self) -> None:
@@ -95,20 +100,28 @@ class TlsTransport:
         Raises:
             trio.BrokenResourceError: The connection broke, or received data was changed on its way.
         """
-        try:
-            self._encrypt(buffers)
-        except ssl.SSLError as error:
-            raise trio.BrokenResourceError(str(error)) from error
-        await self._send()
+        rest = list(buffers)
+        while True:
+            await self._send()
+            if not rest:
+                return
+            try:
+                rest = self._encrypt(rest)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            self._send_now()
 
     def write_now(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what can be written without waiting. Return the rest. The next `write` raises any error."""
-        try:
-            self._encrypt(buffers)
-        except ssl.SSLError:
-            return buffers  # after a damaged record nothing more is encrypted: the next `write` raises the error
-        self._unsent = self._below.write_now([*self._unsent, self._leaving.read()])
-        return [b""] if self._unsent else []  # encrypted bytes stay here; the next `write` continues with them
+        rest = buffers
+        while rest and not self._unsent:
+            try:
+                rest = self._encrypt(rest)
+            except ssl.SSLError:
+                return rest  # after a damaged record nothing more is encrypted: the next `write` raises the error
+            self._send_now()
+        # Encrypted bytes stay here; the next `write` continues with them.
+        return rest or ([b""] if self._unsent else [])
 
     async def aclose(self) -> None:
         """Close at once."""
@@ -117,26 +130,41 @@ class TlsTransport:
     def _read(self, memory: memoryview) -> int | None:
         """Return the number of decrypted bytes put into `memory`, a record at a time; None if there are none yet."""
         count = 0
+        tls, arriving = self._tls, self._arriving
         try:
-            while count < len(memory):
-                size = cast("int", self._tls.read(len(memory) - count, memory[count:]))
+            # Without the check for bytes, each read would end with an exception.
+            while count < len(memory) and (arriving.pending or tls.pending() or self._over):
+                size = cast("int", tls.read(len(memory) - count, memory[count:]))
                 if not size:
+                    self._over = True
                     return count
                 count += size
         except ssl.SSLWantReadError:
             return count or None
         except ssl.SSLError as error:
             # The bytes before it are complete. The error stays, and the next read raises it.
+            self._over = True
             if not count:
                 raise trio.BrokenResourceError(str(error)) from error
-        return count
+        return count or None
 
-    def _encrypt(self, buffers: Sequence[Buffer]) -> None:
+    def _encrypt(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Encrypt the first `_WRITE_SIZE` bytes of the buffers. Return the rest."""
         if sum(map(len, buffers)) <= _JOINED:
-            buffers = [b"".join(buffers)]
-        for buffer in buffers:
+            whole = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+            if len(whole):
+                self._tls.write(whole)
+            return []
+        room = _WRITE_SIZE
+        for index, buffer in enumerate(buffers):
+            if len(buffer) > room:
+                view = memoryview(buffer)
+                self._tls.write(view[:room])
+                return [view[room:], *buffers[index + 1 :]]
             if len(buffer):
                 self._tls.write(buffer)
+                room -= len(buffer)
+        return []
 
     async def _receive(self) -> None:
         count = await self._below.receive_into(self._memory)
@@ -144,6 +172,10 @@ class TlsTransport:
             message = "the connection ended without a goodbye"
             raise trio.BrokenResourceError(message)
         self._arriving.write(self._memory[:count])
+
+    def _send_now(self) -> None:
+        """Write the encrypted bytes that the connection takes without waiting."""
+        self._unsent = self._below.write_now([*self._unsent, self._leaving.read()])
 
     async def _send(self) -> None:
         if self._unsent or self._leaving.pending:

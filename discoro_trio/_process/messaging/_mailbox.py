@@ -88,6 +88,7 @@ class Mailbox:
         "_limit",
         "_local",
         "_readers",
+        "_run_length",
         "_senders",
         "_serial",
         "_size",
@@ -104,6 +105,7 @@ class Mailbox:
         self.opener: Callable[[Any, Sequence[Any]], object] = loads
         self._serial = serial
         self._limit = limit
+        self._run_length = max(1, limit // _RUNS)
         self._size = size
         self._items: deque[tuple[_Sender | None, int, object, Sequence[Buffer]] | _Run] = deque()
         self._begun: _Run | None = None  # the run that is being received
@@ -132,11 +134,13 @@ class Mailbox:
         sender = self._senders.get(link) or self._new_sender(link)
         count = len(messages)
         sender.window.arrived(COST * count, count)
-        if self.opener is loads:
-            length = max(1, self._limit // _RUNS)
-            self._items.extend(_Run(sender, messages[begin : begin + length]) for begin in range(0, count, length))
-        else:
+        length = self._run_length
+        if self.opener is not loads:
             self._items.extend((sender, COST, *dumps(message)) for message in messages)
+        elif count <= length:
+            self._items.append(_Run(sender, messages))
+        else:
+            self._items.extend(_Run(sender, messages[begin : begin + length]) for begin in range(0, count, length))
         if self._readers:
             self._readers.unpark(count=count)
 
@@ -186,18 +190,22 @@ class Mailbox:
             Exception: Unpickling the message raised it. That message is lost; the next ones are not.
         """
         run = self.run
-        if run:
-            message = run.pop()
-            if not run:
-                self._end_run()
-            return message
-        if not self._items:
-            raise trio.WouldBlock
-        item = self._items.popleft()
-        if type(item) is _Run:
-            self._begun, self.run = item, item.messages
-            return self.get_nowait()
-        sender, size, message, buffers = item  # type: ignore[misc]
+        if not run:
+            if not self._items:
+                raise trio.WouldBlock
+            item = self._items.popleft()
+            if type(item) is not _Run:
+                return self._opened(*item)  # type: ignore[misc]
+            self._begun = item
+            run = self.run = item.messages
+        message = run.pop()
+        if not run:
+            begun, self._begun = self._begun, None
+            assert begun is not None  # noqa: S101 - messages of it were received
+            self._received(begun.sender, COST * begun.count, begun.count)
+        return message
+
+    def _opened(self, sender: _Sender | None, size: int, message: Any, buffers: Sequence[Buffer]) -> object:
         if sender is None:
             if self._waiting:
                 self._waiting.unpark()
@@ -206,11 +214,6 @@ class Mailbox:
             return message.open() if type(message) is ForwardedMessage else message
         self._received(sender, size, 1)
         return self.opener(message, buffers)
-
-    def _end_run(self) -> None:
-        run, self._begun = self._begun, None
-        assert run is not None  # noqa: S101 - messages of it were received
-        self._received(run.sender, COST * run.count, run.count)
 
     def _received(self, sender: _Sender, size: int, count: int) -> None:
         if sender.window.consumed(size, count) or (sender.wanted and sender.window.covers(*sender.wanted)):

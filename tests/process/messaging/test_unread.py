@@ -25,7 +25,7 @@ NOBODY = LANE | 0xFFFF
 COUNT = 20_000
 
 
-BATCH = next(encode_batches([1]))
+[BATCH] = encode_batches([1])
 ASKING = {
     "a message to nobody": frame(Kind.MESSAGE, NOBODY, b"x"),
     "a message to nobody that wants a receipt": frame(Kind.MESSAGE, NOBODY, b"x", RECEIPT, (bytes(8),)),
