@@ -15,21 +15,20 @@ from operator import length_hint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import msgspec
 import trio
 
 from .. import _arguments as arguments
 from .._config import MIB, PULSES
 from .._errors import ComputationClosed, NotPicklable, ServerLost
-from .._process import Call, Ending, ForwardedMessage, Pickled, current_coro, describe, snapshot
+from .._process import Call, Ending, ForwardedMessage, Pickled, describe, snapshot
 from .._records import Record
 from .._scopes import flatten, open_background
-from .._shipping import dumps, pack_error, unpack_error
+from ._chunks import FailedItem, run_chunk, run_plain_chunk
 from ._progress import Bar
 from ._quarantine import start_alone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -43,7 +42,10 @@ R = TypeVar("R")
 RAISE, COLLECT, SKIP = "raise", "collect", "skip"
 
 _TURN = 64
-"""How many results the iterator yields before it lets other tasks run, as `receive` does."""
+"""After this many results the iterator checks for a cancellation, and whether other tasks should run."""
+
+_LONGEST_TURN = 0.001
+"""Seconds for which results may be taken before other tasks run, as with `receive`."""
 
 AUTO = "auto"
 """The value of `chunksize` that adapts to the jobs."""
@@ -205,7 +207,7 @@ class Mapping(Generic[A, R]):
         self._read = 0
         """Items that were read."""
         self._read_all = False
-        self._running: dict[Submission, tuple[_Slot, list[int]]] = {}
+        self._running: dict[Submission, tuple[_Slot, Sequence[int]]] = {}
         self._to_retry = 0
         self._moving: set[Submission] = set()
         """Jobs that were cancelled to be run elsewhere."""
@@ -270,62 +272,82 @@ class Mapping(Generic[A, R]):
     async def iterate(self, *, items: bool) -> AsyncGenerator[Any]:
         """Return the results as they come; with `items` as pairs of an item and its value."""
         await trio.lowlevel.checkpoint()
-        yielded = 0
+        turn, yielded = perf_counter(), 0
         while True:
             while not self._results:
                 if self._read_all and not self._running and not self._slots and not self._to_retry:
                     return
                 await self._moved.park()
+                turn, yielded = perf_counter(), 0
             slot = self._results.popleft()
             self._bytes -= slot.size
-            for item, value in zip(slot.items, slot.values, strict=True):
-                self._out -= 1
-                self._ready -= 1
-                if self._reader_waits and self._has_room():
-                    self._session.room.unpark_all()
-                if value is _LEFT_OUT:
-                    continue
-                yielded += 1
-                if yielded % _TURN == 0:
-                    await trio.lowlevel.checkpoint()
-                yield (item, value) if items else value
+            results = slot.values if not items else list(zip(slot.items, slot.values, strict=True))
+            if slot.leaves_out:
+                results = [result for result, value in zip(results, slot.values, strict=True) if value is not _LEFT_OUT]
+                self._taken(len(slot.items) - len(results))
+            # The counts are kept for a few results at a time, as this loop runs for each of very many.
+            for start in range(0, len(results), _TURN):
+                *earlier, last = results[start : start + _TURN]
+                for result in earlier:
+                    yield result
+                self._taken(len(earlier) + 1)
+                yielded += len(earlier) + 1
+                if yielded >= _TURN:
+                    yielded = 0
+                    if perf_counter() - turn < _LONGEST_TURN:
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                    else:
+                        await trio.lowlevel.checkpoint()
+                        turn = perf_counter()
+                yield last
+
+    def _taken(self, count: int) -> None:
+        """Note that results were taken."""
+        self._out -= count
+        self._ready -= count
+        if self._reader_waits and self._has_room():
+            self._session.room.unpark_all()
 
     def _ended(self, started: Submission) -> None:
         slot, positions = self._running.pop(started)
         outcome = started.outcome
         assert outcome is not None  # noqa: S101 - called at its end
-        if self._leaving and outcome.ending in (Ending.CANCELLED, Ending.LOST):
-            return  # leaving the block requested the cancellation
-        if started in self._moving:
+        if outcome.ending is Ending.VALUE:
             self._moving.discard(started)
-            if outcome.ending is Ending.CANCELLED and slot.tries < self._options.retries:
-                slot.tries += 1
-                self._retry(slot, positions, 0)
-                return
-        if outcome.ending is Ending.LOST and self._retry_lost(slot, positions, outcome):
+        elif self._runs_again(started, slot, positions, outcome):
             return
-        size = outcome.size
-        slot.size += size
-        self._bytes += size
-        self._take(slot, positions, self._unpacked(outcome, len(positions)), started)
+        slot.size += outcome.size
+        self._bytes += outcome.size
+        failed, values = self._unpacked(outcome, len(positions))
+        if failed:
+            self._take_failed(slot, positions, values, started)
+            return
+        slot.put(positions, values)
+        if self._options.progress:
+            self._bar.advance(len(positions), 0)
+        self._done(slot, len(positions))
 
-    def _unpacked(self, outcome: Outcome, count: int) -> list[Any]:
-        """Return the values of a job that has ended, one for each of its items; a failed item has a `_Failed`."""
+    def _unpacked(self, outcome: Outcome, count: int) -> tuple[bool, list[Any]]:
+        """Return whether an item of a job that has ended failed, and the values; a failed item has a `_Failed`."""
         try:
             value: Any = outcome.value()
+            if self._options.chunksize == 1:
+                return False, [value]
+            failed, seconds, values = value
+            if not self._options.chunksize:
+                self._measured(seconds / count)
+            if type(values) is ForwardedMessage:
+                values = values.open()
+            if failed:
+                values = [_Failed(one.opened()) if type(one) is FailedItem else one for one in values]
         except BaseException as error:  # noqa: BLE001 - the error of a job belongs to its items
-            return [_Failed(error.with_traceback(None))] * count
-        if self._options.chunksize == 1:
-            return [value]
-        if not self._options.chunksize:
-            seconds, value = value
-            self._measured(seconds / count)
-        if type(value) is ForwardedMessage:
-            value = value.open()
-        return [_Failed(one.opened()) if type(one) is FailedItem else one for one in value]
+            return True, [_Failed(error.with_traceback(None))] * count
+        return failed, values
 
-    def _take(self, slot: _Slot, positions: list[int], values: list[Any], started: Submission | None) -> None:
-        """Store the values of some items of a slot; run failed items again if they may be."""
+    def _take_failed(
+        self, slot: _Slot, positions: Sequence[int], values: list[Any], started: Submission | None
+    ) -> None:
+        """Store the values of some items of a slot, of which some failed; run those again if they may be."""
         again: list[int] = []
         failures = 0
         for position, value in zip(positions, values, strict=False):
@@ -341,11 +363,16 @@ class Mapping(Generic[A, R]):
             failures += 1
             error = self._noted(value.error, slot, position, started)
             slot.values[position] = error if self._options.errors == COLLECT else _LEFT_OUT
-        slot.missing -= len(positions) - len(again)
+            slot.leaves_out |= self._options.errors == SKIP
         self._bar.advance(len(positions) - len(again), failures)
         if again:
             slot.tries += 1
             self._retry(slot, again, min(_BACK_OFF * 2 ** (slot.tries - 1), _LONGEST_BACK_OFF))
+        self._done(slot, len(positions) - len(again))
+
+    def _done(self, slot: _Slot, count: int) -> None:
+        """Note that items of a slot have their results, and pass on the slots that can be taken."""
+        slot.missing -= count
         if slot.missing:
             return
         if not self._options.ordered:
@@ -398,7 +425,7 @@ class Mapping(Generic[A, R]):
                 self._out += len(chunk)
                 if self._options.ordered:
                     self._slots.append(slot)
-                await self._submit(slot, list(range(len(chunk))))
+                await self._submit(slot, range(len(chunk)))
                 await self._room()
         self._read_all = True
         self._moved.unpark_all()
@@ -443,8 +470,9 @@ class Mapping(Generic[A, R]):
         fitting = int(_CHUNK_SECONDS / max(seconds, 1e-9))
         self._size = max(1, min(fitting, 2 * self._size, _LARGEST_CHUNK))
 
-    async def _submit(self, slot: _Slot, positions: list[int], *, alone: bool = False) -> None:
-        args = self._job_arguments([slot.items[position] for position in positions])
+    async def _submit(self, slot: _Slot, positions: Sequence[int], *, alone: bool = False) -> None:
+        whole = len(positions) == len(slot.items)
+        args = self._job_arguments(slot.items if whole else [slot.items[position] for position in positions])
         try:
             call = Call(self._sent, args, {}, self._shipped, self._described.name)
         except NotPicklable as error:
@@ -452,7 +480,7 @@ class Mapping(Generic[A, R]):
                 for position in positions:
                     await self._submit(slot, [position], alone=alone)
             else:
-                self._take(slot, positions, [_Failed(error)], None)
+                self._take_failed(slot, positions, [_Failed(error)] * len(positions), None)
             return
         started = await start_alone(self._session, call) if alone else self._session.submit(call)
         self._running[started] = slot, positions
@@ -463,8 +491,6 @@ class Mapping(Generic[A, R]):
         if self._options.chunksize == 1:
             return self._function
         run: Callable[..., Any] = run_chunk if self._described.is_async else run_plain_chunk
-        if not self._options.chunksize:
-            run = run_measured if self._described.is_async else run_plain_measured
         stop = self._options.errors == RAISE and not self._options.retry_on
         return partial(run, self._function, self._star, stop)
 
@@ -486,7 +512,19 @@ class Mapping(Generic[A, R]):
                 self._moving.add(started)
                 self._session.cancel(started, "its node is drained")
 
-    def _retry_lost(self, slot: _Slot, positions: list[int], outcome: Outcome) -> bool:
+    def _runs_again(self, started: Submission, slot: _Slot, positions: Sequence[int], outcome: Outcome) -> bool:
+        """Run a job again that was cancelled or lost, if it may be; return whether its outcome does not count."""
+        if self._leaving and outcome.ending in (Ending.CANCELLED, Ending.LOST):
+            return True  # leaving the block requested the cancellation
+        if started in self._moving:
+            self._moving.discard(started)
+            if outcome.ending is Ending.CANCELLED and slot.tries < self._options.retries:
+                slot.tries += 1
+                self._retry(slot, positions, 0)
+                return True
+        return outcome.ending is Ending.LOST and self._retry_lost(slot, positions, outcome)
+
+    def _retry_lost(self, slot: _Slot, positions: Sequence[int], outcome: Outcome) -> bool:
         """Run a lost job again if it may be; return whether it is run again."""
         error = outcome.error()
         if not isinstance(error, ServerLost) or slot.tries >= self._options.retries:
@@ -500,7 +538,7 @@ class Mapping(Generic[A, R]):
             self._retry(slot, positions, PULSES * self._session.set_up.pulse_interval)
         return True
 
-    def _retry(self, slot: _Slot, positions: list[int], delay: float) -> None:
+    def _retry(self, slot: _Slot, positions: Sequence[int], delay: float) -> None:
         assert self._nursery is not None  # noqa: S101 - jobs start in the block
         self._to_retry += 1
         self._resting += len(positions)
@@ -508,7 +546,7 @@ class Mapping(Generic[A, R]):
             self._session.room.unpark_all()
         self._nursery.start_soon(self._try_again, slot, positions, delay, name=f"try {self._described.name} again")
 
-    async def _try_again(self, slot: _Slot, positions: list[int], delay: float) -> None:
+    async def _try_again(self, slot: _Slot, positions: Sequence[int], delay: float) -> None:
         try:
             if delay:
                 await trio.sleep(delay)
@@ -523,7 +561,7 @@ class Mapping(Generic[A, R]):
 class _Slot:
     """One chunk of the input, and the position of its values among the results."""
 
-    __slots__ = ("index", "items", "losses", "missing", "size", "tries", "values")
+    __slots__ = ("index", "items", "leaves_out", "losses", "missing", "size", "tries", "values")
 
     def __init__(self, index: int, items: list[Any]) -> None:
         self.index = index
@@ -534,6 +572,16 @@ class _Slot:
         """The bytes of its results."""
         self.tries = 0
         self.losses = 0
+        self.leaves_out = False
+        """Whether failed items are left out of the results."""
+
+    def put(self, positions: Sequence[int], values: list[Any]) -> None:
+        """Store the values of some items, or of all."""
+        if len(positions) == len(self.items):
+            self.values = values
+        else:
+            for position, value in zip(positions, values, strict=True):
+                self.values[position] = value
 
 
 class _Failed:
@@ -555,103 +603,6 @@ _short.maxstring = _short.maxother = 80
 def shortened(value: object) -> str:
     """Return a value's text on one line, for an error."""
     return " ".join(_short.repr(value).split())
-
-
-class FailedItem(msgspec.Struct, frozen=True):
-    """The error of one item of a chunk on its way to the client."""
-
-    body: bytes
-    buffers: list[bytearray]
-
-    def opened(self) -> BaseException:
-        """Return the error."""
-        return unpack_error(self.body, self.buffers)
-
-    @classmethod
-    def of(cls, error: BaseException, name: str) -> FailedItem:
-        """Pack an error; `name` is that of the function."""
-        body, buffers = pack_error(error, where=f"{name} at {current_coro().location}")
-        return cls(body, [bytearray(buffer) for buffer in buffers])
-
-
-async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001
-    """Call an async function for each item of a chunk, one after the other, at a server.
-
-    Args:
-        function: The function.
-        star: Whether each item is spread over the arguments.
-        stop: Whether the first error ends it.
-        chunk: The items.
-
-    Returns:
-        For each item the value or a `FailedItem`.
-    """
-    described = describe(function)
-    call = described.bound_to(current_coro())
-    results: list[Any] = []
-    for item in chunk:
-        try:
-            results.append(await (call(*item) if star else call(item)))
-        except Exception as error:  # noqa: BLE001 - it belongs to its item
-            results.append(FailedItem.of(error, described.name))
-            if stop:
-                break
-    return results if stop else _sendable(results, described.name)
-
-
-def run_plain_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> object:  # noqa: FBT001
-    """Call a plain function for each item of a chunk, in a worker thread of a server; else as `run_chunk`."""
-    described = describe(function)
-    call = described.bound_to(current_coro())
-    results: list[Any] = []
-    for item in chunk:
-        try:
-            results.append(call(*item) if star else call(item))
-        except Exception as error:  # noqa: BLE001 - it belongs to its item
-            results.append(FailedItem.of(error, described.name))
-            if stop:
-                break
-    return results if stop else _sendable(results, described.name)
-
-
-def _sendable(results: list[Any], name: str) -> ForwardedMessage:
-    """Pack results, and put an error in place of those that cannot be sent."""
-    try:
-        return ForwardedMessage.of(results)
-    except NotPicklable:
-        return ForwardedMessage.of([_sendable_item(result, name) for result in results])
-
-
-def _sendable_item(result: object, name: str) -> object:
-    try:
-        dumps(result)
-    except NotPicklable as error:
-        return FailedItem.of(error.with_traceback(None), name)
-    return result
-
-
-async def run_measured(
-    function: Callable[..., Any],
-    star: bool,  # noqa: FBT001
-    stop: bool,  # noqa: FBT001
-    chunk: list[Any],
-) -> tuple[float, object]:
-    """As `run_chunk`, and return the seconds that it took."""
-    began = perf_counter()
-    results = await run_chunk(function, star, stop, chunk)
-    return perf_counter() - began, results
-
-
-def run_plain_measured(
-    function: Callable[..., Any],
-    star: bool,  # noqa: FBT001
-    stop: bool,  # noqa: FBT001
-    chunk: list[Any],
-) -> tuple[float, object]:
-    """As `run_plain_chunk`, and return the seconds that it took."""
-    began = perf_counter()
-    results = run_plain_chunk(function, star, stop, chunk)
-    return perf_counter() - began, results
 
 
 def _checked_size(chunksize: int | str) -> int:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from discoro_trio import DiscoroError, Location, UnknownLocation
 from discoro_trio._client._load_balancer import LATE, LoadBalancer, Place
 from discoro_trio._client._topology import LeasedNode, SetUpFailure, Topology
-from discoro_trio._process.execution._runner import hold_level
+from discoro_trio._process.execution._begun_reports import hold_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

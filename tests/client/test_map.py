@@ -124,3 +124,54 @@ async def test_a_deadline_around_run_results_is_left_after_the_remote_clean_up()
                 assert await client.receive() == "runs"
                 scope.cancel()
         assert client.receive_nowait() == "cleaned up"
+
+
+async def test_results_of_a_large_chunk_are_a_cancellation_point_and_let_other_tasks_run() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with open_computation([double]) as computation, trio.open_nursery() as nursery:
+        async with computation.map(double, range(3000), chunksize=3000) as results:
+            first = await anext(aiter(results))
+            nursery.start_soon(count_turns)
+            seen = turns
+            taken = [first]
+            began = trio.current_time()
+            with trio.CancelScope() as scope:
+                async for value in results:
+                    taken.append(value)
+                    while trio.current_time() < began + 0.001:  # a consumer that computes
+                        pass
+                    if len(taken) == 1000:
+                        scope.cancel()
+            assert scope.cancelled_caught
+            assert 1000 <= len(taken) <= 1064
+            assert taken == [2 * number for number in range(len(taken))]
+            assert turns > seen
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_limit_counts_items_of_chunks_until_they_are_taken() -> None:
+    read = taken = 0
+    most = 0
+
+    def numbers() -> Iterator[int]:
+        nonlocal read, most
+        for number in range(400):
+            read += 1
+            most = max(most, read - taken)
+            yield number
+
+    async with (
+        open_computation([double]) as computation,
+        computation.map(double, numbers(), chunksize=100, limit=200) as results,
+    ):
+        async for _ in results:
+            taken += 1
+    assert read == taken == 400
+    assert 100 <= most <= 201  # the loop takes a result a moment before it is counted here

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..._errors import CoroCancelled, NotPicklable, ProtocolError
-from ..._link import ANY, Trust, Wakeup
+from ..._link import ANY, Trust
 from ..._shipping import dumps, loads, say_not_opened, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
+from ._begun_reports import PLAIN_DELAY, SERIAL, BegunReports, hold_level
 from ._definitions import NUMBER, Received
 from ._endings import SMALL_ARGUMENTS, Endings
 from ._forked import call_in_thread, end_copy
@@ -57,16 +58,8 @@ ENDING = 15
 HELD_SHIFT = 5
 """The bit position of the `hold_level` in an OUTCOME frame's flags. In a BEGUN frame, the flags are the level."""
 
-LONGEST_HELD = 7
-
 SIZE = struct.Struct("!Q")
 """The body of a READY frame: the size of the outcome that can be fetched."""
-
-SERIAL = struct.Struct("!Q")
-"""The bodies of BEGUN, REVOKE and RETURNED frames are lists of serial numbers of coroutines.
-
-The host sends BEGUN when its event loop has completed a pass after they began: further ones begin there at once. The
-starter sends REVOKE to take back those that have not begun; RETURNED lists those of them that never will begin."""
 
 LANE_SHIFT = 40
 
@@ -127,10 +120,8 @@ class Runner:
         self._lane = 0
         self._task_pool = TaskPool(self._run_guest)
         self.gate: ThreadGate = ThreadGate()
-        self._begun: list[tuple[_Guest, LocalCoro]] = []
-        self._first_begun = 0.0
-        self._wakeup = Wakeup()
-        self._reports = False
+        # For async functions and for plain ones: a short plain one ends before the report is due.
+        self._begun: tuple[BegunReports, BegunReports] = (BegunReports(), BegunReports(PLAIN_DELAY))
         services = process.endpoint.services
         services.on_frame(Kind.DEFINE, self._define)
         services.on_frame(Kind.START, self._start)
@@ -199,9 +190,6 @@ class Runner:
         if flags & STATUS:
             local.status = RemoteTaskStatus(link, serial)
         self._task_pool.put(self.nursery, guest, local, definition, body, buffers, flags)
-        if not self._reports:
-            self._reports = True
-            self._process.endpoint.nursery.start_soon(self._report_begun, name="report what has begun")
 
     def _cancel(self, link: Link, frame: Frame) -> None:
         local = self._process.locals.get(frame.target)
@@ -266,30 +254,6 @@ class Runner:
 
     # --- running
 
-    async def _report_begun(self) -> None:
-        """Report coroutines that have begun and still run, after the event loop has completed a pass since they began.
-
-        A coroutine that blocks the loop lets no other begin, so the starter's window waits for this report. Coroutines
-        that have ended need none, as their outcome reports it.
-        """
-        try:
-            while True:
-                await self._wakeup.wait()
-                begun, self._begun = self._begun, []
-                if not begun:
-                    continue
-                held = hold_level((perf_counter() - self._first_begun) / len(begun))
-                reports: dict[tuple[_Guest, int], bytearray] = {}
-                for guest, local in begun:
-                    if local.serial in guest.running:
-                        level = held if local.waited < 0 else hold_level(local.waited)
-                        reports.setdefault((guest, level), bytearray()).extend(SERIAL.pack(local.serial))
-                for (guest, level), body in reports.items():
-                    if not guest.link.lost:
-                        guest.link.send(Kind.BEGUN, 0, bytes(body), level)
-        finally:
-            self._reports = False
-
     async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
         """Wait until a plain function may begin; return False if it was cancelled or taken back before."""
         local.waited = 0.0
@@ -333,10 +297,8 @@ class Runner:
             local.scope = scope
             local.begun = True
             began = perf_counter()
-            self._begun.append((guest, local))
-            if len(self._begun) == 1:
-                self._first_begun = began
-                self._wakeup.ring()
+            reports = self._begun[plain]
+            reports.begun(guest.running, local, began, self._process.endpoint.nursery)
             if flags & REPLY:  # not earlier: after STARTED, the starter relies on its clean-up
                 link.send(Kind.STARTED, serial)
                 link.flush()  # now, as it may block this thread
@@ -351,8 +313,7 @@ class Runner:
             if process_state.forked:
                 end_copy(ended.raised)
             current.reset(token)
-            if self._begun and self._begun[-1][1] is local:
-                self._begun.pop()
+            reports.ended(local)
             if plain:
                 self.gate.leave(task)
         self._process.end_local(local)
@@ -465,11 +426,6 @@ class Runner:
             link.send(Kind.READY, local.serial, SIZE.pack(size), keys=(local.source,))
         else:
             link.send(_OUTCOME, local.serial, body, ending, buffers, (local.source,))
-
-
-def hold_level(seconds: float) -> int:
-    """Return the level for the time that a start delayed the next one: 0 below 40 µs, 1 below 80 µs, 7 from 2.56 ms."""
-    return min(int(seconds * 25_000).bit_length(), LONGEST_HELD)
 
 
 def serials_of(frame: Frame) -> list[int]:

@@ -20,6 +20,7 @@ from ..._shipping import check_size, dumps
 from ..._wire import Kind
 from ..._wire._memory import allocate
 from .. import _order as order
+from ._begun_reports import LONGEST_HELD, SERIAL
 from ._callables import checked_traits, reject_coro
 from ._definitions import Pickled, Sent, snapshot
 from ._outcome import Ending, LocalOutcome, arrived
@@ -29,9 +30,7 @@ from ._runner import (
     HELD_SHIFT,
     KEEP,
     LANE_SHIFT,
-    LONGEST_HELD,
     REPLY,
-    SERIAL,
     SIZE,
     STATUS,
     Attach,
