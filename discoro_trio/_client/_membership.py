@@ -51,8 +51,14 @@ class Membership:
         self._stopped = False
         self._own: set[str] = set()
         """The addresses of present and former nodes of this computation."""
+        self._leased: set[bytes] = set()
+        """The ids of the nodes that the scheduler has named."""
         self._closing: list[LeasedNode] = []
         """Nodes that have closed while some of their servers are not yet reported as ended."""
+
+    def is_node(self, link: Link) -> bool:
+        """Return whether the peer of a link is, or was, a node of this computation."""
+        return link.peer.process_id in self._leased
 
     def stop(self) -> None:
         """Start no more tasks, because the session is over."""
@@ -61,6 +67,7 @@ class Membership:
     def heard(self, link: Link, message: Control) -> None:
         """Act on a message of a node, or of the scheduler about a node."""
         if isinstance(message, messages.Leased):
+            self._leased.add(message.node_id)
             self._nursery.start_soon(self._prepare, message, name=f"set up {message.node_name}")
         elif isinstance(message, messages.ServerReady):
             self._nursery.start_soon(self._attach, message, name="attach to a server")

@@ -21,6 +21,7 @@ from .._process import output
 from .._records import Record
 from .._values import Location
 from .._wire import Kind
+from ._scheduler_messages import SchedulerMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,7 @@ class Display:
         self._written = msgspec.msgpack.Decoder(output.Written)
         self._logged = msgspec.msgpack.Decoder(output.Logged)
         self._broken = False
+        self._endpoint = endpoint
         services = endpoint.services
         services.on_frame(Kind.OUTPUT, self._frame)
         services.on_notice(messages.ServerWrote, self._wrote)
@@ -111,7 +113,11 @@ class Display:
             raise ProtocolError(message) from error
         self._take((server_id, serial, stream), location, written.coro, written.data)
 
-    def _wrote(self, _link: Link, wrote: messages.ServerWrote) -> None:
+    def _wrote(self, link: Link, wrote: messages.ServerWrote) -> None:
+        dispatcher: SchedulerMessages | None = self._endpoint.parts.get(SchedulerMessages)
+        session = None if dispatcher is None else dispatcher.sessions.get(wrote.computation)
+        if session is None or not session.members.is_node(link):
+            return
         location = Location(wrote.addr, wrote.port)
         self._take((wrote.server_id, _DESCRIPTORS, wrote.stream), location, "", wrote.data)
         if wrote.server_id not in self._servers:

@@ -1,6 +1,7 @@
 """Passes messages of schedulers and nodes about computations to the sessions concerned.
 
-There is one dispatcher for each endpoint; sessions enter and leave it.
+A session takes messages only from its own scheduler, and from the nodes that this scheduler has named. There is one
+dispatcher for each endpoint; sessions enter and leave it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .._link import Endpoint, Link
     from ._session import Session
 
+_OfScheduler = messages.TurnCame | messages.Discarded | messages.News | messages.Leased | NodeRests
 _About = (
     messages.TurnCame
     | messages.Discarded
@@ -52,7 +54,7 @@ class SchedulerMessages:
 
     def _bring(self, link: Link, message: _About) -> None:
         session = self.sessions.get(message.computation)
-        if session is not None:
+        if session is not None and _may_tell(session, link, message):
             session.heard(link, message)
 
     async def _read_component(self, link: Link, message: messages.ReadComponent) -> messages.ComponentBytes:
@@ -62,9 +64,12 @@ class SchedulerMessages:
             raise UnknownLocation(text)
         return await session.read_component(message)
 
-    async def _lease_ends(self, _link: Link, message: messages.LeaseEnding) -> Done:
+    async def _lease_ends(self, link: Link, message: messages.LeaseEnding) -> Done:
         session = self.sessions.get(message.computation)
         if session is not None:
+            if link.peer.process_id != message.node_id or not session.members.is_node(link):
+                text = "this process is no node of that computation"
+                raise UnknownLocation(text)
             session.members.node_leaves(message.node_id, finishes=message.finishes)
         return Done()
 
@@ -90,6 +95,17 @@ class SchedulerMessages:
     def _lost(self, link: Link) -> None:
         for session in list(self.sessions.values()):
             session.link_lost(link)
+
+
+def _may_tell(session: Session, link: Link, message: _About) -> bool:
+    """Return whether a peer is the one that such a message comes from."""
+    peer = link.peer.process_id
+    if isinstance(message, _OfScheduler):
+        return session.scheduler is not None and peer == session.scheduler.peer.process_id
+    if isinstance(message, messages.ServerGone):
+        server = session.servers.get(message.server_id)
+        return session.members.is_node(link) and (server is None or server.node_id == peer)
+    return session.members.is_node(link) and peer == message.node_id
 
 
 def _uses(session: Session, link: Link) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,48 @@ async def stay(folder: str) -> None:
         with trio.CancelScope(shield=True):
             await trio.sleep(0.5)
         (Path(folder) / "cleaned").touch()
+
+
+class Memory:
+    """A server's own."""
+
+    words: list[str] = []  # noqa: RUF012 - shared by all jobs of a server on purpose
+
+
+def leave(word: str) -> tuple[list[str], list[str], int]:
+    """Give what others have left in memory and in the working folder, and the process; and leave something."""
+    found = list(Memory.words), sorted(path.name for path in Path.cwd().iterdir()), os.getpid()
+    Memory.words.append(word)
+    Path(word).write_text(word, encoding="utf-8")
+    return found
+
+
+@pytest.mark.spec("S71")
+async def test_when_a_computation_is_closed_its_clean_up_is_done_and_the_next_one_finds_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    component, place = tmp_path / "component.txt", tmp_path / "place"
+    component.write_text("sent", encoding="utf-8")
+    place.mkdir()
+    processes = []
+    with trio.fail_after(60):
+        async with discoro.open_cluster(servers=1, dest_path=place):
+            for word in ("one", "two"):
+                async with discoro.Computation([Memory, leave, stay, component]).schedule() as computation:
+                    coro = await computation.run(stay, str(tmp_path))
+                    words, files, process = await computation.run_result(leave, word)
+                    assert (words, files) == ([], ["component.txt"])
+                    processes.append(process)
+                    await computation.close()
+                    assert (tmp_path / "cleaned").exists()
+                    (tmp_path / "cleaned").unlink()
+                    assert not [path for path in place.rglob("*") if path.name in {word, "component.txt"}]
+                    for call in (computation.run, computation.run_result):
+                        with pytest.raises(discoro.ComputationClosed):
+                            await call(leave, word)
+                    with pytest.raises((discoro.ComputationClosed, discoro.CoroCancelled)):
+                        await coro.result()
+    assert processes[0] != processes[1]
 
 
 @pytest.mark.spec("B43")

@@ -90,6 +90,20 @@ async def test_schedule_waits_for_a_free_server_and_leaving_the_block_for_its_co
         assert [await coro.result() for coro in (*busy, third)] == ["then", "first", "then"]
 
 
+@pytest.mark.spec("S99", "S102")
+async def test_leaving_the_block_waits_for_a_coroutine_that_still_runs(computation: discoro.Computation) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def send_later(coro: discoro.Coro[str]) -> None:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await coro.send("late")
+
+        async with discoro.ProcScheduler(computation) as scheduler:
+            coro = await scheduler.schedule(until_told)
+            nursery.start_soon(send_later, coro)
+        assert await coro.result() == "late"
+
+
 async def test_those_who_wait_are_served_in_their_order(computation: discoro.Computation) -> None:
     order: list[int] = []
 

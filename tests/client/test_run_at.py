@@ -61,7 +61,9 @@ async def until_files(folder: Path, count: int) -> None:
 
 
 @pytest.mark.spec("S59", "S60", "S61", "S69", "S70")
-async def test_run_at_starts_at_the_node_or_server_that_was_named(computation: discoro.Computation) -> None:
+async def test_run_at_starts_at_the_node_or_server_that_was_named(
+    computation: discoro.Computation, tmp_path: Path
+) -> None:
     (node,) = await computation.nodes()
     servers = await computation.servers()
     assert node == NODE
@@ -70,6 +72,9 @@ async def test_run_at_starts_at_the_node_or_server_that_was_named(computation: d
         assert coro.location == await coro.result() == server
     coro = await computation.run_at(node, where_am_i)
     assert await coro.result() in servers
+    await computation.run_at(servers[0], stay, tmp_path)
+    for server in (servers[0], servers[1], servers[0], servers[0], servers[1], servers[1]):  # busy or not
+        assert (await computation.run_at(str(server), where_am_i)).location == server
 
 
 @pytest.mark.spec("S60", "S63")

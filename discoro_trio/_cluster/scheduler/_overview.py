@@ -95,19 +95,30 @@ class Overview:
     # --- reports of nodes
 
     def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
+        if not self._may_report(link, seen.server_id, new=True):
+            return
         self.observed_state.seen(trio.current_time(), link.peer.process_id, seen)
         self.publisher.tell(Status.ServerDiscovered, Location(seen.addr, seen.port))
 
-    def _files_stay(self, _link: Link, message: messages.FilesStay) -> None:
-        self.observed_state.files_stay(message)
+    def _files_stay(self, link: Link, message: messages.FilesStay) -> None:
+        if self._may_report(link, message.server_id):
+            self.observed_state.files_stay(message)
 
-    def _server_left(self, _link: Link, left: messages.ServerLeft) -> None:
+    def _server_left(self, link: Link, left: messages.ServerLeft) -> None:
+        if not self._may_report(link, left.server_id):
+            return
         location = self.observed_state.left(time.time(), left)
         if location is not None:
             self.publisher.tell(Status.ServerClosed if left.wanted else Status.ServerDisconnected, location)
 
-    def _reported(self, _link: Link, report: messages.ServerReport) -> None:
-        self.observed_state.reported(trio.current_time(), report)
+    def _reported(self, link: Link, report: messages.ServerReport) -> None:
+        if self._may_report(link, report.server_id):
+            self.observed_state.reported(trio.current_time(), report)
+
+    def _may_report(self, link: Link, server_id: bytes, *, new: bool = False) -> bool:
+        """Return whether a peer is the node of a server; with `new`, also of one that is not known yet."""
+        node_id, known = link.peer.process_id, self.observed_state.node_of(server_id)
+        return node_id in self._state.nodes and (known == node_id or (new and known is None))
 
     # --- events of the scheduler
 
