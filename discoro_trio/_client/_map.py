@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from operator import length_hint
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import trio
 
@@ -220,6 +220,17 @@ class Mapping(Generic[A, R]):
         self._scope = trio.CancelScope()
         self._moved = trio.lowlevel.ParkingLot()
         self._block: AbstractAsyncContextManager[MapResults[A, R]] = self._opened()
+
+    def __await__(self) -> NoReturn:
+        """Raise an error that says how to get the results."""
+        name = "starmap" if self._star else "map"
+        message = (
+            f"{name}() is a block; write: async with computation.{name}(...) as results: async for value in results: "
+            f"...; or, for a list: await computation.run_results(fn, items)"
+        )
+        raise TypeError(message)
+
+    __aiter__ = __await__
 
     async def __aenter__(self) -> MapResults[A, R]:
         """Start to read the input."""

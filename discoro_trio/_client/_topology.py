@@ -108,7 +108,9 @@ class LeasedNode(MutableRecord, eq=False):
 
     def named(self, where: str) -> bool:
         """Whether `where` means this node."""
-        return where in {self.location.addr, self.name, str(self.location)}
+        addr = self.location.addr
+        local = where == "localhost" and (addr == "::1" or addr.startswith("127."))
+        return local or where in {addr, self.name, str(self.location)}
 
 
 class Topology:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from .._compat import _old_programs
 from .._file_limit import raise_limit
 from .._link import UDP_PORT, EndpointOptions, current, open_with
 from .._scopes import enter_loop
-from ._current import process_var
+from ._current import opened, process_var
 from ._process import Process
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
     async with open_with(options, private=private) as endpoint:
         process = Process(endpoint)
         token = current.set(endpoint)
+        opened[process] = trio.lowlevel.current_trio_token()
         try:
             with process.entered():
                 yield process
@@ -43,6 +46,7 @@ async def open_process(options: EndpointOptions, *, private: bool) -> AsyncItera
             _old_programs.add_advice(error)
             raise
         finally:
+            del opened[process]
             current.reset(token)
 
 

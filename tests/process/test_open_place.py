@@ -83,5 +83,5 @@ def test_outside_of_trio_each_block_says_what_to_use() -> None:
             pass
 
     for block in (discoro.open_cluster(servers=1), discoro.open_endpoint(), discoro.open_scheduler()):
-        with pytest.raises(RuntimeError, match=r"In a notebook use discoro.connect\(\)"):
+        with pytest.raises(RuntimeError, match=r"is not async, use discoro.connect\(\) or discoro.Executor"):
             asyncio.run(enter(block))

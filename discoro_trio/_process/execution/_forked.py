@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import trio
@@ -123,4 +124,12 @@ def call_in_thread(function: Callable[[], _T]) -> _T:
         raise
     if state.forked:
         end_copy(None)
+    if isinstance(result, CoroutineType):
+        result.close()
+        name = getattr(getattr(function, "func", function), "__qualname__", repr(function))
+        message = (
+            f"{name} is a plain function and returned a coroutine, which nothing awaits; make it an async function "
+            f"that awaits it, or run the async function itself"
+        )
+        raise TypeError(message)
     return result
