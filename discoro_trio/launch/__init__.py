@@ -3,6 +3,7 @@
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
 from ._adaptive import Adaptive
 from ._local import Local
+from ._slurm import Slurm
 from ._ssh import Ssh
 
-__all__ = ["Adaptive", "LaunchedNode", "Launcher", "Local", "SchedulerAccess", "Ssh"]
+__all__ = ["Adaptive", "LaunchedNode", "Launcher", "Local", "SchedulerAccess", "Slurm", "Ssh"]

@@ -1,7 +1,10 @@
 """What a launcher sends to a node's process, and what the process answers.
 
-The first line of the process's standard input is an `Order`. The process writes `JOINED` and its location to its
-standard output once it has joined the scheduler, and logs to standard error. It ends when its standard input is closed.
+A node that is a child process of the launcher reads its `Order` as the first line of its standard input, and ends when
+that is closed. A node in a job of a batch system reads its order from a file, `ORDER_FILE`, in the run's folder, which
+only the user can read; marker files in that folder ask it to drain or to end.
+
+The process writes the lines below to its standard output, and logs to standard error.
 """
 
 from __future__ import annotations
@@ -9,10 +12,28 @@ from __future__ import annotations
 import msgspec
 
 JOINED = "discoro node: joined "
-"""The line that the process writes begins with it; a login shell may write others before."""
+"""It has joined the scheduler; its location follows. A login shell may write other lines before."""
+DRAINING_FOR_TIME = "discoro node: draining, the time of its job ends"
+DRAINING_FOR_SIGNAL = "discoro node: draining after a signal"
+ENDED = "discoro node: ended with status "
+"""The job's script adds the status."""
 
 LONGEST_END = 9.0
 """Seconds that the orderly end of a node may take, including the grace period of coroutines."""
+
+ORDER_FILE = "order"
+END_ALL = "end"
+"""The marker file that asks all nodes of the run to end."""
+
+
+def end_marker(name: str) -> str:
+    """Return the name of the marker file that asks one node to end."""
+    return f"{name}.end"
+
+
+def drain_marker(job: str) -> str:
+    """Return the name of the marker file that asks the nodes of a job to drain, because its time ends."""
+    return f"{job}.drain"
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -26,6 +47,13 @@ class Order(msgspec.Struct, frozen=True):
     name: str
     cpus: int
     """As for `open_node`."""
+    lasts: float | None = None
+    """Seconds after its start at which it drains, because the time of its job ends; None if something else reports
+    that."""
+    notice: float = 0.0
+    """Seconds between that report and the end of the job's time."""
+    kill_wait: float = 0.0
+    """Seconds between SIGTERM and SIGKILL."""
 
     def __repr__(self) -> str:
         """Leave the secret out."""

@@ -22,6 +22,7 @@ from .._errors import DiscoroError
 from .._scopes import finish, open_background
 from .._values import Location
 from ._order import JOINED, LONGEST_END, Order
+from ._output import TAIL, log_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -36,8 +37,6 @@ _KILL_AFTER = LONGEST_END + 3
 _LAST_LINES = 1.0
 """Seconds for which output is read after the process has ended: another process may hold the pipe open."""
 _LONGEST_LINE = 8192
-_TAIL = 5
-"""Lines of standard error that become part of the reason of an end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +61,7 @@ class _Node:
         self.state: Literal["starting", "running", "ended"] = "starting"
         self.reason = ""
         self.location: Location | None = None
-        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self.tail: deque[str] = deque(maxlen=TAIL)
         self.joined = trio.Event()
         self.stop = trio.Event()
         self.ended = trio.Event()
@@ -246,7 +245,7 @@ class ProcessLauncher(Launcher):
                 nursery.start_soon(self._keep_time, node, process, process.stdin, access)
                 async with trio.open_nursery() as readers:
                     readers.start_soon(_read_lines, process.stdout, lambda line: self._wrote(node, line))
-                    readers.start_soon(_read_lines, process.stderr, lambda line: _logged(node, line))
+                    readers.start_soon(_read_lines, process.stderr, lambda line: log_line(name, line, node.tail))
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, or is to end
                         await process.stdin.send_all(order.encode())
                     await process.wait()
@@ -298,16 +297,6 @@ class ProcessLauncher(Launcher):
             logger.info("the node %s has joined", node.process.name)
 
 
-def _logged(node: _Node, line: str) -> None:
-    """Log a line of standard error, at the level that it begins with if a node has logged it."""
-    first, _, rest = line.partition(" ")
-    level = logging.getLevelNamesMapping().get(first)
-    text = line if level is None else rest
-    if level is None or level > logging.INFO:
-        node.tail.append(text)
-    logger.log(logging.INFO if level is None else level, "%s: %s", node.process.name, text)
-
-
 async def _read_lines(stream: trio.abc.ReceiveStream, wrote: Callable[[str], None]) -> None:
     rest = b""
     async for data in stream:
@@ -315,15 +304,9 @@ async def _read_lines(stream: trio.abc.ReceiveStream, wrote: Callable[[str], Non
         if len(rest) > _LONGEST_LINE:
             whole, rest = [*whole, rest], b""
         for line in whole:
-            wrote(_printable(line))
+            wrote(printable(line))
     if rest:
-        wrote(_printable(rest))
-
-
-def _printable(line: bytes) -> str:
-    """Return text without control characters, which could change a terminal's state."""
-    text = line.decode(errors="replace").rstrip()
-    return "".join(character if character.isprintable() else "?" for character in text)
+        wrote(printable(rest))
 
 
 async def _kill_after(process: trio.Process, seconds: float) -> None:

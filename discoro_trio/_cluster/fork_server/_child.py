@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     ServerMain = Callable[[bytes, socket.socket, int], None]
 
 STDOUT, STDERR = 1, 2
+FOR_NODE = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which a batch system announces the end of a node; it sends them to all processes of the node."""
 
 
-def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid: int) -> NoReturn:
+def run_server(
+    main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid: int, *, signals_reach_all: bool = False
+) -> NoReturn:
     """Run the server, from the fork to the end of the process.
 
     Args:
@@ -38,6 +42,7 @@ def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid
         fork: The request.
         fds: Its descriptors: link, standard output, standard error, tail.
         fork_server_pid: The process that forked this one.
+        signals_reach_all: Whether signals for the node are sent to this process, too.
     """
     status = 1
     try:
@@ -50,6 +55,8 @@ def run_server(main: ServerMain, fork: Fork, fds: Sequence[int], fork_server_pid
         os.set_inheritable(link_fd, False)  # noqa: FBT003 (the standard library's signature)
         os.set_inheritable(tail_fd, False)  # noqa: FBT003
         _restore_signals()
+        if signals_reach_all:
+            _leave_signals_to_node()
         _prepare_interpreter()
         os.chdir(fork.folder)
         status = _call(main, fork.spec, socket.socket(fileno=link_fd), tail_fd)
@@ -70,6 +77,18 @@ def _restore_signals() -> None:
         signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _leave_signals_to_node() -> None:
+    """Do nothing on a signal for the node, which drains; processes that this one starts have the default again."""
+    for signum in FOR_NODE:
+        signal.signal(signum, lambda _signum, _frame: None)  # not SIG_IGN, which a started program would inherit
+
+    def restore() -> None:
+        for signum in FOR_NODE:
+            signal.signal(signum, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=restore)
 
 
 def _prepare_interpreter() -> None:

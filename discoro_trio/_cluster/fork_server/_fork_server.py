@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..node._startup import OWN_PYTHONPATH, remove_folder
+from ..node._startup import OWN_PYTHONPATH, SIGNALS_REACH_ALL, remove_folder
 from . import _protocol as wire
-from ._child import run_server
+from ._child import FOR_NODE, run_server
 from ._node_watch import REASON, NodeWatch
 from ._orphans import Orphans
 from ._os import die_with_parent, kill_group, reap_one, set_process_name
@@ -78,9 +78,13 @@ class Leisure:
 class ForkServerProgram:
     """The loop: it takes fork requests, and reports forks and ends."""
 
-    def __init__(self, channel: socket.socket, server_main: ServerMain) -> None:
+    def __init__(
+        self, channel: socket.socket, server_main: ServerMain, node: int, *, signals_reach_all: bool = False
+    ) -> None:
         self._channel = channel
         self._server_main = server_main
+        self._node = node
+        self._signals_reach_all = signals_reach_all
         self._requests = wire.request_reader()
         self._fds: list[int] = []
         self._pids: dict[int, int] = {}
@@ -113,19 +117,16 @@ class ForkServerProgram:
         finally:
             self._end()
 
-    def node_is_gone(self, node: int) -> bool:
-        """Return whether `run` has returned because the node has died.
+    def node_is_gone(self) -> bool:
+        """Return whether the node has died; `run` then returns.
 
         A node dies thread by thread: the signal comes when the thread that started this program ends, and the node's
         end of the socket is closed with the last thread. A node that closes in order has only half-closed the socket.
-
-        Args:
-            node: The node's process id.
         """
         poll = select.poll()
         poll.register(self._channel, 0)
         hung_up = bool(poll.poll(DYING_SECONDS * 1000 if self._signalled else 0))
-        return hung_up or os.getppid() != node  # the socket stays open while a child of the node has a copy
+        return hung_up or os.getppid() != self._node  # the socket stays open while a child of the node has a copy
 
     def _milliseconds(self) -> float | None:
         """Return the time until the next request to the node, import or report; None if none is due."""
@@ -148,7 +149,9 @@ class ForkServerProgram:
             self._reap()
             if signal.SIGTERM in signals:
                 self._signalled = True
-                return False
+                if not self._signals_reach_all or self.node_is_gone():
+                    return False
+                self._signalled = False
         return self._channel.fileno() not in ready or self._take_requests()
 
     def _take_requests(self) -> bool:
@@ -198,7 +201,7 @@ class ForkServerProgram:
                 signal.set_wakeup_fd(-1)
                 self._channel.detach()
                 self._orphans.mark(request.number)
-                run_server(self._server_main, request, fds, self._pid)
+                run_server(self._server_main, request, fds, self._pid, signals_reach_all=self._signals_reach_all)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
@@ -318,9 +321,13 @@ def main() -> None:
     del sys.argv[1:]
     with _frozen():
         server_main: ServerMain = importlib.import_module(module).main
-    program = ForkServerProgram(channel, server_main)
+    signals_reach_all = os.environ.pop(SIGNALS_REACH_ALL, None) is not None
+    if signals_reach_all:
+        for signum in FOR_NODE:
+            signal.signal(signum, lambda _signum, _frame: None)
+    program = ForkServerProgram(channel, server_main, node, signals_reach_all=signals_reach_all)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     program.run()
-    if folder and program.node_is_gone(node):
+    if folder and program.node_is_gone():
         remove_folder(Path(folder))
     os._exit(0)

@@ -383,6 +383,13 @@ class Leasing:
                 return
             await trio.sleep(_LOOK)
 
+    async def drain_all(self, within: float | None) -> None:
+        """Stop giving servers, and drain all leases."""
+        self.rest()
+        async with trio.open_nursery() as nursery:
+            for lease in list(self._leases.values()):
+                nursery.start_soon(self.drain, lease, within)
+
     async def end_all(self, over: Over) -> None:
         """Stop giving servers, and end all leases in order."""
         self.rest()

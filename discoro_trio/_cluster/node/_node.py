@@ -166,6 +166,18 @@ class Node:
             slot.closing = True
         await self._leasing.end_all(Over.STOPPED)
 
+    async def drain(self, within: float | None = None) -> None:
+        """Give servers to no further computation, and wait until no coroutine runs here.
+
+        Clients are notified first and start nothing more here. Jobs with retries move to other nodes at once.
+
+        Args:
+            within: Seconds after which running coroutines are cancelled and clean up; None for no limit.
+
+        Cancelling only stops the wait: no computation gets servers all the same.
+        """
+        await self._leasing.drain_all(within)
+
     def end_now(self) -> None:
         """Kill all servers and remove their folders without waiting, for a program that must end at once."""
         if self._fork_server is not None:

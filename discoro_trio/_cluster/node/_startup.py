@@ -32,6 +32,8 @@ LOCK_FILE = ".lock"
 _KERNEL_ID = Path("/proc/sys/kernel/random/boot_id")
 SERVER_MODULE = "discoro_trio._cluster.server._server"
 OWN_PYTHONPATH = "DISCORO_TRIO_OWN_PYTHONPATH"
+SIGNALS_REACH_ALL = "DISCORO_TRIO_SIGNALS_REACH_ALL"
+"""A variable that a node sets before its start, if signals for it are sent to its fork server and servers, too."""
 """The environment variable that keeps the user's PYTHONPATH while PYTHONPATH holds the path of the node."""
 _DEST_PATH = "dest_path"  # the option
 _SECRET = "DISCORO_SECRET"  # noqa: S105 (the name of a variable)
