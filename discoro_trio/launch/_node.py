@@ -5,12 +5,13 @@ SIGTERM, SIGINT or SIGHUP, or when the connection to the scheduler is lost. So i
 is killed, and with the ssh connection that it was started over.
 
 In a job of a batch system its arguments are FOLDER NAME CPUS JOB, and it reads its order from a file. SIGTERM, which
-announces the end of the job, drains it; a second one ends it in order. It also drains or ends on marker files.
+announces the end of the job, drains it; a later one ends it in order. It also drains or ends on marker files.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -49,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_ORDER = 65536
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_REPEATED = 5.0
+"""Seconds in which another signal is the same announcement: of Slurm, and of `srun`, which passes its own on."""
 _LOOK = 2.0
 """Seconds between two looks for marker files."""
 
@@ -157,7 +160,11 @@ async def _until_signal_in_job(
 ) -> None:
     with trio.open_signal_receiver(*_SIGNALS, signal.SIGUSR1, signal.SIGUSR2) as arriving:
         task_status.started()
+        last = -math.inf
         async for number in arriving:
+            last, before = trio.current_time(), last
+            if last - before < _REPEATED:
+                continue
             logger.info("received %s", signal.Signals(number).name)
             if ending.drain_asked.is_set() or await trio.to_thread.run_sync(_is_to_end, folder, order.name):
                 ending.begin()
