@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._cluster import find_scheduler
+from .._cluster import find_scheduler, same_secret_needed
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._link import EndpointOptions, answered, open_with, resolve_peers
@@ -59,8 +59,9 @@ async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
         return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)
     except SchedulerNotFound as error:
         where = f"at {scheduler}" if scheduler else "on this network"
+        secret = "" if endpoint.discovery is None else f". {same_secret_needed(endpoint.discovery)}"
         message = (
             f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, pass its "
-            "address as HOST:PORT, or see `discoro doctor`"
+            f"address as HOST:PORT, or see `discoro doctor`{secret}"
         )
         raise SchedulerNotFound(message) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._open import current_scheduler, open_node, open_scheduler
     from ._open_cluster import open_cluster
     from ._options import check_period, check_pulse_interval
-    from ._presence import find_scheduler
+    from ._presence import find_scheduler, same_secret_needed
     from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
     from ._status_events import Event, Publisher, StatusSubscription
     from ._tables import status_as_json, status_as_table, status_from_json
@@ -67,6 +67,7 @@ __all__ = [
     "open_cluster",
     "open_node",
     "open_scheduler",
+    "same_secret_needed",
     "status_as_json",
     "status_as_table",
     "status_from_json",
@@ -97,7 +98,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
             "_options": ("check_period", "check_pulse_interval"),
             "_open": ("current_scheduler", "open_node", "open_scheduler"),
             "isolation._control_groups": ("find_groups",),
-            "_presence": ("find_scheduler",),
+            "_presence": ("find_scheduler", "same_secret_needed"),
             "node._stale_folders": ("node_lives",),
             "_open_cluster": ("open_cluster",),
             "_tables": ("status_as_json", "status_as_table", "status_from_json"),

@@ -16,7 +16,7 @@ from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
 from .._link import ConnectionRefused, Done, OptionError, answered, pauses, presence_of, resolve_peers
 from .._scopes import open_background
 from .._values import Location
-from .._wire import Control, Found, ProcessEnded, Role
+from .._wire import Control, Found, ProcessEnded, Role, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -300,9 +300,16 @@ async def find_scheduler(
         why += " (this program's endpoint listens on loopback only; open_endpoint(ip_addr='') listens on all addresses)"
     message = (
         f"no scheduler answered {where} within {seconds:g} s{why}; start one with `discoro`, name one as "
-        "schedule('address:port'), or enclose this in open_scheduler() or open_cluster()"
+        "schedule('address:port'), or enclose this in open_scheduler() or open_cluster(). "
+        f"{same_secret_needed(discovery)}"
     )
     raise SchedulerNotFound(message)
+
+
+def same_secret_needed(discovery: Discovery) -> str:
+    """Return the sentence about the secret for those who find nobody."""
+    own = fingerprint(discovery.credential.key)
+    return f"Processes with another secret do not answer; the fingerprint of this process's secret is {own}"
 
 
 async def check_peers(addresses: Sequence[str | Location], *, discover: bool) -> Peers:

@@ -56,18 +56,19 @@ class Program:
 
     def __init__(self, process: trio.Process) -> None:
         self.process = process
+        self._output = process.stdout or process.stderr
         self.lines: list[str] = []
         self._rest = b""
 
     async def says(self, text: str) -> str:
         """Wait for a line that contains a text."""
-        assert self.process.stderr is not None
+        assert self._output is not None
         with trio.fail_after(SECONDS):
             while True:
                 for line in self.lines:
                     if text in line:
                         return line
-                data = await self.process.stderr.receive_some()
+                data = await self._output.receive_some()
                 assert data, f"it ended without saying {text!r}; it said {self.lines}"
                 *whole, self._rest = (self._rest + data).split(b"\n")
                 self.lines += [line.decode() for line in whole]
@@ -90,11 +91,22 @@ class Program:
 
 @asynccontextmanager
 async def running(
-    *arguments: str, program: Sequence[str] = ("-m", "discoro_trio"), **variables: str
+    *arguments: str,
+    program: Sequence[str] = ("-m", "discoro_trio"),
+    all_output: bool = False,
+    **variables: str,
 ) -> AsyncIterator[Program]:
-    """Run `python -m discoro_trio`, or another program, with arguments; leaving the block kills it if it still runs."""
+    """Run `python -m discoro_trio`, or another program, with arguments; leaving the block kills it if it still runs.
+
+    Args:
+        arguments: Its arguments.
+        program: The arguments of Python before them.
+        all_output: Read standard output as well as standard error.
+        variables: Environment variables.
+    """
     command = [sys.executable, *program, *arguments]
-    process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, env=environment(**variables))
+    to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if all_output else {"stderr": subprocess.PIPE}
+    process = await trio.lowlevel.open_process(command, **to, env=environment(**variables))
     started = Program(process)
     try:
         yield started
@@ -102,8 +114,8 @@ async def running(
         with trio.CancelScope(shield=True):
             process.kill()
             await process.wait()
-            assert process.stderr is not None
-            await process.stderr.aclose()
+            for stream in filter(None, (process.stdout, process.stderr)):
+                await stream.aclose()
 
 
 async def output(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -126,3 +128,96 @@ def test_a_shell_is_given_the_names_that_begin_with_what_was_typed(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment(**asked)
     )
     assert f"plain,{offered}" in shown.stdout.splitlines()
+
+
+@pytest.mark.option("discoronode --msg_timeout", "discoro --msg_timeout")
+@pytest.mark.parametrize("program", [("node", *ALONE, "--peer"), ("--no_discover", "--node")])
+async def test_a_peer_that_never_answers_is_given_up_after_the_time_of_a_message(program: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with running(*program, place, "--msg_timeout", "0.5") as started:
+            await started.location()
+            began = trio.current_time()
+            await started.says(place)
+        assert trio.current_time() - began < 8  # 10 s by default
+
+
+@pytest.mark.option("discoro --settle")
+@pytest.mark.parametrize(("options", "reason"), [((), "no node is connected"), (("--settle",), "grants no servers")])
+async def test_a_scheduler_that_settles_waits_for_the_leases_of_an_earlier_one(
+    options: tuple[str, ...], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_udp_port()
+    async with running("--udp_port", str(port), *options) as scheduler:
+        place = await scheduler.location()
+        with caplog.at_level(logging.INFO):
+            async with discoro.open_endpoint(secret=SECRET, udp_port=port), trio.open_nursery() as nursery:
+
+                async def wait_for_a_server() -> None:
+                    async with discoro.Computation([nothing]).schedule(place, servers=1):
+                        raise AssertionError
+
+                nursery.start_soon(wait_for_a_server)
+                with trio.fail_after(40):
+                    while reason not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                        await trio.sleep(0.05)
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.option("discoro --pulse_interval", "discoro --min_pulse_interval", "discoronode --min_pulse_interval")
+async def test_a_node_that_stops_is_missed_after_five_of_the_given_intervals() -> None:
+    shared = ("--udp_port", str(free_udp_port()), "--min_pulse_interval", "0.2")
+    async with running(*shared, "--pulse_interval", "0.3") as scheduler, running("node", *shared, "-c", "1") as node:
+        await scheduler.location()
+        await node.says("joined")
+        node.process.send_signal(signal.SIGSTOP)
+        with trio.move_on_after(25):  # 50 s by default
+            await scheduler.says("no heartbeat")
+            return
+        raise AssertionError(scheduler.lines)
+
+
+@pytest.mark.option("discoro --node", "discoronode --peer")
+@pytest.mark.parametrize("dials", ["discoro", "discoronode"])
+async def test_programs_without_discovery_meet_at_the_named_address(dials: str) -> None:
+    first, second = (
+        (("node", *ALONE), ("--no_discover", "--node"))
+        if dials == "discoro"
+        else (("--no_discover",), ("node", *ALONE, "--peer"))
+    )
+    async with running(*first) as named:
+        place = await named.location()
+        async with running(*second, place) as dialling:
+            await (dialling if dials == "discoronode" else named).says("joined")
+
+
+COMMANDS = {
+    "discoro status": ("status",),
+    "discoro stacks": ("stacks",),
+    "discoro cancel": ("cancel", "no-computation"),
+    "discoro drain": ("drain", "no-node"),
+}
+"""The commands that ask a scheduler."""
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.option("discoro status --udp_port", "discoro stacks --udp_port", "discoro cancel --udp_port")
+@pytest.mark.option("discoro drain --udp_port", "discoro status --secret_file", "discoro stacks --secret_file")
+@pytest.mark.option("discoro cancel --secret_file", "discoro drain --secret_file")
+async def test_commands_find_the_scheduler_of_their_port_and_secret(command: tuple[str, ...], tmp_path: Path) -> None:
+    files = []
+    for name, text in (("right", SECRET), ("wrong", "cd" * 32)):
+        file = tmp_path / name
+        file.touch(mode=0o600)
+        file.write_text(text, encoding="ascii")
+        files.append(str(file))
+    right, wrong = files
+    port = ("--udp_port", str(free_udp_port()))
+    async with running(*port, "--secret_file", right, DISCORO_SECRET="") as scheduler:
+        await scheduler.location()
+        heard = await output(*command, *port, "--secret_file", right, DISCORO_SECRET="")
+        told = heard.stdout + heard.stderr
+        assert b"no scheduler" not in told, told
+        refused = await output(*command, *port, "--secret_file", wrong, DISCORO_SECRET="")
+        assert refused.returncode != 0
+        assert b"secret" in refused.stderr + refused.stdout
