@@ -148,7 +148,9 @@ class Link:
         self.send(kind, target, body, flags, buffers, keys)
         self.reply_backlog.spare(self._outbox.position - before)
 
-    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+    def gather(
+        self, batch: Batch, value: object, keys: tuple[Hashable, ...], after: tuple[Hashable, ...] | None = None
+    ) -> None:
         """Add a short value to a batch, as `Outbox.gather` does; never waits.
 
         Raises:
@@ -156,7 +158,7 @@ class Link:
         """
         if self.lost:
             raise self._disconnected()
-        self._outbox.gather(batch, value, keys)
+        self._outbox.gather(batch, value, keys, after)
         self._writer.added(_BATCH)
 
     def notify(self, message: Control) -> None:

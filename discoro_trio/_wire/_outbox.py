@@ -134,7 +134,9 @@ class Outbox:
         else:
             self.put(kind, 0, 0, body)
 
-    def gather(self, batch: Batch, value: object, keys: tuple[Hashable, ...]) -> None:
+    def gather(
+        self, batch: Batch, value: object, keys: tuple[Hashable, ...], after: tuple[Hashable, ...] | None = None
+    ) -> None:
         """Add a short value (`is_short`) to the batch of its target.
 
         While a batch is not empty, appending to it has the same effect.
@@ -143,6 +145,7 @@ class Outbox:
             batch: The batch of its target in this outbox; empty as soon as it is taken.
             value: The value.
             keys: As in `put`.
+            after: As in `put`.
         """
         if not self._queue:
             if not batch:
@@ -150,7 +153,7 @@ class Outbox:
             batch.append(value)
             return
         for body in encode_batches([value]):
-            self.put(_BATCH, 0, batch.target, body, (), keys)
+            self.put(_BATCH, 0, batch.target, body, (), keys, after)
 
     def take(self) -> list[Buffer]:
         """Return the buffers to write next, in order; an empty list if there are none."""

@@ -187,7 +187,7 @@ class Host:
         flags = REPLY if acknowledge else call.flags
         if at_once:
             flags |= AT_ONCE
-        keys = (serial, order.started(serial), used)
+        keys = (order.started(serial), used)
         self.link.send(_START, serial, number + call.body, flags, call.buffers, keys, (defined,))
         home = self.link.peer.process_id
         if started is None:

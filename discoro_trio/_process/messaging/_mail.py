@@ -15,6 +15,7 @@ import trio
 from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected, ProtocolError
 from ..._shipping import check_size, dumps
 from ..._wire import COST, NOT_SHORT, Kind, decode_batch_untrusted, is_short, pack_short
+from .. import _order as order
 from ..execution._local_coro import NOBODY, current
 from ._forwarded import ForwardedMessage
 from ._mailbox import ASKED, CREDIT
@@ -113,20 +114,20 @@ class Mail:
         link = route.link
         if route.trouble or link is None or link.lost or not route.take(size, source):
             link = await self._pass(coro, route, size, source)
-        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, *order.message(source, coro.serial))
 
     async def send_short(self, coro: Coro[Any], route: MessageSender, value: object) -> None:
         """Send a short value (`is_short`); waits as `send` does, and is otherwise no checkpoint."""
         source = source_here()
         link = await self._pass(coro, route, COST, source)
-        link.gather(route.batch, value, (source, coro.serial))
+        link.gather(route.batch, value, *order.message(source, coro.serial))
 
     async def send_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> Link:
         """Send a packed message, for channels; return the link that it was sent on."""
         source = source_here()
         body, buffers = packed.body, packed.buffers
         link = await self._pass(coro, route, size_of(body, buffers), source)
-        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, *order.message(source, coro.serial))
         return link
 
     def try_packed(self, coro: Coro[Any], route: MessageSender, packed: ForwardedMessage) -> bool:
@@ -138,7 +139,7 @@ class Mail:
         link = route.link
         if link is None or not route.take(size_of(body, buffers), source):
             return False
-        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, *order.message(source, coro.serial))
         return True
 
     def met(self, coro: Coro[Any]) -> MessageSender:
@@ -165,7 +166,7 @@ class Mail:
             raise trio.WouldBlock
         if not route.take(size_of(body, buffers), source):
             raise trio.WouldBlock
-        link.send(_MESSAGE, coro.serial, body, 0, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, 0, buffers, *order.message(source, coro.serial))
 
     async def deliver(self, coro: Coro[Any], route: MessageSender, message: object) -> None:
         """Send to another process and wait until it is in the mailbox."""
@@ -183,7 +184,7 @@ class Mail:
         receipts = self._peer(link).receipts
         receipts[number] = receipt
         buffers = [*buffers, _NUMBER.pack(number)]
-        link.send(_MESSAGE, coro.serial, body, RECEIPT, buffers, (source, coro.serial))
+        link.send(_MESSAGE, coro.serial, body, RECEIPT, buffers, *order.message(source, coro.serial))
         try:
             await receipt.done.wait()
         finally:

@@ -139,7 +139,7 @@ class MessageSender:
             batch.append(value)
         else:
             assert link is not None  # noqa: S101 - mypy
-            link.gather(batch, value, (source, batch.target))
+            link.gather(batch, value, *order.message(source, batch.target))
         return True
 
     async def wait(self, size: int, source: int) -> Link | None:

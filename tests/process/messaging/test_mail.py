@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected, config
+from discoro_trio._link.shared_memory import _pool
 from discoro_trio._process import Coro, Process, open_coro
 
 from ..worlds import cut, elsewhere, open_process, open_processes, settle, spawn
@@ -55,6 +56,28 @@ async def test_order_holds_between_small_and_large_messages() -> None:
             for message in messages:
                 await elsewhere(receiver).send(message)
         assert await result_of(two, receiver) == messages
+
+
+@pytest.mark.parametrize("small", [1, "text" * 100])
+async def test_a_large_message_does_not_delay_a_small_one_of_the_same_coroutine_to_another_receiver(
+    small: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pool, "AVAILABLE", False)
+    received: list[object] = []
+
+    async def note(count: int, *, coro: Coro[Any]) -> None:
+        for _ in range(count):
+            message = await coro.receive()
+            received.append("large" if isinstance(message, bytes) else message)
+
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        receiver, other = spawn(nursery, two, note, 2), spawn(nursery, two, note, 1)
+        with one.entered():
+            await elsewhere(receiver).send(bytes(64 << 20))
+            await elsewhere(other).send(small)
+            await elsewhere(receiver).send("later")  # order holds between one coroutine and one receiver
+        await result_of(two, receiver)
+    assert received == [small, "large", "later"]
 
 
 @pytest.mark.spec("B06")
