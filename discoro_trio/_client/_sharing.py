@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from .._cluster import messages
-from .._errors import DiscoroError
+from .._errors import DiscoroError, UnknownLocation
 from .._process import Shared, shared_here
 from .._process.sharing._blob import Blob
 from .._records import MutableRecord
@@ -65,6 +65,8 @@ class SharedValues:
         async def put(node: LeasedNode) -> None:
             try:
                 await self._put(kept, node)
+            except UnknownLocation:
+                return  # its lease has ended, and its servers with it
             except DiscoroError as error:
                 if not node.link.lost:  # otherwise its servers are lost, too
                     failures.append(error)
@@ -87,7 +89,11 @@ class SharedValues:
     async def put_all(self, node: LeasedNode) -> None:
         """Send all values to a node that joins; DiscoroError if one cannot be sent."""
         for value in list(self._values.values()):
-            await self._put(value, node)
+            try:
+                await self._put(value, node)
+            except DiscoroError:
+                if value.share in self._values:  # otherwise it was released meanwhile
+                    raise
 
     async def _put(self, value: _Value, node: LeasedNode) -> None:
         before = [one for one in value.nodes if not one.link.lost]

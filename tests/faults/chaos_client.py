@@ -8,6 +8,7 @@ It prints one JSON object a line: `ready`, `round`, `wrong` and `end`. It stops 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import sys
@@ -64,7 +65,19 @@ async def listen(name: str) -> list[int]:
     return numbers
 
 
-COMPONENTS = [square, square_in_thread, raises, collect, listen]
+async def measure(data: bytes, shared: discoro.Shared[bytes]) -> tuple[bytes, int]:
+    """Return large data, and the length of a shared value."""
+    return data[::-1], len(shared.value)
+
+
+async def call(name: str) -> int:
+    """Call a function of the client."""
+    rci = await discoro.locate_rci(name)
+    value: int = await rci.run(6, 0.01)
+    return value
+
+
+COMPONENTS = [measure, call, square, square_in_thread, raises, collect, listen]
 LOST = (discoro.ServerLost, discoro.PeerDisconnected, discoro.MailboxClosed)
 
 
@@ -160,9 +173,34 @@ class Client:
                 self.outcomes["channel without a subscriber"] += 1
                 await coro.terminate(grace_period=0)
 
+    async def large(self, computation: discoro.Computation) -> None:
+        data = self.rng.randbytes(self.rng.choice([1000, 300_000, 2_000_000]))
+        shared = await computation.share(self.rng.randbytes(1_500_000))
+        jobs = [(data, shared)] * self.rng.randint(1, 8)
+        async with computation.starmap(measure, jobs, retries=1000) as results:
+            values = [value async for value in results]
+        if values != [(data[::-1], 1_500_000)] * len(jobs):
+            self.wrong("large data was damaged")
+        await shared.release()
+
+    async def rci(self, computation: discoro.Computation) -> None:
+        self.number += 1
+        rci = discoro.RCI(square, name=f"rci {os.getpid()} {self.number}")
+        async with rci.register():
+            self.check("RCI", await computation.run_result(call, rci.name), 36)
+
     async def round(self) -> None:
         """Run one computation, with all operations at once."""
-        operations = [self.map, self.nursery, self.single, self.cancelled, self.messages, self.channel]
+        operations = [
+            self.large,
+            self.rci,
+            self.map,
+            self.nursery,
+            self.single,
+            self.cancelled,
+            self.messages,
+            self.channel,
+        ]
         computation = discoro.Computation(
             COMPONENTS, pulse_interval=PULSE, node_allocations=ONE_SERVER, grace_period=2.0, forward_output=False
         )
@@ -218,4 +256,5 @@ def footprint() -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     trio.run(Client(int(sys.argv[1])).run)

@@ -12,19 +12,24 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from discoro_trio._link._endpoint import Endpoint, make_identity
+from discoro_trio._link._link import Link
+from discoro_trio._link._services import Trust
 from discoro_trio._values import Location
-from discoro_trio._wire import Binding, Credential
+from discoro_trio._wire import Binding, Credential, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from random import Random
 
-    from discoro_trio._wire import Buffer
+    from discoro_trio._process import Process
+    from discoro_trio._wire import Buffer, PeerIdentity
 
 KEY = Credential(b"", b"k" * 32)
 _RESET = "the connection was reset"
@@ -70,11 +75,12 @@ class End:
         self.socket = _Socket(self)
         self.closed = False
         self.broken = False
-        self.ended = False
         self.arriving: deque[tuple[float, bytes]] = deque()
         self.written = 0
         self._latest = 0.0
         self._acknowledged = 0
+        self._changed = trio.Event()
+        network.ends[self] = None
 
     @property
     def acknowledged(self) -> int:
@@ -84,16 +90,19 @@ class End:
             self._acknowledged = self.written - sum(len(data) for due, data in self.other.arriving if due > now)
         return self._acknowledged
 
+    def change(self) -> None:
+        """Let its reader look again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
     async def receive_into(self, memory: memoryview) -> int:
         """Wait for bytes that have arrived."""
         while True:
-            if self.ended:
-                await trio.sleep_forever()  # its process is killed, and so is this task
-            if self.closed:
-                raise trio.ClosedResourceError
             if self.broken:
                 raise trio.BrokenResourceError(_RESET)
-            due = trio.current_time() + 3600
+            if self.closed:
+                raise trio.ClosedResourceError
+            due = None
             if not self.network.is_cut(self.other.host, self.host):
                 if self.arriving:
                     due, data = self.arriving[0]
@@ -102,8 +111,11 @@ class End:
                 elif self.other.closed:
                     await trio.lowlevel.checkpoint()
                     return 0
-            with trio.move_on_at(due):
-                await self.network.changed.wait()
+            if due is None:
+                await self._changed.wait()
+            else:
+                with trio.move_on_at(due):
+                    await self._changed.wait()
 
     def _take(self, memory: memoryview, data: bytes) -> int:
         count = min(len(data), len(memory))
@@ -124,15 +136,14 @@ class End:
             self.written += len(data)
             if self.other.closed and not self.network.is_cut(self.host, self.other.host):
                 self.broken = True
-            self.network.change()
+                self.change()
+            self.other.change()
         return []
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Write; the kernel takes all of it."""
         await trio.lowlevel.checkpoint()
-        if self.ended:
-            await trio.sleep_forever()
-        if self.closed:
+        if self.closed and not self.broken:
             raise trio.ClosedResourceError
         if self.write_now(list(buffers)):
             raise trio.BrokenResourceError(_RESET)
@@ -140,7 +151,9 @@ class End:
     async def aclose(self) -> None:
         """Close this end."""
         self.closed = True
-        self.network.change()
+        self.network.ends.pop(self, None)
+        self.change()
+        self.other.change()
 
 
 class _Plain:
@@ -154,19 +167,34 @@ class _Plain:
 
 class _SimulatedEndpoint(Endpoint):
     network: SimulatedNetwork
+    process: SimulatedProcess
+
+    async def adopt(
+        self, stream: Any, peer: PeerIdentity, *, nursery: trio.Nursery | None = None, trust: Trust = Trust.KIN
+    ) -> Link:
+        if not isinstance(stream, End):
+            return await super().adopt(stream, peer, nursery=nursery, trust=trust)
+        link = Link(stream, peer, self.services, trust)  # type: ignore[arg-type]
+        self._register(link)
+        await (nursery or self.nursery).start(link.run)
+        return link
 
     async def _connect(self, location: Location) -> trio.SocketStream:
-        return await self.network.connect(self.location.addr, location)  # type: ignore[return-value]
+        return await self.network.connect(self.process, location)  # type: ignore[return-value]
 
 
 class SimulatedProcess:
     """One process; `kill` ends it without a goodbye."""
 
-    def __init__(self, network: SimulatedNetwork, host: str, port: int, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, network: SimulatedNetwork, host: str, port: int, nursery: trio.Nursery, process_id: bytes = b""
+    ) -> None:
         self.network = network
         self.nursery = nursery
         self.location = Location(host, port)
-        identity = make_identity(name=host, location=self.location, process_id=network.rng.randbytes(16))
+        self.role = Role(0)
+        self.inside: Process | None = None
+        identity = make_identity(name=host, location=self.location, process_id=process_id or network.rng.randbytes(16))
         tls = _Plain()
         endpoint = _SimulatedEndpoint(
             identity=identity,
@@ -176,20 +204,38 @@ class SimulatedProcess:
             nursery=nursery,
         )
         endpoint.network = network
+        endpoint.process = self
         self.endpoint: Endpoint = endpoint
         self.endpoint.credentials[b""] = KEY
         self.ends: list[End] = []
         self.alive = True
         nursery.start_soon(self.endpoint.keepalive.run)
 
+    def start_soon(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Start a task that inherits nothing from the process of the calling task."""
+        Context().run(partial(self.nursery.start_soon, function, *arguments))
+
     def kill(self) -> None:
         """End it as SIGKILL does: its kernel closes everything."""
         self.alive = False
         del self.network.listening[self.location]
         for end in self.ends:
-            end.closed = end.ended = True
+            end.broken = end.closed = True
         self.nursery.cancel_scope.cancel()
         self.network.change()
+
+
+def connected_pair(network: SimulatedNetwork, host: str) -> tuple[End, End]:
+    """Give both ends of a connection inside a host."""
+    near, far = End(network, host), End(network, host)
+    near.other, far.other = far, near
+    return near, far
+
+
+def seed_trio(seed: int) -> None:
+    """Let tasks run in the same order whenever a program has this seed and PYTHONHASHSEED=0."""
+    trio._core._run._r.seed(seed)
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
 
 
 class SimulatedNetwork:
@@ -198,25 +244,36 @@ class SimulatedNetwork:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.listening: dict[Location, SimulatedProcess] = {}
-        self.changed = trio.Event()
+        self.ends: dict[End, None] = {}
         self._cut: dict[tuple[str, str], float] = {}
         self._port = 0
+        self._number = 0
 
     async def run_process(
-        self, host: str, port: int | None = None, *, task_status: trio.TaskStatus[SimulatedProcess]
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        process_id: bytes = b"",
+        task_status: trio.TaskStatus[SimulatedProcess],
     ) -> None:
         """Run a process until it is killed."""
         self._port += 1
         async with trio.open_nursery() as nursery:
-            process = SimulatedProcess(self, host, port or self._port, nursery)
+            process = SimulatedProcess(self, host, port or self._port, nursery, process_id)
             self.listening[process.location] = process
             task_status.started(process)
             await trio.sleep_forever()
 
+    def fresh_number(self) -> int:
+        """Give a number that no other has."""
+        self._number += 1
+        return self._number
+
     def change(self) -> None:
-        """Let all look again."""
-        self.changed.set()
-        self.changed = trio.Event()
+        """Let all readers look again."""
+        for end in self.ends:
+            end.change()
 
     def delay(self) -> float:
         """Give the seconds that the next bytes take."""
@@ -262,8 +319,9 @@ class SimulatedNetwork:
 
     # --- dials
 
-    async def connect(self, source: str, location: Location) -> End:
+    async def connect(self, caller: SimulatedProcess, location: Location) -> End:
         """Open a connection, as the kernels of both hosts do."""
+        source = caller.location.addr
         await trio.sleep(self.delay())
         while self.is_cut(source, location.addr) or self.is_cut(location.addr, source):  # noqa: ASYNC110 - as it does
             await trio.sleep(0.5)
@@ -272,9 +330,9 @@ class SimulatedNetwork:
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         here, there = End(self, source), End(self, location.addr)
         here.other, there.other = there, here
+        if not caller.alive:
+            raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
         process.ends.append(there)
-        for other in self.listening.values():
-            if other.location.addr == source:
-                other.ends.append(here)
-        process.nursery.start_soon(process.endpoint.accept, there)  # type: ignore[arg-type]
+        caller.ends.append(here)
+        process.start_soon(process.endpoint.accept, there)
         return here

@@ -16,7 +16,7 @@ from discoro_trio._config import config
 from discoro_trio._errors import DiscoroError
 from discoro_trio._wire import Kind
 
-from .network import SimulatedNetwork, SimulatedProcess
+from .network import SimulatedNetwork, SimulatedProcess, seed_trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -154,7 +154,7 @@ async def simulate(seed: int, *, kills: bool, longest_cut: float) -> None:
 
 
 def run(seed: int, /, simulation: Callable[..., Awaitable[None]] = simulate, **how: Any) -> None:
-    trio._core._run._r.seed(seed)  # of the order in which tasks run: the same schedule for the same seed
+    seed_trio(seed)
     trio.run(partial(simulation, seed, **how), clock=trio.testing.MockClock(autojump_threshold=0))
 
 

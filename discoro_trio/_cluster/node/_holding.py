@@ -104,13 +104,30 @@ class Holding:
             if lease.over is None
         ]
 
-    def adopted(self, computations: Iterable[bytes], scheduler_id: bytes) -> None:
-        """Note that a scheduler is responsible for leases that another one had, or that it had before it was lost."""
+    def adopted(
+        self, computations: Iterable[bytes], scheduler_id: bytes, reported: Iterable[HeldLease] = ()
+    ) -> list[tuple[bytes, int]]:
+        """Note that a scheduler is responsible for leases that another one had, or that it had before it was lost.
+
+        Args:
+            computations: The computations of those leases.
+            scheduler_id: The scheduler.
+            reported: The leases that were reported to it.
+
+        Returns:
+            How many servers of which computation were freed since the report: the scheduler counts them as given.
+        """
+        servers = {held.terms.computation: held.servers for held in reported}
+        freed = []
         for computation in computations:
             lease = self.leases.get(computation)
             if lease is not None:
                 lease.scheduler_id = scheduler_id
                 lease.orphan = False
+            gone = servers.get(computation, 0) - (0 if lease is None else len(lease.slots))
+            if gone > 0:
+                freed.append((computation, gone))
+        return freed
 
     def scheduler_lost(self, scheduler_id: bytes) -> int:
         """Note that a scheduler is lost, which does not end its leases; return their number."""

@@ -55,6 +55,8 @@ class Lease:
         self.shared = shared
         self.user = user
         self.prepared: messages.Prepare | None = None
+        self.preparing = trio.Lock()
+        """Held while its components are installed."""
         self.folder: Path | None = None
         self.package = b""
         self.client: Link | None = None

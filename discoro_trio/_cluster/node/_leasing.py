@@ -103,6 +103,7 @@ class Leasing:
     async def join(self, scheduler: Link, name: str) -> messages.Welcome:
         """Offer the servers to a scheduler, and report the leases."""
         location = self._endpoint.location
+        reported = self._holding.reported()
         here = messages.NodeIs(
             name,
             location.addr,
@@ -110,13 +111,15 @@ class Leasing:
             len(self._slots),
             platform.platform(terse=True),
             self._holding.free,
-            self._holding.reported(),
+            reported,
         )
         if scheduler not in self.schedulers:
             self.schedulers.append(scheduler)
         welcome = await scheduler.request(here)
         welcome = answered(welcome, messages.Welcome)
-        self._holding.adopted(welcome.adopted, scheduler.peer.process_id)
+        for computation, servers in self._holding.adopted(welcome.adopted, scheduler.peer.process_id, reported):
+            over = Over.CLIENT.value  # they were freed before the scheduler was responsible for them
+            scheduler.notify(messages.ServersFreed(computation, servers, over, self._holding.free))
         return welcome
 
     async def _grant(self, link: Link, grant: messages.Grant) -> messages.Granted | messages.NotGranted:
@@ -168,9 +171,12 @@ class Leasing:
         lease = self._held(link, prepare.computation)
         lease.client = link
         self._holding.leases[prepare.computation].attended = True
-        if lease.prepared is None:  # a client prepares a lease again when it grows, or when the scheduler comes back
-            await self._users.clear(lease.user)  # processes that the user's last lease has left running
-            await lease.install(prepare, self._folder, files_of(self._endpoint), link)
+        # A client prepares a lease again when it grows, or when the scheduler comes back, even before the first time
+        # is over.
+        async with lease.preparing:
+            if lease.prepared is None:
+                await self._users.clear(lease.user)  # processes that the user's last lease has left running
+                await lease.install(prepare, self._folder, files_of(self._endpoint), link)
         slots = list(self._slots_of(prepare.computation))
         for slot in slots:
             self.begin(slot)

@@ -76,8 +76,18 @@ def test_a_lease_outlives_its_scheduler_as_an_orphan_until_another_adopts_it() -
         ("a", 2, True, True),
         ("b", 1, False, False),
     ]
-    holding.adopted([b"a", b"unknown"], b"successor")
+    assert holding.adopted([b"a", b"unknown"], b"successor", holding.reported()) == []
     assert [(one.scheduler_id, one.orphan) for one in holding.reported()] == [(b"successor", False), (b"other", False)]
+
+
+def test_servers_that_were_freed_while_their_lease_was_adopted_are_known() -> None:
+    holding = granted()
+    reported = holding.reported()
+    holding.vacated(1)
+    assert holding.adopted([b"a"], b"successor", reported) == [(b"a", 1)]
+    holding.end(b"a", Over.CLIENT)
+    holding.ended(b"a")
+    assert holding.adopted([b"a"], b"successor", reported) == [(b"a", 2)]
 
 
 def test_a_limit_of_leases_holds_also_for_free_slots() -> None:
