@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib.resources
 import os
 import sys
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -200,7 +202,10 @@ def printed_file(name: str, file: str, what: str) -> Callable[[Any], Any]:
 
     def show(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - as click calls it
         if wanted and not ctx.resilient_parsing:
-            click.echo((importlib.resources.files(__package__) / "files" / file).read_text(encoding="utf-8"), nl=False)
+            text = (importlib.resources.files(__package__) / "files" / file).read_text(encoding="utf-8")
+            for placeholder, value in _installation(file.removesuffix(".service")).items():
+                text = text.replace(placeholder, value)
+            click.echo(text, nl=False)
             ctx.exit()
 
     return option(
@@ -213,6 +218,19 @@ def printed_file(name: str, file: str, what: str) -> Callable[[Any], Any]:
         group="Service",
         help=f"Print {what}, and exit.",
     )
+
+
+def _installation(program: str) -> dict[str, str]:
+    """Return what printed files say of this installation, by their placeholders."""
+    script = Path(sysconfig.get_path("scripts"), program)
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "discoro_trio"]
+    if not script.exists() and program == "discoronode":
+        command.append("node")
+    quoted = " ".join(f'"{word}"' if " " in word else word for word in command)
+    return {
+        "@PROGRAM@": quoted.replace("%", "%%"),  # systemd replaces what follows a single one
+        "@PYTHON@": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
 
 
 def _show_completion(ctx: click.Context, _parameter: click.Parameter, shell: str | None) -> None:

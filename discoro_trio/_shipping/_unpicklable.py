@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,10 @@ def explain(obj: object, error: Exception, registry: Registry) -> str:
         else:
             break
     where = f" (at {path.lstrip('.')} of what was to be sent)" if path else ""
-    return f"{_named(obj)}{where} cannot be pickled: {type(reason).__name__}: {_short(str(reason))}"
+    text = f"{_named(obj)}{where} cannot be pickled: {type(reason).__name__}: {_short(str(reason))}"
+    if isinstance(obj, type):
+        text += ". Move it into a module and list that module as a component: servers import it then"
+    return text
 
 
 def _failure(part: object, registry: Registry) -> Exception | None:
@@ -50,6 +54,7 @@ def _failure(part: object, registry: Registry) -> Exception | None:
 
 def _parts(obj: Any) -> Iterator[tuple[str, object]]:
     """Yield the parts of an object, each with the step that leads to it."""
+    steps: Iterator[tuple[str, object]]
     if isinstance(obj, dict):
         steps = ((f"[{_short(repr(key))}]", value) for key, value in obj.items())
     elif isinstance(obj, (tuple, list)):
@@ -58,7 +63,8 @@ def _parts(obj: Any) -> Iterator[tuple[str, object]]:
         closure = zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True)
         steps = ((f".<variable {name}>", cell.cell_contents) for name, cell in closure)
     else:
-        steps = ((f".{name}", value) for name, value in _attributes(obj).items())
+        attributes = ((f".{name}", value) for name, value in _attributes(obj).items())
+        steps = attributes if isinstance(obj, type) else chain([(".__class__", type(obj))], attributes)
     for _, step in zip(range(_WIDTH), steps, strict=False):
         yield step
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
+import sys
+import sysconfig
 import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -78,6 +82,7 @@ FLAGS += [(run_discoro, name) for name in ("debug", "daemon", "no_discover", "se
 REPEATED = [(run_node, "peer"), (run_node, "cgroup"), (run_discoro, "node"), (run_discoro, "peer")]
 
 
+SCRIPTS = sysconfig.get_path("scripts")
 ABOUT_THEMSELVES = {"config", "save_config", "version", "show_completion", "print_systemd", "print_dockerfile"}
 """Those that do something else than to run a node or a scheduler."""
 
@@ -329,9 +334,10 @@ def test_shells_are_told_how_to_complete(program: Callable[[list[str]], None], s
     ("program", "option", "expected"),
     [
         (run_node, "--print_dockerfile", 'ENTRYPOINT ["discoronode"]'),
-        (run_node, "--print_systemd", "ExecStart=/usr/bin/env discoronode"),
+        (run_node, "--print_dockerfile", f"FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim\n"),
+        (run_node, "--print_systemd", f"ExecStart={SCRIPTS}/discoronode --clean\n"),
         (run_node, "--print_systemd", "\nDelegate=memory pids\n"),
-        (run_discoro, "--print-systemd", "ExecStart=/usr/bin/env discoro\n"),
+        (run_discoro, "--print-systemd", f"ExecStart={SCRIPTS}/discoro\n"),
     ],
 )
 def test_packaged_files_are_printed(
@@ -339,6 +345,19 @@ def test_packaged_files_are_printed(
 ) -> None:
     assert status_of(program, option) == 0
     assert expected in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize(("program", "name"), [(run_node, "discoronode"), (run_discoro, "discoro")])
+def test_systemd_accepts_the_printed_unit(
+    program: Callable[[list[str]], None], name: str, capsys: Capsys, tmp_path: Path
+) -> None:
+    assert status_of(program, "--print_systemd") == 0
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(capsys.readouterr().out, encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert name not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_module_is_either_program(capsys: Capsys) -> None:

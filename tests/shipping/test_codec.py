@@ -334,6 +334,16 @@ def test_an_attribute_that_cannot_be_pickled_is_named() -> None:
 
 
 @pytest.mark.fault("F18")
+def test_an_object_whose_class_cannot_be_sent_by_value_needs_a_module_of_its_own() -> None:
+    class Held:
+        lock = threading.Lock()
+
+    Held.__module__ = "__main__"
+    with pytest.raises(NotPicklable, match=r"class .*Held.*Move it into a module and list that module as a component"):
+        dumps(Held())
+
+
+@pytest.mark.fault("F18")
 def test_what_refers_to_itself_too_deeply_is_not_picklable() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
