@@ -6,11 +6,12 @@ They may be set before anything is opened. This module owns their defaults and r
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ._arguments import above_zero, integer
+from ._arguments import above_zero, flag, integer
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -49,13 +50,28 @@ class Config(msgspec.Struct):
     lines are dropped."""
     status_backlog: int = 10_000
     """The number of events that a status subscriber may lag behind before it receives `StatusLagged`."""
+    opentelemetry: bool = False
+    """Whether spans, metrics and trace ids of logs go to OpenTelemetry, which the extra `otel` installs."""
 
     if not TYPE_CHECKING:  # a type checker would accept any name as a setting
 
         def __setattr__(self, name: str, value: float) -> None:
+            if name == "opentelemetry":
+                super().__setattr__(name, _checked_telemetry(value))
+                return
             whole = isinstance(getattr(type(self)(), name, 0.0), int)
             checked = integer(f"config.{name}", value, least=1) if whole else above_zero(f"config.{name}", value)
             super().__setattr__(name, checked)
+
+
+def _checked_telemetry(value: bool) -> bool:  # noqa: FBT001 - the value is what is checked
+    if flag("config.opentelemetry", value):
+        try:
+            importlib.import_module("opentelemetry.trace")
+        except ImportError as error:
+            message = "config.opentelemetry=True needs OpenTelemetry: pip install 'discoro_trio[otel]'"
+            raise ImportError(message) from error
+    return value
 
 
 config: Config = Config()

@@ -18,7 +18,9 @@ def test_the_constraints_name_each_dependency_once_and_within_its_bounds() -> No
     assert len(versions) == len(pins)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    needed = [Requirement(text) for text in (*project["dependencies"], *extras["monitor"], *extras["test"])]
+    needed = [
+        Requirement(text) for text in (*project["dependencies"], *extras["monitor"], *extras["otel"], *extras["test"])
+    ]
     wrong = [
         str(one)
         for one in needed

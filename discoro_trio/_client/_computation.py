@@ -19,6 +19,7 @@ from .._config import config
 from .._errors import ComputationClosed
 from .._link import EndpointOptions
 from .._process import Coro, Shared, describe, ensure_endpoint
+from .._process._telemetry import traced
 from .._records import Record
 from .._scopes import open_background
 from .._shipping import close_shipped, dumps, encode_package, open_shipped
@@ -177,6 +178,7 @@ class Computation(Displayed, Runs):
             raise RuntimeError(message)
         async with (
             ensure_endpoint(EndpointOptions(ip_addr=""), private=False) as process,
+            traced(self.options.name),
             open_background(shielded=True) as nursery,
         ):
             session = self._session = Session(

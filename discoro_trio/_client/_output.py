@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +19,7 @@ from .._errors import ProtocolError
 from .._link import ANY, Done
 from .._printable import printable
 from .._process import output
+from .._process._telemetry import within
 from .._records import Record
 from .._values import Location
 from .._wire import Kind
@@ -189,7 +191,9 @@ class Display:
             "server": str(location),
             "coro": logged.coro,
         }
-        there.handle(logging.makeLogRecord(record))
+        made = logging.makeLogRecord(record)
+        with within(logged.trace_id, logged.span_id, made) if logged.trace_id else nullcontext():
+            there.handle(made)
 
 
 def _line(location: Location, coro: str, stream: int, data: bytes) -> Line:

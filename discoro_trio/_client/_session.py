@@ -330,6 +330,8 @@ class Session:
         self.check_sendable(call)
         started = Submission(b"", 0, call.name, None)
         started.call = (call, acknowledge, node_id)
+        if call.span is not None:
+            call.span.follow(started)
         started.plain = plain
         self.backlog.put(started, node_id, plain=plain)
         self._give_up_waiting()

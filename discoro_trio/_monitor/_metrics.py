@@ -1,4 +1,4 @@
-"""The numbers for Prometheus, read from the model on request.
+"""The numbers for Prometheus and OpenTelemetry, read from the model on request.
 
 Nothing is counted here: the client library only writes the text format. Labels are addresses, which are few; names of
 coroutines are not used as labels, as there can be many.
@@ -6,13 +6,18 @@ coroutines are not used as labels, as there can be many.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
+from .._config import config
+from .._process._telemetry import COUNTERS, RUNNING, Measured, declare, measured_by
+from ._rows import SAMPLE_SECONDS
 from ._views import summary
 
 if TYPE_CHECKING:
@@ -27,13 +32,9 @@ __all__ = ["CONTENT_TYPE", "exposition"]
 _GAUGES = {
     "nodes": "Nodes in the cluster.",
     "servers": "Servers in the cluster.",
-    "running": "Coroutines that have not ended.",
+    "running": RUNNING,
 }
-_COUNTERS = {
-    "submitted": "Coroutines that were started.",
-    "done": "Coroutines that have ended, in any way.",
-    "failed": "Coroutines that raised or were lost with their server.",
-}
+_NODE_RUNNING = "Coroutines that run at a node."
 _NODE = {
     "cpu": ("discoro_node_cpu_percent", "Processors in use, 0 to 100."),
     "memory": ("discoro_node_memory_bytes", "Memory in use."),
@@ -52,14 +53,14 @@ class _Numbers(Collector):
         sums = summary(self._model)
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"discoro_{name}", text, value=_number(sums[name]))
-        for name, text in _COUNTERS.items():
+        for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"discoro_coroutines_{name}", text, value=_number(sums[name]))
         yield GaugeMetricFamily("discoro_monitor_browsers", "Browsers that show the monitor.", value=self._browsers)
         yield from self._nodes()
 
     def _nodes(self) -> Iterator[Metric]:
         alive = self._model.alive()
-        running = GaugeMetricFamily("discoro_node_running", "Coroutines that run at a node.", labels=["node"])
+        running = GaugeMetricFamily("discoro_node_running", _NODE_RUNNING, labels=["node"])
         for node in alive:
             running.add_metric([node.key], node.counts.running)
         yield running
@@ -81,3 +82,33 @@ def exposition(model: Model, browsers: int) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Numbers(model, browsers))
     return generate_latest(registry)
+
+
+# --- OpenTelemetry
+
+
+def _measured(model: Model) -> Iterator[Measured]:
+    """Return the same numbers, under the same names."""
+    ours = {"discoro.source": "monitor"}
+    sums = summary(model)
+    for name, text in _GAUGES.items():
+        yield Measured(f"discoro_{name}", text, _number(sums[name]), attributes=ours)
+    for name, text in COUNTERS.items():
+        yield Measured(f"discoro_coroutines_{name}", text, _number(sums[name]), counts=True, attributes=ours)
+    for node in model.alive():
+        here = {"node": node.key}
+        yield Measured("discoro_node_running", _NODE_RUNNING, node.counts.running, attributes=here)
+        for field, (name, text) in _NODE.items():
+            value = getattr(node.load, field)
+            if value is not None:
+                yield Measured(name, text, value, attributes=here)
+
+
+async def keep_measuring(model: Model) -> None:
+    """Give the numbers to OpenTelemetry, if it is on, until cancelled."""
+    measured = tuple(_measured(model))
+    with measured_by(lambda: measured):
+        while True:
+            await trio.sleep(SAMPLE_SECONDS if config.opentelemetry else math.inf)
+            measured = tuple(_measured(model))
+            declare(measured)  # those of the first node, for example

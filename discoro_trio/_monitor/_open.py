@@ -169,6 +169,7 @@ async def open_http_server(
     )
     await _import_web_server()
     from ._app import Parts, make_app  # noqa: PLC0415 - imported above, in a thread
+    from ._metrics import keep_measuring  # noqa: PLC0415 - as above
     from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above
 
     tls = None if certfile is None else tls_context(certfile, keyfile)
@@ -194,6 +195,7 @@ async def open_http_server(
             "views": hub.run,
             "source": follower.run,
             "details": details.run,
+            "metrics": partial(keep_measuring, model),
             "listeners": partial(_serve, serving, listeners),
         }
         nursery.start_soon(server._run, tasks)  # noqa: SLF001 - users see `shutdown` only

@@ -27,6 +27,7 @@ from .._errors import DiscoroError, PeerDisconnected
 from .._link import ANY, Wakeup
 from .._wire import Control, Kind
 from ._kept_output import KeptOutput
+from ._telemetry import current_ids
 from .execution._local_coro import current
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Logged(msgspec.Struct, frozen=True, array_like=True):
     file: str
     line: int
     function: str
+    trace_id: str = ""
+    """The ids of the span in which it was logged, as hexadecimal digits; empty without OpenTelemetry."""
+    span_id: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -180,6 +184,7 @@ class Output:
             _clean(record.pathname),
             record.lineno,
             record.funcName or "",
+            *(current_ids() if config.opentelemetry else ()),
         )
         with self._changed:
             self.kept.logged(

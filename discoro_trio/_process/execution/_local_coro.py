@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..._link import Link
     from .._coro import Coro
     from .._process import Process
+    from .._telemetry import Entered
     from ._task_status import RemoteTaskStatus
 
 
@@ -57,6 +58,7 @@ class LocalCoro:
         "shown",
         "since",
         "source",
+        "span",
         "status",
         "waited",
     )
@@ -84,6 +86,7 @@ class LocalCoro:
         self.endings: list[Callable[[], None]] | None = None
         self.shown: Coro[Any] | None = None
         self.function: str = ""
+        self.span: Entered | None = None
         self.given: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property

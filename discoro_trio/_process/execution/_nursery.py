@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..._arguments import optional_text
+from ..._config import config
 from ..._scopes import raise_flat
 from .._current import current_process
+from .._telemetry import Started
 from ._callables import describe, reject_coro
 from ._outcome import Ending
 from ._signatures import RunsOne, Starts, StartsSoon
@@ -128,7 +130,14 @@ class Nursery:
         self, local: LocalCoro, started: Submission, described: Described, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         runner = self._process.runner
-        outcome = await runner.outcome(local, partial(runner.called, described, local, args, kwargs))
+        span = Started(local.name) if config.opentelemetry else None
+        opened = partial(runner.called, described, local, args, kwargs)
+        if span is None:
+            outcome = await runner.outcome(local, opened)
+        else:
+            span.follow(started)
+            with span.current():
+                outcome = await runner.outcome(local, opened)
         self._process.end_here(local, started, outcome)
         if outcome.ending is Ending.CANCELLED:
             # If the block is being cancelled, the scope that was cancelled must catch the exception.

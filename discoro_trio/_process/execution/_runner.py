@@ -19,6 +19,7 @@ from ..._link import ANY, Trust
 from ..._shipping import dumps, loads, say_not_opened, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
+from .._telemetry import entered
 from ._begun_reports import PLAIN_DELAY, SERIAL, BegunReports, hold_level
 from ._definitions import NUMBER, Received
 from ._endings import SMALL_ARGUMENTS, Endings
@@ -313,6 +314,8 @@ class Runner:
             if process_state.forked:
                 end_copy(ended.raised)
             current.reset(token)
+            if local.span is not None:
+                local.span.leave(ended)
             reports.ended(local)
             if plain:
                 self.gate.leave(task)
@@ -348,7 +351,9 @@ class Runner:
             if small:
                 local.given = content, _NO_KEYWORDS
             return self.called(described, local, content, {})
-        args, kwargs, name = content
+        args, kwargs, name, *traced = content
+        if traced:
+            local.span = entered(traced[0], name or described.name, self._process.endpoint.location)
         local.name = name or described.name
         if small:
             local.given = args, kwargs

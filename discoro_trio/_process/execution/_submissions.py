@@ -20,6 +20,7 @@ from ..._shipping import check_size, dumps
 from ..._wire import Kind
 from ..._wire._memory import allocate
 from .. import _order as order
+from .._telemetry import Started
 from ._begun_reports import LONGEST_HELD, SERIAL
 from ._callables import checked_traits, reject_coro
 from ._definitions import Pickled, Sent, snapshot
@@ -65,7 +66,7 @@ LARGEST_KEPT = 8 * 1024
 class Call:
     """The arguments of one call, pickled."""
 
-    __slots__ = ("args", "body", "buffers", "flags", "function", "kwargs", "name", "plain")
+    __slots__ = ("args", "body", "buffers", "flags", "function", "kwargs", "name", "plain", "span")
 
     def __init__(
         self,
@@ -102,11 +103,24 @@ class Call:
         self.body: bytes
         self.buffers: Sequence[Any]
         # Most calls have only positional arguments; a list stands for a call with keyword arguments too (see `Runner`).
-        content = [args, kwargs, name] if kwargs or name is not None else args
-        self.body, self.buffers = dumps(content, shipped)
+        self.span: Started | None = None
+        if config.opentelemetry:
+            self._pickle_traced(name, shipped)
+        else:
+            content = [args, kwargs, name] if kwargs or name is not None else args
+            self.body, self.buffers = dumps(content, shipped)
         if self.buffers or len(self.body) > LARGEST_KEPT:
             check_size(f"what {self.name} is given", self.body, self.buffers)
         self.function: Callable[..., Any] | Pickled = snapshot(function, shipped)
+
+    def _pickle_traced(self, name: str | None, shipped: Shipped | None) -> None:
+        """Pickle the arguments with the context of a new span, whose parent is the caller's."""
+        span = self.span = Started(self.name)
+        try:
+            self.body, self.buffers = dumps([self.args, self.kwargs, name, span.carrier], shipped)
+        except BaseException as error:
+            span.failed(error)
+            raise
 
     @property
     def size(self) -> int:
@@ -195,6 +209,8 @@ class Host:
         else:
             started.home, started.serial, started.host = home, serial, self
         self.started[serial] = started
+        if call.span is not None:
+            call.span.follow(started)
         return started
 
     def revoke(self, all_started: Sequence[Submission]) -> None:
