@@ -335,8 +335,11 @@ def test_an_attribute_that_cannot_be_pickled_is_named() -> None:
 
 @pytest.mark.fault("F18")
 def test_an_object_whose_class_cannot_be_sent_by_value_needs_a_module_of_its_own() -> None:
+    lock = threading.Lock()
+
     class Held:
-        lock = threading.Lock()
+        def method(self) -> object:
+            return lock
 
     Held.__module__ = "__main__"
     with pytest.raises(NotPicklable, match=r"class .*Held.*Move it into a module and list that module as a component"):
