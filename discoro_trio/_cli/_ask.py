@@ -45,13 +45,23 @@ async def ask_scheduler(
     await resolve_peers("scheduler", [] if scheduler is None else [scheduler])
     async with open_with(EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})) as endpoint:
         try:
-            link = await _link(endpoint, scheduler)
+            link = await link_to_scheduler(endpoint, scheduler)
         except PeerDisconnected as error:
             raise SchedulerNotFound(str(error)) from error
         return answered(await link.request(question, timeout=timeout), kind)
 
 
-async def _link(endpoint: Endpoint, scheduler: str | None) -> Link:
+async def link_to_scheduler(endpoint: Endpoint, scheduler: str | None) -> Link:
+    """Return a link to a scheduler.
+
+    Args:
+        endpoint: This process's endpoint.
+        scheduler: Its `address:port`, or a host; None for the one on this network.
+
+    Raises:
+        SchedulerNotFound: None was found.
+        PeerDisconnected: It does not answer.
+    """
     with suppress(ValueError):  # a host without a port: discovery finds the port
         if scheduler:
             return await endpoint.link_at(Location.parse(scheduler))

@@ -23,6 +23,7 @@ from ._common import (
     time_options,
 )
 from ._doctor import doctor
+from ._launch import launch
 from ._monitor import check_monitor, monitor, monitor_options, open_monitor
 from ._options import SECONDS, SECONDS_OR_NONE, GroupedGroup, option
 from ._secret import secret
@@ -146,6 +147,7 @@ def write_mark(mark: Path) -> None:
 discoro.add_command(cancel)
 discoro.add_command(doctor)
 discoro.add_command(drain)
+discoro.add_command(launch)
 discoro.add_command(monitor)
 discoro.add_command(secret)
 discoro.add_command(stacks)

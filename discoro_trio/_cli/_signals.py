@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that an orderly end may take, including the grace period of coroutines.
 LONGEST_END = 9.0
 
 
@@ -29,11 +28,13 @@ class Shutdown:
     Attributes:
         scope: Cancelled to end the program in order.
         clean_up: Functions that are called before an end at once; they must not wait.
+        longest: Seconds that the orderly end may take, including the grace period of coroutines.
     """
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.clean_up: list[Callable[[], None]] = []
+        self.longest = LONGEST_END
         self._signal: int | None = None
         self._asked = trio.Event()
 
@@ -58,8 +59,8 @@ class Shutdown:
     async def limit(self) -> None:
         """End the program by force when its orderly end takes too long."""
         await self._asked.wait()
-        await trio.sleep(LONGEST_END)
-        logger.warning("the orderly end took more than %g s; ending at once", LONGEST_END)
+        await trio.sleep(self.longest)
+        logger.warning("the orderly end took more than %g s; ending at once", self.longest)
         self.end_now(self._signal or signal.SIGTERM)
 
 

@@ -3,7 +3,21 @@
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
 from ._adaptive import Adaptive
 from ._local import Local
+from ._lsf import Lsf
+from ._pbs import Pbs
+from ._sge import Sge
 from ._slurm import Slurm
 from ._ssh import Ssh
 
-__all__ = ["Adaptive", "LaunchedNode", "Launcher", "Local", "SchedulerAccess", "Slurm", "Ssh"]
+__all__ = [
+    "Adaptive",
+    "LaunchedNode",
+    "Launcher",
+    "Local",
+    "Lsf",
+    "Pbs",
+    "SchedulerAccess",
+    "Sge",
+    "Slurm",
+    "Ssh",
+]

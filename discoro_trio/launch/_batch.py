@@ -91,48 +91,53 @@ class _Output:
         return [printable(line) for line in whole]
 
 
+@attrs.frozen(kw_only=True)
+class BatchOptions:
+    """The options that launchers for batch systems share."""
+
+    nodes: int
+    """Number of nodes."""
+    cpus: int | None
+    """Processors, and servers, of each node; None for what the batch system gives a job."""
+    options: Sequence[str]
+    """Further arguments of the command that submits."""
+    setup: Sequence[str]
+    """Shell commands to run before the interpreter."""
+    python: str | os.PathLike[str] | None
+    """The interpreter on the machines; None for this program's own."""
+    notice: float
+    """Seconds before the end of a job's time at which its node is drained and another one is submitted."""
+    kill_wait: float
+    """Seconds that the batch system leaves between SIGTERM and SIGKILL."""
+    folder: str | os.PathLike[str] | None
+    """A folder that this program and the machines share; None for one in the home folder."""
+    poll: float
+    """Seconds between two looks at the queue."""
+    timeout: float
+    """Seconds that a node may take to join the scheduler, from the start of its job."""
+
+
 class BatchLauncher(Launcher):
     """Runs nodes in jobs of a batch system.
 
     Args:
-        nodes: Number of nodes.
-        cpus: Processors, and servers, of each node; by default what the batch system gives a job.
-        options: Further arguments of the command that submits.
-        setup: Shell commands to run before the interpreter, such as ["module load python/3.12"].
-        python: The interpreter on the machines; by default this program's own.
-        notice: Seconds before the end of a job's time at which its node is drained and another one is submitted.
-        kill_wait: Seconds that the batch system leaves between SIGTERM and SIGKILL.
-        folder: A folder that this program and the machines share.
-        poll: Seconds between two looks at the queue.
-        timeout: Seconds that a node may take to join the scheduler, from the start of its job.
+        given: The options, which are checked here.
     """
 
     _queue: ClassVar[BatchQueue]
 
-    def __init__(
-        self,
-        *,
-        nodes: int,
-        cpus: int | None,
-        options: Sequence[str],
-        setup: Sequence[str],
-        python: str | os.PathLike[str] | None,
-        notice: float,
-        kill_wait: float,
-        folder: str | os.PathLike[str] | None,
-        poll: float,
-        timeout: float,
-    ) -> None:
-        self._count = integer("nodes", nodes, least=1)
-        self._cpus = optional_integer("cpus", cpus, least=1)
-        self._options = [text("options", one) for one in several("options", options, "arguments")]
-        self._setup = [text("setup", one) for one in several("setup", setup, "shell commands")]
-        self._python = text("python", os.fspath(python)) if python is not None else sys.executable
-        self._notice = not_negative("notice", notice)
-        self._kill_wait = not_negative("kill_wait", kill_wait)
-        self._parent = optional_path("folder", folder) or platformdirs.user_state_path("discoro_trio") / "launch"
-        self._poll = above_zero("poll", poll)
-        self._timeout = above_zero("timeout", timeout)
+    def __init__(self, given: BatchOptions) -> None:
+        self._count = integer("nodes", given.nodes, least=1)
+        self._cpus = optional_integer("cpus", given.cpus, least=1)
+        self._options = [text("options", one) for one in several("options", given.options, "arguments")]
+        self._setup = [text("setup", one) for one in several("setup", given.setup, "shell commands")]
+        self._python = text("python", os.fspath(given.python)) if given.python is not None else sys.executable
+        self._notice = not_negative("notice", given.notice)
+        self._kill_wait = not_negative("kill_wait", given.kill_wait)
+        default = platformdirs.user_state_path("discoro_trio") / "launch"
+        self._parent = (optional_path("folder", given.folder) or default).absolute()
+        self._poll = above_zero("poll", given.poll)
+        self._timeout = above_zero("timeout", given.timeout)
         self._state: BatchState | None = None
         self._opened = False
         self._changed = trio.Event()
@@ -141,6 +146,10 @@ class BatchLauncher(Launcher):
     @abstractmethod
     def _submission(self, folder: Path, names: Sequence[str]) -> Submission:
         """Return how to submit nodes with these names; their numbers follow each other."""
+
+    def _groups(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Return which nodes are submitted together."""
+        return [names]
 
     @abstractmethod
     def _jobs(self, answer: str, names: Sequence[str]) -> dict[str, str]:
@@ -158,7 +167,7 @@ class BatchLauncher(Launcher):
         here = shlex.quote(str(folder))
         return "\n".join(
             [
-                "trap : TERM USR1 USR2",
+                "trap : INT TERM USR1 USR2",
                 f"name={name}",
                 f'exec >>{here}/"$name.log" 2>&1',
                 *self._setup,
@@ -249,7 +258,7 @@ class BatchLauncher(Launcher):
         self._asked: list[Effect] = [state.new(first)] if first else []
         self._outputs: dict[str, _Output] = {}
         self._leave_by = math.inf
-        self._over = False
+        self._over = self._unanswered = False
         self._unsubmitted: list[Submit] = []
         try:
             await trio.to_thread.run_sync(self._end_leftovers)
@@ -330,7 +339,10 @@ class BatchLauncher(Launcher):
     async def _until_first_joined(self, access: SchedulerAccess) -> None:
         while not any(node.state == "running" for node in self.nodes):
             if self.nodes and all(node.state == "ended" for node in self.nodes):
-                reasons = "; ".join(f"{node.name}: {node.reason}" for node in self.nodes)
+                by_reason: dict[str, list[str]] = {}
+                for node in self.nodes:
+                    by_reason.setdefault(node.reason, []).append(node.name)
+                reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
                 message = f"no node could join the scheduler at {access.location}: {reasons}"
                 raise DiscoroError(message)
             await self._changed.wait()
@@ -378,7 +390,7 @@ class BatchLauncher(Launcher):
                 self._changed.set()
                 self._changed = trio.Event()
             if leaving and state.over and not self._asked:
-                return not silent  # else a submission may have succeeded without an answer
+                return not (silent and self._unanswered)  # such a submission may have succeeded
             if not self._asked:
                 with trio.move_on_after(_READ):
                     await self._wake.wait()
@@ -411,7 +423,8 @@ class BatchLauncher(Launcher):
             effect = self._asked.pop(0)
             match effect:
                 case Submit(names):
-                    self._asked += await self._submit(folder, state, names)
+                    for group in self._groups(names):
+                        self._asked += await self._submit(folder, state, group)
                 case Cancel(ids):
                     try:
                         await trio.to_thread.run_sync(run, self._queue.cancel(ids))
@@ -446,6 +459,7 @@ class BatchLauncher(Launcher):
             why = failure(program, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
             if not self._queue.is_unreachable(why):
                 return state.refused(names, why)
+        self._unanswered = True
         if not state.has_begun:
             return state.refused(names, why)
         self._unsubmitted.append(Submit(names))

@@ -226,7 +226,7 @@ class BatchState:
         lost = [
             node
             for node in alive
-            if not node.replaced and (verdict == "taken" or (node.drained and verdict != "cancelled"))
+            if not node.replaced and (verdict == "taken" or (node.drained and state is not None and not verdict))
         ]
         effects = self._replace(lost)
         if verdict == "cancelled":

@@ -28,9 +28,14 @@ def main() -> None:
 
 
 def _queue(system: str) -> BatchQueue:
-    from ._slurm import SlurmQueue  # noqa: PLC0415 - not while it only waits
+    # Imported here: it mostly only waits.
+    from ._lsf import LsfQueue  # noqa: PLC0415
+    from ._pbs import PbsQueue  # noqa: PLC0415
+    from ._sge import SgeQueue  # noqa: PLC0415
+    from ._slurm import SlurmQueue  # noqa: PLC0415
 
-    return {queue.name: queue for queue in (SlurmQueue,)}[system]()
+    queues: tuple[type[BatchQueue], ...] = (LsfQueue, PbsQueue, SgeQueue, SlurmQueue)
+    return next(queue for queue in queues if queue.name == system)()
 
 
 if __name__ == "__main__":

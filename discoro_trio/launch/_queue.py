@@ -31,6 +31,8 @@ _OWNER_SILENT = 10 * OWNER_PULSE
 _COMMAND_SECONDS = 60.0
 _LOOK = 1.0
 """Seconds between two looks at the queue while jobs are ending."""
+_LONGEST_PAUSE = 30.0
+"""The most seconds between two looks, if the queue does not answer."""
 
 
 @attrs.frozen(kw_only=True)
@@ -199,7 +201,7 @@ def end_run(queue: BatchQueue, folder: Path, *, seconds: float) -> bool:
     Returns:
         Whether that was done in the given number of seconds.
     """
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, _LOOK
     while True:
         try:
             left = open_jobs(queue, folder.name)
@@ -209,8 +211,8 @@ def end_run(queue: BatchQueue, folder: Path, *, seconds: float) -> bool:
             cancelled: Iterable[str] = [job for job, state in left.items() if state.phase != "ending"]
             if cancelled:
                 run(queue.cancel(list(cancelled)))
-        except QueueUnavailableError:
-            pass  # it may answer later
-        if time.monotonic() >= deadline:
+        except QueueUnavailableError:  # it may answer later
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if time.monotonic() + pause > deadline:
             return False
-        time.sleep(_LOOK)
+        time.sleep(pause)

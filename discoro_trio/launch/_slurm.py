@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Literal
 
 from .._arguments import flag, optional_text, text
-from ._batch import BatchLauncher, Submission
+from ._batch import BatchLauncher, BatchOptions, Submission
 from ._order import drain_marker
 from ._queue import BatchQueue, QueueState
 
@@ -117,16 +117,18 @@ class Slurm(BatchLauncher):
         timeout: float = 60.0,
     ) -> None:
         super().__init__(
-            nodes=nodes,
-            cpus=cpus,
-            options=options,
-            setup=setup,
-            python=python,
-            notice=notice,
-            kill_wait=kill_wait,
-            folder=folder,
-            poll=poll,
-            timeout=timeout,
+            BatchOptions(
+                nodes=nodes,
+                cpus=cpus,
+                options=options,
+                setup=setup,
+                python=python,
+                notice=notice,
+                kill_wait=kill_wait,
+                folder=folder,
+                poll=poll,
+                timeout=timeout,
+            ),
         )
         self._one_job = flag("one_job", one_job)
         minutes = str(time) if isinstance(time, int) else time

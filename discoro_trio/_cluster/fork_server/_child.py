@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     ServerMain = Callable[[bytes, socket.socket, int], None]
 
 STDOUT, STDERR = 1, 2
-FOR_NODE = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+FOR_NODE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a batch system announces the end of a node; it sends them to all processes of the node."""
 
 
@@ -87,6 +87,7 @@ def _leave_signals_to_node() -> None:
     def restore() -> None:
         for signum in FOR_NODE:
             signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     os.register_at_fork(after_in_child=restore)
 

@@ -1,0 +1,115 @@
+"""`discoro launch`: nodes that last as long as the command, in a terminal of their own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+import discoro_trio as discoro
+from tests.cli.programs import ROOT, SECONDS, SECRET, environment, free_udp_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.program, pytest.mark.spec("B36")]
+PLACE = re.compile(r'schedule\("(.*)"\)')
+
+
+async def double(value: int) -> int:
+    return 2 * value
+
+
+@contextmanager
+def launching(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Run the command until a program can use its nodes; give its process and what it has printed."""
+    command = [sys.executable, "-m", "discoro_trio", "launch", *arguments, "--no_discover"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as run:
+        try:
+            assert run.stdout is not None
+            lines = []
+            for line in run.stdout:
+                lines.append(line.rstrip())
+                if PLACE.search(line):
+                    break
+            yield run, lines
+        finally:
+            run.kill()
+
+
+def place(lines: list[str]) -> str:
+    found = PLACE.search(lines[-1])
+    assert found is not None, lines
+    return found[1]
+
+
+async def use(where: str, servers: int) -> None:
+    """Run a computation there."""
+    async with (
+        discoro.open_endpoint(udp_port=free_udp_port(), secret=SECRET),
+        discoro.Computation([double]).schedule(where, servers=servers) as computation,
+    ):
+        assert await computation.run_results(double, range(4)) == [0, 2, 4, 6]
+
+
+async def test_local_nodes_serve_other_programs_until_ctrl_c() -> None:
+    with launching("local", "2") as (run, lines):
+        await use(place(lines), 2)
+        run.send_signal(signal.SIGINT)
+        output, errors = run.communicate(timeout=SECONDS)
+        assert run.returncode == 0, errors
+        printed = [*lines, *output.splitlines()]
+    for name in ("local1", "local2"):
+        assert any(line.startswith(f"{name} running at 127.0.0.1:") for line in printed)
+        assert f"{name} ended: the scheduler's block was left" in printed
+
+
+async def test_nodes_join_a_scheduler_that_runs_already_and_end_with_it() -> None:
+    with launching("local", "1") as (first, lines):
+        where = place(lines)
+        with launching("local", "1", "--scheduler", where) as (second, others):
+            assert place(others) == where
+            await use(where, 2)
+            first.send_signal(signal.SIGINT)
+            first.wait(SECONDS)
+            _, errors = second.communicate(timeout=SECONDS)
+            assert second.returncode == 1
+            assert errors.splitlines()[-1] == "discoro: all nodes have ended"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ssh"], "Missing argument 'HOSTS...'"),
+        (["ssh", "a", "a"], "hosts must be one host or more, each once"),
+        (["pbs", "--time", "soon"], "time must be a text such as"),
+        (["sge", "--cpus", "2"], "needs parallel_environment"),
+        (["lsf"], "bsub is not installed here"),
+        (["local", "--scheduler", "127.0.0.1:9"], "cannot be reached: connection refused"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_one_line(arguments: list[str], text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "discoro_trio", "launch", *arguments, "--no_discover"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode in {1, 2}
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_example_starts_its_own_nodes() -> None:
+    program = [sys.executable, str(ROOT / "examples" / "corpus.py"), "--files", "4", "--launch", "local:2"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 servers, results" in done.stdout
