@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 import psutil
 import pytest
 import trio
+from joblib import Parallel, delayed, parallel_config
 
 import discoro_trio as discoro
 from discoro_trio._cluster._launcher import access_to
@@ -146,6 +148,19 @@ def test_the_executor_launches_nodes() -> None:
     with discoro.Executor(launch=Local(), ip_addr="127.0.0.1", discover=False) as executor:
         assert executor.submit(pow, 2, 10).result(SECONDS) == 1024
     assert node_processes() == []
+
+
+def test_the_blocking_client_and_joblib_launch_nodes() -> None:
+    with discoro.connect(launch=Local(2), ip_addr="127.0.0.1", discover=False) as client:
+        assert client.submit(pow, 2, 10).result(SECONDS) == 1024
+    assert node_processes() == []
+    with parallel_config(backend="discoro", launch=Local(2), ip_addr="127.0.0.1", discover=False, n_jobs=2):
+        assert Parallel()(delayed(pow)(number, 2) for number in range(4)) == [0, 1, 4, 9]
+        gc.collect()
+    deadline = time.monotonic() + SECONDS
+    while node_processes():
+        assert time.monotonic() < deadline, "its executor ends with the block"
+        time.sleep(0.05)
 
 
 async def test_something_else_than_a_launcher_is_refused_at_once() -> None:

@@ -16,6 +16,7 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio.launch import Slurm
+from tests.cli.programs import ROOT, environment
 from tests.launch.slurm import KILL_WAIT, Cluster, command, running_slurm, submit
 from tests.launch.sshd import wait_until_ended
 
@@ -171,6 +172,27 @@ async def test_without_slurm_or_with_a_wrong_partition_the_block_does_not_begin(
         with pytest.raises(discoro.DiscoroError, match=r"sbatch is not installed here: launch\.Slurm needs"):
             async with discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, launch=launcher(cluster, 1)):
                 pytest.fail("the block has begun")
+
+
+def test_the_command_line_and_an_example_use_slurm(cluster: Cluster) -> None:
+    variables = environment(XDG_STATE_HOME=str(cluster.folder))
+    command_line = [sys.executable, "-m", "discoro_trio", "launch", "slurm", "--nodes", "3", "--no_discover"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, env=variables) as program:
+        assert program.stdout is not None
+        printed = []
+        while not all(any(text in line for line in printed) for text in ("slurm3 starting: job", "slurm2 running")):
+            printed.append(program.stdout.readline())
+            assert printed[-1], printed
+        program.send_signal(signal.SIGINT)
+        rest = program.communicate(timeout=SECONDS)[0]
+    assert program.returncode == 0
+    assert all(f"slurm{number} ended: the scheduler's block was left" in rest for number in (1, 2, 3))
+    assert cluster.jobs() == []
+    example = [sys.executable, str(ROOT / "examples" / "corpus.py"), "--files", "4", "--launch", "slurm:2"]
+    done = subprocess.run(example, capture_output=True, text=True, timeout=SECONDS, env=variables, check=False)
+    assert "The totals are equal." in done.stdout, done.stderr
+    for path in (cluster.folder / "discoro_trio" / "launch", cluster.folder / "discoro_trio"):
+        path.rmdir()
 
 
 PROGRAM = """
