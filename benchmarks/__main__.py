@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--json FILE] [--quick] [NAMES…]``: options, then rounds, then the report."""
+"""``python -m benchmarks [--json FILE] [--quick] [--network] [NAMES…]``: options, then rounds, then the report."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import os
 import platform
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._figures import FIGURES
+from benchmarks._network import open_namespaces
 from benchmarks._processes import measure_in_process
 from benchmarks._report import report
 from benchmarks._results import Result, as_json
@@ -49,9 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(mistake, file=sys.stderr)
         return BAD_USE
     plan = QUICK if options.quick else THOROUGH
-    systems = [s for s in SYSTEMS if s.installed() and (s.quick or not options.quick)]
+    figures = _chosen(options.names)
+    if options.network:  # nothing between two hosts is without TLS, and the peers have none
+        figures, systems = [figure for figure in figures if figure.network], [DISCORO, FLOOR]
+    else:
+        systems = [s for s in SYSTEMS if s.installed() and (s.quick or not options.quick)]
     print(_headline(plan))
-    results = [_result(figure, systems, plan) for figure in _chosen(options.names)]
+    with open_namespaces() if options.network else nullcontext():
+        results = [_result(figure, systems, plan) for figure in figures]
     print(report(results, [system for system in SYSTEMS if system not in systems]))
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(results), indent=2) + "\n", encoding="utf-8")
@@ -67,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", metavar="NAMES", nargs="*", help=f"of {_known()}; all by default; or {MAKESPAN} alone")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds; no peer but ProcessPoolExecutor")
+    parser.add_argument(
+        "--network", action="store_true", help="the figures over TLS alone, between two network namespaces; needs root"
+    )
     return parser
 
 

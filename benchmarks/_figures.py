@@ -30,6 +30,8 @@ class Figure:
     unit: str
     better: Better
     mark: Mark | None = field(default=None, kw_only=True)
+    network: bool = field(default=False, kw_only=True)
+    """Whether `--network` measures it."""
 
     @property
     def module(self) -> str:
@@ -59,8 +61,14 @@ FIGURES = (
     Figure("monitor_cost_percent", "%", "lower", mark=Mark(5)),
     Figure("watched_jobs_ratio", "of 1", "higher"),
     Figure("fanout_per_s", "messages/s", "higher"),
-    Figure("messages_tls_per_s", "messages/s", "higher"),
-    Figure("bulk_tls_MBps", "MB/s", "higher"),
+    # Between two hosts everything goes over TLS.
+    Figure("messages_tls_per_s", "messages/s", "higher", mark=Mark(0.8, of="discoro without TLS"), network=True),
+    Figure("jobs_tls_per_s", "jobs/s", "higher", mark=Mark(0.85, of="discoro without TLS"), network=True),
+    Figure("job_latency_tls_us", "µs", "lower", mark=Mark(1.25, of="discoro without TLS"), network=True),
+    Figure("bulk_tls_MBps", "MB/s", "higher", mark=Mark(0.7, of="floor"), network=True),
+    Figure("send_file_tls_MBps", "MB/s", "higher", mark=Mark(0.7, of="floor"), network=True),
+    Figure("small_beside_bulk_p99_us", "µs", "lower", network=True),
+    Figure("small_beside_bulk_ratio", "of 1", "lower", mark=Mark(2), network=True),
     Figure("startup_s", "s", "lower", mark=Mark(0.5)),
     Figure("next_computation_s", "s", "lower", mark=Mark(0.1)),
     Figure("placement_us", "µs", "lower"),

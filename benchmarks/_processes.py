@@ -11,6 +11,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from benchmarks._network import ends
 from benchmarks._systems import ROOT
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def run_for_number(arguments: list[str], *, timeout: float) -> float:
 def _open_group(arguments: list[str], errors: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start Python as the head of a process group, and end that group on leaving."""
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        [*ends("").near_command, sys.executable, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=errors,

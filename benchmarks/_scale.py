@@ -45,6 +45,11 @@ def bulk_megabytes_per_second(round_trip: float) -> float:
     return 2 * _BULK_MEBIBYTES * _MEBIBYTE / _MEGABYTE / round_trip
 
 
+def one_way_megabytes_per_second(seconds: float) -> float:
+    """Return what moving `bulk_payload` in so many seconds is, in 10⁶ bytes a second."""
+    return _BULK_MEBIBYTES * _MEBIBYTE / _MEGABYTE / seconds
+
+
 def resident_megabytes() -> float:
     """Return the resident memory of this process, in 10⁶ bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

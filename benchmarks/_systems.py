@@ -37,6 +37,7 @@ class System:
 
 DISCORO = System("discoro", "benchmarks.discoro", quick=True)
 FLOOR = System("floor", "benchmarks.floor", quick=True)
+PLAIN = System("discoro without TLS", "benchmarks.plain", quick=True)
 PEERS = (
     System("ProcessPoolExecutor", "benchmarks.peers.process_pool", quick=True),
     System("dask.distributed", "benchmarks.peers.dask", requires="distributed"),
@@ -44,4 +45,4 @@ PEERS = (
     System("xoscar", "benchmarks.peers.xoscar", requires="xoscar"),
     System("pycos", "benchmarks.peers.pycos", requires="pycos"),
 )
-SYSTEMS = (DISCORO, FLOOR, *PEERS)
+SYSTEMS = (DISCORO, FLOOR, PLAIN, *PEERS)

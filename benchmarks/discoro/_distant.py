@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import discoro_trio as discoro
+from benchmarks._network import ends
 from discoro_trio._link import ANY, current_endpoint, main_address
 from discoro_trio._link.shared_memory._sharing import SharedAccepted, SharedOffer
 
@@ -34,14 +35,15 @@ async def open_distant_computation(
 ) -> AsyncIterator[discoro.Computation]:
     """Run a node with one server, and schedule a computation of the functions on it."""
     # What does not leave the machine by its address is not encrypted.
-    address, secret = main_address() if tls else "127.0.0.1", secrets.token_hex(32)
-    command = [sys.executable, "-m", "discoro_trio", "node", "--cpus", "1", "--ip_addr", address, "--no_discover"]
+    where, secret = ends(main_address() if tls else "127.0.0.1"), secrets.token_hex(32)
+    command = [*where.far_command, sys.executable, "-m", "discoro_trio", "node"]
+    command += ["--cpus", "1", "--ip_addr", where.far, "--no_discover"]
     command += ["--tcp_ports", f"{PORTS[0]}-{PORTS[1]}", "--secret", secret]
     run = partial(trio.run_process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     async with trio.open_nursery() as nursery:
         node = await nursery.start(run, command)
-        places = [f"{address}:{PORTS[0]}"]
-        async with discoro.open_scheduler(ip_addr=address, nodes=places, discover=False, secret=secret):
+        places = [f"{where.far}:{PORTS[0]}"]
+        async with discoro.open_scheduler(ip_addr=where.near, nodes=places, discover=False, secret=secret):
             services = current_endpoint().services
             for message in (SharedOffer, SharedAccepted):
                 services.on_notice(message, _decline, trust=ANY)

@@ -1,0 +1,81 @@
+"""A bare pair of `ssl` sockets that block, between this process and one more: the floor of all that goes over TLS.
+
+``python -m benchmarks.floor._tls_pair ADDRESS PORT ROLE`` is the other process; it dials this one.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks._network import ends
+from benchmarks._scale import bulk_payload
+from benchmarks._systems import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ACCEPT_SECONDS = 20.0
+
+
+@contextmanager
+def open_tls_pair(role: str) -> Iterator[ssl.SSLSocket]:
+    """Start the other process, which plays a role of `ROLES`, and yield this end of the connection."""
+    from discoro_trio._link.tls._certificate import load_made_here  # noqa: PLC0415 - only this end has a certificate
+
+    where = ends("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    load_made_here(context)
+    with socket.create_server((where.near, 0)) as listener:
+        listener.settimeout(_ACCEPT_SECONDS)
+        address = [where.near, str(listener.getsockname()[1])]
+        command = [*where.far_command, sys.executable, "-m", "benchmarks.floor._tls_pair", *address, role]
+        with subprocess.Popen(command, cwd=ROOT):
+            accepted, _ = listener.accept()
+            accepted.settimeout(None)
+            with context.wrap_socket(accepted, server_side=True) as sock:
+                yield sock
+
+
+def receive_exactly(sock: ssl.SSLSocket, memory: memoryview) -> bool:
+    """Fill the memory; False if the stream ended first."""
+    filled = 0
+    while filled < len(memory):
+        received = sock.recv_into(memory[filled:])
+        if not received:
+            return False
+        filled += received
+    return True
+
+
+def _echo(sock: ssl.SSLSocket) -> None:
+    memory = memoryview(bytearray(len(bulk_payload())))
+    while receive_exactly(sock, memory):
+        sock.sendall(memory)
+
+
+def _take(sock: ssl.SSLSocket) -> None:
+    memory = memoryview(bytearray(len(bulk_payload())))
+    while receive_exactly(sock, memory):
+        sock.sendall(b"x")
+
+
+ROLES: dict[str, Callable[[ssl.SSLSocket], None]] = {"echo": _echo, "take": _take}
+
+
+def main(address: str, port: str, role: str) -> None:
+    """Dial the first process and play the role until it closes the connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with context.wrap_socket(socket.create_connection((address, int(port)))) as sock:
+        ROLES[role](sock)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

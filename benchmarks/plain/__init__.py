@@ -1,0 +1,1 @@
+"""This project over TCP without TLS: what the figures over TLS are compared with."""
