@@ -59,6 +59,45 @@ async def test_values_come_in_order_or_as_they_are_ready_from_iterables_of_both_
             assert [value async for value in sums] == [0, 2, 4, 6, 8]
 
 
+async def quick_or_told(number: int, client: discoro.Coro[None], *, coro: discoro.Coro[int]) -> int:
+    if number == 0:
+        await client.send(coro)
+        await coro.receive()
+    return number
+
+
+@pytest.mark.spec("B11")
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_result_that_is_ready_waits_for_earlier_ones_only_if_they_are_wanted_in_order(
+    ordered: bool,  # noqa: FBT001 - the option's own values
+) -> None:
+    async with (
+        open_computation([quick_or_told]) as computation,
+        discoro.open_coro() as client,
+        computation.subscribe() as events,
+        trio.open_nursery() as nursery,
+    ):
+        values: list[int] = []
+
+        async def send_when_the_others_have_ended() -> None:
+            slow = await client.receive()
+            ended = 0
+            while ended < 5:
+                ended += isinstance(await events.receive(), discoro.MonitorException)
+            while not ordered and len(values) < 5:  # noqa: ASYNC110 - the reader sets no event
+                await trio.sleep(0.001)
+            await slow.send("go")
+
+        nursery.start_soon(send_when_the_others_have_ended)
+        items = [(number, client) for number in range(6)]
+        async with computation.starmap(quick_or_told, items, ordered=ordered) as results:
+            async for value in results:
+                values.append(value)  # noqa: PERF401 - the other task looks at it
+    assert (values if ordered else [*sorted(values[:5]), *values[5:]]) == (
+        [0, 1, 2, 3, 4, 5] if ordered else [1, 2, 3, 4, 5, 0]
+    )
+
+
 @pytest.mark.spec("B11")
 async def test_no_more_items_are_read_than_the_limit_beyond_what_was_taken() -> None:
     read, taken, furthest = 0, 0, 0

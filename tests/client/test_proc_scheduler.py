@@ -150,31 +150,41 @@ async def test_a_job_that_is_lost_is_reported_to_its_caller_and_the_new_server_i
 
 
 @pytest.mark.spec("S102")
-async def test_finish_waits_for_calls_that_still_wait_for_a_server(computation: discoro.Computation) -> None:
+async def test_finish_waits_for_calls_that_still_wait_for_a_server() -> None:
     done: list[object] = []
+    async with (
+        open_computation([until_told, where], servers=1) as computation,
+        discoro.ProcScheduler(computation) as scheduler,
+        trio.open_nursery() as nursery,
+    ):
+        busy = await scheduler.schedule(until_told)
 
-    async def work(scheduler: discoro.ProcScheduler) -> None:
-        done.append(await scheduler.execute(where))
-
-    async with discoro.ProcScheduler(computation) as scheduler, trio.open_nursery() as nursery:
-        busy = [await scheduler.schedule(until_told) for _ in range(2)]
-        nursery.start_soon(work, scheduler)
-        await trio.testing.wait_all_tasks_blocked()
+        async def work() -> None:
+            done.append(await scheduler.execute(where))
 
         async def finish() -> None:
             await scheduler.finish()
-            assert done
             done.append("finished")
 
-        nursery.start_soon(finish)
-        await trio.testing.wait_all_tasks_blocked()
-        await busy[0].send("go")
-        while not done:  # noqa: ASYNC110 (the job tells by its end)
-            await trio.sleep(0.001)
-        await trio.testing.wait_all_tasks_blocked()
-        assert "finished" not in done
-        await busy[1].send("go")
+        for call in (work, finish):
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+        # The only server is lost: nothing runs, and the call waits for the next one.
+        await computation.restart_server(busy.location)
+    (server,) = done[:1]
+    assert isinstance(server, discoro.Location)
     assert done[1:] == ["finished"]
+
+
+@pytest.mark.spec("S103")
+async def test_servers_where_only_other_coroutines_run_are_free(computation: discoro.Computation) -> None:
+    servers = await computation.servers()
+    others = [await computation.run_at(server, until_told) for server in servers for _ in range(2)]
+    async with discoro.ProcScheduler(computation) as scheduler:
+        coros = [await scheduler.schedule(until_told) for _ in servers]
+        assert {coro.location for coro in coros} == set(servers)
+        for coro in (*coros, *others):
+            await coro.send("go")
 
 
 @pytest.mark.spec("B02", "S100", "S101")
