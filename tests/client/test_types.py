@@ -7,13 +7,16 @@ Each `assert_type` holds under mypy and under pyright, which also report an igno
 
 from __future__ import annotations
 
+import ast
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio._process import signatures
 
 from .clusters import open_computation
 
@@ -83,6 +86,27 @@ async def numbers() -> AsyncIterator[int]:
 
 async def announce(*, task_status: trio.TaskStatus[int]) -> None:
     task_status.started(5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "result"),
+    [
+        ("RunsOne", "Coro[R]"),
+        ("RunsOneAt", "Coro[R]"),
+        ("RunsMany", "list[Coro[R]]"),
+        ("RunsManyAt", "list[Coro[R]]"),
+        ("GivesResult", "R"),
+        ("GivesResultAt", "R"),
+        ("GivesResults", "list[R]"),
+    ],
+)
+def test_each_way_of_running_keeps_the_type_of_the_result(protocol: str, result: str) -> None:
+    # The overloads do not exist at run time; the type checkers see them, and the assertions of this file.
+    tree = ast.parse(Path(str(signatures.__file__)).read_text(encoding="utf-8"))
+    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == protocol]
+    overloads = [node for node in found.body if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list]
+    assert len(overloads) >= 3
+    assert {ast.unparse(overload.returns) for overload in overloads if overload.returns} == {result}
 
 
 async def test_results_keep_their_types() -> None:

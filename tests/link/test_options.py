@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trustme
 
 import discoro_trio as discoro
 from discoro_trio import Location
@@ -119,6 +120,41 @@ async def test_files_that_do_not_exist_are_refused_by_their_options(tmp_path: Pa
         await open_and_close(EndpointOptions(certfile=nowhere))
     with pytest.raises(OptionError, match=r"secret_file: .*nowhere cannot be used"):
         await open_and_close(EndpointOptions(secret_file=nowhere))
+
+
+@pytest.mark.spec("S22")
+async def test_endpoints_find_each_other_at_the_udp_port_that_they_were_given_and_at_no_other() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
+        for sock in (one, two):
+            sock.bind(("127.0.0.1", 0))
+        port, another = one.getsockname()[1], two.getsockname()[1]
+    async with (
+        open_with(EndpointOptions(secret=KEY, udp_port=port)) as near,
+        open_with(EndpointOptions(secret=KEY, udp_port=port)) as far,
+        open_with(EndpointOptions(secret=KEY, udp_port=another)) as apart,
+        trio.open_nursery() as nursery,
+    ):
+        for endpoint in (far, apart):
+            assert endpoint.discovery is not None
+            await nursery.start(endpoint.discovery.answer, presence_of(endpoint, Role.NODE))
+        assert near.discovery is not None
+        found = await near.discovery.find(Role.NODE, 1.0)
+        nursery.cancel_scope.cancel()
+    assert [one.process_id for one in found] == [far.id]
+
+
+@pytest.mark.spec("S27")
+async def test_an_endpoint_uses_a_key_that_is_in_a_file_of_its_own(tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certfile, keyfile = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certfile.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    with pytest.raises(OptionError, match="certfile"):
+        await open_and_close(EndpointOptions(certfile=certfile, secret=KEY))
+    certificate.private_key_pem.write_to_path(keyfile)
+    await open_and_close(EndpointOptions(certfile=certfile, keyfile=keyfile, secret=KEY))
 
 
 async def open_and_close(options: EndpointOptions) -> None:
