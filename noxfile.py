@@ -140,6 +140,20 @@ def rows_of_today(session: nox.Session) -> None:
     session.run("python", "-m", "tests._project.patch_runs", "--tenth")
 
 
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Make small changes to the code and list those that no quick test notices; `--` takes paths and --minutes."""
+    session.install("-e", ".[test]", *nox.project.dependency_groups(PROJECT, "mutants"))
+    session.run("python", "-m", "tests._project.mutants", *session.posargs)
+
+
+@nox.session
+def mutants_of_change(session: nox.Session) -> None:
+    """Do the same to the lines of the last commit, for a minute."""
+    session.install("-e", ".[test]", *nox.project.dependency_groups(PROJECT, "mutants"))
+    session.run("python", "-m", "tests._project.mutants", "--since", "HEAD~1", "--minutes", "1")
+
+
 @nox.session
 def types(session: nox.Session) -> None:
     """Check all types, and that everything public has one."""

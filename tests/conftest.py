@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import pytest
+from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -25,6 +26,9 @@ GRACE_SECONDS = 5.0
 """How long processes and threads of the last test may take to end."""
 HELPER = "multiprocessing.resource_tracker"
 """In the command of a process that Python itself starts once and ends with the interpreter."""
+if "DISCORO_TRIO_PATCH_RUN" in os.environ:  # the programs of `_project` want to know whether a test fails, not why
+    settings.register_profile("first failure", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("first failure")
 CACHED_THREAD = "Trio thread "
 """The name of an idle worker thread that Trio keeps for ten seconds; a busy one is named by its job."""
 

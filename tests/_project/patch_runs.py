@@ -136,15 +136,21 @@ def copy_project(folder: Path) -> Path:
 
 
 class Copy:
-    """A copy of the project in which patches are tried, one after another."""
+    """A copy of the project in which patches are tried, one after another.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where to put it.
+        seconds: How long the tests of a patch may take.
+    """
+
+    def __init__(self, folder: Path, *, seconds: float = SECONDS) -> None:
         self.root = copy_project(folder)
+        self._seconds = seconds
         self._report = folder / "report.xml"
         self._clock = time.time() + 10.0
 
-    def attempt(self, patch: Patch) -> Result:
-        """Apply a patch, run its tests, and remove the patch."""
+    def attempt(self, patch: Patch, *options: str) -> Result:
+        """Apply a patch, run its tests with further options of pytest, and remove the patch."""
         began = time.monotonic()
         if fault := patch.fault(self.root):
             return Result(patch, noticed=False, text=f"does not apply: {fault}", seconds=0.0)
@@ -152,7 +158,7 @@ class Copy:
         text = patch.apply(self.root)
         self._touch(path)
         try:
-            noticed, said = self._unusable(patch) or self._run(patch.tests)
+            noticed, said = self._unusable(patch) or self._run(patch.tests, options)
         finally:
             path.write_text(text, encoding="utf-8")
             self._touch(path)
@@ -173,13 +179,13 @@ class Copy:
             return False, f"the patched module cannot be imported: {done.stdout.splitlines()[-1]}"
         return None
 
-    def _run(self, tests: Sequence[str]) -> tuple[bool, str]:
+    def _run(self, tests: Sequence[str], more: Sequence[str]) -> tuple[bool, str]:
         self._report.unlink(missing_ok=True)
-        options = ("-n0", "-q", "-x", "-p", "no:cacheprovider", f"--junitxml={self._report}")
+        options = (*more, "-n0", "-q", "-x", "-p", "no:cacheprovider", f"--junitxml={self._report}")
         try:
-            done = self._python("-m", "pytest", *options, *(f"tests/{test}" for test in tests), seconds=SECONDS)
+            done = self._python("-m", "pytest", *options, *(f"tests/{test}" for test in tests), seconds=self._seconds)
         except subprocess.TimeoutExpired:
-            return True, f"its tests did not end within {SECONDS:g} s"
+            return True, f"its tests did not end within {self._seconds:g} s"
         if not self._report.exists():
             if done.returncode == 1:  # `faulthandler_timeout` ends a run without a report
                 return True, "its tests hang"

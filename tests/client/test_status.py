@@ -270,6 +270,9 @@ async def test_the_scheduler_tells_nodes_servers_computations_and_what_runs_with
             assert (node.addr, node.servers, node.free, node.submitted, node.running) == ("127.0.0.1", 2, 0, 1, 1)
             assert node.info is not None
             assert 0 < node.info.memory_available <= node.info.memory_total
+            assert 0 < node.info.disk_available <= node.info.disk_total
+            assert node.info.cpus >= 1
+            assert 0 <= node.info.cpu_percent <= 100
             assert (row.name, row.state, row.place, row.servers) == ("counted", "running", 0, 2)
             (server,) = [server for server in status.servers if server.running]
             (running,) = server.coroutines

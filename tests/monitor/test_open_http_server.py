@@ -83,7 +83,8 @@ async def test_it_watches_a_computation_with_its_arguments_output_and_ends() -> 
         assert [row["state"] for row in ended["rows"]] == ["cancelled", "done"]
         output = await until(server, "output", lambda page: page["total"] >= 1)
         assert "good night" in output["rows"][0]["text"]
-        await until(server, "cluster", lambda page: page["rows"][0]["memory"] is not None)
+        for load in ("cpu", "memory", "disk"):
+            await until(server, "cluster", lambda page, load=load: page["rows"][0][load] is not None)
         await until(server, "cluster", lambda page: page["rows"][0]["servers"] == 2)
         owners = await until(server, "computations", lambda page: page["total"] == 1)
         assert owners["rows"][0]["name"] == "naps"

@@ -356,3 +356,18 @@ def test_a_thousand_nodes_that_join_cost_less_than_a_second() -> None:
         assert any(isinstance(effect, AskGrant) for effect in effects)
         state.granted(0, node.node_id, b"a", 10, 0)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.spec("B19")
+@pytest.mark.parametrize(("client", "adopted"), [(b"client of a", [b"a"]), (b"somebody else", [])])
+def test_a_lease_is_taken_over_for_the_client_that_it_was_granted_to_and_no_other(
+    client: bytes, adopted: list[bytes]
+) -> None:
+    state = Scheduling(Rules(shared=True, settled_at=50))
+    state.submitted(0, submission("a"))
+    terms = LeaseTerms(b"a", client, "a", QueueEntry(1, 1), b"another key", 0.0, 10.0)
+    held = HeldLease(terms, 2, b"old scheduler", shared=True, orphan=True)
+    assert state.node_joined(1, facts("n1"), 0, [held])[0] == adopted
+    claim = state.claims.get(b"a")
+    assert claim is not None
+    assert claim.running == bool(adopted)
