@@ -93,7 +93,7 @@ class Program:
 async def running(
     *arguments: str,
     program: Sequence[str] = ("-m", "discoro_trio"),
-    all_output: bool = False,
+    read: str = "stderr",
     **variables: str,
 ) -> AsyncIterator[Program]:
     """Run `python -m discoro_trio`, or another program, with arguments; leaving the block kills it if it still runs.
@@ -101,12 +101,12 @@ async def running(
     Args:
         arguments: Its arguments.
         program: The arguments of Python before them.
-        all_output: Read standard output as well as standard error.
+        read: "stderr", or "all" for standard output too.
         variables: Environment variables.
     """
     command = [sys.executable, *program, *arguments]
-    to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if all_output else {"stderr": subprocess.PIPE}
-    process = await trio.lowlevel.open_process(command, **to, env=environment(**variables))
+    out, err = (subprocess.PIPE, subprocess.STDOUT) if read == "all" else (None, subprocess.PIPE)
+    process = await trio.lowlevel.open_process(command, stdout=out, stderr=err, env=environment(**variables))
     started = Program(process)
     try:
         yield started

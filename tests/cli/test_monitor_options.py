@@ -38,7 +38,7 @@ async def pages(which: str, *options: str) -> AsyncIterator[str]:
         if which == "discoro":
             yield _address(await scheduler.says("the monitor is at"))
             return
-        async with running("monitor", place, *port, *own, all_output=True) as monitor:
+        async with running("monitor", place, *port, *own, read="all") as monitor:
             yield _address(await monitor.says("look at"))
 
 
@@ -151,7 +151,7 @@ async def test_what_happened_is_kept_in_the_given_file(which: str, tmp_path: Pat
             await scheduler.says("the monitor is at")
             await _lose_a_node(port, file)
             return
-        async with running("monitor", place, *port, *own, all_output=True) as monitor:
+        async with running("monitor", place, *port, *own, read="all") as monitor:
             await monitor.says("look at")
             await _lose_a_node(port, file)
 
