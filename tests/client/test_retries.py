@@ -97,6 +97,24 @@ async def test_after_two_losses_a_job_runs_alone_on_its_server(tmp_path: Path) -
     assert [name.partition("-")[2] for name in there[0]] == ["0"]
 
 
+async def lose_two_servers(folder: str) -> str:
+    """End the server the first two times."""
+    with (Path(folder) / "tries").open("a", encoding="ascii") as file:
+        file.write("x")
+    if len((Path(folder) / "tries").read_text(encoding="ascii")) < 3:
+        os._exit(1)
+    return "alone"
+
+
+@pytest.mark.spec("B12")
+async def test_the_server_of_a_job_that_ran_alone_takes_other_jobs_again(tmp_path: Path) -> None:
+    async with open_computation([lose_two_servers, os.getpid], servers=1) as computation:
+        async with computation.map(lose_two_servers, [str(tmp_path)], retries=3) as results:
+            assert [value async for value in results] == ["alone"]
+        with trio.fail_after(20):
+            assert len({await computation.run_result(os.getpid) for _ in range(3)}) == 1
+
+
 @pytest.mark.spec("B12")
 async def test_errors_of_the_job_itself_are_not_retried() -> None:
     async with open_computation([fail]) as computation:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,6 +94,25 @@ async def test_the_node_comes_first_then_each_server_before_its_first_job(tmp_pa
     first, *others = notes(tmp_path)
     assert first == "node"
     assert sorted(others) == sorted(f"server-{pid}" for pid, _ in found)
+
+
+def most_at_once(folder: Path) -> int:
+    """Give how many calls run at this moment, this one included, after those that can begin have begun."""
+    mine = folder / f"running-{threading.get_ident()}"
+    mine.touch()
+    deadline = time.monotonic() + 1.0
+    most = 0
+    while time.monotonic() < deadline:
+        most = max(most, len(list(folder.glob("running-*"))))
+        time.sleep(0.01)
+    mine.unlink()
+    return most
+
+
+@pytest.mark.spec("S68")
+async def test_no_more_plain_functions_run_at_once_than_threads_says(tmp_path: Path) -> None:
+    async with open_computation([most_at_once], servers=1, threads=2) as computation:
+        assert max(await computation.run_results(most_at_once, [tmp_path] * 6)) == 2
 
 
 async def test_a_plain_function_is_run_in_a_thread(tmp_path: Path) -> None:

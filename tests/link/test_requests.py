@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 
 from discoro_trio import PeerDisconnected
 from discoro_trio._link import Done, _link, _requests, serve_endpoint
-from discoro_trio._wire import Control
+from discoro_trio._wire import Control, Credential
 
 if TYPE_CHECKING:
     from discoro_trio._link import Link
@@ -54,6 +55,56 @@ async def test_a_request_that_nobody_answers_is_given_up(autojump_clock: trio.te
         with pytest.raises(PeerDisconnected, match="did not reply to QuestionOfTests within 2 s"):
             await link.request(QuestionOfTests(), timeout=TIMEOUT)
         assert trio.current_time() - begun == pytest.approx(TIMEOUT)
+
+
+@pytest.mark.spec("B02")
+@pytest.mark.parametrize("timeout", [0.05, None])
+async def test_a_request_that_is_given_up_or_cancelled_is_cancelled_at_the_peer(timeout: float | None) -> None:  # noqa: ASYNC109 - of the request
+    begun, cancelled = trio.Event(), trio.Event()
+
+    async def answer(_link: Link, _question: QuestionOfTests) -> Done:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    with trio.fail_after(20):
+        async with serve_endpoint() as endpoint, trio.open_nursery() as nursery:
+            endpoint.services.on_request(QuestionOfTests, answer)
+            link = await endpoint.link_at(endpoint.location)
+
+            async def ask() -> None:
+                with suppress(PeerDisconnected):
+                    await link.request(QuestionOfTests(), timeout=timeout)
+
+            nursery.start_soon(ask)
+            await begun.wait()
+            if timeout is None:
+                nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await cancelled.wait()
+
+
+async def test_an_endpoint_that_is_cancelled_says_goodbye() -> None:
+    key = Credential(b"", b"k" * 32)
+    with trio.fail_after(20):
+        async with serve_endpoint() as stays, trio.open_nursery() as nursery:
+            stays.credentials[b""] = key
+
+            async def be_there(task_status: trio.TaskStatus[bytes]) -> None:
+                async with serve_endpoint() as goes:
+                    goes.credentials[b""] = key
+                    await goes.link_at(stays.location)
+                    task_status.started(goes.id)
+                    await trio.sleep_forever()
+
+            peer = await nursery.start(be_there)
+            link = stays.links[peer]
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await link.ended.wait()
+            assert link.orderly
 
 
 @pytest.mark.fault("F16")

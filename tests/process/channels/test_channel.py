@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected
+from discoro_trio import MailboxClosed, NotPicklable, PeerDisconnected, config
 from discoro_trio._errors import NameTaken
 from discoro_trio._process import Channel, Coro, Process, locate_channel, open_channel, open_coro
 
@@ -114,6 +114,33 @@ async def test_a_delivery_waits_for_so_many_subscribers() -> None:
                     follow(nursery, one, channel, got)
                 assert counts == [2]
     assert got == ["message"] * 2
+
+
+async def test_a_delivery_waits_for_so_many_subscribers_longer_than_a_reply_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(config, "MsgTimeout", 0.2)
+    counts: list[int] = []
+    async with open_processes(2) as (one, two):
+        with one.entered():
+            async with open_channel("news") as channel, trio.open_nursery() as nursery:
+
+                async def deliver(n: int) -> None:
+                    with two.entered():
+                        counts.append(await elsewhere(channel).deliver("message", n=n))
+
+                nursery.start_soon(deliver, 1)
+                await trio.sleep(3 * config.MsgTimeout)  # for as long no subscriber comes
+                async with channel.subscribe(mailbox_size=1) as messages:
+                    assert await messages.receive() == "message"
+                    await channel.send("fills the mailbox")
+                    nursery.start_soon(deliver, 0)
+                    await trio.sleep(3 * config.MsgTimeout)  # for as long the subscriber does not read
+                    assert counts == [1]
+                    assert [await messages.receive() for _ in range(2)] == ["fills the mailbox", "message"]
+                    while len(counts) < 2:  # noqa: ASYNC110 - the other task sets no event
+                        await trio.sleep(0.001)
+    assert counts == [1, 1]
 
 
 async def test_a_transform_is_applied_once_and_drops_what_it_returns_none_for() -> None:
