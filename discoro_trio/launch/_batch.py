@@ -253,12 +253,18 @@ class BatchLauncher(Launcher):
             raise RuntimeError(message)
         self._check_programs()
         self._opened = True
-        self._state = state = BatchState(self._queue.name, timeout=self._timeout, where=str(access.location))
+        self._state = state = BatchState(
+            self._queue.name,
+            timeout=self._timeout,
+            where=str(access.location),
+            keeps_ended=self._queue.keeps_ended,
+        )
         first = self._count if count is None else count
         self._asked: list[Effect] = [state.new(first)] if first else []
         self._outputs: dict[str, _Output] = {}
         self._leave_by = math.inf
         self._over = self._unanswered = False
+        self._submit_by = trio.current_time() + self._timeout
         self._unsubmitted: list[Submit] = []
         try:
             await trio.to_thread.run_sync(self._end_leftovers)
@@ -460,7 +466,7 @@ class BatchLauncher(Launcher):
             if not self._queue.is_unreachable(why):
                 return state.refused(names, why)
         self._unanswered = True
-        if not state.has_begun:
+        if not state.has_begun and trio.current_time() > self._submit_by:
             return state.refused(names, why)
         self._unsubmitted.append(Submit(names))
         return [Report(logging.WARNING, f"{why}; trying again")]

@@ -99,16 +99,18 @@ class BatchState:
         system: Begins the nodes' names.
         timeout: Seconds that a node may take to join, from the start of its job.
         where: The scheduler's place, for texts.
+        keeps_ended: Whether the queue shows jobs that have ended; it has then lost one that it does not show any more.
 
     Attributes:
         version: Counts the changes that `nodes` shows.
     """
 
-    def __init__(self, system: str, *, timeout: float, where: str) -> None:
+    def __init__(self, system: str, *, timeout: float, where: str, keeps_ended: bool = False) -> None:
         self.version = 0
         self._system = system
         self._timeout = timeout
         self._where = where
+        self._keeps_ended = keeps_ended
         self._nodes: dict[str, BatchNode] = {}
         self._count = 0
         self._seen: dict[str, QueueState] = {}
@@ -220,7 +222,7 @@ class BatchState:
         return effects
 
     def _job_ended(self, job: str, nodes: list[BatchNode], state: QueueState | None) -> list[Effect]:
-        verdict = state.verdict if state is not None else ""
+        verdict = state.verdict if state is not None else "taken" if self._keeps_ended else ""
         text = f"job {job} " + (f"ended: {state.text}" if state is not None else "left the queue")
         alive = [node for node in nodes if not node.asked]
         lost = [

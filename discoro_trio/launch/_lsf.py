@@ -29,6 +29,7 @@ class LsfQueue(BatchQueue):
 
     name = "lsf"
     programs = ("bsub", "bjobs", "bkill")
+    keeps_ended = True
 
     def query(self, name: str) -> list[str]:
         """Return the command that lists the jobs of a name; those that have ended stay for a while."""

@@ -58,10 +58,12 @@ class BatchQueue(ABC):
     Attributes:
         name: The batch system, as its launcher's class is named.
         programs: The commands that it needs.
+        keeps_ended: Whether jobs that have ended are shown for some minutes.
     """
 
     name: ClassVar[str]
     programs: ClassVar[tuple[str, ...]]
+    keeps_ended: ClassVar[bool] = False
 
     @abstractmethod
     def query(self, name: str) -> list[str]:

@@ -38,6 +38,7 @@ class SlurmQueue(BatchQueue):
 
     name = "slurm"
     programs = ("sbatch", "srun", "squeue", "scancel")
+    keeps_ended = True
 
     def query(self, name: str) -> list[str]:
         """Return the command that lists the jobs of a name; those that have ended stay for some minutes."""

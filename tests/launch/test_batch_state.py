@@ -119,8 +119,16 @@ def test_a_job_that_leaves_the_queue_has_ended_but_a_new_one_may_show_late() -> 
     state.queue(60, {})
     assert shown(state) == ["ended"]
     seen = started()
-    seen.queue(2, {})
+    assert acts(seen.queue(2, {})) == []
     assert shown(seen) == ["ended"]
+
+
+def test_a_job_that_a_queue_has_lost_is_replaced_if_the_queue_shows_what_has_ended() -> None:
+    state = BatchState("x", timeout=60, where="", keeps_ended=True)
+    state.new(1)
+    state.submitted(0, {"x1": "7"})
+    state.queue(1, {"7": QUEUED})
+    assert acts(state.queue(2, {})) == [Submit(("x2",))]
 
 
 def test_leaving_ends_everything_also_a_job_whose_submission_was_not_answered() -> None:

@@ -179,7 +179,7 @@ def test_the_command_line_and_an_example_use_slurm(cluster: Cluster) -> None:
     command_line = [sys.executable, "-m", "discoro_trio", "launch", "slurm", "--nodes", "3", "--no_discover"]
     with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, env=variables) as program:
         assert program.stdout is not None
-        printed = []
+        printed: list[str] = []
         while not all(any(text in line for line in printed) for text in ("slurm3 starting: job", "slurm2 running")):
             printed.append(program.stdout.readline())
             assert printed[-1], printed
