@@ -54,6 +54,9 @@ _READ = 0.5
 _READ_SIZE = 65536
 _LONGEST_LEAVE = 60.0
 """Seconds for which the end of the jobs is waited for when the block is left."""
+_LONGEST_ENDING = 15.0
+"""As `_LONGEST_LEAVE`, if the batch system is already ending all of them: a daemon of a machine may be away, and the
+nodes end by themselves when their folder is removed."""
 _COMMAND_SECONDS = 60.0
 _GUARD_SECONDS = 10.0
 _LEFTOVERS_SECONDS = 15.0
@@ -387,10 +390,11 @@ class BatchLauncher(Launcher):
                 self._asked += [] if leaving else self._unsubmitted
                 self._unsubmitted = []
             self._asked += state.clock(now)
-            if now >= self._leave_by:
+            ending = leaving and state.is_ending and not silent
+            if now >= self._leave_by - (_LONGEST_LEAVE - _LONGEST_ENDING if ending else 0):
                 for effect in state.forget("the batch system was asked to cancel them"):
                     logger.log(effect.level, "%s", effect.text)
-                return False
+                return ending
             if state.version != shown:
                 shown = state.version
                 self._changed.set()

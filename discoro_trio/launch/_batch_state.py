@@ -149,6 +149,11 @@ class BatchState:
         return self._nodes[name].tail
 
     @property
+    def is_ending(self) -> bool:
+        """Whether the batch system is ending all jobs that have not ended."""
+        return all(state.phase == "ending" for state in self._seen.values())
+
+    @property
     def writing(self) -> list[str]:
         """The nodes that may have written something."""
         return [node.name for node in self._nodes.values() if node.state != "ended" and node.job]
@@ -328,12 +333,12 @@ class BatchState:
         return [EndAll(), Cancel(ids)] if ids else [EndAll()]
 
     def forget(self, reason: str) -> list[Report]:
-        """Give up on jobs that the batch system does not end."""
+        """Leave jobs to the batch system, which does not end them in time."""
         left = tuple(self._seen)
         self._seen = {}
         for node in list(self._nodes.values()):
             if node.state != "ended":
-                self._end(node, reason)
+                self._end(node, node.asked or reason)
         return [Report(logging.WARNING, f"the jobs {_list(left)} have not ended in time: {reason}")] if left else []
 
     def _others(self, node: BatchNode) -> list[BatchNode]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECONDS = 60.0
+SECONDS = 120.0
 KILL_WAIT = 20.0
 """Seconds between SIGTERM and SIGKILL."""
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
