@@ -55,6 +55,8 @@ FIGURES = (
     # A value that all servers have: shared, used by each of them, released; and its memory in all processes together.
     Figure("share_s", "s", "lower"),
     Figure("share_memory_MB", "MB", "lower", mark=Mark(80)),
+    # A newcomer's whole program, from nothing to 10,000 results.
+    Figure("newcomer_s", "s", "lower", mark=Mark(1.0, of="ProcessPoolExecutor")),
     Figure("slow_neighbour_ratio", "of 1", "higher", mark=Mark(0.9)),
     Figure("status_unread_ratio", "of 1", "lower", mark=Mark(1.05)),
     Figure("status_read_ratio", "of 1", "lower"),

@@ -40,6 +40,7 @@ FLOOR = System("floor", "benchmarks.floor", quick=True)
 PLAIN = System("discoro without TLS", "benchmarks.plain", quick=True)
 PEERS = (
     System("ProcessPoolExecutor", "benchmarks.peers.process_pool", quick=True),
+    System("joblib", "benchmarks.peers.joblib", requires="joblib"),
     System("dask.distributed", "benchmarks.peers.dask", requires="distributed"),
     System("Ray", "benchmarks.peers.ray", requires="ray"),
     System("xoscar", "benchmarks.peers.xoscar", requires="xoscar"),

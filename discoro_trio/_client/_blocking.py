@@ -159,7 +159,8 @@ def _has_async_methods(kind: type) -> bool:
 
 async def _called(function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     result = function(*args, **kwargs)
-    return await result if inspect.isawaitable(result) else result
+    # Blocks raise an error if they are awaited.
+    return await result if inspect.isawaitable(result) and not hasattr(result, "__aenter__") else result
 
 
 async def _next(iterator: Any) -> Any:

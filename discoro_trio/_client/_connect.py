@@ -122,7 +122,7 @@ class Cluster(Displayed):
         limit: int | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | Collection[type[BaseException]] = (),
-        chunksize: Any = 1,
+        chunksize: int | Literal["auto"] = "auto",
         progress: bool = False,
     ) -> MapIterator:
         """Run a function for each item, a limited number at a time.
@@ -136,7 +136,7 @@ class Cluster(Displayed):
             limit: How many items are read whose results are not ready.
             retries: How often a job is run again.
             retry_on: Types of errors after which a job is run again.
-            chunksize: Items that go to a server as one job.
+            chunksize: Items that go to a server as one job; "auto" makes jobs of short items last a few milliseconds.
             progress: Whether progress is shown.
 
         Returns:

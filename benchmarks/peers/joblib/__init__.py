@@ -1,0 +1,1 @@
+"""joblib with its default backend, loky."""
