@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -14,6 +14,9 @@ from discoro_trio._cluster._presence import Presence
 from discoro_trio._link import Services
 from discoro_trio._wire import Found, ProcessEnded, Role
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PEER = b"p" * 16
 FIRST, SECOND = Location("10.0.0.1", 5), Location("10.1.0.1", 5)
 
@@ -21,7 +24,7 @@ FIRST, SECOND = Location("10.0.0.1", 5), Location("10.1.0.1", 5)
 class Dials:
     """An endpoint whose dials fail, and that notes them."""
 
-    def __init__(self, errors: dict[Location, Exception]) -> None:
+    def __init__(self, errors: Mapping[Location, Exception]) -> None:
         self.id = b"m" * 16
         self.services = Services()
         self.tried: list[Location] = []
@@ -34,7 +37,7 @@ class Dials:
         raise self._errors[place]
 
 
-async def tried(errors: dict[Location, Exception], count: int) -> list[Location]:
+async def tried(errors: Mapping[Location, Exception], count: int) -> list[Location]:
     """Let a process be found at two addresses; give the first addresses that are dialled."""
     endpoint: Any = Dials(errors)
     presence = Presence(endpoint, Role.PRIVATE, Role.NODE)

@@ -74,8 +74,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def open_peer(process: Process | None = None) -> AsyncIterator[Peer]:
-    """Give a peer that may start coroutines, of a process of its own or of one that is open."""
+async def open_peer(
+    process: Process | None = None, *, trust: Trust = Trust.SECRET, realm: bytes = b""
+) -> AsyncIterator[Peer]:
+    """Give a peer that has asked to start coroutines, of a process of its own or of one that is open."""
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             if process is None:
@@ -86,8 +88,8 @@ async def open_peer(process: Process | None = None) -> AsyncIterator[Peer]:
                     nursery.cancel_scope.cancel()
                 return
             near, far = trio.socket.socketpair()
-            identity = PeerIdentity(secrets.token_bytes(16), "peer", Location("127.0.0.1", 9), b"")
-            link = Link(transport_over(trio.SocketStream(near)), identity, process.endpoint.services, Trust.SECRET)
+            identity = PeerIdentity(secrets.token_bytes(16), "peer", Location("127.0.0.1", 9), realm)
+            link = Link(transport_over(trio.SocketStream(near)), identity, process.endpoint.services, trust)
             process.endpoint._register(link)
             await nursery.start(link.run)
             async with trio.SocketStream(far) as stream:
