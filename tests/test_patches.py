@@ -58,7 +58,7 @@ def test_a_patch_that_does_not_apply_exactly_once_is_refused(patch: Patch, fault
     (tmp_path / "a.py").write_text("b = 1\nc = 2\n", encoding="utf-8")
     assert patch.fault(tmp_path) == fault
     if fault is None:
-        assert patch.apply(tmp_path) == "b = 1\nc = 2\n"
+        assert patch.apply(tmp_path) == {tmp_path / "a.py": "b = 1\nc = 2\n"}
         assert (tmp_path / "a.py").read_text(encoding="utf-8") == "b = 2\nc = 2\n"
     else:
         with pytest.raises(ValueError, match=fault):

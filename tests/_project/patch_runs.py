@@ -45,6 +45,14 @@ RUN_VARIABLE = "DISCORO_TRIO_PATCH_RUN"
 """In the environment of everything that a run starts, so that what outlives it is found and killed."""
 
 
+class Edit(NamedTuple):
+    """A change of one file."""
+
+    file: str
+    old: str
+    new: str
+
+
 class Patch(NamedTuple):
     """One behaviour that is taken away."""
 
@@ -57,19 +65,29 @@ class Patch(NamedTuple):
     new: str
     tests: tuple[str, ...]
     """The tests of which at least one must fail, as pytest names them, relative to `tests/`."""
+    also: tuple[Edit, ...] = ()
+    """Changes of further files, for a behaviour that has a second defence."""
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """All of its changes."""
+        return Edit(self.file, self.old, self.new), *self.also
 
     def fault(self, root: Path) -> str | None:
         """Return why it does not apply to a tree; None if it does."""
-        path = root / self.file
-        if not path.is_file():
-            return f"there is no {self.file}"
-        count = path.read_text(encoding="utf-8").count(self.old)
-        if count != 1:
-            return f"its old text occurs {count} times in {self.file}"
-        return "it changes nothing" if self.old == self.new else None
+        for file, old, new in self.edits:
+            path = root / file
+            if not path.is_file():
+                return f"there is no {file}"
+            count = path.read_text(encoding="utf-8").count(old)
+            if count != 1:
+                return f"its old text occurs {count} times in {file}"
+            if old == new:
+                return "it changes nothing"
+        return None
 
-    def apply(self, root: Path) -> str:
-        """Patch a tree; return the text that the file had.
+    def apply(self, root: Path) -> dict[Path, str]:
+        """Patch a tree; return the files with the text that they had.
 
         Raises:
             ValueError: It does not apply.
@@ -77,10 +95,11 @@ class Patch(NamedTuple):
         if fault := self.fault(root):
             message = f"{self.id}: {fault}"
             raise ValueError(message)
-        path = root / self.file
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
-        return text
+        before = {root / file: (root / file).read_text(encoding="utf-8") for file, _, _ in self.edits}
+        for file, old, new in self.edits:
+            text = (root / file).read_text(encoding="utf-8")
+            (root / file).write_text(text.replace(old, new), encoding="utf-8")
+        return before
 
 
 class Result(NamedTuple):
@@ -103,7 +122,15 @@ def read_patches(*collections: str) -> list[Patch]:
     for name in collections:
         table = tomllib.loads((PATCHES / f"{name}.toml").read_text(encoding="utf-8"))
         found += [
-            Patch(key, one["breaks"], one["file"], one["old"], one["new"], tuple(one["tests"]))
+            Patch(
+                key,
+                one["breaks"],
+                one["file"],
+                one["old"],
+                one["new"],
+                tuple(one["tests"]),
+                tuple(Edit(**also) for also in one.get("also", ())),
+            )
             for key, one in table.items()
         ]
     ids = [one.id for one in found]
@@ -154,14 +181,15 @@ class Copy:
         began = time.monotonic()
         if fault := patch.fault(self.root):
             return Result(patch, noticed=False, text=f"does not apply: {fault}", seconds=0.0)
-        path = self.root / patch.file
-        text = patch.apply(self.root)
-        self._touch(path)
+        before = patch.apply(self.root)
+        for path in before:
+            self._touch(path)
         try:
             noticed, said = self._unusable(patch) or self._run(patch.tests, options)
         finally:
-            path.write_text(text, encoding="utf-8")
-            self._touch(path)
+            for path, text in before.items():
+                path.write_text(text, encoding="utf-8")
+                self._touch(path)
         return Result(patch, noticed, said, time.monotonic() - began)
 
     def _touch(self, path: Path) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -27,7 +26,7 @@ from discoro_trio._monitor._query import Query
 from discoro_trio._monitor._received_view import ReceivedView
 from discoro_trio._monitor._serving import open_listeners
 
-from ..client.clusters import ROOT, environment
+from ..client.clusters import ROOT, Program, environment
 from ..client.test_two_nodes import open_two_nodes
 
 if TYPE_CHECKING:
@@ -373,17 +372,23 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
 
 @pytest.mark.example
 @pytest.mark.spec("S17")
-def test_the_example_relays_messages_and_uses_them(tmp_path: Path) -> None:
-    arguments = ["--jobs", "6", "--longest", "0.2", "--port", "0", "--servers", "2"]
-    run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=60)
-    done = run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "watch_in_browser.py"), *arguments],
-        env=environment(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("monitor: http://127.0.0.1:")
-    assert done.stdout.count("takes jobs") == 2
-    assert "6 jobs took" in done.stdout
+async def test_the_example_relays_messages_and_uses_them(tmp_path: Path) -> None:
+    command = ["-W", "error", str(ROOT / "examples" / "watch_in_browser.py")]
+    options = ["--jobs", "6", "--longest", "1", "--port", "0", "--servers", "2"]
+    lines: list[str] = []
+
+    def keep(line: str) -> bool:
+        lines.append(line)
+        return line.startswith("6 jobs took")
+
+    with Program([*command, *options], tmp_path) as program, trio.fail_after(60):
+        url = (await program.until_line(lambda line: line.startswith("Look at "))).split()[-1]
+        while not (await trio.to_thread.run_sync(fetch, f"{url}api/v1/summary"))["submitted"]:  # noqa: ASYNC110
+            await trio.sleep(0.02)  # as a program asks that has no stream
+        await program.until_line(keep)
+        status, errors = await program.ended()
+    assert (status, errors.startswith("monitor: http://127.0.0.1:")) == (0, True), errors
+    assert sum("takes jobs" in line for line in lines) == 2
 
 
 # --- the last update

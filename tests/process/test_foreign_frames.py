@@ -12,8 +12,9 @@ import trio
 from discoro_trio import ProtocolError
 from discoro_trio._link import Trust, control
 from discoro_trio._link._requests import REQUEST
+from discoro_trio._process.execution._begun_reports import SERIAL
 from discoro_trio._process.execution._definitions import NUMBER
-from discoro_trio._process.execution._runner import SERIAL, SIZE, Attach
+from discoro_trio._process.execution._runner import SIZE, Attach
 from discoro_trio._process.messaging._mailbox import CREDIT
 from discoro_trio._shipping import dumps
 from discoro_trio._wire import Kind
