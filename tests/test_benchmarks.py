@@ -14,7 +14,7 @@ from benchmarks._processes import MeasurementError, measure_in_process, run_for_
 from benchmarks._report import number, report, table
 from benchmarks._results import Result, as_json
 from benchmarks._rounds import Outcome, Plan, alternate
-from benchmarks._systems import DISCORO, FLOOR, PEERS, PLAIN, System
+from benchmarks._systems import DISCORO, FLOOR, PEERS, PLAIN, SYSTEMS, System
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,6 +251,7 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "status_unread_ratio",
         "status_read_ratio",
         "fanout_per_s",
+        "newcomer_s",
         "next_computation_s",
         "placement_us",
         "placement_growth",
@@ -258,9 +259,8 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "watched_jobs_ratio",
         "cancel_1000_s",
     }
-    references = {figure.mark.of for figure in FIGURES if figure.mark and figure.name in only_here}
-    assert references <= {None, PLAIN.name}
-    assert all(PLAIN.has(figure) for figure in FIGURES if figure.mark and figure.mark.of == PLAIN.name)
+    systems = {system.name: system for system in (*SYSTEMS, PLAIN)}
+    assert all(systems[figure.mark.of].has(figure) for figure in FIGURES if figure.mark and figure.mark.of)
 
 
 def _figures_without_installing() -> Iterator[tuple[System, Figure]]:
