@@ -38,6 +38,32 @@ def test_nodes_are_sorted_by_address_as_people_count() -> None:
     assert column(show(model, sort="-addr"), "addr") == ["node-b", "10.0.0.10", "10.0.0.9", "10.0.0.2"]
 
 
+@pytest.mark.spec("S91", "S92", "S94", "S95", "B18")
+def test_rows_of_nodes_servers_and_coroutines_show_what_they_must() -> None:
+    model = Model()
+    first, second = add_nodes(model, 1, 2)
+    for number, server in enumerate((first, first, second)):
+        model.created(CoroutineRow(f"c{number}", "job", server, NOW - number, args=(number,), kwargs={"k": "v"}))
+    model.finished("c1", "done", NOW)
+    (node,) = show(model).rows
+    assert {name: node[name] for name in ("addr", "name", "servers", "submitted", "done", "running")} == {
+        "addr": "10.0.0.11",
+        "name": "node01",
+        "servers": 2,
+        "submitted": 3,
+        "done": 1,
+        "running": 2,
+    }
+    assert all(0 < node[load] < 100 for load in ("cpu", "memory", "disk"))
+    servers = show(model, view="node", key="10.0.0.11").rows
+    assert [(row["location"], row["submitted"], row["done"], row["running"]) for row in servers] == [
+        (first, 2, 1, 1),
+        (second, 1, 0, 1),
+    ]
+    (running,) = show(model, view="server", key=first).rows
+    assert (running["name"], running["args"], running["start"]) == ("job", "0, k='v'", NOW)
+
+
 @pytest.mark.spec("S93")
 @pytest.mark.parametrize("view", ["cluster", "node", "server", "coroutines", "computations", "output"])
 def test_every_view_sorts_by_every_column_either_way(view: str) -> None:
