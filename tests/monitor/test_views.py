@@ -54,7 +54,8 @@ def test_rows_of_nodes_servers_and_coroutines_show_what_they_must() -> None:
         "done": 1,
         "running": 2,
     }
-    assert all(0 < node[load] < 100 for load in ("cpu", "memory", "disk"))
+    loads: list[Any] = [node[load] for load in ("cpu", "memory", "disk")]
+    assert all(0 < load < 100 for load in loads)
     servers = show(model, view="node", key="10.0.0.11").rows
     assert [(row["location"], row["submitted"], row["done"], row["running"]) for row in servers] == [
         (first, 2, 1, 1),

@@ -371,3 +371,15 @@ def test_a_lease_is_taken_over_for_the_client_that_it_was_granted_to_and_no_othe
     claim = state.claims.get(b"a")
     assert claim is not None
     assert claim.running == bool(adopted)
+
+
+@pytest.mark.spec("S104", "B07")
+def test_each_computation_has_a_random_key_of_its_own() -> None:
+    keys = set()
+    for state in (Scheduling(), Scheduling()):
+        for name in "abc":
+            state.submitted(0, submission(name))
+            claim = state.claims.get(name.encode())
+            assert claim is not None
+            keys.add(claim.terms.key)
+    assert [len(key) for key in keys] == [32] * 6
