@@ -125,17 +125,19 @@ class BatchLauncher(Launcher):
 
     Args:
         given: The options, which are checked here.
+        limit: Seconds that a job may take; None if that is not known.
     """
 
     _queue: ClassVar[BatchQueue]
 
-    def __init__(self, given: BatchOptions) -> None:
+    def __init__(self, given: BatchOptions, *, limit: float | None) -> None:
         self._count = integer("nodes", given.nodes, least=1)
         self._cpus = optional_integer("cpus", given.cpus, least=1)
         self._options = [text("options", one) for one in several("options", given.options, "arguments")]
         self._setup = [text("setup", one) for one in several("setup", given.setup, "shell commands")]
         self._python = text("python", os.fspath(given.python)) if given.python is not None else sys.executable
-        self._notice = not_negative("notice", given.notice)
+        notice = not_negative("notice", given.notice)
+        self._notice = notice if limit is None else min(notice, limit / 2)
         self._kill_wait = not_negative("kill_wait", given.kill_wait)
         default = platformdirs.user_state_path("discoro_trio") / "launch"
         self._parent = (optional_path("folder", given.folder) or default).absolute()

@@ -26,6 +26,8 @@ _NEVER_SEEN = 60.0
 """Seconds after which a job that the queue has not shown yet counts as ended."""
 _FRUITLESS = 3
 """Nodes that may follow each other without any of them joining."""
+_SHORT = 30.0
+"""A node whose time ends after fewer seconds counts like one that has not joined."""
 _KEPT = 100
 """Nodes that have ended and are still shown."""
 _NAMED = 4
@@ -113,6 +115,7 @@ class BatchState:
         self._keeps_ended = keeps_ended
         self._nodes: dict[str, BatchNode] = {}
         self._count = 0
+        self._now = 0.0
         self._seen: dict[str, QueueState] = {}
         """The last state of each job that has not ended."""
         self._leaving = False
@@ -193,6 +196,7 @@ class BatchState:
 
     def queue(self, now: float, found: Mapping[str, QueueState]) -> list[Effect]:
         """Follow the states of all jobs of the program."""
+        self._now = now
         effects: list[Effect] = []
         by_job: dict[str, list[BatchNode]] = {}
         for node in self._nodes.values():
@@ -251,7 +255,8 @@ class BatchState:
         """Submit other nodes for some that end or have ended, unless none of the last ones could join."""
         wanted = []
         for node in nodes:
-            fruitless = 0 if node.state == "running" else node.fruitless + 1
+            lasted = node.state == "running" and node.started is not None and self._now - node.started >= _SHORT
+            fruitless = 0 if lasted else node.fruitless + 1
             if fruitless < _FRUITLESS and not self._leaving:
                 node.replaced = True
                 wanted.append(fruitless)

@@ -77,7 +77,7 @@ class Pbs(SingleJobs):
         options: Further arguments of `qsub`, such as ["-l", "place=excl"].
         setup: Shell commands to run before the interpreter, such as ["module load python/3.12"].
         python: The interpreter on the machines, which has discoro_trio installed; by default this program's own.
-        notice: Seconds before the time limit at which the node is drained.
+        notice: Seconds before the time limit at which the node is drained, at most half of `time`.
         kill_wait: Seconds between SIGTERM and SIGKILL: the server's kill_delay.
         folder: A folder that this program and the machines share; by default ~/.local/state/discoro_trio/launch.
         poll: Seconds between two calls of `qstat`.

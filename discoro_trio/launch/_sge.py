@@ -75,7 +75,7 @@ class Sge(SingleJobs):
         options: Further arguments of `qsub`, such as ["-l", "gpu=1"].
         setup: Shell commands to run before the interpreter, such as ["module load python/3.12"].
         python: The interpreter on the machines, which has discoro_trio installed; by default this program's own.
-        notice: Seconds before the time limit at which the node is drained.
+        notice: Seconds before the time limit at which the node is drained, at most half of `time`.
         kill_wait: Seconds between SIGUSR2 and SIGKILL: the queue's `notify`.
         folder: A folder that this program and the machines share; by default ~/.local/state/discoro_trio/launch.
         poll: Seconds between two calls of `qstat`.

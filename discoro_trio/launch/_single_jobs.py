@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ._batch import BatchOptions
 
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+)")
 
 
 class SingleJobs(BatchLauncher):
@@ -43,11 +43,11 @@ class SingleJobs(BatchLauncher):
         account: str | None,
         memory: str | None,
     ) -> None:
-        super().__init__(given)
+        self._seconds = None if time is None else seconds_of(time)
+        super().__init__(given, limit=self._seconds)
         self._queue_name = optional_text("queue", queue)
         self._account = optional_text("account", account)
         self._memory = optional_text("memory", memory)
-        self._seconds = None if time is None else seconds_of(time)
 
     @property
     def _clock(self) -> str | None:
@@ -57,7 +57,7 @@ class SingleJobs(BatchLauncher):
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
     def _lasts(self) -> float | None:
-        return None if self._seconds is None else max(0.0, self._seconds - self._notice)
+        return None if self._seconds is None else self._seconds - self._notice
 
     @abstractmethod
     def _command(self, folder: Path) -> list[str]:
@@ -92,5 +92,5 @@ def seconds_of(time: str | int) -> int:
     if match is None:
         message = f'time must be a text such as "2:00:00", or a number of minutes, not {time!r}'
         raise ValueError(message)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    hours, minutes, seconds = map(int, match.groups())
     return (60 * hours + minutes) * 60 + seconds

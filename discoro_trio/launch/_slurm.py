@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ _VERDICTS: dict[str, Literal["taken", "cancelled"]] = {
     **dict.fromkeys(("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"), "taken"),
     "CANCELLED": "cancelled",
 }
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(\d+)(?::(\d+))?(?::(?P<third>\d+))?")
 _UNREACHABLE = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "timeout")
 _NO_REASON = {"None", ""}
 
@@ -31,6 +33,19 @@ def _phase(state: str) -> Literal["queued", "running", "ending", "ended"]:
     if state in _QUEUED:
         return "queued"
     return "running" if state in _RUNNING else "ended"
+
+
+def _seconds_of(time: str | None) -> float | None:
+    """Return the seconds of a time limit as `sbatch` takes it; None if there is no limit, or it is not understood."""
+    match = _TIME.fullmatch(time or "")
+    if match is None:
+        return None
+    days, *parts = (int(part) if part else 0 for part in match.groups())
+    if match["days"] or match["third"]:  # days-hours[:minutes[:seconds]], or hours:minutes:seconds
+        hours, minutes, seconds = parts
+    else:  # minutes[:seconds]
+        hours, (minutes, seconds) = 0, parts[:2]
+    return float(((24 * days + hours) * 60 + minutes) * 60 + seconds) or None
 
 
 class SlurmQueue(BatchQueue):
@@ -82,7 +97,8 @@ class Slurm(BatchLauncher):
         options: Further arguments of `sbatch`, such as ["--constraint=epyc"].
         setup: Shell commands to run before the interpreter, such as ["module load python/3.12"].
         python: The interpreter on the machines, which has discoro_trio installed; by default this program's own.
-        notice: Seconds before the time limit at which the node is drained; Slurm may signal up to a minute earlier.
+        notice: Seconds before the time limit at which the node is drained, at most half of `time`; Slurm may signal up
+            to a minute earlier.
         kill_wait: Seconds between SIGTERM and SIGKILL when Slurm preempts a job: the partition's GraceTime and the
             cluster's KillWait.
         folder: A folder that this program and the machines share, for the scripts' output and a file that only you can
@@ -117,6 +133,7 @@ class Slurm(BatchLauncher):
         poll: float = 5.0,
         timeout: float = 60.0,
     ) -> None:
+        minutes = optional_text("time", str(time) if isinstance(time, int) else time)
         super().__init__(
             BatchOptions(
                 nodes=nodes,
@@ -130,12 +147,12 @@ class Slurm(BatchLauncher):
                 poll=poll,
                 timeout=timeout,
             ),
+            limit=_seconds_of(minutes),
         )
         self._one_job = flag("one_job", one_job)
-        minutes = str(time) if isinstance(time, int) else time
         given = {
             "partition": optional_text("partition", partition),
-            "time": optional_text("time", minutes),
+            "time": minutes,
             "account": optional_text("account", account),
             "qos": optional_text("qos", qos),
             "gres": optional_text("gres", gres),

@@ -98,6 +98,18 @@ def test_nodes_that_never_join_are_replaced_only_a_few_times() -> None:
     assert shown(state)[-1] == "ended"
 
 
+def test_nodes_whose_time_ends_at_once_are_replaced_only_a_few_times() -> None:
+    state = started()
+    effects = state.wrote("x1", DRAINING_FOR_TIME)
+    for number in (2, 3):
+        assert acts(effects) == [Submit((f"x{number}",))]
+        state.submitted(number, {f"x{number}": f"{number}"})
+        state.queue(number, {f"{number}": RUNNING})
+        state.wrote(f"x{number}", f"{JOINED}10.0.0.2:7")
+        effects = state.wrote(f"x{number}", DRAINING_FOR_TIME)
+    assert acts(effects) == []
+
+
 def test_a_node_that_does_not_join_in_time_is_ended_with_advice() -> None:
     state = BatchState("x", timeout=60, where="10.0.0.1:5")
     state.new(1)
@@ -161,8 +173,9 @@ def test_jobs_that_the_batch_system_does_not_end_are_given_up_and_named() -> Non
 def test_only_the_last_replaced_nodes_are_kept() -> None:
     state = started()
     for number in range(2, 200):
+        state.queue(100 * number, {f"{number - 1}": RUNNING, "7_0": RUNNING})
         state.wrote(f"x{number - 1}", DRAINING_FOR_TIME)
-        state.submitted(number, {f"x{number}": f"{number}"})
-        state.queue(number, {f"{number}": RUNNING})
+        state.submitted(100 * number, {f"x{number}": f"{number}"})
+        state.queue(100 * number, {f"{number}": RUNNING})
         state.wrote(f"x{number}", f"{JOINED}10.0.0.2:7")
     assert len(state.nodes) == 101

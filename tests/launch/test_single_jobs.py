@@ -235,7 +235,7 @@ def test_options_become_arguments(launch: BatchLauncher, expected: str, tmp_path
 
 
 def test_a_time_limit_is_a_clock_or_minutes() -> None:
-    assert [seconds_of(time) for time in ("2:00:00", "90:00", 30)] == [7200, 5400, 1800]
-    for wrong in ("soon", "1:2:3:4", 0, 1.5, True):
+    assert [seconds_of(time) for time in ("2:00:00", 30)] == [7200, 1800]
+    for wrong in ("soon", "1:30", "1:2:3:4", 0, 1.5, True):
         with pytest.raises(ValueError, match="time must be a text such as"):
             seconds_of(wrong)  # type: ignore[arg-type]
