@@ -42,3 +42,10 @@ def test_a_slow_stage_slows_the_others_down_and_nothing_is_lost(tmp_path: Path) 
     (ahead,) = re.findall(r"at most (\d+) numbers ahead", text)
     # Two mailboxes of 1,024, and what the stages say every 500 numbers.
     assert 0 < int(ahead) <= 2 * 1024 + 3 * 500
+
+
+def test_a_pool_gives_the_item_of_a_lost_worker_to_another_one(tmp_path: Path) -> None:
+    for crash, uses in ((0, range(2, 8)), (1, [7])):
+        text = run_example("worker_pool.py", tmp_path, "--servers", "2", "--crash_after", str(crash))
+        assert sorted(re.findall(r"(\d+) squared is (\d+)", text)) == [(str(n), str(n * n)) for n in range(8)]
+        assert max(int(use) for use in re.findall(r"use (\d+)", text)) in uses
