@@ -31,6 +31,7 @@ CODE = [
 ]
 # A test with several of these marks is run by the first session only.
 SESSIONS_BY_MARK = {
+    "clusters": "clusters",
     "fuzz": "fuzz",
     "browser": "browser",
     "example": "examples",
@@ -40,7 +41,8 @@ SESSIONS_BY_MARK = {
 }
 # Many tests wait more than they compute; what measures or holds a browser is alone. `-- -n0` runs one at a time.
 TWO_AT_ONCE = ("-n2", "--dist=worksteal")
-ALONE = ("browser", "fuzz", "soak")
+ALONE = ("browser", "clusters", "fuzz", "soak")
+EXTRAS = {"clusters": ("-e", ".[dask,kubernetes,ray]")}
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
@@ -96,7 +98,8 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
             session.env[FUZZ_SECONDS] = session.posargs.pop(0)  # `nox -s fuzz -- SECONDS`: other inputs, for so long
         earlier = takewhile(lambda other: other != mark, SESSIONS_BY_MARK) if mark in SESSIONS_BY_MARK else ()
         marks = " and not ".join([mark, *({"soak"} - {mark}), *earlier])
-        run_pytest(session, marks, share=() if mark in ALONE else TWO_AT_ONCE)
+        install = EXTRAS.get(mark, ())
+        run_pytest(session, marks, *install, share=() if mark in ALONE else TWO_AT_ONCE)
 
     marked_tests.__doc__ = f"Run the tests that are marked {mark}."
 

@@ -19,6 +19,7 @@ from .._errors import DiscoroError, FileTransferError, PeerDisconnected
 from .._link import ConnectionRefused, answered
 from .._process import OfferFile, lose_all
 from .._shipping import unpack_error
+from .._shipping._versions import differences, imported_packages, python_version
 from .._status import Status
 from .._values import Location
 from .._wire import Credential, ProcessEnded
@@ -53,6 +54,10 @@ class Membership:
         """The addresses of present and former nodes of this computation."""
         self._leased: set[bytes] = set()
         """The ids of the nodes that the scheduler has named."""
+        self._packages: dict[str, str] | None = None
+        """The packages that the program imports, with their versions."""
+        self._skew: dict[str, list[str]] = {}
+        """How nodes differ from this program, with their names."""
         self._closing: list[LeasedNode] = []
         """Nodes that have closed while some of their servers are not yet reported as ended."""
 
@@ -162,6 +167,29 @@ class Membership:
         session.topology.told(nodes)
         session.changed()
 
+    async def _compare_versions(self, node: LeasedNode) -> None:
+        """Warn once of each difference between this program and its nodes that may make jobs fail."""
+        session = self._session
+        if self._packages is None:
+            self._packages = await trio.to_thread.run_sync(imported_packages)
+        here = self._packages
+        try:
+            reply = await node.link.request(messages.AskVersions(list(here)), timeout=session.timeout)
+            there = answered(reply, messages.VersionsAre)
+        except DiscoroError as error:
+            logger.debug("the versions at %s are not known: %s", node.name, error)
+            return
+        found = differences(here, there.packages, python=(python_version(), there.python))
+        if not found:
+            return
+        nodes = self._skew.setdefault(found, [])
+        nodes.append(node.name)
+        if len(nodes) == 1:
+            logger.warning("the node %s differs from this program, so jobs may fail there: %s", node.name, found)
+        if session.scheduler is not None and not session.scheduler.lost:
+            lines = [f"{_first_of(names)}: {text}" for text, names in self._skew.items()]
+            session.scheduler.notify(messages.Skew(session.set_up.computation, lines))
+
     async def _prepare(self, leased: messages.Leased) -> None:
         session, set_up = self._session, self._session.set_up
         location = Location(leased.addr, leased.port)
@@ -176,6 +204,8 @@ class Membership:
                 session.topology.came(node)
                 self._nursery.start_soon(self._watch, node, name=f"heartbeats of {node.name}")
                 self._own.add(location.addr)
+            if node.node_id != self._process.id:
+                self._nursery.start_soon(self._compare_versions, node, name=f"compare the versions of {node.name}")
             if not await self._takes_files(node):
                 return
             await session.shared.put_all(node)
@@ -392,6 +422,10 @@ class Membership:
         for journal in self._session.journals:
             journal.server_gone(server)
         self._session.changed()
+
+
+def _first_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 async def _until_reported(server: LeasedServer, node: LeasedNode, seconds: float) -> None:

@@ -87,6 +87,14 @@ class Demand(Control, frozen=True):
     """The number of servers that it waits for; 0 for none."""
 
 
+class Skew(Control, frozen=True):
+    """How nodes of a computation differ from its client, for the status."""
+
+    computation: bytes
+    lines: list[str]
+    """One for each kind of difference."""
+
+
 class AskNodes(Control, frozen=True):
     """Ask which nodes gave servers to the computation; answered by `NodesAre` once all nodes have answered."""
 
@@ -365,6 +373,21 @@ class ReadComponent(Control, frozen=True):
 
 class ComponentBytes(BulkData, frozen=True):
     """Bytes of a large component file."""
+
+
+class AskVersions(Control, frozen=True):
+    """Ask for the versions of Python and of packages; answered by `VersionsAre`."""
+
+    packages: list[str]
+    """Names of distributions."""
+
+
+class VersionsAre(Control, frozen=True):
+    """The versions at a node."""
+
+    python: str
+    packages: dict[str, str]
+    """Without packages that are not installed."""
 
 
 class Prepared(Control, frozen=True):

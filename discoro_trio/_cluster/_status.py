@@ -151,6 +151,8 @@ class ComputationStatus:
     """The user, host and program of its client, as `user@host program`; empty until the client comes back."""
     why: str = ""
     """A text that describes what it waits for; empty if it runs."""
+    skew: tuple[str, ...] = ()
+    """How nodes differ from its client in the versions of Python and of the packages that it imports."""
     queued: float | None = None
     """When it was queued, in seconds since the epoch; None if that is not known."""
 

@@ -56,7 +56,8 @@ def status_from_json(text: str | bytes) -> ClusterStatus:
         nodes=tuple(_node(row) for row in found["nodes"]),
         servers=tuple(_server(row) for row in found["servers"]),
         computations=tuple(
-            ComputationStatus(**{**row, "client": Location.parse(row["client"])}) for row in found["computations"]
+            ComputationStatus(**{**row, "client": Location.parse(row["client"]), "skew": tuple(row["skew"])})
+            for row in found["computations"]
         ),
         launched=tuple(_launched(row) for row in found["launched"]),
         scaling=found["scaling"],
@@ -96,6 +97,9 @@ def status_as_table(status: ClusterStatus) -> str:
         _table("SERVERS", ("location", "node", *_COUNTS, "state"), _servers(status)),
         _table("COMPUTATIONS", _COMPUTATIONS, _computations(status)),
     ]
+    skew = [f"{one.name}: {line}" for one in status.computations for line in one.skew]
+    if skew:
+        parts.append("\n".join(["OTHER VERSIONS THAN THE CLIENT'S", *map(printable, skew)]))
     if status.launched or status.scaling:
         rows = ((one.name, one.state, one.location or "", one.reason) for one in status.launched)
         parts.append(_table("LAUNCHED", ("name", "state", "location", "reason"), rows))

@@ -182,6 +182,8 @@ class ComputationRow:
     """Its place in the queue, from 1; 0 if its turn has come."""
     why: str = ""
     """The reason why it waits, as text."""
+    skew: tuple[str, ...] = ()
+    """How nodes differ from its client in the versions of packages."""
     counts: Counts = attrs.Factory(Counts)
 
 

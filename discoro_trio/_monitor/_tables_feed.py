@@ -300,7 +300,14 @@ class TablesFeed:
             here.add(one.id)
             state = _STATES.get(one.state, one.state)
             known = model.computation(
-                one.id, name=one.name, owner=_owner(one), state=state, lease=one.servers, place=one.place, why=one.why
+                one.id,
+                name=one.name,
+                owner=_owner(one),
+                state=state,
+                lease=one.servers,
+                place=one.place,
+                why=one.why,
+                skew=one.skew,
             )
             if known.submitted is None:
                 known.submitted = now if one.queued is None else one.queued

@@ -152,6 +152,9 @@ def _waiting(model: Model, now: float) -> Iterator[Problem]:
             since = f" for {duration(now - one.submitted)}" if one.submitted is not None else ""
             yield Problem("warn", f"Computation {name} has waited{since}: {one.why}", {"view": "computations"})
     for one in model.computations.values():
+        for line in one.skew:
+            text = f"Other versions than those of computation {one.name or one.key[:8]} at {line}"
+            yield Problem("warn", text, {"view": "computations"})
         if one.state == "detached":
             text = f"The client of computation {one.name or one.key[:8]} cannot be reached"
             yield Problem("warn", text, {"view": "computations"})

@@ -19,6 +19,7 @@ from ..._errors import DiscoroError, UnknownLocation
 from ..._link import Done, answered
 from ..._process import blobs_of, files_of
 from ..._scopes import first_error
+from ..._shipping._versions import installed_versions, python_version
 from ..._values import Location
 from .. import _messages as messages
 from .._facts import Over
@@ -90,6 +91,7 @@ class Leasing:
         services.on_request(messages.Prepare, self._prepare)
         services.on_request(messages.Release, self._release)
         services.on_request(messages.AreYouThere, _answer)
+        services.on_request(messages.AskVersions, _versions)
         services.on_request(messages.Replace, self._replace)
         services.on_request(messages.PutShared, self._put_shared)
         services.on_request(messages.DropShared, self._drop_shared)
@@ -471,6 +473,11 @@ class Leasing:
 
 async def _answer(_link: Link, _question: messages.AreYouThere) -> Done:
     return Done()
+
+
+async def _versions(_link: Link, ask: messages.AskVersions) -> messages.VersionsAre:
+    packages = await trio.to_thread.run_sync(installed_versions, ask.packages)
+    return messages.VersionsAre(python_version(), packages)
 
 
 async def _closes(server: NodeServer) -> bool:

@@ -64,6 +64,9 @@ class _Counts(MutableRecord):
 
 _NOTHING = _Counts()
 
+_MOST_SKEW = 100
+"""The most differences of versions that are kept for one computation."""
+
 
 class NodeLoad(Record, frozen=True, kw_only=True):
     """What runs at a node."""
@@ -106,6 +109,7 @@ class ObservedState:
         # The counts of servers that are gone, by node and by computation.
         self._before: dict[bytes, _Counts] = {}
         self._demands: dict[bytes, messages.Demand] = {}
+        self._skew: dict[bytes, tuple[str, ...]] = {}
         self._gone = 0  # the coroutines that were started at servers that have ended
 
     def seen(self, now: float, node_id: bytes, seen: messages.ServerSeen) -> None:
@@ -157,10 +161,15 @@ class ObservedState:
         """Drop the counts of a computation."""
         self._before.pop(computation, None)
         self._demands.pop(computation, None)
+        self._skew.pop(computation, None)
 
     def demanded(self, demand: messages.Demand) -> None:
         """Note how much work a computation has."""
         self._demands[demand.computation] = demand
+
+    def skewed(self, skew: messages.Skew) -> None:
+        """Note how nodes differ from the client of a computation."""
+        self._skew[skew.computation] = tuple(skew.lines[:_MOST_SKEW])
 
     def load(self, state: Scheduling, wall: float) -> ClusterLoad:
         """Return the work of the cluster, at `wall` seconds since the epoch."""
@@ -315,6 +324,7 @@ class ObservedState:
         before = self._before.get(claim.computation, _NOTHING)
         return attrs.evolve(
             told,
+            skew=self._skew.get(claim.computation, ()),
             servers=sum(lease.servers for lease in leases if lease is not None),
             submitted=before.submitted + sum(server.submitted for server in servers),
             done=before.submitted + sum(server.done for server in servers),

@@ -54,6 +54,7 @@ class Overview:
         services.on_notice(messages.ServerReport, self._reported)
         services.on_request(messages.AskStatus, self._asked)
         services.on_notice(messages.Demand, self._demanded)
+        services.on_notice(messages.Skew, self._skewed)
 
     @property
     def clients(self) -> list[bytes]:
@@ -91,6 +92,11 @@ class Overview:
         claim = self._state.claims.get(demand.computation)
         if claim is not None and claim.client_id == link.peer.process_id:
             self.observed_state.demanded(demand)
+
+    def _skewed(self, link: Link, skew: messages.Skew) -> None:
+        claim = self._state.claims.get(skew.computation)
+        if claim is not None and claim.client_id == link.peer.process_id:
+            self.observed_state.skewed(skew)
 
     # --- reports of nodes
 

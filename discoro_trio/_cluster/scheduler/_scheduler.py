@@ -16,6 +16,7 @@ from ..._compat import _old_programs as migration
 from ..._config import PULSES
 from ..._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..._link import Endpoint
+from ..._values import Location
 from ..._wire import fingerprint
 from .. import _messages as messages
 from .._details import SchedulerDetails
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from ..._link import Link
     from ..._process import Wanted
-    from ..._values import Location
     from ..._wire import Control
     from .._details import DetailsAre, WantedOf
     from .._history import Recent
@@ -130,6 +130,11 @@ class Scheduler(AdminReply):
         """Return the current tables of nodes, servers and computations; cancelling it changes nothing."""
         await trio.lowlevel.checkpoint()
         return self._overview.tables()
+
+    def node_locations(self) -> dict[str, Location]:
+        """Return where the nodes listen, by name."""
+        facts = [node.facts for node in self._state.nodes.values()]
+        return {one.name: Location(one.addr, one.port) for one in facts}
 
     def load(self) -> ClusterLoad:
         """Return the work of the cluster, for launchers that adapt the number of nodes."""
