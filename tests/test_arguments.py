@@ -138,7 +138,7 @@ def wrong_calls_of_clients(computation: Any, scheduler: Any) -> Iterator[Wrong]:
         "max_file_size": whole,
     }
     yield from each(discoro.open_cluster, servers=(*whole, 0), **common)
-    yield from each(discoro.open_scheduler, shared=flag, settle=flag, **common)
+    yield from each(discoro.open_scheduler, shared=flag, settle=tuple(one for one in flag if one is not None), **common)
     del common["zombie_period"]
     limits = {"max_memory": whole, "max_files": whole, "max_processes": whole, "cgroup": (5, "folder")}
     yield from each(

@@ -107,7 +107,7 @@ async def open_scheduler(
     nodes: Sequence[str | Location] = (),
     discover: bool = True,
     shared: bool = False,
-    settle: bool = True,
+    settle: bool | None = None,
     launch: Launcher | None = None,
     zombie_period: float | None = None,
     pulse_interval: float | None = None,
@@ -123,7 +123,8 @@ async def open_scheduler(
         discover: Whether nodes are discovered on the network; otherwise only entries of `nodes` with a port are used.
         shared: Whether clients can discover it, like the `discoro` program.
         settle: Whether a shared scheduler waits five heartbeats before it grants servers, so that nodes can report the
-            leases of a previous scheduler that did not end in order.
+            leases of a previous scheduler that did not end in order, and clients can return to their places in the
+            queue. None: only if the first node reports a lease, or a client returns before that.
         launch: Starts nodes for this scheduler and ends them with the block, such as `discoro.launch.Ssh(hosts)`.
         zombie_period: Seconds that a server may be idle before it is closed; None for no limit.
         pulse_interval: Seconds between the heartbeats of nodes; `config.MinPulseInterval` by default.
@@ -140,8 +141,10 @@ async def open_scheduler(
 
     Leaving the block takes the servers back from all computations.
     """
-    for option, value in (("discover", discover), ("shared", shared), ("settle", settle)):
+    for option, value in (("discover", discover), ("shared", shared)):
         flag(option, value)
+    if settle is not None:
+        flag("settle", settle)
     check_launcher(launch)
     check_period("zombie_period", zombie_period)
     check_pulse_interval(pulse_interval)

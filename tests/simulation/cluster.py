@@ -41,7 +41,7 @@ from discoro_trio._process.execution import _runner, _task_pool
 from discoro_trio._values import Location
 from discoro_trio._wire import Found, PeerIdentity, Role
 
-from .network import SimulatedNetwork, SimulatedProcess, connected_pair
+from .network import KEY, SimulatedNetwork, SimulatedProcess, connected_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -57,6 +57,7 @@ class SimulatedDiscovery:
 
     loopback = False
     foreign: Sequence[str] = ()
+    credential = KEY
 
     def __init__(self, network: SimulatedNetwork, host: str) -> None:
         self._network = network

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 import struct
 from collections import deque
@@ -131,8 +132,11 @@ class End:
             return buffers
         data = b"".join(buffers)
         if data:
-            self._latest = max(self._latest, trio.current_time() + self.network.delay())
-            self.other.arriving.append((self._latest, data))
+            first = self.network.first_packet(len(data))
+            for packet in (data[:first], data[first:]):
+                if packet:
+                    self._latest = max(self._latest, trio.current_time() + self.network.delay())
+                    self.other.arriving.append((self._latest, packet))
             self.written += len(data)
             if self.other.closed and not self.network.is_cut(self.host, self.other.host):
                 self.broken = True
@@ -234,6 +238,7 @@ def connected_pair(network: SimulatedNetwork, host: str) -> tuple[End, End]:
 
 def seed_trio(seed: int) -> None:
     """Let tasks run in the same order whenever a program has this seed and PYTHONHASHSEED=0."""
+    random.seed(seed)
     trio._core._run._r.seed(seed)
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
 
@@ -278,6 +283,10 @@ class SimulatedNetwork:
     def delay(self) -> float:
         """Give the seconds that the next bytes take."""
         return self.rng.choice([0.0, 0.001, 0.05, self.rng.uniform(0, 0.3)])
+
+    def first_packet(self, size: int) -> int:
+        """Give how many of some bytes travel together; the others follow."""
+        return self.rng.randrange(1, size + 1) if self.rng.random() < 0.2 else size
 
     # --- faults
 

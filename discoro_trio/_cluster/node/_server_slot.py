@@ -161,22 +161,24 @@ class ServerSlot:
         told = msgspec.msgpack.encode(spec)
         process = await fork_server.fork(told, folder=folder, on_output=self._wrote, pulse_interval=interval)
         peer = PeerIdentity(spec.process_id, spec.name, Location(spec.ext_addr, 0), b"")
-        async with trio.open_nursery() as nursery:
-            link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
-            server = self.server = NodeServer(spec.process_id, process, link, folder)
-            nursery.start_soon(_end_detached, server, name=f"watch the connection of {spec.name}")
-            try:
-                ended = await process.wait()
-            except BaseException:
-                process.kill()
-                server.gone.set()
-                raise
-            nursery.cancel_scope.cancel()
-        server.excess = group.excess
-        wanted = bool(server.reason)
-        self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
-        self._events.gone(self, server, ended)
-        server.gone.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                link = await self._endpoint.adopt(process.link, peer, nursery=nursery, trust=Trust.CHILD)
+                server = self.server = NodeServer(spec.process_id, process, link, folder)
+                nursery.start_soon(_end_detached, server, name=f"watch the connection of {spec.name}")
+                try:
+                    ended = await process.wait()
+                except BaseException:
+                    process.kill()
+                    raise
+                nursery.cancel_scope.cancel()
+            server.excess = group.excess
+            wanted = bool(server.reason)
+            self._pause = 0.0 if wanted or server.up.is_set() else min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+            self._events.gone(self, server, ended)
+        finally:  # also if the node is cancelled while the tasks of an ended server end
+            if self.server is not None:
+                self.server.gone.set()
 
     def _wrote(self, _process: ServerProcess, stream: int, data: bytes) -> None:
         self._events.wrote(self, stream, data)

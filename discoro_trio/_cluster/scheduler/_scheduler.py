@@ -72,7 +72,7 @@ class Scheduler(AdminReply):
         nursery: trio.Nursery,
         *,
         shared: bool = False,
-        settle: bool = True,
+        settle: bool | None = None,
         zombie_period: float | None = None,
         pulse_interval: float | None = None,
     ) -> None:
@@ -82,13 +82,14 @@ class Scheduler(AdminReply):
         self._nursery = nursery
         pulse = check_pulse_interval(pulse_interval)
         # A shared scheduler may have been restarted: nodes need time to report their leases.
-        settled_at = trio.current_time() + PULSES * pulse if shared and settle else trio.current_time()
+        settled_at = trio.current_time() + PULSES * pulse if shared and settle is not False else trio.current_time()
         self._rules = Rules(
             epoch=time.time_ns(),
             shared=shared,
             zombie_period=check_period("zombie_period", zombie_period),
             pulse_interval=pulse,
             settled_at=settled_at,
+            restarted=settle is True,
             validate=logger.isEnabledFor(logging.DEBUG),
         )
         self._state = Scheduling(self._rules)

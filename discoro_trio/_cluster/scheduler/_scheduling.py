@@ -62,8 +62,11 @@ class Rules(Record, frozen=True, kw_only=True):
     settled_at: float = -math.inf
     """A restarted scheduler grants nothing before this time, so that nodes can report the leases that they granted.
 
-    Such a report, or a client that comes back, shows that it was restarted; a first node without either ends the wait.
+    Such a report, or a client that comes back, shows that it was restarted; if `restarted` is not set, a first node
+    without either ends the wait.
     """
+    restarted: bool = False
+    """Whether it is known that there was an earlier scheduler, so that the whole time is waited."""
     make_key: Callable[[], bytes] = _new_key
     """Generates lease keys."""
     validate: bool = False
@@ -97,7 +100,7 @@ class Scheduling:
         self.log: deque[LogEntry] = deque(maxlen=_KEPT_EVENTS)
         self._number = 0
         self._settled = self.rules.settled_at == -math.inf
-        self._restarted = False
+        self._restarted = self.rules.restarted
 
     # --- all events
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from discoro_trio import NodeAllocation, Status
@@ -383,3 +384,15 @@ def test_each_computation_has_a_random_key_of_its_own() -> None:
             assert claim is not None
             keys.add(claim.terms.key)
     assert [len(key) for key in keys] == [32] * 6
+
+
+@pytest.mark.spec("B19")
+def test_a_scheduler_that_follows_another_waits_for_clients_even_if_no_node_reports_a_lease() -> None:
+    state = Scheduling(Rules(shared=True, settled_at=50, restarted=True))
+    state.node_joined(1, facts("n1"), 2, [])
+    for name, number in (("b", 2), ("a", 1)):
+        again = msgspec.structs.replace(submission(name), queue_entry=QueueEntry(0, number))
+        _, effects = state.submitted(2, again)
+        assert effects == []
+    turns = [effect.computation for effect in state.tick(50) if isinstance(effect, TellTurn)]
+    assert turns == [b"a"]
