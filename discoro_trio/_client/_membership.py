@@ -131,6 +131,8 @@ class Membership:
                 self._closed(node)
             else:
                 self._session.topology.left(node.node_id)
+                for server in self._servers_of(node):  # the node ends them, as it has lost its client
+                    self._session.topology.withdraw(server)
                 self._session.status.tell(Status.NodeDisconnected, node.location.addr)
                 self._session.changed()
 
