@@ -29,6 +29,9 @@ T = TypeVar("T")
 _LONGEST_LIST = 4
 """How many nodes are offered to another one as sources of a value; the client comes after them."""
 
+_OPENED_EARLY = 64 * 1024
+"""If a value has at most so many bytes besides its buffers, servers unpickle it at once and not for the first job."""
+
 
 class _Value(MutableRecord, eq=False):
     """One shared value."""
@@ -54,7 +57,8 @@ class SharedValues:
             NotPicklable: The value cannot be sent.
             DiscoroError: A node has no room for it; then it is shared with no node.
         """
-        blob = Blob.of(*dumps(value, self._session.set_up.shipped))
+        body, buffers = dumps(value, self._session.set_up.shipped)
+        blob = Blob.of(body, buffers)
         share = secrets.token_bytes(16)
         self._process.blobs.keep(share, blob)
         shared_here.paths[share] = blob.path
@@ -84,6 +88,9 @@ class SharedValues:
                 await self.release(share)
         if failures:
             raise failures[0]
+        if len(body) <= _OPENED_EARLY:
+            for server in self._session.servers.values():
+                server.host.link.notify(messages.OpenShared(share))
         return Shared(share, blob.size)
 
     async def put_all(self, node: LeasedNode) -> None:

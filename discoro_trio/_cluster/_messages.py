@@ -425,6 +425,12 @@ class DropShared(Control, frozen=True):
     share: bytes
 
 
+class OpenShared(Control, frozen=True):
+    """To servers: unpickle a shared value before the first job uses it."""
+
+    share: bytes
+
+
 class ForgetShared(Control, frozen=True):
     """To servers: a shared value was released."""
 

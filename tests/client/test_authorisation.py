@@ -68,7 +68,7 @@ TABLE: dict[str, dict[Trust, str]] = {
         "ServerGone ServerReady ServerWrote TurnCame",
     },
     "server": {
-        ANY: f"{ALL} ForgetShared ServerEnded",
+        ANY: f"{ALL} OpenShared ForgetShared ServerEnded",
         HAS_SECRET: OF_PROGRAMS,
         Trust.KIN: "AreYouThere AskOwnDetails Become Begin CloseIfIdle Finish",
     },

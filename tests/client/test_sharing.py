@@ -17,7 +17,7 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio._link.shared_memory._sharing import Sharing
-from discoro_trio._process import Blobs
+from discoro_trio._process import Blobs, shared_here
 from discoro_trio._process._parts import PART
 
 from ..cluster.test_open import apart, options
@@ -87,6 +87,20 @@ async def test_a_value_is_opened_once_at_a_server_and_its_arrays_are_read_only()
         array = await computation.share(np.arange(3))
         with pytest.raises(ValueError, match="read-only"):
             await computation.run_result(change, array)
+
+
+def is_open(shared: discoro.Shared[Any]) -> bool:
+    return shared._share in shared_here._values
+
+
+async def test_servers_open_arrays_before_the_first_job_and_large_objects_for_it() -> None:
+    async with open_computation([is_open], servers=2) as computation:
+        array = await computation.share(np.arange(300_000))
+        objects = await computation.share([str(number) for number in range(30_000)])
+        for location in await computation.servers():
+            while not await (await computation.run_at(location, is_open, array)).result():  # noqa: ASYNC110 - another process
+                await trio.sleep(0.01)
+            assert not await (await computation.run_at(location, is_open, objects)).result()
 
 
 async def test_a_server_that_replaces_another_has_the_value() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ class ServerProgram:
         endpoint.keepalive.pulse_intervals.append(lambda _link: self.pulse_interval)
         services = endpoint.services
         ServerDetails(process, lambda: self._output)
+        services.on_notice(messages.OpenShared, self._open_shared, trust=ANY)
         services.on_notice(messages.ForgetShared, self._drop_shared, trust=ANY)
         services.on_request(messages.AreYouThere, _say_so, trust=Trust.KIN)
         services.on_request(Become, become, trust=Trust.KIN)
@@ -113,6 +115,10 @@ class ServerProgram:
             decode_package(begin.package), folder, place=str(self._endpoint.location)
         )
 
+    def _open_shared(self, link: Link, opened: messages.OpenShared) -> None:
+        if self._process.introductions.of_client(link):
+            self._nursery.start_soon(_open_early, opened.share)
+
     def _drop_shared(self, link: Link, dropped: messages.ForgetShared) -> None:
         if self._process.introductions.of_client(link):
             shared_here.forget(dropped.share)
@@ -141,6 +147,12 @@ class ServerProgram:
             await self._output.finish()
         await self._endpoint.close(finish.reason, keep=link)  # pending frames go out before the node ends this
         return Done()
+
+
+async def _open_early(share: bytes) -> None:
+    """Unpickle a shared value, which also imports the packages of its classes."""
+    with suppress(Exception):  # the first job that uses the value raises it
+        await trio.to_thread.run_sync(shared_here.value, share)
 
 
 async def _say_so(_link: Link, _question: messages.AreYouThere) -> Done:
