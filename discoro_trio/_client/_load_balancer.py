@@ -98,15 +98,6 @@ class Lane:
         """Whether starts wait and none has begun for a while."""
         return self.waiting > 0 and now - self.since > LATE
 
-    def sent(self, now: float) -> int:
-        """Note a start; return how many wait, including it."""
-        if not self.waiting:
-            if now - self.since > _FORGOTTEN:
-                self.window = 1
-            self.since = now
-        self.waiting += 1
-        return self.waiting
-
     def begun(self, ahead: int, level: int, now: float) -> None:
         """Note that a start has begun.
 
@@ -128,7 +119,7 @@ class Lane:
 class Place:
     """The load balancer's record of one server."""
 
-    __slots__ = ("gone", "lanes", "load", "node", "ranked", "reserved", "server")
+    __slots__ = ("gone", "lanes", "load", "moved", "node", "ranked", "reserved", "server")
 
     def __init__(self, server: bytes, node: _Node) -> None:
         self.server: bytes = server
@@ -142,6 +133,8 @@ class Place:
         """Whether it is reserved for one job."""
         self.gone: bool = False
         """Whether it was removed."""
+        self.moved: bool = False
+        """Whether its load has changed since it was ranked."""
 
 
 class _Node:
@@ -217,6 +210,8 @@ class LoadBalancer:
         # Most computations run functions of one kind only, and each ranking costs time for each job.
         self._used = [False, False]
         self._waiting: dict[Place, None] = {}
+        # Servers are ranked when the next one is picked: many coroutines may end at once before that.
+        self._moved: list[Place] = []
 
     # --- servers
 
@@ -298,10 +293,14 @@ class LoadBalancer:
             node = self._nodes.get(node_id)
             if node is None:
                 return None
+        if self._moved:
+            self._rank_moved()
         of_kind = self._open[plain]
         while True:
             place = of_kind.least(node)
-            if place is None or not self._late(place, now, plain=plain):
+            if place is None or not (place.lanes[0].waiting or place.lanes[1].waiting):
+                return place
+            if not self._late(place, now, plain=plain):
                 return place
             place.ranked[plain] = False
             of_kind.remove(place)
@@ -320,7 +319,10 @@ class LoadBalancer:
         lane = place.lanes[plain]
         if not lane.waiting:
             self._waiting[place] = None
-        ahead = lane.sent(now)
+            if now - lane.since > _FORGOTTEN:
+                lane.window = 1
+            lane.since = now
+        lane.waiting = ahead = lane.waiting + 1
         if ahead >= lane.window:  # first, so that its place in the order need not be found before it is removed
             self._shut(place, plain=plain)
         self._load(place, 1)
@@ -352,10 +354,21 @@ class LoadBalancer:
         self._load(place, -1)
         self._rank(place)
 
-    def ended(self, place: Place) -> None:
-        """Note that a coroutine that had begun has ended. Does nothing if its server is gone."""
-        if not place.gone:
-            self._load(place, -1)
+    def ended(self, place: Place, ahead: int = 0, level: int = 0, now: float = 0.0, *, plain: bool = False) -> None:
+        """Note that a coroutine has ended. Does nothing if its server is gone.
+
+        Args:
+            place: Its server.
+            ahead: If it was not noted as begun, how many waited when it was sent, including it; else 0.
+            level: As for `begun`; needed if `ahead` is not 0, as the next two are.
+            now: The time.
+            plain: Whether it is a plain function.
+        """
+        if place.gone:
+            return
+        if ahead:
+            self.begun(place, ahead, level, now, plain=plain)
+        self._load(place, -1)
 
     def late(self, now: float) -> Iterator[Place]:
         """Return some servers where starts wait for too long; others at the next call."""
@@ -381,15 +394,24 @@ class LoadBalancer:
 
     def _load(self, place: Place, by: int) -> None:
         place.load += by
-        node = place.node
-        node.total += by
-        ranked = place.ranked
-        if ranked[0]:
-            self._open[0].set(place)
-        if ranked[1]:
-            self._open[1].set(place)
-        if len(self._nodes) > 1:
-            self._rank_node(node)
+        place.node.total += by
+        if not place.moved:
+            place.moved = True
+            self._moved.append(place)
+
+    def _rank_moved(self) -> None:
+        """Rank the servers and nodes whose load has changed."""
+        moved, self._moved = self._moved, []
+        for place in moved:
+            place.moved = False
+            if place.gone:
+                continue
+            if place.ranked[0]:
+                self._open[0].set(place)
+            if place.ranked[1]:
+                self._open[1].set(place)
+            if len(self._nodes) > 1:
+                self._rank_node(place.node)
 
     def _rank_node(self, node: _Node) -> None:
         if self._used[0]:

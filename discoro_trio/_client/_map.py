@@ -215,6 +215,7 @@ class Mapping(Generic[A, R]):
         self._slots: deque[_Slot] = deque()
         self._results: deque[_Slot] = deque()
         self._reader_waits = False
+        self._reader_called = False
         self._failure: BaseException | None = None
         self._leaving = False
         self._scope = trio.CancelScope()
@@ -316,8 +317,13 @@ class Mapping(Generic[A, R]):
         """Note that results were taken."""
         self._out -= count
         self._ready -= count
-        if self._reader_waits and self._has_room():
-            self._session.room.unpark_all()
+        if self._reader_waits and not self._reader_called:
+            self._call_reader()
+
+    def _call_reader(self) -> None:
+        """Let the reader check whether there is room; many jobs may end before it runs."""
+        self._reader_called = True
+        self._session.room.unpark_all()
 
     def _ended(self, started: Submission) -> None:
         slot, positions = self._running.pop(started)
@@ -327,8 +333,9 @@ class Mapping(Generic[A, R]):
             self._moving.discard(started)
         elif self._runs_again(started, slot, positions, outcome):
             return
-        slot.size += outcome.size
-        self._bytes += outcome.size
+        size = outcome.size
+        slot.size += size
+        self._bytes += size
         failed, values = self._unpacked(outcome, len(positions))
         if failed:
             self._take_failed(slot, positions, values, started)
@@ -399,9 +406,10 @@ class Mapping(Generic[A, R]):
                 self._results.append(freed := self._slots.popleft())
                 self._blocked -= len(freed.items)
                 self._ready += len(freed.items)
-        self._moved.unpark_all()
-        if self._reader_waits and self._has_room():
-            self._session.room.unpark_all()
+        if self._moved:
+            self._moved.unpark_all()
+        if self._reader_waits and not self._reader_called:
+            self._call_reader()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
@@ -437,16 +445,12 @@ class Mapping(Generic[A, R]):
                 if self._options.ordered:
                     self._slots.append(slot)
                 await self._submit(slot, range(len(chunk)))
-                await self._room()
+                while not self._has_room():
+                    self._reader_waits, self._reader_called = True, False
+                    await self._session.room.park()
+                self._reader_waits = False
         self._read_all = True
         self._moved.unpark_all()
-
-    async def _room(self) -> None:
-        """Wait until another chunk may be read."""
-        while not self._has_room():
-            self._reader_waits = True
-            await self._session.room.park()
-        self._reader_waits = False
 
     def _has_room(self) -> bool:
         if self._options.limit is not None:
@@ -553,8 +557,8 @@ class Mapping(Generic[A, R]):
         assert self._nursery is not None  # noqa: S101 - jobs start in the block
         self._to_retry += 1
         self._resting += len(positions)
-        if self._reader_waits and self._has_room():
-            self._session.room.unpark_all()
+        if self._reader_waits and not self._reader_called:
+            self._call_reader()
         self._nursery.start_soon(self._try_again, slot, positions, delay, name=f"try {self._described.name} again")
 
     async def _try_again(self, slot: _Slot, positions: Sequence[int], delay: float) -> None:

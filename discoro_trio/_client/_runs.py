@@ -144,7 +144,10 @@ class Runs:
         assert owned is not None  # noqa: S101 - it is scheduled
         call = Call(fn, args, kwargs, self._shipped)
         await trio.lowlevel.checkpoint()
-        started = await start_at(session, where, call, acknowledge=True)
+        if where is None:
+            started = session.submit(call, acknowledge=True)
+        else:
+            started = await start_at(session, where, call, acknowledge=True)
         await until_begun(session, started)
         return owned.add(started)
 

@@ -52,11 +52,9 @@ class LeasedServer(MutableRecord, eq=False):
         session, place = self.session, started.place
         if place is not None:
             now = perf_counter()
-            if started.ahead:
-                session.load_balancer.begun(place, started.ahead, started.level, now, plain=started.plain)
-                started.ahead = 0
-            session.load_balancer.ended(place)
-            if session.backlog:
+            session.load_balancer.ended(place, started.ahead, started.level, now, plain=started.plain)
+            started.ahead = 0
+            if session.backlog.size:
                 session.drain_at(place, now)
         if session.status.active:
             tell_ended(self, started)
@@ -71,7 +69,7 @@ class LeasedServer(MutableRecord, eq=False):
             if started.ahead:
                 session.load_balancer.begun(started.place, started.ahead, level, now, plain=started.plain)
                 started.ahead = 0
-        if session.backlog and self.place is not None:
+        if session.backlog.size and self.place is not None:
             session.drain_at(self.place, now)
 
     def returned(self, all_started: Sequence[Submission]) -> None:

@@ -317,7 +317,7 @@ class Session:
         if self.closed:
             self.check_open()
         plain = call.plain
-        if not self.backlog.waits(node_id, plain=plain):
+        if not self.backlog.size or not self.backlog.waits(node_id, plain=plain):
             now = perf_counter()
             place = self.load_balancer.pick(now, node_id, plain=plain)
             if place is not None and not (self._coming and self._kept_for_others(place, self.backlog.size)):

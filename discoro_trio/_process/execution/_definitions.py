@@ -151,34 +151,33 @@ class Definition:
 
     Attributes:
         name: The name for the tasks that run it, once it is known.
+        known: The function, once it is unpickled.
+        plain: Whether it is called in a thread, once that is known.
     """
 
-    __slots__ = ("_body", "_buffers", "_described", "name")
+    __slots__ = ("_body", "_buffers", "known", "name", "plain")
 
     def __init__(self, body: Buffer, buffers: Sequence[Buffer]) -> None:
         self._body = body
         self._buffers = buffers
-        self._described: Described | None = None
+        self.known: Described | None = None
+        self.plain: bool | None = None
         self.name: str = "coroutine"
 
-    @property
     def is_plain(self) -> bool:
-        """Whether it is called in a thread; False if it cannot be unpickled."""
-        described = self._described
-        if described is None:
-            try:
-                described = self.described()
-            except BaseException:  # noqa: BLE001 - it is raised again for the coroutine that uses it
-                return False
-        return not described.is_async
+        """Return whether it is called in a thread; False if it cannot be unpickled."""
+        try:
+            return not self.described().is_async
+        except BaseException:  # noqa: BLE001 - it is raised again for the coroutine that uses it
+            return False
 
     def described(self) -> Described:
         """Return the function. Raises what unpickling it raises, as the outcome of the coroutine that uses it."""
-        if self._described is None:
-            self._described = describe(loads(self._body, self._buffers))
+        if self.known is None:
+            self.known = described = describe(loads(self._body, self._buffers))
             self._body, self._buffers = b"", ()
-            self.name = self._described.name
-        return self._described
+            self.name, self.plain = described.name, not described.is_async
+        return self.known
 
 
 class Received:

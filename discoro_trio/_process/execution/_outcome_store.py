@@ -107,7 +107,7 @@ class OutcomeStore:
     async def outcome(self, coro: Coro[Any], *, heard: bool) -> Outcome:
         """Wait for the outcome of a coroutine."""
         await trio.lowlevel.checkpoint()
-        started = self.known(coro)
+        started = coro.started or self.known(coro)
         if started is not None:
             started.heard = started.heard or heard
             await started.until_ended()

@@ -285,14 +285,16 @@ class Runner:
         serial, link = local.serial, local.link
         assert link is not None  # noqa: S101 - coroutines of guests have a link
         began = 0.0
-        plain = not local.returned and definition.is_plain
+        value: object = None
+        failed: LocalOutcome | None = None
+        plain = not local.returned and (definition.plain if definition.plain is not None else definition.is_plain())
         admitted = not plain or local.cancelled or await self._admitted(task, local, scope, flags)
         if local.returned:
             return local.scope is None
         if local.cancelled or not admitted:
             # It has not begun. If it was not cancelled itself, all coroutines of this process are being cancelled.
             plain = False
-            ended = LocalOutcome.cancelled(local.reason if local.cancelled else "its process ends")
+            failed = LocalOutcome.cancelled(local.reason if local.cancelled else "its process ends")
         else:
             task.name = definition.name
             local.scope = scope
@@ -308,20 +310,23 @@ class Runner:
                 running = self._opened(definition, local, body, buffers)
                 # The arguments are not kept here, as coroutines may run for long and there may be very many of them.
                 del body, buffers
-                ended = LocalOutcome.returned(await running)
+                value = await running
             except BaseException as error:  # noqa: BLE001 - a coroutine's error belongs to its starter
-                ended = _failed(local, error)
+                failed = _failed(local, error)
             if process_state.forked:
-                end_copy(ended.raised)
+                end_copy(failed.raised if failed is not None else None)
             current.reset(token)
             if local.span is not None:
-                local.span.leave(ended)
+                local.span.leave(LocalOutcome.returned(value) if failed is None else failed)
             reports.ended(local)
             if plain:
                 self.gate.leave(task)
         self._process.end_local(local)
         del guest.running[serial]
-        ending, body_out, buffers_out = self._packed(local, ended)
+        if failed is None:
+            ending, body_out, buffers_out = self._packed(local, value)
+        else:
+            ending, body_out, buffers_out = self._packed_failure(local, failed)
         if local.begun:
             ending |= hold_level(perf_counter() - began) << HELD_SHIFT
         if not link.lost:
@@ -334,11 +339,13 @@ class Runner:
         self, definition: Definition, local: LocalCoro, body: Buffer, buffers: Sequence[Buffer]
     ) -> Awaitable[object]:
         """Unpickle the function and arguments of a start, and call the function."""
-        try:
-            described = definition.described()
-        except Exception as error:
-            say_not_opened(error, "The function of this coroutine")
-            raise
+        described = definition.known
+        if described is None:
+            try:
+                described = definition.described()
+            except Exception as error:
+                say_not_opened(error, "The function of this coroutine")
+                raise
         local.name = described.name
         try:
             content = loads(body[NUMBER.size :], buffers)
@@ -388,17 +395,17 @@ class Runner:
             return _failed(local, error)
         return LocalOutcome.cancelled(local.reason)
 
-    def _packed(self, local: LocalCoro, ended: LocalOutcome) -> tuple[int, bytes, Sequence[Any]]:
-        if ended.ending is Ending.VALUE:
-            try:
-                packed = _VALUE, *dumps(ended.result)
-            except NotPicklable as unsendable:
-                # The traceback of our own code does not help the user.
-                ended = LocalOutcome.failed(unsendable.with_traceback(None))
-            else:
-                if self.endings.room > 0 or local.serial in self.endings.known:
-                    self.endings.note(local, Ending.VALUE, None)
-                return packed
+    def _packed(self, local: LocalCoro, value: object) -> tuple[int, bytes, Sequence[Any]]:
+        try:
+            body, buffers = dumps(value)
+        except NotPicklable as unsendable:
+            # The traceback of our own code does not help the user.
+            return self._packed_failure(local, LocalOutcome.failed(unsendable.with_traceback(None)))
+        if self.endings.room > 0 or local.serial in self.endings.known:
+            self.endings.note(local, Ending.VALUE, None)
+        return _VALUE, body, buffers
+
+    def _packed_failure(self, local: LocalCoro, ended: LocalOutcome) -> tuple[int, bytes, Sequence[Any]]:
         error = ended.raised
         assert error is not None  # noqa: S101 - all other endings carry one
         self.endings.note(local, ended.ending, error)

@@ -99,7 +99,7 @@ class Call:
             reject_coro(kwargs)
         checked, plain = checked_traits(function.function if isinstance(function, Pickled) else function)
         self.plain: bool = plain
-        self.name: str = optional_text("name", name) or checked
+        self.name: str = checked if name is None else optional_text("name", name) or checked
         self.body: bytes
         self.buffers: Sequence[Any]
         # Most calls have only positional arguments; a list stands for a call with keyword arguments too (see `Runner`).
