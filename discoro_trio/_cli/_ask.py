@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._cluster import find_scheduler, same_secret_needed
+from .._cluster import find_scheduler
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._link import EndpointOptions, answered, open_with, resolve_peers
@@ -14,7 +14,7 @@ from .._wire import Control
 from ._common import endpoint_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .._link import Endpoint, Link
 
@@ -65,13 +65,23 @@ async def link_to_scheduler(endpoint: Endpoint, scheduler: str | None) -> Link:
     with suppress(ValueError):  # a host without a port: discovery finds the port
         if scheduler:
             return await endpoint.link_at(Location.parse(scheduler))
-    try:
+    with not_found(scheduler):
         return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)
+
+
+@contextmanager
+def not_found(scheduler: str | None) -> Iterator[None]:
+    """Let the error about a scheduler that does not answer say what the user of a command can do.
+
+    Args:
+        scheduler: Its `address:port`, or a host, as given; None for the one on this network.
+    """
+    try:
+        yield
     except SchedulerNotFound as error:
         where = f"at {scheduler}" if scheduler else "on this network"
-        secret = "" if endpoint.discovery is None else f". {same_secret_needed(endpoint.discovery)}"
         message = (
             f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, pass its "
-            f"address as HOST:PORT, or see `discoro doctor`{secret}"
+            "address as HOST:PORT, or see `discoro doctor`"
         )
         raise SchedulerNotFound(message) from error

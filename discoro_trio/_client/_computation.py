@@ -165,6 +165,7 @@ class Computation(Displayed, Runs):
         Raises:
             SchedulerNotFound: No scheduler answered within `timeout`.
             RuntimeError: The computation is already scheduled.
+            ComputationClosed: An admin request closed it while it waited.
             DiscoroError: The set-up failed at all servers, and `servers` was given.
             ExceptionGroup: Errors of coroutines that no code has received, if the block raised nothing else.
 

@@ -5,6 +5,7 @@ rich and IPython are imported on first use. Progress is drawn when an item ends,
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -70,7 +71,7 @@ class Bar:
             if in_notebook():
                 self._draw = _cell_line()
             elif sys.stderr.isatty():
-                self._draw = _terminal_bar(self._counts)
+                self._draw = _terminal.add(self._counts)
             else:
                 self._draw = _log_line
                 self._interval = _LOG_INTERVAL
@@ -102,28 +103,64 @@ def in_notebook() -> bool:
     return found is not None and hasattr(found, "kernel")
 
 
-def _terminal_bar(counts: Counts) -> Callable[[Counts, float, bool], None]:
-    from rich.console import Console  # noqa: PLC0415 - see above
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+class _Terminal:
+    """The terminal while bars are drawn: all bars and all output share one console, so nothing is torn.
 
-    progress = Progress(
-        BarColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    task = progress.add_task(counts.text(0), total=counts.total)
-    progress.start()
+    Output that goes to the terminal is written above the bars: `sys.stdout` if it is the terminal, `sys.stderr`, and
+    the log handlers that write there.
+    """
 
-    def draw(counts: Counts, now: float, last: bool) -> None:  # noqa: FBT001 - see Bar
-        progress.update(task, completed=counts.done, description=counts.text(now))
-        progress.refresh()
-        if last:
-            progress.stop()
+    def __init__(self) -> None:
+        self._bars: set[object] = set()
+        self._progress: Any = None
+        self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
 
-    return draw
+    def add(self, counts: Counts) -> Callable[[Counts, float, bool], None]:
+        """Draw a bar, and return the function that draws it anew."""
+        if not self._bars:
+            self._begin()
+        task = self._progress.add_task(counts.text(0), total=counts.total)
+        self._bars.add(task)
+
+        def draw(counts: Counts, now: float, last: bool) -> None:  # noqa: FBT001 - see Bar
+            self._progress.update(task, completed=counts.done, description=counts.text(now))
+            self._progress.refresh()
+            if last:
+                self._remove(task)
+
+        return draw
+
+    def _remove(self, task: object) -> None:
+        self._bars.discard(task)
+        if not self._bars:
+            self._end()
+
+    def _begin(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - see above
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - see above
+
+        written = sys.stdout, sys.stderr
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True, soft_wrap=True),
+            auto_refresh=False,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._progress.start()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in written:
+                self._handlers.append((handler, handler.stream))
+                handler.setStream(sys.stdout if handler.stream is written[0] else sys.stderr)
+
+    def _end(self) -> None:
+        for handler, stream in self._handlers:
+            handler.setStream(stream)
+        self._handlers.clear()
+        self._progress.stop()
+
+
+_terminal = _Terminal()
 
 
 def _cell_line() -> Callable[[Counts, float, bool], None]:

@@ -74,12 +74,14 @@ class Queueing:
 
         Raises:
             SchedulerNotFound: No scheduler answered in time.
+            ComputationClosed: An admin request closed it while it waited.
         """
         link = await self._hand_in()
         nursery.start_soon(self._keep, link, name="keep the place in the queue")
         nursery.start_soon(self._say_what_it_waits_for, name="log what the computation waits for")
         nursery.start_soon(self._report_demand, name="report the work of the computation")
         await self._session.turn.wait()
+        self._session.check_open()
 
     async def _say_what_it_waits_for(self) -> None:
         """Log what the computation waits for, with growing pauses, until it has its first server."""

@@ -206,6 +206,7 @@ class Session:
             self.members.turn_came()
         elif isinstance(message, messages.Discarded):
             self._end(f"the scheduler has closed the computation: {message.reason}")
+            self.turn.set()  # it need not wait for its turn any more
             self._nursery.start_soon(self._report_end, name="report that the computation is closed")
         elif isinstance(message, NodeRests):
             rest_node(self, message.node_id, rests=message.rests)

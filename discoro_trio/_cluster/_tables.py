@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _COUNTS = ("submitted", "done", "failed", "running")
-_COMPUTATIONS = ("place", "name", "client", "state", "nodes", "servers", *_COUNTS)
+_COMPUTATIONS = ("place", "name", "owner", "state", "nodes", "servers", *_COUNTS)
 
 
 def status_as_json(status: ClusterStatus, *, indent: int | None = None) -> str:
@@ -132,7 +132,7 @@ def _state(server: ServerStatus) -> str:
 def _computations(status: ClusterStatus) -> Iterable[Sequence[object]]:
     return (
         (
-            *(one.place or "runs", one.name, one.client, one.state, one.nodes, one.servers),
+            *(one.place or "runs", one.name, one.owner or one.client, one.state, one.nodes, one.servers),
             *(one.submitted, one.done, one.failed, one.running),
         )
         for one in status.computations

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -72,7 +73,9 @@ class Actions:
             results.append(Result(key, coroutine.name, ok=False, text="it cannot be reached from here"))
         else:
             name = f"{coroutine.name} at {coroutine.server}"
-            results.append(await self._do("terminate", key, name, who, coroutine.handle.terminate))
+            through = getattr(self._target, "terminate", None)  # a scheduler elsewhere
+            end = coroutine.handle.terminate if through is None else partial(through, key)
+            results.append(await self._do("terminate", key, name, who, end))
 
     async def restart(self, location: str, who: str) -> Result:
         """Replace a server's process; coroutines there are lost."""

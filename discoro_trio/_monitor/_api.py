@@ -36,7 +36,7 @@ async def get_summary() -> Response:
     return answer(summary(parts().hub.model))
 
 
-@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures, tree):view>")
+@api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures, tree, servers):view>")
 async def get_table(view: str) -> Response:
     """Return one page of a table."""
     return await _table(view, "")

@@ -131,6 +131,7 @@ TABLES: Mapping[str, Columns] = {
     "failures": FAILURES,
     "tree": {},
     "function": FAILURES,
+    "servers": SERVER,
 }
 # `str()` of arguments runs the user's code, and progress has no order: tables cannot be sorted by either.
 _UNSORTED = frozenset({"args", "progress"})

@@ -21,6 +21,7 @@ _STEPS = {
 _TEXTS = {
     "cluster": "The nodes, and the sums over the cluster",
     "node": "A node and its servers",
+    "servers": "The servers of all nodes",
     "server": "A server and its coroutines",
     "coroutines": "The coroutines of all servers",
     "computations": "The computations: running, queued and past",

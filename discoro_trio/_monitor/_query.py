@@ -27,6 +27,7 @@ VIEWS = (
     "failures",
     "tree",
     "function",
+    "servers",
 )
 LONGEST = 200
 """Maximum length of a value."""

@@ -76,9 +76,18 @@ class RemoteScheduler(AdminReply):
         link = await self._link()
         return answered(await link.request(AskDetails(list(wanted))), DetailsAre)
 
+    async def terminate(self, key: str) -> None:
+        """End a coroutine, by its id; the scheduler has the keys for it, which this process lacks.
+
+        Raises:
+            DiscoroError: It has ended, or the scheduler does not answer.
+        """
+        await self._steer(AdminAction.TERMINATE, key)
+
     async def _steer(self, wish: AdminAction, what: str, within: float | None = None) -> None:
         link = await self._link()
-        longest = None if wish is AdminAction.DRAIN else -1.0  # a drain waits for running coroutines
+        # These wait for the end of coroutines.
+        longest = None if wish in {AdminAction.DRAIN, AdminAction.TERMINATE} else -1.0
         answered(await link.request(AdminRequest(wish, what, within), timeout=longest), Done)
 
     async def _link(self) -> Link:

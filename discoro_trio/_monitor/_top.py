@@ -1,184 +1,137 @@
-"""`discoro top`: the monitor's tables on a terminal, over its WebSocket; it reconnects automatically.
+"""`discoro top`: the monitor's tables on a terminal.
 
-`_screen` draws the screen, `_received_view` holds the received data.
+They come from a web monitor, over its WebSocket, or directly from a scheduler; `_top_sources` connects to either, and
+connects again automatically. `_screen` draws the screen, `_received_view` holds the received data.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import ssl
+import re
 import sys
 import termios
 import tty
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import trio
 from rich.live import Live
-from trio_websocket import ConnectionClosed, ConnectionRejected, wrap_client_stream
 
-from .._errors import AuthenticationError, DiscoroError, PeerDisconnected
-from .._scopes import open_background
 from ._received_view import ReceivedView
-from ._screen import AROUND, Screen, draw
+from ._screen import Screen, draw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from rich.console import Console
-    from trio_websocket import WebSocketConnection
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
-_SILENCE = 10.0
-"""Seconds without a message after which the monitor is pinged, and in which it must answer."""
-_ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "right", b"\x1b[D": "left"}
-_UNAUTHORIZED = 401
+    from ._top_sources import Source
+
+_KEYS = {
+    b"\x1b[A": "up",
+    b"\x1b[B": "down",
+    b"\x1b[C": "right",
+    b"\x1b[D": "left",
+    b"\x1b[5~": "pageup",
+    b"\x1b[6~": "pagedown",
+    b"\x1b": "escape",
+    b"\r": "enter",
+    b"\n": "enter",
+    b"\x7f": "backspace",
+    b"\x08": "backspace",
+}
+_ONE_KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|[\x00-\x1f\x7f]|[^\x00-\x1f\x7f]+")
+_ALL_ROWS = 520
+"""The height that shows all rows of a page, in lines."""
 
 
 class Top:
-    """A terminal viewer of a monitor.
+    """A terminal viewer of a cluster.
 
     Args:
-        url: The monitor's address, `http://…` or `https://…`.
-        token: Its token; empty if viewing requires none.
-        console: The console that shows it.
+        source: Where its tables come from.
+        console: The console that shows them.
     """
 
-    def __init__(self, url: str, token: str, console: Console) -> None:
-        self._url = url.rstrip("/")
-        self._headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+    def __init__(self, source: Source, console: Console) -> None:
+        self._source = source
         self._console = console
         self._screen = Screen()
         self._seen = ReceivedView()
         self._state = "connecting"
         self._changed = trio.Event()
-        self._socket: Any = None
 
     async def once(self) -> None:
         """Show the present state of the cluster once, and return.
 
         Raises:
             AuthenticationError: The monitor requires a token, or another one.
-            PeerDisconnected: No monitor answers there.
+            DiscoroError: No monitor or no scheduler answers there.
         """
-        self._screen.rows = 500
-        try:
-            async with self._connected() as socket:
-                await socket.send_message(json.dumps({"watch": self._screen.query()}))
-                self._take(await socket.get_message())
-        except ConnectionRejected as error:
-            raise _refused(error) from error
-        except (ConnectionClosed, OSError) as error:
-            message = f"{self._url} cannot be reached: {error}"
-            raise PeerDisconnected(message) from error
-        self._state = "live"
-        self._console.print(self._drawing())
+        self._screen.width, self._screen.height = self._console.width, _ALL_ROWS
+        self._take(await self._source.once(self._screen.query()))
+        self._console.print(draw(self._screen, self._seen, url=self._source.where, state="live", row=False))
 
     async def run(self) -> None:
-        """Show the cluster until the user presses `q`."""
+        """Show the cluster until the user presses `q`.
+
+        Raises:
+            AuthenticationError, DiscoroError: As `once`.
+        """
+        self._fit()
         with _keys_unbuffered(), Live(console=self._console, screen=True, auto_refresh=False) as live:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stay_connected)
-                nursery.start_soon(self._press_keys, nursery.cancel_scope)
+                await self._source.watch(self._screen.query())
+                nursery.start_soon(self._source.run, self._take, self._note_state)
+                nursery.start_soon(self._press_keys, nursery)
                 while True:
+                    before = self._screen.query()
                     self._fit()
+                    if self._screen.query() != before:
+                        await self._source.watch(self._screen.query())
                     live.update(self._drawing(), refresh=True)
                     with trio.move_on_after(1):
                         await self._changed.wait()
                     self._changed = trio.Event()
 
     def _drawing(self) -> Any:
-        return draw(self._screen, self._seen, url=self._url, state=self._state)
+        return draw(self._screen, self._seen, url=self._source.where, state=self._state)
 
-    # --- the connection
-
-    async def _stay_connected(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                async with self._connected() as socket:
-                    pause = _FIRST_PAUSE
-                    self._socket = socket
-                    await self._ask()
-                    while True:
-                        if not self._take(await _next_message(socket)):
-                            await self._ask()
-            except ConnectionRejected as error:
-                raise _refused(error) from error
-            except (ConnectionClosed, OSError, trio.TooSlowError):
-                pass
-            self._socket = None
-            self._state = "reconnecting"
-            self._changed.set()
-            await trio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[WebSocketConnection]:
-        """Connect to the monitor's stream; the socket is always closed at the end."""
-        parts = urlsplit(self._url)
-        secure = parts.scheme == "https"
-        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-        stream: Any = await trio.open_tcp_stream(host, port)
-        if secure:
-            stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=host, https_compatible=True)
-        path = f"{parts.path}/api/v1/stream"
-        try:
-            async with open_background() as nursery:
-                options: dict[str, Any] = {"extra_headers": self._headers}
-                yield await wrap_client_stream(nursery, stream, parts.netloc, path, **options)
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _ask(self) -> None:
-        if self._socket is not None:
-            await self._socket.send_message(json.dumps({"watch": self._screen.query()}))
-
-    def _take(self, text: str | bytes) -> bool:
+    def _take(self, message: Mapping[str, Any]) -> bool:
         """Apply a message; False if the view must be requested again."""
-        self._state = "live"
+        self._note_state("live")
+        if message.get("type") == "full" and message["view"] != self._screen.view:
+            return True  # of the view before
+        return self._seen.take(dict(message))
+
+    def _note_state(self, state: str) -> None:
+        self._state = state
         self._changed.set()
-        return self._seen.take(json.loads(text))
 
     # --- the terminal
 
     def _fit(self) -> None:
-        self._screen.rows = max(1, self._console.height - AROUND)
+        self._screen.width, self._screen.height = self._console.width, self._console.height
 
-    async def _press_keys(self, scope: trio.CancelScope) -> None:
+    async def _press_keys(self, nursery: trio.Nursery) -> None:
         async for key in _keys():
-            before = self._screen.query()
-            if not self._screen.press(key, self._seen.total):
-                scope.cancel()
+            before, place = self._screen.query(), self._screen.place
+            command = self._screen.press(key, self._seen)
+            if command == "quit":
+                nursery.cancel_scope.cancel()
                 return
+            if command:
+                self._screen.message = "terminating …"
+                nursery.start_soon(self._terminate, command.removeprefix("terminate "))
+            if self._screen.place != place:  # its rows have other fields
+                self._seen = ReceivedView(head={"summary": self._seen.head.get("summary")}, now=self._seen.now)
             if self._screen.query() != before:
-                try:
-                    await self._ask()
-                except ConnectionClosed:
-                    continue  # the next connection sends the query
+                await self._source.watch(self._screen.query())
             self._changed.set()
 
-
-async def _next_message(socket: WebSocketConnection) -> str | bytes:
-    """Wait for a message while the monitor is alive.
-
-    Raises:
-        TooSlowError: The monitor does not answer; a silently cut connection raises no other error.
-    """
-    while True:
-        with trio.move_on_after(_SILENCE):
-            return await socket.get_message()
-        with trio.fail_after(_SILENCE):
-            await socket.ping()
-
-
-def _refused(error: ConnectionRejected) -> DiscoroError:
-    if error.status_code == _UNAUTHORIZED:
-        return AuthenticationError("the monitor requires its token, or another one than this: --token")
-    return PeerDisconnected(f"this is no monitor of this kind: it answers with status {error.status_code}")
+    async def _terminate(self, key: str) -> None:
+        self._screen.message = await self._source.terminate(key)
+        self._changed.set()
 
 
 async def _keys() -> AsyncIterator[str]:
@@ -189,11 +142,12 @@ async def _keys() -> AsyncIterator[str]:
         pressed = os.read(descriptor, 64)
         if not pressed:
             return
-        if pressed in _ARROWS:
-            yield _ARROWS[pressed]
-        else:
-            for char in pressed.decode(errors="ignore"):
-                yield char
+        for key in _ONE_KEY.findall(pressed):
+            if key in _KEYS:
+                yield _KEYS[key]
+            elif not key.startswith(b"\x1b"):
+                for char in key.decode(errors="ignore"):
+                    yield char
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import attrs
 from . import _columns as columns
 from . import _timeline as timeline
 from ._rows import rounded
+from ._topology_rows import GONE
 from ._verdict import WINDOW, blocked_in, verdict
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ._rows import CoroutineRow
 
 
-_OWN_ORDER = {"cluster": "addr", "node": "location"}
+_OWN_ORDER = {"cluster": "addr", "node": "location", "servers": "location"}
 """Default sorting of tables; the others show the newest rows first."""
 MOST_EVENTS = 30
 """How many events the first page shows."""
@@ -118,6 +119,11 @@ def _node(model: Model, query: Query, _now: float) -> Page:
     head = {"node": columns.node_facts(node, model), "times": list(model.totals.times)}
     servers = [model.servers[key] for key in node.servers]
     return _table(model, query, head, servers, _SERVERS)
+
+
+def _servers(model: Model, query: Query, _now: float) -> Page:
+    present = [server for server in model.servers.values() if server.state not in GONE]
+    return _table(model, query, {}, present, _SERVERS)
 
 
 def _server(model: Model, query: Query, now: float) -> Page:
@@ -256,6 +262,7 @@ _VIEWS: dict[str, Callable[[Model, Query, float], Page]] = {
     "failures": _failures,
     "tree": _tree,
     "function": _function,
+    "servers": _servers,
 }
 
 # --- tables

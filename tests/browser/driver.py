@@ -97,13 +97,22 @@ async def browse(drive: Callable[[], T]) -> T:
 
 def serious_findings(page: Page) -> list[str]:
     """Let axe look at the page; give what it calls serious or critical."""
+    return _axe(page, {"serious", "critical"})
+
+
+def findings(page: Page) -> list[str]:
+    """Let axe look at the page; give all that it finds."""
+    return _axe(page, {"minor", "moderate", "serious", "critical"})
+
+
+def _axe(page: Page, impacts: set[str]) -> list[str]:
     # By the debugger, as the page's own policy lets no foreign script in.
     page.evaluate(f"() => {{ {AXE.read_text(encoding='utf-8')} }}")
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
         for one in found["violations"]
-        if one["impact"] in {"serious", "critical"}
+        if one["impact"] in impacts
     ]
 
 

@@ -159,3 +159,29 @@ def test_without_a_notebook_the_error_says_which_loop_is_needed(tmp_path: Path) 
     script = "import asyncio\nimport discoro_trio\nasyncio.run(discoro_trio.open_cluster().__aenter__())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "RuntimeError: this needs Trio's loop, and none runs here" in done.stderr
+
+
+PROGRESS = """
+import trio
+import discoro_trio as discoro
+
+def job(number):
+    print("printed", number)
+    return 1 // number
+
+async with discoro.open_cluster(servers=1), discoro.Computation([job]).schedule() as computation:
+    async with computation.map(job, range(4), progress=True, errors="skip") as results:
+        print([value async for value in results])
+"""
+
+
+@pytest.mark.spec("B32", "B35")
+def test_progress_is_one_line_of_its_cell_beside_the_output(tmp_path: Path) -> None:
+    cell = execute([PROGRESS], tmp_path)[-1]
+    lines = ["".join(one["data"]["text/plain"]) for one in cell if one["output_type"] == "display_data"]
+    assert len(lines) == 1, "the line is updated, not repeated"
+    assert lines[0].startswith("job: 4/4 (100%) done, 1 failed, ")
+    text = "".join(texts(cell))
+    for number in range(4):
+        assert f"job] printed {number}\n" in text
+    assert "[1, 0, 0]\n" in text

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import re
 import signal
+import struct
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,3 +180,84 @@ async def test_progress_is_shown_on_a_terminal_and_nowhere_else(tmp_path: Path) 
     assert done.stdout == b"20\n"
     assert "job" in shown
     assert "100%" in shown
+
+
+TORN = """
+import logging, sys, trio
+import discoro_trio as discoro
+
+async def job(number):
+    await trio.sleep(0.05)
+    print("printed", number, "x" * 100)
+    logging.getLogger("job").warning("logged %d", number)
+    return 1 // (number - 3)
+
+async def main():
+    async with discoro.open_cluster(servers=1), discoro.Computation([job]).schedule() as computation:
+        async with (
+            computation.map(job, range(12), progress=True, errors="skip") as results,
+            computation.map(job, range(12), progress=True, errors="skip") as others,
+        ):
+            print("mine", len([value async for value in results]))
+            print("mine", len([value async for value in others]))
+
+logging.basicConfig(format="LOG %(message)s")
+trio.run(main)
+"""
+
+
+def on_screen(written: str) -> list[str]:
+    """Give the lines of a terminal of 80 columns after what was written, which moves up and erases lines."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x1b]", written):
+        if part == "\n":
+            row += 1
+        elif part == "\r":
+            column = 0
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row = max(0, row - int(part[2:-1] or 1))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            if column == 80:
+                row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + 1 :]
+            column += 1
+        lines += [""] * (row + 1 - len(lines))
+    return [line.rstrip() for line in lines]
+
+
+@pytest.mark.spec("B23")
+async def test_bars_and_output_share_the_terminal_and_tear_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(TORN, encoding="utf-8")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    written = b""
+
+    def read() -> None:
+        nonlocal written
+        with suppress(OSError):  # the program has ended
+            while data := os.read(ours, 65536):
+                written += data
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, read)
+            with trio.fail_after(60):
+                command = [sys.executable, str(path)]
+                await trio.run_process(command, stdout=theirs, stderr=theirs, env=environment)
+            os.close(theirs)
+    finally:
+        os.close(ours)
+    lines = on_screen(written.decode())
+    whole = "".join(lines)
+    for number in range(12):
+        assert whole.count(f"job] printed {number} {'x' * 100}") == 2, "a long line is not cut, either"
+        assert sum(line.endswith(f"job] logged {number}") for line in lines) == 2
+    assert [line for line in lines if line.startswith("mine")] == ["mine 11", "mine 11"]
+    bars = [line for line in lines if "done, " in line]
+    assert len(bars) == 2
+    assert all("job: 12/12 (100%) done, 1 failed" in line for line in bars)

@@ -65,7 +65,7 @@ def test_the_scheduler_serves_its_own_pages_and_top_shows_them(tmp_path: Path) -
 
 def test_top_says_in_one_line_that_nobody_is_there(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*COMMAND, "top", "127.0.0.1:1"], capture_output=True, text=True, check=False, env=environment(tmp_path)
+        [*COMMAND, "top", "http://127.0.0.1:1"], capture_output=True, text=True, check=False, env=environment(tmp_path)
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

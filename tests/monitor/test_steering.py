@@ -105,6 +105,31 @@ async def test_a_computation_is_closed_and_its_client_is_told(where: str) -> Non
         await until(server, "computations", lambda page: page["rows"][0]["state"] == "closed")
 
 
+async def test_a_computation_that_waits_in_the_queue_is_closed_and_its_client_is_told() -> None:
+    closed = trio.Event()
+
+    async def wait_for_a_turn() -> None:
+        with pytest.raises(discoro.ComputationClosed, match="an admin request closed it"):
+            async with discoro.Computation([one], name="waits").schedule():
+                pytest.fail("it has no turn")
+        closed.set()
+
+    async def is_queued() -> bool:
+        return any(found.name == "waits" and found.place == 1 for found in (await scheduler.status()).computations)
+
+    with trio.fail_after(60):
+        async with (
+            discoro.open_cluster(servers=1) as scheduler,
+            trio.open_nursery() as nursery,
+            discoro.Computation([stay]).schedule(),
+        ):
+            nursery.start_soon(wait_for_a_turn)
+            while not await is_queued():  # noqa: ASYNC110 - status has no events
+                await trio.sleep(0.02)
+            await scheduler.close_computation("waits")
+            await closed.wait()
+
+
 @pytest.mark.spec("S97", "B14")
 async def test_a_monitor_of_a_computation_closes_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
     async def wait_in_the_queue() -> None:

@@ -1,4 +1,4 @@
-"""Admin requests to a scheduler: restart a server, suspend, resume or drain a node, close a computation.
+"""Admin requests to a scheduler: restart a server, suspend, resume or drain a node, end a computation or a coroutine.
 
 This module owns the messages and forwards them to nodes and clients. `_scheduling` decides what they change for
 leases.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..._arguments import not_negative, text
-from ..._errors import DiscoroError, UnknownLocation
+from ..._errors import DiscoroError, UnknownCoro, UnknownLocation
 from ..._link import Done, answered
 from ..._values import Location, node_name
 from ..._values import location as as_location
@@ -45,6 +45,8 @@ class AdminAction(enum.Enum):
     """End the leases of a node once its running coroutines have ended; the target is as for `SUSPEND`."""
     CLOSE = "close"
     """End a computation; the target is its id."""
+    TERMINATE = "terminate"
+    """End a coroutine; the target is its id. The reply comes at its end, which the grace period may delay."""
 
 
 class AdminRequest(Control, frozen=True):
@@ -191,12 +193,15 @@ class AdminRequests:
 
         Raises:
             UnknownLocation: There is no such node, server or computation.
+            UnknownCoro: There is no such coroutine.
             DiscoroError: The node did not carry it out.
         """
         if wish is AdminAction.RESTART:
             await self._restart(what)
         elif wish is AdminAction.CLOSE:
             self._close(what, cause)
+        elif wish is AdminAction.TERMINATE:
+            await self._terminate(what)
         elif wish is AdminAction.DRAIN:
             await self._drain(what, cause, within)
         else:
@@ -228,6 +233,14 @@ class AdminRequests:
             message = f"the scheduler has no server at {where}"
             raise UnknownLocation(message)
         answered(await link.request(RestartServer(found[1])), Done)
+
+    async def _terminate(self, key: str) -> None:
+        """End a coroutine: the requesting process may lack the keys of its server and of its starter."""
+        handle = self._observed_state.coroutine(key)
+        if handle is None:
+            message = f"no coroutine {key} runs; it has ended, or its server is gone"
+            raise UnknownCoro(message)
+        await handle.terminate()
 
     def _close(self, computation: str, cause: bytes) -> None:
         ids = {claim: claim.computation.hex() for claim in self._state.claims}

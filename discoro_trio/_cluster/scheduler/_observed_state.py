@@ -128,6 +128,16 @@ class ObservedState:
             ((one.node_id, server_id) for server_id, one in self._servers.items() if str(one.location) == where), None
         )
 
+    def coroutine(self, key: str) -> Coro[Any] | None:
+        """Return the handle of a running coroutine, by its id; None if there is none."""
+        home, _, serial = key.partition("-")
+        try:
+            server = self._servers.get(bytes.fromhex(home))
+            coro = None if server is None else server.coroutines.get(int(serial, 16))
+        except ValueError:
+            return None
+        return None if server is None or coro is None else _handle(server, coro)
+
     def node_of(self, server_id: bytes) -> bytes | None:
         """Return the id of a server's node; None if the server is not known."""
         server = self._servers.get(server_id)
@@ -364,13 +374,14 @@ def _computation(
     )
 
 
+def _handle(server: _Server, coro: messages.RunningCoro) -> Coro[Any]:
+    return Coro(server.seen.server_id, coro.serial, coro.starter, server.computation, coro.name, server.location)
+
+
 def _coro(server: _Server, coro: messages.RunningCoro, wall: float) -> CoroStatus:
     progress = server.progress.get(coro.serial)
-    handle: Coro[Any] = Coro(
-        server.seen.server_id, coro.serial, coro.starter, server.computation, coro.name, server.location
-    )
     return CoroStatus(
-        coro=handle,
+        coro=_handle(server, coro),
         name=coro.name,
         start_time=coro.since,
         age=max(wall - coro.since, 0.0),

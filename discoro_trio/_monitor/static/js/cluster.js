@@ -10,7 +10,7 @@ import { Search, Table } from "./table.js";
 const COLUMNS = [
   { id: "addr", label: "Address", width: 156, title: true, cell: (node) => html`<${NodeLink} addr=${node.addr} />` },
   { id: "name", label: "Name", width: 104, cell: (node) => node.name },
-  { id: "platform", label: "Platform", quiet: true, hint: (node) => node.platform, full: true, cell: (node) => node.platform },
+  { id: "platform", label: "Platform", quiet: true, spare: true, hint: (node) => node.platform, full: true, cell: (node) => node.platform },
   { id: "state", label: "State", width: 112, cell: (node) => html`<${State} of=${node.state} />` },
   { id: "servers", label: "Servers", width: 80, number: true, cell: (node) => format.count(node.servers) },
   { id: "submitted", label: "Submitted", width: 98, number: true, cell: (node) => format.count(node.submitted) },
@@ -34,8 +34,8 @@ export function Cluster({ view, query }) {
     <${Verdict} verdict=${view.head.verdict} />
     <${Stats} sums=${summary} />
     <div class="graphs">
-      <${Graph} title="Ended a second" now=${format.rate(summary.rate)} times=${graphs.times} values=${graphs.rate} format=${format.count} />
-      <${Graph} title="Running" now=${format.count(summary.running)} times=${graphs.times} values=${graphs.running} format=${format.count} />
+      <${Graph} title="Ended a second" now=${format.rate(summary.rate)} times=${graphs.times} values=${graphs.rate} format=${format.compact} />
+      <${Graph} title="Running" now=${format.count(summary.running)} times=${graphs.times} values=${graphs.running} format=${format.compact} />
       <${Graph} title="CPU" now=${format.percent(summary.cpu)} times=${graphs.times} values=${graphs.cpu} top=${100} format=${format.percent} />
       <${Graph} title="Memory" now=${format.percent(summary.memory)} times=${graphs.times} values=${graphs.memory} top=${100} format=${format.percent} />
     </div>

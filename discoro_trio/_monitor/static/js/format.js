@@ -5,6 +5,11 @@ const NONE = "–";
 
 export const count = (value) => (value === null || value === undefined ? NONE : whole.format(value));
 
+// At most five characters, for an axis.
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+export const compact = (value) => (value < 10000 ? count(value) : short.format(value));
+
 export function rate(value) {
   if (value === null || value === undefined) return NONE;
   return value >= 100 || value === 0 ? whole.format(value) : value.toFixed(1);

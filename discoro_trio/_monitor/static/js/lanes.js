@@ -189,9 +189,9 @@ function drawLanes(context, { shown, failed, scrolled, width, gutter, colours })
     }
     drawMark(context, open, 10, middle - 1);
     const failures = failed[group.node];
-    const words = failures ? `${failures.toLocaleString("en-US")} failed` : narrow ? "" : `× ${group.servers.length}`;
+    const words = failures ? `${failures.toLocaleString("en-US")}${narrow ? "" : " failed"}` : narrow ? "" : `× ${group.servers.length}`;
     const wide = words ? context.measureText(words).width + 8 : 0;
-    context.fillText(fitted(context, label, gutter - 34 - wide), 24, middle);
+    context.fillText(shortened(context, label, gutter - 34 - wide), 24, middle);
     context.fillStyle = failures ? colours.bad : colours.muted;
     context.textAlign = "right";
     context.fillText(words, gutter - 8, middle);
@@ -222,6 +222,14 @@ function drawMap(context, { layout, failed, scrolled, width, height, colours }) 
   context.fillRect(width - MAP, AXIS + scrolled * scale, MAP, Math.max(6, height * scale));
   context.fillStyle = colours.bad;
   for (const lane of layout.lanes) if (!lane.server && failed[lane.group.node]) context.fillRect(width - MAP, AXIS + lane.top * scale, MAP, 2);
+}
+
+// A name begins with what tells it apart, an address ends with it.
+function shortened(context, text, width) {
+  if (context.measureText(text).width <= width) return text;
+  let kept = text;
+  while (kept && context.measureText(`${kept}…`).width > width) kept = kept.slice(0, -1);
+  return `${kept}…`;
 }
 
 function fitted(context, text, width) {

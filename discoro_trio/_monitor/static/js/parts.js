@@ -76,7 +76,7 @@ export function Progress({ of }) {
   const label = share === null ? format.count(done) : `${Math.floor(share)} %`;
   return html`<span class="load">
     ${share !== null && html`<span class="bar-of" aria-hidden="true"><i style=${{ width: `${share}%` }}></i></span>`}
-    <span class="value">${label}</span>${text && html`<span class="quiet">${text}</span>`}
+    <span class="value">${label}</span>${text && html`<span class="quiet" title=${text}>${text}</span>`}
   </span>`;
 }
 

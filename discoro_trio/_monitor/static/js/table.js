@@ -8,12 +8,28 @@ const PAGE_SIZES = [25, 50, 100, 250];
 const TYPING_PAUSE = 250;
 
 // Columns: {id, label, width (px, or what is left), number, sort (the server's name, false for none), cell(row), hint(row)};
-// on a phone: title (the card's heading), full and wide and graphed (a line of its own).
+// spare: left out where there is little room; on a phone: title (the card's heading), full and wide and graphed (a line of its own).
 const LEAST_WIDTH = 96;
-const narrow = matchMedia("(max-width: 760px)");
-const leastWidth = (columns, choose) => columns.reduce((sum, column) => sum + (column.width ?? LEAST_WIDTH), choose ? 44 : 0);
+const narrow = matchMedia("(max-width: 1120px)");
+const medium = matchMedia("(max-width: 1360px)");
+const SPARK = 64; // the width of a small graph and its gap
+const widthOf = (column) => (column.width ?? LEAST_WIDTH) - (medium.matches && column.graphed ? SPARK : 0);
+const leastWidth = (columns, choose) => columns.filter((column) => !(medium.matches && column.spare)).reduce((sum, column) => sum + widthOf(column), choose ? 44 : 0);
+
+// Draws again when the window gets so wide or narrow that other columns fit.
+function useWidth() {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const changed = () => again((number) => number + 1);
+    for (const one of [narrow, medium]) one.addEventListener("change", changed);
+    return () => {
+      for (const one of [narrow, medium]) one.removeEventListener("change", changed);
+    };
+  }, []);
+}
 
 export function Table({ label, columns, view, query, order = "", heading = "h2", choose = null, empty = "Nothing here.", children }) {
+  useWidth();
   const size = Number(query.size ?? 50);
   const page = Number(query.page ?? 1);
   const sort = query.sort ?? order;
@@ -28,7 +44,7 @@ export function Table({ label, columns, view, query, order = "", heading = "h2",
     </div>
     ${view.rows.length
       ? html`<div class="scroll"><table role="table" aria-label=${label} style=${{ minWidth: narrow.matches ? "" : `${leastWidth(columns, choose)}px` }}>
-          <colgroup>${choose && html`<col style=${{ width: "44px" }} />`}${columns.map((column) => html`<col key=${column.id} style=${{ width: column.width ? `${column.width}px` : "auto" }} />`)}</colgroup>
+          <colgroup>${choose && html`<col style=${{ width: "44px" }} />`}${columns.map((column) => html`<col key=${column.id} class=${column.spare ? "spare" : ""} style=${{ width: column.width ? `${widthOf(column)}px` : "auto" }} />`)}</colgroup>
           <${Head} columns=${columns} sort=${sort} set=${set} choose=${choose} rows=${view.rows} />
           <tbody role="rowgroup" ...${held}>${rows.map((row) => html`<${Row} key=${row.id} row=${row} columns=${columns} choose=${choose} />`)}</tbody>
         </table></div>`
@@ -66,7 +82,7 @@ function Head({ columns, sort, set, choose, rows }) {
   const heading = (column) => {
     const name = sortName(column);
     const way = sort === name ? "ascending" : sort === `-${name}` ? "descending" : null;
-    const classes = column.number ? "number" : "";
+    const classes = ["number", "spare"].filter((part) => column[part]).join(" ");
     const mark = way === "ascending" ? "▲" : way === "descending" ? "▼" : "";
     return html`<th key=${column.id} role="columnheader" scope="col" class=${classes} aria-sort=${way}>
       ${name ? html`<button type="button" onClick=${() => set({ sort: turned(sort, column) })}>${column.label}<span class="way" aria-hidden="true">${mark}</span></button>` : column.label}
@@ -83,7 +99,7 @@ function Row({ row, columns, choose }) {
   return html`<tr role="row" class="${chosen ? "selected" : ""} ${choose ? "can-choose" : ""}">
     ${choose && html`<td role="cell" class="choose"><input type="checkbox" aria-label="Select ${choose.name(row)}" checked=${chosen} onChange=${() => choose.toggle(row)} /></td>`}
     ${columns.map((column) => {
-      const classes = ["number", "wide", "full", "title", "graphed", "quiet"].filter((name) => column[name]).join(" ");
+      const classes = ["number", "wide", "full", "title", "graphed", "quiet", "spare"].filter((name) => column[name]).join(" ");
       const hint = column.hint?.(row);
       return html`<td key=${column.id} role="cell" class=${classes} data-label=${column.label} title=${hint}><span class="cell">${column.cell(row)}</span></td>`;
     })}
