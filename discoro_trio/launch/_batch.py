@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from abc import abstractmethod
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -85,7 +85,7 @@ class _Output:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read(_READ_SIZE)
-        except FileNotFoundError:
+        except OSError:  # it is not there yet, or its file system does not answer
             return []
         self._offset += len(data)
         *whole, self._rest = (self._rest + data).split(b"\n")
@@ -138,6 +138,7 @@ class BatchLauncher(Launcher):
         self._python = text("python", os.fspath(given.python)) if given.python is not None else sys.executable
         notice = not_negative("notice", given.notice)
         self._notice = notice if limit is None else min(notice, limit / 2)
+        self._limit = limit
         self._kill_wait = not_negative("kill_wait", given.kill_wait)
         default = platformdirs.user_state_path("discoro_trio") / "launch"
         self._parent = (optional_path("folder", given.folder) or default).absolute()
@@ -159,10 +160,6 @@ class BatchLauncher(Launcher):
     @abstractmethod
     def _jobs(self, answer: str, names: Sequence[str]) -> dict[str, str]:
         """Return the id of each node's job, from what the command has written."""
-
-    def _lasts(self) -> float | None:
-        """Return the seconds after which a node drains itself; None if the batch system sends a signal."""
-        return None
 
     def _node_script(self, folder: Path, *, name: str, cpus: str, job: str) -> str:
         """Return the shell commands that run a node: `name`, `cpus` and `job` are words of the shell.
@@ -317,25 +314,29 @@ class BatchLauncher(Launcher):
             location.port,
             "",
             self._cpus or 0,
-            lasts=self._lasts(),
+            lasts=None if self._limit is None else self._limit - self._notice,
             notice=self._notice,
             kill_wait=self._kill_wait,
         )
         try:
             folder = make_run_folder(self._parent, self._queue.name)
-            write_private(folder / ORDER_FILE, order.encode())
         except OSError as error:
             message = f"{self._parent} cannot be written: {error.strerror}; the option folder sets another one"
             raise DiscoroError(message) from error
         command = [sys.executable, *GUARD_MODULE, self._queue.name, str(folder)]
-        # In a session of its own: what ends this program's process group must not end the guard.
-        guard = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            write_private(folder / ORDER_FILE, order.encode())
+            # In a session of its own: what ends this program's process group must not end the guard.
+            guard = await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         try:
             yield folder
         finally:
@@ -365,6 +366,7 @@ class BatchLauncher(Launcher):
         try:
             self._over = await self._follow_jobs(folder, state)
         finally:
+            self._changed.set()
             done.set()
 
     async def _follow_jobs(self, folder: Path, state: BatchState) -> bool:
@@ -443,9 +445,9 @@ class BatchLauncher(Launcher):
                     except QueueUnavailableError as error:
                         logger.info("%s cannot be cancelled now: %s", ", ".join(ids), error)
                 case EndNode(name):
-                    (folder / end_marker(name)).touch()
+                    _touch(folder / end_marker(name))
                 case EndAll():
-                    (folder / END_ALL).touch()
+                    _touch(folder / END_ALL)
                 case Report(level, line):
                     logger.log(level, "%s", line)
 
@@ -478,7 +480,13 @@ class BatchLauncher(Launcher):
         return [Report(logging.WARNING, f"{why}; trying again")]
 
 
+def _touch(path: Path) -> None:
+    with suppress(OSError):  # someone has removed the folder, which asks nodes to end as well
+        path.touch()
+
+
 async def _show_alive(owner: Path) -> None:
     while True:
         await trio.sleep(OWNER_PULSE)
-        await trio.to_thread.run_sync(os.utime, owner)
+        with suppress(OSError):
+            await trio.to_thread.run_sync(os.utime, owner)

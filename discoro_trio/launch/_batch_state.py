@@ -26,7 +26,7 @@ _NEVER_SEEN = 60.0
 """Seconds after which a job that the queue has not shown yet counts as ended."""
 _FRUITLESS = 3
 """Nodes that may follow each other without any of them joining."""
-_SHORT = 30.0
+_SHORT = 10.0
 """A node whose time ends after fewer seconds counts like one that has not joined."""
 _KEPT = 100
 """Nodes that have ended and are still shown."""

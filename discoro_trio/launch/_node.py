@@ -180,8 +180,11 @@ async def _watch_folder(folder: Path, order: Order, job: str, ending: _Ending) -
         if await trio.to_thread.run_sync(_is_to_end, folder, order.name, abandon_on_cancel=True):
             ending.begin()
             return
-        time_ends = order.lasts is not None and trio.current_time() - begun >= order.lasts
-        if time_ends or await trio.to_thread.run_sync(drain.exists, abandon_on_cancel=True):
+        if order.lasts is not None:  # more exact than Slurm, which may announce the end of time a minute early
+            time_ends = trio.current_time() - begun >= order.lasts
+        else:
+            time_ends = await trio.to_thread.run_sync(drain.exists, abandon_on_cancel=True)
+        if time_ends:
             ending.drain(order.notice - LONGEST_END - _LOOK, DRAINING_FOR_TIME)
         await trio.sleep(_LOOK)
 

@@ -48,7 +48,7 @@ class Order(msgspec.Struct, frozen=True):
     cpus: int
     """As for `open_node`."""
     lasts: float | None = None
-    """Seconds after its start at which it drains, because the time of its job ends; None if something else reports
+    """Seconds after its start at which it drains, because the time of its job ends; None if only a marker file reports
     that."""
     notice: float = 0.0
     """Seconds between that report and the end of the job's time."""

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from .._arguments import text
 from ._batch import BatchOptions
-from ._queue import BatchQueue, QueueState
+from ._queue import BatchQueue, QueueState, QueueUnavailableError
 from ._single_jobs import SingleJobs
 
 if TYPE_CHECKING:
@@ -28,8 +28,13 @@ class SgeQueue(BatchQueue):
 
     def states(self, answer: str, name: str) -> dict[str, QueueState]:
         """Read what `query` has written: one element for each job that has not ended."""
+        try:
+            jobs = ET.fromstring(answer)  # noqa: S314 - the batch system's own answer
+        except ET.ParseError as error:
+            message = f"qstat -xml has not written XML: {error}"
+            raise QueueUnavailableError(message) from None
         found = {}
-        for element in ET.fromstring(answer).iter("job_list"):  # noqa: S314 - the batch system's own answer
+        for element in jobs.iter("job_list"):
             state = element.findtext("state", "").strip()
             if element.findtext("JB_name") == name:
                 where = element.findtext("queue_name", "").rpartition("@")[2]

@@ -56,9 +56,6 @@ class SingleJobs(BatchLauncher):
         minutes, seconds = divmod(self._seconds, 60)
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
-    def _lasts(self) -> float | None:
-        return None if self._seconds is None else self._seconds - self._notice
-
     @abstractmethod
     def _command(self, folder: Path) -> list[str]:
         """Return the command that submits a job, without further options."""

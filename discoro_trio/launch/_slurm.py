@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Literal
 
-from .._arguments import flag, optional_text, text
+from .._arguments import flag, optional_text
 from ._batch import BatchLauncher, BatchOptions, Submission
 from ._order import drain_marker
 from ._queue import BatchQueue, QueueState
@@ -25,6 +25,8 @@ _VERDICTS: dict[str, Literal["taken", "cancelled"]] = {
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(\d+)(?::(\d+))?(?::(?P<third>\d+))?")
 _UNREACHABLE = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "timeout")
 _NO_REASON = {"None", ""}
+_SEPARATORS = 3
+"""Those of a line of `squeue`."""
 
 
 def _phase(state: str) -> Literal["queued", "running", "ending", "ended"]:
@@ -63,6 +65,8 @@ class SlurmQueue(BatchQueue):
         """Read what `query` has written."""
         found = {}
         for line in answer.splitlines():
+            if line.count("|") < _SEPARATORS:
+                continue  # a message of the site
             job, state, reason, where = line.split("|", 3)
             word = state if reason in _NO_REASON else f"{state}, {reason}"
             found[job] = QueueState(phase=_phase(state), text=word, where=where, verdict=_VERDICTS.get(state, ""))
@@ -97,8 +101,8 @@ class Slurm(BatchLauncher):
         options: Further arguments of `sbatch`, such as ["--constraint=epyc"].
         setup: Shell commands to run before the interpreter, such as ["module load python/3.12"].
         python: The interpreter on the machines, which has discoro_trio installed; by default this program's own.
-        notice: Seconds before the time limit at which the node is drained, at most half of `time`; Slurm may signal up
-            to a minute earlier.
+        notice: Seconds before the time limit at which the node is drained, at most half of `time`; if only the
+            partition has a limit, Slurm may signal up to a minute earlier.
         kill_wait: Seconds between SIGTERM and SIGKILL when Slurm preempts a job: the partition's GraceTime and the
             cluster's KillWait.
         folder: A folder that this program and the machines share, for the scripts' output and a file that only you can
@@ -200,7 +204,7 @@ class Slurm(BatchLauncher):
         return Submission(command=command, script=script)
 
     def _jobs(self, answer: str, names: Sequence[str]) -> dict[str, str]:
-        job = text("sbatch", answer.strip()).partition(";")[0]
+        job = answer.rsplit(maxsplit=1)[-1].partition(";")[0]
         if self._one_job:
             return dict.fromkeys(names, job)
         return {name: f"{job}_{index}" for index, name in enumerate(names)}

@@ -142,12 +142,16 @@ async def test_a_preempted_node_is_drained_and_replaced_and_no_job_is_lost(clust
         assert sorted(states(slurm.nodes)) == ["ended", "running", "running"]
 
 
-async def test_a_node_is_drained_and_replaced_before_its_wall_time_ends(cluster: Cluster, tmp_path: Path) -> None:
-    slurm = launcher(cluster, 1, time=1, notice=40)
+@pytest.mark.parametrize("known", [True, False], ids=["its own limit", "a limit that only Slurm knows"])
+async def test_a_node_is_drained_and_replaced_before_its_wall_time_ends(
+    cluster: Cluster, tmp_path: Path, *, known: bool
+) -> None:
+    limit = {"time": 1} if known else {"options": ["--time=1"]}
+    slurm = launcher(cluster, 1, notice=40, **limit)
     async with discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, launch=slurm):
         await until(slurm, lambda nodes: nodes[0].state == "running")
         async with discoro.Computation([work]).schedule(servers=1) as computation:
-            before = await computation.run(work, tmp_path, 1, 20.0)
+            before = await computation.run(work, tmp_path, 1, 35.0 if known else 20.0)
             await until(slurm, lambda nodes: len(nodes) == 2)
             assert await before.result() == 1, "it may finish after the announcement"
             await until(slurm, lambda nodes: states(nodes) == ["ended", "running"])
