@@ -115,11 +115,17 @@ class Endpoint:
     # --- links that others open
 
     async def accept(self, stream: trio.SocketStream) -> None:
-        """Serve one incoming connection: the handshake, then the link until it ends."""
-        if self._descriptors.are_scarce(stream.socket.fileno()):
-            self._descriptors.say(trio.current_time())
+        """Serve one incoming connection until it is closed."""
+        try:
+            if self._descriptors.are_scarce(stream.socket.fileno()):
+                self._descriptors.say(trio.current_time())
+            else:
+                await self._serve(stream)
+        finally:
             await trio.aclose_forcefully(stream)
-            return
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """Shake hands with an unauthenticated peer, then serve the link until it ends or uses another connection."""
         arrivals: list[_Dial] = []
         resumed: list[Resumable] = []
         greeted = await self._welcome(stream, arrivals, resumed)
@@ -127,11 +133,9 @@ class Endpoint:
             one = resumed[0]
             if not one.link.lost and await self._reconnecting.take_over(one, greeted):
                 await one.transport.until_left(greeted.transport)
-            await trio.aclose_forcefully(stream)
         elif greeted is None or self._is_taken(greeted.peer):  # the id may have been taken meanwhile
             for arrival in arrivals:
                 self._give_up(arrival)
-            await trio.aclose_forcefully(stream)
         else:
             link = self._make_link(greeted, opened_here=False)
             self._register(link)

@@ -228,10 +228,13 @@ class Reconnecting:
             one.attempt = None
         if greeted is None:
             return Failure.SILENT if attempt.connected else Failure.UNREACHABLE
-        if not await self.take_over(one, greeted):
-            await greeted.transport.aclose()
-            return Failure.UNREACHABLE
-        return None
+        taken_over = False
+        try:
+            taken_over = await self.take_over(one, greeted)
+        finally:
+            if not taken_over:  # the link may have ended meanwhile, which cancels this task
+                await greeted.transport.aclose()
+        return None if taken_over else Failure.UNREACHABLE
 
 
 def place_is_known(transport: Transport, peer: PeerIdentity) -> bool:

@@ -6,6 +6,7 @@ import random
 import secrets
 import socket
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from discoro_trio._config import KIB, config
 from discoro_trio._errors import PeerDisconnected
 from discoro_trio._link import Done, serve_endpoint, transport_over
 from discoro_trio._link import _reconnecting as reconnecting
+from discoro_trio._link.tls._tls import Tls
 from discoro_trio._wire import Control, Credential, Kind
 
 if TYPE_CHECKING:
@@ -41,13 +43,13 @@ def short_pulses() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_pair(*, lower_opens: bool = True) -> AsyncIterator[tuple[Endpoint, Endpoint, Link]]:
+async def open_pair(*, lower_opens: bool = True, tls: bool = False) -> AsyncIterator[tuple[Endpoint, Endpoint, Link]]:
     """Give two endpoints and the link of the first one to the second."""
     ids = sorted((secrets.token_bytes(16) for _ in range(2)), reverse=not lower_opens)
     with trio.fail_after(40):
         async with (
-            serve_endpoint(bind="127.0.0.1", process_id=ids[0]) as one,
-            serve_endpoint(bind="127.0.0.1", process_id=ids[1]) as two,
+            serve_endpoint(bind="127.0.0.1", process_id=ids[0], tls=Tls(always=tls)) as one,
+            serve_endpoint(bind="127.0.0.1", process_id=ids[1], tls=Tls(always=tls)) as two,
         ):
             one.credentials[b""] = two.credentials[b""] = KEY
             yield one, two, await one.link_to(two.id, two.location, b"")
@@ -60,10 +62,11 @@ def reset(endpoint: Endpoint, peer: Endpoint) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize("seed", range(8))
-async def test_what_is_sent_arrives_once_and_in_order_over_connections_that_break(seed: int) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_sent_arrives_once_and_in_order_over_connections_that_break(seed: int, tls: bool) -> None:  # noqa: FBT001
     rng = random.Random(seed)
-    async with open_pair(lower_opens=bool(seed % 2)) as (one, two, link):
+    async with open_pair(lower_opens=bool(seed % 2), tls=tls) as (one, two, link):
         arrived: dict[bytes, list[int]] = {one.id: [], two.id: []}
 
         def take(at: Link, frame: Frame) -> None:
@@ -99,6 +102,22 @@ async def test_what_is_sent_arrives_once_and_in_order_over_connections_that_brea
         assert list(arrived.values()) == [list(range(count))] * 2
         assert one.links[two.id] is link
         assert two.links[one.id] is back
+
+
+async def test_connections_that_break_leave_no_descriptors() -> None:
+    def open_descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with open_pair() as (one, two, link):
+        transport = link._resumable
+        assert transport is not None
+        before = open_descriptors()
+        for _ in range(20):
+            reset(one, two)
+            await transport.until(broken=True)
+            await transport.until(broken=False)
+        while open_descriptors() > before:  # noqa: ASYNC110 - the other end may still be closing its last one
+            await trio.sleep(0.01)
 
 
 async def test_a_request_that_waits_is_answered_over_the_next_connection() -> None:
