@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from .._errors import DiscoroError
 from .._link import EndpointOptions, open_with, resolve_peers
 from .._printable import printable
 from .._scopes import open_background
+from .._values import Location
 from ._ask import link_to_scheduler
 from ._common import endpoint_options, network_options, security_options
 from ._logs import set_up_logs
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from .._cluster import LaunchedNode, Launcher
-    from .._values import Location
     from ._signals import Shutdown
 
 _NODES, _JOBS = "Nodes", "Jobs"
@@ -34,7 +35,7 @@ _LONGEST_END = 75.0
 
 @click.group(cls=GroupedGroup)
 def launch() -> None:
-    """Start nodes through ssh, a batch system or on this machine, until Ctrl-C.
+    """Start nodes through ssh, a batch system, Kubernetes or on this machine, until Ctrl-C.
 
     Without --scheduler the command also runs a scheduler, which clients on the network find. All nodes end with the
     command.
@@ -209,6 +210,69 @@ def sge(**options: Any) -> None:
         return Sge(**_given(options, *_SHARED, "queue", "parallel_environment"))
 
     _run(make, options)
+
+
+@launch.command(cls=GroupedCommand)
+@option("--image", required=True, envvar=None, group=_NODES, help="Container image with Python and discoro_trio.")
+@option("--nodes", type=click.IntRange(min=1), default=1, envvar=None, group=_NODES, help="Number of nodes.")
+@option("--memory", metavar="SIZE", envvar=None, group=_NODES, help="Memory of each pod, such as 4Gi.")
+@option("--namespace", envvar=None, group=_NODES, help="Namespace of the pods. [default: that of the context]")
+@option("--context", envvar=None, group=_NODES, help="Context of the kubeconfig file. [default: the current one]")
+@_cpus("Servers of each node, and processors of its pod. [default: 1]")
+@_python("Interpreter in the image. [default: python3]")
+@option(
+    "--print",
+    "print_only",
+    is_flag=True,
+    envvar=None,
+    group="Output",
+    help="Print the objects as JSON, for kubectl apply -f -. They contain the secret. Needs --scheduler HOST:PORT.",
+)
+@_common()
+def kubernetes(**options: Any) -> None:
+    """Start nodes in pods of Kubernetes."""
+    if options["print_only"]:
+        click.echo(_objects(options))
+        return
+
+    def make() -> Launcher:
+        from ..launch import Kubernetes  # noqa: PLC0415
+
+        return Kubernetes(**_given(options, "image", "nodes", "memory", "namespace", "context", "cpus", "python"))
+
+    if options["scheduler"] is not None:
+        message = "--scheduler: with kubernetes it is only used by --print; the pods join the scheduler of this command"
+        raise click.UsageError(message)
+    _run(make, options)
+
+
+def _objects(options: Mapping[str, Any]) -> str:
+    """Return the objects that run nodes for a scheduler, as a list that kubectl takes."""
+    from ..launch import _manifests as manifests  # noqa: PLC0415
+    from ..launch._order import Order  # noqa: PLC0415
+
+    try:
+        scheduler = Location.parse(options["scheduler"] or "")
+    except ValueError as error:
+        message = f"--print needs --scheduler HOST:PORT, the place that pods connect to: {error}"
+        raise click.UsageError(message) from error
+    credential = EndpointOptions(**endpoint_options(options)).credential(private=False)
+    pods = manifests.PodOptions(
+        image=options["image"],
+        memory=options["memory"] or "",
+        **_given(options, "cpus", "python"),
+    )
+    order = Order(credential.key.hex(), scheduler.addr, scheduler.port, "", pods.cpus, kill_wait=pods.grace)
+    name = "discoro-nodes"
+    items = [
+        manifests.secret(name, order),
+        manifests.service(name),
+        manifests.job(name, name, pods, count=options["nodes"]),
+    ]
+    if options["namespace"]:
+        for item in items:
+            item["metadata"]["namespace"] = options["namespace"]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2)
 
 
 def _given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,15 @@ _SERVERS, _SERVICE = "Servers", "Service"
     group=_SERVICE,
     help="Number of computations after which the node ends, such as 1.",
 )
+@option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    group=_SERVICE,
+    help="Seconds for which running coroutines may finish after SIGTERM, such as 60.",
+)
 @option("--service_start", type=TimeOfDay(), group=_SERVICE, help="Time of day to start service, such as 08:30.")
 @option(
     "--service_stop",
@@ -188,6 +198,8 @@ async def _serve(ending: Shutdown, options: Mapping[str, Any], hours: Hours | No
     )
     async with block as opened:
         ending.clean_up[:] = [opened.end_now]
+        if options["drain"]:
+            ending.drain = partial(opened.drain, options["drain"])
         show_node(opened, options, on_terminal=shows_itself(options))
         if hours is None:
             await opened.until_free()

@@ -29,12 +29,15 @@ class Shutdown:
         scope: Cancelled to end the program in order.
         clean_up: Functions that are called before an end at once; they must not wait.
         longest: Seconds that the orderly end may take, including the grace period of coroutines.
+        drain: Called on the first SIGTERM, before the orderly end; None to end at that signal.
     """
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.clean_up: list[Callable[[], None]] = []
         self.longest = LONGEST_END
+        self.drain: Callable[[], Awaitable[None]] | None = None
+        self._drains = trio.Event()
         self._signal: int | None = None
         self._asked = trio.Event()
 
@@ -45,10 +48,25 @@ class Shutdown:
             async for number in arriving:
                 if self._signal is not None:
                     self.end_now(number)
-                self._signal = number
-                logger.info("%s: ending; a second one ends at once", signal.Signals(number).name)
-                self.scope.cancel()
-                self._asked.set()
+                if number == signal.SIGTERM and self.drain is not None and not self._drains.is_set():
+                    logger.info("SIGTERM: draining; a second one ends in order, a third one at once")
+                    self._drains.set()
+                else:
+                    self._end(number)
+
+    def _end(self, number: int) -> None:
+        self._signal = number
+        logger.info("%s: ending; a second one ends at once", signal.Signals(number).name)
+        self.scope.cancel()
+        self._asked.set()
+
+    async def drain_when_asked(self) -> None:
+        """Drain after the first SIGTERM, then end in order."""
+        await self._drains.wait()
+        assert self.drain is not None  # noqa: S101 - it is set before the event
+        await self.drain()
+        if self._signal is None:
+            self._end(signal.SIGTERM)
 
     def end_now(self, number: int) -> None:
         """Call the clean-up functions, and end without waiting for anything."""
@@ -74,5 +92,6 @@ async def run_until_signal(program: Callable[[Shutdown], Awaitable[None]]) -> No
     async with open_background() as nursery:
         await nursery.start(ending.watch)
         nursery.start_soon(ending.limit)
+        nursery.start_soon(ending.drain_when_asked)
         with ending.scope:
             await program(ending)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import signal
 import subprocess
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import discoro_trio as discoro
-from tests.cli.programs import ROOT, SECONDS, SECRET, environment, free_udp_port
+from discoro_trio._link.secret._secret_file import load_secret
+from tests.cli.programs import ROOT, SECONDS, SECRET, environment, free_udp_port, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,3 +116,23 @@ def test_an_example_starts_its_own_nodes() -> None:
     done = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, env=environment(), check=False)
     assert done.returncode == 0, done.stderr
     assert "2 servers, results" in done.stdout
+
+
+async def test_the_objects_for_kubernetes_are_printed_with_the_secret_and_the_place() -> None:
+    options = ("--image", "registry/image", "--nodes", "3", "--namespace", "here", "--print")
+    done = await output("launch", "kubernetes", *options, "--scheduler", "10.0.0.1:7000")
+    assert done.returncode == 0, done.stderr
+    items = json.loads(done.stdout)["items"]
+    assert [(one["kind"], one["metadata"]["namespace"]) for one in items] == [
+        ("Secret", "here"),
+        ("Service", "here"),
+        ("Job", "here"),
+    ]
+    order = json.loads(base64.b64decode(items[0]["data"]["order"]))
+    assert (order["secret"], order["addr"], order["port"]) == (load_secret(SECRET).key.hex(), "10.0.0.1", 7000)
+    assert items[2]["spec"]["completions"] == 3
+    (container,) = items[2]["spec"]["template"]["spec"]["containers"]
+    assert (container["image"], container["args"][1]) == ("registry/image", "$(POD_NAME)")
+    refused = await output("launch", "kubernetes", *options)
+    assert refused.returncode == 2
+    assert b"--print needs --scheduler HOST:PORT" in refused.stderr

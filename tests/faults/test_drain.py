@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -100,6 +101,29 @@ async def test_an_unreported_coroutine_finishes_at_a_drained_node(job: Callable[
             (node,) = (await scheduler.status()).nodes
             await scheduler.drain(node.location)
             assert [await one.result() for one in run] == [2, 2]
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.spec("B37")
+async def test_sigterm_drains_a_node_within_its_bound() -> None:
+    udp_port = str(free_udp_port())
+    computation = discoro.Computation([sys.modules[__name__]])
+    with trio.fail_after(120):
+        async with running("--udp_port", udp_port) as scheduler, AsyncExitStack() as stack:
+            options = ("--cpus", "1", "--udp_port", udp_port, "--drain", "60")
+            nodes = {}
+            for name in ("n1", "n2"):
+                nodes[name] = await stack.enter_async_context(running("node", "--name", name, *options))
+                await nodes[name].says("joined the scheduler")
+            await stack.enter_async_context(discoro.open_endpoint(udp_port=int(udp_port), secret=SECRET))
+            async with computation.schedule(await scheduler.location()):
+                await until_servers(computation, 2)
+                finished = await computation.run_at("n1", finish_soon, 5)
+                nodes["n1"].process.send_signal(signal.SIGTERM)
+                assert await finished.result() == 5
+                await nodes["n1"].says("ending; a second one ends at once")
+                assert await nodes["n1"].process.wait() == 0
+                assert await computation.run_result(finish_soon, 6) == 6
 
 
 @pytest.mark.fault("F30")

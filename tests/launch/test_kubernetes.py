@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,12 +22,12 @@ from discoro_trio.launch._order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.launch.kube_api import KubeApi
 
 pytestmark = [pytest.mark.clusters, pytest.mark.spec("B36")]
 SECONDS = 60.0
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -176,6 +178,26 @@ def test_the_objects_fit_the_models_of_the_api() -> None:
         check_object({"spec": {"paralelism": 1}}, "V1Job")
     with pytest.raises(AssertionError, match=r"\.spec\.parallelism: '1' is no int"):
         check_object({"spec": {"parallelism": "1"}}, "V1Job")
+
+
+def test_the_objects_of_the_helm_chart_fit_the_models_of_the_api() -> None:
+    import yaml  # noqa: PLC0415 - the client's own dependency
+
+    from tests.launch.kube_api import check_object  # noqa: PLC0415 - only the session with the client has it
+
+    chart = ROOT / "docs" / "helm" / "discoro-node"
+    values = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
+    kinds = []
+    for path in sorted((chart / "templates").glob("*.yaml")):
+        template = path.read_text(encoding="utf-8")
+        used = set(re.findall(r"\.Values\.(\w+)", template))
+        assert used <= values.keys(), path
+        text = re.sub(r"\{\{-.*?\}\}\n?", "", template)
+        text = re.sub(r"\{\{ add .*?\}\}|\{\{ \.Values\.nodes \}\}", "1", text)  # numbers; all others are texts
+        body = yaml.safe_load(re.sub(r"\{\{.*?\}\}", "text", text))
+        check_object(body, f"V1{body['kind']}")
+        kinds.append(body["kind"])
+    assert kinds == ["Secret", "Service", "StatefulSet"]
 
 
 @pytest.mark.parametrize(
