@@ -157,6 +157,8 @@ class TlsTransport:
             return []
         room = _WRITE_SIZE
         for index, buffer in enumerate(buffers):
+            if not room:
+                return buffers[index:]
             if len(buffer) > room:
                 view = memoryview(buffer)
                 self._tls.write(view[:room])

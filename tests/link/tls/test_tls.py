@@ -24,6 +24,7 @@ from discoro_trio._link._option_error import OptionError
 from discoro_trio._link._refusal_log import RefusalLog
 from discoro_trio._link.tls import _certificate
 from discoro_trio._link.tls._tls import PREFACE, Tls, is_local, is_loopback
+from discoro_trio._link.tls._transport import _WRITE_SIZE as MOST
 from discoro_trio._link.tls._transport import TlsTransport
 from discoro_trio._values import Location
 from discoro_trio._wire import Binding, Credential, FrameReader, Identity, Kind, encode_header
@@ -106,6 +107,17 @@ async def test_much_at_once_comes_whole_and_in_order() -> None:
     await near.write(sent[:3])
     assert await receive_exactly(far, sum(map(len, sent))) == b"".join(sent)
     assert await receive_exactly(far, sum(map(len, sent[:3]))) == b"".join(sent[:3])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(MOST, 5), (MOST - 1, 1, 7), (2 * MOST, 1), (1, MOST - 1, 0, 9), (MOST, 0), (0, MOST), (1, MOST, MOST, 1)],
+)
+async def test_what_fills_one_write_exactly_comes_whole_and_in_order(sizes: tuple[int, ...]) -> None:
+    (near, _), (far, _) = await shake_hands(*trio.testing.memory_stream_pair())
+    sent = [secrets.token_bytes(size) for size in sizes]
+    await near.write(near.write_now([*sent]))
+    assert await receive_exactly(far, sum(sizes)) == b"".join(sent)
 
 
 async def test_what_is_written_without_waiting_goes_first() -> None:
