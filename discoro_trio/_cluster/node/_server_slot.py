@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 _SHORT_LIFE, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.05, 5.0
 DETACHED_SECONDS = 1.0
 """Seconds that a server process may run without its connection to the node before it is killed."""
+_PF_EXITING = 0x4
+"""The kernel's flag of a process that ends; see sched.h of Linux."""
 LONGEST_START = 5.0
 """The most seconds that the other servers of a node wait for its first one."""
 
@@ -240,7 +242,19 @@ async def _end_detached(server: NodeServer) -> None:
     """Kill a process that is not a server any more: it still runs but closed its connection, as after `os.execv`."""
     await server.link.ended.wait()
     await trio.sleep(DETACHED_SECONDS)
+    if is_exiting(server.process.pid):
+        return  # the kernel frees its memory, which may take longer; the reason of its end is another one
     server.kill("it closed its connection to its node, as happens when a process executes another program")
+
+
+def is_exiting(pid: int) -> bool:
+    """Return whether a child process has begun to end, or has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags = int(stat.rpartition(")")[2].split()[6])
+    return bool(flags & _PF_EXITING)
 
 
 def _stack_file(folder: Path) -> Path:
