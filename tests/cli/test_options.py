@@ -59,6 +59,7 @@ NODE: list[tuple[str, str, Any, str]] = [
     ("user", "nobody", "nobody", "no-such-user"),
     ("users", "one,two", ["one", "two"], "no-such-user"),
     ("serve", "3", 3, "0"),
+    ("drain", "60", 60.0, "-1"),
     ("service_start", "08:30", "08:30", "25:00"),
     ("service_stop", "18:00", "18:00", "six"),
     ("service_end", "19:00", "19:00", "7pm"),
