@@ -18,6 +18,7 @@ from joblib import Parallel, delayed, parallel_config
 import discoro_trio as discoro
 from discoro_trio._cluster._launcher import access_to
 from discoro_trio.launch import LaunchedNode, Launcher, Local
+from tests.launch.sshd import wait_until_ended
 
 SECONDS = 60.0
 
@@ -156,11 +157,10 @@ def test_the_blocking_client_and_joblib_launch_nodes() -> None:
     assert node_processes() == []
     with parallel_config(backend="discoro", launch=Local(2), ip_addr="127.0.0.1", discover=False, n_jobs=2):
         assert Parallel()(delayed(pow)(number, 2) for number in range(4)) == [0, 1, 4, 9]
-        gc.collect()
-    deadline = time.monotonic() + SECONDS
-    while node_processes():
-        assert time.monotonic() < deadline, "its executor ends with the block"
-        time.sleep(0.05)
+        processes = node_processes()
+    assert len(processes) == 2
+    gc.collect()  # the executor ends when nothing refers to it
+    wait_until_ended(processes)
 
 
 async def test_something_else_than_a_launcher_is_refused_at_once() -> None:

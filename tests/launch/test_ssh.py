@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,12 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio.launch import Launcher, Ssh
+from tests.cli.programs import ROOT, environment
 from tests.launch.sshd import Sshd, running_sshd, wait_until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.program
 SECONDS = 60.0
@@ -131,6 +135,29 @@ async def test_a_missing_ssh_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hosts_that_ssh_would_misread_are_refused(hosts: list[str], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Ssh(hosts)
+
+
+def test_the_command_line_and_an_example_use_ssh(sshd: Sshd, tmp_path: Path) -> None:
+    options = [f"--ssh_option={option}" for option in sshd.options]
+    command = [sys.executable, "-m", "discoro_trio", "launch", "ssh", "worker1", "far", "--python", sys.executable]
+    command += ["--cpus", "1", "--no_discover", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as program:
+        assert program.stdout is not None
+        printed: list[str] = []
+        while not all(any(f"{host} running at " in line for line in printed) for host in ("worker1", "far")):
+            printed.append(program.stdout.readline())
+            assert printed[-1], printed
+        program.send_signal(signal.SIGINT)
+        rest = program.communicate(timeout=SECONDS)[0]
+    assert "worker1 ended: the scheduler's block was left" in rest
+    assert program.returncode == 0
+    wrapper = tmp_path / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {" ".join(sshd.options)} "$@"\n')
+    wrapper.chmod(0o755)
+    example = [sys.executable, str(ROOT / "examples" / "corpus.py"), "--files", "4", "--launch", "ssh:worker1,worker2"]
+    variables = environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run(example, capture_output=True, text=True, timeout=SECONDS, env=variables, check=False)
+    assert "The totals are equal." in done.stdout, done.stderr
 
 
 PROGRAM = """
