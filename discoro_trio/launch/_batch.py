@@ -337,10 +337,11 @@ class BatchLauncher(Launcher):
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        assert guard.stdin is not None  # noqa: S101 - for the type checker
+        self._guard_pipe = guard.stdin.fileno()
         try:
             yield folder
         finally:
-            assert guard.stdin is not None  # noqa: S101 - for the type checker
             with trio.CancelScope(shield=True):
                 if self._over:
                     await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -467,6 +468,7 @@ class BatchLauncher(Launcher):
                 check=False,
                 env=environment(),
                 start_new_session=True,
+                pass_fds=(self._guard_pipe,),  # the guard waits for it, too, if this program is killed meanwhile
             )
             if done.returncode == 0:
                 return state.submitted(trio.current_time(), self._jobs(done.stdout.decode(), names))

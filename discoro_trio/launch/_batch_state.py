@@ -219,13 +219,13 @@ class BatchState:
             if state.phase != "queued" and nodes[0].started is None:
                 for node in nodes:
                     node.started = now
-            text = f"job {job}: {state.text}" + (f" on {state.where}" if state.where else "")
+            what = state.text + (f" on {state.where}" if state.where else "")
+            if job not in self._seen or self._seen[job] != state:
+                news.setdefault(what, []).extend(node.name for node in nodes)
             for node in nodes:
-                if node.state == "starting" and node.reason != text:
-                    node.reason = text
+                if node.state == "starting" and node.reason != f"job {job}: {what}":
+                    node.reason = f"job {job}: {what}"
                     self.version += 1
-                    what = state.text + (f" on {state.where}" if state.where else "")
-                    news.setdefault(what, []).append(node.name)
         self._seen = {job: state for job, state in found.items() if state.phase != "ended"}
         effects += [Report(logging.INFO, f"{_list(names)}: {what}") for what, names in news.items()]
         return effects

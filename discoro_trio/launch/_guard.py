@@ -1,7 +1,8 @@
 """Outlives the program that submitted jobs: `python -m discoro_trio.launch._guard SYSTEM FOLDER`.
 
-When the program has ended, its standard input is closed. If the program could not end its jobs itself, because it was
-killed, this process cancels them and removes their folder.
+When the program has ended, and the command that it may be submitting with, the standard input of this process is
+closed. If the program could not end its jobs itself, because it was killed, this process cancels them and removes
+their folder.
 """
 
 from __future__ import annotations

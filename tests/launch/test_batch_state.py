@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from discoro_trio.launch._batch_state import BatchState, Cancel, Effect, EndAll, EndNode, Report, Submit
 from discoro_trio.launch._order import DRAINING_FOR_SIGNAL, DRAINING_FOR_TIME, ENDED, JOINED
 from discoro_trio.launch._queue import QueueState
@@ -49,6 +51,14 @@ def test_a_queued_node_shows_the_state_of_its_job_and_reports_each_change_once()
     assert state.queue(2, found) == []
     assert [node.reason for node in state.nodes] == ["job 7_0: PENDING, Resources", "job 7_1: PENDING, Resources"]
     assert state.clock(1e6) == [], "waiting in the queue may take any time"
+
+
+def test_a_job_that_is_suspended_is_reported_while_its_node_counts_as_running() -> None:
+    state = started()
+    suspended = QueueState(phase="running", text="SUSPENDED", where="m1")
+    assert state.queue(2, {"7_0": suspended}) == [Report(logging.INFO, "x1: SUSPENDED on m1")]
+    assert state.queue(3, {"7_0": suspended}) == []
+    assert shown(state) == ["running"]
 
 
 def test_a_node_whose_machine_is_taken_back_is_replaced_but_not_one_that_was_cancelled_or_failed() -> None:
