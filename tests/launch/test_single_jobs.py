@@ -170,6 +170,25 @@ def test_a_killed_program_leaves_nothing_running_or_queued(system: System) -> No
     wait_until_ended(processes)
 
 
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.parametrize("system", ["pbs"], indirect=True)
+def test_a_program_that_is_killed_while_it_submits_leaves_no_job(system: System) -> None:
+    qsub, submitting = system.folder / "bin" / "qsub", system.folder / "submitting"
+    qsub.write_text(qsub.read_text().replace("exec", f": >{submitting}; sleep 2; exec"))
+    command = [sys.executable, "-c", PROGRAM, "Pbs", str(system.folder / "shared")]
+    with subprocess.Popen(command) as program:
+        deadline = time.monotonic() + SECONDS
+        while not submitting.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        processes = psutil.Process(program.pid).children(recursive=True)
+        program.kill()
+    wait_until_ended(processes)
+    assert [fields["state"] for fields in system.jobs().values()] == ["ended"]
+    assert left(system) == []
+
+
 def test_the_answer_of_qstat_is_read_with_continued_lines() -> None:
     answer = (
         "Job Id: 7.pbs01\n    Job_Name = discoro-0a1b2c\n    job_state = Q\n"
