@@ -125,6 +125,7 @@ async def test_a_job_that_is_cancelled_outside_is_reported_and_not_replaced(clus
         assert len(slurm.nodes) == 2
 
 
+@pytest.mark.spec("B37")
 async def test_a_preempted_node_is_drained_and_replaced_and_no_job_is_lost(cluster: Cluster, tmp_path: Path) -> None:
     slurm = launcher(cluster, 2)
     async with discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, launch=slurm):
@@ -142,6 +143,7 @@ async def test_a_preempted_node_is_drained_and_replaced_and_no_job_is_lost(clust
         assert sorted(states(slurm.nodes)) == ["ended", "running", "running"]
 
 
+@pytest.mark.spec("B37")
 @pytest.mark.parametrize("known", [True, False], ids=["its own limit", "a limit that only Slurm knows"])
 async def test_a_node_is_drained_and_replaced_before_its_wall_time_ends(
     cluster: Cluster, tmp_path: Path, *, known: bool
