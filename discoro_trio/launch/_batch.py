@@ -427,6 +427,8 @@ class BatchLauncher(Launcher):
         return {name: self._outputs[name].read() for name in names}
 
     def _wrote(self, state: BatchState, name: str, line: str) -> None:
+        if name not in state:
+            return
         effects = state.wrote(name, line)
         if effects is None:
             log_line(name, line, state.tail(name))

@@ -183,9 +183,9 @@ class BatchState:
             self._nodes[name].submitted = now
         ids = tuple(dict.fromkeys(jobs.values()))
         effects: list[Effect] = [Report(logging.INFO, f"submitted {_list(ids)} for {_list(tuple(jobs))}")]
-        asked = [job for name, job in jobs.items() if self._nodes[name].asked]
-        if self._leaving or asked:
-            effects.append(Cancel(tuple(dict.fromkeys(asked)) or ids))
+        needed = {job for name, job in jobs.items() if not self._nodes[name].asked}
+        if unneeded := tuple(job for job in ids if job not in needed):
+            effects.append(Cancel(unneeded))
         return effects
 
     def refused(self, names: Sequence[str], why: str) -> list[Effect]:
@@ -277,7 +277,7 @@ class BatchState:
             node.drained = True
             effects: list[Effect] = [Report(logging.INFO, f"{name}: {line.partition(': ')[2]}")]
             if line == DRAINING_FOR_TIME and not node.replaced and not node.asked:
-                effects += self._replace([node, *self._others(node)])
+                effects += self._replace([node, *(one for one in self._others(node) if not one.asked)])
             return effects
         return None
 

@@ -172,6 +172,13 @@ def test_what_was_submitted_while_the_block_was_left_is_cancelled() -> None:
     assert acts(state.submitted(1, {"x1": "7"})) == [Cancel(("7",))]
 
 
+def test_a_shared_job_is_kept_if_only_one_of_its_nodes_was_taken_back_while_it_was_submitted() -> None:
+    state = BatchState("x", timeout=60, where="")
+    state.new(2)
+    assert state.end("x1", "it was taken back") == [EndNode("x1")]
+    assert acts(state.submitted(1, {"x1": "7", "x2": "7"})) == []
+
+
 def test_jobs_that_the_batch_system_does_not_end_are_given_up_and_named() -> None:
     state = started()
     state.end_all("left")
