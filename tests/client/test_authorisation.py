@@ -322,8 +322,9 @@ async def test_requests_about_a_computation_are_refused_to_all_but_those_concern
                 if world.endpoints[peer] is world.receiver(role):
                     continue
                 link = await world.link(peer, role)
-                with pytest.raises(DiscoroError):
+                with pytest.raises(DiscoroError) as refusal:
                     pytest.fail(f"{peer}: {name}: {await link.request(make(world))}")
+                assert not isinstance(refusal.value, discoro.FileTransferError), f"{peer}: {name}: it was looked at"
                 assert world.changed(before) == {}, f"{peer}: {name}"
 
 

@@ -82,8 +82,9 @@ async def test_a_request_that_is_given_up_or_cancelled_is_cancelled_at_the_peer(
             await begun.wait()
             if timeout is None:
                 nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(10, shield=True):
                 await cancelled.wait()
+            assert cancelled.is_set()
 
 
 async def test_an_endpoint_that_is_cancelled_says_goodbye() -> None:

@@ -396,3 +396,27 @@ def test_a_scheduler_that_follows_another_waits_for_clients_even_if_no_node_repo
         assert effects == []
     turns = [effect.computation for effect in state.tick(50) if isinstance(effect, TellTurn)]
     assert turns == [b"a"]
+
+
+@pytest.mark.spec("B37")
+def test_a_suspended_node_gives_no_servers_until_it_is_resumed() -> None:
+    state = Scheduling()
+    state.node_joined(0, facts("n1"), 2, [])
+    state.rest(0, b"n1", rests=True)
+    _, effects = state.submitted(1, submission("a"))
+    assert [type(effect) for effect in effects if not isinstance(effect, Happened)] == [TellTurn]
+    assert state.room(2, b"n1", 2) == []
+    effects = state.rest(3, b"n1", rests=False)
+    assert [effect.servers for effect in effects if isinstance(effect, AskGrant)] == [2]
+
+
+@pytest.mark.fault("F26")
+def test_after_a_pause_of_the_scheduler_nodes_have_a_pulse_to_be_heard() -> None:
+    state = Scheduling(Rules(pulse_interval=PULSE))
+    state.node_joined(0, facts("n1"), 2, [])
+    now = 100 * PULSE
+    state.stalled(now)
+    assert state.tick(now) == []
+    assert state.tick(now + 0.9 * PULSE) == []
+    dropped = [type(effect) for effect in state.tick(now + 1.1 * PULSE)]
+    assert DropNode in dropped
