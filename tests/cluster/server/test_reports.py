@@ -189,6 +189,8 @@ def test_what_runs_at_a_server_ends_with_it_and_with_the_reason(*, over: bool, s
     assert [(one.coro.serial, one.coro.state) for one in recent.ended] == [(3, "failed"), (1, state), (2, state)]
     assert recent.ended[1].coro.error == "killed by signal 9"
     assert recent.ended[1].starter == b"starter"
+    assert observed_state.node_of(b"s") is None
+    assert observed_state.server_at("10.0.0.1:5") is None
     assert [one.group for one in recent.failures] == [failures(1)]
     assert observed_state.history.after(recent.last).ended == []
 
