@@ -181,11 +181,13 @@ class Adaptive(Launcher):
                         oldest=at.oldest,
                     )
                 )
+        # Coroutines at nodes that are drained, or that something else has started, are not this launcher's work.
+        elsewhere = sum(node.running for node in load.nodes.values()) - sum(node.running for node in nodes)
         return Facts(
             nodes=nodes,
             draining=len(self._draining),
             failed=self._failed_before + len(self._failed_names),
-            jobs=load.jobs,
+            jobs=max(load.jobs - elsewhere, 0),
             ended=load.ended,
             servers=load.servers,
         )

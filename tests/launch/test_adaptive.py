@@ -11,7 +11,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio._cluster import status_as_json, status_as_table, status_from_json
-from discoro_trio.launch import Adaptive, Launcher, Local, SchedulerAccess
+from discoro_trio._cluster.scheduler._observed_state import ClusterLoad, NodeLoad
+from discoro_trio.launch import Adaptive, LaunchedNode, Launcher, Local, SchedulerAccess
 from discoro_trio.launch._scaling import Scale, Scaling
 
 if TYPE_CHECKING:
@@ -113,6 +114,26 @@ async def test_a_running_coroutine_finishes_at_a_node_that_is_drained(monkeypatc
             assert [await one.result() for one in run] == [3, 3]
             await until_running(launcher, 1)
             assert launcher.nodes[0].taken_back
+
+
+def test_jobs_at_other_nodes_are_no_reason_to_start_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Local(2)
+    own, other = discoro.Location("10.0.0.1", 1), discoro.Location("10.0.0.2", 1)
+    launched = (
+        LaunchedNode(name="local1", state="running", location=own),
+        LaunchedNode(name="local2", state="starting"),
+    )
+    monkeypatch.setattr(Local, "nodes", launched)
+    nodes = {
+        own: NodeLoad(servers=2, busy=1, used=2, running=1, oldest=1.0),
+        other: NodeLoad(servers=2, busy=2, used=2, running=5, oldest=1.0),
+    }
+    facts = Adaptive(inner)._facts(ClusterLoad(nodes=nodes, jobs=8, ended=3, servers=0))
+    assert (facts.jobs, facts.ended, [(one.name, one.joined) for one in facts.nodes]) == (
+        3,
+        3,
+        [("local1", True), ("local2", False)],
+    )
 
 
 async def test_nodes_that_cannot_start_are_tried_again_and_the_wait_names_the_reason() -> None:
