@@ -21,6 +21,7 @@ bytes and arrays must keep their contents until they are written.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import struct
@@ -64,6 +65,13 @@ _ATOMS = frozenset({int, float, str, bool, type(None)})
 _CONTAINERS = frozenset({tuple, list, dict})
 _SCANNED = frozenset({bytes, bytearray, tuple, list, dict})
 
+
+class _Plain:
+    """A class without slots and without a base class in C."""
+
+
+_PLAIN_SIZE = _Plain.__basicsize__
+
 _c_dumps = pickle.dumps
 
 
@@ -92,7 +100,8 @@ def dumps(obj: Any, shipped: Registry | None = None) -> tuple[bytes, Sequence[An
         body = _c_dumps(obj, 5, buffer_callback=buffers.append)
     except Exception:  # noqa: BLE001 - of any kind: the careful pickler finds and reports it again
         return _dumps_with_care(obj, shipped)
-    if STACK_GLOBAL in body and names_client_module(body) and not _knows_all(body, shipped):
+    named = STACK_GLOBAL in body and not (_is_record(obj, kind) and _knows(kind, shipped))
+    if named and names_client_module(body) and not _knows_all(body, shipped):
         return _dumps_with_care(obj, shipped)
     if not buffers:
         return body, ()
@@ -258,6 +267,32 @@ def _holds_large(parts: Iterable[Any], depth: int) -> bool:
             if _holds_large(inner, depth - 1):
                 return True
     return False
+
+
+def _is_record(obj: Any, kind: Any) -> bool:
+    """Return whether the pickle of an object names its class and nothing else: most small dataclasses are such.
+
+    It has a dict of plain values, no slots, no base class in C, and no pickling of its own.
+    """
+    state = getattr(obj, "__dict__", None)
+    return (
+        type(state) is dict
+        and len(state) <= _WIDTH
+        and kind.__basicsize__ == _PLAIN_SIZE
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and kind.__getstate__ is object.__getstate__
+        and not hasattr(kind, "__getnewargs__")
+        and not hasattr(kind, "__getnewargs_ex__")
+        and kind not in copyreg.dispatch_table
+        and _ATOMS.issuperset(map(type, state.values()))
+    )
+
+
+def _knows(kind: type, shipped: Registry | None) -> bool:
+    """Return whether the peer finds a class of this client by its name."""
+    registry = open_everywhere if shipped is None else shipped
+    return registry.reference(kind) == NATURAL
 
 
 def _knows_all(body: bytes, shipped: Registry | None) -> bool:

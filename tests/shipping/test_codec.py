@@ -243,6 +243,41 @@ def test_instances_of_components_are_plain_pickle() -> None:
     assert dumps(Point(1), NOTHING)[0] != pickle.dumps(Point(1), 5)
 
 
+class Slotted(Point):
+    __slots__ = ("held",)
+
+
+class Listed(list[Any]):
+    pass
+
+
+class OwnState(Point):
+    def __getstate__(self) -> object:
+        return {"x": Unlisted()}
+
+
+class OwnReduce(Point):
+    def __reduce__(self) -> tuple[object, ...]:
+        return Unlisted, ()
+
+
+class Unlisted:
+    pass
+
+
+@pytest.mark.parametrize("kind", [Slotted, Listed, OwnState, OwnReduce])
+def test_what_a_listed_object_holds_beside_its_plain_values_is_sent_by_value_too(kind: Any) -> None:
+    shipped = Shipped("digest")
+    shipped.add([Point, kind])
+    value: Any = kind([Unlisted()]) if kind is Listed else kind(1)
+    if kind is Slotted:
+        value.held = Unlisted()
+    assert dumps(value, shipped)[0] != pickle.dumps(value, 5)
+    value = Point(1)
+    value.x = Unlisted()
+    assert dumps(value, shipped)[0] != pickle.dumps(value, 5)
+
+
 @pytest.mark.spec("S46", "S47")
 def test_what_comes_back_by_value_is_ones_own_class() -> None:
     back = there_and_back(Point(3), NOTHING)
