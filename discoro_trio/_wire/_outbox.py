@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PART_SIZE = 256 * 1024
 """The bytes in a part of a bulk stream; a frame of at least this size becomes a bulk stream."""
 
-LONGEST_PART = 512 * 1024
+LONGEST_PART = 1024 * 1024
 """The limit to which parts grow, each to twice the previous one, as long as no small frames come between them.
 
 So processes that exchange only bulk data wake each other less often. A small frame waits for at most one such part,
