@@ -27,6 +27,7 @@ async def open_workers(role: str, *, count: int) -> AsyncIterator[list[trio.Sock
     command = [sys.executable, "-m", "benchmarks.floor._worker", str(port), role]
     workers = [await trio.lowlevel.open_process(command, cwd=ROOT) for _ in range(count)]
     streams = [await listener.accept() for _ in workers]
+    await listener.aclose()
     try:
         yield streams
     finally:

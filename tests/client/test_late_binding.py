@@ -17,8 +17,6 @@ from .clusters import open_computation
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import discoro_trio as discoro
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
 
@@ -45,6 +43,48 @@ async def test_coroutines_that_each_wait_for_a_later_one_all_begin() -> None:
         for number, coro in reversed(list(enumerate(coros))):
             await coro.send(number)
         assert [await coro.result() for coro in coros] == [*range(300)]
+
+
+async def pass_on(rounds: int, last: int, *, coro: discoro.Coro[int]) -> int:
+    """Send each number, up to the last one, to the next coroutine of a ring, whose handle comes first."""
+    following: discoro.Coro[int] = await coro.receive()
+    number = 0
+    for _ in range(rounds):
+        number = await coro.receive()
+        if number < last:
+            await following.send(number + 1)
+    return number
+
+
+@pytest.mark.spec("B26", "S67")
+async def test_coroutines_that_exchange_messages_in_a_ring_all_begin() -> None:
+    count, rounds = 400, 3
+    last = rounds * count - 1
+    async with open_computation([pass_on], servers=2, seconds=120) as computation:
+        coros = [await computation.run(pass_on, rounds, last) for _ in range(count)]
+        for coro, following in zip(coros, [*coros[1:], coros[0]], strict=True):
+            await coro.send(following)
+        await coros[0].send(0)
+        assert await coros[-1].result() == last
+
+
+@pytest.mark.spec("B26", "S67")
+async def test_many_calls_that_sleep_all_begin_at_once() -> None:
+    async with (
+        open_computation([sleep_and_tell], servers=2, seconds=120) as computation,
+        discoro.open_coro() as me,
+        computation.open_nursery() as nursery,
+    ):
+        for _ in range(3000):
+            nursery.start_soon(sleep_and_tell, me)
+        for _ in range(3000):
+            assert await me.receive() == "begun"
+        nursery.cancel_scope.cancel()
+
+
+async def sleep_and_tell(client: discoro.Coro[None]) -> None:
+    await client.send("begun")
+    await trio.sleep_forever()
 
 
 @pytest.mark.spec("B26", "B03")
