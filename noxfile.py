@@ -42,7 +42,10 @@ SESSIONS_BY_MARK = {
 # Many tests wait more than they compute; what measures or holds a browser is alone. `-- -n0` runs one at a time.
 TWO_AT_ONCE = ("-n2", "--dist=worksteal")
 ALONE = ("browser", "clusters", "fuzz", "soak")
-EXTRAS = {"clusters": ("-e", ".[dask,kubernetes,ray]")}
+EXTRAS = {
+    "clusters": ("-e", ".[dask,kubernetes,ray]"),
+    "fuzz": tuple(nox.project.dependency_groups(PROJECT, "fuzz")),
+}
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"
 UNMARKED = " and ".join(f"not {mark}" for mark in (*SESSIONS_BY_MARK, "soak"))
 QUICK = f"{UNMARKED} and not slow"
@@ -99,7 +102,10 @@ def define_session_for(mark: str, name: str, *, default: bool = True) -> None:
         earlier = takewhile(lambda other: other != mark, SESSIONS_BY_MARK) if mark in SESSIONS_BY_MARK else ()
         marks = " and not ".join([mark, *({"soak"} - {mark}), *earlier])
         install = EXTRAS.get(mark, ())
-        run_pytest(session, marks, *install, share=() if mark in ALONE else TWO_AT_ONCE)
+        share: tuple[str, ...] = () if mark in ALONE else TWO_AT_ONCE
+        if mark == "soak":
+            share = ("-s", "-o", "faulthandler_timeout=0")  # they take longer than a test that hangs may
+        run_pytest(session, marks, *install, share=share)
 
     marked_tests.__doc__ = f"Run the tests that are marked {mark}."
 

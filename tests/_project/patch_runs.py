@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATCHES = Path(__file__).with_name("patches")
-COLLECTIONS = ("rows", "mistakes")
+COLLECTIONS = ("rows", "mistakes", "simulation")
 COPIED = ("discoro_trio", "tests", "examples", "docs", "benchmarks")
 AT_ONCE = 2
 SECONDS = 200.0

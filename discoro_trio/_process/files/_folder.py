@@ -38,8 +38,13 @@ def check_name_untrusted(name: str) -> None:
     if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
         message = f"{name[:80]!r} is not a file name: it must be one name, without a folder"
         raise FileTransferError(message)
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        message = f"the file name {name[:40]!r}… has {len(os.fsencode(name))} bytes; at most {LONGEST_NAME} are allowed"
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        message = f"{name[:80]!r} is not a file name: it has characters that cannot be written"
+        raise FileTransferError(message) from error
+    if size > LONGEST_NAME:
+        message = f"the file name {name[:40]!r}… has {size} bytes; at most {LONGEST_NAME} are allowed"
         raise FileTransferError(message)
 
 
