@@ -85,13 +85,14 @@ def processor_seconds(profile: str) -> float:
         with suppress(psutil.Error):
             if any(profile in argument for argument in process.cmdline()):
                 browser = [process, *process.children(recursive=True)]
-                return sum(sum(one.cpu_times()[:2]) for one in browser)
+                used = sum(one.cpu_times().user + one.cpu_times().system for one in browser)
+                break
     return used
 
 
 def cost_of_a_picture(page: Page, profile: str, how: str) -> float:
     """Give the processor time for each picture while the timeline is moved, in seconds; the least of some tries."""
-    costs = []
+    costs: list[float] = []
     for _ in range(4):
         page.evaluate("document.querySelector('.lanes').scrollTop = 0")
         before = processor_seconds(profile)

@@ -22,15 +22,14 @@ export function Computations({ view, query, may, ask }) {
     { id: "place", label: "Place", width: 64, number: true, cell: (one) => one.place ?? "–" },
     { id: "state", label: "State", width: 104, hint: (one) => one.why, cell: (one) => html`<${State} of=${one.state} />` },
     { id: "lease", label: "Servers", width: 78, number: true, cell: (one) => format.count(one.lease) },
-    { id: "submitted", label: "Submitted", width: 96, spare: true, number: true, cell: (one) => format.count(one.submitted) },
     { id: "done", label: "Done", width: 84, number: true, cell: (one) => format.count(one.done) },
     { id: "failed", label: "Failed", width: 76, number: true, cell: (one) => format.count(one.failed) },
     { id: "running", label: "Running", width: 84, number: true, cell: (one) => format.count(one.running) },
     { id: "begin", label: "Began", width: 100, spare: true, hint: (one) => format.moment(one.begin), number: true, cell: (one) => format.moment(one.begin) },
-    { id: "queued", label: "Waited", width: 88, number: true, cell: (one) => (one.queued === null ? "–" : format.duration((one.begin ?? one.end ?? serverNow(view)) - one.queued)) },
+    { id: "queued", label: "Waited", width: 104, number: true, cell: (one) => (one.queued === null ? "–" : format.duration((one.begin ?? one.end ?? serverNow(view)) - one.queued)) },
     { id: "why", label: "Waits for", spare: true, wide: true, full: true, quiet: true, sort: false, hint: (one) => one.why, cell: (one) => one.why },
-    { id: "took", label: "Took", width: 100, number: true, sort: false, cell: (one) => (one.begin ? format.duration((one.end ?? serverNow(view)) - one.begin) : "–") },
-    may("close") && { id: "act", label: "", width: 96, full: true, sort: false, cell: (one) => one.state !== "closed" && html`<button type="button" aria-label="Close ${one.name}" onClick=${() => close(one)}>Close …</button>` },
+    { id: "took", label: "Took", width: 118, number: true, sort: false, cell: (one) => (one.begin ? format.duration((one.end ?? serverNow(view)) - one.begin) : "–") },
+    may("close") && { id: "act", label: "", width: 112, full: true, sort: false, cell: (one) => one.state !== "closed" && html`<button type="button" aria-label="Close ${one.name}" onClick=${() => close(one)}>Close …</button>` },
   ].filter(Boolean);
   return html`<${Table} label="Computations" columns=${columns} view=${view} query=${query} heading="h1" empty="No computation yet.">
       <${Choice} query=${query} name="state" label="Show" options=${STATES} />

@@ -10,7 +10,7 @@ const TYPING_PAUSE = 250;
 // Columns: {id, label, width (px, or what is left), number, sort (the server's name, false for none), cell(row), hint(row)};
 // spare: left out where there is little room; on a phone: title (the card's heading), full and wide and graphed (a line of its own).
 const LEAST_WIDTH = 96;
-const narrow = matchMedia("(max-width: 1120px)");
+const narrow = matchMedia("(max-width: 1160px)");
 const medium = matchMedia("(max-width: 1360px)");
 const SPARK = 64; // the width of a small graph and its gap
 const widthOf = (column) => (column.width ?? LEAST_WIDTH) - (medium.matches && column.graphed ? SPARK : 0);
@@ -85,7 +85,7 @@ function Head({ columns, sort, set, choose, rows }) {
     const classes = ["number", "spare"].filter((part) => column[part]).join(" ");
     const mark = way === "ascending" ? "▲" : way === "descending" ? "▼" : "";
     return html`<th key=${column.id} role="columnheader" scope="col" class=${classes} aria-sort=${way}>
-      ${name ? html`<button type="button" onClick=${() => set({ sort: turned(sort, column) })}>${column.label}<span class="way" aria-hidden="true">${mark}</span></button>` : column.label}
+      ${name ? html`<button type="button" onClick=${() => set({ sort: turned(sort, column) })}>${column.label}<span class="way" aria-hidden="true">${mark}</span></button>` : column.label || html`<span class="unseen">Actions</span>`}
     </th>`;
   };
   return html`<thead role="rowgroup"><tr role="row">

@@ -19,7 +19,7 @@ export function Tree({ view }) {
 
 function Process({ one }) {
   return html`<li><details>
-    <summary><span class="dot ${one.answers ? "good" : "bad"}" aria-hidden="true"></span> <strong>${one.name}</strong> <span class="quiet">${one.answers ? `${format.count(size(one.tasks))} tasks` : "does not answer"}</span></summary>
+    <summary><span class="dot ${one.answers ? "good" : "bad"}" aria-hidden="true"></span> <strong>${one.name}</strong> <span class="quiet">${one.answers ? `${format.count(size(one.tasks))} ${size(one.tasks) === 1 ? "task" : "tasks"}` : "does not answer"}</span></summary>
     ${one.stack.length > 0 && html`<pre class="trace mono" tabindex="0">${one.stack.join("\n")}</pre>`}
     <${Tasks} tasks=${one.tasks} />
     ${one.coroutines.length > 0 && html`<p class="quiet">Ran there when it last reported: ${one.coroutines.join(", ")}</p>`}
