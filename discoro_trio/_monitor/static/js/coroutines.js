@@ -17,7 +17,7 @@ function columns(view, ofServer, ended) {
       : { id: "args", label: "Arguments", wide: true, sort: false, quiet: true, hint: (one) => one.args, cell: (one) => html`<span class="mono">${one.args}</span>` },
     { id: "start", label: "Started", width: 96, number: true, cell: (one) => format.moment(one.start) },
     { id: "age", label: ended ? "Took" : "Age", width: 112, number: true, sort: false, cell: age },
-    !ended && { id: "progress", label: "Progress", width: 150, full: true, sort: false, cell: (one) => html`<${Progress} of=${one.progress} />` },
+    !ended && { id: "progress", label: "Progress", width: 230, full: true, sort: false, cell: (one) => html`<${Progress} of=${one.progress} />` },
     { id: "state", label: "State", width: 112, cell: (one) => html`<${State} of=${one.state} />` },
   ].filter(Boolean);
 }
