@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._arguments import integer, optional_text
+from .._scopes import enter_loop
 from ._current import enclosing_process
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ async def open_coro(name: str | None = None, *, mailbox_size: int = 1024) -> Asy
         Leaving the block closes the mailbox: later sends raise `MailboxClosed`.
     """
     size = integer("mailbox_size", mailbox_size, least=1)
+    if not trio.lowlevel.in_trio_run():  # its clock may jump in a test without other processes
+        await enter_loop()
     name = optional_text("name", name) or trio.lowlevel.current_task().name
     async with enclosing_process() as process:
         with process.enclosing(name, size) as local:

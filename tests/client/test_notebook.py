@@ -68,8 +68,11 @@ async with discoro.open_cluster(servers=1), discoro.Computation([double]).schedu
 
 @pytest.mark.spec("B35")
 def test_a_cell_of_an_asyncio_kernel_opens_a_cluster_at_top_level_and_the_next_uses_asyncio(tmp_path: Path) -> None:
-    outputs = execute([ONE_CELL, ONE_CELL, "import asyncio\nprint(await asyncio.sleep(0.01, 'asyncio'))"], tmp_path)
-    assert ["".join(texts(output)) for output in outputs] == ["8\n[0, 2, 4]\n", "8\n[0, 2, 4]\n", "asyncio\n"]
+    mailbox = "async with discoro.open_coro() as coro:\n    await coro.send(3)\n    print(await coro.receive())"
+    asyncio = "import asyncio\nprint(await asyncio.sleep(0.01, 'asyncio'))"
+    outputs = execute([ONE_CELL, ONE_CELL, mailbox, asyncio], tmp_path)
+    printed = ["".join(texts(output)) for output in outputs]
+    assert printed == ["8\n[0, 2, 4]\n", "8\n[0, 2, 4]\n", "3\n", "asyncio\n"]
 
 
 OPEN = """
