@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.client.clusters import Program
 
-pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
 SECONDS = float(os.environ.get("DISCORO_SOAK_SECONDS", "180"))
 """How long; 3600 for the hour that is meant to be run by hand."""
@@ -159,8 +159,19 @@ def size_of(program: Program) -> int:
     return size
 
 
+@pytest.mark.fault("F28")
+@pytest.mark.slow
+async def test_half_a_minute_of_jobs_that_misbehave_costs_a_client_beside_them_nothing(tmp_path: Path) -> None:
+    await stay_beside(30.0, tmp_path)
+
+
+@pytest.mark.soak
 async def test_a_client_beside_jobs_that_misbehave_loses_nothing_and_waits_little(tmp_path: Path) -> None:
-    async with open_programs(tmp_path, seconds=SECONDS + 120) as programs:
+    await stay_beside(SECONDS, tmp_path)
+
+
+async def stay_beside(seconds: float, folder: Path) -> None:
+    async with open_programs(folder, seconds=seconds + 120) as programs:
         _, place = await programs.scheduler()
         node, node_place = await programs.ready(NODE, "2", str(place), "node")
         async with client(place, work, node_allocations=ONE) as good:
@@ -173,7 +184,7 @@ async def test_a_client_beside_jobs_that_misbehave_loses_nothing_and_waits_littl
                 computation = discoro.Computation(BAD, node_allocations=ONE, grace_period=1.0)
                 async with computation.schedule(place), trio.open_nursery() as nursery:
                     nursery.start_soon(misbehave, computation)
-                    stormy = await measure(good, SECONDS)
+                    stormy = await measure(good, seconds)
                     nursery.cancel_scope.cancel()
             finally:
                 strangers.kill()
