@@ -17,6 +17,7 @@ from .._scopes import open_background
 from ._keeper import NodeKeeper
 from ._nodes import NodeLauncher
 from ._order import LONGEST_END, Order
+from ._output import log_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -188,7 +189,7 @@ class Dask(NodeLauncher):
             self._waits(node, "its process is starting")
             node.begun.set()
         for stream, line in event["lines"]:
-            (self._wrote if stream == 1 else self._logged)(node, line)
+            self._wrote(node, line) if stream == 1 else log_line(node.name, line, node.tail)
 
 
 class _Task:

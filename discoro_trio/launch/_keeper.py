@@ -14,9 +14,8 @@ from collections import deque
 from typing import IO
 
 from ._order import LONGEST_END
-
-NODE_MODULE = ("-P", "-m", "discoro_trio.launch._node")
-"""Arguments of Python that run a node. With -P, files in the current folder do not replace modules."""
+from ._output import printable
+from ._processes import NODE_MODULE
 
 _KILL_AFTER = LONGEST_END + 3
 """Seconds after which a node that was to end is killed; it needs LONGEST_END itself."""
@@ -92,7 +91,7 @@ class NodeKeeper:
 
     def _read(self, number: int, stream: IO[bytes]) -> None:
         while line := stream.readline(_LONGEST_LINE):
-            text = "".join(one if one.isprintable() else "?" for one in line.decode(errors="replace").rstrip())
+            text = printable(line)
             with self._news:
                 self._lines.append((number, text))
                 self._news.notify_all()

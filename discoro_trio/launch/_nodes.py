@@ -21,14 +21,13 @@ from .._errors import DiscoroError
 from .._scopes import finish, open_background
 from .._values import Location
 from ._order import JOINED
+from ._output import TAIL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
 logger = logging.getLogger(__name__)
 
-_TAIL = 5
-"""Lines of a node's output that become part of the reason of its end."""
 _KEPT = 100
 """The most ended nodes that are listed."""
 
@@ -41,7 +40,7 @@ class NodeRun:
         self.state: Literal["starting", "running", "ended"] = "starting"
         self.reason = ""
         self.location: Location | None = None
-        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self.tail: deque[str] = deque(maxlen=TAIL)
         self.begun = trio.Event()
         """Set when its process starts; the time that it may take to join begins."""
         self.joined = trio.Event()
@@ -247,13 +246,3 @@ class NodeLauncher(Launcher):
             node.joined.set()
             self._set(node, "running")
             logger.info("the node %s has joined", node.name)
-
-    @staticmethod
-    def _logged(node: NodeRun, line: str) -> None:
-        """Log a line of standard error, at the level that it begins with if a node has logged it."""
-        first, _, rest = line.partition(" ")
-        level = logging.getLevelNamesMapping().get(first)
-        text = line if level is None else rest
-        if level is None or level > logging.INFO:
-            node.tail.append(text)
-        logger.log(logging.INFO if level is None else level, "%s: %s", node.name, text)

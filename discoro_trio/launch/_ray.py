@@ -13,6 +13,7 @@ from .._errors import DiscoroError
 from ._keeper import NodeKeeper
 from ._nodes import NodeLauncher
 from ._order import LONGEST_END, Order
+from ._output import log_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -170,7 +171,7 @@ class Ray(NodeLauncher):
                     self._waits(node, "its process is starting")
                     node.begun.set()
                 for stream, line in lines:
-                    (self._wrote if stream == 1 else self._logged)(node, line)
+                    self._wrote(node, line) if stream == 1 else log_line(node.name, line, node.tail)
             else:
                 how = f"its process ended with status {status}"
             nursery.cancel_scope.cancel()
