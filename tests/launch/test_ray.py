@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,8 +87,11 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     folder = Path(f"/tmp/discoro-ray-{os.getpid()}")  # noqa: S108 - Ray needs a short path, for its sockets
-    with running_cluster(folder) as running:
-        yield running
+    try:
+        with running_cluster(folder) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def program(name: str, cluster: Cluster) -> list[str]:
