@@ -23,7 +23,20 @@ _VERDICTS: dict[str, Literal["taken", "cancelled"]] = {
     "CANCELLED": "cancelled",
 }
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(\d+)(?::(\d+))?(?::(?P<third>\d+))?")
-_UNREACHABLE = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "timeout")
+_UNREACHABLE = (
+    "Unable to contact slurm controller",
+    "Zero Bytes were transmitted or received",
+    "Socket timed out",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Communication connection failure",
+    "Communication shutdown failure",
+    "Message receive failure",
+    "Message send failure",
+    "Unexpected message received",
+    "backup controller in standby mode",
+)
 _NO_REASON = {"None", ""}
 _SEPARATORS = 3
 """Those of a line of `squeue`."""

@@ -78,3 +78,16 @@ def test_the_answer_of_squeue_is_read_with_reasons_and_verdicts() -> None:
     assert [state.verdict for state in found.values()] == ["", "", "", "taken", "cancelled", "", "taken", ""]
     assert found["7_0"] == QueueState(phase="queued", text="PENDING, Resources")
     assert found["7_5"].text == "FAILED, NonZeroExitCode"
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
+        ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", True),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", False),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", False),
+    ],
+)
+def test_only_a_controller_that_does_not_answer_is_asked_again(error: str, *, again: bool) -> None:
+    assert SlurmQueue().is_unreachable(error) is again
