@@ -144,9 +144,10 @@ def rows(session: nox.Session) -> None:
 
 @nox.session
 def rows_of_today(session: nox.Session) -> None:
-    """Run a tenth of what `rows` runs, others on each day."""
+    """Run a tenth of what `rows` runs, others on each day; list what no test noticed."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "tests._project.patch_runs", "--tenth")
+    # It lists survivors and does not fail: on a busy machine the tests of a patch may take longer than they may.
+    session.run("python", "-m", "tests._project.patch_runs", "--tenth", success_codes=[0, 1])
 
 
 @nox.session(default=False)
