@@ -43,6 +43,7 @@ FIGURES = (
     Figure("jobs_per_s", "jobs/s", "higher", mark=Mark(0.5, of="floor")),
     Figure("jobs_chunked_per_s", "jobs/s", "higher", mark=Mark(1.0, of="ProcessPoolExecutor")),
     Figure("job_latency_us", "µs", "lower", mark=Mark(1.5, of="floor")),
+    Figure("metg_us", "µs", "lower", mark=Mark(60)),
     Figure("message_roundtrip_us", "µs", "lower", mark=Mark(1.6, of="floor")),
     Figure("messages_per_s", "messages/s", "higher", mark=Mark(0.3, of="floor")),
     # Tuples, dicts, lists and small dataclasses, where messages_per_s has integers.

@@ -253,6 +253,7 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "fanout_per_s",
         "newcomer_s",
         "next_computation_s",
+        "metg_us",
         "placement_us",
         "placement_growth",
         "monitor_cost_percent",
