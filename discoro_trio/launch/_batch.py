@@ -386,6 +386,7 @@ class BatchLauncher(Launcher):
                 except QueueUnavailableError as error:
                     logger.log(logging.DEBUG if silent else logging.WARNING, "the queue cannot be read: %s", error)
                     silent = True
+                    state.unavailable(now)
             # After the look: what a node has written explains why its job has ended.
             for name, lines in (await trio.to_thread.run_sync(self._read, folder, state.writing)).items():
                 for line in lines:

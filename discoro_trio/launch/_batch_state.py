@@ -7,6 +7,7 @@ of its own replaces it.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +29,8 @@ _FRUITLESS = 3
 """Nodes that may follow each other without any of them joining."""
 _SHORT = 10.0
 """A node whose time ends after fewer seconds counts like one that has not joined."""
+_RESTART = 30.0
+"""Seconds after a time without an answer of the queue in which its controller may cancel jobs by itself."""
 _KEPT = 100
 """Nodes that have ended and are still shown."""
 _NAMED = 4
@@ -116,6 +119,7 @@ class BatchState:
         self._nodes: dict[str, BatchNode] = {}
         self._count = 0
         self._now = 0.0
+        self._away_at = -math.inf
         self._seen: dict[str, QueueState] = {}
         """The last state of each job that has not ended."""
         self._leaving = False
@@ -194,6 +198,10 @@ class BatchState:
             self._end(self._nodes[name], why)
         return [Report(logging.WARNING, f"{_list(names)} cannot be submitted: {why}")]
 
+    def unavailable(self, now: float) -> None:
+        """Note that the queue does not answer: its controller may have ended, and may lose jobs."""
+        self._away_at = now
+
     def queue(self, now: float, found: Mapping[str, QueueState]) -> list[Effect]:
         """Follow the states of all jobs of the program."""
         self._now = now
@@ -232,6 +240,8 @@ class BatchState:
 
     def _job_ended(self, job: str, nodes: list[BatchNode], state: QueueState | None) -> list[Effect]:
         verdict = state.verdict if state is not None else "taken" if self._keeps_ended else ""
+        if verdict == "cancelled" and self._now - self._away_at < _RESTART:
+            verdict = "taken"  # by a controller that has restarted
         text = f"job {job} " + (f"ended: {state.text}" if state is not None else "left the queue")
         alive = [node for node in nodes if not node.asked]
         lost = [

@@ -53,6 +53,13 @@ def test_a_queued_node_shows_the_state_of_its_job_and_reports_each_change_once()
     assert state.clock(1e6) == [], "waiting in the queue may take any time"
 
 
+def test_a_controller_that_has_restarted_may_cancel_jobs_which_are_replaced() -> None:
+    state = started(2)
+    state.unavailable(10)
+    assert acts(state.queue(20, {"7_0": CANCELLED, "7_1": RUNNING})) == [Submit(("x3",))]
+    assert acts(state.queue(50, {"7_1": CANCELLED})) == []
+
+
 def test_a_job_that_is_suspended_is_reported_while_its_node_counts_as_running() -> None:
     state = started()
     suspended = QueueState(phase="running", text="SUSPENDED", where="m1")
