@@ -337,7 +337,7 @@ class BatchLauncher(Launcher):
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        assert guard.stdin is not None  # noqa: S101 - for the type checker
+        assert isinstance(guard.stdin, trio.lowlevel.FdStream)  # noqa: S101 - for the type checker
         self._guard_pipe = guard.stdin.fileno()
         try:
             yield folder
