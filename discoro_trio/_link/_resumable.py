@@ -4,6 +4,10 @@ Written bytes are kept here until the peer has confirmed them. When a connection
 next connection each end reports how many bytes of the stream it has received, and the other end continues from there.
 So a link loses nothing and delivers nothing twice, however often its connections break. `_reconnecting` decides which
 end dials, and for how long.
+
+If a peer confirms too little, the kept bytes are dropped, and the link ends if a connection breaks before the peer has
+confirmed them. To wait for confirmations instead would block both ends: these are written after what waits to be
+written.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
     from .._wire import Buffer
     from ._transport import Transport
+
+_MOST_KEPT = 64 * 1024 * 1024
+"""Bytes kept for one link. A peer confirms after 4 MiB; the buffers of both kernels have a few more."""
 
 _MARK: list[Buffer] = [b""]
 """`write_now` returns this while bytes wait here; the writer passes it to `write`."""
@@ -42,6 +49,7 @@ class ResumableTransport:
         self._early: memoryview = memoryview(b"")  # bytes that arrived before the connection was taken over
         self._kept: deque[tuple[int, Sequence[Buffer]]] = deque()  # each with the position of its end
         self._confirmed = 0
+        self._dropped = 0  # up to this position, nothing is kept
         self._end = 0
         self._unsent: list[Buffer] = []
         self._reading = self._writing = self._over = False
@@ -59,8 +67,8 @@ class ResumableTransport:
 
     @property
     def kept(self) -> int:
-        """The number of bytes that were written and are not yet confirmed."""
-        return self._end - self._confirmed
+        """The number of bytes that were written and are kept until they are confirmed."""
+        return self._end - max(self._confirmed, self._dropped)
 
     async def until(self, *, broken: bool) -> None:
         """Wait until the connection is broken, or until there is one."""
@@ -163,6 +171,9 @@ class ResumableTransport:
             return
         self._end += size
         self._kept.append((self._end, buffers))
+        if self._inner is not None and self.kept > _MOST_KEPT:
+            self._kept.clear()
+            self._dropped = self._end
         if self._inner is not None:  # otherwise the next connection determines it from what is kept
             self._unsent = [*self._unsent, *buffers]
 
@@ -198,7 +209,8 @@ class ResumableTransport:
             confirmed: The number of this end's bytes that the peer has received.
 
         Raises:
-            ProtocolError: The peer cannot have received that many bytes, or has confirmed more before.
+            ProtocolError: The peer cannot have received that many bytes, or has confirmed more before; or bytes that
+                it has not received are no longer kept.
             trio.ClosedResourceError: The link has ended meanwhile.
         """
         if self._over:
@@ -206,6 +218,9 @@ class ResumableTransport:
         self.confirm(confirmed)
         if confirmed < self._confirmed:
             message = f"the peer confirms {confirmed} bytes, but it has already confirmed {self._confirmed}"
+            raise ProtocolError(message)
+        if confirmed < self._dropped:
+            message = f"the link cannot continue: its peer left more than {_MOST_KEPT} bytes unconfirmed"
             raise ProtocolError(message)
         self._unsent = []
         for end, buffers in self._kept:

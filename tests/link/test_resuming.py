@@ -7,7 +7,7 @@ import secrets
 import socket
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -15,9 +15,11 @@ import trio.lowlevel
 import trio.testing
 
 from discoro_trio._config import KIB, config
-from discoro_trio._errors import PeerDisconnected
+from discoro_trio._errors import PeerDisconnected, ProtocolError
 from discoro_trio._link import Done, serve_endpoint, transport_over
 from discoro_trio._link import _reconnecting as reconnecting
+from discoro_trio._link import _resumable as resumable
+from discoro_trio._link._resumable import ResumableTransport
 from discoro_trio._link.tls._tls import Tls
 from discoro_trio._wire import Control, Credential, Kind
 
@@ -203,6 +205,34 @@ async def test_what_a_peer_has_received_is_not_kept() -> None:
         with trio.fail_after(5):
             while transport.kept > 64 * KIB:  # noqa: ASYNC110 - no event
                 await trio.sleep(0.05)
+
+
+class Sink:
+    """A connection that takes everything at once."""
+
+    socket = None
+
+    async def write(self, _buffers: list[bytes]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("received", [0, 1], ids=["not all received", "all received"])
+async def test_a_peer_that_never_confirms_costs_limited_memory(received: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "_MOST_KEPT", 1000)
+    transport = ResumableTransport(cast("Any", Sink()))
+    for _ in range(100):
+        await transport.write([bytes(60)])
+        assert transport.kept <= 1000
+    await transport.detach()
+    if received:
+        transport.attach(cast("Any", Sink()), b"", 6000)
+        assert transport.kept == 0
+    else:
+        with pytest.raises(ProtocolError, match="left more than 1000 bytes unconfirmed"):
+            transport.attach(cast("Any", Sink()), b"", 100)
 
 
 async def test_a_crossing_waits_for_our_own_connection_no_longer_than_a_moment() -> None:
