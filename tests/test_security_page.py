@@ -23,7 +23,7 @@ ROWS = [
 OPEN_NOTHING = {
     *("cpus", "name", "ext_ip_addr", "max_file_size", "debug", "log_format", "daemon", "version", "help"),
     *("ping_interval", "min_pulse_interval", "max_pulse_interval", "msg_timeout", "pulse_interval", "zombie_period"),
-    *("serve", "service_start", "service_stop", "service_end", "settle", "clean", "poll_sec"),
+    *("serve", "drain", "service_start", "service_stop", "service_end", "settle", "clean", "poll_sec"),
     *("print_systemd", "print_dockerfile", "show_completion"),
 }
 """Options by which nothing can come in or be reached."""
