@@ -33,7 +33,10 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(.*\.)?(AbstractAsyncContextManager|BrokenExecutor|Future|MemoryReceiveChannel|Path|PathLike|ReceiveChannel|T|WouldBlock)",
     ),
-    ("py:class", r"(.*\.)?(BackgroundOptions|DetailsAre|Endpoint|EndpointKeywords|HasTables|K|MapIterator|MapResults)"),
+    (
+        "py:class",
+        r"(.*\.)?(BackgroundOptions|ClusterLoad|DetailsAre|Endpoint|EndpointKeywords|HasTables|K|MapIterator|MapResults)",
+    ),
     ("py:class", r"(.*\.)?(P|Ports|ProcessStacks|R|R_co|Recent|Registration|Shared|StatusSubscription|Strategy)"),
     ("py:class", r"(.*\.)?(Subscription|T_co|Wanted|WantedOf)"),
 ]

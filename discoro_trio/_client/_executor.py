@@ -130,9 +130,9 @@ class Jobs:
         self._average = _SHORT
         self._shut_down = False
         self._broken: BaseException | None = None
-        self.ended = 0
+        self.ended: int = 0
         """Jobs that have ended."""
-        self.failed = 0
+        self.failed: int = 0
         """How many of them raised an error or were lost."""
 
     # --- from any thread

@@ -87,7 +87,7 @@ class Adaptive(Launcher):
 
     @property
     def adapts(self) -> bool:
-        """Whether the number of nodes follows the work: True."""
+        """Whether the number of nodes follows the work. It always does."""
         return True
 
     @property
