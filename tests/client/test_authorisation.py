@@ -39,6 +39,7 @@ pytestmark = [
     pytest.mark.spec("B07", "S104"),
 ]
 
+FORGED = 1_000_000
 HAS_SECRET = Trust.SECRET | Trust.KIN
 """Programs: clients, nodes, schedulers. Jobs do not have the secret."""
 
@@ -54,12 +55,13 @@ TABLE: dict[str, dict[Trust, str]] = {
     "scheduler": {
         ANY: ALL,
         HAS_SECRET: f"{OF_PROGRAMS} AdminRequest AskAround AskDetails AskNodes AskStacks AskStatus AskWait FilesStay "
-        "Invite NodeIs Pulse Room ServerLeft ServerReport ServerSeen ServersFreed Submit WhoIsThere Withdraw",
+        "Demand Invite NodeIs Pulse Room ServerLeft ServerReport ServerSeen ServersFreed Skew Submit WhoIsThere "
+        "Withdraw",
     },
     "node": {
         ANY: ALL,
-        HAS_SECRET: f"{OF_PROGRAMS} AreYouThere AskAround AskDetails AskServers DrainNode DropShared Grant Invite "
-        "Prepare PulseSeen PutShared Release Replace RestartServer Revoke WhoIsThere",
+        HAS_SECRET: f"{OF_PROGRAMS} AreYouThere AskAround AskDetails AskServers AskVersions DrainNode DropShared Grant "
+        "Invite Prepare PulseSeen PutShared Release Replace RestartServer Revoke WhoIsThere",
         Trust.CHILD: "Report ServerUp",
     },
     "client": {
@@ -125,6 +127,7 @@ class World:
         """Give what an ignored message must not have changed."""
         session = self.own._session
         node, scheduler = self.node._leasing, self.scheduler._state
+        observed = self.scheduler._overview.observed_state
         return {
             "leases": {lease.terms.name: (lease.slots, lease.over) for lease in node._holding.leases.values()},
             "claims": {claim.terms.name: (claim.running, set(claim.nodes)) for claim in scheduler.claims},
@@ -133,8 +136,9 @@ class World:
                 for node_id, state in scheduler.nodes.items()
             },
             "room": {node_id: state.left for node_id, state in scheduler.nodes.items()},
-            "seen": (seen := self.scheduler._overview.observed_state._servers.get(self._server_id))
-            and (seen.files, seen.node_id, seen.seen),
+            "forged": [one.jobs for one in observed._demands.values() if one.jobs == FORGED]
+            + [lines for lines in observed._skew.values() if str(FORGED) in lines],
+            "seen": (seen := observed._servers.get(self._server_id)) and (seen.files, seen.node_id, seen.seen),
             "closed": session.closed,
             "servers": set(session.servers),
             "alive": [server.word is None for server in session.servers.values()],
@@ -244,7 +248,7 @@ REQUESTS: dict[str, tuple[str, Callable[[World], Control], set[str]]] = {
         lambda world: messages.LeaseEnding(world.computation, world.node.endpoint.id, "x", finishes=False),
         {"its node"},
     ),
-    "read its components": ("client", lambda world: messages.ReadComponent(world.computation, 0, 0, 1), set()),
+    "read its components": ("client", lambda world: messages.ReadComponent(world.computation, 0, 0, 1), {"its node"}),
     "watch its servers": ("client", lambda world: messages.WatchMembers(world.computation), set()),
     "replace by a job": (
         "client",
@@ -273,6 +277,8 @@ NOTICES: dict[str, tuple[str, Callable[[World], Control], str]] = {
         lambda world: messages.ServerLeft(world.server.server_id, wanted=True, over=True, reason="x"),
         "its node",
     ),
+    "there is work": ("scheduler", lambda world: messages.Demand(world.computation, FORGED, 0), "its client"),
+    "versions differ": ("scheduler", lambda world: messages.Skew(world.computation, [str(FORGED)]), "its client"),
     "files stay": (
         "scheduler",
         lambda world: messages.FilesStay(world.server.server_id, "/elsewhere"),
@@ -361,7 +367,9 @@ async def test_notices_about_a_computation_are_heeded_only_if_they_come_from_whe
                 assert world.changed(before) == {}, f"{peer}: {name}"
 
 
-@pytest.mark.parametrize("name", ["revoke", "withdraw", "discarded", "a node rests", "a server is gone"])
+@pytest.mark.parametrize(
+    "name", ["revoke", "withdraw", "there is work", "versions differ", "discarded", "a node rests", "a server is gone"]
+)
 async def test_a_notice_from_where_it_must_come_is_heeded(name: str) -> None:
     role, make, allowed = NOTICES[name]
     async with open_world() as world:

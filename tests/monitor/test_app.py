@@ -37,9 +37,6 @@ class Target:
     def __init__(self) -> None:
         self.done: list[tuple[str, object]] = []
 
-    async def terminate(self) -> None:
-        self.done.append(("terminate", None))
-
     async def restart_server(self, location: Location) -> None:
         self.done.append(("restart", str(location)))
 
@@ -53,7 +50,17 @@ class Target:
         self.done.append(("close", None))
 
 
-class Refusing(Target):
+class Handle:
+    """What a coroutine's handle does when it is terminated; it only remembers."""
+
+    def __init__(self, done: list[tuple[str, object]]) -> None:
+        self.done = done
+
+    async def terminate(self) -> None:
+        self.done.append(("terminate", None))
+
+
+class Refusing(Handle):
     async def terminate(self) -> None:
         message = "not\nnow"
         raise RuntimeError(message)
@@ -69,8 +76,8 @@ async def nursery() -> AsyncIterator[trio.Nursery]:
 def make(nursery: trio.Nursery, **options: Any) -> tuple[QuartTrio, Parts, Target]:
     model = make_model(NOW, nodes=3, running=0)
     target = Target()
-    model.created(CoroutineRow("good", "good", SERVER, NOW, handle=target))
-    model.created(CoroutineRow("bad", "<img src=x onerror=alert(1)>", SERVER, NOW, handle=Refusing()))
+    model.created(CoroutineRow("good", "good", SERVER, NOW, handle=Handle(target.done)))
+    model.created(CoroutineRow("bad", "<img src=x onerror=alert(1)>", SERVER, NOW, handle=Refusing([])))
     parts = make_parts(model, nursery, target=target, **options)
     return make_app(parts), parts, target
 
