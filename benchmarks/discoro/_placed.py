@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from discoro_trio._client._load_balancer import LoadBalancer, Place
+from discoro_trio._client._load_balancer import LoadBalancer, ServerLoad
 
 SERVERS_A_NODE = 10
 JOBS_A_SERVER = 2
@@ -17,7 +17,7 @@ def seconds_a_job(servers: int, *, seconds: float) -> float:
     balancer = LoadBalancer()
     for number in range(servers):
         balancer.add(b"node %d" % (number // SERVERS_A_NODE), b"server %d" % number)
-    running: deque[Place] = deque()
+    running: deque[ServerLoad] = deque()
     for _ in range(JOBS_A_SERVER * servers):
         running.append(_place(balancer))
     count, started = 0, time.perf_counter()
@@ -29,7 +29,7 @@ def seconds_a_job(servers: int, *, seconds: float) -> float:
     return passed / count
 
 
-def _place(balancer: LoadBalancer) -> Place:
+def _place(balancer: LoadBalancer) -> ServerLoad:
     now = time.perf_counter()
     place = balancer.pick(now)
     assert place is not None

@@ -116,7 +116,7 @@ class Lane:
             self.window = window + 1
 
 
-class Place:
+class ServerLoad:
     """The load balancer's record of one server."""
 
     __slots__ = ("gone", "lanes", "load", "moved", "node", "ranked", "reserved", "server")
@@ -144,7 +144,7 @@ class _Node:
 
     def __init__(self, node_id: bytes) -> None:
         self.node_id: bytes = node_id
-        self.places: dict[bytes, Place] = {}
+        self.places: dict[bytes, ServerLoad] = {}
         self.total: int = 0
         self.suspended: bool = False
 
@@ -159,10 +159,10 @@ class _Open:
     __slots__ = ("_by_load", "_nodes")
 
     def __init__(self) -> None:
-        self._nodes: dict[_Node, _Ranked[Place]] = {}
+        self._nodes: dict[_Node, _Ranked[ServerLoad]] = {}
         self._by_load: _Ranked[_Node] = _Ranked()
 
-    def set(self, place: Place) -> None:
+    def set(self, place: ServerLoad) -> None:
         """Add a server, or note that its load has changed."""
         node = place.node
         ranked = self._nodes.get(node)
@@ -171,7 +171,7 @@ class _Open:
             self._by_load.set(node, node.load)
         ranked.set(place, place.load)
 
-    def remove(self, place: Place) -> None:
+    def remove(self, place: ServerLoad) -> None:
         """Forget a server."""
         ranked = self._nodes[place.node]
         ranked.remove(place)
@@ -184,7 +184,7 @@ class _Open:
         if node in self._nodes:
             self._by_load.set(node, node.load)
 
-    def least(self, node: _Node | None) -> Place | None:
+    def least(self, node: _Node | None) -> ServerLoad | None:
         """Return the least loaded server of a node, or of the least loaded node; None if there is none."""
         if node is None:
             node = self._by_load.least()
@@ -204,25 +204,25 @@ class LoadBalancer:
 
     def __init__(self) -> None:
         self.suspended: set[bytes] = set()
-        self.places: dict[bytes, Place] = {}
+        self.places: dict[bytes, ServerLoad] = {}
         self._nodes: dict[bytes, _Node] = {}
         self._open: tuple[_Open, _Open] = (_Open(), _Open())
         # Most computations run functions of one kind only, and each ranking costs time for each job.
         self._used = [False, False]
-        self._waiting: dict[Place, None] = {}
+        self._waiting: dict[ServerLoad, None] = {}
         # Servers are ranked when the next one is picked: many coroutines may end at once before that.
-        self._moved: list[Place] = []
+        self._moved: list[ServerLoad] = []
 
     # --- servers
 
-    def add(self, node_id: bytes, server: bytes) -> Place:
+    def add(self, node_id: bytes, server: bytes) -> ServerLoad:
         """Add a server without load."""
         self.remove(server)
         node = self._nodes.get(node_id)
         if node is None:
             node = self._nodes[node_id] = _Node(node_id)
             node.suspended = node_id in self.suspended
-        place = node.places[server] = self.places[server] = Place(server, node)
+        place = node.places[server] = self.places[server] = ServerLoad(server, node)
         self._rank(place)
         self._rank_node(node)
         return place
@@ -276,7 +276,7 @@ class LoadBalancer:
 
     # --- starts
 
-    def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> Place | None:
+    def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> ServerLoad | None:
         """Return the server that takes the next start; None while the windows of all servers are full.
 
         Args:
@@ -306,15 +306,15 @@ class LoadBalancer:
             of_kind.remove(place)
 
     @staticmethod
-    def _late(place: Place, now: float, *, plain: bool) -> bool:
+    def _late(place: ServerLoad, now: float, *, plain: bool) -> bool:
         # A blocked server does not begin plain functions either, but a long plain function does not block async ones.
         return place.lanes[0].late(now) or (plain and place.lanes[1].late(now))
 
-    def takes_more(self, place: Place, now: float, *, plain: bool) -> bool:
+    def takes_more(self, place: ServerLoad, now: float, *, plain: bool) -> bool:
         """Whether a server would take another start of this kind."""
         return place.ranked[plain] and not self._late(place, now, plain=plain)
 
-    def sent(self, place: Place, now: float, *, plain: bool = False) -> int:
+    def sent(self, place: ServerLoad, now: float, *, plain: bool = False) -> int:
         """Note that a start was sent to a server; return the `ahead` to pass to `begun`."""
         lane = place.lanes[plain]
         if not lane.waiting:
@@ -328,7 +328,7 @@ class LoadBalancer:
         self._load(place, 1)
         return ahead
 
-    def begun(self, place: Place, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
+    def begun(self, place: ServerLoad, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
         """Note that a start has begun and lets others begin. Does nothing if its server is gone."""
         if place.gone:
             return
@@ -342,7 +342,7 @@ class LoadBalancer:
         if lane.waiting >= lane.window or not ranked[0] or (self._used[1] and not ranked[1]):
             self._rank(place)
 
-    def returned(self, place: Place, *, plain: bool = False) -> None:
+    def returned(self, place: ServerLoad, *, plain: bool = False) -> None:
         """Note that a start was taken back before it had begun. Does nothing if its server is gone."""
         if place.gone:
             return
@@ -354,7 +354,9 @@ class LoadBalancer:
         self._load(place, -1)
         self._rank(place)
 
-    def ended(self, place: Place, ahead: int = 0, level: int = 0, now: float = 0.0, *, plain: bool = False) -> None:
+    def ended(
+        self, place: ServerLoad, ahead: int = 0, level: int = 0, now: float = 0.0, *, plain: bool = False
+    ) -> None:
         """Note that a coroutine has ended. Does nothing if its server is gone.
 
         Args:
@@ -370,13 +372,13 @@ class LoadBalancer:
             self.begun(place, ahead, level, now, plain=plain)
         self._load(place, -1)
 
-    def late(self, now: float) -> Iterator[Place]:
+    def late(self, now: float) -> Iterator[ServerLoad]:
         """Return some servers where starts wait for too long; others at the next call."""
         for place in list(self._waiting)[:_EXAMINED] if len(self._waiting) <= _EXAMINED else self._next_waiting():
             if place.lanes[0].late(now) or place.lanes[1].late(now):
                 yield place
 
-    def _next_waiting(self) -> list[Place]:
+    def _next_waiting(self) -> list[ServerLoad]:
         chosen = []
         for _, place in zip(range(_EXAMINED), self._waiting, strict=False):
             chosen.append(place)
@@ -392,7 +394,7 @@ class LoadBalancer:
 
     # --- keeping the order
 
-    def _load(self, place: Place, by: int) -> None:
+    def _load(self, place: ServerLoad, by: int) -> None:
         place.load += by
         place.node.total += by
         if not place.moved:
@@ -419,7 +421,7 @@ class LoadBalancer:
         if self._used[1]:
             self._open[1].changed(node)
 
-    def _rank(self, place: Place) -> None:
+    def _rank(self, place: ServerLoad) -> None:
         """Add a server to those that take starts, or remove it."""
         taking = not (place.gone or place.reserved or place.node.suspended)
         of_async, of_plain = place.lanes
@@ -433,7 +435,7 @@ class LoadBalancer:
                 place.ranked[kind] = False
                 self._open[kind].remove(place)
 
-    def _shut(self, place: Place, *, plain: bool) -> None:
+    def _shut(self, place: ServerLoad, *, plain: bool) -> None:
         """Note that a window is full: a full one for async functions also stops plain ones."""
         ranked = place.ranked
         if ranked[1]:
@@ -443,7 +445,7 @@ class LoadBalancer:
             ranked[0] = False
             self._open[0].remove(place)
 
-    def _unrank(self, place: Place) -> None:
+    def _unrank(self, place: ServerLoad) -> None:
         for kind in (0, 1):
             if place.ranked[kind]:
                 place.ranked[kind] = False

@@ -21,7 +21,7 @@ _LOG_INTERVAL = 10.0
 """Seconds between two lines without a terminal or a notebook."""
 
 
-class Counts:
+class ProgressCounts:
     """How many items are done, how many failed, and the rate per second.
 
     Args:
@@ -59,8 +59,8 @@ class Bar:
 
     def __init__(self, name: str, total: int | None, *, wanted: bool) -> None:
         self._wanted = wanted
-        self._counts = Counts(name, total, time.monotonic())
-        self._draw: Callable[[Counts, float, bool], None] | None = None
+        self._counts = ProgressCounts(name, total, time.monotonic())
+        self._draw: Callable[[ProgressCounts, float, bool], None] | None = None
         self._interval = _INTERVAL
         self._drawn = 0.0
 
@@ -115,14 +115,14 @@ class _Terminal:
         self._progress: Any = None
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
 
-    def add(self, counts: Counts) -> Callable[[Counts, float, bool], None]:
+    def add(self, counts: ProgressCounts) -> Callable[[ProgressCounts, float, bool], None]:
         """Draw a bar, and return the function that draws it anew."""
         if not self._bars:
             self._begin()
         task = self._progress.add_task(counts.text(0), total=counts.total)
         self._bars.add(task)
 
-        def draw(counts: Counts, now: float, last: bool) -> None:  # noqa: FBT001 - see Bar
+        def draw(counts: ProgressCounts, now: float, last: bool) -> None:  # noqa: FBT001 - see Bar
             self._progress.update(task, completed=counts.done, description=counts.text(now))
             self._progress.refresh()
             if last:
@@ -163,13 +163,13 @@ class _Terminal:
 _terminal = _Terminal()
 
 
-def _cell_line() -> Callable[[Counts, float, bool], None]:
+def _cell_line() -> Callable[[ProgressCounts, float, bool], None]:
     from IPython import display as shown  # noqa: PLC0415 - see above
 
     ipython: Any = shown  # without types
     handle: Any = None
 
-    def draw(counts: Counts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
+    def draw(counts: ProgressCounts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
         nonlocal handle
         line = ipython.Pretty(counts.text(now))
         if handle is None:
@@ -180,5 +180,5 @@ def _cell_line() -> Callable[[Counts, float, bool], None]:
     return draw
 
 
-def _log_line(counts: Counts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
+def _log_line(counts: ProgressCounts, now: float, _last: bool) -> None:  # noqa: FBT001 - see Bar
     print(counts.text(now), file=sys.stderr, flush=True)  # noqa: T201 - printing is the purpose

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .._cluster import messages
     from .._process import Host, Submission
     from .._values import Location
-    from ._load_balancer import Place
+    from ._load_balancer import ServerLoad
     from ._session import Session
 
 
@@ -36,7 +36,7 @@ class LeasedServer(MutableRecord, eq=False):
     location: Location
     host: Host
     session: Session
-    place: Place | None = None
+    place: ServerLoad | None = None
     """The load balancer's record of it, once it takes starts."""
     gone: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set when its node has reported how it ended."""

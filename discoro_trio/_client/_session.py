@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .._values import Location
     from .._wire import Control
     from ._journal import Journal
-    from ._load_balancer import LoadBalancer, Place
+    from ._load_balancer import LoadBalancer, ServerLoad
     from ._server import LeasedServer
     from ._topology import LeasedNode
 
@@ -348,7 +348,7 @@ class Session:
     def _start(
         self,
         server: LeasedServer,
-        place: Place,
+        place: ServerLoad,
         now: float,
         call: Call,
         *,
@@ -394,7 +394,7 @@ class Session:
         if self.room and self.backlog.size <= len(self.servers):
             self.room.unpark_all()
 
-    def drain_at(self, place: Place, now: float) -> None:
+    def drain_at(self, place: ServerLoad, now: float) -> None:
         """Send waiting starts to one server, while it has room."""
         for plain in (False, True):
             while self.load_balancer.takes_more(place, now, plain=plain):
@@ -404,7 +404,7 @@ class Session:
                     break
         self._tell_readers()
 
-    def _send_next(self, place: Place, now: float, *, plain: bool) -> bool:
+    def _send_next(self, place: ServerLoad, now: float, *, plain: bool) -> bool:
         server = self.servers[place.server]
         if server.host.link.lost:
             self.topology.withdraw(server)
@@ -421,7 +421,7 @@ class Session:
             started.end(LocalOutcome.failed(error))
         return True
 
-    def _kept_for_others(self, place: Place, earlier: int) -> bool:
+    def _kept_for_others(self, place: ServerLoad, earlier: int) -> bool:
         """Whether a start waits for a server that is being set up, which would have less load than this one.
 
         Args:

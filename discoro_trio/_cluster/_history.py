@@ -22,7 +22,7 @@ MOST_AT_ONCE = 2_000
 """The most ended coroutines in one answer; a monitor that is further behind asks again."""
 
 
-class Ended(msgspec.Struct, frozen=True, array_like=True):
+class EndRecord(msgspec.Struct, frozen=True, array_like=True):
     """A coroutine that has ended."""
 
     server_id: bytes
@@ -39,7 +39,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True):
         return f"{self.server_id.hex()}-{self.coro.serial:x}"
 
 
-class Failures(msgspec.Struct, frozen=True, array_like=True):
+class FailureRecord(msgspec.Struct, frozen=True, array_like=True):
     """Failures of one kind at one server."""
 
     server_id: bytes
@@ -65,9 +65,9 @@ class Recent(msgspec.Struct, frozen=True):
     """The number of the newest entry; the next request asks for newer ones."""
     missed: int
     """Ended coroutines that were dropped before this monitor received them."""
-    ended: list[Ended]
+    ended: list[EndRecord]
     """The oldest first."""
-    failures: list[Failures]
+    failures: list[FailureRecord]
     lines: list[LastLines] = []
     """The last output of servers that have ended."""
 
@@ -78,19 +78,19 @@ class History:
     def __init__(self) -> None:
         self._numbers = count(1)
         self._last = 0
-        self._ended: deque[tuple[int, Ended]] = deque(maxlen=KEPT_ENDED)
-        self._failures: dict[tuple[bytes, int], tuple[int, Failures]] = {}
+        self._ended: deque[tuple[int, EndRecord]] = deque(maxlen=KEPT_ENDED)
+        self._failures: dict[tuple[bytes, int], tuple[int, FailureRecord]] = {}
         self._lines: deque[tuple[int, LastLines]] = deque(maxlen=KEPT_OUTPUTS)
 
     def _next(self) -> int:
         self._last = next(self._numbers)
         return self._last
 
-    def ended(self, one: Ended) -> None:
+    def ended(self, one: EndRecord) -> None:
         """Note a coroutine that has ended."""
         self._ended.append((self._next(), one))
 
-    def failed(self, failures: Failures) -> None:
+    def failed(self, failures: FailureRecord) -> None:
         """Note that failures of one kind have increased."""
         key = failures.server_id, failures.group.number
         before = self._failures.pop(key, None)

@@ -18,7 +18,7 @@ from .._config import KIB, MIB, config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._wire import Control, FrameReader, Kind
 from ._reply_backlog import ReplyBacklog
-from ._requests import IN_ORDER, MOST_ANSWERING_BYTES, Requests
+from ._requests import IN_ORDER, MOST_ANSWERING_BYTES, LinkRequests
 from ._resumable import ResumableTransport
 from ._services import Trust, control
 from ._writer import Writer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._keepalive import Keepalive
     from ._services import Services
     from ._transport import Transport
-    from .shared_memory._sharing import Shared
+    from .shared_memory._sharing import BufferSharing
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Goodbye(Control, frozen=True):
     reason: str
 
 
-class Received(Control, frozen=True):
+class BytesReceived(Control, frozen=True):
     """Confirms received bytes; the peer need not keep them for another connection."""
 
     position: int
@@ -86,7 +86,7 @@ class Link:
         self.orderly: bool = False
         self.error: Exception | None = None
         self.ended: trio.Event = trio.Event()
-        self.shared: Shared | None = None
+        self.shared: BufferSharing | None = None
         self._transport = transport
         self._resumable = transport if isinstance(transport, ResumableTransport) else None
         self._told = 0  # the bytes that were confirmed to the peer
@@ -97,7 +97,9 @@ class Link:
         self._writer = Writer(transport)
         self._outbox = self._writer.outbox
         self.reply_backlog: ReplyBacklog = ReplyBacklog(self._outbox)
-        self._requests = Requests(self, most_bytes=MOST_FROM_CHILD if trust is Trust.CHILD else MOST_ANSWERING_BYTES)
+        self._requests = LinkRequests(
+            self, most_bytes=MOST_FROM_CHILD if trust is Trust.CHILD else MOST_ANSWERING_BYTES
+        )
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
@@ -229,7 +231,7 @@ class Link:
         """Confirm the received bytes, even if that is no news: the peer's kernel has to acknowledge it."""
         if self._resumable is not None and not self._resumable.broken:
             self._told = self._resumable.received
-            self.notify(Received(self._told))
+            self.notify(BytesReceived(self._told))
 
     def start_soon(self, function: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Start a task that ends with the link; does nothing if the link has just ended."""
@@ -349,14 +351,14 @@ class Link:
     def _tell_received(self) -> None:
         if self._resumable is not None and self._resumable.received > self._told and not self.lost:
             self._told = self._resumable.received
-            self.notify(Received(self._told))
+            self.notify(BytesReceived(self._told))
 
     def _received_control(self, frame: Frame, nursery: trio.Nursery) -> None:
         if frame[1]:
             self._requests.received(frame, nursery)
             return
         message = control.decode(frame[3])
-        if isinstance(message, Received):
+        if isinstance(message, BytesReceived):
             if self._resumable is not None:
                 self._resumable.confirm(message.position)
             return

@@ -18,7 +18,7 @@ from .._errors import AuthenticationError, DiscoroError, PeerDisconnected, Proto
 from .._records import MutableRecord
 from .._wire import Crossed, ProcessEnded
 from ._dial_errors import ConnectionRefused, unreachable
-from ._reconnection import Failure, Reconnection
+from ._reconnection import DialFailure, Reconnection
 
 if TYPE_CHECKING:
     from .._wire import Credential, PeerIdentity
@@ -193,7 +193,7 @@ class Reconnecting:
                 failure = await self._dial(one, min(config.MsgTimeout, longest))
                 if not one.transport.broken:
                     break
-                why = rules.failed(trio.current_time(), failure or Failure.CROSSED, bound)
+                why = rules.failed(trio.current_time(), failure or DialFailure.CROSSED, bound)
                 if why is not None:
                     one.link.fail(PeerDisconnected(why))
                     for note in self._endpoint.services.processes_ended if rules.ended else ():
@@ -203,7 +203,7 @@ class Reconnecting:
         finally:
             one.trying = False
 
-    async def _dial(self, one: Resumable, seconds: float) -> Failure | None:
+    async def _dial(self, one: Resumable, seconds: float) -> DialFailure | None:
         """Open a connection and continue the link over it. Return the reason if that failed."""
         attempt = one.attempt = Attempt()
         attempt.scope.deadline = trio.current_time() + seconds
@@ -213,28 +213,28 @@ class Reconnecting:
             with attempt.scope:
                 greeted = await self._endpoint.open_connection(peer.location, one.credential, peer.process_id, attempt)
         except Crossed:
-            return Failure.CROSSED
+            return DialFailure.CROSSED
         except AuthenticationError:
-            return Failure.FORGOTTEN
+            return DialFailure.FORGOTTEN
         except ProcessEnded:
-            return Failure.ENDED
+            return DialFailure.ENDED
         except DiscoroError:
-            return Failure.UNREACHABLE
+            return DialFailure.UNREACHABLE
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
             refused = isinstance(unreachable(peer.location, error), ConnectionRefused)
-            return Failure.REFUSED if refused else Failure.UNREACHABLE
+            return DialFailure.REFUSED if refused else DialFailure.UNREACHABLE
         finally:
             attempt.end()
             one.attempt = None
         if greeted is None:
-            return Failure.SILENT if attempt.connected else Failure.UNREACHABLE
+            return DialFailure.SILENT if attempt.connected else DialFailure.UNREACHABLE
         taken_over = False
         try:
             taken_over = await self.take_over(one, greeted)
         finally:
             if not taken_over:  # the link may have ended meanwhile, which cancels this task
                 await greeted.transport.aclose()
-        return None if taken_over else Failure.UNREACHABLE
+        return None if taken_over else DialFailure.UNREACHABLE
 
 
 def place_is_known(transport: Transport, peer: PeerIdentity) -> bool:

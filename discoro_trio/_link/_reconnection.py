@@ -19,7 +19,7 @@ _REFUSALS = 2
 """This many refusals in a row mean that no process listens there; a single one may be a process that ends or starts."""
 
 
-class Failure(enum.Enum):
+class DialFailure(enum.Enum):
     """The reason why a dial did not lead to a connection."""
 
     REFUSED = "no process listens there"
@@ -62,7 +62,7 @@ class Reconnection:
         """Return the seconds until the peer is given up, if `bound` seconds are allowed."""
         return max(self._since + bound, self._broke + bound / PULSES) - now
 
-    def failed(self, now: float, failure: Failure, bound: float) -> str | None:
+    def failed(self, now: float, failure: DialFailure, bound: float) -> str | None:
         """Record that a dial failed.
 
         Args:
@@ -73,13 +73,13 @@ class Reconnection:
         Returns:
             The reason for giving up the peer; None to dial it again after `pause`.
         """
-        self._refusals = self._refusals + 1 if failure is Failure.REFUSED else 0
-        if failure is Failure.FORGOTTEN:
+        self._refusals = self._refusals + 1 if failure is DialFailure.REFUSED else 0
+        if failure is DialFailure.FORGOTTEN:
             return str(failure.value)
-        if self._known_place and (failure is Failure.ENDED or self._refusals >= _REFUSALS):
+        if self._known_place and (failure is DialFailure.ENDED or self._refusals >= _REFUSALS):
             self.ended = True
             return f"the process has ended: {failure.value}"
-        if failure is Failure.SILENT:
+        if failure is DialFailure.SILENT:
             self._since = now
         left = self.left(now, bound)
         if left <= 0:

@@ -92,7 +92,7 @@ async def _until_set(event: trio.Event, timeout: float | None) -> None:  # noqa:
             return
 
 
-class Requests:
+class LinkRequests:
     """The requests of one link, in both directions."""
 
     def __init__(self, link: Link, *, most_bytes: int = MOST_ANSWERING_BYTES) -> None:

@@ -18,7 +18,7 @@ from ._api import api
 from ._guard import Guesses
 from ._json import WRONG_TOKEN_PAUSE, answer, parts, refuse, too_many
 from ._pages import INDEX, STATIC, read_pages, send
-from ._requests import Requests
+from ._requests import RequestTimes
 from ._socket import WAY, stream
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ PUBLIC = ("/healthz", "/readyz", "/api/v1/session")
 
 
 @attrs.frozen
-class Parts:
+class MonitorParts:
     """The parts of the monitor that the routes use."""
 
     hub: Broadcast
@@ -62,7 +62,7 @@ class Parts:
     follower: Follower
     cookie: str
     """The cookie's name. It includes the port, since all ports of a host share cookies."""
-    requests: Requests = attrs.Factory(Requests)
+    requests: RequestTimes = attrs.Factory(RequestTimes)
     guesses: Guesses = attrs.Factory(Guesses)
 
 
@@ -74,7 +74,7 @@ class _QuietApp(QuartTrio):
         return refuse(500, "the monitor failed to answer; its log has the reason")
 
 
-def make_app(own: Parts, document_root: str | Path | None = None) -> QuartTrio:
+def make_app(own: MonitorParts, document_root: str | Path | None = None) -> QuartTrio:
     """Make the application.
 
     Args:

@@ -9,16 +9,16 @@ import trio
 from quart import Response, current_app, request
 
 if TYPE_CHECKING:
-    from ._app import Parts
+    from ._app import MonitorParts
 
 JSON = "application/json"
 WRONG_TOKEN_PAUSE = 1.0
 """Seconds that the answer to a wrong token takes."""
 
 
-def parts() -> Parts:
+def parts() -> MonitorParts:
     """Return the parts of the monitor of this request."""
-    found: Parts = current_app.extensions["monitor"]
+    found: MonitorParts = current_app.extensions["monitor"]
     return found
 
 

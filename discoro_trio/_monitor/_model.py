@@ -13,7 +13,7 @@ import attrs
 
 from .._shown import arguments, one_line
 from ._events import EventLog
-from ._rows import SAMPLES, ComputationRow, CoroutineRow, Counts, Failures, OutputRow, rounded
+from ._rows import SAMPLES, ComputationRow, CoroCounts, CoroutineRow, Failures, OutputRow, rounded
 from ._topology_rows import TopologyRows, update
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ MOST_AT_ONCE = 500_000
 class Totals:
     """The sums over the cluster, now and in the last five minutes."""
 
-    counts: Counts = attrs.Factory(Counts)
+    counts: CoroCounts = attrs.Factory(CoroCounts)
     rate: float = 0.0
     """Coroutines that ended per second."""
     rate_history: deque[float | None] = attrs.Factory(lambda: deque(maxlen=SAMPLES))
@@ -208,10 +208,10 @@ class Model(TopologyRows):
                 self.finished(coroutine, "lost" if lost else "closed", at, why or "its server has ended", count=False)
         self.server_left(key, state)
 
-    def _counts_of(self, coroutine: CoroutineRow) -> Iterator[Counts]:
+    def _counts_of(self, coroutine: CoroutineRow) -> Iterator[CoroCounts]:
         return self._counts_at(coroutine.server, coroutine.computation)
 
-    def _counts_at(self, server_key: str, computation_key: str) -> Iterator[Counts]:
+    def _counts_at(self, server_key: str, computation_key: str) -> Iterator[CoroCounts]:
         yield self.totals.counts
         server = self.servers.get(server_key)
         if server is not None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from .._process import Coro
-    from ._app import Parts
+    from ._app import MonitorParts
     from ._serving import Serving
     from ._source import HasTables
 
@@ -71,7 +71,7 @@ class HTTPServer:
                 status_coro: Receives status messages: pass it to a Computation, or relay messages to it.
     """
 
-    def __init__(self, url: str, token: str, status_coro: Coro[Any], parts: Parts) -> None:
+    def __init__(self, url: str, token: str, status_coro: Coro[Any], parts: MonitorParts) -> None:
         self.url = url
         self.token = token
         self.status_coro = status_coro
@@ -168,7 +168,7 @@ async def open_http_server(
         arguments.text("host", host), arguments.number("poll_sec", poll_sec), arguments.optional_text("token", token)
     )
     await _import_web_server()
-    from ._app import Parts, make_app  # noqa: PLC0415 - imported above, in a thread
+    from ._app import MonitorParts, make_app  # noqa: PLC0415 - imported above, in a thread
     from ._metrics import keep_measuring  # noqa: PLC0415 - as above
     from ._serving import Serving, open_listeners, tls_context  # noqa: PLC0415 - as above
 
@@ -187,7 +187,7 @@ async def open_http_server(
     async with _closing(listeners), ensure_endpoint(place, private=False), open_background() as nursery:
         details = Details(hub, follower, source)
         actions = Actions(model, source, nursery)
-        parts = Parts(hub, guard, actions, details, follower, f"discoro_{bound}")
+        parts = MonitorParts(hub, guard, actions, details, follower, f"discoro_{bound}")
         serving = Serving(make_app(parts, document_root), tls)
         status_coro: Coro[Any] = await nursery.start(_take_messages, feed)
         server = HTTPServer(f"{scheme}://{_shown_host(host)}:{bound}/", secret, status_coro, parts)

@@ -7,7 +7,7 @@ import math
 import trio
 
 
-class Requests:
+class RequestTimes:
     """The times of requests by polling programs."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ def _samples() -> deque[float | None]:
 
 
 @attrs.define
-class Counts:
+class CoroCounts:
     """The counts of coroutines of a node, a server, a computation or the cluster."""
 
     submitted: int = 0
@@ -93,7 +93,7 @@ class NodeRow:
     state: str = "discovered"
     """`discovered`, `ready`, `suspended`, `ignored`, `closed` or `disconnected`."""
     cpus: int | None = None
-    counts: Counts = attrs.Factory(Counts)
+    counts: CoroCounts = attrs.Factory(CoroCounts)
     load: Load = attrs.Factory(Load)
     servers: dict[str, None] = attrs.Factory(dict)
     """The keys of its servers, in the order in which they joined."""
@@ -118,7 +118,7 @@ class ServerRow:
     """`discovered`, `ready`, `unresponsive`, `ignored`, `closed` or `disconnected`."""
     pid: int | None = None
     computation: str = ""
-    counts: Counts = attrs.Factory(Counts)
+    counts: CoroCounts = attrs.Factory(CoroCounts)
     load: Load = attrs.Factory(Load)
     running: dict[str, None] = attrs.Factory(dict)
     """The keys of the coroutines there that are listed one by one."""
@@ -184,7 +184,7 @@ class ComputationRow:
     """The reason why it waits, as text."""
     skew: tuple[str, ...] = ()
     """How nodes differ from its client in the versions of packages."""
-    counts: Counts = attrs.Factory(Counts)
+    counts: CoroCounts = attrs.Factory(CoroCounts)
 
 
 @attrs.define

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._rows import CoroutineRow, Counts
+from ._rows import CoroCounts, CoroutineRow
 from ._topology_rows import GONE
 from ._verdict import blocked_in, title
 
@@ -61,7 +61,7 @@ class TablesFeed:
             self._vitals(server)
             key = str(server.location)
             if self.servers.get(key, server.id) != server.id:  # another process has taken its place
-                self._model.servers[key].counts = Counts()
+                self._model.servers[key].counts = CoroCounts()
             self._model.servers[key].counts.add(*self._more(server, server.id))
         if recent is not None:
             self.ended(recent)
@@ -230,7 +230,7 @@ class TablesFeed:
         submitted, done = self._counted.get(key, (0, 0))
         if server.submitted < submitted or server.done < done:
             submitted = done = 0  # a fresh process in place of the old one
-            self._model.servers[key].counts = Counts()
+            self._model.servers[key].counts = CoroCounts()
         if (server.submitted, server.done) != (submitted, done):
             self._model.counted(key, server.submitted - submitted, server.done - done)
         self._counted[key] = (server.submitted, server.done)

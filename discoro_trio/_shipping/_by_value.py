@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from . import _hosted_classes, _hosted_modules
-from ._class_parts import Parts, functions_of, member_arguments, struct_taken_apart, taken_apart
+from ._class_parts import ClassParts, functions_of, member_arguments, struct_taken_apart, taken_apart
 from ._cloudpickle import LRU_CACHE, TYPES_WITHOUT_HOME, table
 from ._code_names import known_of
 from ._exception_parts import HEAP_TYPE, base_in_c, is_plain_error, needs_care, reduce_error
@@ -448,7 +448,7 @@ class ByValuePickler(pickle.Pickler):
             return _hosted_classes.class_, new
         return _hosted_classes.class_, new, self._class_state(made, parts), None, None, _hosted_classes.fill_class
 
-    def _class_state(self, made: type, parts: Parts) -> tuple[Any, ...]:
+    def _class_state(self, made: type, parts: ClassParts) -> tuple[Any, ...]:
         """Return the state that completes a class, in the order that `_class_parts` describes."""
         if isinstance(made, enum.EnumMeta):
             members: Mapping[str, object] = made.__members__
@@ -620,7 +620,7 @@ def pickle_carefully(
             return file, pickler.bound
 
 
-def _parts_of(made: type) -> tuple[Parts, dict[str, Any] | None]:
+def _parts_of(made: type) -> tuple[ClassParts, dict[str, Any] | None]:
     if issubclass(made, msgspec.Struct):
         return struct_taken_apart(made)
     return taken_apart(made), None

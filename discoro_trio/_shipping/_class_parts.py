@@ -49,7 +49,7 @@ _STRUCT_FACTORY: Any = type(
 )
 
 
-class Parts(Record, frozen=True):
+class ClassParts(Record, frozen=True):
     """The parts of a class."""
 
     namespace: dict[str, Any]
@@ -62,7 +62,7 @@ class Parts(Record, frozen=True):
     """The virtual subclasses of an abstract base class."""
 
 
-def taken_apart(made: type) -> Parts:
+def taken_apart(made: type) -> ClassParts:
     """Take an ordinary class apart; an enum's members are among its attributes."""
     own = made.__dict__
     namespace: dict[str, Any] = {"__module__": made.__module__, "__qualname__": made.__qualname__}
@@ -86,10 +86,10 @@ def taken_apart(made: type) -> Parts:
         dump: Any = abc._get_dump  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way to list them
         alive = (reference() for reference in dump(made)[0])
         registered = tuple(found for found in alive if found is not None)
-    return Parts(namespace, functions, attributes, registered)
+    return ClassParts(namespace, functions, attributes, registered)
 
 
-def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[Parts, dict[str, Any]]:
+def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[ClassParts, dict[str, Any]]:
     """Take a msgspec Struct apart.
 
     Returns:
@@ -120,7 +120,7 @@ def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[Parts, dict[str, Any
         if standard or name in _MADE_WITH_THE_CLASS or _is_slot_of(value, made):
             continue
         (functions if any(True for _ in functions_in(value)) else attributes)[name] = value
-    return Parts(namespace, functions, attributes, ()), options
+    return ClassParts(namespace, functions, attributes, ()), options
 
 
 def functions_in(value: object) -> Iterator[types.FunctionType]:
@@ -139,7 +139,7 @@ def functions_in(value: object) -> Iterator[types.FunctionType]:
         yield from found  # type: ignore[misc]
 
 
-def functions_of(parts: Parts) -> list[types.FunctionType]:
+def functions_of(parts: ClassParts) -> list[types.FunctionType]:
     """Return all functions of a class, in the order in which they must be completed."""
     ordered = sorted(parts.functions.items(), key=lambda item: item[0] not in _CALLED_EARLY)
     return [function for _, value in ordered for function in functions_in(value)]

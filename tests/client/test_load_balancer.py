@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio import DiscoroError, Location, UnknownLocation
-from discoro_trio._client._load_balancer import LATE, LoadBalancer, Place
+from discoro_trio._client._load_balancer import LATE, LoadBalancer, ServerLoad
 from discoro_trio._client._topology import LeasedNode, SetUpFailure, Topology
 from discoro_trio._process.execution._begun_reports import hold_level
 
@@ -361,7 +361,7 @@ class World:
         while self.backlog and (there := self.load_balancer.pick(self.now)) is not None:
             self.send(there)
 
-    def send(self, there: Place) -> None:
+    def send(self, there: ServerLoad) -> None:
         self.queues[there.server].append(job := self.backlog.popleft())
         self.sent[there.server].append((self.load_balancer.sent(there, self.now), job))
         self.at(self.DELAY, "arrives", there.server)

@@ -15,7 +15,7 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio._client._map import shortened
-from discoro_trio._client._progress import Counts
+from discoro_trio._client._progress import ProgressCounts
 
 from .clusters import Program, environment, open_computation
 
@@ -161,11 +161,11 @@ def test_the_error_of_one_item_is_short_and_names_the_item_once(tmp_path: Path) 
 
 
 def test_counts_are_shown_with_failures_and_rate() -> None:
-    counts = Counts("job", 4, started=10.0)
+    counts = ProgressCounts("job", 4, started=10.0)
     assert counts.text(10.0) == "job: 0/4 (0%) done, 0 failed, 0.0/s"
     counts.done, counts.failed = 2, 1
     assert counts.text(14.0) == "job: 2/4 (50%) done, 1 failed, 0.5/s, 4 s left"
-    assert Counts("job", None, 0.0).text(1.0) == "job: 0 done, 0 failed, 0.0/s"
+    assert ProgressCounts("job", None, 0.0).text(1.0) == "job: 0 done, 0 failed, 0.0/s"
 
 
 def test_an_item_is_shown_on_one_short_line() -> None:

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from discoro_trio._monitor._actions import Actions
-from discoro_trio._monitor._app import Parts, make_app
+from discoro_trio._monitor._app import MonitorParts, make_app
 from discoro_trio._monitor._broadcast import Broadcast
 from discoro_trio._monitor._details import Details
 from discoro_trio._monitor._feed import Feed
@@ -43,13 +43,13 @@ def make_parts(
     read_only: bool = False,
     open_to_all: bool = True,
     poll_sec: float = 10,
-) -> Parts:
+) -> MonitorParts:
     """Put the parts of a monitor together."""
     guard = make_guard(host="127.0.0.1", token=TOKEN, scheme="http", read_only=read_only, open_to_all=open_to_all)
     hub = Broadcast(model, poll_sec=poll_sec)
     follower = Follower(None, model, Feed(model))
     details = Details(hub, follower, None)
-    return Parts(hub, guard, Actions(model, target, nursery), details, follower, "discoro_test")
+    return MonitorParts(hub, guard, Actions(model, target, nursery), details, follower, "discoro_test")
 
 
 @asynccontextmanager

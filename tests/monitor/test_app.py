@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from discoro_trio import Location
-    from discoro_trio._monitor._app import Parts
+    from discoro_trio._monitor._app import MonitorParts
 
 NOW = 1_000_000.0
 BEARER = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
@@ -73,7 +73,7 @@ async def nursery() -> AsyncIterator[trio.Nursery]:
         opened.cancel_scope.cancel()
 
 
-def make(nursery: trio.Nursery, **options: Any) -> tuple[QuartTrio, Parts, Target]:
+def make(nursery: trio.Nursery, **options: Any) -> tuple[QuartTrio, MonitorParts, Target]:
     model = make_model(NOW, nodes=3, running=0)
     target = Target()
     model.created(CoroutineRow("good", "good", SERVER, NOW, handle=Handle(target.done)))

@@ -9,7 +9,7 @@ import pytest
 
 from discoro_trio import Location
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
-from discoro_trio._cluster._history import Ended, Failures
+from discoro_trio._cluster._history import EndRecord, FailureRecord
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import Query
@@ -74,14 +74,14 @@ def test_what_a_computation_has_run_is_its_own_before_the_scheduler_says_that_it
     assert model.servers[str(WHERE)].counts == counts
 
 
-def ended(state: str = "failed", group: int = 1) -> Ended:
+def ended(state: str = "failed", group: int = 1) -> EndRecord:
     coro = EndedCoro(7, "divide", 100.0, 101.0, state, "ValueError: no", "1, 0", group)
-    return Ended(b"s", str(WHERE), b"c", b"starter", coro)
+    return EndRecord(b"s", str(WHERE), b"c", b"starter", coro)
 
 
-def failures(count: int, at: float = 101.0) -> Failures:
+def failures(count: int, at: float = 101.0) -> FailureRecord:
     group = FailureGroup(1, "divide", "ValueError", "a.py:3", count, at, "ValueError: no", "the trace")
-    return Failures(b"s", str(WHERE), b"c", group)
+    return FailureRecord(b"s", str(WHERE), b"c", group)
 
 
 def cluster(*, server: bool = True, computation: bool = True, **counts: Any) -> ClusterStatus:

@@ -221,7 +221,7 @@ class ForkServer:
             self._servers[report.number].settle(report.pid)
             return
         server = self._servers.pop(report.number)
-        if isinstance(report, wire.ServerEnded):
+        if isinstance(report, wire.ServerReaped):
             server.end(report.code, report.reason)
         else:
             server.settle(None, OSError(report.errno, report.text))

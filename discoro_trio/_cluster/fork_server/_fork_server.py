@@ -97,7 +97,7 @@ class ForkServerProgram:
         self._signalled = False
         self._leisure = Leisure()
         self._orphans = Orphans()
-        self._ended: dict[int, tuple[wire.ServerEnded, float]] = {}
+        self._ended: dict[int, tuple[wire.ServerReaped, float]] = {}
         """The servers whose end is not reported yet, with the latest time for the report."""
 
     def run(self) -> None:
@@ -221,7 +221,7 @@ class ForkServerProgram:
                 number = self._numbers.pop(pid)
                 del self._pids[number]
                 self._watch.forget(number)
-                report = wire.ServerEnded(number, code, self._reasons.pop(number, ""))
+                report = wire.ServerReaped(number, code, self._reasons.pop(number, ""))
                 self._ended[number] = report, now + ORPHANS_SECONDS
         self._report_ended()
 

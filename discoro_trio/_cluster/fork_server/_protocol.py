@@ -78,7 +78,7 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="failed"):
     text: str
 
 
-class ServerEnded(msgspec.Struct, frozen=True, tag="ended"):
+class ServerReaped(msgspec.Struct, frozen=True, tag="ended"):
     """Fork server to node: the server is reaped, and the processes that it left running have ended."""
 
     number: int
@@ -101,7 +101,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
 
 
 Request = Fork | Signal | Kill | WatchNode | NodeIsThere | Ping
-Report = Forked | ForkFailed | ServerEnded | AskNode | Pong
+Report = Forked | ForkFailed | ServerReaped | AskNode | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -15,9 +15,9 @@ import msgspec
 from ..._process import Coro, EndedCoro
 from ..._records import MutableRecord, Record
 from ..._values import Location
-from .._history import Ended, Failures, History, LastLines
+from .._history import EndRecord, FailureRecord, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
-from ._waiting import Place, places, waits_for
+from ._waiting import QueuePlace, places, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,7 +165,7 @@ class ObservedState:
             self._note(server, coro.starter, ended)
 
     def _note(self, server: _Server, starter: bytes, coro: EndedCoro) -> None:
-        self.history.ended(Ended(server.seen.server_id, str(server.location), server.computation, starter, coro))
+        self.history.ended(EndRecord(server.seen.server_id, str(server.location), server.computation, starter, coro))
 
     def computation_over(self, computation: bytes) -> None:
         """Drop the counts of a computation."""
@@ -235,7 +235,7 @@ class ObservedState:
             coro = self._forget(server, one.serial)
             self._note(server, coro.starter if coro is not None else b"", one)
         for group in report.failures:
-            self.history.failed(Failures(server.seen.server_id, str(server.location), server.computation, group))
+            self.history.failed(FailureRecord(server.seen.server_id, str(server.location), server.computation, group))
         if report.lines:
             self.history.wrote(LastLines(server.seen.server_id, str(server.location), report.lines))
         server.progress.update({one.serial: one for one in report.progress if one.serial in server.coroutines})
@@ -355,7 +355,7 @@ def _load(node: NodeState, servers: Sequence[_Server], wall: float) -> NodeLoad:
 
 
 def _computation(
-    at: Place, state: Scheduling, now: float, wall: float, client_at: Callable[[bytes], Location]
+    at: QueuePlace, state: Scheduling, now: float, wall: float, client_at: Callable[[bytes], Location]
 ) -> ComputationStatus:
     """Return the status of a computation, without its servers and counts."""
     claim = at.claim

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._scheduling import Scheduling
 
 
-class Place(Record, frozen=True):
+class QueuePlace(Record, frozen=True):
     """A computation and its place."""
 
     claim: Claim
@@ -24,7 +24,7 @@ class Place(Record, frozen=True):
     """The computation before it in the queue; for the first, a computation that has servers."""
 
 
-def places(state: Scheduling) -> list[Place]:
+def places(state: Scheduling) -> list[QueuePlace]:
     """Return the running computations, then the waiting ones in the order of the queue."""
     claims = list(state.claims)
     running = [claim for claim in claims if claim.running]
@@ -32,12 +32,12 @@ def places(state: Scheduling) -> list[Place]:
     serving = [claim for claim in running if claim.nodes]
     before = [serving[-1] if serving else None, *waiting]
     return [
-        *(Place(claim, 0, None) for claim in running),
-        *(Place(claim, place, before[place - 1]) for place, claim in enumerate(waiting, 1)),
+        *(QueuePlace(claim, 0, None) for claim in running),
+        *(QueuePlace(claim, place, before[place - 1]) for place, claim in enumerate(waiting, 1)),
     ]
 
 
-def waits_for(at: Place, state: Scheduling, now: float) -> str:
+def waits_for(at: QueuePlace, state: Scheduling, now: float) -> str:
     """Describe what a computation waits for; empty if it has servers.
 
     Args:

@@ -25,7 +25,7 @@ from ._pool import SEALS, TOKEN_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from ._pool import Place
+    from ._pool import BufferPlace
 
 MOST_MAPPED = 4096
 """The most segments of others that a process maps at once: the system limits the number of mappings."""
@@ -122,7 +122,7 @@ class Mappings:
         self._kept: dict[tuple[Hashable, int], MappedSegment] = {}  # the one whose use is longest ago comes first
         self._all: weakref.WeakSet[MappedSegment] = weakref.WeakSet()
 
-    def find(self, owner: Hashable, place: Place) -> MappedSegment | None:
+    def find(self, owner: Hashable, place: BufferPlace) -> MappedSegment | None:
         """Return a segment that is already mapped, with at least the bytes of the buffer; None if there is none."""
         segment = self._kept.pop((owner, place.segment), None)
         if segment is None or segment.size < place.size:
@@ -172,7 +172,7 @@ def read_probe_untrusted(process: int, descriptor: int, own_probe: int) -> bytes
         os.close(opened)
 
 
-def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> MappedSegment:
+def map_untrusted(process: int, place: BufferPlace, own_probe: int, largest: int) -> MappedSegment:
     """Map a segment of another process.
 
     Args:
@@ -193,7 +193,7 @@ def map_untrusted(process: int, place: Place, own_probe: int, largest: int) -> M
             raise ProtocolError(message) from error
 
 
-def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> bytearray:
+def copy_untrusted(process: int, place: BufferPlace, own_probe: int, largest: int) -> bytearray:
     """Copy the buffer in a segment of another process. Arguments and errors are as in `map_untrusted`."""
     with (
         _opened_place_untrusted(process, place, own_probe, largest) as descriptor,
@@ -202,7 +202,7 @@ def copy_untrusted(process: int, place: Place, own_probe: int, largest: int) -> 
         return bytearray(mapping)
 
 
-def check_size_untrusted(place: Place, largest: int) -> None:
+def check_size_untrusted(place: BufferPlace, largest: int) -> None:
     """Refuse a buffer that is larger than allowed, or empty.
 
     Raises:
@@ -214,7 +214,7 @@ def check_size_untrusted(place: Place, largest: int) -> None:
 
 
 @contextmanager
-def _opened_place_untrusted(process: int, place: Place, own_probe: int, largest: int) -> Iterator[int]:
+def _opened_place_untrusted(process: int, place: BufferPlace, own_probe: int, largest: int) -> Iterator[int]:
     check_size_untrusted(place, largest)
     try:
         descriptor = open_untrusted(process, place.descriptor, own_probe, place.size)

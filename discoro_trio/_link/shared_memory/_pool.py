@@ -56,7 +56,7 @@ def seal(descriptor: int) -> None:
     fcntl.fcntl(descriptor, _ADD_SEALS, SEALS | _SEAL_WRITE)
 
 
-class Place(NamedTuple):
+class BufferPlace(NamedTuple):
     """The location of a buffer."""
 
     segment: int
@@ -126,7 +126,7 @@ class Pool(Generic[ReaderT]):
             self._probe.memory[:] = self.token
         return None if self._probe is None else self._probe.descriptor
 
-    def put(self, buffer: Buffer, reader: ReaderT) -> Place | None:
+    def put(self, buffer: Buffer, reader: ReaderT) -> BufferPlace | None:
         """Copy a buffer into a segment for a reader; None if there is no room."""
         view = memoryview(buffer).cast("B")
         segment = self._free(view.nbytes, reader)
@@ -135,7 +135,7 @@ class Pool(Generic[ReaderT]):
         segment.memory[: view.nbytes] = view
         segment.reader = reader
         segment.known.add(reader)
-        return Place(segment.number, segment.descriptor, view.nbytes)
+        return BufferPlace(segment.number, segment.descriptor, view.nbytes)
 
     def _free(self, size: int, reader: ReaderT) -> Segment[ReaderT] | None:
         # A segment of more than twice the size is kept for larger buffers: written pages stay in use.

@@ -26,7 +26,7 @@ from ._mapping import (
     open_untrusted,
     read_probe_untrusted,
 )
-from ._pool import LEAST, Place, Pool
+from ._pool import LEAST, BufferPlace, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ class SharedDropped(Control, frozen=True):
     segment: int
 
 
-class Shared:
+class BufferSharing:
     """Sends the large buffers of one link through shared memory."""
 
     __slots__ = ("_link", "_pool")
@@ -86,7 +86,7 @@ class Shared:
 
     def pack(self, kind: int, body: Buffer, buffers: Sequence[Buffer]) -> tuple[int, Buffer, Sequence[Buffer]]:
         """Put large buffers into segments. Return the kind, body and buffers of the frame that replaces them."""
-        places: list[tuple[int, Place]] = []
+        places: list[tuple[int, BufferPlace]] = []
         others: list[Buffer] = []
         for index, buffer in enumerate(buffers):
             large = memoryview(buffer).nbytes >= LEAST
@@ -138,7 +138,7 @@ class Sharing:
             link.notify(SharedAccepted())
 
     def _accepted(self, link: Link, _accepted: SharedAccepted) -> None:
-        link.shared = Shared(self._pool, link)
+        link.shared = BufferSharing(self._pool, link)
 
     def _released(self, link: Link, message: SharedReleased) -> None:
         self._pool.released(message.segment, link)
@@ -174,7 +174,7 @@ class Sharing:
             buffers.insert(index, self._map(link, place))
         link.services.frames[kind](link, Frame(kind, frame.flags, frame.target, body, tuple(buffers)))
 
-    def _map(self, link: Link, place: Place) -> memoryview:
+    def _map(self, link: Link, place: BufferPlace) -> memoryview:
         process, own = self._sources.get(link), self._pool.probe()
         if process is None or own is None:
             message = "a shared buffer, which was not agreed on"
@@ -219,7 +219,7 @@ class Sharing:
         self._pool.close()
 
 
-def _unpacked_untrusted(body: Buffer) -> tuple[int, Buffer, list[tuple[int, Place]]]:
+def _unpacked_untrusted(body: Buffer) -> tuple[int, Buffer, list[tuple[int, BufferPlace]]]:
     try:
         kind, count = _HEAD.unpack_from(body)
         start = _HEAD.size + count * _PLACE.size
@@ -230,7 +230,7 @@ def _unpacked_untrusted(body: Buffer) -> tuple[int, Buffer, list[tuple[int, Plac
     if len(entries) != count:
         message = "a malformed frame of shared buffers"
         raise ProtocolError(message)
-    return kind, bytes(memoryview(body)[start:]), [(index, Place(*place)) for index, *place in entries]
+    return kind, bytes(memoryview(body)[start:]), [(index, BufferPlace(*place)) for index, *place in entries]
 
 
 @contextmanager

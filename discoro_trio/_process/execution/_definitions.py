@@ -180,7 +180,7 @@ class Definition:
         return self.known
 
 
-class Received:
+class ReceivedDefinitions:
     """The functions that another process has sent here."""
 
     __slots__ = ("_definitions",)

@@ -21,7 +21,7 @@ from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
 from .._telemetry import entered
 from ._begun_reports import PLAIN_DELAY, SERIAL, BegunReports, hold_level
-from ._definitions import NUMBER, Received
+from ._definitions import NUMBER, ReceivedDefinitions
 from ._endings import SMALL_ARGUMENTS, Endings
 from ._forked import call_in_thread, end_copy
 from ._forked import state as process_state
@@ -88,7 +88,7 @@ class _Guest:
     def __init__(self, link: Link, lane: int) -> None:
         self.link = link
         self.lane = lane
-        self.functions = Received()
+        self.functions = ReceivedDefinitions()
         self.running: dict[int, LocalCoro] = {}
         self.ready: dict[int, tuple[int, bytes, Sequence[Any]]] = {}
 

@@ -11,7 +11,7 @@ import trio.testing
 from discoro_trio import Location, NodeInfo
 from discoro_trio._cluster import messages
 from discoro_trio._cluster._facts import NodeFacts
-from discoro_trio._cluster._history import KEPT_ENDED, MOST_AT_ONCE, Ended, History
+from discoro_trio._cluster._history import KEPT_ENDED, MOST_AT_ONCE, EndRecord, History
 from discoro_trio._cluster.node._reports import Standing
 from discoro_trio._cluster.scheduler._observed_state import ObservedState
 from discoro_trio._cluster.scheduler._scheduling import Scheduling
@@ -208,7 +208,7 @@ def test_what_a_node_had_is_lost_with_it() -> None:
 def test_the_history_is_bounded_and_is_given_in_parts() -> None:
     history = History()
     for serial in range(KEPT_ENDED + 10):
-        history.ended(Ended(b"s", "h:1", b"c", b"", end(serial)))
+        history.ended(EndRecord(b"s", "h:1", b"c", b"", end(serial)))
     seen, serials = 1, []
     first = history.after(seen)
     assert (first.missed, len(first.ended)) == (9, MOST_AT_ONCE)

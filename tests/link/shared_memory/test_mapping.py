@@ -14,7 +14,7 @@ from discoro_trio import ProtocolError
 from discoro_trio._config import MIB
 from discoro_trio._link.shared_memory import _mapping
 from discoro_trio._link.shared_memory._mapping import MappedSegment, Mappings, map_untrusted, read_probe_untrusted
-from discoro_trio._link.shared_memory._pool import Place
+from discoro_trio._link.shared_memory._pool import BufferPlace
 
 from .pools import ME, READER, SOMEBODY, content, mapped_here, open_descriptors, open_pool
 
@@ -72,7 +72,7 @@ def test_nothing_but_sealed_segments_is_opened(tmp_path: Path) -> None:
     with open_pool() as (pool, probe):
         for descriptor in (file, fifo, unsealed):
             with pytest.raises(ProtocolError, match="shared buffer"):
-                map_untrusted(ME, Place(1, descriptor, MIB), probe, MIB)
+                map_untrusted(ME, BufferPlace(1, descriptor, MIB), probe, MIB)
         place = pool.put(bytes(MIB), READER)
         assert place is not None
         for wrong in (place._replace(size=MIB + 1), place._replace(size=0), place._replace(size=2**40)):
@@ -201,7 +201,7 @@ def test_a_buffer_that_a_mapping_does_not_hold_is_not_found_in_it() -> None:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch, segment: MappedSegment) -> Iterator[tuple[Mappings, Place]]:
+def kept(monkeypatch: pytest.MonkeyPatch, segment: MappedSegment) -> Iterator[tuple[Mappings, BufferPlace]]:
     """Give room for two mappings, which are taken, and where a third may be found."""
     monkeypatch.setattr(_mapping, "MOST_MAPPED", 2)
     mappings = Mappings()
@@ -214,7 +214,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, segment: MappedSegment) -> Iterator[tu
         yield mappings, place
 
 
-def test_room_is_made_at_the_expense_of_what_was_not_used_for_longest(kept: tuple[Mappings, Place]) -> None:
+def test_room_is_made_at_the_expense_of_what_was_not_used_for_longest(kept: tuple[Mappings, BufferPlace]) -> None:
     mappings, place = kept
     assert mappings.find(SOMEBODY, place._replace(segment=1)) is not None
     assert mappings.room()
@@ -222,7 +222,7 @@ def test_room_is_made_at_the_expense_of_what_was_not_used_for_longest(kept: tupl
     assert mappings.find(SOMEBODY, place._replace(segment=2)) is None
 
 
-def test_there_is_no_room_while_all_are_in_use(kept: tuple[Mappings, Place]) -> None:
+def test_there_is_no_room_while_all_are_in_use(kept: tuple[Mappings, BufferPlace]) -> None:
     mappings, place = kept
     used = [mappings.find(SOMEBODY, place._replace(segment=number)) for number in (1, 2)]
     for one in used:
@@ -236,7 +236,7 @@ def test_there_is_no_room_while_all_are_in_use(kept: tuple[Mappings, Place]) -> 
     assert mappings.room()
 
 
-def test_what_an_owner_drops_is_unmapped_and_when_it_is_lost_all(kept: tuple[Mappings, Place]) -> None:
+def test_what_an_owner_drops_is_unmapped_and_when_it_is_lost_all(kept: tuple[Mappings, BufferPlace]) -> None:
     mappings, place = kept
     before = mapped_here()
     mappings.drop(SOMEBODY, 1)

@@ -9,7 +9,7 @@ import pytest
 
 from discoro_trio import ProtocolError
 from discoro_trio._process.execution import _definitions
-from discoro_trio._process.execution._definitions import Pickled, Received, Sent, snapshot
+from discoro_trio._process.execution._definitions import Pickled, ReceivedDefinitions, Sent, snapshot
 from discoro_trio._wire import Frame, Kind
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Line:
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.received = Received()
+        self.received = ReceivedDefinitions()
         self.sent = Sent(self, None)  # type: ignore[arg-type]
 
     def send(
@@ -86,7 +86,7 @@ def test_the_oldest_goes_when_there_are_too_many_on_both_sides(monkeypatch: pyte
 
 def test_more_than_the_bound_from_a_peer_that_does_not_keep_to_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_definitions, "MOST_DEFINITIONS", 1)
-    received = Received()
+    received = ReceivedDefinitions()
     received.define(Frame(Kind.DEFINE, 0, 1, b"x", ()))
     with pytest.raises(ProtocolError, match="more than 1"):
         received.define(Frame(Kind.DEFINE, 0, 2, b"x", ()))
@@ -94,7 +94,7 @@ def test_more_than_the_bound_from_a_peer_that_does_not_keep_to_it_is_refused(mon
 
 def test_a_start_that_is_too_short_is_refused() -> None:
     with pytest.raises(ProtocolError, match="names no function"):
-        Received().called(b"\0")
+        ReceivedDefinitions().called(b"\0")
 
 
 class Counted:
