@@ -54,7 +54,7 @@ CHEAP = (
     *(f"tests/{layer}" for layer in ("wire", "shipping", "link", "process", "cluster", "cli")),
     *(
         f"tests/client/test_{name}.py"
-        for name in ("components", "main_job", "map", "nursery", "remote_errors", "types")
+        for name in ("arrays", "components", "executor_cpython", "main_job", "map", "nursery", "remote_errors", "types")
     ),
 )
 

@@ -74,7 +74,6 @@ class Case(unittest.TestCase):
         return discoro.Executor(servers=max_workers)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("mixin", "name"), list(cases()))
 def test_the_tests_of_cpython_pass(mixin: Any, name: str) -> None:
     case = type(mixin.__name__, (mixin, Case), {})(name)
