@@ -113,13 +113,20 @@ SOCKET_FRAMES = [
     b"\x88\x82abcd\x62\x8a",
     b"\x81\xfe\x00\x80abcd" + bytes(128),
 ]
+# "errors" are pickles, whose bytes may allocate anything; only peers that may run code here send them. "written lines"
+# are read by code in C, which shows no coverage. `test_decoders` changes the inputs of both at random.
+WITHOUT_COVERAGE = {"errors", "written lines"}
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "handshake": (handshake, [*hellos(), *kept("before")]),
     "discovery": (discovery, datagrams()),
     "file parts": (file_parts, [b"folder" * 4 + b"name" * 10 + bytes(100), b"../x" * 40]),
     "HTTP": (http, REQUESTS),
     "WebSocket": (web_socket, SOCKET_FRAMES),
-    **{name: (reader(name), [*decoder.sound, *kept("decoders")]) for name, decoder in DECODERS.items()},
+    **{
+        name: (reader(name), [*decoder.sound, *kept("decoders")])
+        for name, decoder in DECODERS.items()
+        if name not in WITHOUT_COVERAGE
+    },
 }
 
 

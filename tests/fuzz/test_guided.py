@@ -28,8 +28,6 @@ TARGETS = (
     "batches",
     "components",
     "places in shared memory",
-    "errors",
-    "written lines",
     "questions of browsers",
 )
 SECONDS = float(os.environ.get("DISCORO_FUZZ_SECONDS", "60"))
