@@ -9,7 +9,7 @@ import ctypes
 import json
 import os
 import re
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,9 +107,23 @@ def network() -> Iterator[Network]:
         yield opened
 
 
-def enter(host: Host) -> None:
-    """Move the calling thread, and what it starts, into the namespace of a host."""
-    descriptor = os.open(f"/run/netns/{host.name}", os.O_RDONLY)
+@contextmanager
+def inside(host: Host) -> Iterator[None]:
+    """Move the calling thread, and what it starts, into the namespace of a host; Trio uses the thread again later."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        enter(f"/run/netns/{host.name}")
+        try:
+            yield
+        finally:
+            enter(f"/proc/self/fd/{before}")
+    finally:
+        os.close(before)
+
+
+def enter(path: str) -> None:
+    """Move the calling thread into a network namespace."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         assert ctypes.CDLL(None, use_errno=True).setns(descriptor, 0) == 0, os.strerror(ctypes.get_errno())
     finally:
@@ -141,8 +155,7 @@ async def test_the_rows_hold_for_jobs_that_are_started_in_every_way(network: Net
 
 
 def look(url: str, client: Host, nodes: dict[str, str]) -> None:
-    enter(client)
-    with chromium(url) as (context, strict):
+    with inside(client), chromium(url) as (context, strict):
         strict.expected.append("Cross-Origin-Opener-Policy header has been ignored")  # plain http from another host
         page = context.new_page()
         page.goto(f"{url}#token={TOKEN}")
