@@ -27,6 +27,7 @@ LISTENS = re.compile(r"listens at (\S+?)[,\s]")
 RUNS = {
     "all_to_all_messages": (["--size", "6", "--count", "20"], "all arrived"),
     "corpus": (["--files", "8"], "The totals are equal."),
+    "crawler": (["http://127.0.0.1:1/"], r"Connection refused.*\n0 words"),
     "cpu_jobs_with_messages": (["--tasks", "3", "--size", "1000"], r"There are 430 primes below 3000\.\n$"),
     "watch_status_three_ways": (["--jobs", "4", "--port", "0"], "4 jobs were created, 4 have ended"),
     "jobs_in_threads": (["--jobs", "2"], r"(?s)password 0: .*password 1: "),
@@ -51,6 +52,7 @@ RUNS = {
     "pipeline": (["--count", "2000"], "The sum of 2000 squares is"),
     "rci_monitor": ([], r"10 / 4 = 2\.5"),
     "supervised": (["--kills", "1"], r"The service was there for every question\.\n$"),
+    "worker_pool": ([], "7 squared is 49"),
     "thread_ring": (["--size", "50", "--hops", "200"], "after 200 hops the token is at coroutine"),
 }
 """The options of each example, and what it prints."""
