@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._cluster import find_scheduler
+from .._cluster import SILENT_STRANGERS, find_scheduler
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
 from .._link import EndpointOptions, answered, open_with, resolve_peers
@@ -80,8 +80,10 @@ def not_found(scheduler: str | None) -> Iterator[None]:
         yield
     except SchedulerNotFound as error:
         where = f"at {scheduler}" if scheduler else "on this network"
+        _, begin, rest = str(error).partition(SILENT_STRANGERS)
+        about_secret = f". {begin}{rest}" if begin else ""
         message = (
             f"no scheduler answered {where} within {config.MsgTimeout:g} s; start one with `discoro`, pass its "
-            "address as HOST:PORT, or see `discoro doctor`"
+            f"address as HOST:PORT, or see `discoro doctor`{about_secret}"
         )
         raise SchedulerNotFound(message) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._open import current_scheduler, open_node, open_scheduler
     from ._open_cluster import open_cluster
     from ._options import check_period, check_pulse_interval
-    from ._presence import find_scheduler, same_secret_needed
+    from ._presence import SILENT_STRANGERS, find_scheduler
     from ._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
     from ._status_events import Event, Publisher, StatusSubscription
     from ._tables import status_as_json, status_as_table, status_from_json
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDER_PREFIX",
+    "SILENT_STRANGERS",
     "AdminAction",
     "AdminReply",
     "AdminRequest",
@@ -67,7 +68,6 @@ __all__ = [
     "open_cluster",
     "open_node",
     "open_scheduler",
-    "same_secret_needed",
     "status_as_json",
     "status_as_table",
     "status_from_json",
@@ -98,7 +98,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
             "_options": ("check_period", "check_pulse_interval"),
             "_open": ("current_scheduler", "open_node", "open_scheduler"),
             "isolation._control_groups": ("find_groups",),
-            "_presence": ("find_scheduler", "same_secret_needed"),
+            "_presence": ("SILENT_STRANGERS", "find_scheduler"),
             "node._stale_folders": ("node_lives",),
             "_open_cluster": ("open_cluster",),
             "_tables": ("status_as_json", "status_as_table", "status_from_json"),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SILENT_STRANGERS = "Processes with another secret do not answer"
+"""With these words, the last sentence of the error about a missing scheduler begins."""
 _NODE = "node"  # the option
 
 SCHEDULERS = Role.SCHEDULER | Role.PRIVATE
@@ -301,15 +303,9 @@ async def find_scheduler(
     message = (
         f"no scheduler answered {where} within {seconds:g} s{why}; start one with `discoro`, name one as "
         "schedule('address:port'), or enclose this in open_scheduler() or open_cluster(). "
-        f"{same_secret_needed(discovery)}"
+        f"{SILENT_STRANGERS}; the fingerprint of this process's secret is {fingerprint(discovery.credential.key)}"
     )
     raise SchedulerNotFound(message)
-
-
-def same_secret_needed(discovery: Discovery) -> str:
-    """Return the sentence about the secret for those who find nobody."""
-    own = fingerprint(discovery.credential.key)
-    return f"Processes with another secret do not answer; the fingerprint of this process's secret is {own}"
 
 
 async def check_peers(addresses: Sequence[str | Location], *, discover: bool) -> Peers:
