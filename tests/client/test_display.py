@@ -23,17 +23,21 @@ import time
 import IPython.display
 import discoro_trio as discoro
 
-updates = []
-update = IPython.display.DisplayHandle.update
+shown = []
+display_once, update = IPython.display.display, IPython.display.DisplayHandle.update
+
+def noting_first(bundle, **options):
+    shown.append(bundle["text/html"])
+    return display_once(bundle, **options)
 
 def noting(self, bundle, **options):
-    updates.append(bundle["text/html"])
+    shown.append(bundle["text/html"])
     update(self, bundle, **options)
 
-IPython.display.DisplayHandle.update = noting
+IPython.display.display, IPython.display.DisplayHandle.update = noting_first, noting
 
-def until(text):
-    while not any(text in update for update in updates):
+def until(text):  # which may be there from the start
+    while not any(text in one for one in shown):
         time.sleep(0.05)
 
 def invert(number):
