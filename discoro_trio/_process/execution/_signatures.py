@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    overload,
+)
 
 if TYPE_CHECKING:
     from ..._values import Location
@@ -380,6 +392,18 @@ class Starts(Protocol):
 RetryOn = type[BaseException] | Collection[type[BaseException]]
 
 
+class MapKeywords(TypedDict, total=False):
+    """The options of `map` and `starmap`, whose docstrings describe them."""
+
+    ordered: bool
+    errors: Literal["raise", "collect", "skip"]
+    limit: int | None
+    retries: int
+    retry_on: RetryOn
+    chunksize: int | Literal["auto"]
+    progress: bool
+
+
 class MapResults(Protocol[A_co, R_co]):
     """The results of a map."""
 
@@ -401,14 +425,7 @@ class Maps(Protocol):
         self,
         fn: Callable[[A], Awaitable[R]],
         iterable: Iterable[A] | AsyncIterable[A],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[A, R]: ...
 
     @overload
@@ -416,14 +433,7 @@ class Maps(Protocol):
         self,
         fn: Callable[[Coro[Any], A], Awaitable[R]],
         iterable: Iterable[A] | AsyncIterable[A],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[A, R]: ...
 
     @overload
@@ -431,14 +441,7 @@ class Maps(Protocol):
         self,
         fn: Fn1[A, R],
         iterable: Iterable[A] | AsyncIterable[A],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[A, R]: ...
 
     @overload
@@ -446,14 +449,7 @@ class Maps(Protocol):
         self,
         fn: Callable[[A], R],
         iterable: Iterable[A] | AsyncIterable[A],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[A, R]: ...
 
 
@@ -465,14 +461,7 @@ class StarMaps(Protocol):
         self,
         fn: Callable[[*Ts], Awaitable[R]],
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[*Ts], R]: ...
 
     @overload
@@ -480,14 +469,7 @@ class StarMaps(Protocol):
         self,
         fn: Callable[[Coro[Any], *Ts], Awaitable[R]],
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[*Ts], R]: ...
 
     @overload
@@ -495,14 +477,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn1[A, R],
         iterable: Iterable[tuple[A]] | AsyncIterable[tuple[A]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A], R]: ...
 
     @overload
@@ -510,14 +485,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn2[A, B, R],
         iterable: Iterable[tuple[A, B]] | AsyncIterable[tuple[A, B]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A, B], R]: ...
 
     @overload
@@ -525,14 +493,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn3[A, B, C, R],
         iterable: Iterable[tuple[A, B, C]] | AsyncIterable[tuple[A, B, C]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A, B, C], R]: ...
 
     @overload
@@ -540,14 +501,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn4[A, B, C, D, R],
         iterable: Iterable[tuple[A, B, C, D]] | AsyncIterable[tuple[A, B, C, D]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A, B, C, D], R]: ...
 
     @overload
@@ -555,14 +509,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn5[A, B, C, D, E, R],
         iterable: Iterable[tuple[A, B, C, D, E]] | AsyncIterable[tuple[A, B, C, D, E]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A, B, C, D, E], R]: ...
 
     @overload
@@ -570,14 +517,7 @@ class StarMaps(Protocol):
         self,
         fn: Fn6[A, B, C, D, E, F, R],
         iterable: Iterable[tuple[A, B, C, D, E, F]] | AsyncIterable[tuple[A, B, C, D, E, F]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[A, B, C, D, E, F], R]: ...
 
     @overload
@@ -585,14 +525,7 @@ class StarMaps(Protocol):
         self,
         fn: Callable[[*Ts], R],
         iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
-        *,
-        ordered: bool = True,
-        errors: Literal["raise", "collect", "skip"] = "raise",
-        limit: int | None = None,
-        retries: int = 0,
-        retry_on: RetryOn = (),
-        chunksize: int | Literal["auto"] = 1,
-        progress: bool = False,
+        **options: Unpack[MapKeywords],
     ) -> Results[tuple[*Ts], R]: ...
 
 
