@@ -197,11 +197,17 @@ def _call_with_leading(function: Callable[..., Any], coro: object, /, *args: Any
 
     A caller gives one if the first argument is a `Coro` and the arguments fit the parameters as they are.
     """
-    if args and type(args[0]) is type(coro):
-        try:
-            inspect.signature(function).bind(*args, **kwargs)
-        except TypeError:
-            return function(coro, *args, **kwargs)
-        return function(*args, **kwargs)
-    first = next(iter(inspect.signature(function).parameters))
-    return function(*args, **kwargs) if not args and first in kwargs else function(coro, *args, **kwargs)
+    if args:
+        given = type(args[0]) is type(coro) and _fit(function, args, kwargs)
+    else:
+        given = next(iter(inspect.signature(function).parameters)) in kwargs
+    return function(*args, **kwargs) if given else function(coro, *args, **kwargs)
+
+
+def _fit(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether arguments fit the parameters of a function."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
