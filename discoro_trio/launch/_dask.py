@@ -17,7 +17,6 @@ from .._scopes import open_background
 from ._keeper import NodeKeeper
 from ._nodes import NodeLauncher
 from ._order import LONGEST_END, Order
-from ._output import log_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -138,7 +137,7 @@ class Dask(NodeLauncher):
         in_trio = partial(_call_soon, trio.lowlevel.current_trio_token())
 
         def heard(event: tuple[float, dict[str, Any]]) -> None:  # in the client's thread
-            in_trio(self._heard, node, event[1])
+            in_trio(self._fetched, node, event[1]["lines"])
 
         self._client.subscribe_topic(key, heard)
         self._waits(node, f"it waits for a free thread of the Dask worker {task.address}")
@@ -159,8 +158,7 @@ class Dask(NodeLauncher):
         finally:
             with suppress(Exception):  # the client is closed
                 self._client.unsubscribe_topic(key)
-        how = task.how or "it has ended"
-        return f"{how}: {' / '.join(node.tail)}" if node.tail else how
+        return task.how or "it has ended"
 
     async def _until_ended_or_stopped(self, node: NodeRun, task: _Task, future: Any, key: str) -> None:
         async with trio.open_nursery() as nursery:
@@ -182,14 +180,6 @@ class Dask(NodeLauncher):
             nursery.start_soon(stop)
             await task.ended.wait()
             nursery.cancel_scope.cancel()
-
-    def _heard(self, node: NodeRun, event: Mapping[str, Any]) -> None:
-        """Act on what a node's worker has reported."""
-        if not node.begun.is_set():
-            self._waits(node, "its process is starting")
-            node.begun.set()
-        for stream, line in event["lines"]:
-            self._wrote(node, line) if stream == 1 else log_line(node.name, line, node.tail)
 
 
 class _Task:

@@ -21,7 +21,7 @@ from .._errors import DiscoroError
 from .._scopes import finish, open_background
 from .._values import Location
 from ._order import JOINED
-from ._output import TAIL
+from ._output import TAIL, log_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -198,8 +198,8 @@ class NodeLauncher(Launcher):
             if node.stop.is_set():
                 logger.info("the node %s has ended: %s", node.name, node.reason)
             else:
-                node.reason = how
-                logger.warning("the node %s has ended: %s", node.name, how)
+                node.reason = f"{how}: {' / '.join(node.tail)}" if node.tail else how
+                logger.warning("the node %s has ended: %s", node.name, node.reason)
         finally:
             self._set(node, "ended")
             node.ended.set()
@@ -230,6 +230,14 @@ class NodeLauncher(Launcher):
             node.reason = reason
             logger.info("the node %s: %s", node.name, reason)
             self._notify()
+
+    def _fetched(self, node: NodeRun, lines: Iterable[tuple[int, str]]) -> None:
+        """Note what a `NodeKeeper` elsewhere has reported for the first time or since: the stream and text of lines."""
+        if not node.begun.is_set():
+            self._waits(node, "its process is starting")
+            node.begun.set()
+        for stream, line in lines:
+            self._wrote(node, line) if stream == 1 else log_line(node.name, line, node.tail)
 
     def _wrote(self, node: NodeRun, line: str) -> None:
         """Note a line that a node has written to its standard output."""

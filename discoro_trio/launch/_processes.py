@@ -102,9 +102,7 @@ class ProcessLauncher(NodeLauncher):
                 await process.wait()
                 for stream in (process.stdin, process.stdout, process.stderr):
                     await stream.aclose()
-        status = process.returncode
-        text = f"{command[0]} ended with status {status}"
-        return f"{text}: {' / '.join(node.tail)}" if node.tail else text
+        return f"{command[0]} ended with status {process.returncode}"
 
 
 async def _keep_time(node: NodeRun, how: NodeProcess, process: trio.Process, stdin: trio.abc.SendStream) -> None:

@@ -13,7 +13,6 @@ from .._errors import DiscoroError
 from ._keeper import NodeKeeper
 from ._nodes import NodeLauncher
 from ._order import LONGEST_END, Order
-from ._output import log_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -141,10 +140,9 @@ class Ray(NodeLauncher):
         self._waits(node, f"it waits for {cpus} free processors of the machine {machine['NodeManagerAddress']}")
         keeper = ray.remote(NodeKeeper).options(**options).remote(order.encode())
         try:
-            how = await self._follow(node, keeper, ray.exceptions.RayError)
+            return await self._follow(node, keeper, ray.exceptions.RayError)
         finally:
             ray.kill(keeper)
-        return f"{how}: {' / '.join(node.tail)}" if node.tail else how
 
     async def _follow(self, node: NodeRun, keeper: Any, failure: type[Exception]) -> str:
         """Log what a node writes until it has ended; return how it has. `failure` is the base of Ray's errors."""
@@ -167,11 +165,7 @@ class Ray(NodeLauncher):
                 except failure as error:
                     how = f"Ray could not run it: {' '.join(str(error).split())}"
                     break
-                if not node.begun.is_set():
-                    self._waits(node, "its process is starting")
-                    node.begun.set()
-                for stream, line in lines:
-                    self._wrote(node, line) if stream == 1 else log_line(node.name, line, node.tail)
+                self._fetched(node, lines)
             else:
                 how = f"its process ended with status {status}"
             nursery.cancel_scope.cancel()
