@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from .node_processes import NodeProcesses
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,13 +50,15 @@ Host stranger
 """
 
 
-class Sshd:
+class Sshd(NodeProcesses):
     """A running server.
 
     Attributes:
         config: The file for `ssh -F`: the hosts worker1, worker2, far (behind the jump host worker1), and stranger,
             which refuses the client's key.
     """
+
+    seconds = SECONDS
 
     def __init__(self, config: Path, process: psutil.Process) -> None:
         self.config = config
@@ -69,25 +73,6 @@ class Sshd:
         """Return what runs in connections: the server's own helpers, nodes and their servers."""
         found: list[psutil.Process] = self._process.children(recursive=True)
         return found
-
-    def nodes(self) -> list[psutil.Process]:
-        """Return the nodes that were started through ssh."""
-        return [one for one in self.processes() if "discoro_trio.launch._node" in _command(one)]
-
-    def wait_for_nodes(self, count: int) -> None:
-        """Wait until so many nodes run."""
-        deadline = time.monotonic() + SECONDS
-        while len(self.nodes()) != count:
-            assert time.monotonic() < deadline, f"these run: {self.nodes()}"
-            time.sleep(0.05)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        command: list[str] = process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-    return command
 
 
 @contextmanager

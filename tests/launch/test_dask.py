@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ import psutil
 import pytest
 
 from discoro_trio.launch import Dask
+
+from .node_processes import NodeProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,31 +31,19 @@ if __name__ == "__main__":
 """
 
 
-class Cluster:
+class Cluster(NodeProcesses):
     """A Dask cluster of two workers, and its processes."""
+
+    seconds = SECONDS
 
     def __init__(self, process: psutil.Process, address: str) -> None:
         self.process = process
         self.address = address
 
-    def nodes(self) -> list[psutil.Process]:
-        """Return the nodes that run at its workers."""
-        return [one for one in self.process.children(recursive=True) if "launch._node" in " ".join(_command(one))]
-
-    def wait_for_nodes(self, count: int) -> None:
-        """Wait until so many nodes run."""
-        deadline = time.monotonic() + SECONDS
-        while len(self.nodes()) != count:
-            assert time.monotonic() < deadline, self.nodes()
-            time.sleep(0.05)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        command: list[str] = process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-    return command
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes."""
+        found: list[psutil.Process] = self.process.children(recursive=True)
+        return found
 
 
 @contextmanager

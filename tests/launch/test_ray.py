@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ import pytest
 
 from discoro_trio.launch import Ray
 
+from .node_processes import NodeProcesses
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,31 +26,19 @@ pytestmark = [pytest.mark.clusters, pytest.mark.spec("B36")]
 SECONDS = 120.0
 
 
-class Cluster:
+class Cluster(NodeProcesses):
     """A Ray cluster of one machine, and its processes."""
+
+    seconds = SECONDS
 
     def __init__(self, process: psutil.Process, address: str) -> None:
         self.process = process
         self.address = address
 
-    def nodes(self) -> list[psutil.Process]:
-        """Return the nodes that run in its workers."""
-        return [one for one in self.process.children(recursive=True) if "launch._node" in " ".join(_command(one))]
-
-    def wait_for_nodes(self, count: int) -> None:
-        """Wait until so many nodes run."""
-        deadline = time.monotonic() + SECONDS
-        while len(self.nodes()) != count:
-            assert time.monotonic() < deadline, self.nodes()
-            time.sleep(0.05)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        command: list[str] = process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []
-    return command
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes."""
+        found: list[psutil.Process] = self.process.children(recursive=True)
+        return found
 
 
 def _environment() -> dict[str, str]:
