@@ -30,7 +30,7 @@ _INTERRUPT_DELAY = 0.2
 """Seconds after which Ctrl-C is noticed, at most."""
 
 
-class _Cell:
+class _RunningCell:
     """The coroutine of one cell, which runs in the Trio task from its start or from a step on.
 
     Args:
@@ -107,7 +107,7 @@ class _Elsewhere:
         assert task is not None  # noqa: S101 - see Cells.runs_here
         self._task: asyncio.Task[Any] = task
         coroutine: Any = task.get_coro()
-        self._cell = _Cell(cells, coroutine)
+        self._cell = _RunningCell(cells, coroutine)
         self._cell.ended.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._finish))
 
     def start(self) -> None:
@@ -155,13 +155,13 @@ class Cells:
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken
         self._ready = threading.Event()
-        self._waiting: deque[_Cell | None] = deque()
+        self._waiting: deque[_RunningCell | None] = deque()
         self._came: trio.Event
         self._open: list[weakref.ref[AsyncGenerator[Any, Any]]] = []
 
     def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a cell as IPython's `loop_runner`; Ctrl-C raises KeyboardInterrupt in the cell."""
-        cell = _Cell(self, coroutine)
+        cell = _RunningCell(self, coroutine)
         self.start(cell)
         while not cell.ended.done():
             try:
@@ -195,7 +195,7 @@ class Cells:
 
         return first
 
-    def start(self, cell: _Cell) -> None:
+    def start(self, cell: _RunningCell) -> None:
         """Run a cell in the Trio task; return at once."""
         with self._lock:
             if self._thread is None:
@@ -205,7 +205,7 @@ class Cells:
         self._waiting.append(cell)
         self._token.run_sync_soon(self._wake)
 
-    def interrupt(self, cell: _Cell) -> None:
+    def interrupt(self, cell: _RunningCell) -> None:
         """Raise KeyboardInterrupt in a cell."""
         self._token.run_sync_soon(cell.interrupt)
 

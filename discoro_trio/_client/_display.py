@@ -65,7 +65,7 @@ class Displayed:
         _updates.show(self)
 
 
-class _Display:
+class _NotebookView:
     """One display in a notebook."""
 
     def __init__(self, subject: Displayed) -> None:
@@ -104,12 +104,12 @@ class _Updates:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._displays: list[_Display] = []
+        self._displays: list[_NotebookView] = []
         self._thread: threading.Thread | None = None
 
     def show(self, subject: Displayed) -> None:
         """Show an object in the running cell, and follow it."""
-        display = _Display(subject)
+        display = _NotebookView(subject)
         with self._lock:
             self._displays = [*self._displays, display][-_MOST:]
             if self._thread is None and not display.final:

@@ -30,7 +30,7 @@ _FAILED = frozenset({"failed", "lost"})
 
 
 @attrs.frozen
-class Group:
+class NodeLanes:
     """A node and its servers."""
 
     node: str
@@ -45,7 +45,7 @@ class Group:
 class Timeline:
     """The timeline of one window."""
 
-    groups: list[Group]
+    groups: list[NodeLanes]
     """All nodes, in view or not."""
     failed: dict[str, int]
     """How many coroutines failed or were lost in the window, by node; nodes without any are left out."""
@@ -86,7 +86,7 @@ def rows(found: Timeline, model: Model) -> list[dict[str, object]]:
     return [span_row(span, model) for span in found.spans]
 
 
-def _groups(model: Model, query: Query, spans: list[CoroutineRow]) -> list[Group]:
+def _groups(model: Model, query: Query, spans: list[CoroutineRow]) -> list[NodeLanes]:
     """Return the present servers, and former ones of which there is something to draw, by node."""
     lanes = {server.key for server in model.servers.values() if server.state not in GONE}
     lanes |= {span.server for span in spans}
@@ -96,7 +96,7 @@ def _groups(model: Model, query: Query, spans: list[CoroutineRow]) -> list[Group
             server = model.servers.get(lane)
             by_node.setdefault(lane.rpartition(":")[0] if server is None else server.node, []).append(lane)
     return [
-        Group(node, _name(model, node), tuple(sorted(by_node[node], key=address_order)))
+        NodeLanes(node, _name(model, node), tuple(sorted(by_node[node], key=address_order)))
         for node in sorted(by_node, key=address_order)
     ]
 
@@ -135,11 +135,11 @@ def trace(model: Model, query: Query, now: float) -> dict[str, Any]:
     """
     spans = sorted(list(_spans(model, query, now, 0.0))[:MOST_TRACED], key=lambda span: span.start)
     events: list[dict[str, Any]] = []
-    lanes: dict[str, _Lane] = {}
+    lanes: dict[str, _TraceThreads] = {}
     for process, group in enumerate(_groups(model, query, spans), 1):
         events.append(_named("process_name", process, 0, group.name))
         for number, server in enumerate(group.servers, 1):
-            lanes[server] = _Lane(process, number, _server_name(model, server))
+            lanes[server] = _TraceThreads(process, number, _server_name(model, server))
     for span in spans:
         lane = lanes[span.server]
         end = now if span.end is None else span.end
@@ -162,7 +162,7 @@ _ROWS = 10_000
 
 
 @attrs.define
-class _Lane:
+class _TraceThreads:
     """The threads of one server in a trace file."""
 
     process: int

@@ -56,7 +56,7 @@ _LOOK = 2.0
 """Seconds between two looks for marker files."""
 
 
-class _Ending:
+class _NodeEnd:
     """Ends the node in order, and by force when that takes too long."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ async def _run() -> None:
         order = await _receive_order(stdin)
         if order is None:
             return
-        ending = _Ending()
+        ending = _NodeEnd()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_closed, stdin, ending)
             nursery.start_soon(_until_signal, ending)
@@ -120,13 +120,13 @@ async def _receive_order(stdin: trio.abc.ReceiveStream) -> Order | None:
     return decode(bytes(line))
 
 
-async def _until_closed(stdin: trio.abc.ReceiveStream, ending: _Ending) -> None:
+async def _until_closed(stdin: trio.abc.ReceiveStream, ending: _NodeEnd) -> None:
     while await stdin.receive_some():
         pass
     ending.begin()
 
 
-async def _until_signal(ending: _Ending) -> None:
+async def _until_signal(ending: _NodeEnd) -> None:
     with trio.open_signal_receiver(*_SIGNALS) as arriving:
         async for _ in arriving:
             ending.begin()
@@ -145,7 +145,7 @@ async def _run_in_job(folder: Path, name: str, cpus: str, job: str) -> None:
         order = msgspec.structs.replace(order, cpus=min(int(cpus), processors()))
     order = msgspec.structs.replace(order, name=name)
     os.environ[SIGNALS_REACH_ALL] = "1"  # batch systems send them to all processes of a job
-    ending = _Ending()
+    ending = _NodeEnd()
     async with trio.open_nursery() as nursery:
         await nursery.start(_until_signal_in_job, folder, order, ending)
         nursery.start_soon(_watch_folder, folder, order, job, ending)
@@ -156,7 +156,7 @@ async def _run_in_job(folder: Path, name: str, cpus: str, job: str) -> None:
 
 
 async def _until_signal_in_job(
-    folder: Path, order: Order, ending: _Ending, *, task_status: trio.TaskStatus[None]
+    folder: Path, order: Order, ending: _NodeEnd, *, task_status: trio.TaskStatus[None]
 ) -> None:
     with trio.open_signal_receiver(*_SIGNALS, signal.SIGUSR1, signal.SIGUSR2) as arriving:
         task_status.started()
@@ -172,7 +172,7 @@ async def _until_signal_in_job(
                 ending.drain(order.kill_wait - LONGEST_END, DRAINING_FOR_SIGNAL)
 
 
-async def _watch_folder(folder: Path, order: Order, job: str, ending: _Ending) -> None:
+async def _watch_folder(folder: Path, order: Order, job: str, ending: _NodeEnd) -> None:
     """Follow the marker files. They are looked at in a thread: the folder may be on another machine."""
     begun = trio.current_time()
     drain = folder / drain_marker(job)
@@ -198,7 +198,7 @@ def _is_to_end(folder: Path, name: str) -> bool:
 # --- both
 
 
-async def _serve(order: Order, ending: _Ending) -> None:
+async def _serve(order: Order, ending: _NodeEnd) -> None:
     scheduler = Location(order.addr, order.port)
     ip_addr = order.addr if _is_loopback(order.addr) else ""  # else all addresses, so that clients can reach it
     async with open_node(
@@ -215,7 +215,7 @@ async def _serve(order: Order, ending: _Ending) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def _drain_when_asked(node: Node, ending: _Ending) -> None:
+async def _drain_when_asked(node: Node, ending: _NodeEnd) -> None:
     await ending.drain_asked.wait()
     await node.drain(ending.drain_within)
     logger.info("the node is drained")
