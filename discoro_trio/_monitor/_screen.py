@@ -115,17 +115,21 @@ def _spark(value: Any, _: ReceivedView) -> str:
     return "".join(_SPARKS[int(one * len(_SPARKS) / 100)] for one in points)
 
 
-_SERVERS = (
-    Column("location", "location", wide=True),
-    Column("name", "name", least=100),
-    Column("state", "state"),
-    Column("pid", "pid", right=True, least=120),
+_WORK = (
     Column("submitted", "submit", _short, right=True),
     Column("done", "done", _short, right=True),
     Column("failed", "fail", _short, right=True),
     Column("running", "run", _short, right=True),
     Column("cpu_history", "last minute", _spark, least=140, sorts=False),
     Column("cpu", "cpu", _percent, right=True),
+)
+"""The columns that nodes and servers have in common."""
+_SERVERS = (
+    Column("location", "location", wide=True),
+    Column("name", "name", least=100),
+    Column("state", "state"),
+    Column("pid", "pid", right=True, least=120),
+    *_WORK,
     Column("memory", "mem", _mib, right=True),
 )
 _COROUTINES = (
@@ -144,12 +148,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("platform", "platform", least=190),
         Column("state", "state"),
         Column("servers", "srv", _count, right=True),
-        Column("submitted", "submit", _short, right=True),
-        Column("done", "done", _short, right=True),
-        Column("failed", "fail", _short, right=True),
-        Column("running", "run", _short, right=True),
-        Column("cpu_history", "last minute", _spark, least=140, sorts=False),
-        Column("cpu", "cpu", _percent, right=True),
+        *_WORK,
         Column("memory_history", "last minute", _spark, least=160, sorts=False),
         Column("memory", "mem", _percent, right=True),
         Column("disk", "disk", _percent, right=True),
