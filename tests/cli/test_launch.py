@@ -64,9 +64,10 @@ async def test_local_nodes_serve_other_programs_until_ctrl_c() -> None:
     with launching("local", "2") as (run, lines):
         await use(place(lines), 2)
         run.send_signal(signal.SIGINT)
-        output, errors = run.communicate(timeout=SECONDS)
-        assert run.returncode == 0, errors
-        printed = [*lines, *output.splitlines()]
+        assert run.stdout is not None
+        assert run.stderr is not None
+        printed = [*lines, *run.stdout.read().splitlines()]
+        assert run.wait(SECONDS) == 0, run.stderr.read()
     for name in ("local1", "local2"):
         assert any(line.startswith(f"{name} running at 127.0.0.1:") for line in printed)
         assert f"{name} ended: the scheduler's block was left" in printed
@@ -80,9 +81,9 @@ async def test_nodes_join_a_scheduler_that_runs_already_and_end_with_it() -> Non
             await use(where, 2)
             first.send_signal(signal.SIGINT)
             first.wait(SECONDS)
-            _, errors = second.communicate(timeout=SECONDS)
-            assert second.returncode == 1
-            assert errors.splitlines()[-1] == "discoro: all nodes have ended"
+            assert second.stderr is not None
+            assert second.stderr.read().splitlines()[-1] == "discoro: all nodes have ended"
+            assert second.wait(SECONDS) == 1
 
 
 @pytest.mark.parametrize(

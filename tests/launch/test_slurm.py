@@ -190,7 +190,8 @@ def test_the_command_line_and_an_example_use_slurm(cluster: Cluster) -> None:
             printed.append(program.stdout.readline())
             assert printed[-1], printed
         program.send_signal(signal.SIGINT)
-        rest = program.communicate(timeout=SECONDS)[0]
+        rest = program.stdout.read()
+        program.wait(SECONDS)
     assert program.returncode == 0
     assert all(f"slurm{number} ended: the scheduler's block was left" in rest for number in (1, 2, 3))
     assert cluster.jobs() == []

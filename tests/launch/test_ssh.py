@@ -148,7 +148,8 @@ def test_the_command_line_and_an_example_use_ssh(sshd: Sshd, tmp_path: Path) -> 
             printed.append(program.stdout.readline())
             assert printed[-1], printed
         program.send_signal(signal.SIGINT)
-        rest = program.communicate(timeout=SECONDS)[0]
+        rest = program.stdout.read()
+        program.wait(SECONDS)
     assert "worker1 ended: the scheduler's block was left" in rest
     assert program.returncode == 0
     wrapper = tmp_path / "ssh"

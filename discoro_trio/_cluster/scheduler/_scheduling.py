@@ -309,7 +309,7 @@ class Scheduling:
             return []
         node.told_free(free)
         claim = self.claims.get(computation)
-        if claim is None:  # it was withdrawn meanwhile
+        if claim is None or node.leases[computation].ending:  # it was withdrawn meanwhile
             node.end_lease(computation)
             return [AskRevoke(node_id, computation)]
         claim.bare_since = None
@@ -533,6 +533,8 @@ class Scheduling:
             terms = msgspec.structs.replace(held.terms, zombie_period=0.0, pulse_interval=self.rules.pulse_interval)
             claim = Claim(terms, None)
             claim.detached = True
+            # If it has been ended here before, other nodes may still have to answer, or to take servers back.
+            claim.nodes |= {node_id for node_id, other in self.nodes.items() if claim.computation in other.leases}
             self.claims.add(claim)
         claim.terms = msgspec.structs.replace(claim.terms, key=held.terms.key)
         claim.running = True

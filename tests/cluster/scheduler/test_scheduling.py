@@ -420,3 +420,24 @@ def test_after_a_pause_of_the_scheduler_nodes_have_a_pulse_to_be_heard() -> None
     assert state.tick(now + 0.9 * PULSE) == []
     dropped = [type(effect) for effect in state.tick(now + 1.1 * PULSE)]
     assert DropNode in dropped
+
+
+@pytest.mark.spec("S57", "B19")
+def test_an_ended_computation_that_a_node_reports_again_gets_nothing_that_other_nodes_give_late() -> None:
+    world = World()
+    world.add_node(1)
+    in_world(world, "a")
+    first = world.nodes[b"node1"]
+    first.inbox.popleft()()  # the node gives its server; its answer gets lost
+    world.add_node(1)
+    world.close(world.clients[b"a"])
+    world.lose_link(first)
+    world.join(first)
+    world.state.validate()
+    second = world.nodes[b"node2"]
+    second.inbox.popleft()()
+    second.outbox.popleft()()
+    world.state.validate()
+    assert b"node2" not in world.clients[b"a"].leased
+    second.inbox.popleft()()  # the request to take it back
+    assert second.holding.free == 1
