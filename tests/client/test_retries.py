@@ -18,7 +18,7 @@ import trio
 
 import discoro_trio as discoro
 
-from .clusters import open_computation, run_script, until_servers
+from .clusters import open_computation, until_servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
@@ -162,24 +162,26 @@ if __name__ == "__main__":
 
 
 @pytest.mark.spec("B23")
-async def test_progress_is_shown_on_a_terminal_and_nowhere_else(tmp_path: Path) -> None:
-    assert await run_script(SHOWN, tmp_path) == "20\n"
+async def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(SHOWN, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
     ours, theirs = pty.openpty()
     try:
-        with trio.fail_after(30):
-            done = await trio.run_process(
-                [sys.executable, str(tmp_path / "script.py")],
-                capture_stdout=True,
-                stderr=theirs,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"},
-            )
+        with trio.fail_after(60):
+            command = [sys.executable, str(path)]
+            on_terminal = await trio.run_process(command, capture_stdout=True, stderr=theirs, env=environment)
+            elsewhere = await trio.run_process(command, capture_stdout=True, capture_stderr=True, env=environment)
         shown = os.read(ours, 100_000).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.stdout == b"20\n"
-    assert "job" in shown
-    assert "100%" in shown
+    assert on_terminal.stdout == elsewhere.stdout == b"20\n"
+    assert "\x1b[" in shown
+    assert "job: 20/20 (100%) done" in shown
+    *earlier, last = elsewhere.stderr.decode().splitlines()
+    assert last.startswith("job: 20/20 (100%) done, 0 failed, ")
+    assert all(re.fullmatch(r"job: \d+/20 .*s left", line) for line in earlier), "there are some on a slow machine"
 
 
 TORN = """

@@ -23,6 +23,12 @@ class QuestionOfTests(Control, frozen=True):
     """Asks for nothing."""
 
 
+class NoticeOfTests(Control, frozen=True):
+    """Fills the connection."""
+
+    data: bytes
+
+
 @pytest.mark.fault("F26")
 async def test_a_thread_that_was_blocked_for_longer_than_the_timeout_still_gets_the_reply() -> None:
     asked, may_answer = trio.Event(), trio.Event()
@@ -87,16 +93,25 @@ async def test_a_request_that_is_given_up_or_cancelled_is_cancelled_at_the_peer(
             assert cancelled.is_set()
 
 
-async def test_an_endpoint_that_is_cancelled_says_goodbye() -> None:
+async def test_an_endpoint_that_is_cancelled_writes_what_it_sent_and_says_goodbye() -> None:
     key = Credential(b"", b"k" * 32)
+    count, arrived = 32, 0
+
+    def take(_link: Link, _notice: NoticeOfTests) -> None:
+        nonlocal arrived
+        arrived += 1
+
     with trio.fail_after(20):
         async with serve_endpoint() as stays, trio.open_nursery() as nursery:
             stays.credentials[b""] = key
+            stays.services.on_notice(NoticeOfTests, take)
 
             async def be_there(task_status: trio.TaskStatus[bytes]) -> None:
                 async with serve_endpoint() as goes:
                     goes.credentials[b""] = key
-                    await goes.link_at(stays.location)
+                    link = await goes.link_at(stays.location)
+                    for _ in range(count):
+                        link.notify(NoticeOfTests(bytes(500_000)))  # together more than the kernel takes at once
                     task_status.started(goes.id)
                     await trio.sleep_forever()
 
@@ -105,6 +120,7 @@ async def test_an_endpoint_that_is_cancelled_says_goodbye() -> None:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await link.ended.wait()
+            assert arrived == count
             assert link.orderly
 
 

@@ -146,6 +146,13 @@ async def test_a_file_that_is_there_is_replaced_only_when_asked_for(root: Path, 
     assert all_files(root) == ["working/data.bin"]
 
 
+def test_a_file_that_is_there_is_refused_before_anything_is_written(root: Path) -> None:
+    (root / "name").write_text("old")
+    with pytest.raises(FileTransferError, match="exists already"):
+        IncomingFile(root, "", "name", 3, overwrite=False)
+    assert all_files(root) == ["working/name"]
+
+
 def test_a_file_that_appears_during_the_transfer_is_not_replaced(root: Path) -> None:
     incoming = IncomingFile(root, "", "name", 3, overwrite=False)
     incoming.write(memoryview(b"new"))

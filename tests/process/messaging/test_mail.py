@@ -224,6 +224,27 @@ async def test_a_cancelled_send_was_not_sent_and_gives_its_turn_up() -> None:
         assert await result_of(two, receiver) == [0, 1, 2]
 
 
+async def test_cancelled_sends_use_no_credit() -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        gate = trio.Event()
+        receiver = spawn(nursery, two, take_when, gate, 3, mailbox_size=2)
+        handle = elsewhere(receiver)
+        with one.entered():
+            await handle.send(0)
+            await handle.send(1)
+            for _ in range(2):  # as many as there is credit
+                with trio.CancelScope() as given_up:
+                    given_up.cancel()
+                    await handle.send("never")
+                async with trio.open_nursery() as senders:
+                    senders.start_soon(handle.send, "never")
+                    await settle()
+                    senders.cancel_scope.cancel()
+            gate.set()
+            await handle.send(2)
+        assert await result_of(two, receiver) == [0, 1, 2]
+
+
 async def test_senders_of_one_process_take_turns() -> None:
     async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
         gate = trio.Event()
