@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def per_second(work: Callable[[float], int], *, seconds: float) -> float:
+    """Let a system work, and count.
+
+    Args:
+        work: Works until `perf_counter` reaches its argument, waits for what is under way, and returns how much it did.
+        seconds: How long to go on, after a warm-up.
+
+    Returns:
+        How much it did per second, until all of it was done.
+    """
+    work(perf_counter() + seconds * WARM_UP)
+    begun = perf_counter()
+    done = work(begun + seconds)
+    return done / (perf_counter() - begun)
+
+
 def median_seconds(call: Callable[[int], object], *, seconds: float) -> float:
     """Call one at a time, and take the median of how long one takes.
 

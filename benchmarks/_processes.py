@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from benchmarks._figures import Figure
     from benchmarks._systems import System
 
+PYTHON_PATH = (str(ROOT),)
+"""Where measurements look for modules first: the workers of peers import `benchmarks`, wherever they run."""
 TIME_TO_CLEAN_UP = 3.0
 """Seconds between asking a measurement that takes too long to end, and ending it."""
 
@@ -29,7 +31,7 @@ class MeasurementError(Exception):
 
 
 def measure_in_process(system: System, figure: Figure, *, seconds: float, timeout: float) -> float:
-    """Run `benchmarks.measure` for one figure of one system.
+    """Run `benchmarks.measure` for one figure of one system in this environment.
 
     Args:
         system: What is measured.
@@ -57,29 +59,50 @@ def run_for_number(arguments: list[str], *, timeout: float) -> float:
     Raises:
         MeasurementError: It failed, took longer, or printed something else.
     """
+    output, reason = run_for_output([sys.executable, *arguments], timeout=timeout)
+    with suppress(ValueError):
+        return float(json.loads(output))
+    raise MeasurementError(reason)
+
+
+def run_for_output(command: list[str], *, timeout: float, request: str = "") -> tuple[str, str]:
+    """Run a program until it ends; nothing of it is left.
+
+    Args:
+        command: The program with its arguments.
+        timeout: Seconds after which it has failed.
+        request: What it reads from standard input.
+
+    Returns:
+        What it wrote to standard output, and one line that says what went wrong if this is not as expected.
+
+    Raises:
+        MeasurementError: It failed, or took longer.
+    """
     with tempfile.TemporaryFile() as errors:
-        with _open_group(arguments, errors.fileno()) as process:
+        with _open_group(command, errors.fileno()) as process:
             try:
-                output, _ = process.communicate(timeout=timeout)
+                output, _ = process.communicate(request.encode(), timeout=timeout)
             except subprocess.TimeoutExpired:
                 message = f"no result within {timeout:g} s"
                 raise MeasurementError(message) from None
-        if process.returncode == 0:
-            with suppress(ValueError):
-                return float(json.loads(output))
         errors.seek(0)
-        raise MeasurementError(_reason(process.returncode, errors.read()))
+        reason = _reason(process.returncode, errors.read())
+        if process.returncode:
+            raise MeasurementError(reason)
+        return output.decode(errors="replace"), reason
 
 
 @contextmanager
-def _open_group(arguments: list[str], errors: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Start Python as the head of a process group, and end that group on leaving."""
+def _open_group(command: list[str], errors: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program as the head of a process group, and end that group on leaving."""
     process = subprocess.Popen(
-        [*ends("").near_command, sys.executable, *arguments],
+        [*ends("").near_command, *command],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(PYTHON_PATH)},
         stdout=subprocess.PIPE,
         stderr=errors,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         process_group=0,
     )
     with process:

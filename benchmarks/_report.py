@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from benchmarks._results import Result
-    from benchmarks._systems import System
+    from benchmarks._results import Result, Run
 
 NOTHING = "-"
 HEADINGS = ("figure", "unit", "better", "discoro", "floor", "÷ floor", "best peer", "÷ peer", "mark")
@@ -20,17 +19,12 @@ WORDS = frozenset({"figure", "unit", "better", "mark"})
 """Headings of columns that are aligned to the left, as words are; the others hold numbers."""
 
 
-def report(results: Sequence[Result], left_out: Sequence[System]) -> str:
-    """Return all that a person should see of a run.
-
-    Args:
-        results: In the order to be shown.
-        left_out: Systems that were not measured at all.
-    """
-    blocks = [table(HEADINGS, [_row(result) for result in results])]
-    if any(len(result.peers) > 1 for result in results):
-        blocks.append(_peers_table(results))
-    if notes := [*_failures(results), *_left_out(left_out)]:
+def report(run: Run) -> str:
+    """Return all that a person should see of a run."""
+    blocks = [table(HEADINGS, [_row(result) for result in run.results])]
+    if any(len(result.peers) > 1 for result in run.results):
+        blocks.append(_peers_table(run.results))
+    if notes := [*_failures(run.results), *_left_out(run)]:
         blocks.append("\n".join(notes))
     return "\n\n".join(blocks)
 
@@ -93,8 +87,10 @@ def _failures(results: Sequence[Result]) -> Iterator[str]:
             yield f"{name} failed at {result.figure.name}: {reason}"
 
 
-def _left_out(systems: Sequence[System]) -> Iterator[str]:
-    if absent := [system.name for system in systems if not system.installed()]:
-        yield f"not installed, so not measured: {', '.join(absent)}"
-    if skipped := [system.name for system in systems if system.installed()]:
-        yield f"left out by --quick: {', '.join(skipped)}"
+def _left_out(run: Run) -> Iterator[str]:
+    """Name the systems without a figure; those with the same reason in one line."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in run.not_measured.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        yield f"not measured: {', '.join(names)}: {reason}"

@@ -1,4 +1,4 @@
-"""A figure's result: what each system has reached, and how this project stands to the others."""
+"""A figure's result: what each system has reached, how this project stands to the others, and all results of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
 
+from benchmarks._figures import FIGURES
 from benchmarks._systems import DISCORO, FLOOR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks._figures import Figure
+
+    Spread = tuple[float, float]
 
 
 @frozen
@@ -19,6 +24,8 @@ class Result:
     figure: Figure
     medians: dict[str, float]
     failures: dict[str, str] = Factory(dict)
+    spreads: dict[str, Spread] = Factory(dict)
+    """The least and the greatest value of each system."""
 
     @property
     def discoro(self) -> float | None:
@@ -47,6 +54,11 @@ class Result:
         other = None if name is None else self.medians.get(name)
         return self.discoro / other if self.discoro is not None and other else None
 
+    def advantage_over(self, name: str | None) -> float | None:
+        """Return how many times as good this project is as another system: above 1 it is better, below it is worse."""
+        ratio = self.ratio_to(name)
+        return ratio if ratio is None or self.figure.better == "higher" else 1 / ratio
+
     @property
     def reached(self) -> bool | None:
         """Whether the figure's mark is reached; None: it has none, or a value is missing."""
@@ -59,9 +71,27 @@ class Result:
         return value >= mark.bound if self.figure.better == "higher" else value <= mark.bound
 
 
-def as_json(results: list[Result]) -> dict[str, Any]:
+@frozen
+class Run:
+    """All results of one run, with what a reader needs to judge them."""
+
+    results: list[Result]
+    conditions: dict[str, Any] = Factory(dict)
+    """The machine, the code and the rounds."""
+    versions: dict[str, str] = Factory(dict)
+    """The version of each peer."""
+    not_measured: dict[str, str] = Factory(dict)
+    """Why a system has no figures at all."""
+
+
+def as_json(run: Run) -> dict[str, Any]:
     """Return what `--json` writes; a value that is missing is None."""
-    return {"figures": {result.figure.name: _figure_as_json(result) for result in results}}
+    return {
+        "run": run.conditions,
+        "versions": run.versions,
+        "not_measured": run.not_measured,
+        "figures": {result.figure.name: _figure_as_json(result) for result in run.results},
+    }
 
 
 def _figure_as_json(result: Result) -> dict[str, Any]:
@@ -71,4 +101,23 @@ def _figure_as_json(result: Result) -> dict[str, Any]:
         "peers": result.peers,
         "unit": result.figure.unit,
         "better": result.figure.better,
+        "spread": {name: list(spread) for name, spread in result.spreads.items()},
+        "failures": result.failures,
     }
+
+
+def from_json(written: Mapping[str, Any]) -> Run:
+    """Return the run that was written; figures that no longer exist are left out."""
+    figures = {figure.name: figure for figure in FIGURES}
+    results = [_result_from_json(figures[name], part) for name, part in written["figures"].items() if name in figures]
+    return Run(results, written["run"], written["versions"], written["not_measured"])
+
+
+def _result_from_json(figure: Figure, written: Mapping[str, Any]) -> Result:
+    medians = {DISCORO.name: written["discoro"], FLOOR.name: written["floor"], **written["peers"]}
+    return Result(
+        figure,
+        {name: value for name, value in medians.items() if value is not None},
+        written["failures"],
+        {name: (least, greatest) for name, (least, greatest) in written["spread"].items()},
+    )

@@ -45,6 +45,10 @@ class Outcome:
         """Return the median of each system that did not fail."""
         return {name: statistics.median(values) for name, values in self.values.items()}
 
+    def spreads(self) -> dict[str, tuple[float, float]]:
+        """Return the least and the greatest value of each system that did not fail."""
+        return {name: (min(values), max(values)) for name, values in self.values.items()}
+
 
 def alternate(
     systems: Sequence[System],

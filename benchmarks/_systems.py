@@ -1,8 +1,8 @@
-"""The systems that are measured beside each other, and which of them can be measured here."""
+"""The systems that are measured beside each other."""
 
 from __future__ import annotations
 
-import importlib.util
+import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,33 +17,56 @@ ROOT = Path(__file__).parents[1]
 
 @frozen
 class System:
-    """A system, with a package that has one module a figure."""
+    """A system that is measured in this environment: a package with one module a figure."""
 
     name: str
     package: str
-    requires: str | None = field(default=None, kw_only=True)
-    """What must be importable; None: nothing that could be missing."""
-    quick: bool = field(default=False, kw_only=True)
+    quick: bool = field(default=True, kw_only=True)
     """Whether `--quick` measures it too."""
 
     def has(self, figure: Figure) -> bool:
         """Say whether it has a module for the figure."""
         return ROOT.joinpath(*self.package.split("."), f"{figure.module}.py").exists()
 
-    def installed(self) -> bool:
-        """Say whether what it requires is there; it is not imported."""
-        return self.requires is None or importlib.util.find_spec(self.requires) is not None
+
+@frozen
+class Peer(System):
+    """Another system: one module with a function a figure, which runs in an environment of its own."""
+
+    requires: tuple[str, ...] = field(default=(), kw_only=True)
+    """What to install; the first is the system, pinned. Nothing: this environment will do."""
+    program: str | None = field(default=None, kw_only=True)
+    """A program that must be on PATH."""
+
+    @property
+    def newest(self) -> tuple[str, ...]:
+        """What to install with `--newest`: the same without versions."""
+        return tuple(requirement.partition("==")[0] for requirement in self.requires)
+
+    def has(self, figure: Figure) -> bool:
+        """Say whether it has a function for the figure; the module is not imported."""
+        path = ROOT.joinpath(*self.package.split(".")).with_suffix(".py")
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
+        return any(isinstance(node, ast.FunctionDef) and node.name == figure.module for node in tree.body)
 
 
-DISCORO = System("discoro", "benchmarks.discoro", quick=True)
-FLOOR = System("floor", "benchmarks.floor", quick=True)
-PLAIN = System("discoro without TLS", "benchmarks.plain", quick=True)
+DISCORO = System("discoro", "benchmarks.discoro")
+FLOOR = System("floor", "benchmarks.floor")
+PLAIN = System("discoro without TLS", "benchmarks.plain")
+
+_NUMPY = "numpy==2.4.6"
 PEERS = (
-    System("ProcessPoolExecutor", "benchmarks.peers.process_pool", quick=True),
-    System("joblib", "benchmarks.peers.joblib", requires="joblib"),
-    System("dask.distributed", "benchmarks.peers.dask", requires="distributed"),
-    System("Ray", "benchmarks.peers.ray", requires="ray"),
-    System("xoscar", "benchmarks.peers.xoscar", requires="xoscar"),
-    System("pycos", "benchmarks.peers.pycos", requires="pycos"),
+    Peer("ProcessPoolExecutor", "benchmarks.peer_systems.process_pool"),
+    Peer("joblib", "benchmarks.peer_systems.joblib", quick=False, requires=("joblib==1.6.0", _NUMPY)),
+    Peer("loky", "benchmarks.peer_systems.loky", quick=False, requires=("loky==3.7.0", _NUMPY)),
+    Peer("mpire", "benchmarks.peer_systems.mpire", quick=False, requires=("mpire==2.10.2", _NUMPY)),
+    Peer("dask.distributed", "benchmarks.peer_systems.dask", quick=False, requires=("distributed==2026.8.0", _NUMPY)),
+    Peer("Ray", "benchmarks.peer_systems.ray", quick=False, requires=("ray==2.60.0", "psutil==7.2.2", _NUMPY)),
+    Peer("xoscar", "benchmarks.peer_systems.xoscar", quick=False, requires=("xoscar==0.12.2",)),
+    Peer("pycos", "benchmarks.peer_systems.pycos", quick=False, requires=("pycos==4.12.2",)),
+    Peer("Monarch", "benchmarks.peer_systems.monarch", quick=False, requires=("torchmonarch==0.7.0",)),
+    Peer("Scaler", "benchmarks.peer_systems.scaler", quick=False, requires=("opengris-scaler==2.9.0",)),
+    Peer("Erlang", "benchmarks.peer_systems.erlang", quick=False, program="erl"),
 )
+"""The pinned versions stand here and nowhere else."""
 SYSTEMS = (DISCORO, FLOOR, PLAIN, *PEERS)

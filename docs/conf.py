@@ -55,3 +55,4 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = f"discoro_trio {release}"
 html_static_path = ["_static"]
+html_css_files = ["side_by_side.css"]

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import re
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
+import attrs
 import pytest
 
 from benchmarks import __main__ as program
+from benchmarks import _environments, _processes
+from benchmarks._environments import NotAvailable, Ready, prepare
 from benchmarks._figures import FIGURES, Figure, Mark
+from benchmarks._peer_process import measure_peer, version_of
 from benchmarks._processes import MeasurementError, measure_in_process, run_for_number
 from benchmarks._report import number, report, table
-from benchmarks._results import Result, as_json
+from benchmarks._results import Result, Run, as_json, from_json
 from benchmarks._rounds import Outcome, Plan, alternate
-from benchmarks._systems import DISCORO, FLOOR, PEERS, PLAIN, SYSTEMS, System
+from benchmarks._systems import DISCORO, FLOOR, PEERS, PLAIN, ROOT, SYSTEMS, Peer, System
+from benchmarks.page import __main__ as page
+from benchmarks.page import _figures
+from benchmarks.page._regions import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 RATE = Figure("rate", "1/s", "higher", mark=Mark(0.5, of="floor"))
@@ -90,8 +99,13 @@ def test_a_mark_is_reached_on_its_side(figure: Figure, discoro: float, *, reache
 
 
 def test_json_holds_every_system_under_its_figure() -> None:
-    results = [Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0}), Result(DELAY, {})]
-    assert as_json(results) == {
+    spreads = {"discoro": (2.0, 4.0)}
+    results = [Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0}, {"slow": "no luck"}, spreads)]
+    run = Run([*results, Result(DELAY, {})], {"rounds": 3}, {"fast": "1.2"}, {"absent": "no wheel"})
+    assert as_json(run) == {
+        "run": {"rounds": 3},
+        "versions": {"fast": "1.2"},
+        "not_measured": {"absent": "no wheel"},
         "figures": {
             "rate": {
                 "discoro": 3.0,
@@ -99,10 +113,29 @@ def test_json_holds_every_system_under_its_figure() -> None:
                 "peers": {"fast": 1.0},
                 "unit": "1/s",
                 "better": "higher",
+                "spread": {"discoro": [2.0, 4.0]},
+                "failures": {"slow": "no luck"},
             },
-            "delay": {"discoro": None, "floor": None, "peers": {}, "unit": "s", "better": "lower"},
-        }
+            "delay": {
+                "discoro": None,
+                "floor": None,
+                "peers": {},
+                "unit": "s",
+                "better": "lower",
+                "spread": {},
+                "failures": {},
+            },
+        },
     }
+
+
+def test_a_run_is_read_back_from_json() -> None:
+    spreads = {"discoro": (2.0, 4.0)}
+    result = Result(FIGURES[0], {"discoro": 3.0, "floor": 6.0, "fast": 1.0}, {"slow": "no luck"}, spreads)
+    run = Run([result], {"rounds": 3}, {"fast": "1.2"}, {"absent": "no wheel"})
+    written = json.loads(json.dumps(as_json(run)))
+    written["figures"]["no_longer_measured"] = written["figures"][FIGURES[0].name]
+    assert from_json(written) == run
 
 
 def test_columns_are_aligned_words_left_numbers_right() -> None:
@@ -122,7 +155,7 @@ def test_numbers_show_the_digits_that_count(value: float | None, text: str) -> N
 
 
 def test_the_report_shows_ratios_and_the_mark() -> None:
-    [_, row] = report([Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0})], []).splitlines()
+    [_, row] = report(Run([Result(RATE, {"discoro": 3.0, "floor": 6.0, "fast": 1.0})])).splitlines()
     assert row.split() == [
         *("rate", "1/s", "higher", "3.00", "6.00", "0.500", "fast", "1.00", "3.00"),
         *("≥", "0.5", "of", "floor:", "reached"),
@@ -130,17 +163,17 @@ def test_the_report_shows_ratios_and_the_mark() -> None:
 
 
 def test_the_report_shows_all_peers_when_there_are_several() -> None:
-    text = report([Result(RATE, {"fast": 2.0, "slow": 1.0})], [])
+    text = report(Run([Result(RATE, {"fast": 2.0, "slow": 1.0})]))
     assert text.endswith("figure  fast  slow\nrate    2.00  1.00")
 
 
 def test_the_report_says_who_failed_and_who_was_left_out() -> None:
-    absent = System("absent", "no.absent", requires="no_module_has_this_name")
-    text = report([Result(RATE, {}, {"broken": "it broke"})], [absent, FAST])
+    left_out = {"absent": "it has no wheel", "fast": "--quick leaves it out", "slow": "--quick leaves it out"}
+    text = report(Run([Result(RATE, {}, {"broken": "it broke"})], not_measured=left_out))
     assert text.splitlines()[-3:] == [
         "broken failed at rate: it broke",
-        "not installed, so not measured: absent",
-        "left out by --quick: fast",
+        "not measured: absent: it has no wheel",
+        "not measured: fast, slow: --quick leaves it out",
     ]
 
 
@@ -154,6 +187,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return 2.0
 
     monkeypatch.setattr(program, "measure_in_process", measure)
+    monkeypatch.setattr(program, "measure_peer", lambda peer, _python, figure, **_: measure(peer, figure))
     return names
 
 
@@ -195,12 +229,13 @@ def test_a_run_prints_and_writes_the_figures_named(
 def test_the_exit_code_says_whether_a_ratio_to_the_floor_is_missing(
     broken: System, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(system: System, _figure: Figure, **_: float) -> float:
+    def measure(system: System, *_: object, **__: float) -> float:
         if system == broken:
             raise MeasurementError
         return 1.0
 
     monkeypatch.setattr(program, "measure_in_process", measure)
+    monkeypatch.setattr(program, "measure_peer", measure)
     assert program.main(["--quick", "jobs_per_s"]) == code
 
 
@@ -277,4 +312,163 @@ def _figures_without_installing() -> Iterator[tuple[System, Figure]]:
     ],
 )
 def test_every_figure_that_needs_no_installing_can_be_measured(system: System, figure: Figure) -> None:
-    assert measure_in_process(system, figure, seconds=0.01, timeout=30) > 0
+    if isinstance(system, Peer):
+        assert measure_peer(system, sys.executable, figure, seconds=0.01, timeout=30) > 0
+    else:
+        assert measure_in_process(system, figure, seconds=0.01, timeout=30) > 0
+
+
+# --- peers in environments of their own
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peer:
+    """A peer whose module stands in a folder of the test."""
+    (tmp_path / "made_up.py").write_text(
+        "import os\n"
+        "def version(): return '7.1'\n"
+        "def rate(seconds): print('noise'); os.system('echo noise; cat'); return 40 * seconds\n"
+        "def delay(seconds): raise ValueError('no\\nluck')\n"
+        "def hang(seconds): import time; time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(_processes, "PYTHON_PATH", (*_processes.PYTHON_PATH, str(tmp_path)))
+    return Peer("made up", "made_up")
+
+
+def test_a_peer_reports_its_version_and_its_values_whatever_it_prints(made_up: Peer) -> None:
+    assert version_of(made_up, sys.executable) == "7.1"
+    assert measure_peer(made_up, sys.executable, RATE, seconds=0.5, timeout=30) == 20.0
+
+
+def test_a_peers_error_is_one_line(made_up: Peer) -> None:
+    with pytest.raises(MeasurementError, match=r"\AValueError: no luck\Z"):
+        measure_peer(made_up, sys.executable, DELAY, seconds=0.5, timeout=30)
+
+
+def test_a_peer_that_takes_too_long_is_ended(made_up: Peer) -> None:
+    with pytest.raises(MeasurementError, match=r"no result within 1 s"):
+        measure_peer(made_up, sys.executable, Figure("hang", "s", "lower"), seconds=0.5, timeout=1.0)
+
+
+def test_one_process_answers_request_after_request(made_up: Peer) -> None:
+    requests = [{"figure": "rate", "seconds": 1}, {"figure": "delay", "seconds": 1}, {"figure": "rate", "seconds": 2}]
+    text = "".join(json.dumps(request) + "\n" for request in requests)
+    command = [sys.executable, "-m", "benchmarks.peer_systems.serve", made_up.package]
+    output, _ = _processes.run_for_output(command, timeout=30, request=text)
+    assert [json.loads(line) for line in output.splitlines()] == [
+        {"peer": "made_up", "version": "7.1"},
+        {"figure": "rate", "value": 40},
+        {"figure": "delay", "error": "ValueError: no luck"},
+        {"figure": "rate", "value": 80},
+    ]
+
+
+def test_a_peer_that_cannot_be_had_is_named_with_the_reason(
+    made_up: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_command: str) -> NoReturn:
+        reason = "it cannot be installed"
+        raise NotAvailable(reason)
+
+    monkeypatch.setattr(_environments, "_run", refuse)
+    peers = [
+        Peer("absent", "no.absent"),
+        Peer("without its program", "no.program", program="no-program-has-this-name"),
+        Peer("unknown to the index", "no.index", requires=("no-such-package==1",)),
+        made_up,
+    ]
+    ready, missing = prepare(peers, folder=tmp_path)
+    assert ready == {"made up": Ready(sys.executable, "7.1")}
+    assert missing == {
+        "absent": "ModuleNotFoundError: No module named 'no'",
+        "without its program": "no-program-has-this-name is not on PATH",
+        "unknown to the index": "it cannot be installed",
+    }
+
+
+def test_what_an_installer_says_is_the_reason_in_one_line() -> None:
+    code = "import sys; sys.exit('error: no\\n   such package')"
+    with pytest.raises(NotAvailable, match=r"\Ait cannot be installed: error: no such package\Z"):
+        _environments._run(sys.executable, "-c", code)
+
+
+def test_an_environment_is_made_once_for_its_requirements_and_each_time_for_the_newest(
+    made_up: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[tuple[str, ...]] = []
+
+    def install(kept: Path, _python: str, requirements: Sequence[str], *, upgrade: bool) -> None:
+        installed.append((*requirements, str(upgrade)))
+        (kept / "bin").mkdir(parents=True, exist_ok=True)
+        (kept / "bin" / "python").unlink(missing_ok=True)
+        (kept / "bin" / "python").symlink_to(sys.executable)
+
+    monkeypatch.setattr(_environments, "_install", install)
+    peer = attrs.evolve(made_up, requires=("made-up==7.1", "other==2"))
+    for newest in (False, False, True, True):
+        assert prepare([peer], folder=tmp_path / "kept", newest=newest)[1] == {}
+    assert installed == [("made-up==7.1", "other==2", "False"), *[("made-up", "other", "True")] * 2]
+
+
+def test_every_peer_is_pinned_and_has_a_figure_and_its_shortest_program() -> None:
+    for peer in PEERS:
+        assert all("==" in requirement for requirement in peer.requires)
+        assert any(peer.has(figure) for figure in FIGURES), peer.name
+        module = ROOT.joinpath(*peer.package.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        for program_name in re.findall(r'startup\("(\w+)"', module):
+            assert (ROOT / "benchmarks" / "peer_systems" / "first_result" / f"{program_name}.py").exists()
+
+
+def test_an_unknown_peer_is_refused(measured: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["--peers", "dask,sparc"])
+    assert "no system is called sparc" in capsys.readouterr().err
+    assert not measured
+
+
+def test_only_the_named_peers_are_measured(measured: list[str]) -> None:
+    assert program.main(["--quick", "--peers", "process_pool", "jobs_per_s"]) == 0
+    assert set(measured) == {"discoro jobs_per_s", "floor jobs_per_s", "ProcessPoolExecutor jobs_per_s"}
+
+
+# --- the pages
+
+
+def test_the_pages_say_what_the_results_say() -> None:
+    assert [str(path) for path in page.stale()] == [], "run `python -m benchmarks.page`"
+
+
+def test_a_region_is_replaced_and_nothing_else() -> None:
+    text = "before\n<!-- a: begin -->\nold\n<!-- a: end -->\nafter <!-- b: begin -->\n"
+    assert replaced(text, "a", r"new \1") == text.replace("old", r"new \1")
+    with pytest.raises(ValueError, match="0 regions 'b', expected one"):
+        replaced(text, "b", "new")
+
+
+def test_the_tables_show_medians_spreads_advantages_and_marks() -> None:
+    spreads = {"discoro": (2.7, 3.3)}
+    run = Run([Result(FIGURES[0], {"discoro": 3.0, "floor": 6.0, "fast": 1.0, "slow": 4.0}, spreads=spreads)])
+    row = _figures.ours(run).splitlines()[2]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        *("`jobs_per_s`", "jobs/s, higher is better", "3.00 ±10%", "6.00", "0.500", "slow: 4.00", "0.750"),
+        "≥ 0.5 of floor: reached",
+    ]
+    assert _figures.peers(run).splitlines()[2] == "| `jobs_per_s` | jobs/s | 3.00 | 1.00 | **4.00** |"
+
+
+def test_the_page_names_each_better_peer_and_each_missed_mark() -> None:
+    lower = next(figure for figure in FIGURES if figure.name == "job_latency_us")
+    run = Run([Result(lower, {"discoro": 4.0, "floor": 2.0, "fast": 3.0, "equal": 3.9, "slow": 5.0})])
+    assert _figures.behind(run).splitlines() == [
+        "- `job_latency_us`: fast 3.00 µs, discoro_trio 4.00.",
+        "- `job_latency_us`: 4.00 µs; the mark is ≤ 1.5 of floor: **missed**.",
+    ]
+
+
+def test_the_page_names_what_failed_and_what_was_not_measured() -> None:
+    run = Run([Result(RATE, {}, {"broken": "it broke"})], not_measured={"absent": "no wheel", "other": "no wheel"})
+    assert _figures.missing(run).splitlines() == [
+        "- absent, other: no wheel.",
+        "- broken failed at `rate`: it broke.",
+    ]

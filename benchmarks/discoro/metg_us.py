@@ -25,12 +25,18 @@ LEAST, MOST = 2e-6, 5e-3
 """Bounds of the duration of a task, in seconds."""
 EFFICIENT = 0.5
 HALVINGS = 7
+PATTERNS = ("trivial", "stencil", "fft", "all to all")
+"""No dependence, the neighbours, a partner at a power of two, everyone."""
 
 
 def partners(pattern: str, column: int, step: int) -> list[int]:
     """Return the columns with which a column exchanges messages after a step."""
     if pattern == "fft":
         return [column ^ 1 << step % (COLUMNS.bit_length() - 1)]
+    if pattern == "all to all":
+        return [other for other in range(COLUMNS) if other != column]
+    if pattern == "trivial":
+        return []
     return [other for other in (column - 1, column + 1) if 0 <= other < COLUMNS]
 
 

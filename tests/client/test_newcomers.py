@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.discoro import newcomer_s as here
-from benchmarks.peers.joblib import newcomer_s as with_joblib
-from benchmarks.peers.process_pool import newcomer_s as with_pool
+from benchmarks.peer_systems.joblib import newcomer_s as with_joblib
+from benchmarks.peer_systems.process_pool import newcomer_s as with_pool
 
 from .notebooks import execute, texts
 

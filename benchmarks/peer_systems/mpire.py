@@ -1,0 +1,85 @@
+"""mpire's worker pool, whose workers are forked."""
+
+from __future__ import annotations
+
+import threading
+from importlib import metadata
+from time import perf_counter
+
+from mpire import WorkerPool
+
+from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._newcomer import JOBS, score, seconds_of
+from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
+from benchmarks.peer_systems._startup import startup
+from benchmarks.peer_systems._work import increment
+
+
+def version() -> str:
+    """Return the version of the system."""
+    return metadata.version("mpire")
+
+
+def jobs_per_s(seconds: float) -> float:
+    """Apply one job after the other, so many in flight."""
+    with WorkerPool(n_jobs=WORKERS) as pool:
+
+        def work(deadline: float) -> int:
+            room = threading.Semaphore(IN_FLIGHT)
+
+            def done(_: object) -> None:
+                room.release()
+
+            jobs = 0
+            while perf_counter() < deadline:
+                room.acquire()
+                pool.apply_async(increment, (jobs,), callback=done)
+                jobs += 1
+            for _ in range(IN_FLIGHT):
+                room.acquire()
+            return jobs
+
+        return per_second(work, seconds=seconds)
+
+
+def jobs_chunked_per_s(seconds: float) -> float:
+    """Map in chunks, with workers that are kept alive."""
+    with WorkerPool(n_jobs=WORKERS, keep_alive=True) as pool:
+
+        def work(deadline: float) -> int:
+            done = 0
+            while perf_counter() < deadline:
+                done += sum(1 for _ in pool.imap(increment, range(MAPPED), chunk_size=CHUNK))
+            return done
+
+        return per_second(work, seconds=seconds)
+
+
+def job_latency_us(seconds: float) -> float:
+    """Apply one job and wait for it."""
+    with WorkerPool(n_jobs=WORKERS) as pool:
+        return median_seconds(lambda n: pool.apply(increment, (n,)), seconds=seconds) * MICROSECONDS
+
+
+def startup_s(seconds: float) -> float:
+    """Start a whole program."""
+    return startup("with_mpire", seconds)
+
+
+def _collected(table: object, job: int) -> object:
+    """Run a job; return its error in place of a value."""
+    try:
+        return score(table, job)  # type: ignore[arg-type]
+    except ValueError as error:
+        return error
+
+
+def newcomer_s(_seconds: float) -> float:
+    """Run the newcomer's program: the forked workers inherit the shared array."""
+
+    def program(table: object) -> list[object]:
+        with WorkerPool(n_jobs=WORKERS, shared_objects=table) as pool:
+            found: list[object] = pool.map(_collected, range(JOBS), progress_bar=True)
+            return found
+
+    return seconds_of(program)

@@ -1,0 +1,114 @@
+"""ProcessPoolExecutor of the standard library, with as many workers as the others have."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
+from benchmarks.peer_systems._startup import startup
+from benchmarks.peer_systems._work import increment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    import numpy as np
+
+
+def version() -> str:
+    """Return the version of the system."""
+    return platform.python_version()
+
+
+@contextmanager
+def open_pool() -> Iterator[ProcessPoolExecutor]:
+    """Open a pool whose workers have all started."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(increment, range(WORKERS * 10)))
+        yield pool
+
+
+def jobs_per_s(seconds: float) -> float:
+    """Submit one job after the other, so many in flight."""
+    with open_pool() as pool:
+
+        def work(deadline: float) -> int:
+            room = threading.Semaphore(IN_FLIGHT)
+
+            def done(_: Future[int]) -> None:
+                room.release()
+
+            jobs = 0
+            while perf_counter() < deadline:
+                room.acquire()
+                pool.submit(increment, jobs).add_done_callback(done)
+                jobs += 1
+            for _ in range(IN_FLIGHT):
+                room.acquire()
+            return jobs
+
+        return per_second(work, seconds=seconds)
+
+
+def jobs_chunked_per_s(seconds: float) -> float:
+    """Map in chunks."""
+    with open_pool() as pool:
+
+        def work(deadline: float) -> int:
+            done = 0
+            while perf_counter() < deadline:
+                done += sum(1 for _ in pool.map(increment, range(MAPPED), chunksize=CHUNK))
+            return done
+
+        return per_second(work, seconds=seconds)
+
+
+def job_latency_us(seconds: float) -> float:
+    """Submit one job and wait for it."""
+    with open_pool() as pool:
+        return median_seconds(lambda n: pool.submit(increment, n).result(), seconds=seconds) * MICROSECONDS
+
+
+def startup_s(seconds: float) -> float:
+    """Start a whole program."""
+    return startup("with_process_pool", seconds)
+
+
+_shared: list[Any] = []
+
+
+def _keep(table: np.ndarray) -> None:
+    """Keep the array in a worker, the only way to hand it to jobs once."""
+    _shared.append(table)
+
+
+def _score_shared(job: int) -> float:
+    from benchmarks._newcomer import score  # noqa: PLC0415 - numpy is needed for this alone
+
+    return score(_shared[0], job)
+
+
+def _newcomer(table: np.ndarray) -> list[object]:
+    from benchmarks._newcomer import JOBS  # noqa: PLC0415 - numpy is needed for this alone
+
+    found: list[object] = [None] * JOBS
+    with ProcessPoolExecutor(WORKERS, initializer=_keep, initargs=(table,)) as pool:
+        futures = {pool.submit(_score_shared, job): job for job in range(JOBS)}
+        for done, future in enumerate(as_completed(futures)):
+            found[futures[future]] = future.exception() or future.result()
+            print(f"\r{done + 1}/{JOBS}", end="", file=sys.stderr)
+    return found
+
+
+def newcomer_s(_seconds: float) -> float:
+    """Run the newcomer's program."""
+    from benchmarks._newcomer import seconds_of  # noqa: PLC0415 - numpy is needed for this alone
+
+    return seconds_of(_newcomer)
