@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from benchmarks import _machine
 from benchmarks._environments import FOLDER, prepare
 from benchmarks._figures import FIGURES
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_USE
     if set(options.names) & set(ALONE):
         return int(not _measured_alone(options))
-    plan = QUICK if options.quick else THOROUGH
+    plan = _plan(options)
     conditions = {**_machine.described(), "rounds": plan.rounds, "seconds": plan.seconds}
     figures, systems, not_measured = _chosen(options)
     peers = [system for system in systems if isinstance(system, Peer)]
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="fewer, shorter rounds; no other system but ProcessPoolExecutor"
     )
+    parser.add_argument("--rounds", metavar="N", type=int, help="measure every figure so often")
     parser.add_argument(
         "--network", action="store_true", help="the figures over TLS alone, between two network namespaces; needs root"
     )
@@ -132,6 +135,11 @@ def _mistake(names: Sequence[str], file: Path | None) -> str | None:
     if file is not None and not file.absolute().parent.is_dir():
         return f"--json {file}: there is no folder {file.parent}"
     return None
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = QUICK if options.quick else THOROUGH
+    return plan if options.rounds is None else evolve(plan, rounds=max(1, options.rounds), budget=float("inf"))
 
 
 def _chosen(options: argparse.Namespace) -> tuple[list[Figure], list[System], dict[str, str]]:

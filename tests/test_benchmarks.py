@@ -472,3 +472,8 @@ def test_the_page_names_what_failed_and_what_was_not_measured() -> None:
         "- absent, other: no wheel.",
         "- broken failed at `rate`: it broke.",
     ]
+
+
+def test_the_number_of_rounds_can_be_given(measured: list[str]) -> None:
+    assert program.main(["--quick", "--rounds", "2", "--peers", ",", "jobs_per_s"]) == 0
+    assert measured == ["discoro jobs_per_s", "floor jobs_per_s"] * 2
