@@ -1,7 +1,7 @@
 """Sends and receives files in parts.
 
-This module owns both ends of a transfer: the number of parts in flight is bounded, the digest is checked, and a failed
-transfer leaves nothing behind. Names and folders are in `_folder`.
+This module owns both ends of a transfer: the number of parts in flight is bounded, the checksum is checked, and a
+failed transfer leaves nothing behind. Names and folders are in `_folder`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..._link import ANY, BulkData, Done, answered
 from ..._records import MutableRecord
 from ..._wire import Control
 from .._parts import PART, WINDOW
-from ._folder import IncomingFile, OutgoingFile, delete
+from ._folder import IncomingFile, OutgoingFile, checksum, delete
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,8 @@ class FileBegun(Control, frozen=True):
     """The receiver is ready for the parts."""
 
     transfer: int
+    key: bytes
+    """The key of the checksum in `EndFile`."""
 
 
 class FilePart(BulkData, frozen=True):
@@ -62,7 +64,7 @@ class EndFile(Control, frozen=True):
     """Report that all parts were sent; answered by `Done` when the file is checked and has its name."""
 
     transfer: int
-    digest: bytes
+    checksum: bytes
     mode: int
 
 
@@ -156,7 +158,7 @@ class Files:
             raise
         self._number += 1
         transfers[self._number] = incoming
-        return FileBegun(self._number)
+        return FileBegun(self._number, incoming.file.key)
 
     def _found(self, link: Link, number: int) -> _Incoming:
         incoming = self._incoming.get(link, {}).get(number)
@@ -193,10 +195,14 @@ class Files:
 
     async def _end(self, link: Link, message: EndFile) -> Done:
         incoming = self._found(link, message.transfer)
+        del self._incoming[link][message.transfer]  # no further part, and no second end, can use it
         try:
-            await self._use(incoming, lambda: incoming.file.finish(message.digest, message.mode))
+            if incoming.parts:
+                text = f"{incoming.file.name!r} ended before all of its parts were written"
+                raise FileTransferError(text)
+            await self._use(incoming, lambda: incoming.file.finish(message.checksum, message.mode))
         finally:
-            self._drop(link, message.transfer)
+            self._end_incoming(incoming)
         return Done()
 
     async def _use(self, incoming: _Incoming, call: Callable[[], None]) -> None:
@@ -216,9 +222,12 @@ class Files:
     def _drop(self, link: Link, number: int) -> None:
         incoming = self._incoming.get(link, {}).pop(number, None)
         if incoming is not None:
-            incoming.dropped = True
-            incoming.moved.unpark_all()
-            self._close_unused(incoming)
+            self._end_incoming(incoming)
+
+    def _end_incoming(self, incoming: _Incoming) -> None:
+        incoming.dropped = True
+        incoming.moved.unpark_all()
+        self._close_unused(incoming)
 
     def _close_unused(self, incoming: _Incoming) -> None:
         if incoming.dropped and not incoming.users:
@@ -265,15 +274,23 @@ class Sending:
         begun = answered(begun, FileBegun)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            await self._send_parts(begun.transfer)
-            await self._link.request(EndFile(begun.transfer, self._file.digest, self._file.mode))
+            checked = await self._send_parts(begun)
+            await self._link.request(EndFile(begun.transfer, checked, self._file.mode))
         except BaseException:
             self._link.notify(DropFile(begun.transfer))
             raise
 
-    async def _send_parts(self, transfer: int) -> None:
+    async def _send_parts(self, begun: FileBegun) -> bytes:
+        """Send all parts; return the checksum of the file."""
         room = trio.Semaphore(WINDOW)
+        summed = checksum(begun.key)
         failures: dict[int, Exception] = {}
+
+        def read() -> bytes:
+            data = self._file.read(PART)
+            summed.update(data)
+            return data
+
         async with trio.open_nursery() as nursery:
 
             async def send(part: FilePart) -> None:
@@ -290,16 +307,17 @@ class Sending:
                 await room.acquire()
                 offset = self._file.offset
                 try:
-                    data = await trio.to_thread.run_sync(self._file.read, PART)
+                    data = await trio.to_thread.run_sync(read)
                 except FileTransferError as error:
                     failures[offset] = error
                     nursery.cancel_scope.cancel()
                     break
                 if not data:
                     break
-                nursery.start_soon(send, FilePart(memoryview(data), transfer, offset))
+                nursery.start_soon(send, FilePart(memoryview(data), begun.transfer, offset))
         if failures:
             raise failures[min(failures)]  # the first part has the cause; later ones report only the transfer's end
+        return summed.finalize()
 
     def _progress(self, size: int) -> None:
         self._done += size

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -20,7 +19,7 @@ from discoro_trio._process import Process, del_file, send_file
 from discoro_trio._process._parts import PART
 from discoro_trio._process.files import _folder
 from discoro_trio._process.files import _transfers as files
-from discoro_trio._process.files._folder import IncomingFile, OutgoingFile
+from discoro_trio._process.files._folder import IncomingFile, OutgoingFile, checksum
 
 from ..worlds import cut, open_processes, settle
 
@@ -56,6 +55,12 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def checksum_of(content: bytes, key: bytes) -> bytes:
+    summed = checksum(key)
+    summed.update(content)
+    return summed.finalize()
+
+
 def all_files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root.parent)) for path in root.parent.rglob("*") if not path.is_dir())
 
@@ -77,12 +82,12 @@ def test_a_file_gets_its_name_when_it_is_complete(root: Path, *, there: bool, ov
     incoming.write(memoryview(b"new"))
     if there:
         (root / "name").write_text("other")
-    digest = hashlib.sha256(b"new").digest()
+    expected = checksum_of(b"new", incoming.key)
     if there and not overwrite:
         with pytest.raises(FileTransferError, match="exists already"):
-            incoming.finish(digest, 0o600)
+            incoming.finish(expected, 0o600)
     else:
-        incoming.finish(digest, 0o600)
+        incoming.finish(expected, 0o600)
     incoming.close()
     assert all_files(root) == ["working/name"]
     assert (root / "name").read_text() == ("other" if there and not overwrite else "new")
@@ -158,7 +163,7 @@ def test_a_file_that_appears_during_the_transfer_is_not_replaced(root: Path) -> 
     incoming.write(memoryview(b"new"))
     (root / "name").write_text("other")
     with pytest.raises(FileTransferError, match="exists already"):
-        incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+        incoming.finish(checksum_of(b"new", incoming.key), 0o600)
     incoming.close()
     assert (root / "name").read_text() == "other"
     assert all_files(root) == ["working/name"]
@@ -221,7 +226,7 @@ async def test_a_link_that_is_swapped_in_during_the_transfer_leads_nowhere(root:
     incoming.write(memoryview(b"new"))
     (root / "folder").rename(root / "moved")
     (root / "folder").symlink_to(root.parent)
-    incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+    incoming.finish(checksum_of(b"new", incoming.key), 0o600)
     incoming.close()
     assert all_files(root) == ["working/moved/name"]
 
@@ -251,7 +256,7 @@ def test_a_folder_that_is_swapped_for_a_link_all_the_time_leads_nowhere(root: Pa
                 refused += 1
                 continue
             incoming.write(memoryview(b"new"))
-            incoming.finish(hashlib.sha256(b"new").digest(), 0o600)
+            incoming.finish(checksum_of(b"new", incoming.key), 0o600)
             incoming.close()
             arrived += 1
     finally:
@@ -323,14 +328,42 @@ def test_a_file_that_changes_its_length_while_it_is_read_is_an_error(source: Pat
     outgoing.close()
 
 
-async def test_other_bytes_than_were_sent_are_refused(root: Path) -> None:
+@pytest.mark.parametrize("other", [b"abd", b"abc\0", b"ab", b""])
+async def test_other_bytes_than_were_sent_are_refused(root: Path, other: bytes) -> None:
     async with open_pair(root) as (one, two):
         link = await one.endpoint.link_at(two.endpoint.location)
         begun = await link.request(files.BeginFile("", "name", 3, overwrite=False))
         assert isinstance(begun, files.FileBegun)
         await link.request(files.FilePart(memoryview(b"abc"), begun.transfer, 0))
         with pytest.raises(FileTransferError, match="did not arrive as it was sent"):
-            await link.request(files.EndFile(begun.transfer, hashlib.sha256(b"abd").digest(), 0o600))
+            await link.request(files.EndFile(begun.transfer, checksum_of(other, begun.key), 0o600))
+    assert not all_files(root)
+
+
+async def test_a_file_ends_once_and_after_all_of_its_parts(root: Path) -> None:
+    async with open_pair(root) as (one, two):
+        link = await one.endpoint.link_at(two.endpoint.location)
+        begun = await link.request(files.BeginFile("", "early", 6, overwrite=False))
+        assert isinstance(begun, files.FileBegun)
+        end = files.EndFile(begun.transfer, checksum_of(b"abcdef", begun.key), 0o600)
+        errors: list[FileTransferError] = []
+
+        async def refused(message: files.FilePart | files.EndFile) -> None:
+            with pytest.raises(FileTransferError) as raised:
+                await link.request(message)
+            errors.append(raised.value)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused, files.FilePart(memoryview(b"def"), begun.transfer, 3))
+            await settle()
+            nursery.start_soon(refused, end)
+            await settle()
+            nursery.start_soon(refused, end)
+        assert sorted(str(error).partition("; ")[0] for error in errors) == [
+            "'early' ended before all of its parts were written",
+            "this transfer is no longer in progress",
+            "this transfer is not in progress",
+        ]
     assert not all_files(root)
 
 
