@@ -24,6 +24,9 @@ MAPPED = 200_000
 SUSPENDED = 10_000
 """Coroutines whose memory is measured."""
 
+BETWEEN_SMALL = 0.001
+"""Seconds between two small messages beside bulk data."""
+
 WARM_UP = 0.2
 """Time of the same load before the measured one, as a part of that."""
 

@@ -8,12 +8,9 @@ from time import perf_counter
 import trio
 
 import discoro_trio as discoro
-from benchmarks._scale import MICROSECONDS, WARM_UP, bulk_payload
+from benchmarks._scale import BETWEEN_SMALL, MICROSECONDS, WARM_UP, bulk_payload
 from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import count, echo
-
-BETWEEN = 0.001
-"""Seconds between two small messages."""
 
 
 def measure_beside_bulk(seconds: float) -> tuple[float, float]:
@@ -32,7 +29,7 @@ def measure_beside_bulk(seconds: float) -> tuple[float, float]:
                     await small.send(0)
                     await me.receive()
                     trips.append(perf_counter() - begun)
-                    await trio.sleep(BETWEEN)
+                    await trio.sleep(BETWEEN_SMALL)
                 return statistics.quantiles(trips, n=100)[-1] * MICROSECONDS
 
             async def send_bulk() -> None:

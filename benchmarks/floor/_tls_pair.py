@@ -1,6 +1,6 @@
 """A bare pair of `ssl` sockets that block, between this process and one more: the floor of all that goes over TLS.
 
-``python -m benchmarks.floor._tls_pair ADDRESS PORT ROLE`` is the other process; it dials this one.
+``python -m benchmarks.floor._tls_pair ADDRESS PORT ROLE...`` is the other process; it dials this one for each role.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks._network import ends
@@ -25,21 +26,32 @@ _ACCEPT_SECONDS = 20.0
 @contextmanager
 def open_tls_pair(role: str) -> Iterator[ssl.SSLSocket]:
     """Start the other process, which plays a role of `ROLES`, and yield this end of the connection."""
+    with open_tls_pairs(role) as [sock]:
+        yield sock
+
+
+@contextmanager
+def open_tls_pairs(*roles: str) -> Iterator[list[ssl.SSLSocket]]:
+    """Start the other process, which plays each role on a connection and in a thread; yield this end of each."""
     from discoro_trio._link.tls._certificate import load_made_here  # noqa: PLC0415 - only this end has a certificate
 
     where = ends("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     load_made_here(context)
-    with socket.create_server((where.near, 0)) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((where.near, 0)))
         listener.settimeout(_ACCEPT_SECONDS)
         address = [where.near, str(listener.getsockname()[1])]
-        command = [*where.far_command, sys.executable, "-m", "benchmarks.floor._tls_pair", *address, role]
-        with subprocess.Popen(command, cwd=ROOT):
+        command = [*where.far_command, sys.executable, "-m", "benchmarks.floor._tls_pair", *address, *roles]
+        stack.enter_context(subprocess.Popen(command, cwd=ROOT))
+        socks: list[ssl.SSLSocket] = []
+        for _ in roles:
             accepted, _ = listener.accept()
             accepted.settimeout(None)
-            with context.wrap_socket(accepted, server_side=True) as sock:
-                yield sock
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            socks.append(stack.enter_context(context.wrap_socket(accepted, server_side=True)))
+        yield socks
 
 
 def receive_exactly(sock: ssl.SSLSocket, memory: memoryview) -> bool:
@@ -65,15 +77,39 @@ def _take(sock: ssl.SSLSocket) -> None:
         sock.sendall(b"x")
 
 
-ROLES: dict[str, Callable[[ssl.SSLSocket], None]] = {"echo": _echo, "take": _take}
+def _drop(sock: ssl.SSLSocket) -> None:
+    memory = memoryview(bytearray(len(bulk_payload())))
+    while receive_exactly(sock, memory):
+        pass
 
 
-def main(address: str, port: str, role: str) -> None:
-    """Dial the first process and play the role until it closes the connection."""
+def _echo_small(sock: ssl.SSLSocket) -> None:
+    memory = memoryview(bytearray(1))
+    while receive_exactly(sock, memory):
+        sock.sendall(memory)
+
+
+ROLES: dict[str, Callable[[ssl.SSLSocket], None]] = {
+    "echo": _echo,
+    "take": _take,
+    "drop": _drop,
+    "echo_small": _echo_small,
+}
+
+
+def main(address: str, port: str, *roles: str) -> None:
+    """Dial the first process once for each role, in this order, and play each until its connection is closed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with context.wrap_socket(socket.create_connection((address, int(port)))) as sock:
+    for role in roles:
+        sock = context.wrap_socket(socket.create_connection((address, int(port))))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_play, args=(role, sock)).start()
+
+
+def _play(role: str, sock: ssl.SSLSocket) -> None:
+    with sock:
         ROLES[role](sock)
 
 
