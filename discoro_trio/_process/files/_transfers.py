@@ -85,8 +85,12 @@ class _Incoming(MutableRecord, eq=False):
     """A transfer to this process."""
 
     file: IncomingFile
+    waiting: dict[int, memoryview] = msgspec.field(default_factory=dict)
+    """The parts that are not written yet, by their offset."""
+    writing: bool = False
+    """Whether a thread writes parts."""
     moved: trio.lowlevel.ParkingLot = msgspec.field(default_factory=trio.lowlevel.ParkingLot)
-    """Parts wait here for the parts before them."""
+    """The requests of parts that are not written yet wait here."""
     users: int = 0
     """The number of requests that are using the file."""
     parts: int = 0
@@ -169,29 +173,49 @@ class Files:
 
     async def _part(self, link: Link, message: FilePart) -> Done:
         incoming = self._found(link, message.transfer)
+        end = message.offset + len(message.data)
         incoming.parts += 1
         try:
             self._check_part(incoming, message)
-            while incoming.file.offset != message.offset and not incoming.dropped:
-                await incoming.moved.park()
-            await self._use(incoming, lambda: incoming.file.write(message.data))
+            incoming.waiting[message.offset] = message.data
+            while incoming.file.offset < end and not incoming.dropped:
+                if incoming.writing or incoming.file.offset not in incoming.waiting:
+                    await incoming.moved.park()
+                else:
+                    await self._write(incoming)
+            _check_in_progress(incoming)
         except BaseException:
             self._drop(link, message.transfer)
             raise
         finally:
             incoming.parts -= 1
-        incoming.moved.unpark_all()
         return Done()
 
     def _check_part(self, incoming: _Incoming, message: FilePart) -> None:
-        """Refuse a part that is too large, already written, or beyond the number of parts that may wait."""
-        file, size = incoming.file, len(message.data)
-        if size > PART or incoming.parts > WINDOW or message.offset < file.offset:
+        """Refuse a part that is too large, here already, or beyond the number of parts that may wait."""
+        file, offset, size = incoming.file, message.offset, len(message.data)
+        if size > PART or incoming.parts > WINDOW or offset < file.offset or offset in incoming.waiting:
             text = (
-                f"{file.name!r}: {size} bytes for offset {message.offset} came while {file.offset} of {file.size} were "
+                f"{file.name!r}: {size} bytes for offset {offset} came while {file.offset} of {file.size} were "
                 f"written; at most {WINDOW} parts of {PART} bytes may be in flight"
             )
             raise FileTransferError(text)
+
+    async def _write(self, incoming: _Incoming) -> None:
+        """Write, in one thread, the next part and all that follow and arrive meanwhile."""
+        file, waiting, soon = incoming.file, incoming.waiting, trio.lowlevel.current_trio_token().run_sync_soon
+
+        def write() -> None:
+            while not incoming.dropped and (data := waiting.pop(file.offset, None)) is not None:
+                file.write(data)
+                soon(incoming.moved.unpark_all)
+
+        incoming.writing = True
+        try:
+            await self._use(incoming, write)
+        finally:
+            incoming.writing = False
+            incoming.moved.unpark_all()
 
     async def _end(self, link: Link, message: EndFile) -> Done:
         incoming = self._found(link, message.transfer)
@@ -206,9 +230,7 @@ class Files:
         return Done()
 
     async def _use(self, incoming: _Incoming, call: Callable[[], None]) -> None:
-        if incoming.dropped:
-            text = "this transfer is no longer in progress; it failed or was cancelled"
-            raise FileTransferError(text)
+        _check_in_progress(incoming)
         incoming.users += 1
         try:
             await trio.to_thread.run_sync(call)
@@ -244,6 +266,12 @@ class Files:
         return Done()
 
 
+def _check_in_progress(incoming: _Incoming) -> None:
+    if incoming.dropped:
+        text = "this transfer is no longer in progress; it failed or was cancelled"
+        raise FileTransferError(text)
+
+
 def files_of(endpoint: Endpoint) -> Files:
     """Return the files of an endpoint's process."""
     files = endpoint.parts[Files]
@@ -274,23 +302,19 @@ class Sending:
         begun = answered(begun, FileBegun)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            checked = await self._send_parts(begun)
-            await self._link.request(EndFile(begun.transfer, checked, self._file.mode))
+            end = EndFile(begun.transfer, await self._send_parts(begun), self._file.mode)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            with trio.CancelScope(shield=True):  # otherwise the receiver might keep the file of a cancelled transfer
+                await self._link.request(end)
         except BaseException:
             self._link.notify(DropFile(begun.transfer))
             raise
 
     async def _send_parts(self, begun: FileBegun) -> bytes:
         """Send all parts; return the checksum of the file."""
-        room = trio.Semaphore(WINDOW)
-        summed = checksum(begun.key)
+        file, room, summed = self._file, trio.Semaphore(WINDOW), checksum(begun.key)
+        soon = trio.lowlevel.current_trio_token().run_sync_soon
         failures: dict[int, Exception] = {}
-
-        def read() -> bytes:
-            data = self._file.read(PART)
-            summed.update(data)
-            return data
-
         async with trio.open_nursery() as nursery:
 
             async def send(part: FilePart) -> None:
@@ -303,18 +327,30 @@ class Sending:
                     room.release()
                     self._progress(len(part.data))
 
-            while not failures:
+            def read(count: int) -> bool:
+                """Read parts, in a thread, and let each be sent at once; return whether more may follow."""
+                for _ in range(count):
+                    offset = file.offset
+                    data = file.read(PART)
+                    if not data:
+                        return False
+                    summed.update(data)
+                    soon(nursery.start_soon, send, FilePart(memoryview(data), begun.transfer, offset))
+                return True
+
+            more = True
+            while more and not failures:
                 await room.acquire()
-                offset = self._file.offset
+                count = 1
+                while room.value:
+                    room.acquire_nowait()
+                    count += 1
                 try:
-                    data = await trio.to_thread.run_sync(read)
+                    more = await trio.to_thread.run_sync(read, count)
                 except FileTransferError as error:
-                    failures[offset] = error
+                    failures[file.offset] = error
                     nursery.cancel_scope.cancel()
                     break
-                if not data:
-                    break
-                nursery.start_soon(send, FilePart(memoryview(data), begun.transfer, offset))
         if failures:
             raise failures[min(failures)]  # the first part has the cause; later ones report only the transfer's end
         return summed.finalize()
