@@ -13,7 +13,7 @@ import msgspec
 
 from .._errors import NotPicklable
 from .._process import ForwardedMessage, current_coro, describe
-from .._shipping import dumps, pack_error, unpack_error
+from .._shipping import dumps, dumps_message, pack_error, unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,13 +93,13 @@ def _outcome(began: float, results: list[Any], name: str, *, failed: bool, stop:
         packed = ForwardedMessage.of(results)
     except NotPicklable:
         failed = True
-        packed = ForwardedMessage.of([_sendable_item(result, name) for result in results])
+        packed = ForwardedMessage(*dumps([_sendable_item(result, name) for result in results]))
     return failed, perf_counter() - began, packed
 
 
 def _sendable_item(result: object, name: str) -> object:
     try:
-        dumps(result)
+        dumps_message(f"the outcome of {name}", result)
     except NotPicklable as error:
         return FailedItem.of(error.with_traceback(None), name)
     return result

@@ -22,7 +22,7 @@ from .._process import Coro, Shared, describe, ensure_endpoint
 from .._process._telemetry import traced
 from .._records import Record
 from .._scopes import open_background
-from .._shipping import close_shipped, dumps, encode_package, open_shipped
+from .._shipping import check_size, close_shipped, dumps, encode_package, open_shipped
 from .._shipping._components import check_components, pack
 from .._status import NodeAllocation, Status
 from .._values import Location, node_name
@@ -240,10 +240,12 @@ class Computation(Displayed, Runs):
         packed = pack(self._components, automatic=options.automatic)
         self._shipped = packed.shipped
         node_setup, server_setup = (_packed(fn, packed.shipped) for fn in self._set_up_functions)
+        package = encode_package(packed.package)
+        check_size("the code of the components and of the set-up functions", package, [*node_setup, *server_setup])
         return SetUp(
             computation=secrets.token_bytes(16),
             name=options.name,
-            package=encode_package(packed.package),
+            package=package,
             shipped=packed.shipped,
             grace_period=options.grace_period,
             pulse_interval=options.pulse_interval,

@@ -1,7 +1,7 @@
 """Shipping of code and data: pickling by value, a client's modules at its servers, components, installation."""
 
 from ._child_processes import serve_child_processes
-from ._codec import check_size, dumps, loads, too_large
+from ._codec import check_size, dumps, dumps_message, loads, too_large
 from ._errors_in_transit import pack_error, unpack_error
 from ._explanations import say_not_opened
 from ._freshness import Watch, watch
@@ -20,6 +20,7 @@ __all__ = [
     "decode_package",
     "decode_package_untrusted",
     "dumps",
+    "dumps_message",
     "encode_package",
     "holds_files",
     "install_definitions",

@@ -136,6 +136,22 @@ def check_size(what: str, body: Buffer, buffers: Sequence[Any]) -> None:
         raise NotPicklable(message)
 
 
+def dumps_message(what: str, obj: object, shipped: Registry | None = None) -> tuple[bytes, Sequence[Any]]:
+    """Pickle what travels as one message, as `dumps` does.
+
+    Args:
+        what: What the object is, for the error.
+        obj: The object.
+        shipped: As for `dumps`.
+
+    Raises:
+        NotPicklable: It cannot be sent, or it does not fit in one message.
+    """
+    body, buffers = dumps(obj, shipped)
+    check_size(what, body, buffers)
+    return body, buffers
+
+
 def loads(body: Buffer, buffers: Iterable[Any] = (), *, read_only: bool = False) -> Any:
     """Unpickle the result of `dumps`.
 

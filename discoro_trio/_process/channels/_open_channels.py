@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from ..._errors import DiscoroError, MailboxClosed, PeerDisconnected
+from ..._errors import DiscoroError, MailboxClosed, NotPicklable, PeerDisconnected
 from ..._link import ANY, Done
 from ..._records import Record
 from ..._wire import Control
@@ -274,7 +274,7 @@ class OpenChannel:
         if self._transform is not None and published.message is None:
             return 0  # the transform dropped it
         if published.packed is None and any(one.route is not None for one in late):
-            published = msgspec.structs.replace(published, packed=ForwardedMessage.of(published.message))
+            published, late = self._packed_late(published, late)
         reached = 0
         deliver = published.token is not None
         async with trio.open_nursery() as nursery:
@@ -287,6 +287,18 @@ class OpenChannel:
             for one in late:
                 nursery.start_soon(send, one)
         return reached
+
+    def _packed_late(self, published: Published, late: list[_Subscriber]) -> tuple[Published, list[_Subscriber]]:
+        """Pack what was not packed when it was published; return the subscribers that can have it, too."""
+        try:
+            packed = ForwardedMessage.of(published.message)
+        except NotPicklable:
+            if self._transform is not None:
+                raise  # it is the error of the process that opened the channel
+            # The publisher has gone on: there were no subscribers of other processes when it published.
+            logger.exception("a message to the channel %s cannot be sent to other processes", self._local.name)
+            return published, [one for one in late if one.route is None]
+        return msgspec.structs.replace(published, packed=packed), late
 
     async def _to_one(self, one: _Subscriber, published: Published, *, deliver: bool) -> bool:
         reached = False

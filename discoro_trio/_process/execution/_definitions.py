@@ -12,10 +12,10 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._errors import ProtocolError
-from ..._shipping import dumps, loads, watch
+from ..._shipping import dumps_message, loads, watch
 from ..._wire import Kind
 from .. import _order as order
-from ._callables import describe
+from ._callables import checked_traits, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class Pickled:
         self.function: Callable[..., Any] = function
         self.body: bytes
         self.buffers: Sequence[Any]
-        self.body, self.buffers = dumps(function, shipped)
+        self.body, self.buffers = dumps_message(f"the function {checked_traits(function)[0]}", function, shipped)
         digest = hashlib.blake2b(self.body, digest_size=16)
         for buffer in self.buffers:
             digest.update(buffer)

@@ -15,7 +15,7 @@ import trio
 
 from ..._errors import DiscoroError, NotPicklable, UnknownCoro
 from ..._link import ANY, Done, answered
-from ..._shipping import dumps
+from ..._shipping import dumps_message, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._values import MonitorException
 from ..._wire import Control, Kind
@@ -243,11 +243,14 @@ def tell(outcome: Outcome, name: str) -> Told:
     assert isinstance(outcome, LocalOutcome)  # noqa: S101 - there are two kinds
     if outcome.raised is None:
         try:
-            body, buffers = dumps(outcome.result)
+            body, buffers = dumps_message(f"the outcome of {name}", outcome.result)
         except NotPicklable as error:
             outcome = LocalOutcome.failed(error)
         else:
             return Told(Ending.VALUE, body, [bytearray(buffer) for buffer in buffers])
     assert outcome.raised is not None  # noqa: S101 - it is an error
     body, buffers = pack_error(outcome.raised, where=name)
+    problem = too_large(body, buffers)
+    if problem is not None:
+        body, buffers = pack_error(NotPicklable(f"the outcome of {name} {problem}"), where=name)
     return Told(Ending.ERROR, body, [bytearray(buffer) for buffer in buffers])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..._shipping import dumps
+from ..._shipping import dumps_message
 from ..._wire import Kind
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RemoteTaskStatus:
         if self._called:
             message = "task_status.started() can be called only once"
             raise RuntimeError(message)
-        body, buffers = dumps(value)
+        body, buffers = dumps_message("the value of task_status.started()", value)
         self._called = True
         # It has the key of the outcome, which must not overtake it.
         send = partial(self._send, Kind.STARTED, self._serial, body, WITH_VALUE, buffers, (~self._serial,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..._records import Record
-from ..._shipping import dumps, loads
+from ..._shipping import dumps_message, loads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,4 +31,4 @@ class ForwardedMessage(Record, frozen=True, eq=False):
         Raises:
             NotPicklable: It cannot be sent.
         """
-        return cls(*dumps(message))
+        return cls(*dumps_message("the message", message))

@@ -49,6 +49,7 @@ class Client:
     submission: ComputationRequest
     queue_entry: QueueEntry
     running: bool = False
+    """Whether it has had its turn; it goes on even if a scheduler does not count it among the running ones."""
     over: bool = False
     discarded: bool = False
     leased: set[bytes] = attrs.Factory(set)
@@ -112,6 +113,7 @@ class World:
             if effect.computation not in self.turns:
                 self.turns.append(effect.computation)
                 self._check_that_nobody_is_overtaken(client)
+                self._check_that_it_is_the_only_one(client)
             client.running = True
         elif isinstance(effect, TellLeased):
             client.leased.add(effect.facts.node_id)
@@ -124,6 +126,16 @@ class World:
         for other in self.clients.values():
             if other.submission.computation in waiting and other.queue_entry < client.queue_entry:
                 assert not self.overlap(other, client), "one that waits was overtaken"
+
+    def _check_that_it_is_the_only_one(self, client: Client) -> None:
+        """Those that are already running may be several: clients and nodes report what earlier schedulers gave."""
+        if client.submission.wishes.everything:
+            everything = [
+                claim.computation
+                for claim in self.state.claims
+                if claim.running and claim.wishes is not None and claim.wishes.everything
+            ]
+            assert everything == [client.submission.computation], "two that want everything have their turn"
 
     def overlap(self, one: Client, other: Client) -> bool:
         """Whether two computations want the same servers, by a rule of this test's own."""
@@ -219,7 +231,6 @@ class World:
     def come_back(self, client: Client) -> None:
         """A client finds the scheduler again and shows its ticket."""
         again = msgspec.structs.replace(client.submission, queue_entry=client.queue_entry, running=client.running)
-        client.running = False
         client.queue_entry, effects = self.state.submitted(self.now, again)
         self.act(effects)
 

@@ -441,3 +441,21 @@ def test_an_ended_computation_that_a_node_reports_again_gets_nothing_that_other_
     assert b"node2" not in world.clients[b"a"].leased
     second.inbox.popleft()()  # the request to take it back
     assert second.holding.free == 1
+
+
+@pytest.mark.spec("B19")
+def test_a_client_that_lost_its_turn_learns_that_a_node_still_has_its_servers() -> None:
+    world = World()
+    node = world.add_node(1)
+    for name in "ab":
+        in_world(world, name)
+    node.inbox.popleft()()  # the node gives its server to the first one; its answer gets lost
+    world.lose_link(node)
+    first = world.clients[b"a"]
+    world.act(world.state.client_left(world.now, first.submission.client_id, orderly=False))
+    world.come_back(first)
+    assert world.turns == [b"a", b"b"]
+    first.running = False
+    world.join(node)
+    assert first.running
+    assert first.leased == {node.node_id}

@@ -173,11 +173,6 @@ class Scheduled(RuleBasedStateMachine):
         for node in getattr(self, "world", World()).state.nodes.values():
             assert 0 <= node.own <= node.facts.servers
 
-    @invariant()
-    def of_those_that_want_everything_one_runs_at_a_time(self) -> None:
-        claims = getattr(self, "world", World()).state.claims
-        assert sum(claim.running for claim in claims if claim.wishes is not None and claim.wishes.everything) <= 1
-
     def teardown(self) -> None:
         """However it came to this: every lease ends, and everybody who waits is served in order."""
         if not hasattr(self, "world"):
@@ -196,6 +191,7 @@ class Scheduled(RuleBasedStateMachine):
             assert rounds < 100
             running = [client for client in waiting if client.running]
             assert running, "somebody waits and nobody runs"
+            self.check_servers(waiting)
             for client in running:
                 if client.over:
                     continue
@@ -210,6 +206,15 @@ class Scheduled(RuleBasedStateMachine):
         for node in world.nodes.values():
             assert not node.holding.leases
             assert node.holding.free == len(node.holding.slots)
+
+    def check_servers(self, waiting: list[Client]) -> None:
+        """The first of those that want everything has what nodes have, or is given it when it is free."""
+        world = self.world
+        claims = [world.state.claims.get(client.submission.computation) for client in waiting]
+        for claim, client in zip(claims, waiting, strict=True):
+            assert claim is not None, "a client waits, and the scheduler does not have its computation"
+            assert client.running or not claim.running, "a client has its turn and is not told"
+            assert claim.detached or claim.nodes <= client.leased, "a client has servers and is not told"
 
     def check_order(self, turns: list[bytes], clients: list[Client]) -> None:
         by_name = {client.submission.computation: client for client in clients}
