@@ -205,7 +205,7 @@ async def call_all(calls: Iterator[Wrong]) -> list[str]:
     problems = []
     for what, call in calls:
         try:
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 result = call()
                 if inspect.isawaitable(result):
                     await result

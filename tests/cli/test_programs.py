@@ -17,6 +17,7 @@ import trustme
 
 import discoro_trio as discoro
 from discoro_trio._wire import PROTOCOL_VERSION
+from tests._deadlines import within
 from tests.cli.programs import SECRET, environment, free_udp_port, output, running
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ async def test_a_node_under_load_ends_in_order_and_leaves_nothing(number: signal
                 below = node.descendants()
                 assert below
                 node.process.send_signal(number)
-                with trio.fail_after(ORDERLY_SECONDS):
+                with within(ORDERLY_SECONDS):
                     assert await node.ended() == 0
     assert not names_in(tmp_path)
     assert not any(map(lives, below))
@@ -157,12 +158,11 @@ async def test_a_second_signal_ends_a_node_at_once_and_leaves_nothing(tmp_path: 
         os.kill(node.process.pid, signal.SIGSTOP)  # so that both arrive before it does anything
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
             os.kill(node.process.pid, number)
-        with trio.fail_after(2):
+        with within(2):
             await node.ended()
-    with trio.move_on_after(2):
+    with within(2):
         while any(map(lives, below)):  # noqa: ASYNC110 - nobody tells of it
             await trio.sleep(0.01)
-    assert not any(map(lives, below))
     assert not names_in(tmp_path)
 
 
@@ -174,7 +174,7 @@ async def test_a_scheduler_ends_in_order(number: signal.Signals, tmp_path: Path)
         (name,) = names_in(tmp_path)
         assert len(names_in(tmp_path / name)) == 1
         scheduler.process.send_signal(number)
-        with trio.fail_after(ORDERLY_SECONDS):
+        with within(ORDERLY_SECONDS):
             assert await scheduler.ended() == 0
     assert names_in(tmp_path / name) == []
 
@@ -412,11 +412,11 @@ async def test_the_servers_of_a_node_that_is_stopped_end_themselves_and_others_c
         await node.location()
         before = await servers_of(node)
         node.process.send_signal(signal.SIGSTOP)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while any(map(lives, before)):  # noqa: ASYNC110 - nobody tells of it
                 await trio.sleep(0.02)
         node.process.send_signal(signal.SIGCONT)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             assert set(await servers_of(node)).isdisjoint(before)
 
 

@@ -13,6 +13,7 @@ import psutil
 import trio
 
 import discoro_trio as discoro
+from tests._deadlines import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -106,7 +107,7 @@ class Program:
 
 async def until_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
     """Wait until none of them runs; a zombie that nobody waited for counts as gone."""
-    with trio.fail_after(seconds):
+    with within(seconds):
         while any(runs(process) for process in processes):  # noqa: ASYNC110 (they are not our children)
             await trio.sleep(0.005)
 

@@ -13,6 +13,7 @@ import trio.testing
 
 import discoro_trio as discoro
 from discoro_trio.testing import check_leaks
+from tests._deadlines import Stopwatch
 
 from .clusters import open_computation, until_servers
 
@@ -201,13 +202,14 @@ async def test_blocked_code_whose_owner_is_cancelled_is_replaced_after_the_grace
     ):
         neighbour = await computation.run(wait, client)
         await client.receive()
-        began = trio.current_time()
+        watch = Stopwatch()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(computation.run_result, block, client)
                 await client.receive()
                 scope.cancel()
-        assert 0.3 <= trio.current_time() - began < 5
+        assert watch.seconds >= 0.3
+        assert watch.undisturbed < 5
         with pytest.raises(discoro.ServerLost, match="did not end in its grace period"):
             await neighbour.result()
         assert len(await until_servers(computation, 1)) == 1
@@ -256,7 +258,7 @@ async def test_a_coroutine_whose_handle_was_given_has_begun_and_cleans_up() -> N
     async with open_computation([_say_how_it_ends], servers=1) as computation, discoro.open_coro() as client:
         for _ in range(400):
             (await computation.run(_say_how_it_ends, client)).cancel()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 assert await client.receive() == "cleaned up"
 
 

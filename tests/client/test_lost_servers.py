@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from tests._deadlines import within
 
 from .clusters import Program, open_computation, runs, until_gone, until_servers
 
@@ -67,12 +68,12 @@ async def test_a_killed_server_loses_its_coroutines_within_1_s_and_another_takes
         assert other.location != victim.location
         await other.send("before")
         os.kill(pid, signal.SIGKILL)
-        with trio.fail_after(1), pytest.raises(discoro.ServerLost) as caught:
+        with within(1), pytest.raises(discoro.ServerLost) as caught:
             await victim.result()
         lost = caught.value
         assert (lost.exitcode, lost.signal, lost.location) == (None, signal.SIGKILL, victim.location)
         assert lost.stderr_tail == "something is wrong\n"
-        with trio.fail_after(3):
+        with within(3):
             locations = await until_servers(computation, 2)
         assert other.location in locations
         await other.send("after")
@@ -108,7 +109,7 @@ async def test_after_the_fork_server_is_killed_there_are_new_servers_within_3_s(
         assert fork_server.ppid() == os.getpid()
         siblings = fork_server.children()
         fork_server.kill()
-        with trio.fail_after(3):
+        with within(3):
             with pytest.raises(discoro.ServerLost) as caught:
                 await victim.result()
             await until_servers(computation, 2)
@@ -184,7 +185,7 @@ async def test_when_a_node_is_killed_its_servers_are_gone_and_client_and_schedul
             below = node.below()
             assert len((await scheduler.status()).nodes) == 1
             node.process.kill()
-            with trio.fail_after(1):
+            with within(1):
                 with pytest.raises(discoro.ServerLost):
                     await victim.result()
                 while (await scheduler.status()).nodes:  # noqa: ASYNC110 (until it is so, within a second)

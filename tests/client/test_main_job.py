@@ -65,7 +65,7 @@ async def test_256_jobs_right_after_the_schedule_all_end_in_each_of_many_computa
             async def one(computation: discoro.Computation, number: int, found: set[int]) -> None:
                 found.add(await computation.run_result(add, number, 1))
 
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 async with discoro.Computation([add]).schedule() as computation, trio.open_nursery() as nursery:
                     for number in range(256):
                         nursery.start_soon(one, computation, number, found)

@@ -93,5 +93,5 @@ async def test_without_descriptors_no_connection_is_accepted_and_that_is_said_on
                     await peer.link_to(full.id, full.location, b"")
         said = [record for record in caplog.records if "connections are refused" in record.getMessage()]
         assert len(said) == 1
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await peer.link_to(full.id, full.location, b"")

@@ -14,6 +14,7 @@ import trio
 import discoro_trio as discoro
 from discoro_trio._cli import _doctor
 from discoro_trio._cluster.isolation._control_groups import Group
+from tests._deadlines import within
 from tests.client.clusters import open_computation, until_gone, until_servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
@@ -64,7 +65,7 @@ async def test_a_job_that_starts_processes_without_end_goes_with_all_of_them_and
         assert other.location != bomb.location
         below = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         assert {process.pid for process in below} > set(pids)
-        with trio.fail_after(5):
+        with within(5):
             await bomb.terminate(grace_period=0)
         await until_gone(below, seconds=2)
         with pytest.raises(discoro.ServerLost, match="did not end in its grace period"):

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from tests._deadlines import Stopwatch
 from tests.cli.programs import SECRET, Program, free_udp_port, running
 from tests.client.clusters import until_servers
 
@@ -97,13 +98,12 @@ async def two_nodes(folder: Path) -> AsyncIterator[tuple[list[Program], discoro.
 
 async def longest_gap(folder: Path, computation: discoro.Computation, when: Any) -> float:
     """Run a map with retries, call something when it is under way, and give the longest wait for a value."""
-    gap, last, count = 0.0, trio.current_time(), 0
+    gap, watch, count = 0.0, Stopwatch(), 0
     async with computation.starmap(work, ((str(folder), number) for number in range(1000)), retries=3) as results:
         async for value in results:
             assert value == count
             count += 1
-            now = trio.current_time()
-            gap, last = max(gap, now - last), now
+            gap, watch = max(gap, watch.undisturbed), Stopwatch()
             if count == 200:
                 when()
     assert count == 1000
@@ -146,7 +146,7 @@ async def test_a_node_that_is_told_to_end_lets_all_clean_up_and_says_goodbye(tmp
 async def test_jobs_of_a_killed_node_go_on_elsewhere_at_once(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (nodes, computation, told):
         assert await longest_gap(tmp_path, computation, nodes[0].process.kill) < 3
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while ("NodeDisconnected", "127.0.0.1") not in told:  # noqa: ASYNC110 - it comes by another task
                 await trio.sleep(0.01)
         assert not any(name == "NodeClosed" for name, _ in told)

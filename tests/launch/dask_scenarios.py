@@ -15,7 +15,7 @@ from distributed import Client
 import discoro_trio as discoro
 from discoro_trio.launch import Adaptive, Dask, Launcher
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 async def double(value: int) -> int:

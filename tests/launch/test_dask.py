@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.clusters, pytest.mark.spec("B36")]
-SECONDS = 60.0
+SECONDS = 120.0
 
 CLUSTER = """
 import sys
@@ -88,7 +88,7 @@ def program(name: str, cluster: Cluster) -> list[str]:
     ],
 )
 def test_nodes_run_on_the_workers_and_none_is_left_after_the_block(cluster: Cluster, name: str) -> None:
-    done = subprocess.run(program(name, cluster), capture_output=True, text=True, timeout=3 * SECONDS, check=False)
+    done = subprocess.run(program(name, cluster), capture_output=True, text=True, timeout=2 * SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert cluster.nodes() == []
 

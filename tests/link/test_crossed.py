@@ -45,7 +45,7 @@ async def cross(delays: tuple[int, int], by_place: tuple[bool, bool], *, lower_f
     ids = sorted(secrets.token_bytes(16) for _ in range(2))
     if not lower_first:
         ids.reverse()
-    with trio.fail_after(8):
+    with trio.fail_after(60):
         async with (
             serve_endpoint(bind="127.0.0.1", process_id=ids[0]) as one,
             serve_endpoint(bind="127.0.0.1", process_id=ids[1]) as two,

@@ -16,6 +16,7 @@ from discoro_trio._link import Endpoint, Tls, serve_endpoint
 from discoro_trio._link._handshake_limits import MOST, MOST_GREETED, MOST_OF_ADDRESS, SECONDS, HandshakeLimits
 from discoro_trio._wire import Credential
 from discoro_trio.testing._proxy import open_fault_proxy
+from tests._deadlines import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -202,7 +203,7 @@ async def test_a_slow_flood_from_many_addresses_delays_a_distant_node_by_less_th
 async def connect(node: Endpoint, flooded: Endpoint, way: Location) -> None:
     """Connect, and leave again."""
     link = None
-    with trio.fail_after(2):
+    with within(2):
         while link is None:
             with suppress(DiscoroError):  # a node tries again
                 link = await node.link_to(flooded.id, way, b"")

@@ -22,6 +22,7 @@ from discoro_trio._link import _resumable as resumable
 from discoro_trio._link._resumable import ResumableTransport
 from discoro_trio._link.tls._tls import Tls
 from discoro_trio._wire import Control, Credential, Kind
+from tests._deadlines import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -144,9 +145,9 @@ async def test_a_peer_that_has_ended_without_a_goodbye_is_known_at_once(monkeypa
     async with open_pair() as (one, two, link):
         monkeypatch.setattr(two, "close", nothing)  # as if it had been killed
         two.nursery.cancel_scope.cancel()
-        began = trio.current_time()
+        watch = Stopwatch()
         await link.ended.wait()
-        assert trio.current_time() - began < 1
+        assert watch.undisturbed < 1
         assert not link.orderly
         with pytest.raises(PeerDisconnected, match="the process has ended"):
             await link.request(ResumingAsk())
@@ -160,9 +161,9 @@ async def nothing(_reason: str) -> None:
 async def test_a_link_that_the_peer_has_given_up_ends_at_the_next_connection() -> None:
     async with open_pair() as (one, two, link):
         two.links[one.id].fail(PeerDisconnected("it was silent"))
-        began = trio.current_time()
+        watch = Stopwatch()
         await link.ended.wait()
-        assert trio.current_time() - began < 1
+        assert watch.undisturbed < 1
         assert (await one.link_to(two.id, two.location, b"")) is not link
 
 
@@ -187,10 +188,11 @@ async def test_a_peer_that_cannot_be_reached_is_given_up_after_five_intervals(mo
 
         monkeypatch.setattr(one, "open_connection", fails)
         monkeypatch.setattr(two, "open_connection", fails)
-        began = trio.current_time()
+        watch = Stopwatch()
         reset(one, two)
         await link.ended.wait()
-        assert 4.9 < trio.current_time() - began < 7
+        assert watch.seconds > 4.9
+        assert watch.undisturbed < 7
         assert "5 s" in str(link.error)
 
 
@@ -202,7 +204,7 @@ async def test_what_a_peer_has_received_is_not_kept() -> None:
             await link.room()
         transport = link._resumable
         assert transport is not None
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while transport.kept > 64 * KIB:  # noqa: ASYNC110 - no event
                 await trio.sleep(0.05)
 
@@ -237,9 +239,9 @@ async def test_a_peer_that_never_confirms_costs_limited_memory(received: int, mo
 
 async def test_a_crossing_waits_for_our_own_connection_no_longer_than_a_moment() -> None:
     attempt = reconnecting.Attempt()
-    began = trio.current_time()
+    watch = Stopwatch()
     assert not await attempt.wins()  # nothing arrives on it: a firewall may drop it
-    assert trio.current_time() - began < reconnecting.CROSSING_SECONDS + 1
+    assert watch.undisturbed < reconnecting.CROSSING_SECONDS + 1
     assert attempt.scope.cancel_called
     attempt = reconnecting.Attempt()
     attempt.answered()

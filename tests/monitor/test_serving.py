@@ -57,7 +57,7 @@ ODD = {
 }
 HEALTH = lines("GET /healthz HTTP/1.1", HOST, "Connection: close")
 SILENCE = 0.3
-"""Seconds without an answer after which none is waited for."""
+"""Seconds without more of an answer after which none is waited for."""
 
 
 def small_model() -> Model:
@@ -66,13 +66,14 @@ def small_model() -> Model:
     return model
 
 
-async def answer_to(served: Served, content: bytes) -> bytes:
+async def answer_to(served: Served, content: bytes, *, first_within: float = 60.0) -> bytes:
+    """Send something, and return the answer; none if there is none in time."""
     found = b""
     async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
         with contextlib.suppress(trio.BrokenResourceError):
             await stream.send_all(content)
             while True:
-                with trio.move_on_after(SILENCE) as waiting:
+                with trio.move_on_after(SILENCE if found else first_within) as waiting:
                     part = await stream.receive_some(65536)
                 if waiting.cancelled_caught or not part:
                     break
@@ -89,7 +90,7 @@ async def looking_on(served: Served) -> AsyncIterator[WebSocketConnection]:
 
 
 async def next_message(socket: Any) -> dict[str, Any]:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         found: dict[str, Any] = json.loads(await socket.get_message())
     return found
 
@@ -104,7 +105,7 @@ async def test_odd_requests_are_refused_or_closed_and_a_browser_beside_them_noti
     async with serve(small_model()) as served, looking_on(served) as socket:
         assert (await watch(socket, view="cluster"))["type"] == "full"
         for name, content in ODD.items():
-            found = await answer_to(served, content)
+            found = await answer_to(served, content, first_within=SILENCE)
             first = found.split(b"\r\n", 1)[0]
             fine = first == b"" or first.startswith((b"HTTP/1.1 4", b"HTTP/1.1 101", b"\x00\x00")) or b"426" in first
             assert fine or (first == b"HTTP/1.1 200 " and "settings" in name), (name, first)
@@ -162,7 +163,7 @@ async def test_a_peer_that_never_reads_is_dropped_and_the_end_does_not_wait_for_
         stream = await trio.open_tcp_stream("127.0.0.1", served.port)
         request = lines("GET /api/v1/cluster?size=500 HTTP/1.1", HOST)
         async with stream:
-            with trio.move_on_after(1.5), pytest.raises(trio.BrokenResourceError):
+            with trio.fail_after(60), pytest.raises(trio.BrokenResourceError):
                 while True:
                     await stream.send_all(request * 20)
         assert (await answer_to(served, HEALTH)).startswith(b"HTTP/1.1 200")
@@ -179,7 +180,7 @@ async def test_a_peer_that_answers_no_ping_is_taken_for_gone_and_one_that_does_s
         async with await trio.open_tcp_stream("127.0.0.1", served.port) as silent:
             await silent.send_all(lines(STREAM, HOST))
             assert (await silent.receive_some()).startswith(b"HTTP/1.1 101")
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 while await silent.receive_some():
                     pass  # pings, which stay without an answer
         assert served.hub.browsers == 1
@@ -196,7 +197,7 @@ async def test_connections_that_come_and_break_leave_nothing_open() -> None:
             await stream.send_all(b"GET /api/")
             await stream.aclose()
         await answer_to(served, HEALTH)
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             while len(os.listdir("/proc/self/fd")) > before + 2:  # noqa: ASYNC110, PTH208
                 await trio.sleep(0.02)
 
@@ -232,7 +233,7 @@ async def test_who_shows_nothing_is_sent_away_for_the_next_and_after_a_while_and
     monkeypatch.setattr(_serving, "STRANGER_SECONDS", 0.5)
     async with serve(small_model()) as served, looking_on(served) as socket:
         first, second, third = [await trio.open_tcp_stream("127.0.0.1", served.port) for _ in range(3)]
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with first, second, third:
                 before, after = await one_that_ends(first, second)
                 assert await before.receive_some() == b""

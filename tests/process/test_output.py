@@ -74,7 +74,7 @@ async def open_output(limit: int = 1000) -> AsyncIterator[tuple[output.Output, F
     process, link = FakeProcess(), FakeLink()
     read, write = os.pipe()
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 here = output.Output(cast("Process", process), CLIENT, write)
                 nursery.start_soon(here.run)

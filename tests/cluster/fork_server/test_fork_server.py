@@ -22,6 +22,7 @@ from discoro_trio._cluster.fork_server import _protocol as wire
 from discoro_trio._cluster.fork_server._client import Exit, ForkServer, ServerProcess
 from discoro_trio._cluster.fork_server._server_output import TAIL_BYTES, TAIL_LINES, Tail
 from discoro_trio._config import config
+from tests._deadlines import within
 
 from .forked_programs import MODULE, read_pid, read_pids
 
@@ -65,7 +66,7 @@ class Watch:
 
     async def wait_gone(self, seconds: float) -> None:
         try:
-            with trio.fail_after(seconds):
+            with within(seconds):
                 for fd in self._fds:
                     await trio.lowlevel.wait_readable(fd)
         finally:
@@ -298,7 +299,7 @@ async def test_killed_fork_server_takes_its_servers_and_their_groups_along(tmp_p
         servers.append(await fork_server.fork(b"grandchild", folder=tmp_path))
         watch = Watch(await read_pid(servers[-1]), *(server.pid for server in servers))
         os.kill(fork_server.pid, signal.SIGKILL)
-        with trio.fail_after(1):
+        with within(1):
             await watch.wait_gone(1)
             await fork_server.wait_ended()
             for server in servers:
@@ -373,7 +374,7 @@ async def test_interrupted_node_ends_with_everything_below_it(tmp_path: Path) ->
         watch = Watch(*pids)
         node.send_signal(signal.SIGINT)
         await watch.wait_gone(2)
-        with trio.fail_after(2):
+        with within(2):
             assert await node.wait() == -signal.SIGINT
 
 
@@ -441,7 +442,7 @@ async def test_cancelling_a_fork_kills_its_server(tmp_path: Path) -> None:
         last = await fork_server.fork(b"return", folder=tmp_path)
         async with last.link:
             await last.wait()
-        with trio.fail_after(2):
+        with within(2):
             while await children.read_text():
                 pass
         assert not fork_server.ended.is_set()

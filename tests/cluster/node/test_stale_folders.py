@@ -123,7 +123,7 @@ async def test_the_fork_server_of_a_killed_node_removes_its_folder(
         folder = the_folder(parent)
         end = os.pidfd_open(fork_server)
         node.kill()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await trio.lowlevel.wait_readable(end)
         os.close(end)
         assert not folder.exists()
