@@ -26,9 +26,12 @@ GRACE_SECONDS = 5.0
 """How long processes and threads of the last test may take to end."""
 HELPER = "multiprocessing.resource_tracker"
 """In the command of a process that Python itself starts once and ends with the interpreter."""
-if "DISCORO_TRIO_PATCH_RUN" in os.environ:  # the programs of `_project` want to know whether a test fails, not why
-    settings.register_profile("first failure", phases=[Phase.explicit, Phase.generate])
-    settings.load_profile("first failure")
+# Each run has the same inputs, so it judges the change. `--hypothesis-profile "other inputs"` tries others.
+settings.register_profile("same inputs", derandomize=True)
+settings.register_profile("other inputs", derandomize=False)
+# The programs of `_project` need to know whether a test fails, not why.
+settings.register_profile("first failure", derandomize=True, phases=[Phase.explicit, Phase.generate])
+settings.load_profile("first failure" if "DISCORO_TRIO_PATCH_RUN" in os.environ else "same inputs")
 CACHED_THREAD = "Trio thread "
 """The name of an idle worker thread that Trio keeps for ten seconds; a busy one is named by its job."""
 

@@ -82,7 +82,7 @@ def chromium(
             reduced_motion="reduce",
         )
         context.on("page", strict.watch)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         try:
             yield context, strict
         finally:
