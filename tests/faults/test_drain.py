@@ -15,7 +15,7 @@ import discoro_trio as discoro
 from tests.cli.programs import SECRET, free_udp_port, output, running
 from tests.client.clusters import until_servers
 
-from .test_node_stops import longest_gap, stay, until_noted
+from .test_node_stops import longest_gap, stay, until_noted, until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -77,6 +77,7 @@ async def test_a_drained_node_lets_coroutines_finish_and_jobs_with_retries_move(
         while not printed:  # noqa: ASYNC110 - another program ends
             await trio.sleep(0.05)
         assert printed == ["n1 is free\n"]
+        await until_told(told, "NodeClosed")
         ends = [name for name, _ in told if name.endswith(("Closed", "Disconnected"))]
         assert ends == ["ServerClosed", "NodeClosed"]
         assert len(await computation.servers()) == 1
@@ -151,7 +152,6 @@ async def test_a_computation_is_cancelled_by_its_name(tmp_path: Path) -> None:
         with pytest.raises(discoro.ComputationClosed):
             await coro.result()
         await until_noted(tmp_path, "cleaned-cancelled")
-        while not any(name == "ComputationClosed" for name, _ in told):  # noqa: ASYNC110 - it comes by another task
-            await trio.sleep(0.01)
+        await until_told(told, "ComputationClosed")
         again = await output("cancel", "drained", "--scheduler", place)
         assert b"no computation" in again.stderr
