@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -26,11 +26,13 @@ GRACE_SECONDS = 5.0
 """How long processes and threads of the last test may take to end."""
 HELPER = "multiprocessing.resource_tracker"
 """In the command of a process that Python itself starts once and ends with the interpreter."""
+# Hypothesis measures by the clock, so a busy machine would fail what it measures.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Each run has the same inputs, so it judges the change. `--hypothesis-profile "other inputs"` tries others.
-settings.register_profile("same inputs", derandomize=True)
-settings.register_profile("other inputs", derandomize=False)
+settings.register_profile("same inputs", UNTIMED, derandomize=True)
+settings.register_profile("other inputs", UNTIMED, derandomize=False)
 # The programs of `_project` need to know whether a test fails, not why.
-settings.register_profile("first failure", derandomize=True, phases=[Phase.explicit, Phase.generate])
+settings.register_profile("first failure", UNTIMED, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("first failure" if "DISCORO_TRIO_PATCH_RUN" in os.environ else "same inputs")
 CACHED_THREAD = "Trio thread "
 """The name of an idle worker thread that Trio keeps for ten seconds; a busy one is named by its job."""

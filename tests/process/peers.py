@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
+import trio.testing
 
 from discoro_trio import Location
 from discoro_trio._link import Link, Trust, control, transport_over
@@ -42,15 +43,16 @@ class Peer:
         return self.link._writer.outbox.queued_bytes
 
     async def send(self, data: bytes) -> None:
-        """Send without waiting for ever: it is not read any more at some time."""
-        with suppress(trio.BrokenResourceError):
-            await self._send(data)
-
-    async def _send(self, data: bytes) -> None:
-        if not self.stopped:  # after that, who knows what was sent
-            with trio.move_on_after(0.3) as scope:
-                await self._stream.send_all(data)
-            self.stopped = scope.cancelled_caught
+        """Send, until nothing moves any more: it is not read any more at some time."""
+        if self.stopped:  # nobody can say how much was sent
+            return
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_nothing_moves, scope)
+                with suppress(trio.BrokenResourceError):
+                    await self._stream.send_all(data)
+                nursery.cancel_scope.cancel()
+        self.stopped = scope.cancelled_caught
 
     async def until_answered(self, request: int) -> None:
         """Read until a request is answered, or the connection ends."""
@@ -73,12 +75,17 @@ class Peer:
         return found
 
 
+async def _cancel_when_nothing_moves(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.3)
+    scope.cancel()
+
+
 @asynccontextmanager
 async def open_peer(
     process: Process | None = None, *, trust: Trust = Trust.SECRET, realm: bytes = b""
 ) -> AsyncIterator[Peer]:
     """Give a peer that has asked to start coroutines, of a process of its own or of one that is open."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             if process is None:
                 async with open_process() as opened:
