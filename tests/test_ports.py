@@ -22,7 +22,7 @@ import discoro_trio as discoro
 from discoro_trio import Location
 from discoro_trio._cluster import FOLDER_PREFIX
 from discoro_trio._wire import Binding, ClientHandshake, Credential, Identity, Role, Seeker, encode_hello
-from tests.cli.programs import free_udp_port
+from tests._ports import free_udp_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from tests.cli.programs import SECRET, free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, running
 from tests.monitor.served import TOKEN
 
 from .driver import browse, chromium

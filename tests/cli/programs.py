@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,6 @@ ROOT = Path(__file__).parents[2]
 LOCATION = re.compile(r"listens at (\S+?)[,\s]")
 SECRET = "ab" * 32
 SECONDS = 60.0
-
-
-def free_udp_port() -> int:
-    """Find a port that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -16,7 +16,8 @@ import trio
 
 import discoro_trio as discoro
 from tests._deadlines import Stopwatch
-from tests.cli.programs import SECRET, environment, free_udp_port, output, running
+from tests._ports import free_tcp_port, free_udp_port
+from tests.cli.programs import SECRET, environment, output, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +30,6 @@ ALONE = ("--no_discover", "-c", "1")
 async def nothing() -> str:
     await trio.lowlevel.checkpoint()
     return "done"
-
-
-def free_tcp_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.mark.spec("S21", "S23")

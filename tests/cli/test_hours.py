@@ -9,7 +9,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from tests.cli.programs import SECRET, free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,8 @@ import psutil
 import pytest
 import trio
 
-from tests.cli.programs import SECRET, free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, output, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

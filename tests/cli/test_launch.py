@@ -15,7 +15,8 @@ import pytest
 
 import discoro_trio as discoro
 from discoro_trio._link.secret._secret_file import load_secret
-from tests.cli.programs import ROOT, SECONDS, SECRET, environment, free_udp_port, output
+from tests._ports import free_udp_port
+from tests.cli.programs import ROOT, SECONDS, SECRET, environment, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

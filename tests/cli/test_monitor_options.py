@@ -17,7 +17,9 @@ import trio
 import trustme
 from trio_websocket import open_websocket_url
 
-from .programs import free_udp_port, running
+from tests._ports import free_udp_port
+
+from .programs import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ import trustme
 import discoro_trio as discoro
 from discoro_trio._wire import PROTOCOL_VERSION
 from tests._deadlines import within
-from tests.cli.programs import SECRET, environment, free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, environment, output, running
 
 if TYPE_CHECKING:
     from pathlib import Path

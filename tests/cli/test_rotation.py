@@ -10,7 +10,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio._link import secret_file as files
-from tests.cli.programs import free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import output, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,8 @@ import discoro_trio as discoro
 from discoro_trio._cli._tree import tree_of
 from discoro_trio._cluster import ProcessStacks
 from discoro_trio._process import MESSAGE, ROOM, ProcessDump, TaskDump, ThreadDump, stuck
-from tests.cli.programs import SECRET, free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, output, running
 
 pytestmark = pytest.mark.program
 

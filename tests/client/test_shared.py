@@ -12,9 +12,10 @@ import trio.testing
 
 import discoro_trio as discoro
 from tests._deadlines import Stopwatch
+from tests._ports import free_udp_port
 
 from .clusters import until_servers
-from .shared import SECRET, client, free_udp_port, open_shared
+from .shared import SECRET, client, open_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

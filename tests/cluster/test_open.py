@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +20,7 @@ from discoro_trio._cluster.node._leasing import Leasing
 from discoro_trio._cluster.node._server_slot import ServerSlot
 from discoro_trio._link import OptionError, current
 from discoro_trio._process._current import process_var
+from tests._ports import free_ports, free_tcp_port, free_udp_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,18 +33,9 @@ LOCAL: dict[str, Any] = {"ip_addr": "127.0.0.1", "secret": "0" * 64}
 """On this machine only, under a secret of its own."""
 
 
-def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
-    """Find ports that nobody uses at the moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-
-
 def options() -> dict[str, Any]:
     """Give options under which nobody else is found."""
-    return {**LOCAL, "udp_port": free_ports(1, socket.SOCK_DGRAM)[0]}
+    return {**LOCAL, "udp_port": free_udp_port()}
 
 
 @asynccontextmanager
@@ -198,7 +190,7 @@ async def test_a_private_scheduler_is_not_found_by_other_clients() -> None:
 async def test_a_scheduler_that_is_not_there_is_said_to_be_missing() -> None:
     async with discoro.open_endpoint(**options()):
         with pytest.raises(discoro.SchedulerNotFound):
-            async with discoro.Computation([where]).schedule(f"127.0.0.1:{free_ports(1)[0]}"):
+            async with discoro.Computation([where]).schedule(f"127.0.0.1:{free_tcp_port()}"):
                 pytest.fail("found one")
 
 
@@ -215,7 +207,7 @@ async def test_who_has_another_secret_is_not_found() -> None:
 
 async def test_a_node_returns_to_a_scheduler_that_was_started_again() -> None:
     common = options()
-    port = free_ports(1)[0]
+    port = free_tcp_port()
     async with apart(discoro.open_node(cpus=1, discover=False, nodes=[f"127.0.0.1:{port}"], **common)):
         for _ in range(2):
             async with discoro.open_scheduler(discover=False, tcp_ports=[port], **common):

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 import discoro_trio as discoro
-from tests.cli.programs import SECRET, free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, output, running
 from tests.client.clusters import until_servers
 
 from .test_node_stops import longest_gap, stay, until_noted, until_told

@@ -13,7 +13,8 @@ import trio
 
 import discoro_trio as discoro
 from tests._deadlines import Stopwatch
-from tests.cli.programs import SECRET, Program, free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, Program, running
 from tests.client.clusters import until_servers
 
 if TYPE_CHECKING:

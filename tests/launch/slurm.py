@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests._ports import free_ports
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -154,14 +156,6 @@ def submit(script: str, *options: str) -> str:
     return command("sbatch", "--parsable", "--output=/dev/null", *options, text=f"#!/bin/sh\n{script}\n").strip()
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
-
-
 @contextmanager
 def running_slurm(folder: Path) -> Iterator[Cluster]:
     """Run a cluster until the block is left; the commands of Slurm use it.
@@ -175,7 +169,7 @@ def running_slurm(folder: Path) -> Iterator[Cluster]:
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
     (folder / "state").mkdir()
-    port, port1, port2 = _free_ports(3)
+    port, port1, port2 = free_ports(3)
     host = socket.gethostname()
     (folder / "slurm.conf").write_text(
         _CONFIGURATION.format(folder=folder, host=host, port=port, port1=port1, port2=port2, kill_wait=KILL_WAIT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from tests._ports import free_tcp_port
 
 from .node_processes import NodeProcesses
 
@@ -89,9 +90,7 @@ def running_sshd(folder: Path, host: Host | None = None) -> Iterator[Sshd]:
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_tcp_port()
     address = "127.0.0.1" if host is None else host.address
     host_key = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[{address}]:{port} {host_key}")

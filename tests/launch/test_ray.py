@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from discoro_trio.launch import Ray
+from tests._ports import free_tcp_port
 
 from .node_processes import NodeProcesses
 
@@ -47,9 +47,7 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_tcp_port()
     ray = Path(sys.executable).with_name("ray")
     options = [f"--port={port}", "--num-cpus=2", '--resources={"special": 1}', "--include-dashboard=false"]
     places = ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=100000000"]

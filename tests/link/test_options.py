@@ -13,6 +13,7 @@ from discoro_trio import Location
 from discoro_trio._link import EndpointOptions, OptionError, open_with, parse_ports, presence_of, resolve_peers
 from discoro_trio._link._listening import main_address, open_listeners
 from discoro_trio._wire import Found, Role
+from tests._ports import free_tcp_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +26,6 @@ def take_port(stack: ExitStack, port: int = 0) -> int:
     server = stack.enter_context(socket.create_server(("127.0.0.1", port)))
     taken: int = server.getsockname()[1]
     return taken
-
-
-def free_port() -> int:
-    with ExitStack() as stack:
-        return take_port(stack)
 
 
 @pytest.mark.spec("S20", "S22")
@@ -65,7 +61,7 @@ def test_what_is_no_udp_port_is_refused_by_its_option(port: int) -> None:
 
 @pytest.mark.spec("S20", "S23")
 async def test_an_endpoint_has_the_address_the_port_and_the_name_that_it_is_given() -> None:
-    port = free_port()
+    port = free_tcp_port()
     async with discoro.open_endpoint(ip_addr="127.0.0.5", tcp_ports=port, name="mine", secret=KEY) as endpoint:
         assert endpoint.location == Location("127.0.0.5", port)
         assert endpoint.identity.name == "mine"
@@ -82,7 +78,7 @@ async def test_peers_are_told_the_address_outside() -> None:
 async def test_the_first_port_that_is_free_is_taken() -> None:
     with ExitStack() as stack:
         taken = [take_port(stack), take_port(stack)]
-        free = free_port()
+        free = free_tcp_port()
         async with discoro.open_endpoint(tcp_ports=[*taken, free], secret=KEY) as endpoint:
             assert endpoint.location.port == free
 

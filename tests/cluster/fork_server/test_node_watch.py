@@ -16,7 +16,8 @@ import discoro_trio as discoro
 from discoro_trio._cluster.fork_server._client import open_fork_server
 from discoro_trio._cluster.fork_server._fork_server import Leisure
 from discoro_trio._cluster.fork_server._node_watch import NodeWatch
-from tests.cli.programs import SECRET, free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

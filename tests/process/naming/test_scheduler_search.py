@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 
 import pytest
 import trio
 
 import discoro_trio as discoro
+from tests._ports import free_udp_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
@@ -17,9 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are for
 @pytest.fixture
 def udp_port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("DISCORO_SECRET", "6" * 64)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.bind(("", 0))
-        return int(found.getsockname()[1])
+    return free_udp_port()
 
 
 async def run_scheduler(udp_port: int, *, task_status: trio.TaskStatus[None]) -> None:
