@@ -6,9 +6,10 @@ until the server reports that it has begun.
 
 Each server has a window of starts that may wait there, one for async functions and one for plain ones. A window holds
 about five milliseconds of work: servers report how long each start has kept the next one from beginning, and the window
-grows while that is short, and falls to one if it is long. All other starts wait at the client and are sent when a
-server has room. Coroutines that have begun never count. The reports of a server do not depend on the speed of the
-network or the load of the client's machine.
+falls to one if that is long. If it is short, the window grows while further starts wait at the client. So single starts
+never wait behind one that takes long while another server has room. All other starts wait at the client and are sent
+when a server has room. Coroutines that have begun never count. The reports of a server do not depend on the speed of
+the network or the load of the client's machine.
 
 All operations take the same time for any number of servers.
 """
@@ -98,13 +99,14 @@ class Lane:
         """Whether starts wait and none has begun for a while."""
         return self.waiting > 0 and now - self.since > LATE
 
-    def begun(self, ahead: int, level: int, now: float) -> None:
+    def begun(self, ahead: int, level: int, now: float, *, more: bool) -> None:
         """Note that a start has begun.
 
         Args:
             ahead: How many waited when it was sent, including it.
             level: How long it kept the next one from beginning.
             now: The time.
+            more: Whether more starts wait at the client than can take its room.
         """
         self.waiting -= 1
         self.since = now
@@ -112,7 +114,7 @@ class Lane:
         if window > most:
             # Not at once: the system may have interrupted a long one. No more are sent than have begun meanwhile.
             self.window = max(most, window // 2)
-        elif 2 * ahead >= window and window < most:
+        elif more and 2 * ahead >= window and window < most:
             self.window = window + 1
 
 
@@ -328,12 +330,23 @@ class LoadBalancer:
         self._load(place, 1)
         return ahead
 
-    def begun(self, place: ServerLoad, ahead: int, level: int, now: float, *, plain: bool = False) -> None:
-        """Note that a start has begun and lets others begin. Does nothing if its server is gone."""
+    def begun(
+        self, place: ServerLoad, ahead: int, level: int, now: float, *, plain: bool = False, more: bool = True
+    ) -> None:
+        """Note that a start has begun and lets others begin. Does nothing if its server is gone.
+
+        Args:
+            place: Its server.
+            ahead: How many waited when it was sent, including it.
+            level: How long it kept the next one from beginning.
+            now: The time.
+            plain: Whether it is a plain function.
+            more: Whether more starts wait at the client than can take its room.
+        """
         if place.gone:
             return
         lane = place.lanes[plain]
-        lane.begun(ahead, level, now)
+        lane.begun(ahead, level, now, more=more)
         if not lane.waiting:
             self._waiting.pop(place, None)
             if place.lanes[not plain].waiting:
@@ -355,7 +368,14 @@ class LoadBalancer:
         self._rank(place)
 
     def ended(
-        self, place: ServerLoad, ahead: int = 0, level: int = 0, now: float = 0.0, *, plain: bool = False
+        self,
+        place: ServerLoad,
+        ahead: int = 0,
+        level: int = 0,
+        now: float = 0.0,
+        *,
+        plain: bool = False,
+        more: bool = True,
     ) -> None:
         """Note that a coroutine has ended. Does nothing if its server is gone.
 
@@ -365,11 +385,12 @@ class LoadBalancer:
             level: As for `begun`; needed if `ahead` is not 0, as the next two are.
             now: The time.
             plain: Whether it is a plain function.
+            more: As for `begun`.
         """
         if place.gone:
             return
         if ahead:
-            self.begun(place, ahead, level, now, plain=plain)
+            self.begun(place, ahead, level, now, plain=plain, more=more)
         self._load(place, -1)
 
     def late(self, now: float) -> Iterator[ServerLoad]:

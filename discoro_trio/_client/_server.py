@@ -52,9 +52,10 @@ class LeasedServer(MutableRecord, eq=False):
         session, place = self.session, started.place
         if place is not None:
             now = perf_counter()
-            session.load_balancer.ended(place, started.ahead, started.level, now, plain=started.plain)
+            waiting = session.backlog.size  # the first of them takes the room of this one
+            session.load_balancer.ended(place, started.ahead, started.level, now, plain=started.plain, more=waiting > 1)
             started.ahead = 0
-            if session.backlog.size:
+            if waiting:
                 session.drain_at(place, now)
         if session.status.active:
             tell_ended(self, started)
@@ -64,12 +65,14 @@ class LeasedServer(MutableRecord, eq=False):
     def begun(self, all_started: Sequence[Submission], level: int) -> None:
         """Note that some of its coroutines have begun and let others begin."""
         session, now = self.session, perf_counter()
+        waiting = session.backlog.size
+        more = waiting > len(all_started)  # the first of them take the room of these
         for started in all_started:
             started.call = None
             if started.ahead:
-                session.load_balancer.begun(started.place, started.ahead, level, now, plain=started.plain)
+                session.load_balancer.begun(started.place, started.ahead, level, now, plain=started.plain, more=more)
                 started.ahead = 0
-        if session.backlog.size and self.place is not None:
+        if waiting and self.place is not None:
             session.drain_at(self.place, now)
 
     def returned(self, all_started: Sequence[Submission]) -> None:

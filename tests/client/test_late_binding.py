@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,6 +103,21 @@ async def test_a_job_that_waits_behind_a_computing_one_can_be_cancelled(tmp_path
 
 
 @pytest.mark.spec("B26")
+async def test_a_plain_job_waits_at_the_client_while_those_at_the_servers_compute(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with open_computation([compute_until, nothing], servers=1) as computation:
+        session = computation._session
+        assert session is not None
+        first = await computation.run(compute_until, str(go))
+        second = session.submit(Call(nothing, (), {}, session.set_up.shipped))
+        await trio.sleep(0.1)  # the server measures over milliseconds
+        assert not second.serial
+        go.touch()
+        assert await first.result() == "computed"
+        await second.until_ended()
+
+
+@pytest.mark.spec("B26")
 async def test_a_start_that_waits_at_a_server_can_be_taken_back_and_runs_once(tmp_path: Path) -> None:
     go = tmp_path / "go"
     async with open_computation([compute_until, nothing], servers=1) as computation:
@@ -111,9 +127,10 @@ async def test_a_start_that_waits_at_a_server_can_be_taken_back_and_runs_once(tm
         shipped = session.set_up.shipped
         first = session.submit(Call(compute_until, (str(go),), {}, shipped), acknowledge=True)
         await first.until_begun()
-        second = session.submit(Call(nothing, (), {}, shipped))
-        while not second.serial:  # noqa: ASYNC110 - it waits here until the server has reported the first one
-            await trio.sleep(0.005)
+        call = Call(nothing, (), {}, shipped)
+        assert server.place is not None
+        second = session._start(server, server.place, perf_counter(), call, acknowledge=False)
+        second.call = (call, False, None)
         serial = second.serial
         first.revoked = second.revoked = True
         server.host.revoke([second, first])

@@ -153,6 +153,16 @@ def test_a_window_holds_about_five_milliseconds_of_work(seconds: float, expected
 
 
 @pytest.mark.spec("B26")
+def test_a_window_does_not_grow_for_starts_of_which_no_further_one_waits() -> None:
+    load_balancer = placement_of({b"a": 1})
+    there = load_balancer.places[b"a0"]
+    for number in range(9):
+        ahead = load_balancer.sent(there, number * 0.001)
+        load_balancer.begun(there, ahead, 0, number * 0.001, more=False)
+    assert there.lanes[0].window == 1
+
+
+@pytest.mark.spec("B26")
 def test_starts_that_take_long_shut_the_window_before_more_are_sent_and_so_does_a_pause() -> None:
     load_balancer = placement_of({b"a": 1})
     there = load_balancer.places[b"a0"]

@@ -1,7 +1,8 @@
 """Reports coroutines that have begun here, so that their starters send further ones.
 
-A coroutine that blocks the event loop lets no other begin, so the report follows when the loop has completed a pass. A
-coroutine that has ended by then needs no report: its outcome implies it.
+A report means that another one would begin at once. A coroutine that blocks the event loop lets no other begin, so the
+report follows when the loop has completed a pass; a plain function that computes lets no other plain one begin, so its
+report follows when the gate has room. A coroutine that has ended by then needs no report: its outcome implies it.
 """
 
 from __future__ import annotations
@@ -18,77 +19,80 @@ from ..._wire import Kind
 if TYPE_CHECKING:
     from ..._link import Link
     from ._local_coro import LocalCoro
+    from ._thread_gate import ThreadGate
 
 LONGEST_HELD = 7
 
 SERIAL = struct.Struct("!Q")
 """The bodies of BEGUN, REVOKE and RETURNED frames are lists of serial numbers of coroutines.
 
-The host sends BEGUN when its event loop has completed a pass after they began: further ones begin there at once. The
+The host sends BEGUN when further ones would begin there at once. The
 starter sends REVOKE to take back those that have not begun; RETURNED lists those of them that never will begin."""
 
 PLAIN_DELAY = 0.001
-"""Seconds before plain functions that have begun are reported. Short ones end earlier, which saves the report."""
+"""Seconds before a plain function is reported that runs alone. Short ones end earlier, which saves the report."""
 
 
 class BegunReports:
     """The coroutines of one kind that have begun and were not reported yet.
 
     Args:
-        delay: Seconds to wait before a report; 0: until the event loop has completed a pass.
+        gate: The gate of plain functions, which are reported when it would let another one begin; None for async
+            functions, which are reported when the event loop has completed a pass.
     """
 
-    __slots__ = ("_begun", "_delay", "_first", "_runs", "_wakeup")
+    __slots__ = ("_begun", "_count", "_first", "_gate", "_runs", "_wakeup")
 
-    def __init__(self, delay: float = 0.0) -> None:
-        self._delay = delay
-        self._begun: list[tuple[dict[int, LocalCoro], LocalCoro]] = []
+    def __init__(self, gate: ThreadGate | None = None) -> None:
+        self._gate = gate
+        self._begun: dict[LocalCoro, None] = {}
+        self._count = 0
         self._first = 0.0
         self._wakeup = Wakeup()
         self._runs = False
 
-    def begun(self, running: dict[int, LocalCoro], local: LocalCoro, now: float, nursery: trio.Nursery) -> None:
+    def begun(self, local: LocalCoro, now: float, nursery: trio.Nursery) -> None:
         """Note that a coroutine begins.
 
         Args:
-            running: The coroutines of its starter that run here; it is among them until it ends.
             local: The coroutine.
             now: The time.
             nursery: The nursery of the task that sends the reports.
         """
-        self._begun.append((running, local))
-        if len(self._begun) == 1:
-            self._first = now
+        if not self._begun:
+            self._first, self._count = now, 0
             self._wakeup.ring()
             if not self._runs:
                 self._runs = True
-                nursery.start_soon(self._run, name="report what has begun")
+                nursery.start_soon(self._run, nursery, name="report what has begun")
+        self._begun[local] = None
+        self._count += 1
 
     def ended(self, local: LocalCoro) -> None:
-        """Note that a coroutine has ended; cheap if it is the last one that has begun."""
-        if self._begun and self._begun[-1][1] is local:
-            self._begun.pop()
+        """Note that a coroutine has ended."""
+        self._begun.pop(local, None)
 
-    async def _run(self) -> None:
+    async def _run(self, nursery: trio.Nursery) -> None:
         try:
             while True:
                 await self._wakeup.wait()
-                if self._delay and self._begun:
-                    await trio.sleep(self._delay)
-                begun, self._begun = self._begun, []
-                if begun:
-                    self._report(begun)
+                if self._gate is not None and self._gate.allowed == 1 and self._begun:
+                    await trio.sleep(PLAIN_DELAY)
+                held = perf_counter() - self._first
+                if self._gate is not None and self._begun:
+                    await self._gate.until_open(nursery)
+                if self._begun:
+                    self._report(hold_level(held / self._count))
         finally:
             self._runs = False
 
-    def _report(self, begun: list[tuple[dict[int, LocalCoro], LocalCoro]]) -> None:
-        held = hold_level((perf_counter() - self._first) / len(begun))
+    def _report(self, held: int) -> None:
+        begun, self._begun = self._begun, {}
         reports: dict[tuple[Link, int], bytearray] = {}
-        for running, local in begun:
-            if local.serial in running:
-                assert local.link is not None  # noqa: S101 - its starter is another process
-                level = held if local.waited < 0 else hold_level(local.waited)
-                reports.setdefault((local.link, level), bytearray()).extend(SERIAL.pack(local.serial))
+        for local in begun:
+            assert local.link is not None  # noqa: S101 - its starter is another process
+            level = held if local.waited < 0 else hold_level(local.waited)
+            reports.setdefault((local.link, level), bytearray()).extend(SERIAL.pack(local.serial))
         for (link, level), body in reports.items():
             if not link.lost:
                 link.send(Kind.BEGUN, 0, bytes(body), level)

@@ -20,7 +20,7 @@ from ..._shipping import dumps, loads, say_not_opened, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
 from .._telemetry import entered
-from ._begun_reports import PLAIN_DELAY, SERIAL, BegunReports, hold_level
+from ._begun_reports import SERIAL, BegunReports, hold_level
 from ._definitions import NUMBER, ReceivedDefinitions
 from ._endings import SMALL_ARGUMENTS, Endings
 from ._forked import call_in_thread, end_copy
@@ -121,8 +121,8 @@ class Runner:
         self._lane = 0
         self._task_pool = TaskPool(self._run_guest)
         self.gate: ThreadGate = ThreadGate()
-        # For async functions and for plain ones: a short plain one ends before the report is due.
-        self._begun: tuple[BegunReports, BegunReports] = (BegunReports(), BegunReports(PLAIN_DELAY))
+        # For async functions and for plain ones.
+        self._begun: tuple[BegunReports, BegunReports] = (BegunReports(), BegunReports(self.gate))
         services = process.endpoint.services
         services.on_frame(Kind.DEFINE, self._define)
         services.on_frame(Kind.START, self._start)
@@ -301,7 +301,7 @@ class Runner:
             local.begun = True
             began = perf_counter()
             reports = self._begun[plain]
-            reports.begun(guest.running, local, began, self._process.endpoint.nursery)
+            reports.begun(local, began, self._process.endpoint.nursery)
             if flags & REPLY:  # not earlier: after STARTED, the starter relies on its clean-up
                 link.send(Kind.STARTED, serial)
                 link.flush()  # now, as it may block this thread

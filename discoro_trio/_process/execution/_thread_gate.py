@@ -25,8 +25,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SLICE = 0.005
-"""Seconds over which processor use is measured."""
+SLICE, _LONG_SLICE = 0.005, 0.1
+"""Seconds over which processor use is measured; the longest if no function waits here, and those that run compute."""
 
 _LITTLE = 0.5
 """The fraction of one processor up to which more functions may begin."""
@@ -48,24 +48,30 @@ class ThreadGate:
         demand: Returns the seconds of processor time that each thread has needed since it started; for tests.
 
     Attributes:
-        most: The number of functions that may run at once, besides those that wait in `trio.from_thread.run`.
+        most: The maximum number of functions that may run at once, besides those that wait in `trio.from_thread.run`.
+        allowed: The number of functions that may run at once now; more than one only if they wait for something.
         limiter: Limits their threads; it is raised for functions that wait.
     """
 
     def __init__(self, demand: Callable[[], dict[str, float]] | None = None) -> None:
         self.most: int = 40
+        self.allowed: int = 1
         self.limiter: trio.CapacityLimiter | None = None
         self._tasks: set[trio.lowlevel.Task] = set()
         self._demand = demand or _demand
         self._running = 0
         self._blocked = 0
-        self._allowed = 1
         self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._opened = trio.lowlevel.ParkingLot()
         self._measuring = False
+
+    @property
+    def _open(self) -> bool:
+        return self._running - self._blocked < self.allowed and not self._waiting
 
     def enter_now(self, task: trio.lowlevel.Task, nursery: trio.Nursery, *, force: bool = False) -> bool:
         """Let the function of a task begin if the limit allows it or `force` is set; return whether it begins."""
-        if force or (self._running - self._blocked < self._allowed and not self._waiting):
+        if force or self._open:
             self._begin(task)
             if self._running > self.most:
                 self._start_measuring(nursery)
@@ -90,6 +96,12 @@ class ThreadGate:
         await trio.lowlevel.wait_task_rescheduled(abort)
         return (perf_counter() - began) / ahead
 
+    async def until_open(self, nursery: trio.Nursery) -> None:
+        """Wait until another function would begin, at once or within a slice."""
+        if not self._open:
+            self._start_measuring(nursery)
+            await self._opened.park()
+
     def _start_measuring(self, nursery: trio.Nursery) -> None:
         if not self._measuring:
             self._measuring = True
@@ -105,21 +117,26 @@ class ThreadGate:
         self._tasks.discard(task)
         self._admit()
         if not self._running:
-            self._allowed = 1
+            self.allowed = 1
 
     def _admit(self) -> None:
-        while self._waiting and self._running - self._blocked < self._allowed:
+        while self._waiting and self._running - self._blocked < self.allowed:
             task = self._waiting.popleft()
             self._begin(task)
             trio.lowlevel.reschedule(task)
+        if self._opened and self._open:
+            self._opened.unpark_all()
 
     async def _measure(self) -> None:
         try:
-            while self._waiting or self._running > self.most:
+            pause = SLICE
+            while self._waiting or self._opened or self._running > self.most:
                 before, began = self._demand(), perf_counter()
-                await trio.sleep(SLICE)
+                await trio.sleep(pause)
                 wanted = sum(used - before[thread] for thread, used in self._demand().items() if thread in before)
-                self.used(wanted / (perf_counter() - began))
+                processors = wanted / (perf_counter() - began)
+                self.used(processors)
+                pause = SLICE if self._waiting or processors < _ALL else min(2 * pause, _LONG_SLICE)
         finally:
             self._measuring = False
             self._blocked = 0
@@ -132,9 +149,9 @@ class ThreadGate:
         if self.limiter is not None:
             self.limiter.total_tokens = self.most + self._blocked
         if processors <= _LITTLE:
-            self._allowed = min(2 * self._allowed, self.most)
+            self.allowed = min(2 * self.allowed, self.most)
         elif processors >= _ALL:
-            self._allowed = max(1, self._allowed - 1)
+            self.allowed = max(1, self.allowed - 1)
         self._admit()
 
 

@@ -93,6 +93,36 @@ async def test_while_they_wait_twice_as_many_begin_each_time_up_to_the_limit(
         await trio.testing.wait_all_tasks_blocked()
 
 
+@pytest.mark.spec("B26")
+async def test_the_gate_opens_when_one_ends_or_when_those_that_run_wait(
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
+    threads = Threads(nursery)
+    opened: list[str] = []
+
+    async def watch(name: str) -> None:
+        await threads.gate.until_open(nursery)
+        opened.append(name)
+
+    nursery.start_soon(watch, "empty")
+    await trio.testing.wait_all_tasks_blocked()
+    await threads.start(1)
+    nursery.start_soon(watch, "one computes")
+    await trio.testing.wait_all_tasks_blocked()
+    await compute(threads, 5, 1.0)
+    assert opened == ["empty"]
+    threads.end(0)
+    await trio.testing.wait_all_tasks_blocked()
+    assert opened == ["empty", "one computes"]
+    nursery.start_soon(threads.run, 1)
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(watch, "one waits")
+    await trio.testing.wait_all_tasks_blocked()
+    await compute(threads, 1, 0.0)
+    assert opened == ["empty", "one computes", "one waits"]
+    threads.end(1)
+
+
 async def test_one_that_must_begin_at_once_does_and_one_that_is_cancelled_leaves_the_queue(
     nursery: trio.Nursery, mock_clock: trio.testing.MockClock
 ) -> None:
