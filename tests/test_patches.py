@@ -90,3 +90,29 @@ def test_each_patch_has_its_day_within_ten() -> None:
     first = dt.date(2026, 1, 1)
     days = [patch_runs.tenth(PATCHES, first + dt.timedelta(days=day)) for day in range(10)]
     assert sorted(one.id for day in days for one in day) == sorted(one.id for one in PATCHES)
+
+
+@pytest.mark.parametrize(
+    ("texts", "survives", "tries"),
+    [
+        (["a test failed"], False, 1),
+        (["1 tests stayed green", "a test failed"], False, 2),
+        (["1 tests stayed green"] * 3, True, 3),
+        (["does not apply: there is no a.py"], True, 1),
+        (["all of its tests are skipped"], False, 1),
+    ],
+)
+def test_a_survivor_survives_each_of_three_attempts(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str], tries: int, *, survives: bool
+) -> None:
+    left = list(texts)
+
+    def attempt(_copy: object, patch: Patch) -> patch_runs.Result:
+        text = left.pop(0)
+        return patch_runs.Result(patch, "failed" in text, text, 0.0, skipped="skipped" in text)
+
+    copy = type("CopyOfTests", (), {"__init__": lambda *_: None, "attempt": attempt})
+    monkeypatch.setattr(patch_runs, "Copy", copy)
+    (result,) = patch_runs.try_all([a_patch()])
+    assert result.survived == survives
+    assert len(texts) - len(left) == tries

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
 from .._cluster import SILENT_STRANGERS, find_scheduler
 from .._config import config
 from .._errors import PeerDisconnected, SchedulerNotFound
@@ -41,7 +43,9 @@ async def ask_scheduler(
     Raises:
         SchedulerNotFound: No scheduler replied.
         OptionError: The host does not exist.
+        click.UsageError: Discovery would be needed, and is switched off.
     """
+    check_place(scheduler, options)
     await resolve_peers("scheduler", [] if scheduler is None else [scheduler])
     async with open_with(EndpointOptions(**{"ip_addr": "", **endpoint_options(options)})) as endpoint:
         try:
@@ -67,6 +71,25 @@ async def link_to_scheduler(endpoint: Endpoint, scheduler: str | None) -> Link:
             return await endpoint.link_at(Location.parse(scheduler))
     with not_found(scheduler):
         return await find_scheduler(endpoint, config.MsgTimeout, host=scheduler)
+
+
+def check_place(scheduler: str | None, options: Mapping[str, Any]) -> None:
+    """Check that a scheduler is reached without discovery if that is switched off.
+
+    Args:
+        scheduler: Its `address:port`, or a host; None for the one on this network.
+        options: The options of the command.
+
+    Raises:
+        click.UsageError: Only discovery could find it.
+    """
+    if not options["no_discover"]:
+        return
+    try:
+        Location.parse(scheduler or "")
+    except ValueError as error:
+        message = "--no_discover: without discovery, pass the scheduler's address as HOST:PORT"
+        raise click.UsageError(message) from error
 
 
 @contextmanager

@@ -53,6 +53,7 @@ _COLOURS = {GOOD: "green", WARNING: "yellow", BAD: "red"}
 _LOOK_SECONDS = 2.0
 _FEW_FILES = 4096
 _LITTLE_SPACE = 512 * 1024**2
+_NAMED = "without --no_discover discovery finds its port; with it, name the port: --peer HOST:PORT"
 _HELD = {"memory": "memory", "pids": "processes"}
 
 
@@ -187,7 +188,10 @@ async def check_network(options: Mapping[str, Any]) -> list[Check]:
             found.append(Check(GOOD, f"listens at {endpoint.location}"))
             found.append(Check(GOOD, f"the secret has the fingerprint {fingerprint_of(endpoint)}"))
             found += check_secret(options)
-            found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
+            if not options["no_discover"]:
+                found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
+            elif peers.hosts:
+                found += [Check(BAD, f"--peer {host}: discovery is off", _NAMED) for host in peers.hosts]
             for location in peers.locations:
                 found.append(await _check_peer(endpoint, Found(b"", Role(0), "it", location), named=True))
             if endpoint.discovery is not None and endpoint.discovery.foreign:

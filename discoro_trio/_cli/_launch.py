@@ -16,7 +16,7 @@ from .._link import EndpointOptions, open_with, resolve_peers
 from .._printable import printable
 from .._scopes import open_background
 from .._values import Location
-from ._ask import link_to_scheduler
+from ._ask import check_place, link_to_scheduler
 from ._common import endpoint_options, network_options, security_options
 from ._logs import set_up_logs
 from ._options import GroupedCommand, GroupedGroup, option, several
@@ -288,6 +288,8 @@ def _run(make: Callable[[], Launcher], options: Mapping[str, Any]) -> None:
     set_up_logs(debug=options["debug"], log_format="text")
     if not options["debug"]:
         logging.getLogger("discoro_trio.launch").setLevel(logging.WARNING)  # what it reports is printed
+    if options["scheduler"] is not None:
+        check_place(options["scheduler"], options)
     try:
         launcher = make()
     except (TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ import trio
 
 from .._link import EndpointOptions, OptionError
 from .._process import ensure_endpoint
+from ._ask import check_place
 from ._common import endpoint_options, network_options, security_options
 from ._options import SECONDS, GroupedCommand, option, several
 from ._signals import run_until_signal
@@ -154,6 +155,7 @@ def monitor(scheduler: str | None, **options: Any) -> None:
 
     SCHEDULER is its address:port or a host. Without it, discovery finds the one on this network.
     """
+    check_place(scheduler, options)
 
     async def program(_ending: Shutdown) -> None:
         from .._monitor import RemoteScheduler  # noqa: PLC0415 - as above

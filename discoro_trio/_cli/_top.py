@@ -9,7 +9,7 @@ import click
 import trio
 
 from .._link import EndpointOptions, resolve_peers
-from ._ask import not_found
+from ._ask import check_place, not_found
 from ._common import endpoint_options, network_options, security_options
 from ._options import GroupedCommand, option
 
@@ -51,6 +51,7 @@ def _source(source: str | None, token: str | None, options: Mapping[str, Any]) -
     if source is not None and source.startswith(("http://", "https://")):
         address, _, secret = source.partition("#token=")
         return MonitorSource(address, token or secret)
+    check_place(source, options)
     return SchedulerSource(source, EndpointOptions(**{"ip_addr": "", **endpoint_options(options)}))
 
 

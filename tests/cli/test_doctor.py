@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTHING = dict.fromkeys(
-    ("ip_addr", "ext_ip_addr", "udp_port", "name", "secret", "secret_file", "certfile", "keyfile", "cafile")
+    (
+        "ip_addr",
+        "ext_ip_addr",
+        "udp_port",
+        "no_discover",
+        "name",
+        "secret",
+        "secret_file",
+        "certfile",
+        "keyfile",
+        "cafile",
+    )
 )
 
 

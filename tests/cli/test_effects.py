@@ -42,9 +42,11 @@ async def test_ports_address_and_name_are_those_that_were_given() -> None:
 
 @pytest.mark.spec("S28")
 @pytest.mark.parametrize(("flags", "told"), [((), False), (("--debug",), True)])
-async def test_debug_logs_in_detail(flags: tuple[str, ...], *, told: bool) -> None:
+@pytest.mark.option("discoronode --debug", "discoro --debug")
+@pytest.mark.parametrize("program", [("node", *ALONE, "--peer"), ("--no_discover", "--node")])
+async def test_debug_logs_in_detail(program: tuple[str, ...], flags: tuple[str, ...], *, told: bool) -> None:
     nobody = f"127.0.0.1:{free_tcp_port()}"
-    async with running("node", *ALONE, "--peer", nobody, *flags) as node:
+    async with running(*program, nobody, *flags) as node:
         await node.says("cannot be reached")  # and then again and again, which is a detail
         with trio.move_on_after(20 if told else 3):
             await node.says("debug: ")
@@ -52,6 +54,7 @@ async def test_debug_logs_in_detail(flags: tuple[str, ...], *, told: bool) -> No
 
 
 @pytest.mark.parametrize("program", [("node", *ALONE), ("--no_discover",)])
+@pytest.mark.option("discoronode --log_format", "discoro --log_format")
 async def test_every_line_of_a_log_in_json_is_an_object(program: tuple[str, ...]) -> None:
     async with running(*program, "--log_format", "json") as started:
         await started.says("listens at")
@@ -63,6 +66,7 @@ async def test_every_line_of_a_log_in_json_is_an_object(program: tuple[str, ...]
 
 
 @pytest.mark.spec("S39", "S40", "S55")
+@pytest.mark.option("discoro --zombie_period")
 async def test_a_shared_scheduler_closes_computations_that_leave_their_servers_idle() -> None:
     port = free_udp_port()
     shared = ("--udp_port", str(port))
@@ -102,6 +106,7 @@ async def test_the_doctor_ends_with_1_where_something_will_not_work(tmp_path: Pa
 
 
 @pytest.mark.parametrize("program", [("node",), ()])
+@pytest.mark.option("discoronode --version", "discoro --version")
 async def test_the_version_is_printed(program: tuple[str, ...]) -> None:
     shown = await output(*program, "--version")
     assert shown.stdout.decode().split() == ["discoronode" if program else "discoro", version("discoro_trio")]

@@ -49,6 +49,7 @@ def file_of(folder: Path, name: str, size: int) -> Path:
 
 @pytest.mark.spec("S25")
 @pytest.mark.fault("F20")
+@pytest.mark.option("discoronode --max_file_size")
 async def test_a_component_that_is_too_large_is_refused_before_its_bytes_are_sent(
     node: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

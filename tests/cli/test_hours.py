@@ -86,6 +86,7 @@ async def has_server(computation: discoro.Computation, seconds: float) -> bool:
     return False
 
 
+@pytest.mark.option("discoronode --service_start", "discoronode --service_stop", "discoronode --service_end")
 async def test_a_node_begins_stops_ends_and_begins_again_at_its_hours(tmp_path: Path) -> None:
     hours = ("--service_start", "08:00", "--service_stop", "18:00", "--service_end", "19:00")
     async with node_and_scheduler(tmp_path, "07:59:00", *hours) as (node, clock):

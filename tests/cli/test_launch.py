@@ -74,12 +74,13 @@ async def test_local_nodes_serve_other_programs_until_ctrl_c() -> None:
         assert f"{name} ended: the scheduler's block was left" in printed
 
 
+@pytest.mark.option("discoro launch local --cpus")
 async def test_nodes_join_a_scheduler_that_runs_already_and_end_with_it() -> None:
-    with launching("local", "1") as (first, lines):
+    with launching("local", "1", "--cpus", "2") as (first, lines):
         where = place(lines)
         with launching("local", "1", "--scheduler", where) as (second, others):
             assert place(others) == where
-            await use(where, 2)
+            await use(where, 3)
             first.send_signal(signal.SIGINT)
             first.wait(SECONDS)
             assert second.stderr is not None

@@ -183,6 +183,7 @@ def test_every_option_is_saved_and_read_from_the_file(row: Row, capsys: Capsys, 
 
 
 @pytest.mark.parametrize("program", [run_node, run_discoro])
+@pytest.mark.option("discoronode --save_config", "discoro --save_config")
 def test_a_file_that_others_could_read_is_closed_to_them_before_options_are_saved_in_it(
     program: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -325,6 +326,7 @@ def test_help_shows_the_options_in_groups(capsys: Capsys) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("program", [run_node, run_discoro])
+@pytest.mark.option("discoronode --show_completion", "discoro --show_completion")
 def test_shells_are_told_how_to_complete(program: Callable[[list[str]], None], shell: str, capsys: Capsys) -> None:
     assert status_of(program, "--show_completion", shell) == 0
     assert "_COMPLETE" in capsys.readouterr().out
@@ -341,6 +343,7 @@ def test_shells_are_told_how_to_complete(program: Callable[[list[str]], None], s
         (run_discoro, "--print-systemd", f"ExecStart={SCRIPTS}/discoro\n"),
     ],
 )
+@pytest.mark.option("discoronode --print_systemd", "discoronode --print_dockerfile", "discoro --print_systemd")
 def test_packaged_files_are_printed(
     program: Callable[[list[str]], None], option: str, expected: str, capsys: Capsys
 ) -> None:
@@ -441,6 +444,7 @@ def test_without_an_hour_to_stop_the_end_is_that_hour() -> None:
 
 
 @pytest.mark.spec("B07")
+@pytest.mark.option("discoro secret rotate --secret_file")
 def test_the_secret_is_shown_by_its_fingerprint_and_changed_in_three_steps(capsys: Capsys, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("ab" * 32)
@@ -454,6 +458,7 @@ def test_the_secret_is_shown_by_its_fingerprint_and_changed_in_three_steps(capsy
     assert "stage" in line
 
 
+@pytest.mark.option("discoro secret show --secret_file", "discoro secret show --reveal", "discoro secret show --staged")
 def test_a_staged_secret_is_not_printed_and_its_hint_puts_it_on_no_command_line(capsys: Capsys, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("ab" * 32)

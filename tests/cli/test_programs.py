@@ -75,6 +75,7 @@ async def use(location: str, udp_port: int) -> str:
 
 
 @pytest.mark.spec("S01", "S34", "S37", "S41")
+@pytest.mark.option("discoronode --cpus", "discoro status --json")
 async def test_a_scheduler_and_a_node_find_each_other_and_serve_clients() -> None:
     udp_port = free_udp_port()
     quick = ("--udp_port", str(udp_port), "--min_pulse_interval", "0.1")
@@ -90,6 +91,7 @@ async def test_a_scheduler_and_a_node_find_each_other_and_serve_clients() -> Non
 
 
 @pytest.mark.spec("S29", "S108")
+@pytest.mark.option("discoronode --serve")
 async def test_a_node_ends_after_so_many_computations() -> None:
     udp_port = free_udp_port()
     async with (
@@ -108,6 +110,7 @@ async def test_the_log_is_json_if_wanted() -> None:
     assert line["level"] == "info"
 
 
+@pytest.mark.option("discoronode --clean", "discoronode --dest_path")
 async def test_what_a_killed_node_left_is_removed(tmp_path: Path) -> None:
     arguments = ("node", "--no_discover", "-c", "1", "--dest_path", str(tmp_path))
     async with running(*arguments) as node:
@@ -305,10 +308,13 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+NODE = ("node", "-c", "1")
+
+
 async def shown_on_a_terminal(until: bytes, *options: str) -> bytes:
-    """Run a node in a terminal until it shows, or logs, a text; give what the terminal showed."""
+    """Run a program in a terminal until it shows, or logs, a text; give what the terminal showed."""
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "discoro_trio", "node", "--no_discover", "-c", "1", "--name", "somebody", *options]
+    command = [sys.executable, "-m", "discoro_trio", *options, "--no_discover", "--name", "somebody"]
     process = await trio.lowlevel.open_process(command, stdout=theirs, stderr=theirs, env=environment(TERM="xterm"))
     os.close(theirs)
     shown = b""
@@ -325,13 +331,15 @@ async def shown_on_a_terminal(until: bytes, *options: str) -> bytes:
 
 
 async def test_on_a_terminal_a_program_shows_who_it_is() -> None:
-    shown = await shown_on_a_terminal(b"Ctrl-C")
+    shown = await shown_on_a_terminal(b"Ctrl-C", *NODE)
     for text in (b"discoronode somebody", b"listens at  127.0.0.1:", b"fingerprint", b"servers     1, working in /"):
         assert text in shown
 
 
-async def test_a_daemon_shows_nothing_but_its_log() -> None:
-    shown = await shown_on_a_terminal(b"with 1 servers", "--daemon")
+@pytest.mark.option("discoronode --daemon", "discoro --daemon")
+@pytest.mark.parametrize("program", [NODE, ()])
+async def test_a_daemon_shows_nothing_but_its_log(program: tuple[str, ...]) -> None:
+    shown = await shown_on_a_terminal(b" listens at ", *program, "--daemon")
     assert len(shown.splitlines()) == 1
 
 

@@ -25,6 +25,7 @@ async def wait(client: discoro.Coro[None], *, coro: discoro.Coro[None]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.option("discoro stacks --json", "discoro stacks --server")
 async def test_the_command_shows_client_scheduler_node_and_servers_with_their_coroutines() -> None:
     udp_port = free_udp_port()
     async with running("--udp_port", str(udp_port)) as scheduler, running("node", "--udp_port", str(udp_port), "-c1"):

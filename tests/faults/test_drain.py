@@ -107,6 +107,7 @@ async def test_an_unreported_coroutine_finishes_at_a_drained_node(job: Callable[
 
 @pytest.mark.fault("F30")
 @pytest.mark.spec("B37")
+@pytest.mark.option("discoronode --drain")
 async def test_sigterm_drains_a_node_within_its_bound() -> None:
     udp_port = str(free_udp_port())
     computation = discoro.Computation([sys.modules[__name__]])
@@ -129,6 +130,7 @@ async def test_sigterm_drains_a_node_within_its_bound() -> None:
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.option("discoro drain --within", "discoro drain --scheduler")
 async def test_what_takes_longer_than_it_may_is_cancelled_and_cleans_up(tmp_path: Path) -> None:
     async with shared_cluster() as (place, computation, _):
         coro = await computation.run_at("n2", stay, str(tmp_path), "long")
@@ -144,6 +146,7 @@ async def test_what_takes_longer_than_it_may_is_cancelled_and_cleans_up(tmp_path
 
 
 @pytest.mark.spec("B37")
+@pytest.mark.option("discoro cancel --scheduler")
 async def test_a_computation_is_cancelled_by_its_name(tmp_path: Path) -> None:
     async with shared_cluster() as (place, computation, told):
         coro = await computation.run(stay, str(tmp_path), "cancelled")

@@ -123,6 +123,21 @@ async def test_without_a_cluster_the_error_says_what_is_missing(
             pytest.fail("the block has begun")
 
 
+@pytest.mark.option("discoro launch kubernetes --context")
+def test_the_context_is_the_one_that_the_command_names(api: KubeApi) -> None:
+    command = [sys.executable, "-m", "discoro_trio", "launch", "kubernetes", "--image", "image", "--no_discover"]
+    done = subprocess.run(
+        [*command, "--ip_addr", "127.0.0.1", "--context", "of-no-cluster"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "of-no-cluster" in done.stderr
+    assert api.objects["jobs"] == {}
+
+
 PROGRAM = """
 import trio, discoro_trio as discoro
 async def main():

@@ -20,7 +20,7 @@ import trustme
 
 import discoro_trio as discoro
 from discoro_trio._link import OptionError
-from discoro_trio._monitor import _open, _serving
+from discoro_trio._monitor import _open, _serving, _source
 from discoro_trio._monitor._broadcast import Broadcast, Browser
 from discoro_trio._monitor._query import Query
 from discoro_trio._monitor._received_view import ReceivedView
@@ -420,7 +420,10 @@ async def fail_or_return(number: int) -> int:
 
 @pytest.mark.spec("S87")
 @pytest.mark.parametrize("of_the_scheduler", [False, True])
-async def test_a_browser_has_what_happened_right_before_the_shutdown(*, of_the_scheduler: bool) -> None:
+async def test_a_browser_has_what_happened_right_before_the_shutdown(
+    monkeypatch: pytest.MonkeyPatch, *, of_the_scheduler: bool
+) -> None:
+    monkeypatch.setattr(_source, "OFTEN", 3600)  # it looks at the beginning, and at the end
     computation = discoro.Computation([fail_or_return])
     with trio.fail_after(60):
         async with discoro.open_cluster(servers=2) as scheduler:

@@ -36,7 +36,8 @@ def run_schedules(first: int, seconds: float) -> str:
 @pytest.mark.fault("F35")
 @pytest.mark.slow
 def test_simulated_clusters_keep_the_guarantees() -> None:
-    counted = run_schedules(1000, 30)
+    # A patch must be found on a busy machine too; without one, a few schedules show as much as many.
+    counted = run_schedules(1000, 150 if "DISCORO_TRIO_PATCH_RUN" in os.environ else 30)
     assert int(counted.split()[2]) > 100, "so few states are no test"
 
 

@@ -30,6 +30,7 @@ async def take(size: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.fault("F28")
+@pytest.mark.option("discoronode --max_memory", "discoronode --max_files", "discoronode --max_processes")
 async def test_a_server_is_held_to_the_limits_of_its_node_and_outlives_a_job_that_wants_more() -> None:
     options = ("--max_memory", "600M", "--max_files", "300", "--max_processes", "5000")
     with trio.fail_after(60):

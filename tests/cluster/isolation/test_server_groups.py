@@ -292,6 +292,7 @@ async def end_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.fault("F28")
 @pytest.mark.parametrize("made_for_tests", ["pids"], indirect=True)
+@pytest.mark.option("discoronode --cgroup")
 async def test_a_fork_bomb_is_held_to_its_group_and_goes_with_all_that_it_started(made_for_tests: Path) -> None:
     options = ("--cgroup", str(made_for_tests), "--max_processes", str(PROCESSES))
     with trio.fail_after(60):

@@ -72,6 +72,7 @@ async def who_without_a_thread() -> tuple[int, int, int]:
 @as_root
 @pytest.mark.slow
 @pytest.mark.spec("S106")
+@pytest.mark.option("discoronode --user")
 async def test_servers_run_as_the_user_that_is_named_and_have_its_groups_home_and_folder(folder: Path) -> None:
     (folder / "shipped").write_text("a component", encoding="ascii")
     with trio.fail_after(SECONDS):
@@ -188,6 +189,7 @@ def runs(pid: int) -> tuple[int, bool]:
 @as_root
 @pytest.mark.slow
 @pytest.mark.spec("S104")
+@pytest.mark.option("discoronode --users")
 async def test_a_lease_waits_for_a_user_and_finds_nothing_of_the_one_before(folder: Path) -> None:
     found: list[tuple[int, bool]] = []
 
