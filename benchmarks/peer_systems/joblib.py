@@ -10,15 +10,12 @@ from joblib import Parallel, delayed
 
 from benchmarks._blocking_load import median_seconds, per_second
 from benchmarks._newcomer import JOBS, score, seconds_of
-from benchmarks._scale import CHUNK, MAPPED, MICROSECONDS, WORKERS
+from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
 from benchmarks.peer_systems._startup import startup
 from benchmarks.peer_systems._work import increment
 
 if TYPE_CHECKING:
     import numpy as np
-
-JOBS_AT_ONCE = 2000
-"""Jobs of one call where each is sent alone."""
 
 
 def version() -> str:
@@ -33,7 +30,7 @@ def jobs_per_s(seconds: float) -> float:
         def work(deadline: float) -> int:
             done = 0
             while perf_counter() < deadline:
-                done += len(parallel(delayed(increment)(number) for number in range(JOBS_AT_ONCE)))
+                done += len(parallel(delayed(increment)(number) for number in range(IN_FLIGHT)))
             return done
 
         return per_second(work, seconds=seconds)
