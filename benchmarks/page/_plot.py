@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 78, 16, 16, 52
+LEFT, RIGHT, TOP, BOTTOM = 78, 26, 16, 52
 """Margins, in pixels; the left one holds the labels of the vertical axis."""
 INKS = ("#3f7fbf", "#c06a2a", "#3f9a63", "#9a63b8")
 TEXT, GRID = "#808890", "#80889055"
