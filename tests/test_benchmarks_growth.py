@@ -33,7 +33,7 @@ MACHINE = {
 
 def test_a_line_is_found_through_points_that_span_decades() -> None:
     curve = fit("line", [(x, 2.0 + 0.5 * x) for x in (1, 10, 1_000, 100_000)])
-    assert (curve.a, curve.b) == (pytest.approx(2.0), pytest.approx(0.5))
+    assert [curve.a, curve.b] == pytest.approx([2.0, 0.5])
     assert curve.deviation == pytest.approx(0.0, abs=1e-9)
 
 
@@ -46,7 +46,7 @@ def test_a_small_point_counts_as_much_as_a_large_one() -> None:
 def test_the_exponent_of_a_rate_that_does_not_change_is_zero() -> None:
     assert fit("power", [(x, 7.0) for x in (1, 10, 100)]).b == pytest.approx(0.0)
     curve = fit("power", [(x, 3.0 * x**-0.5) for x in (1, 10, 100)])
-    assert (curve.a, curve.b) == (pytest.approx(3.0), pytest.approx(-0.5))
+    assert [curve.a, curve.b] == pytest.approx([3.0, -0.5])
     assert formula(curve, "servers") == "3 · servers^-0.50"
 
 

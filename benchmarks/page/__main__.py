@@ -75,9 +75,9 @@ def made() -> dict[Path, str]:
     """Return each file that is made from the results, with its text."""
     files: dict[Path, str] = {}
     for page, name, results, render in FIGURES:
-        _fill(files, page, name, (written := _read(results)) and render(from_json(written)))
+        _fill(files, page, name, render(from_json(written)) if (written := _read(results)) else None)
     for page, name, results, write in OTHERS:
-        _fill(files, page, name, (written := _read(results)) and write(written))
+        _fill(files, page, name, write(written) if (written := _read(results)) else None)
     drawings = _growth.drawings(written) if (written := _read("growth.json")) else {}
     return files | {DRAWINGS / name: text for name, text in drawings.items()}
 
