@@ -6,13 +6,14 @@ Both pairs are between the same two processes, with a thread for each connection
 from __future__ import annotations
 
 import statistics
+import sys
 import threading
 import time
 from contextlib import suppress
 from time import perf_counter
 
 from benchmarks._scale import BETWEEN_SMALL, MICROSECONDS, WARM_UP, bulk_payload
-from benchmarks.floor._tls_pair import open_tls_pairs, receive_exactly
+from benchmarks.floor._tls_pair import SWITCH_SECONDS, open_tls_pairs, receive_exactly
 
 
 def measure_beside_bulk(seconds: float) -> tuple[float, float]:
@@ -20,6 +21,7 @@ def measure_beside_bulk(seconds: float) -> tuple[float, float]:
     payload = bulk_payload()
     answer = memoryview(bytearray(1))
     over = threading.Event()
+    sys.setswitchinterval(SWITCH_SECONDS)
     with open_tls_pairs("echo_small", "drop") as (small, bulk):
 
         def slowest(duration: float) -> float:

@@ -313,17 +313,14 @@ class Link:
         child = self.trust is Trust.CHILD
         reader = FrameReader(min(config.max_message_size, MOST_FROM_CHILD) if child else config.max_message_size)
         receive_into = self._transport.receive_into
-        handlers, reply_backlog, resumable = self.services.frames, self.reply_backlog, self._resumable
+        reply_backlog, resumable = self.reply_backlog, self._resumable
         frames = reader.feed(self._early)
         new_turn = self._writer.new_turn
         while True:
             new_turn()
             reply_backlog.begin()
-            for frame in frames:
-                if frame[0] == _CONTROL:
-                    self._received_control(frame, nursery)
-                else:
-                    handlers[frame[0]](self, frame)
+            self._handle(frames, nursery)
+            frames.clear()  # otherwise an idle link would keep the memory of a large message
             if reply_backlog.end():
                 await self._writer.room()
             if resumable is not None and resumable.received - self._told >= _CONFIRM_LATER:
@@ -334,6 +331,14 @@ class Link:
             frames = reader.received(count)
         if not reader.at_boundary:
             self.error = PeerDisconnected("the stream ended inside a frame")
+
+    def _handle(self, frames: list[Frame], nursery: trio.Nursery) -> None:
+        handlers = self.services.frames
+        for frame in frames:
+            if frame[0] == _CONTROL:
+                self._received_control(frame, nursery)
+            else:
+                handlers[frame[0]](self, frame)
 
     def _confirm(self, now: bool, nursery: trio.Nursery) -> None:  # noqa: FBT001 - one caller
         """Confirm the received bytes to the peer, so that it can drop them: now, or soon if nothing more arrives."""
