@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 _LONGEST = 64 * 1024
 """A line that has not ended after this many bytes is shown as it is."""
+MOST_UNENDED = 1_000
+"""The most lines of all servers that have not ended; if there are more, the oldest is shown as it is."""
+_LONGEST_NAME = 256
 _DESCRIPTORS = -1
 """Replaces a coroutine's serial number for text written to a server's descriptors."""
 
@@ -68,7 +71,7 @@ class Display:
     def __init__(self, endpoint: Endpoint) -> None:
         self.watchers: list[Callable[[Line], None]] = []
         self._servers: dict[bytes, Location] = {}
-        self._partial: dict[tuple[bytes, int, int], tuple[str, bytes]] = {}
+        self._partial: dict[tuple[bytes, int, int], tuple[Location, str, bytes]] = {}
         self._written = msgspec.msgpack.Decoder(output.Written)
         self._logged = msgspec.msgpack.Decoder(output.Logged)
         self._broken = False
@@ -93,9 +96,8 @@ class Display:
 
     def remove(self, server_id: bytes) -> None:
         """Show the remaining output of a server that has ended."""
-        location = self._servers.pop(server_id, None)
-        if location is not None:
-            self._end_lines(server_id, location)
+        if self._servers.pop(server_id, None) is not None:
+            self._end_lines(server_id)
 
     # --- frames
 
@@ -123,32 +125,35 @@ class Display:
         location = Location(wrote.addr, wrote.port)
         self._take((wrote.server_id, _DESCRIPTORS, wrote.stream), location, "", wrote.data)
         if wrote.server_id not in self._servers:
-            self._end_lines(wrote.server_id, location)
+            self._end_lines(wrote.server_id)
 
     async def _ends(self, link: Link, _ends: output.OutputEnds) -> Done:
         # Frames of a link are handled in order: all earlier output is shown.
-        location = self._servers.get(link.peer.process_id)
-        if location is not None:
-            self._end_lines(link.peer.process_id, location)
+        self._end_lines(link.peer.process_id)
         return Done()
 
     # --- lines
 
     def _take(self, key: tuple[bytes, int, int], location: Location, coro: str, data: bytes) -> None:
         if key in self._partial:
-            data = self._partial.pop(key)[1] + data
+            data = self._partial.pop(key)[-1] + data
         *lines, rest = data.split(b"\n")
         if len(rest) > _LONGEST:
             lines.append(rest)
         elif rest:
-            self._partial[key] = coro, rest
+            self._partial[key] = location, coro[:_LONGEST_NAME], rest
+            if len(self._partial) > MOST_UNENDED:
+                self._end_line(next(iter(self._partial)))
         if lines:
             self._show([_line(location, coro, key[2], line) for line in lines])
 
-    def _end_lines(self, server_id: bytes, location: Location) -> None:
+    def _end_lines(self, server_id: bytes) -> None:
         for key in [key for key in self._partial if key[0] == server_id]:
-            coro, rest = self._partial.pop(key)
-            self._show([_line(location, coro, key[2], rest)])
+            self._end_line(key)
+
+    def _end_line(self, key: tuple[bytes, int, int]) -> None:
+        location, coro, rest = self._partial.pop(key)
+        self._show([_line(location, coro, key[2], rest)])
 
     def _show(self, lines: list[Line]) -> None:
         """Show lines of one stream of one coroutine."""

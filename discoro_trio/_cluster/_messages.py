@@ -309,7 +309,7 @@ class Report(Control, frozen=True):
     started: list[RunningCoro]
     """Coroutines that run now and did not at the last report."""
     gone: list[int]
-    """Coroutines that ran at the last report, do not run now and are not in `ended`."""
+    """Coroutines that ran at the last report and do not run now; those in `ended` may be left out."""
     ended: list[EndedCoro]
     """Ended coroutines with details: all that were reported as running, and some of the others."""
     failures: list[FailureGroup]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ._model import Model
     from ._rows import ComputationRow
 
+MOST_GROUPS = 10_000
+"""The most kinds of failures, of each server, that ended coroutines are assigned to."""
+
 _STATES = {"waiting": "queued", "running": "running", "detached": "detached"}
 
 
@@ -129,6 +132,8 @@ class TablesFeed:
             group = one.group
             key = f"{one.computation.hex()} {group.name} {group.kind} {group.place}"
             self._groups[one.server_id, group.number] = key
+            if len(self._groups) > MOST_GROUPS:
+                del self._groups[next(iter(self._groups))]
             facts = {"trace": group.trace} if group.trace else {}
             if key not in self._model.failures:
                 text = f"{group.name} failed: {group.error}"

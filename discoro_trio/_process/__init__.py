@@ -28,7 +28,7 @@ from .diagnostics._task_dump import (
 )
 from .execution._callables import Described, describe
 from .execution._definitions import Pickled, snapshot
-from .execution._endings import EndedCoro, FailureGroup, described_arguments, merged_failures
+from .execution._endings import MOST_GROUPS, EndedCoro, FailureGroup, described_arguments, merged_failures
 from .execution._exit_handlers import run_exit_handlers
 from .execution._forked import guard_forks
 from .execution._outcome import Ending, LocalOutcome, Outcome
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "END",
     "MESSAGE",
+    "MOST_GROUPS",
     "RCI",
     "ROOM",
     "THREAD",

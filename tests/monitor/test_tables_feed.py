@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 from discoro_trio import Location
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
 from discoro_trio._cluster._history import EndRecord, FailureRecord
+from discoro_trio._monitor import _tables_feed
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import Query
@@ -183,3 +185,12 @@ def test_a_source_that_does_not_answer_is_the_first_problem() -> None:
     assert problems(model, 100.0 + STALE - 1) == []
     (one,) = problems(model, 112.0)
     assert one.text == "The scheduler has not answered for 12 s; this page shows the last known state"
+
+
+def test_the_kinds_of_failures_that_are_known_by_number_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tables_feed, "MOST_GROUPS", 3)
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    for number in range(5):
+        feed.apply(cluster(), Recent(2, 0, [], [msgspec.structs.replace(failures(1), server_id=bytes([number]))]))
+    assert len(feed._groups) == 3

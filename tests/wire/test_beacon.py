@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio._values import Location
-from discoro_trio._wire import Credential, Purpose, handshake_key
+from discoro_trio._wire import Credential, Purpose, _beacon, handshake_key
 from discoro_trio._wire._beacon import QUERY_SIZE, Answerer, Datagram, Found, Role, Seeker
 
 if TYPE_CHECKING:
@@ -261,3 +261,10 @@ def test_an_answer_with_a_wrong_field_is_dropped(change: dict[str, object]) -> N
     }
     assert looking.received_untrusted(sealed({**answer, **change}), "10.0.0.2") is None
     assert looking.received_untrusted(sealed({**answer, "process_id": b"o" * 16}), "10.0.0.2") is not None
+
+
+def test_so_many_machines_with_another_secret_are_remembered() -> None:
+    one, query = answerer(), seeker(OTHER_SECRET).query()
+    for number in range(_beacon._FOREIGN_KEPT + 5):
+        assert not ask(one, query, (f"10.0.0.{number}", 4000))
+    assert len(one.foreign) == _beacon._FOREIGN_KEPT

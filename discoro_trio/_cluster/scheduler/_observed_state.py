@@ -229,11 +229,11 @@ class ObservedState:
     def _apply(self, server: _Server, report: messages.Report) -> None:
         server.submitted, server.failed, server.running = report.submitted, report.failed, report.running
         server.coroutines.update({coro.serial: coro for coro in report.started})
-        for serial in report.gone:
-            self._forget(server, serial)
         for one in report.ended:
             coro = self._forget(server, one.serial)
             self._note(server, coro.starter if coro is not None else b"", one)
+        for serial in report.gone:
+            self._forget(server, serial)
         for group in report.failures:
             self.history.failed(FailureRecord(server.seen.server_id, str(server.location), server.computation, group))
         if report.lines:

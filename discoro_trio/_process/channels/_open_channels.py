@@ -39,6 +39,11 @@ logger = logging.getLogger(__name__)
 CHANNEL = "channel"
 """The kind of name that channels have."""
 
+MOST_SUBSCRIBERS = 65_536
+"""The most subscribers of one channel."""
+MOST_DELIVERED = 65_536
+"""The most deliveries of one channel whose publisher has not requested the result; the oldest is dropped."""
+
 MARK = struct.Struct("!8s16s")
 """The last buffer of a message whose publisher waits for its delivery. Pickles have no buffers this small."""
 
@@ -143,6 +148,9 @@ class OpenChannel:
         if known is not None:
             known.count += 1
             return
+        if len(self._subscribers) >= MOST_SUBSCRIBERS:
+            text = f"a channel has at most {MOST_SUBSCRIBERS} subscribers"
+            raise DiscoroError(text)
         token = current.set((self._local,))
         try:
             route = None if coro.home == self._process.id else self._process.mail.met(coro)
@@ -229,6 +237,8 @@ class OpenChannel:
             reached = await self._to_all(late, published)
         if published.token is not None:
             self._done[published.token] = reached
+            if len(self._done) > MOST_DELIVERED:
+                del self._done[next(iter(self._done))]
             event = self._asked.get(published.token)
             if event is not None:
                 event.set()

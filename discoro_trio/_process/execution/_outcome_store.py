@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ._submission import Submission
 
 
+MOST_OBSERVERS = 65_536
+"""The most ends of coroutines that one process waits to be notified of by another."""
 MOST_RECENT = 1_000
 """The number of coroutines that shared their own handles and whose outcomes are kept without a handle here."""
 
@@ -74,6 +76,7 @@ class OutcomeStore:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._started: WeakValueDictionary[tuple[bytes, int], Submission] = WeakValueDictionary()
+        self._observers: dict[Link, int] = {}  # how many each peer has made this process keep
         self._recent: deque[Submission] = deque(maxlen=MOST_RECENT)
         services = process.endpoint.services
         services.on_request(AskOutcome, self._asked, trust=ANY)
@@ -222,9 +225,19 @@ class OutcomeStore:
         told = await self._pass_on(question)
         if told is None:
             started = self._found(question)
+            if self._observers.get(link, 0) >= MOST_OBSERVERS:
+                text = f"one process observes at most {MOST_OBSERVERS} coroutines that another has started"
+                raise DiscoroError(text)
+            self._observers[link] = self._observers.get(link, 0) + 1
+            started.then(lambda _: self._observed(link))
             coro = self._process.handle_to(started, self._process.endpoint.location, b"")
             await self.monitor(coro, question.observer.coro())
         return told or Done()
+
+    def _observed(self, link: Link) -> None:
+        self._observers[link] -= 1
+        if not self._observers[link]:
+            del self._observers[link]
 
 
 def ended_message(coro: Coro[Any], outcome: Outcome) -> MonitorException:

@@ -6,6 +6,7 @@ failed transfer leaves nothing behind. Names and folders are in `_folder`.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,7 @@ class Files:
         self._process = process
         process.endpoint.parts[Files] = self
         self._incoming: dict[Link, dict[int, _Incoming]] = {}
+        self._beginning: Counter[Link] = Counter()
         self._number = 0
         services = process.endpoint.services
         services.on_request(OfferFile, self._offered, trust=ANY)
@@ -145,16 +147,22 @@ class Files:
         self._check(link)
         self.check_size(message.name, message.size)
         transfers = self._incoming.setdefault(link, {})
-        if len(transfers) >= MOST_INCOMING:
+        if len(transfers) + self._beginning[link] >= MOST_INCOMING:
             text = f"this process is sending {MOST_INCOMING} files already; send fewer at a time"
             raise FileTransferError(text)
 
         def make() -> IncomingFile:
             return IncomingFile(self._root(), message.folder, message.name, message.size, overwrite=message.overwrite)
 
-        # Not cancelled half-way, so that a file that was made is also dropped.
-        with trio.CancelScope(shield=True):
-            incoming = _Incoming(await trio.to_thread.run_sync(make))
+        self._beginning[link] += 1
+        try:
+            # Not cancelled half-way, so that a file that was made is also dropped.
+            with trio.CancelScope(shield=True):
+                incoming = _Incoming(await trio.to_thread.run_sync(make))
+        finally:
+            self._beginning[link] -= 1
+            if not self._beginning[link]:
+                del self._beginning[link]
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:

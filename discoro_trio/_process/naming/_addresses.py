@@ -5,7 +5,7 @@ This module owns that form. The objects made from it are in `_coro`, `_channels`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
@@ -14,6 +14,13 @@ from .._coro import Coro
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+LONGEST_LABEL = 256
+"""The most characters of an object's name for display."""
+
+ProcessId = Annotated[bytes, msgspec.Meta(max_length=64)]
+Realm = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class Placed(Protocol):
@@ -38,17 +45,17 @@ class Placed(Protocol):
 class Address(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The process of an object, and the object's number there."""
 
-    home: bytes
+    home: ProcessId
     """The id of its process."""
     serial: int
     """Its number there."""
-    starter: bytes
+    starter: ProcessId
     """The id of the process that keeps its outcome, if it is a coroutine."""
-    realm: bytes
+    realm: Realm
     """The key that opens a connection to its process."""
-    label: str
+    label: Annotated[str, msgspec.Meta(max_length=LONGEST_LABEL)]
     """Its display name."""
-    addr: str
+    addr: Annotated[str, msgspec.Meta(max_length=255)]
     """Where its process listens."""
     port: int
     """The port there."""
@@ -64,9 +71,8 @@ class Address(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     def of(cls, coro: Coro[Any]) -> Address:
         """Return the address of a coroutine."""
         place = coro.location
-        return cls(
-            coro.home, coro.serial, coro.starter, coro.realm, coro.name, place.addr, place.port, coro.mailbox_size
-        )
+        name, window = coro.name[:LONGEST_LABEL], coro.mailbox_size
+        return cls(coro.home, coro.serial, coro.starter, coro.realm, name, place.addr, place.port, window)
 
     def coro(self) -> Coro[Any]:
         """Return the handle of the coroutine that has this address."""

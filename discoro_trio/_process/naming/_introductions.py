@@ -64,6 +64,9 @@ class Admit(Control, frozen=True):
 MOST_OPEN = 1024
 """The number of unused introductions that one process keeps."""
 
+MOST_HEARD = 65_536
+"""The number of realms for which one process remembers where to request an introduction; the oldest is dropped."""
+
 _JOBS = Trust.LEASE | Trust.CHILD
 """The trust of links to servers, which run users' code."""
 
@@ -96,6 +99,8 @@ class Introductions:
         """Store the link on which an address arrived, if this process does not have the key to it."""
         if realm not in self._process.endpoint.credentials:
             self._heard[realm] = link
+            if len(self._heard) > MOST_HEARD:
+                del self._heard[next(iter(self._heard))]
 
     def opened(self, link: Link) -> bool:
         """Return whether a link was made by an introduction: its peer may only use what already runs here."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import trio
 
 from ..._config import config
@@ -19,7 +20,7 @@ from ..._errors import DiscoroError, PeerDisconnected
 from ..._link import ANY, Done, Trust, answered
 from ..._records import Record
 from ..._wire import Control
-from ._addresses import Address
+from ._addresses import Address, Realm
 from ._name_table import EVERYBODY, Key, NameTable
 from ._scheduler_search import SchedulerSearch
 
@@ -37,6 +38,9 @@ CORO = "coroutine"
 MOST_NAMES = 65_536
 """The number of names that are kept for one other process."""
 
+LONGEST_NAME = 1_024
+"""The most characters of a name."""
+
 _NOT_FOUND = (
     "the %s %r is not found yet: it is not registered in this program, and there is no scheduler that keeps public "
     "names; start one with `discoro`, or give the program that has it as location= (this one listens at %s)"
@@ -52,11 +56,11 @@ logger = logging.getLogger(__name__)
 class Register(Control, frozen=True):
     """Register a name for an object; answered by `Done`."""
 
-    kind: str
-    name: str
+    kind: Annotated[str, msgspec.Meta(max_length=64)]
+    name: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
     address: Address
     public: bool
-    scope: bytes
+    scope: Realm
     """The computation of the registering process."""
 
 
@@ -218,9 +222,13 @@ class NameRegistry:
         """Register a name for an object of this process, at the process that keeps the name.
 
         Raises:
+            ValueError: The name is too long.
             NameTaken: This process already knows another owner of the name.
             PeerDisconnected: The process that keeps the name cannot be reached.
         """
+        if len(entry.key[1]) > LONGEST_NAME:
+            message = f"name has {len(entry.key[1])} characters; it may have {LONGEST_NAME}"
+            raise ValueError(message)
         link = self._kept_at(public=entry.public)
         directory = self._directory(entry)
         directory.add(EVERYBODY, entry.key, entry.address)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 KIND = "RCI"
 """The kind of their names."""
+MOST_CALLS = 10_000
+"""The most calls of one process that run in another, or whose outcome it has not fetched yet."""
 
 
 class BeginCall(Control, frozen=True):
@@ -142,6 +144,9 @@ class OfferedFunctions:
 
     async def _asked_to_begin(self, link: Link, message: BeginCall) -> CallBegun:
         self._process.introductions.check_public(link, KIND, message.rci)
+        if len(self._calls.get(link, ())) >= MOST_CALLS:
+            text = f"one process has at most {MOST_CALLS} calls at another that run, or whose outcome it did not fetch"
+            raise DiscoroError(text)
         offer = self.offers.get(message.rci)
         if offer is None:
             text = "the function is not registered any more"

@@ -14,7 +14,7 @@ from ..._scopes import open_background
 from ..._values import optional_location
 from .._current import current_process
 from ..execution._callables import describe
-from ..naming._addresses import Address
+from ..naming._addresses import LONGEST_LABEL, Address
 from ..naming._name_registry import Entry
 from ._offered_functions import KIND, Offer
 
@@ -166,4 +166,5 @@ async def locate_rci(name: str, *, location: Location | str | None = None) -> RC
 
 def _address(process: Process, serial: int, name: str) -> Address:
     place = process.endpoint.location
-    return Address(process.id, serial, process.id, process.realm, name, place.addr, place.port, 0)
+    label = name[:LONGEST_LABEL]
+    return Address(process.id, serial, process.id, process.realm, label, place.addr, place.port, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -11,12 +12,22 @@ import trio.testing
 from discoro_trio import Location, NodeInfo
 from discoro_trio._cluster import messages
 from discoro_trio._cluster._facts import NodeFacts
-from discoro_trio._cluster._history import KEPT_ENDED, MOST_AT_ONCE, EndRecord, History
+from discoro_trio._cluster._history import (
+    KEPT_ENDED,
+    KEPT_FAILURES,
+    KEPT_OUTPUTS,
+    MOST_AT_ONCE,
+    EndRecord,
+    FailureRecord,
+    History,
+    LastLines,
+)
+from discoro_trio._cluster.node import _reports
 from discoro_trio._cluster.node._reports import Standing
 from discoro_trio._cluster.scheduler._observed_state import ObservedState
 from discoro_trio._cluster.scheduler._scheduling import Scheduling
-from discoro_trio._cluster.server._reports import Outlet, combined
-from discoro_trio._process import EndedCoro, FailureGroup
+from discoro_trio._cluster.server._reports import LAST_LINES, MOST_ENDED, Outlet, combined
+from discoro_trio._process import MOST_GROUPS, EndedCoro, FailureGroup, OutputLine
 
 if TYPE_CHECKING:
     from discoro_trio._cluster import ServerStatus
@@ -233,3 +244,52 @@ def test_a_scheduler_that_joins_later_gets_what_runs_and_what_has_failed() -> No
     assert [coro.serial for coro in whole.started] == [2]
     assert (whole.ended, whole.gone, whole.failures) == ([], [], [failures(2, "trace")])
     assert [one.serial for one in whole.progress] == [2]
+
+
+def test_a_job_that_makes_up_reports_fills_neither_its_node_nor_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reports, "MOST_LISTED", 10)
+    monkeypatch.setattr(_reports, "MOST_ARGUMENTS", 5)
+    standing, long = Standing(b"c"), "x" * 100_000
+    groups = [FailureGroup(number, long, long, long, 1, 1.0, long, long) for number in range(-1000, 1000)]
+    for first in range(0, 100, 20):
+        told = standing.add(
+            messages.Report(
+                submitted=1,
+                failed=0,
+                cancelled=0,
+                running=1,
+                started=[messages.RunningCoro(first + one, long, 1.0, long.encode(), long) for one in range(20)],
+                gone=[*range(10**6, 10**6 + 1000)],
+                ended=[EndedCoro(10**7 + one, long, 1.0, 2.0, long, long, long) for one in range(2000)],
+                failures=groups,
+                progress=[messages.CoroProgress(one, 0.0, None, long) for one in range(1000)],
+                lines=[OutputLine(one, 1.0, 1, long, long, long) for one in range(1000)],
+            )
+        )
+        assert len(told.gone) == 0
+        assert (len(told.ended), len(told.failures), len(told.lines)) == (MOST_ENDED, MOST_GROUPS + 2, LAST_LINES)
+        assert len(msgspec.msgpack.encode(told)) < 100 * 1024 * 1024
+    whole = standing.whole()
+    assert whole is not None
+    assert len(whole.started) == len(whole.progress) == 10
+    assert len(msgspec.msgpack.encode(whole)) < 10 * 1024 * 1024
+
+
+def test_the_end_of_a_listed_coroutine_is_reported_even_without_its_details() -> None:
+    standing, observed = Standing(b"c"), ObservedState()
+    observed.seen(0.0, b"node", messages.ServerSeen(b"s", "s", "127.0.0.1", 1))
+    many = tuple(range(MOST_ENDED + 500))
+    observed.reported(0.0, from_server(b"s", standing.add(report(len(many), len(many), started=many))))
+    older = standing.add(report(len(many), 500, ended=tuple(map(end, many[:-500]))))
+    newer = standing.add(report(len(many), 0, ended=tuple(map(end, many[-500:]))))
+    observed.reported(1.0, from_server(b"s", combined(older, newer)))
+    assert not observed._servers[b"s"].coroutines
+
+
+def test_a_history_keeps_so_many_kinds_of_failures_and_outputs() -> None:
+    history = History()
+    for number in range(KEPT_FAILURES + 5):
+        history.failed(FailureRecord(number.to_bytes(4), "", b"c", failures(1)))
+        history.wrote(LastLines(number.to_bytes(4), "", []))
+    kept = history.after(0)
+    assert (len(kept.failures), len(kept.lines)) == (KEPT_FAILURES, KEPT_OUTPUTS)

@@ -9,6 +9,8 @@ from discoro_trio import DiscoroError, PeerDisconnected
 from discoro_trio._errors import NameTaken
 from discoro_trio._process import Coro, Process, locate, open_coro
 from discoro_trio._process.naming import _name_registry
+from discoro_trio._process.naming._addresses import Address
+from discoro_trio._process.naming._name_registry import Register
 from discoro_trio._wire import Credential
 
 from ..computations import open_computation
@@ -232,3 +234,15 @@ async def test_one_process_registers_so_many_names_and_no_more(monkeypatch: pyte
 async def register_all(names: list[str], *, coro: Coro[Any]) -> None:
     for name in names:
         await coro.register(name)
+
+
+async def test_a_name_that_is_too_long_is_refused_here_and_elsewhere() -> None:
+    longest = _name_registry.LONGEST_NAME
+    async with open_computation(1) as (client, (server,)), trio.open_nursery() as nursery:
+        with client.entered(), pytest.raises(ValueError, match=f"name has {longest + 1} characters"):
+            await spawn(nursery, client, register_all, ["x" * (longest + 1)]).result()
+        link = server.endpoint.links[client.id]
+        place = server.endpoint.location
+        address = Address(server.id, 1, server.id, server.realm, "one", place.addr, place.port, 1)
+        with pytest.raises(PeerDisconnected):  # such a message is malformed
+            await link.request(Register("coroutine", "x" * (longest + 1), address, public=False, scope=server.realm))
