@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from abc import abstractmethod
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +26,7 @@ from .._arguments import above_zero, integer, not_negative, optional_integer, op
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
 from .._errors import DiscoroError
 from .._scopes import finish, open_background
-from ._batch_state import BatchState, Cancel, Effect, EndAll, EndNode, Report, Submit
+from ._batch_state import RESTART, BatchState, Cancel, Effect, EndAll, EndNode, Report, Submit
 from ._guard import GUARD_MODULE
 from ._order import END_ALL, ENDED, ORDER_FILE, Order, end_marker
 from ._output import log_line, logger, printable
@@ -383,6 +384,8 @@ class BatchLauncher(Launcher):
                 try:
                     found = await self._look(folder)
                     silent = False
+                    if state.cancelled_elsewhere(found) and await trio.to_thread.run_sync(self._controller_is_new):
+                        state.unavailable(now)
                 except QueueUnavailableError as error:
                     logger.log(logging.DEBUG if silent else logging.WARNING, "the queue cannot be read: %s", error)
                     silent = True
@@ -421,6 +424,20 @@ class BatchLauncher(Launcher):
                 return {}
             raise
         return self._queue.states(answer, name)
+
+    def _controller_is_new(self) -> bool:
+        """Whether the controller has started so recently that it may have cancelled jobs that it did not know.
+
+        It may have been away for less than the time between two looks at the queue.
+        """
+        command = self._queue.started()
+        if command is None:
+            return False
+        try:
+            since = self._queue.start_time(run(command))
+        except QueueUnavailableError as error:
+            return self._queue.is_unreachable(str(error))
+        return since is not None and time.time() - since < RESTART + self._poll
 
     def _read(self, folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
         for name in names:

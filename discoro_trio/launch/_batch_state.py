@@ -29,8 +29,8 @@ _FRUITLESS = 3
 """Nodes that may follow each other without any of them joining."""
 _SHORT = 10.0
 """A node whose time ends after fewer seconds counts like one that has not joined."""
-_RESTART = 30.0
-"""Seconds after a time without an answer of the queue in which its controller may cancel jobs by itself."""
+RESTART = 30.0
+"""Seconds after a start of the controller, or after a time without an answer, in which it may cancel jobs by itself."""
 _KEPT = 100
 """Nodes that have ended and are still shown."""
 _NAMED = 4
@@ -199,8 +199,13 @@ class BatchState:
         return [Report(logging.WARNING, f"{_list(names)} cannot be submitted: {why}")]
 
     def unavailable(self, now: float) -> None:
-        """Note that the queue does not answer: its controller may have ended, and may lose jobs."""
+        """Note that the queue does not answer, or that its controller has just started: it may have lost jobs."""
         self._away_at = now
+
+    def cancelled_elsewhere(self, found: Mapping[str, QueueState]) -> bool:
+        """Whether a job was cancelled that is not known to have ended, and not by this launcher."""
+        alive = {node.job for node in self._nodes.values() if node.state != "ended" and not node.asked}
+        return any(job in alive and state.verdict == "cancelled" for job, state in found.items())
 
     def queue(self, now: float, found: Mapping[str, QueueState]) -> list[Effect]:
         """Follow the states of all jobs of the program."""
@@ -240,7 +245,7 @@ class BatchState:
 
     def _job_ended(self, job: str, nodes: list[BatchNode], state: QueueState | None) -> list[Effect]:
         verdict = state.verdict if state is not None else "taken" if self._keeps_ended else ""
-        if verdict == "cancelled" and self._now - self._away_at < _RESTART:
+        if verdict == "cancelled" and self._now - self._away_at < RESTART:
             verdict = "taken"  # by a controller that has restarted
         text = f"job {job} " + (f"ended: {state.text}" if state is not None else "left the queue")
         alive = [node for node in nodes if not node.asked]

@@ -77,6 +77,14 @@ class BatchQueue(ABC):
     def cancel(self, ids: Sequence[str]) -> list[str]:
         """Return the command that cancels jobs; it may fail for some that have ended."""
 
+    def started(self) -> list[str] | None:
+        """Return the command that prints when the batch system's controller has started; None if there is none."""
+        return None
+
+    def start_time(self, answer: str) -> float | None:  # noqa: ARG002 - for those that have `started`
+        """Read what `started` has written: seconds since the epoch; None if it is not understood."""
+        return None
+
     def is_unreachable(self, error: str) -> bool:  # noqa: ARG002 - for those that need it
         """Whether a command failed only because the batch system did not answer."""
         return False

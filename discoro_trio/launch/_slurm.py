@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from .._arguments import flag, optional_text
@@ -23,6 +24,7 @@ _VERDICTS: dict[str, Literal["taken", "cancelled"]] = {
     "CANCELLED": "cancelled",
 }
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(\d+)(?::(\d+))?(?::(?P<third>\d+))?")
+_BOOT_TIME = re.compile(r"^BOOT_TIME\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\s*$", re.MULTILINE)
 _UNREACHABLE = (
     "Unable to contact slurm controller",
     "Zero Bytes were transmitted or received",
@@ -84,6 +86,15 @@ class SlurmQueue(BatchQueue):
             word = state if reason in _NO_REASON else f"{state}, {reason}"
             found[job] = QueueState(phase=_phase(state), text=word, where=where, verdict=_VERDICTS.get(state, ""))
         return found
+
+    def started(self) -> list[str]:
+        """Return the command that prints when the controller has started."""
+        return ["scontrol", "show", "config"]
+
+    def start_time(self, answer: str) -> float | None:
+        """Read what `started` has written; the time is in this machine's time zone."""
+        match = _BOOT_TIME.search(answer)
+        return None if match is None else datetime.fromisoformat(match[1]).timestamp()
 
     def is_unreachable(self, error: str) -> bool:
         """Whether a command failed only because the batch system did not answer."""

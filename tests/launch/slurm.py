@@ -113,9 +113,30 @@ class Cluster:
         mark = str(self.folder)
         return [one for one in psutil.process_iter() if mark in (line := _line(one)) and "launch._node" in line]
 
-    def wait_until_clean(self) -> None:
-        """Wait until no job, no node and no file of a launcher is left."""
-        self._wait(lambda: not [*self.jobs(), *self.nodes(), *self.folder.glob("*")])
+    def administer(self) -> None:
+        """Do what an administrator must do after `slurmctld` was killed.
+
+        It starts again with the state that it has written last, some seconds old. It then drains the nodes on which it
+        starts a job a second time, and shows jobs as running for minutes that have ended since.
+        """
+        with suppress(subprocess.CalledProcessError):
+            drained = command("sinfo", "--noheader", "--Node", "--states=drain", "--format=%N").split()
+            if drained:
+                command("scontrol", "update", f"NodeName={','.join({*drained})}", "State=RESUME")
+            if not [*self.nodes(), *self.folder.glob("*")]:
+                over = command("squeue", "--noheader", "--array", "--states=running", "--format=%i").split()
+                if over:
+                    command("scancel", *over)
+
+    def wait_until_clean(self, *, administered: bool = False) -> None:
+        """Wait until no job, no node and no file of a launcher is left; `administer` meanwhile if asked to."""
+
+        def clean() -> bool:
+            if administered:
+                self.administer()
+            return not [*self.jobs(), *self.nodes(), *self.folder.glob("*")]
+
+        self._wait(clean)
 
     def _wait(self, done: object) -> None:
         deadline = time.monotonic() + SECONDS

@@ -76,6 +76,17 @@ def test_a_node_whose_machine_is_taken_back_is_replaced_but_not_one_that_was_can
     assert "cancelled outside" in state.nodes[1].reason
 
 
+def test_a_job_that_a_new_controller_has_cancelled_is_replaced() -> None:
+    state = started(2)
+    found = {"7_0": CANCELLED, "7_1": RUNNING}
+    assert state.cancelled_elsewhere(found)
+    state.unavailable(2)
+    assert acts(state.queue(2, found)) == [Submit(("x3",))]
+    assert not state.cancelled_elsewhere(found)
+    state.end("x2", "it was taken back")
+    assert not state.cancelled_elsewhere({"7_1": CANCELLED})
+
+
 def test_a_signal_is_judged_when_the_job_has_ended_and_the_end_of_time_at_once() -> None:
     state = started(3)
     assert acts(state.wrote("x1", DRAINING_FOR_SIGNAL)) == []

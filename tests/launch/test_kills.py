@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -63,12 +64,35 @@ def kill_one(found: list[psutil.Process], chance: random.Random) -> None:
             process.kill()
 
 
+@contextmanager
+def ending(program: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a program that has not ended with the block."""
+    try:
+        yield
+    finally:
+        program.kill()
+
+
+def wait_for_output(program: subprocess.Popen[str], cluster: Cluster) -> str:
+    """Return what a program has written when it has ended."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return program.communicate(timeout=1.0)[0]
+        except subprocess.TimeoutExpired:
+            assert time.monotonic() < deadline, f"the program runs on; {cluster.jobs()}; {cluster.logs()}"
+            cluster.administer()
+
+
 @pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(100, 120))])
 def test_a_kill_at_a_random_moment_leaves_nothing_and_loses_no_job(cluster: Cluster, sshd: Sshd, seed: int) -> None:
     chance = random.Random(seed)
     kind, moment, pause = KINDS[seed % len(KINDS)], chance.uniform(0, LATEST), chance.uniform(0, 4)
     arguments = ["ssh", str(sshd.config)] if kind == "ssh" else ["slurm", str(cluster.folder)]
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as program:
+    with (
+        subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as program,
+        ending(program),
+    ):
         try:
             program.wait(moment)
         except subprocess.TimeoutExpired:
@@ -84,8 +108,8 @@ def test_a_kill_at_a_random_moment_leaves_nothing_and_loses_no_job(cluster: Clus
                 cluster.kill(daemon)
                 time.sleep(pause)  # it is away for some time
                 cluster.start(daemon)
-        output = program.communicate(timeout=SECONDS)[0]
+        output = wait_for_output(program, cluster)
     assert output == "complete\n" or program.returncode == -signal.SIGKILL, f"{kind} after {moment:.1f} s"
-    cluster.wait_until_clean()
+    cluster.wait_until_clean(administered=kind == "slurmctld")
     cluster.wait_until_ready()
     wait_until_ended(sshd.processes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,3 +92,12 @@ def test_the_answer_of_squeue_is_read_with_reasons_and_verdicts() -> None:
 )
 def test_only_a_controller_that_does_not_answer_is_asked_again(error: str, *, again: bool) -> None:
     assert SlurmQueue().is_unreachable(error) is again
+
+
+def test_the_start_of_the_controller_is_read_from_its_configuration() -> None:
+    queue = SlurmQueue()
+    answer = "Configuration data as of now\nBOOT_TIME               = 2026-11-29T06:03:32\nCliFilter = (null)\n"
+    started = queue.start_time(answer)
+    assert started is not None
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(started)) == "2026-11-29T06:03:32"
+    assert queue.start_time("BOOT_TIME = 3 min ago") is None
