@@ -63,6 +63,19 @@ class Namespace:
         script = "; ".join(f"echo {value} > /proc/sys/{setting}" for setting in settings)
         subprocess.run(self.command("sh", "-c", script), check=True)
 
+    def nft(self, rule: str) -> None:
+        """Run `nft` here."""
+        subprocess.run(self.command("nft", rule), check=True)
+
+    def admit_only(self, port: int | None) -> None:
+        """Drop what comes in, but for answers and new connections to one TCP port."""
+        self.nft("add table inet only")
+        self.nft("add chain inet only in { type filter hook input priority 0; policy drop; }")
+        self.nft("add rule inet only in iif lo accept")
+        self.nft("add rule inet only in ct state established,related accept")
+        if port is not None:
+            self.nft(f"add rule inet only in tcp dport {port} accept")
+
     def command(self, *arguments: str) -> list[str]:
         """Give the command that runs a command here."""
         return ["ip", "netns", "exec", self.name, *arguments]
@@ -193,10 +206,6 @@ class Router(Namespace):
     def forward_to(self, host: Host) -> None:
         """Send what arrives from outside for this router to one host inside, as for a host with `ext_ip_addr`."""
         self.nft(f"add rule ip nat pre iifname {self._outer} ip daddr {self.outside} dnat to {host.address}")
-
-    def nft(self, rule: str) -> None:
-        """Run `nft` here."""
-        subprocess.run(self.command("nft", rule), check=True)
 
 
 class Lan:

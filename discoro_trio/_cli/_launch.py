@@ -70,6 +70,13 @@ def _python(text: str) -> Callable[[Any], Any]:
 @_cpus("Number of servers of each node. [default: one per processor]")
 @_python("Interpreter on the hosts, such as /opt/venv/bin/python. [default: python3]")
 @option(
+    "--tunnel",
+    is_flag=True,
+    envvar=None,
+    group=_NODES,
+    help="All connections go through ssh. Programs on this machine can use the nodes. Needs --cpus.",
+)
+@option(
     "--ssh_option", multiple=True, metavar="ARGUMENT", envvar=None, group=_NODES, help="Argument of ssh; repeatable."
 )
 @_common()
@@ -79,9 +86,11 @@ def ssh(hosts: tuple[str, ...], **options: Any) -> None:
     def make() -> Launcher:
         from ..launch import Ssh  # noqa: PLC0415 - not for the other commands
 
-        given = _given(options, "python", "cpus")
+        given = _given(options, "python", "cpus", "tunnel")
         return Ssh(hosts, ssh_options=options["ssh_option"], **given)
 
+    if options["tunnel"] and options["ip_addr"] is None:
+        options["ip_addr"] = "127.0.0.1"
     _run(make, options)
 
 

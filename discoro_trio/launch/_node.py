@@ -202,7 +202,12 @@ async def _serve(order: Order, ending: _NodeEnd) -> None:
     scheduler = Location(order.addr, order.port)
     ip_addr = order.addr if _is_loopback(order.addr) else ""  # else all addresses, so that clients can reach it
     async with open_node(
-        cpus=order.cpus, discover=False, secret=order.secret, name=order.name, ip_addr=ip_addr
+        cpus=order.cpus,
+        discover=False,
+        secret=order.secret,
+        name=order.name,
+        ip_addr=ip_addr,
+        tcp_ports=order.tcp_ports,
     ) as node:
         ending.end_now = node.end_now
         link = await node.endpoint.link_at(scheduler)

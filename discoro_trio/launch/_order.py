@@ -47,6 +47,8 @@ class Order(msgspec.Struct, frozen=True):
     name: str
     cpus: int
     """As for `open_node`."""
+    tcp_ports: str | None = None
+    """As for `open_node`: the ports that are forwarded to the program and to the other nodes."""
     lasts: float | None = None
     """Seconds after its start at which it drains, because the time of its job ends; None if only a marker file reports
     that."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from .._errors import DiscoroError
 from ._nodes import NodeLauncher
 from ._order import LONGEST_END, Order
 from ._output import log_line, printable
@@ -44,6 +45,8 @@ class NodeProcess:
     """The node's name."""
     command: Sequence[str]
     """The command line. The process reads its order from standard input, and ends when that is closed."""
+    tcp_ports: str | None = None
+    """The ports of the node and its servers, as for `open_node`."""
     delay: float = 0.0
     """Seconds to wait before the start."""
     killed_after: float | None = None
@@ -57,6 +60,14 @@ class ProcessLauncher(NodeLauncher):
     def _processes(self) -> Iterable[NodeProcess]:
         """Return the processes that can be run, in this order; their names are unique."""
 
+    def _reaching(self, process: NodeProcess, access: SchedulerAccess) -> NodeProcess:  # noqa: ARG002 - for tunnels
+        """Return how to run a process so that its node and the program can connect to each other.
+
+        Raises:
+            DiscoroError: They cannot.
+        """
+        return process
+
     def _names(self) -> Iterator[str]:
         return (process.name for process in self._processes())
 
@@ -64,12 +75,18 @@ class ProcessLauncher(NodeLauncher):
         process = next(one for one in self._processes() if one.name == node.name)
         with trio.move_on_after(process.delay):
             await node.stop.wait()
-        return "" if node.stop.is_set() else await self._run_process(node, process, access)
+        if node.stop.is_set():
+            return ""
+        try:
+            process = self._reaching(process, access)
+        except DiscoroError as error:
+            return str(error)
+        return await self._run_process(node, process, access)
 
     async def _run_process(self, node: NodeRun, how: NodeProcess, access: SchedulerAccess) -> str:
         """Run the process until it has ended; return how it did."""
         command, location = how.command, access.location
-        order = Order(access.secret, location.addr, location.port, node.name, self._cpus)
+        order = Order(access.secret, location.addr, location.port, node.name, self._cpus, how.tcp_ports)
         node.begun.set()
         try:
             # In a session of its own: Ctrl-C in the terminal is for the program, which ends the nodes in order.

@@ -57,12 +57,14 @@ class Sshd(NodeProcesses):
     Attributes:
         config: The file for `ssh -F`: the hosts worker1, worker2, far (behind the jump host worker1), and stranger,
             which refuses the client's key.
+        port: The TCP port of the server.
     """
 
     seconds = SECONDS
 
-    def __init__(self, config: Path, process: psutil.Process) -> None:
+    def __init__(self, config: Path, port: int, process: psutil.Process) -> None:
         self.config = config
+        self.port = port
         self._process = process
 
     @property
@@ -105,7 +107,7 @@ def running_sshd(folder: Path, host: Host | None = None) -> Iterator[Sshd]:
             assert process.stderr is not None
             line = process.stderr.readline()
             assert b"listening" in line, line
-            yield Sshd(config, psutil.Process(process.pid))
+            yield Sshd(config, port, psutil.Process(process.pid))
         finally:
             process.terminate()
 
