@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,13 @@ def _common() -> Callable[[Any], Any]:
             envvar=None,
             group="Network",
             help="Scheduler that the nodes join, as HOST:PORT or HOST. [default: one that this command runs]",
+        ),
+        option(
+            "--adaptive",
+            metavar="MIN:MAX",
+            envvar=None,
+            group=_NODES,
+            help="Start nodes while jobs wait and drain idle ones: at least MIN, at most MAX, such as 0:20.",
         ),
         network_options(),
         security_options(),
@@ -294,13 +302,16 @@ def _given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _run(make: Callable[[], Launcher], options: Mapping[str, Any]) -> None:
     """Run a launcher until a signal, or until all its nodes have ended."""
+    if options["adaptive"] and options["scheduler"]:
+        message = "--adaptive needs the scheduler of this command, to see the work that waits; leave out --scheduler"
+        raise click.UsageError(message)
     set_up_logs(debug=options["debug"], log_format="text")
     if not options["debug"]:
         logging.getLogger("discoro_trio.launch").setLevel(logging.WARNING)  # what it reports is printed
     if options["scheduler"] is not None:
         check_place(options["scheduler"], options)
     try:
-        launcher = make()
+        launcher = _adapting(make(), options["adaptive"])
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
 
@@ -313,7 +324,7 @@ def _run(make: Callable[[], Launcher], options: Mapping[str, Any]) -> None:
             try:
                 async with block as location:
                     click.echo(f'programs use the nodes by schedule("{location}"); Ctrl-C ends them')
-                    while any(node.state != "ended" for node in launcher.nodes):
+                    while launcher.adapts or any(node.state != "ended" for node in launcher.nodes):
                         await launcher.until_changed()
                     message = "all nodes have ended"
                     raise DiscoroError(message)
@@ -321,6 +332,19 @@ def _run(make: Callable[[], Launcher], options: Mapping[str, Any]) -> None:
                 _show(launcher, shown)
 
     trio.run(run_until_signal, program)
+
+
+def _adapting(launcher: Launcher, bounds: str | None) -> Launcher:
+    """Return a launcher that adapts the number of its nodes, if bounds are given as MIN:MAX."""
+    if bounds is None:
+        return launcher
+    from ..launch import Adaptive  # noqa: PLC0415
+
+    match = re.fullmatch(r"(\d+):(\d+)", bounds)
+    if match is None:
+        message = f"--adaptive: expected MIN:MAX, such as 0:20, not {bounds!r}"
+        raise ValueError(message)
+    return Adaptive(launcher, minimum=int(match[1]), maximum=int(match[2]))
 
 
 @asynccontextmanager

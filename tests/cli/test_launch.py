@@ -139,3 +139,24 @@ async def test_the_objects_for_kubernetes_are_printed_with_the_secret_and_the_pl
     refused = await output("launch", "kubernetes", *options)
     assert refused.returncode == 2
     assert b"--print needs --scheduler HOST:PORT" in refused.stderr
+
+
+async def test_nodes_are_started_for_work_with_adaptive() -> None:
+    with launching("local", "--adaptive", "0:1") as (run, lines):
+        await use(place(lines), 1)
+        run.send_signal(signal.SIGINT)
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert "local1 running at " in run.stdout.read()
+        assert run.wait(SECONDS) == 0, run.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(("1-2",), "expected MIN:MAX"), (("3:2",), "minimum must be"), (("0:2", "--scheduler", "h:1"), "leave out")],
+)
+def test_bounds_that_cannot_work_are_refused(arguments: tuple[str, ...], text: str) -> None:
+    command = [sys.executable, "-m", "discoro_trio", "launch", "local", "--adaptive", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=SECONDS)
+    assert done.returncode == 2
+    assert text in done.stderr

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +72,31 @@ def thread_leaves_one() -> tuple[str, int]:
     return "job", 0
 
 
+def thread_has_no_descriptors() -> tuple[str, int]:
+    """Fork while this process has as many descriptors open as it may have."""
+    taken = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    with suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    pid = os.fork()
+    if pid == 0:
+        kept = [fd for fd in range(256) if fd not in taken and leads_to(fd).startswith("socket:")]
+        os._exit(len(kept))
+    for fd in taken:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    return "job", wait_for(pid)
+
+
+def leads_to(fd: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+    except OSError:
+        return ""
+
+
 def wait_for(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -93,10 +121,11 @@ async def neighbour(seconds: float) -> int:
         task_awaits,
         task_has_a_pool,
         thread_leaves_one,
+        thread_has_no_descriptors,
     ],
 )
 async def test_a_fork_in_a_job_disturbs_nothing(job: Callable[[], object]) -> None:
-    components = [job, count_up, neighbour, wait_for]
+    components = [job, count_up, neighbour, wait_for, leads_to]
     async with open_computation(components, servers=1) as computation:
         beside = await computation.run(neighbour, 0.5)
         assert await computation.run_result(job) == ("job", 0)

@@ -123,10 +123,10 @@ class Cluster:
             drained = command("sinfo", "--noheader", "--Node", "--states=drain", "--format=%N").split()
             if drained:
                 command("scontrol", "update", f"NodeName={','.join({*drained})}", "State=RESUME")
-            if not [*self.nodes(), *self.folder.glob("*")]:
-                over = command("squeue", "--noheader", "--array", "--states=running", "--format=%i").split()
-                if over:
-                    command("scancel", *over)
+            running = command("squeue", "--noheader", "--array", "--states=running", "--format=%i %j").splitlines()
+            over = [job for job, name in map(str.split, running) if not (self.folder / name).exists()]
+            if over:
+                command("scancel", *over)
 
     def wait_until_clean(self, *, administered: bool = False) -> None:
         """Wait until no job, no node and no file of a launcher is left; `administer` meanwhile if asked to."""

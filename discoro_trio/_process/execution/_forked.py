@@ -68,15 +68,26 @@ def _leave_server(own: dict[int, tuple[int, int]], endpoint: Endpoint) -> None:
     state.forked = True
     with suppress(ValueError):  # a thread other than the main one has forked
         signal.set_wakeup_fd(-1)
-    # Replaced, not closed: the numbers must not become those of files that the job opens.
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     # A number that the server has closed may be a file of the job by now.
     same = {fd for fd, subject in own.items() if _subject(fd) == subject}
-    for fd in same | {link.fileno() for link in endpoint.links.values()} - {-1}:
-        os.dup2(nothing, fd, inheritable=False)
-    os.close(nothing)
+    _replace(same | {link.fileno() for link in endpoint.links.values()} - {-1})
     if trio.lowlevel.in_trio_task():
         trio.lowlevel.add_instrument(_EndAtAwait())
+
+
+def _replace(fds: set[int]) -> None:
+    """Let descriptors lead nowhere; closed, their numbers would become those of files that the job opens."""
+    if not fds:
+        return
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # the job has used all descriptors; the next file takes the number that is closed
+        os.close(min(fds))
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in fds - {nothing}:
+        os.dup2(nothing, fd, inheritable=False)
+    if nothing not in fds:
+        os.close(nothing)
 
 
 class _EndAtAwait(trio.abc.Instrument):
