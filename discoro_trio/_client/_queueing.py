@@ -19,6 +19,7 @@ from .._cluster import messages
 from .._config import PULSES
 from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
 from .._link import answered
+from .._printable import printable
 from .._process import names_of
 from .._records import Record
 
@@ -94,7 +95,7 @@ class Queueing:
             reason = await self._reason()
             if reason:
                 waited = trio.current_time() - began
-                logger.info("the computation %s has waited for %.0f s: %s", self._asked.name, waited, reason)
+                logger.info("the computation %s has waited for %.0f s: %s", printable(self._asked.name), waited, reason)
 
     async def _reason(self) -> str:
         link = self._session.scheduler

@@ -17,6 +17,7 @@ import trio
 from .._cluster import NodeRests, messages
 from .._errors import ComputationClosed, DiscoroError, FileTransferError, NotPicklable, UnknownLocation
 from .._link import Wakeup
+from .._printable import printable
 from .._process import Ending, LocalOutcome, Pickled, Submission, lose_all
 from .._process._parts import PART
 from .._records import Record
@@ -649,7 +650,7 @@ def raise_clean_up_error(started: Submission, cause: BaseException) -> None:
     assert error is not None  # noqa: S101 - it ended with one
     if isinstance(cause, trio.Cancelled):
         raise error
-    logger.error("%s failed in its clean-up", started.name, exc_info=error)
+    logger.error("%s failed in its clean-up", printable(started.name), exc_info=error)
 
 
 def _can_move(started: Submission, *, plain: bool) -> bool:

@@ -14,6 +14,7 @@ import trio
 from .._arguments import several
 from .._errors import DiscoroError, PeerDisconnected, SchedulerNotFound
 from .._link import ConnectionRefused, Done, OptionError, answered, pauses, presence_of, resolve_peers
+from .._printable import printable
 from .._scopes import open_background
 from .._values import Location
 from .._wire import Control, Found, ProcessEnded, Role, fingerprint
@@ -232,7 +233,7 @@ class Presence:
                 logger.info("%s does not report its neighbours: %s", link.peer_name, error)
                 return
             for process_id, role, name, addr, port in around.found:
-                one = Found(process_id, Role(role & int(self._wanted)), name, Location(addr, port))
+                one = Found(process_id, Role(role & int(self._wanted)), printable(name), Location(addr, port))
                 self._found(one, via=link)
             await trio.sleep(pause)
 

@@ -17,6 +17,7 @@ import trio
 from ..._config import config
 from ..._errors import DiscoroError, UnknownLocation
 from ..._link import Done, answered
+from ..._printable import printable
 from ..._process import blobs_of, files_of
 from ..._scopes import first_error
 from ..._shipping._versions import installed_versions, python_version
@@ -144,7 +145,7 @@ class Leasing:
                 self.begin(slot)
         if scheduler_id in self._refused:
             self._refused.remove(scheduler_id)
-        logger.info("granted %d servers to the computation %s", given, lease.terms.name)
+        logger.info("granted %d servers to the computation %s", given, printable(lease.terms.name))
         if self.serve is not None and self.served + len(self._leases) >= self.serve:
             self.resting = True
         self._tell_room(link)
@@ -355,7 +356,7 @@ class Leasing:
             self._users.give_back(lease.user)
             self.served += 1
             left = f"; its files stay in {lease.kept}" if lease.kept is not None and lease.kept.exists() else ""
-            logger.info("the computation %s is over%s", lease.terms.name, left)
+            logger.info("the computation %s is over%s", printable(lease.terms.name), left)
             self._free.unpark_all()
         free = self._holding.free
         owners = {one.peer.process_id: one for one in self.schedulers}

@@ -18,6 +18,7 @@ import trio
 
 from ..._config import config
 from ..._link import EndpointOptions, Trust, is_everywhere
+from ..._printable import printable
 from ..._process import files_of
 from ..._records import MutableRecord
 from ..._values import Location
@@ -225,7 +226,7 @@ class ServerSlot:
             server.kept = True
             self._events.files_stay(server)
         except OSError as error:
-            logger.warning("the files of %s cannot be kept in %s: %s", lease.terms.name, dest_path, error)
+            logger.warning("the files of %s cannot be kept in %s: %s", printable(lease.terms.name), dest_path, error)
 
     def listens(self, location: Location) -> None:
         """Note the Location at which the server listens."""

@@ -17,6 +17,7 @@ import trio
 
 from ..._errors import DiscoroError, MailboxClosed, NotPicklable, PeerDisconnected
 from ..._link import ANY, Done
+from ..._printable import printable
 from ..._records import Record
 from ..._wire import Control
 from ..execution._local_coro import current
@@ -259,7 +260,7 @@ class OpenChannel:
             try:
                 message = message.open() if isinstance(message, ForwardedMessage) else message
             except Exception:
-                logger.exception("a message to the channel %s could not be opened", self._local.name)
+                logger.exception("a message to the channel %s could not be opened", printable(self._local.name))
                 message = None
             message = None if message is None else self._transform(message)
             if message is None:

@@ -16,6 +16,7 @@ import trio
 
 from ..._errors import CoroCancelled, NotPicklable, ProtocolError
 from ..._link import ANY, Trust
+from ..._printable import printable
 from ..._shipping import dumps, loads, say_not_opened, too_large
 from ..._shipping._errors_in_transit import pack_error
 from ..._wire import Control, Kind
@@ -414,7 +415,10 @@ class Runner:
             assert self.ending is not None  # noqa: S101 - see above
             if ended.ending is Ending.ERROR:
                 logger.error(
-                    "%s failed in its clean-up, as its server ends: %s", local.name, self.ending, exc_info=error
+                    "%s failed in its clean-up, as its server ends: %s",
+                    printable(local.name),
+                    self.ending,
+                    exc_info=error,
                 )
             return Ending.LOST, self.ending.encode(), ()
         if isinstance(error, CoroCancelled) and ended.ending is Ending.CANCELLED:
