@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LOCATION = re.compile(r"listens at (\S+?)[,\s]")
 SECRET = "ab" * 32
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def environment(**more: str) -> dict[str, str]:

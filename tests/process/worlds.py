@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 KEY = Credential(b"", b"k" * 32)
 
-SECONDS = 20.0
+SECONDS = 60.0
 """After which a test that hangs fails."""
 
 
