@@ -181,6 +181,7 @@ class IncomingFile:
             raise FileTransferError(message)
         self._checksum.update(data)
         try:
+            _reserve(self._file, self.offset, size)
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError as error:
@@ -238,6 +239,16 @@ class IncomingFile:
                 os.unlink(self._part, dir_fd=self._folder)
         os.close(self._file)
         os.close(self._folder)
+
+
+def _reserve(file: int, offset: int, size: int) -> None:
+    """Reserve room on the disk for bytes that are written next.
+
+    If a file for which no room is reserved replaces another, ext4 first writes it to the disk.
+    """
+    if size and hasattr(os, "posix_fallocate"):
+        with suppress(OSError):  # the file system cannot do it, or it is full and the write fails too
+            os.posix_fallocate(file, offset, size)
 
 
 def _hidden_name() -> str:
