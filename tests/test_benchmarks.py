@@ -277,8 +277,6 @@ def test_this_project_has_every_figure_and_the_floor_all_that_it_has_features_fo
         "job_latency_tls_us",
         "jobs_tls_per_s",
         "messages_tls_per_s",
-        "small_beside_bulk_p99_us",
-        "small_beside_bulk_ratio",
         "messages_typed_per_s",
         "share_memory_MB",
         "share_s",
