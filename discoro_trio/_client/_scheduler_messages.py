@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from .._link import Endpoint, Link
     from ._session import Session
 
-_OfScheduler = messages.TurnCame | messages.Discarded | messages.News | messages.Leased | NodeRests
+_OfScheduler = (
+    messages.TurnCame | messages.Discarded | messages.News | messages.ServerBlocked | messages.Leased | NodeRests
+)
 _About = (
     messages.TurnCame
     | messages.Discarded
     | messages.News
+    | messages.ServerBlocked
     | messages.Leased
     | messages.ServerReady
     | messages.ServerFailed

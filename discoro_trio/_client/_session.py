@@ -32,6 +32,7 @@ from ._output import Display
 from ._repeated_arguments import LARGE, RepeatedArguments
 from ._server_directory import ServerDirectory
 from ._sharing import SharedValues
+from ._snapshot import started_there
 from ._status import note_moved, tell_created
 from ._topology import Topology
 
@@ -164,6 +165,7 @@ class Session:
         self.status = status
         self.journals = journals
         self.task_dumps: TaskDumps = process.task_dumps
+        self.failed: int = 0
         self.backlog: Backlog = Backlog()
         self.watchers: ServerDirectory = ServerDirectory(self)
         self._why_closed = "the computation is closed"
@@ -211,6 +213,10 @@ class Session:
             self._nursery.start_soon(self._report_end, name="report that the computation is closed")
         elif isinstance(message, NodeRests):
             rest_node(self, message.node_id, rests=message.rests)
+        elif isinstance(message, messages.ServerBlocked):
+            server = self.servers.get(message.server_id)
+            if server is not None:
+                link.notify(started_there(server, self))
         elif not self.closed:
             self.members.heard(link, message)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from .._cluster import ClusterStatus, ComputationStatus, NodeStatus, ServerStatus
+from .._cluster import ClusterStatus, ComputationStatus, NodeStatus, ServerStatus, messages
+from .._shown import arguments
 
 if TYPE_CHECKING:
     from ._server import LeasedServer
     from ._session import Session
     from ._topology import LeasedNode
+
+MOST_STARTED = 100
+"""The most coroutines at a blocked server that a client reports to the scheduler, the latest ones."""
 
 
 def snapshot_of(session: Session) -> ClusterStatus:
@@ -76,3 +81,13 @@ def server_status(server: LeasedServer, session: Session) -> ServerStatus:
         vitals=None,
         id=server.server_id.hex(),
     )
+
+
+def started_there(server: LeasedServer, session: Session) -> messages.StartedThere:
+    """Return the running coroutines of this client at a server, for a scheduler to which the server cannot report."""
+    latest = islice(reversed(server.host.started.values()), MOST_STARTED)
+    started = {
+        one.serial: (one.name, arguments(one.call[0].args, one.call[0].kwargs) if one.call is not None else None)
+        for one in latest
+    }
+    return messages.StartedThere(session.set_up.computation, server.server_id, started)

@@ -87,6 +87,15 @@ class Demand(Control, frozen=True):
     """The number of servers that it waits for; 0 for none."""
 
 
+class StartedThere(Control, frozen=True):
+    """The coroutines of a client at a server that does not answer; the client's reply to `ServerBlocked`."""
+
+    computation: bytes
+    server_id: bytes
+    started: dict[int, tuple[str, str | None]]
+    """Name and arguments, as text, by serial number; the latest ones. None: the arguments are not kept."""
+
+
 class Skew(Control, frozen=True):
     """How nodes of a computation differ from its client, for the status."""
 
@@ -149,6 +158,13 @@ class News(Control, frozen=True):
     """A name of `Status`."""
     addr: str
     port: int
+
+
+class ServerBlocked(Control, frozen=True):
+    """A server of a node of the computation does not answer; its client answers by `StartedThere`."""
+
+    computation: bytes
+    server_id: bytes
 
 
 class Leased(Control, frozen=True):

@@ -55,8 +55,8 @@ TABLE: dict[str, dict[Trust, str]] = {
     "scheduler": {
         ANY: ALL,
         HAS_SECRET: f"{OF_PROGRAMS} AdminRequest AskAround AskDetails AskNodes AskStacks AskStatus AskWait FilesStay "
-        "Demand Invite NodeIs Pulse Room ServerLeft ServerReport ServerSeen ServersFreed Skew Submit WhoIsThere "
-        "Withdraw",
+        "Demand Invite NodeIs Pulse Room ServerLeft ServerReport ServerSeen ServersFreed Skew StartedThere Submit "
+        "WhoIsThere Withdraw",
     },
     "node": {
         ANY: ALL,
@@ -66,8 +66,8 @@ TABLE: dict[str, dict[Trust, str]] = {
     },
     "client": {
         ANY: f"{ALL} OutputEnds ReplaceMember WatchMembers",
-        HAS_SECRET: f"{OF_PROGRAMS} Discarded LeaseEnded LeaseEnding Leased News NodeRests ReadComponent ServerFailed "
-        "ServerGone ServerReady ServerWrote TurnCame",
+        HAS_SECRET: f"{OF_PROGRAMS} Discarded LeaseEnded LeaseEnding Leased News NodeRests ReadComponent "
+        "ServerBlocked ServerFailed ServerGone ServerReady ServerWrote TurnCame",
     },
     "server": {
         ANY: f"{ALL} OpenShared ForgetShared ServerEnded",
@@ -279,6 +279,11 @@ NOTICES: dict[str, tuple[str, Callable[[World], Control], str]] = {
     ),
     "there is work": ("scheduler", lambda world: messages.Demand(world.computation, FORGED, 0), "its client"),
     "versions differ": ("scheduler", lambda world: messages.Skew(world.computation, [str(FORGED)]), "its client"),
+    "started there": (
+        "scheduler",
+        lambda world: messages.StartedThere(world.computation, world.server.server_id, {FORGED: ("x", None)}),
+        "its client",
+    ),
     "files stay": (
         "scheduler",
         lambda world: messages.FilesStay(world.server.server_id, "/elsewhere"),

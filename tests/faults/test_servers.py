@@ -108,6 +108,10 @@ async def test_a_server_whose_thread_is_blocked_is_shown_as_unresponsive_until_i
             blocked = await computation.run(block, client, 4)
             assert await until_unresponsive(scheduler, {blocked.location}) > 0
             (row,) = [row for row in (await scheduler.status()).servers if row.location == blocked.location]
+            while not row.coroutines:  # it was blocked before it could report that it runs something
+                await trio.sleep(PULSE / 10)
+                (row,) = [row for row in (await scheduler.status()).servers if row.location == blocked.location]
+            assert [one.coro for one in row.coroutines] == [blocked]
             assert f"unresponsive for {row.unresponsive:.0f} s" in status_as_table(await scheduler.status())
             assert blocked.location in await computation.servers()
             assert await blocked.result() == "over"

@@ -15,6 +15,7 @@ import msgspec
 from ..._process import Coro, EndedCoro
 from ..._records import MutableRecord, Record
 from ..._values import Location
+from .. import _messages as messages
 from .._history import EndRecord, FailureRecord, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 from ._waiting import QueuePlace, places, waits_for
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..._status import NodeInfo
-    from .. import _messages as messages
     from ._claims import Claim
     from ._node_state import NodeState
     from ._scheduling import Scheduling
@@ -45,6 +45,8 @@ class _Server(MutableRecord, eq=False):
     progress: dict[int, messages.CoroProgress] = msgspec.field(default_factory=dict)
     vitals: ServerVitals | None = None
     files: str = ""
+    unreported: list[int] = msgspec.field(default_factory=list)
+    """The coroutines that are known from the client only, as the server is blocked since before it reported them."""
 
     @property
     def location(self) -> Location:
@@ -212,6 +214,8 @@ class ObservedState:
                 blocked = pulse.blocked.get(server_id)
                 server.blocked_since = None if blocked is None else now - blocked.seconds
                 server.stack = [] if blocked is None else blocked.stack
+                if blocked is None:
+                    self._withdraw(server)
                 if server_id in pulse.used:
                     pid, cpu_percent, memory = pulse.used[server_id]
                     server.vitals = ServerVitals(pid=pid, cpu_percent=cpu_percent, memory=memory)
@@ -224,7 +228,39 @@ class ObservedState:
         server.since = now
         server.blocked_since, server.stack = None, []  # a blocked server could not have reported
         server.computation = report.computation
+        self._withdraw(server)
         self._apply(server, report.report)
+
+    def blocked(self, node_id: bytes) -> list[bytes]:
+        """Return the servers of a node that do not answer."""
+        return [
+            server_id
+            for server_id, server in self._servers.items()
+            if server.node_id == node_id and server.blocked_since is not None
+        ]
+
+    def started_there(self, now: float, wall: float, client_id: bytes, message: messages.StartedThere) -> None:
+        """Note which coroutines a client has started at a blocked server, which could not report the last ones."""
+        server = self._servers.get(message.server_id)
+        if server is None or server.blocked_since is None or server.computation not in {b"", message.computation}:
+            return
+        self._withdraw(server)
+        server.computation = message.computation
+        since = wall - (now - server.blocked_since)
+        for serial, (name, args) in message.started.items():
+            if serial not in server.coroutines:
+                server.coroutines[serial] = messages.RunningCoro(serial, name, since, client_id, args)
+                server.unreported.append(serial)
+        server.submitted += len(server.unreported)
+        server.running += len(server.unreported)
+
+    def _withdraw(self, server: _Server) -> None:
+        """Forget the coroutines that the server itself has not reported."""
+        for serial in server.unreported:
+            self._forget(server, serial)
+        server.submitted -= len(server.unreported)
+        server.running -= len(server.unreported)
+        server.unreported.clear()
 
     def _apply(self, server: _Server, report: messages.Report) -> None:
         server.submitted, server.failed, server.running = report.submitted, report.failed, report.running

@@ -20,6 +20,8 @@ from ._observed_state import ObservedState
 from ._translation import info
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..._link import Endpoint, Link
     from .._history import Recent
     from .._launcher import Launcher
@@ -55,6 +57,7 @@ class Overview:
         services.on_request(messages.AskStatus, self._asked)
         services.on_notice(messages.Demand, self._demanded)
         services.on_notice(messages.Skew, self._skewed)
+        services.on_notice(messages.StartedThere, self._started_there)
 
     @property
     def clients(self) -> list[bytes]:
@@ -98,6 +101,12 @@ class Overview:
         if claim is not None and claim.client_id == link.peer.process_id:
             self.observed_state.skewed(skew)
 
+    def _started_there(self, link: Link, message: messages.StartedThere) -> None:
+        claim, client_id = self._state.claims.get(message.computation), link.peer.process_id
+        node = self._state.nodes.get(self.observed_state.node_of(message.server_id) or b"")
+        if claim is not None and claim.client_id == client_id and node is not None and claim.computation in node.leases:
+            self.observed_state.started_there(trio.current_time(), time.time(), client_id, message)
+
     # --- reports of nodes
 
     def _server_seen(self, link: Link, seen: messages.ServerSeen) -> None:
@@ -133,6 +142,18 @@ class Overview:
         node = self._state.nodes.get(link.peer.process_id)
         if node is not None:
             self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
+
+    def unreported(self, node_id: bytes) -> Iterator[tuple[bytes, messages.ServerBlocked]]:
+        """Return the requests for what runs at the blocked servers of a node, each with the id of the client.
+
+        A server that is blocked from the start of a coroutine cannot report it; the client knows it.
+        """
+        node = self._state.nodes.get(node_id)
+        for server_id in self.observed_state.blocked(node_id):
+            for computation in () if node is None else node.leases:
+                claim = self._state.claims.get(computation)
+                if claim is not None:
+                    yield claim.client_id, messages.ServerBlocked(computation, server_id)
 
     def node_lost(self, node_id: bytes, reason: str) -> None:
         """Remove the servers of a node."""

@@ -209,6 +209,8 @@ class Scheduler(AdminReply):
 
     def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
         self._overview.node_pulsed(link, pulse)
+        for client_id, request in self._overview.unreported(link.peer.process_id):
+            self._tell(client_id, request)
         resources = Resources(pulse.memory_available, pulse.disk_available)
         self._handle(events.Pulsed(link.peer.process_id, resources))
         link.notify(messages.PulseSeen())

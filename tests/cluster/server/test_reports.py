@@ -188,6 +188,37 @@ def test_the_census_shows_who_does_not_answer_until_the_next_pulse_or_a_report()
 
 
 @pytest.mark.spec("B38")
+def test_what_a_blocked_server_could_not_report_is_known_from_its_client_until_the_server_answers() -> None:
+    observed_state, state = ObservedState(), Scheduling()
+    info = NodeInfo("10.0.0.1", "n", "Linux", 1, 0.0, 1, 1, 1, 1)
+    observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server", "10.0.0.1", 5))
+    observed_state.reported(1, from_server(b"s", report(9, 1, (1,))))
+    started = messages.StartedThere(b"c", b"s", {1: ("job 1", None), 2: ("invert", "3")})
+
+    def shown() -> tuple[list[tuple[str, str | None, float]], int, int]:
+        (row,) = tables(observed_state, state)
+        assert {one.coro.serial for one in row.coroutines} in ({1}, {1, 2})
+        return [(one.name, one.args, one.age) for one in row.coroutines], row.submitted, row.running
+
+    before = shown()
+    observed_state.started_there(2, 102.0, b"client", started)
+    assert shown() == before, "a server that answers has reported all"
+    for now in (4, 5):
+        observed_state.pulsed(now, b"n", info, pulse({b"s": now - 1.0}))
+        assert observed_state.blocked(b"n") == [b"s"]
+        observed_state.started_there(now, 100.0 + now, b"client", started)
+        assert shown() == ([*before[0], ("invert", "3", 9)], 10, 2)
+    observed_state.started_there(5, 105.0, b"client", messages.StartedThere(b"other", b"s", {}))
+    assert shown()[1] == 10, "it works for another computation"
+    observed_state.reported(6, from_server(b"s", report(10, 1, (), (), ended=(end(2, "done"),))))
+    assert shown() == (before[0], 10, 1)
+    observed_state.pulsed(7, b"n", info, pulse({b"s": 1.0}))
+    observed_state.started_there(7, 107.0, b"client", messages.StartedThere(b"c", b"s", {3: ("invert", "4")}))
+    observed_state.pulsed(8, b"n", info, pulse({}))
+    assert shown() == (before[0], 10, 1)
+
+
+@pytest.mark.spec("B38")
 @pytest.mark.parametrize(("over", "state"), [(False, "lost"), (True, "closed")])
 def test_what_runs_at_a_server_ends_with_it_and_with_the_reason(*, over: bool, state: str) -> None:
     observed_state = ObservedState()
