@@ -388,7 +388,8 @@ class Computation(Displayed, Runs):
         if counts.servers_lost:
             rows["servers lost"] = counts.servers_lost
         total = counts.submitted + counts.waiting
-        return View(title, rows, final=False, done=counts.submitted - counts.running, total=total)
+        done = counts.submitted - counts.running
+        return View(title, rows, final=False, done=done, total=total, failed=counts.failed)
 
     def subscribe(self) -> AbstractAsyncContextManager[StatusSubscription]:
         """Subscribe to its events: status messages and ends of coroutines.

@@ -271,7 +271,7 @@ class Cluster(Displayed):
     def _view(self) -> View:
         title = "discoro cluster"
         if self._background.ended:
-            return View(title, {"state": "closed"}, final=True)
+            return self._jobs.closed_view(title)
         counts = statistics_of(self._background.session)
         queued, _ = self._jobs.counts
         rows: dict[str, object] = {
@@ -280,12 +280,11 @@ class Cluster(Displayed):
             "waiting jobs": queued + counts.waiting,
             "running jobs": counts.running,
         }
-        if self._jobs.failed:
-            rows["failed jobs"] = self._jobs.failed
         if counts.servers_lost:
             rows["servers lost"] = counts.servers_lost
         total = counts.submitted + counts.waiting + queued
-        return View(title, rows, final=False, done=counts.submitted - counts.running, total=total)
+        done = counts.submitted - counts.running
+        return View(title, rows, final=False, done=done, total=total, failed=self._jobs.failed)
 
     def __repr__(self) -> str:
         """Show the numbers of servers and jobs."""

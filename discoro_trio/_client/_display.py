@@ -24,6 +24,12 @@ _INTERVAL = 0.5
 _MOST = 20
 """Displays that are updated at the same time; the oldest ones stay as they are."""
 
+# Notebooks centre tables and align cells to the right; long values without spaces would be cut.
+_TABLE = ' style="margin-left: 0"'
+_NAME = ' style="text-align: left; vertical-align: top; white-space: nowrap"'
+_VALUE = ' style="text-align: left; vertical-align: top; overflow-wrap: anywhere"'
+_UNBROKEN = ' style="white-space: nowrap"'
+
 
 @frozen
 class View:
@@ -37,16 +43,21 @@ class View:
     done: int = 0
     """Jobs that have ended; with `total`, the bar."""
     total: int = 0
+    failed: int = 0
+    """How many of those that have ended raised an error or were lost."""
 
     def html(self) -> str:
         """Return it as HTML."""
         bar = ""
         if self.total:
-            bar = f'<progress max="{self.total}" value="{self.done}"></progress> {self.done}/{self.total} jobs'
+            failed = f", <b{_UNBROKEN}>{self.failed:,} failed</b>" if self.failed else ""
+            counts = f"<span{_UNBROKEN}>{self.done:,}/{self.total:,} jobs</span>"
+            bar = f'<progress max="{self.total}" value="{self.done}"></progress> {counts}{failed}'
         rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(str(one))}</td></tr>" for name, one in self.rows.items()
+            f"<tr><th{_NAME}>{escape(name)}</th><td{_VALUE}>{escape(str(one))}</td></tr>"
+            for name, one in self.rows.items()
         )
-        table = f"<table>{rows}</table>" if rows else ""
+        table = f"<table{_TABLE}>{rows}</table>" if rows else ""
         return f"<div><b>{escape(self.title)}</b> {bar}{table}</div>"
 
 
@@ -93,7 +104,7 @@ class _NotebookView:
             return
         self.final = view.final
         if view.final and not view.total:  # the bar stays when the cluster is closed
-            view = evolve(view, done=self._view.done, total=self._view.total)
+            view = evolve(view, done=self._view.done, total=self._view.total, failed=self._view.failed)
         if view != self._view:
             self._view = view
             self._handle.update(self._bundle(subject), raw=True)

@@ -137,6 +137,10 @@ class Jobs:
 
     # --- from any thread
 
+    def closed_view(self, title: str) -> View:
+        """Return what is shown after the end."""
+        return View(title, {"state": "closed"}, final=True, done=self.ended, total=self.ended, failed=self.failed)
+
     def submit(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[T]:
         """Queue a call."""
         describe(fn)
@@ -436,16 +440,16 @@ class Executor(Displayed, ExecutorBase):
 
     def _view(self) -> View:
         if self._background.ended:
-            return View("discoro Executor", {"state": "closed"}, final=True)
+            return self._jobs.closed_view("discoro Executor")
         waiting, running = self._jobs.counts
         ended = self._jobs.ended
         rows = {
             "servers": self.count_servers(),
             "waiting jobs": waiting,
             "running jobs": running,
-            "failed jobs": self._jobs.failed,
         }
-        return View("discoro Executor", rows, final=False, done=ended, total=ended + running + waiting)
+        total = ended + running + waiting
+        return View("discoro Executor", rows, final=False, done=ended, total=total, failed=self._jobs.failed)
 
 
 def _finish(background: Background, jobs: Jobs) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from .._errors import DiscoroError, ServerLost
-from .._process import LocalOutcome
+from .._process import Ending, LocalOutcome
 from .._records import MutableRecord
 from ._status import tell_ended
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .._values import Location
     from ._load_balancer import ServerLoad
     from ._session import Session
+
+_VALUE = Ending.VALUE  # of nearly all coroutines
+_FAILURES = frozenset({Ending.ERROR, Ending.LOST})
 
 
 class LeasedServer(MutableRecord, eq=False):
@@ -50,6 +53,9 @@ class LeasedServer(MutableRecord, eq=False):
     def ended(self, started: Submission) -> None:
         """Note that one of its coroutines has ended."""
         session, place = self.session, started.place
+        outcome = started.outcome
+        if outcome is not None and outcome.ending is not _VALUE and outcome.ending in _FAILURES:
+            session.failed += 1
         if place is not None:
             now = perf_counter()
             waiting = session.backlog.size  # the first of them takes the room of this one

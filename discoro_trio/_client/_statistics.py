@@ -26,6 +26,8 @@ class ComputationStatistics:
     """Coroutines that this process started, on any server."""
     running: int
     """How many of them are not known to have ended."""
+    failed: int
+    """How many of the submitted ones raised an error or were lost with their server."""
     waiting: int
     """Coroutines that wait in this process until a server has room, and tasks that wait for a place."""
 
@@ -42,5 +44,6 @@ def statistics_of(session: Session) -> ComputationStatistics:
         servers_lost=topology.servers_lost,
         submitted=topology.submitted_before + sum(host.submitted for host in hosts),
         running=sum(len(host.started) for host in hosts),
+        failed=session.failed,
         waiting=session.waiting.statistics().tasks_waiting + len(session.backlog),
     )
