@@ -33,7 +33,8 @@ _YEAR = 365 * 24 * 3600
 async def get_summary() -> Response:
     """Return the sums over the cluster."""
     _look()
-    return answer(summary(parts().hub.model))
+    model = parts().hub.model
+    return answer({**summary(model), "as_of": model.as_of})
 
 
 @api.get("/api/v1/<any(cluster, coroutines, computations, timeline, output, failures, tree, servers):view>")
@@ -83,7 +84,8 @@ async def _table(view: str, key: str) -> Response:
     page = render(hub.model, query, hub.clock())
     if "missing" in page.head:
         return refuse(404, f"there is no {view} {key!r}")
-    return answer({"head": page.head, "rows": page.rows, "total": page.total, "page": query.page, "size": query.size})
+    place = {"total": page.total, "page": query.page, "size": query.size, "as_of": hub.model.as_of}
+    return answer({"head": page.head, "rows": page.rows, **place})
 
 
 @api.get("/api/v1/trace")

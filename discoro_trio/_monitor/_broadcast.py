@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ._model import Model
     from ._query import Query
 
+BEAT = 1.0
+"""Seconds after which a browser learns that its view is unchanged while the source goes on answering."""
 LONGEST_QUEUE = 16
 """Maximum number of messages that wait for one browser."""
 _SHARE = 0.01
@@ -97,6 +99,8 @@ class Shown:
     """When a message was last sent to its browsers, by Trio's clock."""
     full: tuple[int, bytes] = (-1, b"")
     """The encoded full state, and the sequence number it belongs to."""
+    as_of: float | None = None
+    """The time of the shown state, in seconds since the epoch; None if it is not known."""
 
 
 class Broadcast:
@@ -183,7 +187,7 @@ class Broadcast:
             if now >= shown.due and shown.version != self.model.version:
                 self._make(shown)
             elif now - shown.said >= self.poll_sec:
-                self._tell(shown, self._encode({"type": "beat", "seq": shown.watch.seq, "now": self.clock()}))
+                self._beat(shown)
 
     def flush(self) -> None:
         """Queue the last state of all views, due or not."""
@@ -199,12 +203,20 @@ class Broadcast:
         began = time.perf_counter()
         wall = self.clock()
         shown.version = self.model.version
+        before, shown.as_of = shown.as_of, self.model.as_of
         change = shown.watch.change(render(self.model, shown.watch.query, wall), wall)
         if change is not None:
-            self._tell(shown, self._encode(change))
+            self._tell(shown, self._encode({**change, "as_of": shown.as_of}))
+        elif shown.as_of != before and trio.current_time() - shown.said >= BEAT:
+            self._beat(shown)
         cost = time.perf_counter() - began
         pause = max(shown.watch.query.every, min(cost * len(self._shown) / _SHARE, self.poll_sec))
         shown.due = trio.current_time() + pause
+
+    def _beat(self, shown: Shown) -> None:
+        """Send a sign of life, with the time of the state that the browsers have."""
+        beat = {"type": "beat", "seq": shown.watch.seq, "now": self.clock(), "as_of": shown.as_of}
+        self._tell(shown, self._encode(beat))
 
     def _tell(self, shown: Shown, message: bytes) -> None:
         shown.said = trio.current_time()
@@ -213,5 +225,6 @@ class Broadcast:
 
     def _full(self, shown: Shown) -> bytes:
         if shown.full[0] != shown.watch.seq:
-            shown.full = (shown.watch.seq, self._encode(shown.watch.full(self.clock())))
+            full = {**shown.watch.full(self.clock()), "as_of": shown.as_of}
+            shown.full = (shown.watch.seq, self._encode(full))
         return shown.full[1]

@@ -60,8 +60,8 @@ class Model(TopologyRows):
         failures: The kinds of failures, by key; the one with the latest failure comes last.
         log: The latest events.
         lost: When coroutines were lost with their server, in seconds since the epoch, and why.
-        answered: When the source last answered, in seconds since the epoch; None before that, and without a source
-            that answers.
+        as_of: The time of the state, in seconds since the epoch: the model has all that the source knew then. None
+            before the first answer, and without a source that answers.
         tree: The tasks of all processes when they were last fetched, in the form of `_tree`.
         scaling: Why the launcher has as many nodes as it has; empty if the number is fixed.
         stale: For how many seconds the source has not answered; None if it answers.
@@ -79,7 +79,7 @@ class Model(TopologyRows):
         self.totals: Totals = Totals()
         self.log: EventLog = EventLog()
         self.lost: deque[tuple[float, str]] = deque(maxlen=KEPT_LOST)
-        self.answered: float | None = None
+        self.as_of: float | None = None
         self.scaling: str = ""
         self.stale: int | None = None
         self.tree: dict[str, object] = {}

@@ -89,6 +89,7 @@ def _table(view: str, key: str = "") -> dict[str, Any]:
             "total": {"type": "integer", "description": "Rows that pass the filters, on all pages."},
             "page": {"type": "integer"},
             "size": {"type": "integer"},
+            "as_of": {"type": ["number", "null"], "description": "The time of the state; null if it is not known."},
         },
     }
     operation = _get(_TEXTS[view], page)

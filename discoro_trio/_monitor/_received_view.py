@@ -18,6 +18,8 @@ class ReceivedView:
     total: int = 0
     now: float = 0.0
     """The monitor's time, in seconds since the epoch."""
+    as_of: float | None = None
+    """The time of the state, in seconds since the epoch; None if it is not known."""
     error: str = ""
     """The monitor's error about the last query; empty if it was valid."""
 
@@ -35,6 +37,7 @@ class ReceivedView:
             if message["seq"] != self.seq + 1:
                 return False
             self._change(message)
+        self.as_of = message.get("as_of")
         return True
 
     def _change(self, message: dict[str, Any]) -> None:

@@ -404,8 +404,9 @@ def draw(screen: Screen, seen: ReceivedView, *, url: str, state: str, row: bool 
     summary = seen.head.get("summary") or {}
     if state == "live" and summary.get("stale"):
         state = f"{summary['stale']} s old: the scheduler does not answer"
+    as_of = "" if seen.as_of is None else f"  as of {_clock(seen.as_of, seen)}"
     title = Text.assemble(
-        ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow")
+        ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow"), (as_of, "dim")
     )
     title.no_wrap, title.overflow = True, "ellipsis"
     parts: list[RenderableType] = [title, _sums(summary, seen), *_verdict(screen, seen.head.get("verdict") or {})]

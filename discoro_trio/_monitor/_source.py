@@ -22,7 +22,6 @@ from .._process import current_process
 from ._journal_feed import JournalFeed
 from ._remote import look_over, stacks_over
 from ._tables_feed import TablesFeed
-from ._verdict import stale_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -42,6 +41,8 @@ LEAST = 0.05
 """Seconds between two looks on request."""
 SELDOM = 2.0
 """Seconds between two tables that only complete other data."""
+STALE = 5.0
+"""Seconds without an answer from the source after which the shown state may be old."""
 SLOWEST = 5.0
 """Maximum seconds between two looks or two tables, even if they are slow."""
 _SHARE = 0.01
@@ -91,6 +92,7 @@ class Follower:
         self._records = JournalFeed(model, self.tables)
         self._journal: Journal | None = None
         self._looked = -math.inf
+        self._asked: float | None = None  # since when a request has had no answer, in seconds since the epoch
 
     async def run(self) -> None:
         """Feed the model until the source has ended, or for ever."""
@@ -121,6 +123,7 @@ class Follower:
     def _look(self, journal: Journal) -> None:
         self._looked = trio.current_time()
         self._records.apply(journal.look())
+        self._model.as_of = time.time()
 
     def refresh(self) -> None:
         """Apply the events up to now that need no waiting."""
@@ -184,16 +187,19 @@ class Follower:
             await _pause(began, OFTEN, _SHARE_OF_TABLES)
 
     async def _take(self, source: HasTables) -> None:
+        asked = time.time()
+        if self._asked is None:
+            self._asked = asked
         status, recent = await source.look(self._last)
-        self._model.answered = time.time()
         self.tables.apply(status, recent)
+        self._model.as_of, self._asked = asked, None
         self._last = recent.last
 
     async def _watch_answers(self) -> None:
         """Let pages show for how long the source has not answered, even if nothing else changes."""
         while True:
-            silent = stale_for(self._model, time.time())
-            stale = None if silent is None else int(silent)
+            silent = 0.0 if self._asked is None else time.time() - self._asked
+            stale = int(silent) if silent >= STALE else None
             if stale != self._model.stale:
                 if stale is None or self._model.stale is None:
                     self._note_silence(stale)

@@ -22,8 +22,6 @@ WINDOW = 300.0
 """Seconds for which failures and losses count as present."""
 FULL = 95.0
 """Percent of used disk or memory from which it is a problem."""
-STALE = 5.0
-"""Seconds without an answer from the source after which the shown state may be old."""
 MOST = 20
 """How many problems are shown; the others are only counted."""
 
@@ -39,18 +37,10 @@ class Problem:
     """The query of the page that shows it."""
 
 
-def stale_for(model: Model, now: float) -> float | None:
-    """Return for how many seconds the source has not answered; None if it answers."""
-    if model.answered is None:
-        return None
-    silent = now - model.answered
-    return silent if silent >= STALE else None
-
-
 def problems(model: Model, now: float) -> list[Problem]:
     """Return the problems, the worst first."""
     found = [
-        *_stale(model, now),
+        *_stale(model),
         *_blocked(model, now),
         *_failures(model, now),
         *_gone(model, now),
@@ -90,10 +80,9 @@ def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _stale(model: Model, now: float) -> Iterator[Problem]:
-    silent = stale_for(model, now)
-    if silent is not None:
-        text = f"The scheduler has not answered for {duration(silent)}; this page shows the last known state"
+def _stale(model: Model) -> Iterator[Problem]:
+    if model.stale is not None:
+        text = f"The scheduler has not answered for {duration(model.stale)}; this page shows the last known state"
         yield Problem("bad", text, {})
 
 

@@ -4,6 +4,7 @@ No I/O. `_broadcast` decides when to look for changes; `_views` makes the view.
 
 A full state is `{"type": "full", "seq", "now", "view", "head", "rows", "total"}`. A change has the next number, and of
 the others only what differs: `head` by field, `rows` by id and field, `order` (all ids) if rows came, went or moved.
+`_broadcast` adds `as_of`, the time of the shown state.
 """
 
 from __future__ import annotations

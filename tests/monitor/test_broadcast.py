@@ -118,6 +118,24 @@ async def test_something_is_said_at_least_every_poll_sec(autojump_clock: MockClo
     assert max(gaps) <= 2.2
 
 
+@pytest.mark.spec("B39")
+async def test_a_view_that_does_not_change_says_every_second_as_of_when_that_is(autojump_clock: MockClock) -> None:
+    hub, model = make(poll_sec=10)
+    browser = Browser(NoWay())
+    model.as_of = 1.0
+    hub.look(browser, Query(view="failures"))
+    assert (await message(hub, browser))["as_of"] == 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.run)
+        for as_of in (2.0, 3.0):
+            model.as_of = as_of
+            model.changed()
+            with trio.fail_after(2.5):
+                beat = await message(hub, browser)
+            assert (beat["type"], beat["as_of"]) == ("beat", as_of)
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.spec("S83")
 @pytest.mark.parametrize(("every", "least", "most"), [(0.25, 0.2, 0.4), (5.0, 4.9, 5.2)])
 async def test_changes_are_pushed_as_often_as_the_browser_wants_them(

@@ -16,7 +16,7 @@ from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import Query
 from discoro_trio._monitor._tables_feed import TablesFeed
-from discoro_trio._monitor._verdict import STALE, WINDOW, problems, verdict
+from discoro_trio._monitor._verdict import WINDOW, problems, verdict
 from discoro_trio._monitor._views import render, summary
 from discoro_trio._process import Coro, EndedCoro, FailureGroup
 
@@ -181,8 +181,8 @@ def test_the_verdict_names_what_is_wrong_with_links_and_is_good_only_when_nothin
 @pytest.mark.spec("B39")
 def test_a_source_that_does_not_answer_is_the_first_problem() -> None:
     model = Model()
-    model.answered = 100.0
-    assert problems(model, 100.0 + STALE - 1) == []
+    assert problems(model, 112.0) == []
+    model.stale = 12
     (one,) = problems(model, 112.0)
     assert one.text == "The scheduler has not answered for 12 s; this page shows the last known state"
 

@@ -6,6 +6,7 @@ import { Computations } from "./computations.js";
 import { Coroutine } from "./coroutine.js";
 import { Coroutines, Server } from "./coroutines.js";
 import { Confirm, SignIn } from "./dialog.js";
+import * as format from "./format.js";
 import { Failures, Function } from "./functions.js";
 import { Node } from "./node.js";
 import { Output } from "./output.js";
@@ -53,7 +54,7 @@ function useSession() {
   return { known, refresh, error };
 }
 
-function Bar({ query, state, stale, known, signIn }) {
+function Bar({ query, state, stale, asOf, known, signIn }) {
   const parent = { node: "cluster", server: "cluster", coroutine: "coroutines", function: "coroutines" }[query.view] ?? query.view;
   const paced = (event) => go({ ...query, every: event.target.value }, { replace: true });
   const keep = (view) => href({ view, every: query.every });
@@ -62,6 +63,7 @@ function Bar({ query, state, stale, known, signIn }) {
     <nav aria-label="Views">${MENU.map(([view, label]) => html`<a key=${view} href=${keep(view)} aria-current=${parent === view ? "page" : null}>${label}</a>`)}</nav>
     <div class="tools">
       <span class="live" role="status"><span class="dot ${state !== "live" ? "warn" : stale ? "bad" : "good"}" aria-hidden="true"></span>${state === "live" ? (stale ? `${stale} s old` : "live") : state === "lost" ? "reconnecting" : "connecting"}</span>
+      ${asOf && html`<span class="as-of">as of <time datetime=${new Date(asOf * 1000).toISOString()}>${format.moment(asOf)}</time></span>`}
       <label class="pace"><span class="unseen">Updates</span><select value=${query.every ?? ""} onChange=${paced}>
         ${PACES.map(([value, label]) => html`<option key=${value} value=${value}>${label}</option>`)}
       </select></label>
@@ -108,7 +110,7 @@ function App() {
   const View = VIEWS[query.view];
   const shown = view && view.view === query.view && View;
   return html`
-    <${Bar} query=${query} state=${state} stale=${stale} known=${known} signIn=${() => setSigning(true)} />
+    <${Bar} query=${query} state=${state} stale=${stale} asOf=${view?.asOf} known=${known} signIn=${() => setSigning(true)} />
     <div role="alert">
       ${known?.look && late && state !== "live" && html`<p class="notice bad" style=${{ margin: 0 }}>The connection to the monitor is lost. It is tried again by itself; what you see is the last known state.</p>`}
       ${state === "live" && stale > 0 && html`<p class="notice bad" style=${{ margin: 0 }}>The scheduler has not answered for ${stale} s. What you see is the last known state.</p>`}

@@ -85,6 +85,8 @@ export class Stream {
         return;
       }
       this.#view = changed(this.#view, message);
+    } else if (message.type === "beat" && this.#view && message.as_of !== this.#view.asOf) {
+      this.#view = { ...this.#view, asOf: message.as_of };
     } else {
       return;
     }
@@ -92,8 +94,8 @@ export class Stream {
   }
 }
 
-export function fromFull({ seq, now, view, head, rows, total }) {
-  return { seq, view, head, rows, total, ahead: now - Date.now() / 1000 };
+export function fromFull({ seq, now, as_of: asOf, view, head, rows, total }) {
+  return { seq, asOf, view, head, rows, total, ahead: now - Date.now() / 1000 };
 }
 
 export function changed(view, message) {
@@ -103,6 +105,7 @@ export function changed(view, message) {
   return {
     ...view,
     seq: message.seq,
+    asOf: message.as_of,
     head: message.head ? { ...view.head, ...message.head } : view.head,
     rows: order.map((id) => byId.get(id)),
     total: message.total ?? view.total,
