@@ -84,11 +84,8 @@ class ServerDetails:
 
     async def _asked(self, _link: Link, ask: AskOwnDetails) -> DetailsAre:
         wanted, locals_ = ask.wanted, self._process.locals
-        found = {
-            serial: described_arguments(locals_[serial])
-            for serial in wanted.serials[:MOST_COROUTINES]
-            if serial in locals_
-        }
+        known = [locals_[serial] for serial in wanted.serials[:MOST_COROUTINES] if serial in locals_]
+        found = {local.serial: described_arguments(local) for local in known if local.begun or local.link is None}
         written, seen = self._written(), wanted.lines_after
         lines = [] if written is None or seen is None else written.kept.after(seen, MOST_LINES)
         return DetailsAre([ToldOf(wanted.server_id, found, lines)])

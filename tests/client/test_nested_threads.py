@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+
+import discoro_trio as discoro
 
 from .clusters import open_computation
 
@@ -63,3 +66,28 @@ async def test_no_more_plain_functions_than_threads_run_at_once() -> None:
         for coro in coros:
             await coro.result()
         assert time.monotonic() - start >= 0.6
+
+
+def wait_for(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.02)
+
+
+@pytest.mark.spec("S91")
+async def test_a_plain_function_that_waits_for_a_thread_is_listed_by_its_name(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with (
+        discoro.open_cluster(servers=1) as scheduler,
+        discoro.Computation([wait_for], threads=1).schedule() as computation,
+        trio.open_nursery() as nursery,
+    ):
+        (server,) = await computation.servers()
+        for _ in range(2):
+            nursery.start_soon(computation.run_at, server, wait_for, str(go))
+        listed: list[str] = []
+        with trio.fail_after(60):
+            while len(listed) < 2:
+                await trio.sleep(0.05)
+                listed = [one.name for row in (await scheduler.status()).servers for one in row.coroutines]
+        go.touch()
+    assert listed == ["wait_for", "wait_for"]

@@ -60,7 +60,9 @@ class Reporter:
     def report(self, *, always: bool = False) -> messages.Report | None:
         """Return the changes since the last report; None if there are none, unless `always` is set."""
         runner = self._process.runner
-        running = runner.running()
+        everything = runner.running()
+        # A coroutine that has just arrived has no name yet; the next report names it.
+        running = {serial: local for serial, local in everything.items() if local.name}
         ended, failures = runner.endings.take()
         progress = {serial: local.report for serial, local in running.items() if local.report is not None}
         new, gone = running.keys() - self._known, self._known - running.keys()
@@ -76,7 +78,7 @@ class Reporter:
         for serial in new:
             local = running[serial]
             starter = local.link.peer.process_id if local.link is not None else self._process.id
-            args = described_arguments(local) if len(started) < MOST_DESCRIBED else None
+            args = described_arguments(local) if local.begun and len(started) < MOST_DESCRIBED else None
             started.append(messages.RunningCoro(serial, local.name, local.since, starter, args))
         gone.difference_update([one.serial for one in ended])
         endings = runner.endings
@@ -84,7 +86,7 @@ class Reporter:
             submitted=runner.submitted,
             failed=endings.failed,
             cancelled=endings.cancelled,
-            running=len(running),
+            running=len(everything),
             started=started,
             gone=list(gone),
             ended=ended,

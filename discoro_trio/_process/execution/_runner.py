@@ -256,13 +256,16 @@ class Runner:
 
     # --- running
 
-    async def _admitted(self, task: trio.lowlevel.Task, local: LocalCoro, scope: trio.CancelScope, flags: int) -> bool:
+    async def _admitted(
+        self, task: trio.lowlevel.Task, local: LocalCoro, definition: Definition, scope: trio.CancelScope, flags: int
+    ) -> bool:
         """Wait until a plain function may begin; return False if it was cancelled or taken back before."""
         local.waited = 0.0
         nursery = self._process.endpoint.nursery
         if self.gate.enter_now(task, nursery, force=bool(flags & AT_ONCE)):
             return True
         local.scope = scope
+        local.name = definition.name  # it may wait for long, and reports and monitors show it meanwhile
         try:
             local.waited = await self.gate.enter(nursery)
         except trio.Cancelled:
@@ -289,7 +292,7 @@ class Runner:
         value: object = None
         failed: LocalOutcome | None = None
         plain = not local.returned and (definition.plain if definition.plain is not None else definition.is_plain())
-        admitted = not plain or local.cancelled or await self._admitted(task, local, scope, flags)
+        admitted = not plain or local.cancelled or await self._admitted(task, local, definition, scope, flags)
         if local.returned:
             return local.scope is None
         if local.cancelled or not admitted:
