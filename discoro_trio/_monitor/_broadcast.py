@@ -101,6 +101,8 @@ class Shown:
     """The encoded full state, and the sequence number it belongs to."""
     as_of: float | None = None
     """The time of the shown state, in seconds since the epoch; None if it is not known."""
+    told: float | None = None
+    """The time that the browsers have received."""
 
 
 class Broadcast:
@@ -186,7 +188,7 @@ class Broadcast:
         for shown in list(self._shown.values()):
             if now >= shown.due and shown.version != self.model.version:
                 self._make(shown)
-            elif now - shown.said >= self.poll_sec:
+            elif now - shown.said >= (self.poll_sec if shown.as_of == shown.told else min(BEAT, self.poll_sec)):
                 self._beat(shown)
 
     def flush(self) -> None:
@@ -200,16 +202,14 @@ class Broadcast:
             await trio.sleep(0.01)
 
     def _make(self, shown: Shown) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         wall = self.clock()
         shown.version = self.model.version
-        before, shown.as_of = shown.as_of, self.model.as_of
+        shown.as_of = self.model.as_of
         change = shown.watch.change(render(self.model, shown.watch.query, wall), wall)
         if change is not None:
             self._tell(shown, self._encode({**change, "as_of": shown.as_of}))
-        elif shown.as_of != before and trio.current_time() - shown.said >= BEAT:
-            self._beat(shown)
-        cost = time.perf_counter() - began
+        cost = time.thread_time() - began
         pause = max(shown.watch.query.every, min(cost * len(self._shown) / _SHARE, self.poll_sec))
         shown.due = trio.current_time() + pause
 
@@ -219,7 +219,7 @@ class Broadcast:
         self._tell(shown, self._encode(beat))
 
     def _tell(self, shown: Shown, message: bytes) -> None:
-        shown.said = trio.current_time()
+        shown.said, shown.told = trio.current_time(), shown.as_of
         for browser in shown.browsers:
             browser.put(message)
 

@@ -26,6 +26,9 @@ MOST_GROUPS = 10_000
 
 _STATES = {"waiting": "queued", "running": "running", "detached": "detached"}
 
+SETTLING = 60.0
+"""Seconds after a restart of the scheduler in which nodes and clients come back to it."""
+
 
 class TablesFeed:
     """Applies tables, one after the other.
@@ -50,11 +53,14 @@ class TablesFeed:
         self._groups: dict[tuple[bytes, int], str] = {}
         self.last_lines: dict[bytes, int] = {}
         self._begun = False
+        self._number = 0  # of the last entry in the scheduler's history
+        self._settled = 0.0  # when all have come back to a restarted scheduler, in seconds since the epoch
         self._taken_back: dict[str, str] = {}
 
     def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Apply a scheduler's tables, and what has ended since the last ones; there is no other source."""
         self.launcher(status)
+        self._note_restart(recent, status.time)
         self.nodes(status.nodes, status.time)
         for node in status.nodes:
             self._count_node(node)
@@ -70,6 +76,8 @@ class TablesFeed:
             self.ended(recent)
         for server in status.servers:
             self._coroutines(server, status.time)
+        if status.time < self._settled:
+            here = {**self.servers, **here}
         for gone in self.servers.keys() - here.keys():
             self._model.server_gone(gone, "closed", status.time)
         for over in set(self.servers.values()) - set(here.values()):
@@ -79,11 +87,13 @@ class TablesFeed:
         self.computations(status.computations, status.time)
         for computation in status.computations:
             self._model.computations[computation.id].counts.add(*self._more(computation, computation.id))
+        self._model.forget_predecessors()
         self._begun = True
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Apply the parts of a scheduler's tables that a computation lacks: loads, progress, the queue."""
         self.launcher(status)
+        self._note_restart(recent, status.time)
         self.nodes(status.nodes, status.time)
         for server in status.servers:
             known = self._model.servers.get(str(server.location))
@@ -95,7 +105,16 @@ class TablesFeed:
         self.computations(status.computations, status.time)
         if recent is not None:
             self._failures(recent)
+        self._model.forget_predecessors()
         self._begun = True
+
+    def _note_restart(self, recent: Recent | None, now: float) -> None:
+        """Note whether the scheduler was restarted: then what its tables lack is not gone, but has to come back."""
+        if recent is not None:
+            if recent.last < self._number:
+                self._settled = now + SETTLING
+                self._log(now, "warn", "The scheduler was restarted")
+            self._number = recent.last
 
     # --- ended coroutines
 
@@ -203,6 +222,8 @@ class TablesFeed:
                 self._model.node(key, platform=node.platform)
             if node.info is not None:
                 self._feed.node_info(key, node.info)
+        if now < self._settled:
+            self._nodes = {**before, **self._nodes}
         for node_id in before.keys() - self._nodes.keys():
             lost = self._unfinished(node_id)
             self._model.nodes[before[node_id]].counts.add(0, lost, lost)
@@ -283,8 +304,9 @@ class TablesFeed:
     def _coroutines(self, server: ServerStatus, now: float) -> None:
         model, key = self._model, str(server.location)
         here = {one.coro.id: one for one in server.coroutines}
-        for coroutine in [one for one in model.servers[key].running if one not in here]:
-            model.finished(coroutine, "ended", now, count=False)
+        if now >= self._settled:
+            for coroutine in [one for one in model.servers[key].running if one not in here]:
+                model.finished(coroutine, "ended", now, count=False)
         for coroutine_key, one in here.items():
             if coroutine_key not in model.running:
                 model.created(_coroutine(coroutine_key, one, key, server.computation), count=False)
@@ -321,7 +343,7 @@ class TablesFeed:
                 name = f"Computation {_name(known)} of {known.owner}"
                 self._log(now, "", f"{name} began", view="computations")
         for over in model.computations.values():
-            if over.key not in here and over.state != "closed":
+            if over.key not in here and over.state != "closed" and now >= self._settled:
                 over.counts.add(0, self._unfinished(over.key), 0)
                 model.computation(over.key, state="closed", end=now, lease=0, place=0, why="")
                 ended = f"{over.counts.done:,} coroutines ended, {over.counts.failed:,} failed"

@@ -73,6 +73,17 @@ class TopologyRows:
             for server in self.nodes.pop(surplus).servers:
                 self.servers.pop(server, None)
 
+    def forget_predecessors(self) -> None:
+        """Remove nodes that are gone and have a successor: a present node with their name at their address."""
+        gone = [node for node in self.nodes.values() if node.state in GONE and node.name]
+        present = {(node.name, node.addr) for node in self.alive()} if gone else set()
+        for node in gone:
+            if (node.name, node.addr) in present:
+                del self.nodes[node.key]
+                for server in node.servers:
+                    self.servers.pop(server, None)
+                self.changed()
+
     def server(self, key: str, node: str, **facts: Any) -> ServerRow:
         """Note a server or new facts about one: any fields of `ServerRow` and of its `Load`.
 

@@ -15,7 +15,7 @@ from discoro_trio._monitor import _tables_feed
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import Query
-from discoro_trio._monitor._tables_feed import TablesFeed
+from discoro_trio._monitor._tables_feed import SETTLING, TablesFeed
 from discoro_trio._monitor._verdict import WINDOW, problems, verdict
 from discoro_trio._monitor._views import render, summary
 from discoro_trio._process import Coro, EndedCoro, FailureGroup
@@ -131,6 +131,58 @@ def test_what_is_gone_ends_with_it(state: str) -> None:
     assert not model.running
     assert [one.state for one in model.ended] == [state, "closed"]
     assert summary(model)["running"] == 0
+
+
+@pytest.mark.spec("B39")
+def test_a_restarted_scheduler_gets_time_until_all_have_come_back_and_nothing_counts_twice() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    there = cluster(submitted=14, done=13, failed=2, running=1)
+    there = attrs.evolve(there, servers=(attrs.evolve(there.servers[0], coroutines=(running(),)),))
+    feed.apply(there, Recent(5, 0, [], []))
+    empty = ClusterStatus(time=111.0, scheduler=None, nodes=(), servers=(), computations=())
+
+    def state() -> tuple[object, ...]:
+        sums = summary(model)
+        states = [node.state for node in model.nodes.values()] + [one.state for one in model.computations.values()]
+        counts = tuple(sums[name] for name in ("submitted", "done", "failed", "running"))
+        return *counts, len(model.running), states
+
+    before = state()
+    assert before == (14, 13, 2, 1, 1, ["ready", "running"])
+    feed.apply(empty, Recent(0, 0, [], []))
+    assert state() == before
+    unreported = attrs.evolve(cluster(), time=112.0)  # the server has not reported to it yet
+    feed.apply(unreported, Recent(0, 0, [], []))
+    assert state()[4:] == before[4:]
+    feed.apply(attrs.evolve(there, time=113.0), Recent(0, 0, [], []))
+    assert state() == before
+    assert [event.text for event in model.log.events] == ["The scheduler was restarted"]
+    feed.apply(attrs.evolve(empty, time=111.0 + SETTLING), Recent(0, 0, [], []))
+    assert state() == (14, 14, 3, 0, 0, ["disconnected", "closed"])
+
+
+@pytest.mark.spec("B38")
+def test_a_node_that_has_come_again_replaces_the_row_of_the_one_that_is_gone() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    there = cluster(submitted=1, running=1)
+    feed.apply(attrs.evolve(there, servers=(attrs.evolve(there.servers[0], coroutines=(running(),)),)))
+    others = (
+        attrs.evolve(NODE, id="n2", location=Location("10.0.0.1", 5000)),
+        attrs.evolve(NODE, id="n3", name="another", location=Location("10.0.0.1", 6000)),
+    )
+    came = attrs.evolve(cluster(server=False), nodes=others)
+    feed.apply(came, Recent(1, 0, [ended("lost", 0)], []))  # it went and came between two looks
+    assert [(node.key, node.state) for node in model.nodes.values()] == [
+        ("10.0.0.1:5000", "ready"),
+        ("10.0.0.1:6000", "ready"),
+    ]
+    assert not model.running
+    assert [one.state for one in model.ended] == ["lost"]
+    assert (model.totals.counts.submitted, model.totals.counts.failed) == (1, 1)
+    feed.apply(attrs.evolve(came, nodes=others[:1]))
+    assert [node.state for node in model.nodes.values()] == ["ready", "disconnected"], "nobody has replaced this one"
 
 
 @pytest.mark.spec("B38")

@@ -11,7 +11,7 @@ const COLUMNS = [
   { id: "addr", label: "Address", width: 156, title: true, cell: (node) => html`<${NodeLink} addr=${node.addr} />` },
   { id: "name", label: "Name", width: 104, cell: (node) => node.name },
   { id: "platform", label: "Platform", quiet: true, spare: true, hint: (node) => node.platform, full: true, cell: (node) => node.platform },
-  { id: "state", label: "State", width: 112, cell: (node) => html`<${State} of=${node.state} />` },
+  { id: "state", label: "State", width: 136, cell: (node) => html`<${State} of=${node.state} />` },
   { id: "servers", label: "Servers", width: 80, number: true, cell: (node) => format.count(node.servers) },
   { id: "submitted", label: "Submitted", width: 98, number: true, cell: (node) => format.count(node.submitted) },
   { id: "done", label: "Done", width: 84, number: true, cell: (node) => format.count(node.done) },

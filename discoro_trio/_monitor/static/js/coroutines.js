@@ -14,7 +14,7 @@ function columns(view, ofServer, ended) {
     !ofServer && { id: "server", label: "Server", width: 180, full: true, cell: (one) => html`<${ServerLink} location=${one.server} />` },
     ended
       ? { id: "error", label: "Error", wide: true, quiet: true, hint: (one) => one.error, cell: (one) => one.error }
-      : { id: "args", label: "Arguments", wide: true, sort: false, quiet: true, hint: (one) => one.args, cell: (one) => html`<span class="mono">${one.args}</span>` },
+      : { id: "args", label: "Arguments", wide: true, sort: false, quiet: true, hint: (one) => one.args, cell: (one) => one.args && html`<span class="mono">${one.args}</span>` },
     { id: "start", label: "Started", width: 96, number: true, cell: (one) => format.moment(one.start) },
     { id: "age", label: ended ? "Took" : "Age", width: 112, number: true, sort: false, cell: age },
     !ended && { id: "progress", label: "Progress", width: 230, full: true, sort: false, cell: (one) => html`<${Progress} of=${one.progress} />` },

@@ -9,7 +9,7 @@ import { Search, Table } from "./table.js";
 const COLUMNS = [
   { id: "location", label: "Server", width: 190, title: true, cell: (server) => html`<${ServerLink} location=${server.location} />` },
   { id: "name", label: "Name", cell: (server) => server.name },
-  { id: "state", label: "State", width: 124, cell: (server) => html`<${State} of=${server.state} />` },
+  { id: "state", label: "State", width: 136, cell: (server) => html`<${State} of=${server.state} />` },
   { id: "pid", label: "Process", width: 96, number: true, cell: (server) => server.pid ?? "–" },
   { id: "submitted", label: "Submitted", width: 104, number: true, cell: (server) => format.count(server.submitted) },
   { id: "done", label: "Done", width: 96, number: true, cell: (server) => format.count(server.done) },
