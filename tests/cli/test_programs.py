@@ -66,7 +66,7 @@ def lives(process: psutil.Process) -> bool:
 
 async def use(location: str, udp_port: int) -> str:
     """Run one coroutine with the scheduler at a place, and say where it ran."""
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with (
             discoro.open_endpoint(secret=SECRET, udp_port=udp_port),
             discoro.Computation([where]).schedule(location) as computation,
@@ -254,7 +254,7 @@ async def test_a_udp_port_of_another_program_is_one_line_and_status_2() -> None:
 async def test_another_version_is_refused_within_a_second_with_both_named(change: str, theirs: str, ours: str) -> None:
     async with discoro.open_scheduler(ip_addr="127.0.0.1", secret=SECRET, discover=False) as scheduler:
         command = [sys.executable, "-c", CLIENT.replace("CHANGE", change), str(scheduler.location), SECRET]
-        with trio.fail_after(20):
+        with trio.fail_after(45):
             done = await trio.run_process(command, capture_stdout=True, env=environment())
     text = done.stdout.decode()
     assert text.startswith("VersionMismatch")
@@ -319,7 +319,7 @@ async def shown_on_a_terminal(until: bytes, *options: str) -> bytes:
     os.close(theirs)
     shown = b""
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(45):
             while until not in shown:
                 await trio.lowlevel.wait_readable(ours)
                 shown += os.read(ours, 4096)
@@ -371,7 +371,7 @@ async def test_a_folder_that_is_mounted_read_only_is_one_line_and_status_2(tmp_p
         'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -m discoro_trio node --dest_path "$1"'
     )
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         done = await trio.run_process(command, capture_stderr=True, check=False, env=environment())
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()

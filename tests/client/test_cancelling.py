@@ -98,7 +98,7 @@ async def test_a_run_that_waits_for_a_server_leaves_nothing_when_cancelled(tmp_p
 
     async with discoro.open_cluster(servers=1):
         computation = discoro.Computation([note_and_wait, running_here, wait_for_file], server_setup=_held(go))
-        with trio.fail_after(20):
+        with trio.fail_after(45):
             async with computation.schedule(servers=0):
                 for _ in range(3):
                     with trio.move_on_after(0.05) as scope:

@@ -60,7 +60,7 @@ async def test_an_idle_server_runs_them_too(tmp_path: Path) -> None:
 
 async def test_a_handler_that_does_not_return_has_the_grace_period() -> None:
     async with discoro.open_cluster(servers=1):
-        with trio.fail_after(20):
+        with trio.fail_after(45):
             async with discoro.Computation([never_end], grace_period=0.5).schedule() as computation:
                 await computation.run_result(never_end)
                 closed = Stopwatch()

@@ -121,7 +121,7 @@ async def test_each_node_each_server_and_each_server_of_a_node(computation: disc
 @pytest.mark.spec("S62", "S65")
 async def test_each_server_means_all_that_are_still_being_set_up() -> None:
     computation = discoro.Computation()
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with discoro.open_cluster(servers=3), computation.schedule():
             assert len(await computation.run_servers(where_am_i)) == 3
 

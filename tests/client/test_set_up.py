@@ -141,7 +141,7 @@ async def test_when_it_fails_everywhere_whoever_waits_gets_the_error(
 ) -> None:
     options: dict[str, Any] = {option: functools.partial(fail, tmp_path)}
     computation = discoro.Computation(**options)
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with discoro.open_cluster(servers=2), computation.schedule():
             for run in (
                 lambda: computation.run(remembered),
@@ -166,7 +166,7 @@ async def test_a_server_where_it_fails_is_not_used_and_the_others_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     computation = discoro.Computation(HELPERS, server_setup=functools.partial(fail_at_all_but_one, tmp_path))
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with discoro.open_cluster(servers=3), computation.schedule():
             coros = await computation.run_servers(remembered)
             assert len(coros) == 1
@@ -201,7 +201,7 @@ async def end_process_the_first_time(folder: Path) -> None:
 
 async def test_closing_does_not_wait_for_a_set_up(tmp_path: Path) -> None:
     computation = discoro.Computation(HELPERS, server_setup=functools.partial(note_and_sleep, tmp_path))
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with discoro.open_cluster(servers=1), computation.schedule(servers=0):
             while not notes(tmp_path):  # noqa: ASYNC110 (another process writes them)
                 await trio.sleep(0.005)

@@ -192,6 +192,6 @@ async def stay_beside(seconds: float, folder: Path) -> None:
             sys.stdout.write(f"p99 {quiet * 1e3:.1f} ms, then {stormy * 1e3:.1f} ms; node {size_of(node) // MIB} MiB\n")
             assert stormy < max(10 * quiet, 0.2)
             assert size_of(node) - before < 200 * MIB
-            with trio.fail_after(20):
+            with trio.fail_after(45):
                 while left():  # noqa: ASYNC110 - there is no event
                     await trio.sleep(0.1)

@@ -75,7 +75,7 @@ async def test_a_request_that_is_given_up_or_cancelled_is_cancelled_at_the_peer(
         finally:
             cancelled.set()
 
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with serve_endpoint() as endpoint, trio.open_nursery() as nursery:
             endpoint.services.on_request(QuestionOfTests, answer)
             link = await endpoint.link_at(endpoint.location)
@@ -101,7 +101,7 @@ async def test_an_endpoint_that_is_cancelled_writes_what_it_sent_and_says_goodby
         nonlocal arrived
         arrived += 1
 
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with serve_endpoint() as stays, trio.open_nursery() as nursery:
             stays.credentials[b""] = key
             stays.services.on_notice(NoticeOfTests, take)

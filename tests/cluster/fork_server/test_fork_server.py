@@ -349,7 +349,7 @@ async def node_program(folder: Path) -> AsyncIterator[tuple[trio.Process, list[i
     assert node.stdout is not None
     async with node.stdout:
         try:
-            with trio.fail_after(20):
+            with trio.fail_after(45):
                 *pids, copy = json.loads(await node.stdout.receive_some())
             try:
                 yield node, pids

@@ -106,7 +106,7 @@ async def test_what_a_node_left_that_was_killed_with_its_fork_server_goes_when_t
     left = await leave(parent)
     assert left.exists()
     monkeypatch.setattr(_node, "SWEEP_SECONDS", 0)
-    with trio.fail_after(20):
+    with trio.fail_after(45):
         async with discoro.open_cluster(servers=1):
             while left.exists():  # noqa: ASYNC110 - nobody tells of it
                 await trio.sleep(0.01)

@@ -64,7 +64,7 @@ class World:
 
 @asynccontextmanager
 async def open_world() -> AsyncIterator[World]:
-    with trio.fail_after(20), ExitStack() as stack:
+    with trio.fail_after(45), ExitStack() as stack:
         async with (
             open_computation(1) as (client, (server,)),
             open_process() as scheduler,
