@@ -9,7 +9,7 @@ import pytest
 
 from tests._network import cut, heal, open_network
 
-from .programs import PULSE, SECRET
+from .programs import BOTH_WAYS, PULSE, SECRET, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +36,12 @@ import discoro_trio as discoro
 discoro.config.MinPulseInterval = {PULSE}
 discoro.config.MsgTimeout = 5.0
 OPTIONS = dict(ip_addr=sys.argv[1], secret={SECRET!r})
+SCHEDULER = sys.argv[2]  # empty: it is discovered
 """
 
 SCHEDULER = f"""{HEAD}
 async def main():
-    async with discoro.open_scheduler(shared=True, discover=False, **OPTIONS) as scheduler:
+    async with discoro.open_scheduler(shared=True, discover=not SCHEDULER, **OPTIONS) as scheduler:
         print(scheduler.location)
         await trio.sleep_forever()
 
@@ -49,7 +50,8 @@ trio.run(main)
 
 NODE = f"""{HEAD}
 async def main():
-    async with discoro.open_node(cpus=1, discover=False, nodes=[sys.argv[2]], **OPTIONS) as node:
+    nodes = [SCHEDULER] if SCHEDULER else []
+    async with discoro.open_node(cpus=1, discover=not SCHEDULER, nodes=nodes, **OPTIONS) as node:
         print(node.location)
         await trio.sleep_forever()
 
@@ -79,7 +81,7 @@ async def lost(rcoro):
 
 async def main():
     async with discoro.open_endpoint(**OPTIONS):
-        async with discoro.Computation([record, os]).schedule(sys.argv[2]) as computation:
+        async with discoro.Computation([record, os]).schedule(SCHEDULER or None) as computation:
             first = await computation.run(record)
             await first.deliver(1)
             print("runs", flush=True)
@@ -102,17 +104,21 @@ trio.run(main)
 """
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F09")
 @pytest.mark.parametrize(
     "reached", [True, False], ids=["the scheduler reaches both", "the scheduler reaches the client"]
 )
 async def test_a_silent_network_is_known_after_5_pulses_and_the_node_is_used_again_when_it_is_healed(
     network: Network,
+    way: Way,
     reached: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     middle, far, near = network.add_lan().add_hosts(3)
-    async with middle.running(SCHEDULER, middle.address) as scheduler:
-        place = await scheduler.line()
+    known = way is Way.ADDRESSES
+    async with middle.running(SCHEDULER, middle.address, "none yet" if known else "") as scheduler:
+        location = await scheduler.line()
+        place = location if known else ""
         async with far.running(NODE, far.address, place) as node, near.running(CLIENT, near.address, place) as client:
             await node.line()
             assert await client.line() == "runs"

@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 
 import discoro_trio as discoro
-from tests.faults.programs import NODE, client, open_programs
+from tests.faults.programs import NODE, open_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ async def stay_beside(seconds: float, folder: Path) -> None:
     async with open_programs(folder, seconds=seconds + 120) as programs:
         _, place = await programs.scheduler()
         node, node_place = await programs.ready(NODE, "2", str(place), "node")
-        async with client(place, work, node_allocations=ONE) as good:
+        async with programs.client(place, work, node_allocations=ONE) as good:
             quiet = await measure(good, QUIET_SECONDS)
             before = size_of(node)
             strangers = subprocess.Popen(  # noqa: ASYNC220

@@ -20,11 +20,13 @@ from discoro_trio._monitor._remote import RemoteScheduler
 from tests._deadlines import Stopwatch, within
 from tests.client.clusters import until_gone, until_servers
 
-from .programs import HEAD, PULSE, SECRET, client, open_programs
+from .programs import BOTH_WAYS, HEAD, PULSE, SECRET, Way, open_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from .programs import Programs
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"), pytest.mark.slow]
 
@@ -49,12 +51,15 @@ async def pid_of_server() -> int:
     return os.getpid()
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F02")
-async def test_a_killed_node_program_is_known_within_1_s_and_its_servers_are_gone_within_2_s(tmp_path: Path) -> None:
-    async with open_programs(tmp_path) as programs:
+async def test_a_killed_node_program_is_known_within_1_s_and_its_servers_are_gone_within_2_s(
+    tmp_path: Path, way: Way
+) -> None:
+    async with open_programs(tmp_path, way) as programs:
         _, scheduler = await programs.scheduler()
         node = await programs.node(scheduler, servers=2)
-        async with client(scheduler, count_up) as computation:
+        async with programs.client(scheduler, count_up) as computation:
             await until_servers(computation, 2)
             rcoros = await computation.run_servers(count_up)
             below = node.below()
@@ -72,31 +77,34 @@ async def test_a_killed_node_program_is_known_within_1_s_and_its_servers_are_gon
                 await rcoro.send(None)
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F03")
 @pytest.mark.spec("B19")
-async def test_a_scheduler_that_is_killed_and_started_again_keeps_the_running_one_and_the_order(tmp_path: Path) -> None:
+async def test_a_scheduler_that_is_killed_and_started_again_keeps_the_running_one_and_the_order(
+    tmp_path: Path, way: Way
+) -> None:
     order: list[str] = []
 
-    async def wait_and_run(scheduler: discoro.Location, name: str) -> None:
-        async with client(scheduler, pid_of_server) as computation:
+    async def wait_and_run(programs: Programs, scheduler: discoro.Location, name: str) -> None:
+        async with programs.client(scheduler, pid_of_server) as computation:
             order.append(name)
             assert await computation.run_result(pid_of_server) > 0
 
-    async with open_programs(tmp_path) as programs:
+    async with open_programs(tmp_path, way) as programs:
         program, scheduler = await programs.scheduler()
         await programs.node(scheduler, servers=2)
-        async with trio.open_nursery() as nursery, client(scheduler, count_up, pid_of_server) as computation:
+        async with trio.open_nursery() as nursery, programs.client(scheduler, count_up, pid_of_server) as computation:
             await until_servers(computation, 2)
             rcoros = await computation.run_servers(count_up)
             pids = {await computation.run_result(pid_of_server) for _ in range(4)}
             for name in ("second", "third"):
-                nursery.start_soon(wait_and_run, scheduler, name)
+                nursery.start_soon(wait_and_run, programs, scheduler, name)
                 await until_waiting(scheduler, 1 if name == "second" else 2)
             program.process.kill()
             await program.ended()
             for rcoro in rcoros:
                 await rcoro.deliver(1)
-            await programs.scheduler(scheduler.port)
+            _, scheduler = await programs.scheduler(scheduler)
             await until_waiting(scheduler, 2)
             with trio.move_on_after(7 * PULSE):  # beyond the time in which it grants nothing
                 await rcoros[0].wait()
@@ -137,8 +145,9 @@ CLIENT = HEAD + textwrap.dedent("""
             pathlib.Path(mark).write_text("cleaned up")
 
     async def main():
-        async with discoro.open_endpoint(secret=OPTIONS["secret"]):
-            async with discoro.Computation([keep, os]).schedule(sys.argv[1]) as computation, discoro.open_coro() as me:
+        async with discoro.open_endpoint(**ENDPOINT):
+            computation = discoro.Computation([keep, os])
+            async with computation.schedule(sys.argv[1] or None), discoro.open_coro() as me:
                 await computation.run(keep, MARK, me)
                 pid, folder = await me.receive()
                 print("runs", pid, folder, flush=True)
@@ -148,21 +157,22 @@ CLIENT = HEAD + textwrap.dedent("""
 """)
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F04")
 async def test_a_killed_client_s_coroutines_files_and_lease_are_gone_within_5_s_and_the_next_one_runs(
-    tmp_path: Path,
+    tmp_path: Path, way: Way
 ) -> None:
     mark = tmp_path / "mark"
-    async with open_programs(tmp_path) as programs:
+    async with open_programs(tmp_path, way) as programs:
         _, scheduler = await programs.scheduler()
         await programs.node(scheduler)
-        killed = programs.start(CLIENT, str(scheduler), str(mark))
+        killed = programs.start(CLIENT, str(programs.wanted(scheduler) or ""), str(mark))
         _, pid, folder = (await killed.until_line(lambda line: line.startswith("runs"))).split()
         assert await trio.Path(folder, "made.txt").exists()
         ran = trio.Event()
 
         async def next_one() -> None:
-            async with client(scheduler, pid_of_server) as computation:
+            async with programs.client(scheduler, pid_of_server) as computation:
                 assert await computation.run_result(pid_of_server) != int(pid)
                 ran.set()
 
@@ -177,14 +187,15 @@ async def test_a_killed_client_s_coroutines_files_and_lease_are_gone_within_5_s_
         assert not psutil.pid_exists(int(pid))
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F07")
 async def test_a_stopped_node_is_dead_after_5_pulses_and_not_before_and_useful_again_when_continued(
-    tmp_path: Path,
+    tmp_path: Path, way: Way
 ) -> None:
-    async with open_programs(tmp_path) as programs:
+    async with open_programs(tmp_path, way) as programs:
         _, scheduler = await programs.scheduler()
         node = await programs.node(scheduler)
-        async with client(scheduler, count_up, pid_of_server) as computation:
+        async with programs.client(scheduler, count_up, pid_of_server) as computation:
             await until_servers(computation, 1)
             rcoro = await computation.run(count_up)
             below = node.below()
@@ -203,13 +214,14 @@ async def test_a_stopped_node_is_dead_after_5_pulses_and_not_before_and_useful_a
                 await rcoro.result()
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F33")
 @pytest.mark.spec("S52")
-async def test_a_frozen_node_is_known_to_client_and_scheduler_after_5_pulses(tmp_path: Path) -> None:
-    async with open_programs(tmp_path) as programs:
+async def test_a_frozen_node_is_known_to_client_and_scheduler_after_5_pulses(tmp_path: Path, way: Way) -> None:
+    async with open_programs(tmp_path, way) as programs:
         _, scheduler = await programs.scheduler()
         node = await programs.node(scheduler)
-        async with client(scheduler, count_up) as computation, computation.subscribe() as events:
+        async with programs.client(scheduler, count_up) as computation, computation.subscribe() as events:
             await until_servers(computation, 1)
             rcoro = await computation.run(count_up)
             stopped = Stopwatch()
@@ -233,13 +245,14 @@ async def test_a_frozen_node_is_known_to_client_and_scheduler_after_5_pulses(tmp
             await until_servers(computation, 1)
 
 
+@BOTH_WAYS
 @pytest.mark.fault("F26")
 @pytest.mark.spec("S52")
-async def test_a_scheduler_that_is_stopped_for_10_s_closes_nothing(tmp_path: Path) -> None:
-    async with open_programs(tmp_path) as programs:
+async def test_a_scheduler_that_is_stopped_for_10_s_closes_nothing(tmp_path: Path, way: Way) -> None:
+    async with open_programs(tmp_path, way) as programs:
         program, scheduler = await programs.scheduler()
         await programs.node(scheduler)
-        async with client(scheduler, count_up) as computation:
+        async with programs.client(scheduler, count_up) as computation:
             rcoro = await computation.run(count_up)
             program.process.send_signal(signal.SIGSTOP)
             with trio.move_on_after(10 * PULSE):

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 import discoro_trio as discoro
-from discoro_trio._client import _map, _session, _topology
+from discoro_trio._client import _map, _membership, _session, _topology
 from discoro_trio._client import _server as _leased_server
 from discoro_trio._cluster import _messages as messages
 from discoro_trio._cluster._presence import SCHEDULERS, Presence
@@ -348,6 +348,7 @@ def no_machine(rng: Random, cluster: Callable[[], SimulatedCluster]) -> Iterator
         for target, name, value in (
             (trio.to_thread, "run_sync", _at_once),
             (secrets, "token_bytes", rng.randbytes),
+            (_membership, "imported_packages", dict),
             (_node, "open_fork_server", open_fork_server),
             (_node, "replace_stopped", _never),
             (Vitals, "sample", _sample),

@@ -30,7 +30,7 @@ from .cluster import JOBS, LOST, SCHEDULER_PORT, Job, SimulatedCluster, entered,
 from .network import seed_trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .network import SimulatedProcess
 
@@ -38,7 +38,8 @@ LONGEST_ROUND = 400.0
 """Virtual seconds that a client may take, from its start to the end of its computation."""
 SETTLED = 60.0
 """Virtual seconds after which nothing of ended clients may be left."""
-
+STAYS = 8.0
+"""Virtual seconds for which it must stay so: longer than five heartbeat intervals, and what follows them."""
 
 FOUND = (3, 12, 107)
 """Seeds that have found something: a component that was installed twice at once, a lease that ended while it was
@@ -217,34 +218,48 @@ async def simulate(seed: int, folder: Path, holder: list[SimulatedCluster]) -> N
         for client in clients:
             nursery.start_soon(client.run)
             await trio.sleep(rng.choice([0, rng.uniform(0, 3)]))
-        for _ in range(rng.randint(0, 12)):
-            await trio.sleep(rng.uniform(0, 4))
-            nursery.start_soon(faults.one)
-        await trio.sleep(15)
+        async with trio.open_nursery() as at_work:
+            for _ in range(rng.randint(0, 12)):
+                await trio.sleep(rng.uniform(0, 4))
+                at_work.start_soon(faults.one)
         cluster.network.heal_all()
         with trio.move_on_after(2 * LONGEST_ROUND) as scope:
             while not all(client.over or not client.alive for client in clients):  # noqa: ASYNC110 - kills are no event
                 await trio.sleep(1)
         if scope.cancelled_caught:
             cluster.wrong("a client does not end")
-        await trio.sleep(SETTLED)
-        check_that_nothing_is_left(cluster)
+        await until_nothing_is_left(cluster)
         nursery.cancel_scope.cancel()
 
 
-def check_that_nothing_is_left(cluster: SimulatedCluster) -> None:
+async def until_nothing_is_left(cluster: SimulatedCluster) -> None:
+    """Wait until nothing is left, and stays so; note what is left after the longest time."""
+    longest = trio.current_time() + SETTLED
+    since = trio.current_time()
+    while (left := list(what_is_left(cluster))) or trio.current_time() < since + STAYS:
+        if left:
+            since = trio.current_time()
+        if trio.current_time() >= longest:
+            for what in left or ["something is left again and again"]:
+                cluster.wrong(what)
+            return
+        await trio.sleep(0.5)
+
+
+def what_is_left(cluster: SimulatedCluster) -> Iterator[str]:
+    """Give what of ended clients is left."""
     assert cluster.scheduler is not None
     claims = cluster.scheduler._state.claims
     if claims:
-        cluster.wrong(f"the scheduler still has {[claim.computation for claim in claims]}")
+        yield f"the scheduler still has {[claim.computation for claim in claims]}"
     for machine in cluster.machines.values():
         assert machine.node is not None
         holding = machine.node._leasing._holding
         if holding.leases:
-            cluster.wrong(f"the node at {machine.host} still has leases")
+            yield f"the node at {machine.host} still has leases"
         up = [slot for slot in machine.node._slots if slot.server is not None and slot.server.up.is_set()]
         if len(up) != machine.size:
-            cluster.wrong(f"the node at {machine.host} has {len(up)} servers of {machine.size}")
+            yield f"the node at {machine.host} has {len(up)} servers of {machine.size}"
 
 
 def run(seed: int) -> SimulatedCluster:
