@@ -1,1 +1,0 @@
-"""Other systems under measurement. ProcessPoolExecutor is always there; the rest when installed."""

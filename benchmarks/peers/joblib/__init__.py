@@ -1,1 +1,0 @@
-"""joblib with its default backend, loky."""

@@ -1,1 +1,0 @@
-"""pycos, the old system's successor: dispycos jobs on a node with servers, and messages between tasks."""

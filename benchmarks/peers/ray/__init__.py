@@ -1,1 +1,0 @@
-"""Ray with a local cluster of processes."""

@@ -1,1 +1,0 @@
-"""xoscar with one actor in a process of its own, on loopback TCP."""
