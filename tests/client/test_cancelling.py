@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 
 import discoro_trio as discoro
+from discoro_trio._client._session import Session
+from discoro_trio._process import LocalOutcome, Submission
 from discoro_trio.testing import check_leaks
 from tests._deadlines import Stopwatch
 
@@ -344,3 +347,20 @@ async def _wait_in_a_nursery(*, coro: discoro.Coro[None]) -> None:
 async def test_a_coroutine_that_waits_in_a_nursery_ends_silently_with_its_computation() -> None:
     async with open_computation([_wait_in_a_nursery], servers=1) as computation:
         await computation.run(_wait_in_a_nursery)
+
+
+async def test_what_is_cancelled_has_the_grace_period_before_its_server_is_replaced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    started = Submission(b"server", 1, "job", None)
+    replaced: list[tuple[bytes, float]] = []
+
+    async def replace(server_id: bytes, _reason: str) -> None:
+        await trio.lowlevel.checkpoint()
+        replaced.append((server_id, round(trio.current_time() - began, 6)))
+        started.end(LocalOutcome.returned(None))
+
+    session: Any = SimpleNamespace(set_up=SimpleNamespace(grace_period=7.5), replace=replace)
+    began = trio.current_time()
+    await Session._until_ended(session, [started])
+    assert replaced == [(b"server", 7.5)]
