@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from discoro_trio._monitor._model import KEPT_COROUTINES
-from tests.cli.programs import free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import running
 from tests.monitor.served import TOKEN
 
 from .driver import browse, chromium

@@ -22,7 +22,8 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import CoroInfo, DiscoroStatus, MonitorException, Status
-from tests.cli.programs import SECRET, free_udp_port, output, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, output, running
 from tests.monitor.served import TOKEN
 
 from .driver import chromium
