@@ -21,8 +21,9 @@ from discoro_trio._cli import _doctor, _monitor, run_discoro
 from discoro_trio._cluster import LaunchedNode, Launcher, SchedulerAccess, find_scheduler, open_scheduler
 from discoro_trio._link import EndpointOptions, current_endpoint, open_with
 from discoro_trio._link.tls import _tls
+from tests._ports import free_udp_port
 from tests.cli.option_table import commands_with
-from tests.cli.programs import SECRET, free_udp_port
+from tests.cli.programs import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -280,6 +281,7 @@ class Watching(Launcher):
         self.found: list[str] = []
         self.seek_at: int | None = None
         self.hidden = False
+        self.count: int | None = None
 
     def __call__(self, *_arguments: object, **_options: object) -> Watching:
         """Stand in for the class of a launcher."""
@@ -295,12 +297,15 @@ class Watching(Launcher):
     async def take_back(self, name: str) -> None:
         raise NotImplementedError
 
-    def open(self, access: SchedulerAccess, *, count: int | None = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+    def open(self, access: SchedulerAccess, *, count: int | None = None) -> AbstractAsyncContextManager[None]:
+        self.count = count
         return self._open(access)
 
     @asynccontextmanager
     async def _open(self, access: SchedulerAccess) -> AsyncIterator[None]:
         self.access = access
+        if self.count is not None:
+            raise discoro.DiscoroError  # ends a command whose number of nodes may change
         logging.getLogger("discoro_trio.launch").info("a line of a node")
         if self.seek_at is not None:
             async with open_with(EndpointOptions(secret=SECRET, udp_port=self.seek_at)) as endpoint:
@@ -381,6 +386,13 @@ def test_the_scheduler_of_a_launcher_shows_its_certificate_and_accepts_those_of_
         watching.options, watching.peer = EndpointOptions(**options), ""
         run(words, *given)
         assert watching.peer == ("somebody" if linked else "")
+
+
+@each_launching
+@pytest.mark.option("LAUNCHING --adaptive")
+def test_a_launcher_begins_with_the_least_number_of_nodes(command: str, watching: Watching) -> None:
+    run(LAUNCHING[command], "--secret", SECRET, "--no_discover", "--adaptive", "2:3")
+    assert watching.count == 2
 
 
 @each_launching

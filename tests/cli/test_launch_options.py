@@ -162,6 +162,13 @@ def test_ssh_gets_its_arguments_and_the_node_its_interpreter_and_number_of_serve
     assert '"cpus":3' in text
 
 
+@pytest.mark.option("discoro launch ssh --tunnel")
+@pytest.mark.parametrize("tunnel", [False, True])
+def test_ssh_forwards_connections_if_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tunnel: bool) -> None:
+    text = submitted("ssh", tmp_path, monkeypatch, "host", "--cpus", "1", *(["--tunnel"] if tunnel else []))
+    assert ("WORD -R\n" in text and "WORD -L\n" in text) == tunnel
+
+
 @pytest.mark.option("discoro launch kubernetes --image", "discoro launch kubernetes --nodes")
 @pytest.mark.option("discoro launch kubernetes --memory", "discoro launch kubernetes --namespace")
 @pytest.mark.option("discoro launch kubernetes --cpus", "discoro launch kubernetes --python")

@@ -20,7 +20,8 @@ from discoro_trio._cli import _doctor, run_discoro
 from discoro_trio._link import EndpointOptions, open_with
 from discoro_trio._link.tls import _tls
 from discoro_trio._wire import Role
-from tests.cli.programs import SECRET, environment, free_udp_port, running
+from tests._ports import free_udp_port
+from tests.cli.programs import SECRET, environment, running
 from tests.cli.test_endpoint_options import Certificates, as_options, scheduler_in_a_thread
 
 if TYPE_CHECKING:
