@@ -172,7 +172,7 @@ def _measured_alone(options: argparse.Namespace) -> bool:
         return _savina.run(options.json, quick=options.quick)
     from benchmarks import _makespan  # noqa: PLC0415
 
-    return _makespan.run(quick=options.quick)
+    return _makespan.run(quick=options.quick, peers=options.peers, folder=options.environments)
 
 
 def _headline(plan: Plan) -> str:

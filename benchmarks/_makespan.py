@@ -8,79 +8,39 @@ otherwise changes the ideal, too. The mark is `MOST` of the ideal and `SLACK` se
 
 from __future__ import annotations
 
-import heapq
 import os
-import random
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import trio
 from attrs import frozen
 
 import discoro_trio as discoro
+from benchmarks._environments import prepare
+from benchmarks._half_speed import half_speed, why_not
+from benchmarks._peer_process import sets_of_peer
+from benchmarks._processes import MeasurementError
+from benchmarks._systems import PEERS
+from benchmarks._uneven import ideal, plain_work, spin, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks._environments import Ready
+    from benchmarks._systems import Peer
+    from benchmarks._uneven import Job
 
 MOST = 1.10
 """Of the ideal."""
 SLACK = 0.03
 """Seconds."""
-
-Job = tuple[str, float]
-"""`"work"` or `"wait"`, and the seconds."""
-
-
-def workloads(servers: int, unit: float) -> dict[str, list[Job]]:
-    """Make the sets of jobs.
-
-    Args:
-        servers: How many servers there are.
-        unit: The seconds of a short job.
-    """
-    rng = random.Random(7)
-    short = 15 * servers
-    pareto = [min(unit / 3 * rng.paretovariate(1.1), 20 * unit) for _ in range(2 * short)]
-
-    def work(seconds: Sequence[float]) -> list[Job]:
-        return [("work", one) for one in seconds]
-
-    return {
-        "even": work([unit] * 2 * short),
-        "Pareto 1.1": work(pareto),
-        "one long first": work([short * unit / servers * 2, *[unit] * short]),
-        "two long early": work([unit, 10 * unit, 10 * unit, *[unit] * short]),
-        "long ones last": work([unit] * short + [5 * unit] * servers),
-        "staircase": work([unit * (number + 1) / 10 for number in range(2 * short)]),
-        "half wait, half work": [("wait" if number % 2 else "work", 2 * unit) for number in range(2 * short)],
-    }
-
-
-def greedy(jobs: Sequence[float], servers: int) -> float:
-    """Give the time of jobs of which each goes to the server that is free first."""
-    free = [0.0] * servers
-    for job in jobs:
-        heapq.heappush(free, heapq.heappop(free) + job)
-    return max(free)
-
-
-def ideal(jobs: Sequence[Job], taken: Sequence[float], servers: int) -> float:
-    """Give the time that jobs allow which took so many seconds; those that wait do so side by side."""
-    work = [seconds for (kind, _), seconds in zip(jobs, taken, strict=True) if kind == "work"]
-    waits = [seconds for (kind, seconds), _ in zip(jobs, taken, strict=True) if kind == "wait"]
-    return max(greedy(work, servers), max(waits, default=0.0))
-
+_LONGEST = 180.0
+"""Seconds for all sets of another system, with its start."""
 
 # --- jobs; all give the seconds that they took
-
-
-def spin(seconds: float) -> None:
-    """Use the processor for some seconds."""
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass
 
 
 async def async_work(kind: str, seconds: float, asleep: bool) -> float:  # noqa: FBT001 - sent by position
@@ -90,16 +50,6 @@ async def async_work(kind: str, seconds: float, asleep: bool) -> float:  # noqa:
         await trio.sleep(seconds)
     elif asleep:
         time.sleep(seconds)  # noqa: ASYNC251 - that is what is measured
-    else:
-        spin(seconds)
-    return time.perf_counter() - began
-
-
-def plain_work(kind: str, seconds: float, asleep: bool) -> float:  # noqa: FBT001 - sent by position
-    """Do the same in a thread."""
-    began = time.perf_counter()
-    if asleep or kind == "wait":
-        time.sleep(seconds)
     else:
         spin(seconds)
     return time.perf_counter() - began
@@ -202,45 +152,77 @@ class Setting:
     plain: bool
     unit: float
     """Seconds of a short job."""
+    slow: bool = False
+    """Whether the servers are on two nodes, of which one has half the speed."""
 
     @property
     def function(self) -> Callable[..., Any]:
         """What is run."""
         return plain_work if self.plain else async_work
 
+    @property
+    def speeds(self) -> list[float]:
+        """The speed of each server."""
+        return [1.0] * (self.servers - 1) + [0.5 if self.slow else 1.0]
+
+    def best(self, jobs: Sequence[Job], taken: Sequence[float]) -> float:
+        """Return the ideal. A slow node's jobs report what they took there, so only their sizes count."""
+        return ideal(jobs, [seconds for _, seconds in jobs] if self.slow else taken, self.speeds)
+
 
 SETTINGS = (
     Setting("2 servers, async jobs that compute", 2, asleep=False, plain=False, unit=0.02),
     Setting("2 servers, plain jobs that compute", 2, asleep=False, plain=True, unit=0.02),
     Setting("8 servers, async jobs that block", 8, asleep=True, plain=False, unit=0.02),
+    Setting("2 nodes, one at half speed, async jobs that compute", 2, asleep=False, plain=False, unit=0.02, slow=True),
 )
 
 
 @asynccontextmanager
-async def scheduled(servers: int) -> AsyncIterator[discoro.Computation]:
+async def scheduled(setting: Setting) -> AsyncIterator[discoro.Computation]:
     """Open a cluster with a computation."""
+    functions = discoro.Computation([async_work, plain_work, async_item, plain_item, spin])
+    if not setting.slow:
+        async with discoro.open_cluster(servers=setting.servers), functions.schedule() as computation:
+            yield computation
+        return
+    nodes = discoro.launch.Local(setting.servers, cpus=1)
     async with (
-        discoro.open_cluster(servers=servers),
-        discoro.Computation([async_work, plain_work, async_item, plain_item, spin]).schedule() as computation,
+        discoro.open_scheduler(ip_addr="127.0.0.1", discover=False, launch=nodes) as scheduler,
+        functions.schedule(scheduler, servers=setting.servers) as computation,
     ):
-        yield computation
+        with half_speed(_processes_of_a_node()):
+            yield computation
 
 
-async def _measured(setting: Setting, way: str, jobs: list[Job], computation: discoro.Computation, name: str) -> Cell:
+def _processes_of_a_node() -> list[int]:
+    for child in psutil.Process().children():
+        family = [child, *child.children(recursive=True)]
+        if any(process.name() == "discoro-server" for process in family):
+            return [process.pid for process in family]
+    message = "no node runs here"
+    raise RuntimeError(message)
+
+
+async def _measured(setting: Setting, way: str, jobs: list[Job], computation: discoro.Computation) -> Cell:
     items = [(kind, seconds, setting.asleep) for kind, seconds in jobs]
     began = trio.current_time()
     taken = await WAYS[way](computation, setting.function, items)
-    return Cell(name, trio.current_time() - began, ideal(jobs, taken, setting.servers))
+    return Cell(way, trio.current_time() - began, setting.best(jobs, taken))
 
 
-def _by_pool(setting: Setting, jobs: list[Job]) -> Cell:
-    """Run the jobs by ProcessPoolExecutor, once its processes are there."""
-    with ProcessPoolExecutor(setting.servers) as pool:
-        list(pool.map(spin, [0.01] * 2 * setting.servers))
-        began = time.perf_counter()
-        futures = [pool.submit(plain_work, kind, seconds, setting.asleep) for kind, seconds in jobs]
-        taken = [future.result() for future in futures]
-        return Cell("ProcessPoolExecutor", time.perf_counter() - began, ideal(jobs, taken, setting.servers))
+def _of_peers(setting: Setting, ready: Mapping[Peer, Ready], sets: list[list[Job]]) -> list[list[Cell]]:
+    """Run the sets by the other systems, which have no slow node; return the cells of each set."""
+    cells: list[list[Cell]] = [[] for _ in sets]
+    for peer, one in ready.items():
+        try:
+            found = sets_of_peer(peer, one.python, setting.servers, sets, asleep=setting.asleep, timeout=_LONGEST)
+        except MeasurementError as error:
+            print(f"  {peer.name}: {error}")
+            continue
+        for row, jobs, (took, *taken) in zip(cells, sets, found, strict=True):
+            row.append(Cell(peer.name, took, setting.best(jobs, taken)))
+    return cells
 
 
 def _show(workload: str, cells: list[Cell]) -> None:
@@ -248,28 +230,46 @@ def _show(workload: str, cells: list[Cell]) -> None:
     print(f"  {workload:22}{cells[0].best:6.2f} s  {shown}", flush=True)
 
 
-async def _run(settings: Sequence[Setting], ways: Sequence[str]) -> bool:
+async def _run(settings: Sequence[Setting], ways: Sequence[str], ready: Mapping[Peer, Ready]) -> bool:
     missed = 0
     for setting in settings:
         print(f"\n{setting.name}: parts of the ideal; '!' is beyond {MOST:g} of it and {SLACK * 1000:.0f} ms")
-        for workload, jobs in workloads(setting.servers, setting.unit).items():
-            if setting.plain and workload == "half wait, half work":
-                continue
+        if setting.slow and (reason := why_not()):
+            print(f"  not measured: {reason}")
+            continue
+        sets = workloads(setting.servers, setting.unit)
+        if setting.plain or setting.slow:
+            del sets["half wait, half work"]
+        others = [] if setting.slow else list(ready.items())
+        peers = await trio.to_thread.run_sync(_of_peers, setting, dict(others), list(sets.values()))
+        for (workload, jobs), of_peers in zip(sets.items(), peers, strict=True):
             first, warm = [], []
             for way in ways:
-                async with scheduled(setting.servers) as computation:
-                    first.append(await _measured(setting, way, jobs, computation, way))
-                    warm.append(await _measured(setting, way, jobs, computation, way))
-            pool = await trio.to_thread.run_sync(_by_pool, setting, jobs)
-            _show(workload, [*first, pool])
+                async with scheduled(setting) as computation:
+                    first.append(await _measured(setting, way, jobs, computation))
+                    warm.append(await _measured(setting, way, jobs, computation))
+            _show(workload, [*first, *of_peers])
             _show("  warm", warm)
             missed += sum(not cell.reached for cell in first + warm)
     print(f"\n{missed} cells miss the mark")
     return not missed
 
 
-def run(*, quick: bool) -> bool:
-    """Print the table; tell whether all cells reach the mark."""
+def run(*, quick: bool, peers: Sequence[str] | None, folder: Path) -> bool:
+    """Print the table; tell whether all cells reach the mark.
+
+    Args:
+        quick: Whether to run less, and ProcessPoolExecutor alone beside it.
+        peers: The modules of the other systems; None for all that have the sets.
+        folder: Where their environments are kept.
+    """
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before")
-    settings = SETTINGS[2:] if quick else SETTINGS
-    return trio.run(_run, settings, ("map", "run") if quick else tuple(WAYS))
+    wanted = [peer for peer in PEERS if peer.has_function("uneven") and (peer.quick or not quick)]
+    if peers is not None:
+        wanted = [peer for peer in wanted if peer.package.rpartition(".")[2] in peers]
+    found, missing = prepare(wanted, folder=folder)
+    for name, reason in missing.items():
+        print(f"{name} is not measured: {reason}")
+    ready = {peer: found[peer.name] for peer in wanted if peer.name in found}
+    settings = SETTINGS[2:3] if quick else SETTINGS
+    return trio.run(_run, settings, ("map", "run") if quick else tuple(WAYS), ready)

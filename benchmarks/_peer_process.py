@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._processes import MeasurementError, run_for_output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks._figures import Figure
     from benchmarks._systems import Peer
+    from benchmarks._uneven import Job
 
 _IMPORTING = 60.0
 """Seconds in which a peer must have been imported, for the first time after it was installed, too."""
@@ -41,11 +44,23 @@ def measure_peer(peer: Peer, python: str, figure: Figure, *, seconds: float, tim
     Raises:
         MeasurementError: The peer failed, or took longer.
     """
-    request = json.dumps({"figure": figure.module, "seconds": seconds})
+    return float(_value(peer, python, figure.module, [seconds], timeout=timeout))
+
+
+def sets_of_peer(
+    peer: Peer, python: str, servers: int, sets: Sequence[Sequence[Job]], *, asleep: bool, timeout: float
+) -> list[list[float]]:
+    """Have a peer run sets of uneven jobs; see `_uneven.timed_sets` for the result. Raises as `measure_peer`."""
+    found: list[list[float]] = _value(peer, python, "uneven", [servers, sets, asleep], timeout=timeout)
+    return found
+
+
+def _value(peer: Peer, python: str, function: str, arguments: Sequence[object], *, timeout: float) -> Any:
+    request = json.dumps({"figure": function, "arguments": arguments})
     answers = _answers(peer, python, request + "\n", timeout=timeout)
     for answer in answers:
         if "value" in answer:
-            return float(answer["value"])
+            return answer["value"]
     raise MeasurementError(str(answers[-1].get("error", "it gave no value")))
 
 

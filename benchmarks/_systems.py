@@ -44,10 +44,14 @@ class Peer(System):
         return tuple(requirement.partition("==")[0] for requirement in self.requires)
 
     def has(self, figure: Figure) -> bool:
-        """Say whether it has a function for the figure; the module is not imported."""
+        """Say whether it has a function for the figure."""
+        return self.has_function(figure.module)
+
+    def has_function(self, name: str) -> bool:
+        """Say whether its module has a function; the module is not imported."""
         path = ROOT.joinpath(*self.package.split(".")).with_suffix(".py")
         tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
-        return any(isinstance(node, ast.FunctionDef) and node.name == figure.module for node in tree.body)
+        return any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body)
 
 
 DISCORO = System("discoro", "benchmarks.discoro")

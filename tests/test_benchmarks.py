@@ -12,10 +12,10 @@ import attrs
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import _environments, _processes
+from benchmarks import _environments, _processes, _uneven
 from benchmarks._environments import NotAvailable, Ready, prepare
 from benchmarks._figures import FIGURES, Figure, Mark
-from benchmarks._peer_process import measure_peer, version_of
+from benchmarks._peer_process import measure_peer, sets_of_peer, version_of
 from benchmarks._processes import MeasurementError, measure_in_process, run_for_number
 from benchmarks._report import number, report, table
 from benchmarks._results import Result, Run, as_json, from_json
@@ -350,7 +350,11 @@ def test_a_peer_that_takes_too_long_is_ended(made_up: Peer) -> None:
 
 
 def test_one_process_answers_request_after_request(made_up: Peer) -> None:
-    requests = [{"figure": "rate", "seconds": 1}, {"figure": "delay", "seconds": 1}, {"figure": "rate", "seconds": 2}]
+    requests = [
+        {"figure": "rate", "arguments": [1]},
+        {"figure": "delay", "arguments": [1]},
+        {"figure": "rate", "arguments": [2]},
+    ]
     text = "".join(json.dumps(request) + "\n" for request in requests)
     command = [sys.executable, "-m", "benchmarks.peer_systems.serve", made_up.package]
     output, _ = _processes.run_for_output(command, timeout=30, request=text)
@@ -360,6 +364,34 @@ def test_one_process_answers_request_after_request(made_up: Peer) -> None:
         {"figure": "delay", "error": "ValueError: no luck"},
         {"figure": "rate", "value": 80},
     ]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "speeds", "expected"),
+    [
+        ([3, 1, 1, 1], [1.0, 1.0], 3.0),
+        ([1, 1, 1, 3], [1.0, 1.0], 4.0),
+        ([2, 2, 2], [1.0, 0.5], 4.0),
+        ([1, 4], [1.0, 0.5], 5.0),
+    ],
+)
+def test_the_ideal_gives_each_job_to_the_server_that_ends_it_first(
+    jobs: list[float], speeds: list[float], expected: float
+) -> None:
+    assert _uneven.greedy(jobs, speeds) == expected
+    work: list[_uneven.Job] = [("work", seconds) for seconds in jobs]
+    waits: list[_uneven.Job] = [("wait", 4.5)] * 9
+    assert _uneven.ideal(work + waits, [*jobs, *[0.0] * 9], speeds) == max(expected, 4.5)
+
+
+def test_a_peer_runs_sets_of_uneven_jobs() -> None:
+    pool = next(peer for peer in PEERS if peer.has_function("uneven"))
+    sets: list[list[_uneven.Job]] = [[("work", 0.02), ("wait", 0.01)], [("work", 0.01)]]
+    found = sets_of_peer(pool, sys.executable, 2, sets, asleep=True, timeout=60)
+    assert [len(one) for one in found] == [3, 2]
+    for (took, *taken), jobs in zip(found, sets, strict=True):
+        assert took >= max(taken)
+        assert all(seconds >= wanted for seconds, (_, wanted) in zip(taken, jobs, strict=True))
 
 
 def test_a_peer_that_cannot_be_had_is_named_with_the_reason(

@@ -23,11 +23,14 @@ from benchmarks._scale import (
     bulk_megabytes_per_second,
     bulk_payload,
 )
+from benchmarks._uneven import plain_work, timed_sets
 from benchmarks.peer_systems._startup import startup
 from benchmarks.peer_systems._work import increment, last_of, total_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from benchmarks._uneven import Job
 
 
 def version() -> str:
@@ -195,3 +198,14 @@ def _newcomer(table: np.ndarray) -> list[object]:
 def newcomer_s(_seconds: float) -> float:
     """Run the newcomer's program."""
     return seconds_of(_newcomer)
+
+
+def uneven(workers: int, sets: list[list[Job]], asleep: bool) -> list[list[float]]:  # noqa: FBT001 - from a request
+    """Submit the jobs of a set and gather their results."""
+    with open_client(workers=workers) as client:
+
+        def run_all(items: list[tuple[str, float, bool]]) -> list[float]:
+            found: list[float] = client.gather([client.submit(plain_work, *item, pure=False) for item in items])
+            return found
+
+        return timed_sets(run_all, sets, asleep=asleep)

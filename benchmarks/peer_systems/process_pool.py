@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks._blocking_load import median_seconds, per_second
 from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
+from benchmarks._uneven import plain_work, timed_sets
 from benchmarks.peer_systems._startup import startup
 from benchmarks.peer_systems._work import increment
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from benchmarks._uneven import Job
+
 
 def version() -> str:
     """Return the version of the system."""
@@ -28,10 +31,10 @@ def version() -> str:
 
 
 @contextmanager
-def open_pool() -> Iterator[ProcessPoolExecutor]:
+def open_pool(*, workers: int = WORKERS) -> Iterator[ProcessPoolExecutor]:
     """Open a pool whose workers have all started."""
-    with ProcessPoolExecutor(WORKERS) as pool:
-        list(pool.map(increment, range(WORKERS * 10)))
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(increment, range(workers * 10)))
         yield pool
 
 
@@ -112,3 +115,13 @@ def newcomer_s(_seconds: float) -> float:
     from benchmarks._newcomer import seconds_of  # noqa: PLC0415 - numpy is needed for this alone
 
     return seconds_of(_newcomer)
+
+
+def uneven(workers: int, sets: list[list[Job]], asleep: bool) -> list[list[float]]:  # noqa: FBT001 - from a request
+    """Submit the jobs of a set and get their results."""
+    with open_pool(workers=workers) as pool:
+
+        def run_all(items: list[tuple[str, float, bool]]) -> list[float]:
+            return [future.result() for future in [pool.submit(plain_work, *item) for item in items]]
+
+        return timed_sets(run_all, sets, asleep=asleep)

@@ -23,11 +23,14 @@ from benchmarks._scale import (
     bulk_megabytes_per_second,
     bulk_payload,
 )
+from benchmarks._uneven import plain_work, timed_sets
 from benchmarks.peer_systems import _work
 from benchmarks.peer_systems._startup import startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from benchmarks._uneven import Job
 
 
 def version() -> str:
@@ -200,3 +203,15 @@ def newcomer_s(_seconds: float) -> float:
             return found
 
     return _newcomer.seconds_of(program)
+
+
+def uneven(workers: int, sets: list[list[Job]], asleep: bool) -> list[list[float]]:  # noqa: FBT001 - from a request
+    """Start a task for each job of a set and get their results."""
+    work = ray.remote(plain_work)
+    with open_cluster(workers=workers):
+
+        def run_all(items: list[tuple[str, float, bool]]) -> list[float]:
+            found: list[float] = ray.get([work.remote(*item) for item in items])
+            return found
+
+        return timed_sets(run_all, sets, asleep=asleep)

@@ -4,12 +4,13 @@ It speaks JSON, one object a line. The first line that it writes names the versi
 from standard input until that ends, and answers each of them::
 
     {"peer": "benchmarks.peer_systems.dask", "version": "2026.8.0"}
-    ← {"figure": "jobs_per_s", "seconds": 1.0}
+    ← {"figure": "jobs_per_s", "arguments": [1.0]}
     {"figure": "jobs_per_s", "value": 1375.2}
-    ← {"figure": "jobs_chunked_per_s", "seconds": 1.0}
+    ← {"figure": "jobs_chunked_per_s", "arguments": [1.0]}
     {"figure": "jobs_chunked_per_s", "error": "ValueError: no luck"}
 
-MODULE has a function ``version() -> str`` and one for each figure, named after it, that takes the seconds. This module
+MODULE has a function ``version() -> str`` and one for each figure, named after it, that takes the seconds; some have
+``uneven``, which takes the workers, the sets of jobs and whether they sleep (`benchmarks._uneven`). This module
 and all that peers import from `benchmarks` needs nothing but the standard library and what the peer's environment has.
 """
 
@@ -45,7 +46,7 @@ def main(name: str) -> None:
 def _answer(module: ModuleType, request: dict[str, Any]) -> dict[str, Any]:
     figure = request["figure"]
     try:
-        return {"figure": figure, "value": getattr(module, figure)(request["seconds"])}
+        return {"figure": figure, "value": getattr(module, figure)(*request["arguments"])}
     except Exception as error:  # noqa: BLE001 - the other side reports it and goes on
         return {"figure": figure, "error": " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]}
 
