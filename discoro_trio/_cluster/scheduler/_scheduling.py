@@ -274,9 +274,9 @@ class Scheduling:
             claim.note(facts)
         effects += self._discovered(node, None)
         # Their clients may have lost their turn, or an earlier scheduler ended before they were notified.
-        for claim in map(self.claims.get, adopted):
-            if claim is not None and not claim.detached:
-                effects += [*self._turn(claim), self._leased(claim, node)]
+        for own in map(self.claims.get, adopted):
+            if own is not None and not own.detached:
+                effects += [*self._turn(own), self._leased(own, node)]
         for claim in self.claims.running():
             effects += self._discovered(node, claim)
         quick = self._settled and not again
