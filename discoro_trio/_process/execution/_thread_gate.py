@@ -8,13 +8,15 @@ the number doubles each time.
 A plain function that waits in `trio.from_thread.run`, such as for a job that it has started itself, does not count
 against the limit. Otherwise functions that wait for other plain functions could fill the limit and wait for ever.
 
-The processor use includes the time that threads wait for a processor, which the kernel reports on Linux. Otherwise
-computing would look like waiting on a busy machine.
+The processor use includes the time that threads wait for a processor, which the kernel reports on Linux when they get
+it; a thread that waits for one at the end of a slice computes, too. Otherwise computing would look like waiting on a
+busy machine.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from pathlib import Path
 from time import perf_counter, process_time
@@ -46,6 +48,7 @@ class ThreadGate:
 
     Args:
         demand: Returns the seconds of processor time that each thread has needed since it started; for tests.
+        runnable: Returns whether another thread runs or waits for a processor at the moment; for tests.
 
     Attributes:
         most: The maximum number of functions that may run at once, besides those that wait in `trio.from_thread.run`.
@@ -53,12 +56,15 @@ class ThreadGate:
         limiter: Limits their threads; it is raised for functions that wait.
     """
 
-    def __init__(self, demand: Callable[[], dict[str, float]] | None = None) -> None:
+    def __init__(
+        self, demand: Callable[[], dict[str, float]] | None = None, runnable: Callable[[], bool] | None = None
+    ) -> None:
         self.most: int = 40
         self.allowed: int = 1
         self.limiter: trio.CapacityLimiter | None = None
         self._tasks: set[trio.lowlevel.Task] = set()
         self._demand = demand or _demand
+        self._runnable = runnable or _runnable
         self._running = 0
         self._blocked = 0
         self._waiting: deque[trio.lowlevel.Task] = deque()
@@ -133,8 +139,10 @@ class ThreadGate:
             while self._waiting or self._opened or self._running > self.most:
                 before, began = self._demand(), perf_counter()
                 await trio.sleep(pause)
-                wanted = sum(used - before[thread] for thread, used in self._demand().items() if thread in before)
+                wanted = sum(used - before.get(thread, 0.0) for thread, used in self._demand().items())
                 processors = wanted / (perf_counter() - began)
+                if processors <= _LITTLE and self._runnable():
+                    processors = 1.0
                 self.used(processors)
                 pause = SLICE if self._waiting or processors < _ALL else min(2 * pause, _LONG_SLICE)
         finally:
@@ -169,6 +177,24 @@ def waits_in_from_thread(task: trio.lowlevel.Task) -> bool:
 
 
 _TO_THREAD = trio.to_thread.run_sync.__code__
+
+
+def _runnable() -> bool:
+    """Return whether another thread of this process runs or waits for a processor; False where that is unknown."""
+    own = str(threading.get_native_id())
+    try:
+        for thread in os.listdir(_THREADS):  # noqa: PTH208 - only names are needed
+            if thread == own:
+                continue
+            try:
+                state = (_THREADS / thread / "stat").read_bytes().rpartition(b") ")[2][:1]
+            except OSError:
+                continue  # the thread has just ended
+            if state == b"R":
+                return True
+    except OSError:
+        pass
+    return False
 
 
 def _demand() -> dict[str, float]:

@@ -19,8 +19,9 @@ class Threads:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
-        self.gate = ThreadGate(lambda: {"thread": self.seconds})
+        self.gate = ThreadGate(lambda: {"thread": self.seconds}, lambda: self.runnable)
         self.seconds = 0.0
+        self.runnable = False
         self.begun: list[int] = []
         self._ends: dict[int, trio.Event] = {}
 
@@ -154,7 +155,11 @@ async def test_the_use_of_the_processor_is_measured_while_some_wait(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     threads = Threads(nursery)
+    threads.runnable = True
     await threads.start(2)
+    await trio.sleep(20 * SLICE)
+    assert threads.begun == [0], "it waits for a processor"
+    threads.runnable = False
     with trio.fail_after(10):
         while threads.begun != [0, 1]:  # noqa: ASYNC110 - the gate has no event
             await trio.sleep(SLICE)
