@@ -16,7 +16,7 @@ import trio
 
 from discoro_trio import FileTransferError, Location
 from discoro_trio._process import Process, del_file, send_file
-from discoro_trio._process._parts import PART
+from discoro_trio._process._parts import PART, WINDOW
 from discoro_trio._process.files import _folder
 from discoro_trio._process.files import _transfers as files
 from discoro_trio._process.files._folder import IncomingFile, OutgoingFile, checksum
@@ -52,6 +52,14 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "data.bin"
     path.write_bytes(CONTENT)
     path.chmod(0o750)
+    return path
+
+
+@pytest.fixture
+def large_source(tmp_path: Path) -> Path:
+    """Make a file whose first part is confirmed long before its last one is sent."""
+    path = tmp_path / "data.bin"
+    path.write_bytes(bytes(3 * WINDOW * PART))
     return path
 
 
@@ -409,10 +417,10 @@ async def test_a_transfer_that_is_cancelled_leaves_nothing(root: Path, source: P
             assert not all_files(root)
 
 
-async def test_a_transfer_whose_link_is_lost_leaves_nothing(root: Path, source: Path) -> None:
+async def test_a_transfer_whose_link_is_lost_leaves_nothing(root: Path, large_source: Path) -> None:
     async with open_pair(root) as (one, two):
         with pytest.raises(FileTransferError, match="was not sent to"):
-            await send_file(two.endpoint.location, source, on_progress=lambda *_: cut(one, two))
+            await send_file(two.endpoint.location, large_source, on_progress=lambda *_: cut(one, two))
         await settle()
         assert not all_files(root)
 
