@@ -35,6 +35,7 @@ async def wait_and_clean_up(client: discoro.Coro[None]) -> None:
         await trio.sleep_forever()
     finally:
         with trio.CancelScope(shield=True):
+            await trio.sleep(0.3)  # longer than a client that does not wait takes to leave its block
             await client.deliver("cleaned up")
 
 
