@@ -37,7 +37,7 @@ class Exported:
     provider = TracerProvider()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # OpenTelemetry takes providers once in a process
 def providers() -> None:
     Exported.provider.add_span_processor(SimpleSpanProcessor(Exported.spans))
     trace.set_tracer_provider(Exported.provider)
