@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import statistics
+import threading
+from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks._scale import WARM_UP
+from benchmarks._scale import IN_FLIGHT, WARM_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 
 def per_second(work: Callable[[float], int], *, seconds: float) -> float:
@@ -26,6 +30,68 @@ def per_second(work: Callable[[float], int], *, seconds: float) -> float:
     begun = perf_counter()
     done = work(begun + seconds)
     return done / (perf_counter() - begun)
+
+
+def batches_per_second(batch: Callable[[], int], *, seconds: float) -> float:
+    """Call one batch after the other, and count what each returns that it did; for how long, see `per_second`."""
+
+    def work(deadline: float) -> int:
+        done = 0
+        while perf_counter() < deadline:
+            done += batch()
+        return done
+
+    return per_second(work, seconds=seconds)
+
+
+def submitted_per_second(submit: Callable[[int, Callable[[object], None]], object], *, seconds: float) -> float:
+    """Keep `IN_FLIGHT` jobs under way, and count them.
+
+    Args:
+        submit: Submits the job of a number, which calls its second argument at its end, in any thread.
+        seconds: As for `per_second`.
+    """
+
+    def work(deadline: float) -> int:
+        room = threading.Semaphore(IN_FLIGHT)
+
+        def done(_: object) -> None:
+            room.release()
+
+        jobs = 0
+        while perf_counter() < deadline:
+            room.acquire()
+            submit(jobs, done)
+            jobs += 1
+        for _ in range(IN_FLIGHT):
+            room.acquire()
+        return jobs
+
+    return per_second(work, seconds=seconds)
+
+
+def requested_per_second(request: Callable[[int], T], wait: Callable[[T], object], *, seconds: float) -> float:
+    """Keep `IN_FLIGHT` requests under way, wait for the oldest first, and count them.
+
+    Args:
+        request: Begins the request of a number.
+        wait: Waits for one.
+        seconds: As for `per_second`.
+    """
+
+    def work(deadline: float) -> int:
+        in_flight: deque[T] = deque()
+        requests = 0
+        while perf_counter() < deadline:
+            in_flight.append(request(requests))
+            requests += 1
+            if len(in_flight) == IN_FLIGHT:
+                wait(in_flight.popleft())
+        while in_flight:
+            wait(in_flight.popleft())
+        return requests
+
+    return per_second(work, seconds=seconds)
 
 
 def median_seconds(call: Callable[[int], object], *, seconds: float) -> float:

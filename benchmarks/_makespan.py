@@ -240,8 +240,8 @@ async def _run(settings: Sequence[Setting], ways: Sequence[str], ready: Mapping[
         sets = workloads(setting.servers, setting.unit)
         if setting.plain or setting.slow:
             del sets["half wait, half work"]
-        others = [] if setting.slow else list(ready.items())
-        peers = await trio.to_thread.run_sync(_of_peers, setting, dict(others), list(sets.values()))
+        others = {} if setting.slow else ready
+        peers = await trio.to_thread.run_sync(_of_peers, setting, others, list(sets.values()))
         for (workload, jobs), of_peers in zip(sets.items(), peers, strict=True):
             first, warm = [], []
             for way in ways:

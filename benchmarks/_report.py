@@ -53,17 +53,18 @@ def _row(result: Result) -> tuple[str, ...]:
         number(result.ratio_to("floor")),
         NOTHING if best is None else f"{best} {number(result.peers[best])}",
         number(result.ratio_to(best)),
-        _mark(result),
+        mark_of(result),
     )
 
 
-def _mark(result: Result) -> str:
+def mark_of(result: Result, *, missed: str = "missed") -> str:
+    """Return the mark of a figure, and whether it is reached; with `missed` if it is not."""
     mark = result.figure.mark
     if mark is None:
         return NOTHING
     relation = "≥" if result.figure.better == "higher" else "≤"
     of = result.figure.unit if mark.of is None else f"of {mark.of}"
-    verdict = {True: "reached", False: "missed", None: "not known"}[result.reached]
+    verdict = {True: "reached", False: missed, None: "not known"}[result.reached]
     return f"{relation} {mark.bound:g} {of}: {verdict}"
 
 

@@ -5,7 +5,6 @@ The workers of other systems import this too, so it needs nothing but the standa
 
 from __future__ import annotations
 
-import heapq
 import random
 import time
 from typing import TYPE_CHECKING
@@ -49,15 +48,12 @@ def greedy(jobs: Sequence[float], speeds: Sequence[float]) -> float:
         jobs: The seconds of each job at a server of speed 1.
         speeds: The speed of each server.
     """
-    free = [(0.0, 1 / speed) for speed in speeds]
+    free = [0.0] * len(speeds)
     for job in jobs:
-        if len(set(speeds)) == 1:
-            at, pace = heapq.heappop(free)
-        else:
-            free.sort(key=lambda server: server[0] + job * server[1])
-            at, pace = free.pop(0)
-        heapq.heappush(free, (at + job * pace, pace))
-    return max(at for at, _ in free)
+        ends = [at + job / speed for at, speed in zip(free, speeds, strict=True)]
+        first = ends.index(min(ends))
+        free[first] = ends[first]
+    return max(free)
 
 
 def ideal(jobs: Sequence[Job], taken: Sequence[float], speeds: Sequence[float]) -> float:

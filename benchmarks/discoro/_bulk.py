@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-import discoro_trio as discoro
-from benchmarks._load import median_seconds
 from benchmarks._scale import bulk_megabytes_per_second, bulk_payload
-from benchmarks.discoro._remote import echo
+from benchmarks.discoro._round_trips import median_round_trip
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+
+    import discoro_trio as discoro
 
 
 def measure_bulk(opened: AbstractAsyncContextManager[discoro.Computation], seconds: float) -> float:
@@ -22,18 +22,9 @@ def measure_bulk(opened: AbstractAsyncContextManager[discoro.Computation], secon
         opened: A computation with `echo` and one server.
         seconds: How long to go on.
     """
+    payload = bulk_payload()
 
     async def main() -> float:
-        payload = bulk_payload()
-        async with opened as computation, discoro.open_coro() as me:
-            server = await computation.run(echo, me)
-
-            async def round_trip(_: int) -> None:
-                await server.send(payload)
-                await me.receive()
-
-            median = await median_seconds(round_trip, seconds=seconds)
-            await server.terminate()
-            return bulk_megabytes_per_second(median)
+        return bulk_megabytes_per_second(await median_round_trip(opened, lambda _: payload, seconds=seconds))
 
     return trio.run(main)

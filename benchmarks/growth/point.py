@@ -24,10 +24,10 @@ from benchmarks._systems import ROOT
 from benchmarks.discoro._cluster import open_computation
 from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import echo, increment, resident_megabytes, subscribe, suspended
+from benchmarks.discoro._round_trips import median_round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
 
 SECONDS = 0.4
 """How long a rate or a median is measured."""
@@ -99,22 +99,9 @@ async def bytes_(number: int) -> dict[str, float]:
     """Send a message of so many bytes there and back."""
     payload = os.urandom(min(number, 1 << 20)) * max(1, number >> 20)
     return {
-        "local_s": await _round_trip(open_computation(echo, servers=1), payload),
-        "tls_s": await _round_trip(open_distant_computation(echo), payload),
+        "local_s": await median_round_trip(open_computation(echo, servers=1), lambda _: payload, seconds=SECONDS),
+        "tls_s": await median_round_trip(open_distant_computation(echo), lambda _: payload, seconds=SECONDS),
     }
-
-
-async def _round_trip(opened: AbstractAsyncContextManager[discoro.Computation], payload: bytes) -> float:
-    async with opened as computation, discoro.open_coro() as me:
-        server = await computation.run(echo, me)
-
-        async def there_and_back(_: int) -> None:
-            await server.send(payload)
-            await me.receive()
-
-        median = await median_seconds(there_and_back, seconds=SECONDS)
-        await server.terminate()
-        return median
 
 
 async def coroutines(number: int) -> dict[str, float]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 SHOWN = ("jobs_per_s", "jobs_chunked_per_s", "message_roundtrip_us", "share_s")
 """The figures whose programs are shown."""
-_ELSEWHERE = {"jobs_per_s": ("discoro/_jobs.py", "measure_jobs")}
+_ELSEWHERE = {
+    "jobs_per_s": ("discoro/_jobs.py", "measure_jobs"),
+    "message_roundtrip_us": ("discoro/_round_trips.py", "median_round_trip"),
+}
 """Where this project's program is, if it is not `measure` of the figure's own module."""
 
 

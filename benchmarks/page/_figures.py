@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._report import NOTHING, number
+from benchmarks._report import NOTHING, mark_of, number
 from benchmarks._systems import DISCORO, FLOOR, PLAIN, ROOT
 from benchmarks.page._regions import paragraph, table
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CLOSE = 0.95
 """A system that is better by less is not counted as better; runs differ by as much."""
+
+_mark = partial(mark_of, missed="**missed**")
 
 
 def meaning(figure: Figure) -> str:
@@ -79,16 +82,6 @@ def _value(result: Result, name: str) -> str:
         return number(median)
     least, greatest = result.spreads[name]
     return f"{number(median)} ±{(greatest - least) / 2 / median:.0%}"
-
-
-def _mark(result: Result) -> str:
-    mark = result.figure.mark
-    if mark is None:
-        return NOTHING
-    relation = "≥" if result.figure.better == "higher" else "≤"
-    of = result.figure.unit if mark.of is None else f"of {mark.of}"
-    verdict = {True: "reached", False: "**missed**", None: "not known"}[result.reached]
-    return f"{relation} {mark.bound:g} {of}: {verdict}"
 
 
 def _meanings(run: Run) -> str:

@@ -10,6 +10,11 @@ def increment(value: int) -> int:
     return value + 1
 
 
+def increment_all(values: range) -> list[int]:
+    """Do it for each of many values."""
+    return [increment(value) for value in values]
+
+
 def last_of(value: Any) -> int:
     """Look at the last byte of a value."""
     return int(value[-1])

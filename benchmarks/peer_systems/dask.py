@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import distributed
 import numpy as np
 
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import batches_per_second, median_seconds, per_second, requested_per_second
 from benchmarks._memory import megabytes_together
 from benchmarks._newcomer import JOBS, score, seconds_of
 from benchmarks._scale import (
@@ -25,7 +24,7 @@ from benchmarks._scale import (
 )
 from benchmarks._uneven import plain_work, timed_sets
 from benchmarks.peer_systems._startup import startup
-from benchmarks.peer_systems._work import increment, last_of, total_of
+from benchmarks.peer_systems._work import increment, increment_all, last_of, total_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,22 +65,13 @@ def jobs_per_s(seconds: float) -> float:
         return per_second(work, seconds=seconds)
 
 
-def _increment_all(values: range) -> list[int]:
-    return [increment(value) for value in values]
-
-
 def jobs_chunked_per_s(seconds: float) -> float:
     """Map over ranges: a task that is too small is to be made larger by the program itself."""
+    chunks = [range(first, first + CHUNK) for first in range(0, MAPPED, CHUNK)]
     with open_client() as client:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                chunks = [range(first, first + CHUNK) for first in range(0, MAPPED, CHUNK)]
-                done += sum(map(len, client.gather(client.map(_increment_all, chunks, pure=False))))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: sum(map(len, client.gather(client.map(increment_all, chunks, pure=False)))), seconds=seconds
+        )
 
 
 def job_latency_us(seconds: float) -> float:
@@ -125,20 +115,7 @@ def message_roundtrip_us(seconds: float) -> float:
 def messages_per_s(seconds: float) -> float:
     """Call the actor, so many calls in flight, since it has no message without an answer."""
     with open_actor() as actor:
-
-        def work(deadline: float) -> int:
-            in_flight: deque[Any] = deque()
-            messages = 0
-            while perf_counter() < deadline:
-                in_flight.append(actor.put(messages))
-                messages += 1
-                if len(in_flight) == IN_FLIGHT:
-                    in_flight.popleft().result()
-            while in_flight:
-                in_flight.popleft().result()
-            return messages
-
-        return per_second(work, seconds=seconds)
+        return requested_per_second(actor.put, lambda message: message.result(), seconds=seconds)
 
 
 def bulk_roundtrip_mbps(seconds: float) -> float:

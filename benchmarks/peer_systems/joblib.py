@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import joblib
 from joblib import Parallel, delayed
 
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import batches_per_second, median_seconds
 from benchmarks._newcomer import JOBS, score, seconds_of
 from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
 from benchmarks.peer_systems._startup import startup
@@ -26,27 +25,17 @@ def version() -> str:
 def jobs_per_s(seconds: float) -> float:
     """Call a `Parallel` that is kept open; each job is sent alone."""
     with Parallel(n_jobs=WORKERS, batch_size=1, pre_dispatch="all") as parallel:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += len(parallel(delayed(increment)(number) for number in range(IN_FLIGHT)))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: len(parallel(delayed(increment)(number) for number in range(IN_FLIGHT))), seconds=seconds
+        )
 
 
 def jobs_chunked_per_s(seconds: float) -> float:
     """Call a `Parallel` with a batch size."""
     with Parallel(n_jobs=WORKERS, batch_size=CHUNK) as parallel:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += len(parallel(delayed(increment)(number) for number in range(MAPPED)))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: len(parallel(delayed(increment)(number) for number in range(MAPPED))), seconds=seconds
+        )
 
 
 def job_latency_us(seconds: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager
 from importlib import metadata
 from time import perf_counter
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from monarch.actor import Actor, endpoint, this_host
 
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import median_seconds, per_second, requested_per_second
 from benchmarks._scale import IN_FLIGHT, MICROSECONDS, WORKERS, bulk_megabytes_per_second, bulk_payload
 from benchmarks.peer_systems._startup import startup
 
@@ -64,20 +63,7 @@ def open_actors(processes: int) -> Iterator[Any]:
 def jobs_per_s(seconds: float) -> float:
     """Call an endpoint of any of the actors, so many calls in flight."""
     with open_actors(WORKERS) as actors:
-
-        def work(deadline: float) -> int:
-            in_flight: deque[Any] = deque()
-            jobs = 0
-            while perf_counter() < deadline:
-                in_flight.append(actors.increment.choose(jobs))
-                jobs += 1
-                if len(in_flight) == IN_FLIGHT:
-                    in_flight.popleft().get()
-            while in_flight:
-                in_flight.popleft().get()
-            return jobs
-
-        return per_second(work, seconds=seconds)
+        return requested_per_second(actors.increment.choose, lambda job: job.get(), seconds=seconds)
 
 
 def job_latency_us(seconds: float) -> float:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from importlib import metadata
-from time import perf_counter
 
 from mpire import WorkerPool
 
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import batches_per_second, median_seconds, submitted_per_second
 from benchmarks._newcomer import JOBS, score, seconds_of
-from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
+from benchmarks._scale import CHUNK, MAPPED, MICROSECONDS, WORKERS
 from benchmarks.peer_systems._startup import startup
 from benchmarks.peer_systems._work import increment
 
@@ -23,36 +21,17 @@ def version() -> str:
 def jobs_per_s(seconds: float) -> float:
     """Apply one job after the other, so many in flight."""
     with WorkerPool(n_jobs=WORKERS) as pool:
-
-        def work(deadline: float) -> int:
-            room = threading.Semaphore(IN_FLIGHT)
-
-            def done(_: object) -> None:
-                room.release()
-
-            jobs = 0
-            while perf_counter() < deadline:
-                room.acquire()
-                pool.apply_async(increment, (jobs,), callback=done)
-                jobs += 1
-            for _ in range(IN_FLIGHT):
-                room.acquire()
-            return jobs
-
-        return per_second(work, seconds=seconds)
+        return submitted_per_second(
+            lambda job, done: pool.apply_async(increment, (job,), callback=done), seconds=seconds
+        )
 
 
 def jobs_chunked_per_s(seconds: float) -> float:
     """Map in chunks, with workers that are kept alive."""
     with WorkerPool(n_jobs=WORKERS, keep_alive=True) as pool:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += sum(1 for _ in pool.imap(increment, range(MAPPED), chunk_size=CHUNK))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: sum(1 for _ in pool.imap(increment, range(MAPPED), chunk_size=CHUNK)), seconds=seconds
+        )
 
 
 def job_latency_us(seconds: float) -> float:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import platform
 import sys
-import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._blocking_load import median_seconds, per_second
-from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
+from benchmarks._blocking_load import batches_per_second, median_seconds, submitted_per_second
+from benchmarks._scale import CHUNK, MAPPED, MICROSECONDS, WORKERS
 from benchmarks._uneven import plain_work, timed_sets
 from benchmarks.peer_systems._startup import startup
 from benchmarks.peer_systems._work import increment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
     import numpy as np
 
@@ -41,36 +38,17 @@ def open_pool(*, workers: int = WORKERS) -> Iterator[ProcessPoolExecutor]:
 def jobs_per_s(seconds: float) -> float:
     """Submit one job after the other, so many in flight."""
     with open_pool() as pool:
-
-        def work(deadline: float) -> int:
-            room = threading.Semaphore(IN_FLIGHT)
-
-            def done(_: Future[int]) -> None:
-                room.release()
-
-            jobs = 0
-            while perf_counter() < deadline:
-                room.acquire()
-                pool.submit(increment, jobs).add_done_callback(done)
-                jobs += 1
-            for _ in range(IN_FLIGHT):
-                room.acquire()
-            return jobs
-
-        return per_second(work, seconds=seconds)
+        return submitted_per_second(
+            lambda job, done: pool.submit(increment, job).add_done_callback(done), seconds=seconds
+        )
 
 
 def jobs_chunked_per_s(seconds: float) -> float:
     """Map in chunks."""
     with open_pool() as pool:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += sum(1 for _ in pool.map(increment, range(MAPPED), chunksize=CHUNK))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: sum(1 for _ in pool.map(increment, range(MAPPED), chunksize=CHUNK)), seconds=seconds
+        )
 
 
 def job_latency_us(seconds: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import ray
 from ray.util.multiprocessing import Pool
 
 from benchmarks import _newcomer
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import batches_per_second, median_seconds, per_second, requested_per_second
 from benchmarks._memory import megabytes_together
 from benchmarks._scale import (
     CHUNK,
@@ -69,14 +68,9 @@ def jobs_per_s(seconds: float) -> float:
 def jobs_chunked_per_s(seconds: float) -> float:
     """Map in chunks with Ray's pool."""
     with open_cluster(), Pool(WORKERS) as pool:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += len(pool.map(_work.increment, range(MAPPED), chunksize=CHUNK))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(
+            lambda: len(pool.map(_work.increment, range(MAPPED), chunksize=CHUNK)), seconds=seconds
+        )
 
 
 def job_latency_us(seconds: float) -> float:
@@ -119,19 +113,7 @@ def message_roundtrip_us(seconds: float) -> float:
 def messages_per_s(seconds: float) -> float:
     """Call the actor, so many calls in flight, since it has no message without an answer."""
     with open_actor() as actor:
-
-        def work(deadline: float) -> int:
-            in_flight: deque[Any] = deque()
-            messages = 0
-            while perf_counter() < deadline:
-                in_flight.append(actor.put.remote(messages))
-                messages += 1
-                if len(in_flight) == IN_FLIGHT:
-                    ray.get(in_flight.popleft())
-            ray.get(list(in_flight))
-            return messages
-
-        return per_second(work, seconds=seconds)
+        return requested_per_second(actor.put.remote, ray.get, seconds=seconds)
 
 
 def bulk_roundtrip_mbps(seconds: float) -> float:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import metadata
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from scaler import Client, SchedulerClusterCombo
 
-from benchmarks._blocking_load import median_seconds, per_second
+from benchmarks._blocking_load import batches_per_second, median_seconds
 from benchmarks._scale import CHUNK, IN_FLIGHT, MAPPED, MICROSECONDS, WORKERS
 from benchmarks.peer_systems._startup import startup
-from benchmarks.peer_systems._work import increment
+from benchmarks.peer_systems._work import increment, increment_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,32 +37,14 @@ def open_client() -> Iterator[Client]:
 def jobs_per_s(seconds: float) -> float:
     """Map over so many values at once, a task each."""
     with open_client() as client:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                done += len(client.map(increment, range(IN_FLIGHT)))
-            return done
-
-        return per_second(work, seconds=seconds)
-
-
-def _increment_all(values: range) -> list[int]:
-    return [increment(value) for value in values]
+        return batches_per_second(lambda: len(client.map(increment, range(IN_FLIGHT))), seconds=seconds)
 
 
 def jobs_chunked_per_s(seconds: float) -> float:
     """Map over ranges: a task that is too small is to be made larger by the program itself."""
+    chunks = [range(first, first + CHUNK) for first in range(0, MAPPED, CHUNK)]
     with open_client() as client:
-
-        def work(deadline: float) -> int:
-            done = 0
-            while perf_counter() < deadline:
-                chunks = [range(first, first + CHUNK) for first in range(0, MAPPED, CHUNK)]
-                done += sum(map(len, client.map(_increment_all, chunks)))
-            return done
-
-        return per_second(work, seconds=seconds)
+        return batches_per_second(lambda: sum(map(len, client.map(increment_all, chunks))), seconds=seconds)
 
 
 def job_latency_us(seconds: float) -> float:

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from ._load_balancer import ServerLoad
     from ._session import Session
 
-_VALUE = Ending.VALUE  # of nearly all coroutines
-_FAILURES = frozenset({Ending.ERROR, Ending.LOST})
+_ERROR, _LOST = Ending.ERROR, Ending.LOST  # looked up once, as this is compared for every coroutine
 
 
 class LeasedServer(MutableRecord, eq=False):
@@ -54,7 +53,7 @@ class LeasedServer(MutableRecord, eq=False):
         """Note that one of its coroutines has ended."""
         session, place = self.session, started.place
         outcome = started.outcome
-        if outcome is not None and outcome.ending is not _VALUE and outcome.ending in _FAILURES:
+        if outcome is not None and (outcome.ending is _ERROR or outcome.ending is _LOST):
             session.failed += 1
         if place is not None:
             now = perf_counter()

@@ -70,8 +70,7 @@ class TopologyRows:
         for server in list(node.servers):
             self.server_left(server, state)
         for surplus in _surplus(self.nodes):
-            for server in self.nodes.pop(surplus).servers:
-                self.servers.pop(server, None)
+            self._remove(surplus)
 
     def forget_predecessors(self) -> None:
         """Remove nodes that are gone and have a successor: a present node with their name at their address."""
@@ -79,10 +78,13 @@ class TopologyRows:
         present = {(node.name, node.addr) for node in self.alive()} if gone else set()
         for node in gone:
             if (node.name, node.addr) in present:
-                del self.nodes[node.key]
-                for server in node.servers:
-                    self.servers.pop(server, None)
+                self._remove(node.key)
                 self.changed()
+
+    def _remove(self, key: str) -> None:
+        """Remove a node and its servers."""
+        for server in self.nodes.pop(key).servers:
+            self.servers.pop(server, None)
 
     def server(self, key: str, node: str, **facts: Any) -> ServerRow:
         """Note a server or new facts about one: any fields of `ServerRow` and of its `Load`.

@@ -206,9 +206,10 @@ class ObservedState:
         self._before.pop(node_id, None)
         return [server.location for server in servers]
 
-    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, pulse: messages.Pulse) -> None:
-        """Note a heartbeat: the node's resources, what its servers use, and which servers do not answer."""
+    def pulsed(self, now: float, node_id: bytes, info: NodeInfo, pulse: messages.Pulse) -> list[bytes]:
+        """Note a heartbeat: the node's resources, and what its servers use; return the servers that do not answer."""
         self._infos[node_id] = info
+        silent = []
         for server_id, server in self._servers.items():
             if server.node_id == node_id:
                 blocked = pulse.blocked.get(server_id)
@@ -216,9 +217,12 @@ class ObservedState:
                 server.stack = [] if blocked is None else blocked.stack
                 if blocked is None:
                     self._withdraw(server)
+                else:
+                    silent.append(server_id)
                 if server_id in pulse.used:
                     pid, cpu_percent, memory = pulse.used[server_id]
                     server.vitals = ServerVitals(pid=pid, cpu_percent=cpu_percent, memory=memory)
+        return silent
 
     def reported(self, now: float, report: messages.ServerReport) -> None:
         """Note a server's report of its coroutines."""
@@ -230,14 +234,6 @@ class ObservedState:
         server.computation = report.computation
         self._withdraw(server)
         self._apply(server, report.report)
-
-    def blocked(self, node_id: bytes) -> list[bytes]:
-        """Return the servers of a node that do not answer."""
-        return [
-            server_id
-            for server_id, server in self._servers.items()
-            if server.node_id == node_id and server.blocked_since is not None
-        ]
 
     def started_there(self, now: float, wall: float, client_id: bytes, message: messages.StartedThere) -> None:
         """Note which coroutines a client has started at a blocked server, which could not report the last ones."""

@@ -20,8 +20,6 @@ from ._observed_state import ObservedState
 from ._translation import info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..._link import Endpoint, Link
     from .._history import Recent
     from .._launcher import Launcher
@@ -137,23 +135,21 @@ class Overview:
 
     # --- events of the scheduler
 
-    def node_pulsed(self, link: Link, pulse: messages.Pulse) -> None:
-        """Note a node's heartbeat."""
-        node = self._state.nodes.get(link.peer.process_id)
-        if node is not None:
-            self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
-
-    def unreported(self, node_id: bytes) -> Iterator[tuple[bytes, messages.ServerBlocked]]:
-        """Return the requests for what runs at the blocked servers of a node, each with the id of the client.
+    def node_pulsed(self, link: Link, pulse: messages.Pulse) -> list[tuple[bytes, messages.ServerBlocked]]:
+        """Note a node's heartbeat; return the requests for what runs at its blocked servers, each with the client's id.
 
         A server that is blocked from the start of a coroutine cannot report it; the client knows it.
         """
-        node = self._state.nodes.get(node_id)
-        for server_id in self.observed_state.blocked(node_id):
-            for computation in () if node is None else node.leases:
-                claim = self._state.claims.get(computation)
-                if claim is not None:
-                    yield claim.client_id, messages.ServerBlocked(computation, server_id)
+        node = self._state.nodes.get(link.peer.process_id)
+        if node is None:
+            return []
+        silent = self.observed_state.pulsed(trio.current_time(), link.peer.process_id, info(node.facts, pulse), pulse)
+        claims = [claim for name in node.leases if (claim := self._state.claims.get(name)) is not None]
+        return [
+            (claim.client_id, messages.ServerBlocked(claim.computation, server_id))
+            for server_id in silent
+            for claim in claims
+        ]
 
     def node_lost(self, node_id: bytes, reason: str) -> None:
         """Remove the servers of a node."""

@@ -208,8 +208,7 @@ class Scheduler(AdminReply):
         return messages.Welcome(list(adopted), self._rules.pulse_interval, self._rules.shared)
 
     def _pulsed(self, link: Link, pulse: messages.Pulse) -> None:
-        self._overview.node_pulsed(link, pulse)
-        for client_id, request in self._overview.unreported(link.peer.process_id):
+        for client_id, request in self._overview.node_pulsed(link, pulse):
             self._tell(client_id, request)
         resources = Resources(pulse.memory_available, pulse.disk_available)
         self._handle(events.Pulsed(link.peer.process_id, resources))

@@ -26,8 +26,8 @@ LONGEST_HELD = 7
 SERIAL = struct.Struct("!Q")
 """The bodies of BEGUN, REVOKE and RETURNED frames are lists of serial numbers of coroutines.
 
-The host sends BEGUN when further ones would begin there at once. The
-starter sends REVOKE to take back those that have not begun; RETURNED lists those of them that never will begin."""
+The host sends BEGUN when further ones would begin there at once. The starter sends REVOKE to take back those that have
+not begun; RETURNED lists those of them that never will begin."""
 
 PLAIN_DELAY = 0.001
 """Seconds before a plain function is reported that runs alone. Short ones end earlier, which saves the report."""

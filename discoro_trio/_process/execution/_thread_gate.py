@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
@@ -72,8 +73,12 @@ class ThreadGate:
         self._measuring = False
 
     @property
+    def _has_room(self) -> bool:
+        return self._running - self._blocked < self.allowed
+
+    @property
     def _open(self) -> bool:
-        return self._running - self._blocked < self.allowed and not self._waiting
+        return self._has_room and not self._waiting
 
     def enter_now(self, task: trio.lowlevel.Task, nursery: trio.Nursery, *, force: bool = False) -> bool:
         """Let the function of a task begin if the limit allows it or `force` is set; return whether it begins."""
@@ -126,7 +131,7 @@ class ThreadGate:
             self.allowed = 1
 
     def _admit(self) -> None:
-        while self._waiting and self._running - self._blocked < self.allowed:
+        while self._waiting and self._has_room:
             task = self._waiting.popleft()
             self._begin(task)
             trio.lowlevel.reschedule(task)
@@ -136,11 +141,13 @@ class ThreadGate:
     async def _measure(self) -> None:
         try:
             pause = SLICE
+            demand, now = self._demand(), perf_counter()
             while self._waiting or self._opened or self._running > self.most:
-                before, began = self._demand(), perf_counter()
+                before, began = demand, now
                 await trio.sleep(pause)
-                wanted = sum(used - before.get(thread, 0.0) for thread, used in self._demand().items())
-                processors = wanted / (perf_counter() - began)
+                demand, now = self._demand(), perf_counter()
+                wanted = sum(used - before.get(thread, 0.0) for thread, used in demand.items())
+                processors = wanted / (now - began)
                 if processors <= _LITTLE and self._runnable():
                     processors = 1.0
                 self.used(processors)
@@ -182,31 +189,29 @@ _TO_THREAD = trio.to_thread.run_sync.__code__
 def _runnable() -> bool:
     """Return whether another thread of this process runs or waits for a processor; False where that is unknown."""
     own = str(threading.get_native_id())
-    try:
-        for thread in os.listdir(_THREADS):  # noqa: PTH208 - only names are needed
-            if thread == own:
-                continue
-            try:
-                state = (_THREADS / thread / "stat").read_bytes().rpartition(b") ")[2][:1]
-            except OSError:
-                continue  # the thread has just ended
-            if state == b"R":
-                return True
-    except OSError:
-        pass
-    return False
+    # The state follows the name of the thread, which stands in brackets.
+    return any(
+        text.rpartition(b") ")[2].startswith(b"R") for thread, text in _of_threads("stat").items() if thread != own
+    )
 
 
 def _demand() -> dict[str, float]:
     """Return the seconds for which each thread has run or waited for a processor."""
     found = {}
     try:
-        for thread in os.listdir(_THREADS):  # noqa: PTH208 - only names are needed
-            try:
-                ran, waited, _ = (_THREADS / thread / "schedstat").read_bytes().split()
-            except OSError:
-                continue  # the thread has just ended
+        for thread, text in _of_threads("schedstat").items():
+            ran, waited, _ = text.split()
             found[thread] = (int(ran) + int(waited)) * _NANOSECONDS
-    except (OSError, ValueError):
+    except ValueError:  # this kernel has other files
         found.clear()
     return found or {"all": process_time()}
+
+
+def _of_threads(file: str) -> dict[str, bytes]:
+    """Return the kernel's file of this name about each thread; nothing where there are none."""
+    found = {}
+    with suppress(OSError):
+        for thread in os.listdir(_THREADS):  # noqa: PTH208 - only names are needed
+            with suppress(OSError):  # the thread has just ended
+                found[thread] = (_THREADS / thread / file).read_bytes()
+    return found

@@ -15,7 +15,7 @@ from ..._errors import DiscoroError, PeerDisconnected, UnknownCoro
 from ..._link import ANY, answered
 from ..._records import Record
 from ..._scopes import finish
-from ..._shipping import check_size, dumps, loads
+from ..._shipping import dumps_message, loads
 from ..._wire import Control
 from ..execution._callables import reject_coro
 from ..execution._local_coro import current
@@ -103,8 +103,7 @@ class OfferedFunctions:
         If cancelled, it cancels the coroutine and waits until that has ended.
         """
         reject_coro(kwargs)
-        body, buffers = dumps((args, kwargs))
-        check_size(f"what {name} is given", body, buffers)
+        body, buffers = dumps_message(f"what {name} is given", (args, kwargs))
         await trio.lowlevel.checkpoint()
         link = await self._process.link_to(rci)
         with trio.CancelScope(shield=True):

@@ -204,8 +204,7 @@ def test_what_a_blocked_server_could_not_report_is_known_from_its_client_until_t
     observed_state.started_there(2, 102.0, b"client", started)
     assert shown() == before, "a server that answers has reported all"
     for now in (4, 5):
-        observed_state.pulsed(now, b"n", info, pulse({b"s": now - 1.0}))
-        assert observed_state.blocked(b"n") == [b"s"]
+        assert observed_state.pulsed(now, b"n", info, pulse({b"s": now - 1.0})) == [b"s"]
         observed_state.started_there(now, 100.0 + now, b"client", started)
         assert shown() == ([*before[0], ("invert", "3", 9)], 10, 2)
     observed_state.started_there(5, 105.0, b"client", messages.StartedThere(b"other", b"s", {}))
