@@ -7,8 +7,8 @@ import random
 import socket
 from contextlib import ExitStack, suppress
 
-LOWEST, FIRST_OF_THE_SYSTEM = 10_000, 32_768
-"""The system gives ports from the second on to those who do not care; a free one of them may be taken at any moment."""
+LOWEST, FIRST_OF_THE_SYSTEM = 20_000, 32_768
+"""The workers of a Ray cluster have those below the first; the system gives those from the second on to anybody."""
 
 
 def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:

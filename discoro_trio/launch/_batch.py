@@ -384,8 +384,10 @@ class BatchLauncher(Launcher):
                 try:
                     found = await self._look(folder)
                     silent = False
-                    if state.cancelled_elsewhere(found) and await trio.to_thread.run_sync(self._controller_is_new):
-                        state.unavailable(now)
+                    if state.cancelled_elsewhere(found):
+                        age = await trio.to_thread.run_sync(self._age_of_controller)
+                        if age is not None and age < RESTART + self._poll:
+                            state.unavailable(now, now - age)
                 except QueueUnavailableError as error:
                     logger.log(logging.DEBUG if silent else logging.WARNING, "the queue cannot be read: %s", error)
                     silent = True
@@ -425,19 +427,19 @@ class BatchLauncher(Launcher):
             raise
         return self._queue.states(answer, name)
 
-    def _controller_is_new(self) -> bool:
-        """Whether the controller has started so recently that it may have cancelled jobs that it did not know.
+    def _age_of_controller(self) -> float | None:
+        """Return how many seconds ago the controller started; None if that is not known.
 
-        It may have been away for less than the time between two looks at the queue.
+        It may have been away for less than the time between two looks at the queue, and then cancels what it has lost.
         """
         command = self._queue.started()
         if command is None:
-            return False
+            return None
         try:
             since = self._queue.start_time(run(command))
         except QueueUnavailableError as error:
-            return self._queue.is_unreachable(str(error))
-        return since is not None and time.time() - since < RESTART + self._poll
+            return 0.0 if self._queue.is_unreachable(str(error)) else None
+        return None if since is None else time.time() - since
 
     def _read(self, folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
         for name in names:

@@ -119,7 +119,7 @@ class BatchState:
         self._nodes: dict[str, BatchNode] = {}
         self._count = 0
         self._now = 0.0
-        self._away_at = -math.inf
+        self._away_at = self._may_lack = -math.inf
         self._seen: dict[str, QueueState] = {}
         """The last state of each job that has not ended."""
         self._leaving = False
@@ -198,9 +198,14 @@ class BatchState:
             self._end(self._nodes[name], why)
         return [Report(logging.WARNING, f"{_list(names)} cannot be submitted: {why}")]
 
-    def unavailable(self, now: float) -> None:
-        """Note that the queue does not answer, or that its controller has just started: it may have lost jobs."""
-        self._away_at = now
+    def unavailable(self, now: float, started: float | None = None) -> None:
+        """Note that the queue does not answer, or that its controller has just started: it may have lost jobs.
+
+        Args:
+            now: The time.
+            started: When the controller started, if that is known: it has not lost what was submitted later.
+        """
+        self._away_at, self._may_lack = now, now if started is None else started
 
     def cancelled_elsewhere(self, found: Mapping[str, QueueState]) -> bool:
         """Whether a job was cancelled that is not known to have ended, and not by this launcher."""
@@ -245,7 +250,7 @@ class BatchState:
 
     def _job_ended(self, job: str, nodes: list[BatchNode], state: QueueState | None) -> list[Effect]:
         verdict = state.verdict if state is not None else "taken" if self._keeps_ended else ""
-        if verdict == "cancelled" and self._now - self._away_at < RESTART:
+        if verdict == "cancelled" and self._now - self._away_at < RESTART and nodes[0].submitted <= self._may_lack:
             verdict = "taken"  # by a controller that has restarted
         text = f"job {job} " + (f"ended: {state.text}" if state is not None else "left the queue")
         alive = [node for node in nodes if not node.asked]

@@ -87,6 +87,15 @@ def test_a_job_that_a_new_controller_has_cancelled_is_replaced() -> None:
     assert not state.cancelled_elsewhere({"7_1": CANCELLED})
 
 
+def test_a_job_that_was_submitted_after_the_start_of_the_controller_was_cancelled_by_somebody() -> None:
+    state = started(2)
+    state.submitted(5, {"x1": "7_0"})
+    state.unavailable(7, started=4)
+    assert acts(state.queue(7, {"7_0": CANCELLED, "7_1": CANCELLED})) == [Submit(("x3",))], "x2 was submitted before"
+    assert "cancelled outside" in state.nodes[0].reason
+    assert "cancelled outside" not in state.nodes[1].reason
+
+
 def test_a_signal_is_judged_when_the_job_has_ended_and_the_end_of_time_at_once() -> None:
     state = started(3)
     assert acts(state.wrote("x1", DRAINING_FOR_SIGNAL)) == []

@@ -48,9 +48,11 @@ def launcher(cluster: Cluster, nodes: int, **options: object) -> Slurm:
 
 
 async def until(slurm: Slurm, done: Callable[[tuple[LaunchedNode, ...]], bool]) -> None:
-    with trio.fail_after(SECONDS):
+    with trio.move_on_after(SECONDS):
         while not done(slurm.nodes):
             await slurm.until_changed()
+        return
+    pytest.fail(f"{slurm.nodes}; {command('squeue', '--states=all', '--array')}")
 
 
 def states(nodes: tuple[LaunchedNode, ...]) -> list[str]:
