@@ -43,7 +43,7 @@ SESSIONS_BY_MARK = {
 TWO_AT_ONCE = ("-n2", "--dist=worksteal")
 ALONE = ("browser", "clusters", "fuzz", "soak")
 EXTRAS = {
-    "clusters": ("-e", ".[dask,kubernetes,ray]"),
+    "clusters": ("-e", ".[dask,kubernetes,ray]", "pycos"),
     "fuzz": tuple(nox.project.dependency_groups(PROJECT, "fuzz")),
 }
 FUZZ_SECONDS = "DISCORO_FUZZ_SECONDS"

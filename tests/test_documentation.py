@@ -39,7 +39,7 @@ def blocks(*languages: str) -> dict[str, str]:
 
 BLOCKS = blocks("python")
 OTHERS = blocks("py")
-"""Programs of other systems, which stand beside ours and are not installed here."""
+"""Programs of other systems, which stand beside ours; tests/test_other_systems.py runs them."""
 SCRIPTS = {place: script for place, script in blocks("sh").items() if place.startswith("docs/howto/")}
 """What is run for real, in this order; listings of other commands are `console`."""
 
