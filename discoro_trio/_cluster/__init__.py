@@ -11,7 +11,7 @@ from .. import _lazy
 if TYPE_CHECKING:
     from . import _messages as messages
     from ._details import AskDetails, DetailsAre, WantedOf
-    from ._history import Recent
+    from ._history import MOST_ANSWERS, Recent
     from ._launcher import LaunchedNode, Launcher, SchedulerAccess, check_launcher
     from ._open import current_scheduler, open_node, open_scheduler
     from ._open_cluster import open_cluster
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDER_PREFIX",
+    "MOST_ANSWERS",
     "SILENT_STRANGERS",
     "AdminAction",
     "AdminReply",
@@ -80,7 +81,7 @@ if not TYPE_CHECKING:  # a type checker takes __getattr__ to mean that any name 
             "scheduler._admin_requests": ("AdminAction", "AdminReply", "AdminRequest", "NodeRests"),
             "scheduler._stacks": ("AskStacks", "ProcessStacks", "StacksAre"),
             "_details": ("AskDetails", "DetailsAre", "WantedOf"),
-            "_history": ("Recent",),
+            "_history": ("MOST_ANSWERS", "Recent"),
             "_launcher": ("LaunchedNode", "Launcher", "SchedulerAccess", "check_launcher"),
             "_status": (
                 "ClusterStatus",

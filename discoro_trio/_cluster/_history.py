@@ -5,6 +5,7 @@ Monitors request the entries that are newer than their last one. Status tables s
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from itertools import count, islice
 
@@ -14,6 +15,8 @@ from .._process import EndedCoro, FailureGroup, OutputLine
 
 KEPT_ENDED = 10_000
 """The most ended coroutines that are kept."""
+MOST_ANSWERS = 6
+"""The most answers that are needed for all of them."""
 KEPT_FAILURES = 1_000
 """The most kinds of failures that are kept."""
 KEPT_OUTPUTS = 100
@@ -70,12 +73,20 @@ class Recent(msgspec.Struct, frozen=True):
     failures: list[FailureRecord]
     lines: list[LastLines] = []
     """The last output of servers that have ended."""
+    origin: bytes = b""
+    """The history that numbers the entries: a restarted scheduler has another one."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there were no further entries; otherwise the monitor asks again."""
+        return len(self.ended) < MOST_AT_ONCE
 
 
 class History:
     """The coroutines that have ended, and the kinds of failures."""
 
     def __init__(self) -> None:
+        self._origin = secrets.token_bytes(8)
         self._numbers = count(1)
         self._last = 0
         self._ended: deque[tuple[int, EndRecord]] = deque(maxlen=KEPT_ENDED)
@@ -125,4 +136,4 @@ class History:
         first = self._ended[0][0] if self._ended else self._last + 1
         missed = max(0, first - seen - 1) if seen and len(self._ended) == KEPT_ENDED else 0
         lines = [one for number, one in self._lines if seen < number <= last]
-        return Recent(last, missed, [one for _, one in given], failures, lines)
+        return Recent(last, missed, [one for _, one in given], failures, lines, self._origin)

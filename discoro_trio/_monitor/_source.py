@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ import trio
 
 from .._client import Computation
 from .._client._output import Display
-from .._cluster import current_scheduler
+from .._cluster import MOST_ANSWERS, current_scheduler
 from .._errors import DiscoroError
 from .._process import current_process
 from ._journal_feed import JournalFeed
@@ -24,7 +25,7 @@ from ._remote import look_over, stacks_over
 from ._tables_feed import TablesFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from .._client import Journal
     from .._client._output import Line
@@ -49,6 +50,10 @@ _SHARE = 0.01
 """The share of time that may be spent on reading a journal."""
 _SHARE_OF_TABLES = 0.03
 """The share of time that may be spent on tables; with a remote scheduler it is mostly waiting."""
+
+
+Look = Callable[[int], Awaitable[tuple["ClusterStatus", "Recent"]]]
+"""Returns the tables and what has ended since a `Recent.last`."""
 
 
 class HasTables(Protocol):
@@ -89,6 +94,7 @@ class Follower:
         self.ready: bool = source is None
         self.begun: trio.Event = trio.Event()
         self._last = 0
+        self._origin = b""
         self._records = JournalFeed(model, self.tables)
         self._journal: Journal | None = None
         self._looked = -math.inf
@@ -130,6 +136,15 @@ class Follower:
         if self._journal is not None and trio.current_time() - self._looked >= LEAST:
             self._look(self._journal)
 
+    async def first_look(self, source: HasTables) -> None:
+        """Apply everything that a scheduler knows.
+
+        Raises:
+            DiscoroError: It does not answer.
+        """
+        await self._take(source)
+        self.ready = True
+
     async def last_look(self) -> None:
         """Apply all events up to now, if the source answers."""
         if self._journal is not None:
@@ -141,16 +156,15 @@ class Follower:
     async def _complete(self, journal: Journal) -> None:
         """Fetch from the scheduler the data that a computation does not have, while the scheduler answers."""
         while True:
-            ask = _scheduler_of(journal)
+            look = _scheduler_of(journal)
             began = time.perf_counter()
             try:
-                found = None if ask is None else await ask(self._last)
+                found = None if look is None else await self._ask(look)
             except DiscoroError:
                 found = None  # the computation goes on without it, and so do its tables
             self._records.alone = found is None
             if found is not None:
                 self.tables.beside(*found)
-                self._last = found[1].last
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
     async def stacks(self, wanted: Wanted) -> list[ProcessStacks]:
@@ -190,10 +204,20 @@ class Follower:
         asked = time.time()
         if self._asked is None:
             self._asked = asked
-        status, recent = await source.look(self._last)
-        self.tables.apply(status, recent)
+        for _ in range(MOST_ANSWERS):
+            status, recent = await self._ask(source.look)
+            self.tables.apply(status, recent)
+            if recent.whole:
+                break
         self._model.as_of, self._asked = asked, None
-        self._last = recent.last
+
+    async def _ask(self, look: Look) -> tuple[ClusterStatus, Recent]:
+        """Request the tables, and what has ended since the last ones."""
+        status, recent = await look(self._last)
+        if self._last and recent.origin != self._origin:  # a restarted scheduler begins its numbers again
+            status, recent = await look(0)
+        self._last, self._origin = recent.last, recent.origin
+        return status, recent
 
     async def _watch_answers(self) -> None:
         """Let pages show for how long the source has not answered, even if nothing else changes."""
@@ -220,9 +244,7 @@ class Follower:
         self._feed.tables_known = scheduler is not None
         while scheduler is not None:
             began = time.perf_counter()
-            status, recent = await scheduler.look(self._last)
-            self.tables.beside(status, recent)
-            self._last = recent.last
+            self.tables.beside(*await self._ask(scheduler.look))
             await _pause(began, SELDOM, _SHARE_OF_TABLES)
 
     # --- output
@@ -245,7 +267,7 @@ async def _pause(began: float, least: float, share: float) -> None:
     await trio.sleep(max(least, min(took / share, SLOWEST)))
 
 
-def _scheduler_of(journal: Journal) -> Callable[[int], Awaitable[tuple[ClusterStatus, Recent]]] | None:
+def _scheduler_of(journal: Journal) -> Look | None:
     """Return the source for the tables of a computation's scheduler; None if there is no scheduler."""
     scheduler = current_scheduler()
     if scheduler is not None:

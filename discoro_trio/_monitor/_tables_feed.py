@@ -26,6 +26,8 @@ MOST_GROUPS = 10_000
 
 _STATES = {"waiting": "queued", "running": "running", "detached": "detached"}
 
+_NONE = (0, 0, 0)
+
 SETTLING = 60.0
 """Seconds after a restart of the scheduler in which nodes and clients come back to it."""
 
@@ -54,7 +56,12 @@ class TablesFeed:
         self.last_lines: dict[bytes, int] = {}
         self._begun = False
         self._number = 0  # of the last entry in the scheduler's history
+        self._origin: bytes | None = None  # of that history
         self._settled = 0.0  # when all have come back to a restarted scheduler, in seconds since the epoch
+        self._missing: set[str] = set()  # the ids of nodes, servers and computations that have not come back to it yet
+        self._owners: dict[str, tuple[str, str]] = {}  # the ids of each server's node and computation
+        # What it cannot count, by the id of node or computation: coroutines at servers that had ended before it began.
+        self._earlier: dict[str, tuple[int, ...]] = {}
         self._taken_back: dict[str, str] = {}
 
     def apply(self, status: ClusterStatus, recent: Recent | None = None) -> None:
@@ -63,32 +70,35 @@ class TablesFeed:
         self._note_restart(recent, status.time)
         self.nodes(status.nodes, status.time)
         for node in status.nodes:
-            self._count_node(node)
+            self._count_node(node, status.time)
         here = {str(server.location): server.id for server in status.servers}
+        self._missing.difference_update(here.values())
         for server in status.servers:
             self._standing(server, server.computation, status.time)
             self._vitals(server)
             key = str(server.location)
             if self.servers.get(key, server.id) != server.id:  # another process has taken its place
                 self._model.servers[key].counts = CoroCounts()
-            self._model.servers[key].counts.add(*self._more(server, server.id))
+            self._model.servers[key].counts.add(*self._more(server, server.id, status.time))
         if recent is not None:
             self.ended(recent)
         for server in status.servers:
             self._coroutines(server, status.time)
-        if status.time < self._settled:
-            here = {**self.servers, **here}
+        waits = {where: one for where, one in self.servers.items() if self._waits_for(one, status.time)}
+        here = {**waits, **here}
         for gone in self.servers.keys() - here.keys():
             self._model.server_gone(gone, "closed", status.time)
         for over in set(self.servers.values()) - set(here.values()):
             self._seen.pop(over, None)
+            self._owners.pop(over, None)
             self.last_lines.pop(bytes.fromhex(over), None)
         self.servers = here
+        self._owners.update({server.id: (server.node_id, server.computation) for server in status.servers})
         self.computations(status.computations, status.time)
         for computation in status.computations:
-            self._model.computations[computation.id].counts.add(*self._more(computation, computation.id))
+            self._model.computations[computation.id].counts.add(*self._more(computation, computation.id, status.time))
         self._model.forget_predecessors()
-        self._begun = True
+        self._begun = self._begun or recent is None or recent.whole
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
         """Apply the parts of a scheduler's tables that a computation lacks: loads, progress, the queue."""
@@ -111,10 +121,23 @@ class TablesFeed:
     def _note_restart(self, recent: Recent | None, now: float) -> None:
         """Note whether the scheduler was restarted: then what its tables lack is not gone, but has to come back."""
         if recent is not None:
-            if recent.last < self._number:
+            if recent.last < self._number or self._origin not in {None, recent.origin}:
                 self._settled = now + SETTLING
+                present = [one.key for one in self._model.computations.values() if one.state != "closed"]
+                owners = {*self._nodes, *present}
+                self._missing = owners.union(self.servers.values())
+                self._earlier = {one: self._count_of_ended(one) for one in owners if one in self._seen}
                 self._log(now, "warn", "The scheduler was restarted")
-            self._number = recent.last
+            self._number, self._origin = recent.last, recent.origin
+
+    def _waits_for(self, what: str, now: float) -> bool:
+        """Return whether a node, server or computation that the tables lack still has to come back to a scheduler."""
+        return now < self._settled and what in self._missing
+
+    def _count_of_ended(self, owner: str) -> tuple[int, ...]:
+        """Return the counts of a node or computation without those of its present servers."""
+        here = [self._seen.get(server, _NONE) for server, owners in self._owners.items() if owner in owners]
+        return tuple(whole - sum(parts) for whole, *parts in zip(self._seen[owner], *here, strict=True))
 
     # --- ended coroutines
 
@@ -181,20 +204,23 @@ class TablesFeed:
 
     # --- counts
 
-    def _more(self, row: NodeStatus | ServerStatus | ComputationStatus, key: str) -> tuple[int, int, int]:
+    def _more(self, row: NodeStatus | ServerStatus | ComputationStatus, key: str, now: float) -> tuple[int, int, int]:
         """Return how many more there are than before."""
-        now = (row.submitted, row.done, row.failed)
-        before = self._seen.get(key, (0, 0, 0))
-        self._seen[key] = now
-        return now[0] - before[0], now[1] - before[1], now[2] - before[2]
+        before, earlier = self._seen.get(key, _NONE), self._earlier.get(key, _NONE)
+        counts = (row.submitted + earlier[0], row.done + earlier[1], row.failed + earlier[2])
+        if now < self._settled and counts < before:
+            return _NONE  # its servers have not reported to the restarted scheduler yet
+        self._seen[key] = counts
+        return counts[0] - before[0], counts[1] - before[1], counts[2] - before[2]
 
     def _unfinished(self, key: str) -> int:
         """Drop the counts, and return how many coroutines had not ended."""
-        submitted, done, _failed = self._seen.pop(key, (0, 0, 0))
+        submitted, done, _failed = self._seen.pop(key, _NONE)
+        self._earlier.pop(key, None)
         return submitted - done
 
-    def _count_node(self, node: NodeStatus) -> None:
-        more = self._more(node, node.id)
+    def _count_node(self, node: NodeStatus, now: float) -> None:
+        more = self._more(node, node.id, now)
         self._model.nodes[str(node.location)].counts.add(*more)
         self._model.totals.counts.add(*more)
         self._model.changed()
@@ -222,8 +248,8 @@ class TablesFeed:
                 self._model.node(key, platform=node.platform)
             if node.info is not None:
                 self._feed.node_info(key, node.info)
-        if now < self._settled:
-            self._nodes = {**before, **self._nodes}
+        self._missing.difference_update(self._nodes)
+        self._nodes = {**{one: key for one, key in before.items() if self._waits_for(one, now)}, **self._nodes}
         for node_id in before.keys() - self._nodes.keys():
             lost = self._unfinished(node_id)
             self._model.nodes[before[node_id]].counts.add(0, lost, lost)
@@ -304,7 +330,7 @@ class TablesFeed:
     def _coroutines(self, server: ServerStatus, now: float) -> None:
         model, key = self._model, str(server.location)
         here = {one.coro.id: one for one in server.coroutines}
-        if now >= self._settled:
+        if server.submitted or now >= self._settled:  # it has reported to this scheduler
             for coroutine in [one for one in model.servers[key].running if one not in here]:
                 model.finished(coroutine, "ended", now, count=False)
         for coroutine_key, one in here.items():
@@ -325,6 +351,7 @@ class TablesFeed:
         here = set()
         for one in computations:
             here.add(one.id)
+            self._missing.discard(one.id)
             state = _STATES.get(one.state, one.state)
             known = model.computation(
                 one.id,
@@ -343,7 +370,7 @@ class TablesFeed:
                 name = f"Computation {_name(known)} of {known.owner}"
                 self._log(now, "", f"{name} began", view="computations")
         for over in model.computations.values():
-            if over.key not in here and over.state != "closed" and now >= self._settled:
+            if over.key not in here and over.state != "closed" and not self._waits_for(over.key, now):
                 over.counts.add(0, self._unfinished(over.key), 0)
                 model.computation(over.key, state="closed", end=now, lease=0, place=0, why="")
                 ended = f"{over.counts.done:,} coroutines ended, {over.counts.failed:,} failed"

@@ -268,7 +268,7 @@ class SchedulerSource:
         async with ensure_endpoint(self._options, private=False) as process:
             source = RemoteScheduler(process.endpoint, self._scheduler)
             follower = Follower(source, model, Feed(model))
-            follower.tables.apply(*await source.look(0))
+            await follower.first_look(source)
             self._hub.flush()
             self._browser.restart()
             async with open_background() as nursery:

@@ -7,14 +7,16 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+import trio
 
 from discoro_trio import Location
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
-from discoro_trio._cluster._history import EndRecord, FailureRecord
+from discoro_trio._cluster._history import MOST_AT_ONCE, EndRecord, FailureRecord, History
 from discoro_trio._monitor import _tables_feed
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
 from discoro_trio._monitor._query import Query
+from discoro_trio._monitor._source import Follower
 from discoro_trio._monitor._tables_feed import SETTLING, TablesFeed
 from discoro_trio._monitor._verdict import WINDOW, problems, verdict
 from discoro_trio._monitor._views import render, summary
@@ -160,6 +162,88 @@ def test_a_restarted_scheduler_gets_time_until_all_have_come_back_and_nothing_co
     assert [event.text for event in model.log.events] == ["The scheduler was restarted"]
     feed.apply(attrs.evolve(empty, time=111.0 + SETTLING), Recent(0, 0, [], []))
     assert state() == (14, 14, 3, 0, 0, ["disconnected", "closed"])
+
+
+@pytest.mark.spec("B39")
+def test_what_has_come_back_to_a_restarted_scheduler_and_then_goes_is_gone_at_once() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    there = cluster(submitted=2, running=2)
+    listed = attrs.evolve(there.servers[0], coroutines=(running(7), running(8)))
+    feed.apply(attrs.evolve(there, servers=(listed,)), Recent(5, 0, [], []))
+    back = attrs.evolve(there.servers[0], coroutines=(running(8),))
+    feed.apply(attrs.evolve(there, time=111.0, servers=(back,)), Recent(0, 0, [], []))
+    assert [one.handle.serial for one in model.running.values()] == [8], "the other one ended meanwhile"
+    feed.apply(attrs.evolve(cluster(server=False, computation=False), time=112.0), Recent(0, 0, [], []))
+    assert not model.running
+    assert [one.state for one in model.servers.values()] == ["closed"]
+    assert [one.state for one in model.computations.values()] == ["closed"]
+    feed.apply(ClusterStatus(time=113.0, scheduler=None, nodes=(), servers=(), computations=()), Recent(0, 0, [], []))
+    assert [one.state for one in model.nodes.values()] == ["disconnected"]
+
+
+@pytest.mark.spec("B39")
+def test_what_ended_with_a_server_before_the_restart_of_the_scheduler_stays_counted() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    server = attrs.evolve(SERVER, id=b"s".hex(), submitted=4, done=3, failed=1)
+    counts = {"submitted": 14, "done": 13, "failed": 3}  # with ten of a server that was lost
+    there = attrs.evolve(cluster(**counts), servers=(server,))
+    feed.apply(there, Recent(5, 0, [], []))
+    again = attrs.evolve(cluster(submitted=4, done=3, failed=1), servers=(server,))
+    for at, status in enumerate((cluster(), again, again), 111):
+        feed.apply(attrs.evolve(status, time=float(at)), Recent(0, 0, [], []))
+        for one in (model.totals, *model.nodes.values(), *model.computations.values()):
+            assert (one.counts.submitted, one.counts.done, one.counts.failed) == (14, 13, 3)
+    more = attrs.evolve(cluster(submitted=5, done=5, failed=1), servers=(attrs.evolve(server, submitted=5, done=5),))
+    for restarted in (False, True):  # also after another restart
+        if restarted:
+            feed.apply(attrs.evolve(cluster(), time=120.0), Recent(-1, 0, [], []))
+        feed.apply(attrs.evolve(more, time=121.0), Recent(0, 0, [], []))
+        for one in (model.totals, *model.nodes.values(), *model.computations.values()):
+            assert (one.counts.submitted, one.counts.done, one.counts.failed) == (15, 15, 3)
+    assert model.servers[str(WHERE)].counts.submitted == 5
+
+
+class Scheduler:
+    """A scheduler with a history."""
+
+    def __init__(self, *, ended: int, failed: int) -> None:
+        self.history = History()
+        for serial in range(ended):
+            coro = EndedCoro(serial, "divide", 100.0, 101.0, "failed", "ValueError: no", "1, 0", 1)
+            self.history.ended(EndRecord(b"s", str(WHERE), b"c", b"starter", coro))
+        self.history.failed(failures(failed))
+
+    async def look(self, seen: int) -> tuple[ClusterStatus, Recent]:
+        await trio.lowlevel.checkpoint()
+        return cluster(), self.history.after(seen)
+
+    async def details(self, _wanted: object) -> Any:
+        raise NotImplementedError
+
+    async def stacks(self, _wanted: object) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.spec("B39")
+async def test_the_first_look_has_all_that_the_scheduler_keeps() -> None:
+    model = Model()
+    follower = Follower(None, model, Feed(model))
+    await follower.first_look(Scheduler(ended=2 * MOST_AT_ONCE + 5, failed=9))
+    assert len(model.ended) == 2 * MOST_AT_ONCE + 5
+    assert [one.text for one in problems(model, 110.0)] == ["9 divide failed in 5 minutes: ValueError: no"]
+    assert not model.log.events, "what precedes the first look is no event"
+
+
+@pytest.mark.spec("B39")
+async def test_a_restarted_scheduler_is_noticed_also_when_its_history_is_longer() -> None:
+    model = Model()
+    follower = Follower(None, model, Feed(model))
+    await follower.first_look(Scheduler(ended=2, failed=1))
+    await follower.first_look(Scheduler(ended=7, failed=4))
+    assert len(model.ended) == 7
+    assert model.log.events[-1].text == "The scheduler was restarted"
 
 
 @pytest.mark.spec("B38")
