@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
@@ -17,18 +19,23 @@ from .._cluster import Publisher, messages
 from .._config import config
 from .._errors import DiscoroError, PeerDisconnected, ProtocolError
 from .._link import ANY
-from .._process import current_process
+from .._process import Shared, current_process, shared_here
 from .._values import Location
 from ._membership import Membership
 from ._owned import Owned
 from ._runs import Runs
 from ._server import LeasedServer
 from ._session import Session, SetUp
+from ._sharing import kept_here
 from ._topology import LeasedNode
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from .._link import Link
     from .._process import Process
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +65,7 @@ class Branch(Session):
         self.owned = Owned(self)
         self._of_client = process.introductions.of_client
         process.endpoint.services.on_notice(messages.Members, self._told, trust=ANY)
-        nursery.start_soon(self._live, process, name="other servers of the computation")
+        nursery.start_soon(self._live, name="other servers of the computation")
 
     @classmethod
     def of(cls, process: Process, computation: bytes) -> Branch:
@@ -76,21 +83,18 @@ class Branch(Session):
             branch = process.endpoint.parts[cls] = cls(process, nursery)
         return branch
 
-    async def _live(self, process: Process) -> None:
+    async def _live(self) -> None:
         """Get the list of servers; at the end, log errors that no code has received."""
-        await self._watch(process)
+        await self._watch()
         try:
             await trio.sleep_forever()
         finally:
             for error in self.owned.unheard():
                 logger.error("a coroutine that was started here failed, and no code received its error", exc_info=error)
 
-    async def _watch(self, process: Process) -> None:
-        client = process.endpoint.links.get(process.names.client or b"")
+    async def _watch(self) -> None:
         try:
-            if client is None:
-                message = "the client is gone"
-                raise PeerDisconnected(message)
+            client = self._client()
             members = await client.request(messages.WatchMembers(self.set_up.computation))
         except DiscoroError as error:
             self._end(f"the client did not report its servers ({error})")
@@ -98,6 +102,35 @@ class Branch(Session):
         assert isinstance(members, messages.Members)  # noqa: S101 - the only possible reply
         self.scheduler = client
         self._told(client, members)
+
+    def _client(self) -> Link:
+        """Return the link to the client; PeerDisconnected without one."""
+        link = self._process.endpoint.links.get(self._process.names.client or b"")
+        if link is None:
+            message = "the client is gone"
+            raise PeerDisconnected(message)
+        return link
+
+    async def share(self, value: T) -> Shared[T]:
+        """Share a value with all present and future nodes; it goes there through the client."""
+        computation = self.set_up.computation
+        share, blob, early = kept_here(value, self.set_up.shipped, self._process)
+        done = False
+        try:
+            asked = messages.ShareOfJob(computation, share, blob.size, blob.descriptor, early)
+            await self._client().request(asked, timeout=None)  # it ends with the client, and its transfers have limits
+            done = True
+        finally:
+            self._process.blobs.release(share)
+            if not done:
+                await self._unshare(share)
+        shared_here.releases[share] = partial(self._unshare, share)
+        return Shared(share, blob.size)
+
+    async def _unshare(self, share: bytes) -> None:
+        """Free a value everywhere; done when the client has done so, or is gone."""
+        with trio.CancelScope(shield=True), suppress(DiscoroError):
+            await self._client().request(messages.UnshareOfJob(self.set_up.computation, share))
 
     def _told(self, link: Link, members: messages.Members) -> None:
         if not self._of_client(link):
@@ -179,7 +212,37 @@ class ComputationHandle(Runs):
         """Pickle the computation's id."""
         return ComputationHandle, (self._computation,)
 
-    def _running(self) -> Session:
+    async def share(self, value: T) -> Shared[T]:
+        """Share a large value with all servers: send the handle in place of it, in arguments, closures and messages.
+
+        The value goes to the client, and from there once to each node. It outlives the job.
+
+        Args:
+            value: Anything that can be sent. It is copied before the first checkpoint.
+
+        Returns:
+            The handle, once all nodes have the value.
+
+        Raises:
+            NotPicklable: The value cannot be sent.
+            DiscoroError: A node or the client has no room for it, or the client is gone.
+            RuntimeError: This process is no server of the computation.
+
+        If it is cancelled, nothing is shared.
+        """
+        return await self._running().share(value)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raise AttributeError, with advice for the names that only the client's computation has."""
+        message = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if not name.startswith("_"):
+            message += (
+                ": the computation of a job can run functions (run, run_at, map, open_nursery and the like) and share "
+                "values; all else is done by the program that scheduled it"
+            )
+        raise AttributeError(message, name=name, obj=self)
+
+    def _running(self) -> Branch:
         branch = Branch.of(current_process(), self._computation)
         branch.check_open()
         self._shipped = branch.set_up.shipped

@@ -44,6 +44,8 @@ class SchedulerMessages:
         endpoint.services.on_request(messages.LeaseEnding, self._lease_ends)
         endpoint.services.on_request(messages.WatchMembers, self._watch, trust=ANY)
         endpoint.services.on_request(messages.ReplaceMember, self._replace, trust=ANY)
+        endpoint.services.on_request(messages.ShareOfJob, self._share, trust=ANY)
+        endpoint.services.on_request(messages.UnshareOfJob, self._unshare, trust=ANY)
         endpoint.services.links_lost.append(self._lost)
         endpoint.keepalive.pulse_intervals.append(self._pulse_interval_with)
 
@@ -88,6 +90,14 @@ class SchedulerMessages:
 
     async def _replace(self, link: Link, replace: messages.ReplaceMember) -> Done:
         await self._of_member(link, replace.computation).replace(replace.server_id, replace.reason)
+        return Done()
+
+    async def _share(self, link: Link, asked: messages.ShareOfJob) -> Done:
+        await self._of_member(link, asked.computation).shared.share_of_job(link, asked)
+        return Done()
+
+    async def _unshare(self, link: Link, asked: messages.UnshareOfJob) -> Done:
+        await self._of_member(link, asked.computation).shared.release(asked.share)
         return Done()
 
     def _pulse_interval_with(self, link: Link) -> float | None:

@@ -3,6 +3,8 @@
 A value passes along a chain of nodes: each node gets it from the node before, starting with the first byte. This
 process sends it once. If a node of the chain is lost, the nodes behind it get the rest from another node, or from this
 process. A node that joins later gets all values before its servers are set up.
+
+A job's value comes to this process first. From then on it is like the values of this process, and outlives its job.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from .._records import MutableRecord
 from .._shipping import dumps
 
 if TYPE_CHECKING:
+    from .._link import Link
     from .._process import Process
+    from .._shipping import Shipped
     from ._session import Session
     from ._topology import LeasedNode
 
@@ -57,10 +61,24 @@ class SharedValues:
             NotPicklable: The value cannot be sent.
             DiscoroError: A node has no room for it; then it is shared with no node.
         """
-        body, buffers = dumps(value, self._session.set_up.shipped)
-        blob = Blob.of(body, buffers)
-        share = secrets.token_bytes(16)
-        self._process.blobs.keep(share, blob)
+        share, blob, early = kept_here(value, self._session.set_up.shipped, self._process)
+        await self._put_everywhere(share, blob, early=early)
+        return Shared(share, blob.size)
+
+    async def share_of_job(self, link: Link, asked: messages.ShareOfJob) -> None:
+        """Share a value that a job at the other end of a link keeps there for this call. Raises as `share` does."""
+
+        async def server() -> Link:
+            await trio.lowlevel.checkpoint()
+            return link
+
+        if asked.share in self._values:
+            message = "a value with this id is shared already"
+            raise DiscoroError(message)
+        blob = await self._process.blobs.get(asked.share, asked.size, [server], asked.descriptor)
+        await self._put_everywhere(asked.share, blob, early=asked.early)
+
+    async def _put_everywhere(self, share: bytes, blob: Blob, *, early: bool) -> None:
         shared_here.paths[share] = blob.path
         shared_here.releases[share] = lambda: self.release(share)
         kept = self._values[share] = _Value(share, blob, [])
@@ -88,10 +106,9 @@ class SharedValues:
                 await self.release(share)
         if failures:
             raise failures[0]
-        if len(body) <= _OPENED_EARLY:
+        if early:
             for server in self._session.servers.values():
                 server.host.link.notify(messages.OpenShared(share))
-        return Shared(share, blob.size)
 
     async def put_all(self, node: LeasedNode) -> None:
         """Send all values to a node that joins; DiscoroError if one cannot be sent."""
@@ -137,6 +154,22 @@ class SharedValues:
     def _forget(self, value: _Value) -> None:
         shared_here.forget(value.share)
         self._process.blobs.release(value.share)
+
+
+def kept_here(value: object, shipped: Shipped, process: Process) -> tuple[bytes, Blob, bool]:
+    """Pickle a value and keep it in this process, so that others can read it.
+
+    Returns:
+        Its new id, its bytes, and whether servers are to open it before the first job that uses it.
+
+    Raises:
+        NotPicklable: It cannot be sent.
+        DiscoroError: There is no memory for it.
+    """
+    body, buffers = dumps(value, shipped)
+    share, blob = secrets.token_bytes(16), Blob.of(body, buffers)
+    process.blobs.keep(share, blob)
+    return share, blob, len(body) <= _OPENED_EARLY
 
 
 async def _drop(node: LeasedNode, drop: messages.DropShared) -> None:

@@ -523,6 +523,25 @@ class ReplaceMember(Control, frozen=True):
     reason: str
 
 
+class ShareOfJob(Control, frozen=True):
+    """Share a value of a job with all nodes; answered by `Done` when they have it. The server keeps it until then."""
+
+    computation: bytes
+    share: bytes
+    size: int
+    descriptor: int
+    """The server's descriptor of the value, for a client on the same machine."""
+    early: bool
+    """Whether servers are to open it before the first job that uses it."""
+
+
+class UnshareOfJob(Control, frozen=True):
+    """Free a value that a job has shared; answered by `Done`."""
+
+    computation: bytes
+    share: bytes
+
+
 # --- node to client
 
 

@@ -71,7 +71,7 @@ class Process:
         self.open_channels: OpenChannels = OpenChannels(self)
         self.offered_functions: OfferedFunctions = OfferedFunctions(self)
         self.files: Files = Files(self)
-        self.blobs: Blobs = Blobs(endpoint)
+        self.blobs: Blobs = Blobs(self)
         self.introductions: Introductions = Introductions(self)
         self.task_dumps: TaskDumps = TaskDumps(self)
         self._serial = 0

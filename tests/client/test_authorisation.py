@@ -47,10 +47,10 @@ HAS_SECRET = Trust.SECRET | Trust.KIN
 # handler (tests/process/naming/test_lease_walls.py).
 ALL = (
     "Admit AskOutcome Attach AwaitCall AwaitDelivery AwaitSubscribers BeginCall BeginFile DeleteFile DropFile EndFile "
-    "FilePart Introduce Locate Monitor OfferFile Register SharedAccepted SharedDropped SharedOffer SharedReleased "
-    "Subscribe Terminate Unregister Unsubscribe"
+    "FilePart Introduce Locate Monitor OfferFile ReadShared Register SharedAccepted SharedDropped SharedOffer "
+    "SharedReleased Subscribe Terminate Unregister Unsubscribe"
 )
-OF_PROGRAMS = "AskDump AskToDial Dial ReadShared"
+OF_PROGRAMS = "AskDump AskToDial Dial"
 TABLE: dict[str, dict[Trust, str]] = {
     "scheduler": {
         ANY: ALL,
@@ -65,7 +65,7 @@ TABLE: dict[str, dict[Trust, str]] = {
         Trust.CHILD: "Report ServerUp",
     },
     "client": {
-        ANY: f"{ALL} OutputEnds ReplaceMember WatchMembers",
+        ANY: f"{ALL} OutputEnds ReplaceMember ShareOfJob UnshareOfJob WatchMembers",
         HAS_SECRET: f"{OF_PROGRAMS} Discarded LeaseEnded LeaseEnding Leased News NodeRests ReadComponent "
         "ServerBlocked ServerFailed ServerGone ServerReady ServerWrote TurnCame",
     },
@@ -255,6 +255,12 @@ REQUESTS: dict[str, tuple[str, Callable[[World], Control], set[str]]] = {
         lambda world: messages.ReplaceMember(world.computation, world.server.server_id, "x"),
         set(),
     ),
+    "share by a job": (
+        "client",
+        lambda world: messages.ShareOfJob(world.computation, b"s" * 16, 1, -1, early=False),
+        set(),
+    ),
+    "unshare by a job": ("client", lambda world: messages.UnshareOfJob(world.computation, b"s" * 16), set()),
 }
 """Requests about a computation: receiver, message, and those who may make it; "its client" where that ends nothing."""
 

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio._client._sharing import SharedValues
 from discoro_trio._link.shared_memory._sharing import Sharing
 from discoro_trio._process import Blobs, shared_here
 from discoro_trio._process._parts import PART
@@ -128,7 +129,7 @@ async def test_what_is_released_is_freed_everywhere_and_its_use_says_so() -> Non
         shared = await computation.share(np.ones(1000))
         for coro in await computation.run_servers(total, shared):
             await coro.result()
-        with pytest.raises(RuntimeError, match="only the program that shared"):
+        with pytest.raises(RuntimeError, match="only the program of the client"):
             await computation.run_result(release, shared)
         waiting = [await computation.run_at(location, answer) for location in await computation.servers()]
         for coro in waiting:
@@ -226,3 +227,103 @@ async def test_a_node_that_comes_later_has_the_values_before_its_first_job(reads
             await stack.enter_async_context(apart(node))
             assert await computation.run_result(total, shared) == 1_000_000
             assert reads
+
+
+async def share_and_use(
+    computation: discoro.Computation, size: int
+) -> tuple[discoro.Shared[Any], list[float], list[float]]:
+    """Share a value from a job; give the handle, and what other jobs and this one see."""
+    shared = await computation.share(np.ones(size))
+    elsewhere = await computation.run_results(total, [shared] * 4)
+    return shared, elsewhere, [total(shared), float((await shared.get()).sum())]
+
+
+async def share_and_release(computation: discoro.Computation) -> tuple[discoro.Shared[Any], str]:
+    shared = await computation.share(np.ones(1000))
+    await shared.release()
+    try:
+        _ = shared.value
+    except discoro.DiscoroError as error:
+        return shared, str(error)
+    return shared, ""
+
+
+async def keep_sharing(computation: discoro.Computation) -> None:
+    while True:
+        await computation.share(np.ones(1000))
+
+
+async def ask_for_servers(computation: Any) -> None:
+    await computation.servers()
+
+
+JOBS = [*COMPONENTS, share_and_use, share_and_release, keep_sharing, ask_for_servers]
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_a_job_shares_a_value_with_other_jobs_and_with_the_client(size: int) -> None:
+    async with open_computation(JOBS, servers=2) as computation:
+        before = memory()
+        shared, elsewhere, there = await computation.run_result(share_and_use, computation, size)
+        assert elsewhere == [size] * 4
+        assert there == [size] * 2
+        assert float((await shared.get()).sum()) == size
+        for location in await computation.servers():  # it outlives the server whose job shared it
+            await computation.restart_server(location)
+        assert await computation.run_results(total, [shared] * 4) == [size] * 4
+        await shared.release()
+        assert memory() == before
+
+
+async def test_a_job_releases_what_it_has_shared() -> None:
+    async with open_computation(JOBS, servers=2) as computation:
+        before = memory()
+        shared, refused = await computation.run_result(share_and_release, computation)
+        assert "it was released" in refused
+        with pytest.raises(discoro.NotPicklable, match="was released"):
+            await computation.run_result(total, shared)
+        assert memory() == before
+
+
+@pytest.mark.parametrize("waits", range(4))
+async def test_a_job_that_is_cancelled_while_it_shares_leaves_nothing_unfinished(
+    waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = SharedValues._put
+    begun = 0
+    there = trio.Event()
+
+    async def stop(self: SharedValues, value: Any, node: Any) -> None:
+        nonlocal begun
+        begun += 1
+        if begun > waits:
+            there.set()
+            await trio.sleep_forever()
+        await put(self, value, node)
+
+    monkeypatch.setattr(SharedValues, "_put", stop)
+    async with open_computation(JOBS, servers=1) as computation:
+        before = memory()
+        coro = await computation.run(keep_sharing, computation)
+        await there.wait()
+        await coro.terminate()
+        values = computation._running().shared._values
+        assert len(values) == waits
+        assert memory() == before + waits
+
+
+async def test_a_job_s_value_reaches_each_node_once_through_the_client(reads: list[tuple[bytes, int]]) -> None:
+    computation = discoro.Computation(JOBS)
+    async with open_two_nodes(computation):
+        shared, elsewhere, _ = await computation.run_result(share_and_use, computation, 1_000_000)
+        coros = await computation.run_servers(total, shared)
+        assert [await coro.result() for coro in coros] == [1_000_000] * 3
+        assert elsewhere == [1_000_000] * 4
+        parts = -(-shared.size // PART)
+        assert len(reads) == 2 * parts, "the client's to one node, and that node's to the other"
+
+
+async def test_a_job_that_asks_for_more_than_jobs_can_do_is_told_what_they_can() -> None:
+    async with open_computation(JOBS, servers=1) as computation:
+        with pytest.raises(AttributeError, match=r"'servers': the computation of a job can run functions .* and share"):
+            await computation.run_result(ask_for_servers, computation)

@@ -1,7 +1,7 @@
 """`Shared`: the handle that is sent in place of a large value, and how a process finds the value.
 
-For servers, the node puts a link to the value's memory, or a copy, in a folder. In the program that shared the value,
-and in the program of an embedded node, the memory is the process's own. `_client` shares and releases values.
+For servers, the node puts a link to the value's memory, or a copy, in a folder. In the client's program the memory is
+the process's own. `_client` shares and releases values.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Shared(Generic[T_co]):
         Jobs that use the value may continue; later calls for it raise DiscoroError.
 
         Raises:
-            RuntimeError: This is not the program that shared it.
+            RuntimeError: This is neither the program of the client nor the server whose job shared it.
 
         If cancelled, the value is freed all the same.
         """
@@ -116,7 +116,10 @@ class Shared(Generic[T_co]):
         if release is not None:
             await release()
         elif shared_here.folder is not None:
-            message = "only the program that shared a value can release it; its servers cannot"
+            message = (
+                "only the program of the client, and the server whose job shared a value, can release it; "
+                "otherwise it is freed when the computation ends"
+            )
             raise RuntimeError(message)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..._config import config
-from ..._errors import DiscoroError
-from ..._link import BulkData
+from ..._errors import AuthenticationError, DiscoroError
+from ..._link import ANY, FULL, BulkData
 from ..._link.shared_memory._sharing import Sharing
 from ..._records import MutableRecord
 from ..._wire import Control
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ..._link import Endpoint, Link
+    from .._process import Process
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,13 @@ class _Held(MutableRecord, eq=False):
 class Blobs:
     """The blobs of one process."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._endpoint = endpoint = process.endpoint
         self._held: dict[bytes, _Held] = {}
         self._came = trio.lowlevel.ParkingLot()
         endpoint.parts[Blobs] = self
-        endpoint.services.on_request(ReadShared, self._read)
+        endpoint.services.on_request(ReadShared, self._read, trust=ANY)
 
     def keep(self, share: bytes, blob: Blob) -> None:
         """Hold a blob until `release` is called as often as `keep`."""
@@ -125,7 +127,10 @@ class Blobs:
                 blob.fail(error)
                 self.release(share)
 
-    async def _read(self, _link: Link, message: ReadShared) -> SharedBytes:
+    async def _read(self, link: Link, message: ReadShared) -> SharedBytes:
+        if link.trust not in FULL and not self._process.introductions.of_client(link):
+            text = "only programs with the secret, and a server's client, may read shared values"
+            raise AuthenticationError(text)
         if message.share not in self._held:  # a process that fetches it from here may be notified before this one
             with trio.move_on_after(config.MsgTimeout / 2):
                 while message.share not in self._held:
