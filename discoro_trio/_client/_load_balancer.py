@@ -11,6 +11,9 @@ never wait behind one that takes long while another server has room. All other s
 when a server has room. Coroutines that have begun never count. The reports of a server do not depend on the speed of
 the network or the load of the client's machine.
 
+Of nodes with the same load the faster one is next. How fast they are is known from functions that have computed at
+several of them.
+
 All operations take the same time for any number of servers.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from math import log2
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 WINDOWS = (128, 64, 32, 16, 8, 4, 2, 1)
 """The size limit of a window, by how long a start kept the next one from beginning (`hold_level`)."""
+
+LONG = len(WINDOWS) - 1
+"""The `hold_level` of starts that take long."""
 
 WIDEST = WINDOWS[0]
 """The most starts that may wait at a server."""
@@ -37,6 +44,12 @@ _FORGOTTEN = 0.01
 
 _EXAMINED = 64
 """How many servers one search for late starts checks."""
+
+_SAMPLES = 8
+"""About how many of the last durations count for the usual one of a function, and for the slowness of a node."""
+
+_FUNCTIONS = 1_000
+"""Of how many functions the usual duration is kept."""
 
 T = TypeVar("T")
 
@@ -142,17 +155,27 @@ class ServerLoad:
 class _Node:
     """The servers of one node."""
 
-    __slots__ = ("node_id", "places", "suspended", "total")
+    __slots__ = ("node_id", "order", "places", "slowness", "suspended", "total")
 
     def __init__(self, node_id: bytes) -> None:
         self.node_id: bytes = node_id
         self.places: dict[bytes, ServerLoad] = {}
         self.total: int = 0
         self.suspended: bool = False
+        self.slowness: float = 0.0
+        """How many times as long as usual functions take there, as a power of two."""
+        self.order: float = 0.0
+        """The same in steps, and so small that it only decides between equal loads."""
 
     @property
     def load(self) -> float:
-        return self.total / len(self.places)
+        return self.total / len(self.places) + self.order
+
+    def took(self, octaves: float) -> bool:
+        """Note how long a function took, compared with the usual time; return whether the order has changed."""
+        self.slowness += (octaves - self.slowness) / _SAMPLES
+        before, self.order = self.order, round(2 * self.slowness) * 1e-6
+        return self.order != before
 
 
 class _Open:
@@ -214,6 +237,8 @@ class LoadBalancer:
         self._waiting: dict[ServerLoad, None] = {}
         # Servers are ranked when the next one is picked: many coroutines may end at once before that.
         self._moved: list[ServerLoad] = []
+        self._usual: dict[str, float] = {}
+        """The usual duration of each function that computes, as a power of two."""
 
     # --- servers
 
@@ -392,6 +417,28 @@ class LoadBalancer:
         if ahead:
             self.begun(place, ahead, level, now, plain=plain, more=more)
         self._load(place, -1)
+
+    def computed(self, place: ServerLoad, name: str, now: float, *, plain: bool) -> None:
+        """Note that a function ends which has computed since it was sent. Does nothing if its server is gone.
+
+        Args:
+            place: Its server, where nothing else waited.
+            name: Its name.
+            now: The time.
+            plain: Whether it is a plain function.
+        """
+        if place.gone or len(self._nodes) == 1:
+            return
+        duration = log2(max(now - place.lanes[plain].since, 1e-6))
+        usual = self._usual.get(name)
+        if usual is None:
+            if len(self._usual) == _FUNCTIONS:
+                self._usual.clear()
+            usual = duration
+        difference = min(max(duration - usual, -2.0), 2.0)  # few that take very long must not count for all others
+        self._usual[name] = usual + difference / _SAMPLES
+        if place.node.took(difference):
+            self._rank_node(place.node)
 
     def late(self, now: float) -> Iterator[ServerLoad]:
         """Return some servers where starts wait for too long; others at the next call."""

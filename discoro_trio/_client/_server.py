@@ -14,6 +14,7 @@ import trio
 from .._errors import DiscoroError, ServerLost
 from .._process import Ending, LocalOutcome
 from .._records import MutableRecord
+from ._load_balancer import LONG
 from ._status import tell_ended
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class LeasedServer(MutableRecord, eq=False):
         if place is not None:
             now = perf_counter()
             waiting = session.backlog.size  # the first of them takes the room of this one
+            if started.level == LONG and started.ahead == 1:
+                session.load_balancer.computed(place, started.name, now, plain=started.plain)
             session.load_balancer.ended(place, started.ahead, started.level, now, plain=started.plain, more=waiting > 1)
             started.ahead = 0
             if waiting:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoro_trio import DiscoroError, Location, UnknownLocation
-from discoro_trio._client._load_balancer import LATE, LoadBalancer, ServerLoad
+from discoro_trio._client._load_balancer import LATE, LONG, LoadBalancer, ServerLoad
 from discoro_trio._client._topology import LeasedNode, SetUpFailure, Topology
 from discoro_trio._process.execution._begun_reports import hold_level
 
@@ -353,8 +353,10 @@ class World:
     TICK = 0.02
     """Seconds between two looks for starts that wait at a busy server."""
 
-    def __init__(self, servers: int) -> None:
-        self.load_balancer = placement_of({b"%d-" % node: min(8, servers) for node in range(servers // 8 or 1)})
+    def __init__(self, servers: int, slow: int = 0) -> None:
+        """Make as many servers at nodes of eight each, and some nodes with one server of half the speed."""
+        nodes = {b"slow %d-" % number: 1 for number in range(slow)}  # the first ones: equal servers take turns
+        self.load_balancer = placement_of(nodes | {b"%d-" % node: min(8, servers) for node in range(servers // 8 or 1)})
         self.backlog: deque[float] = deque()
         self.queues: dict[bytes, deque[float]] = {server: deque() for server in self.load_balancer.places}
         self.busy: set[bytes] = set()
@@ -380,7 +382,8 @@ class World:
         """Begin the next job, which blocks its server."""
         if server not in self.busy and self.queues[server]:
             self.busy.add(server)
-            self.at(self.queues[server].popleft(), "done", server)
+            speed = 0.5 if server.startswith(b"slow") else 1.0
+            self.at(self.queues[server].popleft() / speed, "done", server)
 
     def take_back(self) -> None:
         """Move what waits at busy servers to idle ones."""
@@ -398,6 +401,7 @@ class World:
     def run(self, jobs: Iterable[float]) -> float:
         """Run blocking jobs of so many seconds; give how long that takes."""
         self.backlog.extend(jobs)
+        began = self.now
         self.fill()
         self.at(self.TICK, "tick", b"")
         while self.events:
@@ -408,7 +412,10 @@ class World:
                 self.at(self.DELAY, "told", server)
             elif what == "told" and there is not None:
                 ahead, job = self.sent[server].popleft()
-                self.load_balancer.begun(there, ahead, hold_level(job), self.now)
+                level = hold_level(job)
+                if level == LONG and ahead == 1:
+                    self.load_balancer.computed(there, "work", self.now, plain=False)
+                self.load_balancer.begun(there, ahead, level, self.now)
                 self.load_balancer.ended(there)
                 while self.backlog and self.load_balancer.takes_more(there, self.now, plain=False):
                     self.send(there)
@@ -419,7 +426,7 @@ class World:
                 continue
             self.work(server)
             self.ended = self.now
-        return self.ended
+        return self.ended - began
 
 
 def pareto(count: int) -> list[float]:
@@ -446,6 +453,22 @@ def test_no_server_idles_while_jobs_wait_elsewhere(name: str, servers: int) -> N
     for job in jobs:  # each to the server that is free first, without any delay
         heapq.heappush(free, heapq.heappop(free) + job)
     assert World(servers).run(jobs) <= 1.05 * max(free) + 0.02
+
+
+@pytest.mark.spec("B26")
+@pytest.mark.parametrize("before", ["even", "staircase", "Pareto"])
+def test_a_long_job_goes_to_the_faster_one_of_idle_nodes_after_some_jobs_have_computed(before: str) -> None:
+    world = World(1, slow=1)
+    world.run(JOBS[before])
+    for _ in range(5):
+        assert world.run([1.5, *[0.05] * 30]) <= 1.05 * 2.0 + 0.02
+
+
+def test_nodes_that_are_equally_fast_take_turns_although_durations_differ() -> None:
+    world = World(16)
+    world.run(JOBS["even"])
+    used = [place(world.load_balancer) for _ in range(16)]
+    assert len(set(used)) == 16
 
 
 def calls_for_placing(servers: int, jobs: int = 4000) -> float:
