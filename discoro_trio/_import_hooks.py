@@ -37,12 +37,12 @@ class _Finder:
         sys.meta_path.remove(self)
         spec: ModuleSpec | None = importlib.import_module("importlib.util").find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            loader: Any = _Loader(spec.loader, self._call)  # without a base class, whose import takes long
+            loader: Any = _CallingLoader(spec.loader, self._call)  # without a base class, whose import takes long
             spec.loader = loader
         return spec
 
 
-class _Loader:
+class _CallingLoader:
     """Loads a module with another loader, then makes the call."""
 
     def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,10 @@ def test_ci_runs_the_second_command_of_the_readme_word_for_word() -> None:
 def test_the_version_that_peers_are_told_is_that_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == PACKAGE_VERSION
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A name means one thing; `MapResults` stands twice because its types have a description of their own."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "discoro_trio").rglob("*.py")]
+    names = [node.name.lstrip("_") for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert [name for name, count in Counter(names).items() if count > 1] == ["MapResults"]

@@ -136,9 +136,9 @@ class ServerLoad:
 
     __slots__ = ("gone", "lanes", "load", "moved", "node", "ranked", "reserved", "server")
 
-    def __init__(self, server: bytes, node: _Node) -> None:
+    def __init__(self, server: bytes, node: _ServersOfNode) -> None:
         self.server: bytes = server
-        self.node: _Node = node
+        self.node: _ServersOfNode = node
         self.load: int = 0
         self.lanes: tuple[Lane, Lane] = (Lane(), Lane())
         """The windows: for async functions, for plain functions."""
@@ -152,7 +152,7 @@ class ServerLoad:
         """Whether its load has changed since it was ranked."""
 
 
-class _Node:
+class _ServersOfNode:
     """The servers of one node."""
 
     __slots__ = ("node_id", "order", "places", "slowness", "suspended", "total")
@@ -178,14 +178,14 @@ class _Node:
         return self.order != before
 
 
-class _Open:
+class _OpenServers:
     """The servers that take starts of one kind: the least loaded one of the least loaded node is next."""
 
     __slots__ = ("_by_load", "_nodes")
 
     def __init__(self) -> None:
-        self._nodes: dict[_Node, _Ranked[ServerLoad]] = {}
-        self._by_load: _Ranked[_Node] = _Ranked()
+        self._nodes: dict[_ServersOfNode, _Ranked[ServerLoad]] = {}
+        self._by_load: _Ranked[_ServersOfNode] = _Ranked()
 
     def set(self, place: ServerLoad) -> None:
         """Add a server, or note that its load has changed."""
@@ -204,12 +204,12 @@ class _Open:
             del self._nodes[place.node]
             self._by_load.remove(place.node)
 
-    def changed(self, node: _Node) -> None:
+    def changed(self, node: _ServersOfNode) -> None:
         """Note that the load of a node has changed."""
         if node in self._nodes:
             self._by_load.set(node, node.load)
 
-    def least(self, node: _Node | None) -> ServerLoad | None:
+    def least(self, node: _ServersOfNode | None) -> ServerLoad | None:
         """Return the least loaded server of a node, or of the least loaded node; None if there is none."""
         if node is None:
             node = self._by_load.least()
@@ -230,8 +230,8 @@ class LoadBalancer:
     def __init__(self) -> None:
         self.suspended: set[bytes] = set()
         self.places: dict[bytes, ServerLoad] = {}
-        self._nodes: dict[bytes, _Node] = {}
-        self._open: tuple[_Open, _Open] = (_Open(), _Open())
+        self._nodes: dict[bytes, _ServersOfNode] = {}
+        self._open: tuple[_OpenServers, _OpenServers] = (_OpenServers(), _OpenServers())
         # Most computations run functions of one kind only, and each ranking costs time for each job.
         self._used = [False, False]
         self._waiting: dict[ServerLoad, None] = {}
@@ -247,7 +247,7 @@ class LoadBalancer:
         self.remove(server)
         node = self._nodes.get(node_id)
         if node is None:
-            node = self._nodes[node_id] = _Node(node_id)
+            node = self._nodes[node_id] = _ServersOfNode(node_id)
             node.suspended = node_id in self.suspended
         place = node.places[server] = self.places[server] = ServerLoad(server, node)
         self._rank(place)
@@ -483,7 +483,7 @@ class LoadBalancer:
             if len(self._nodes) > 1:
                 self._rank_node(place.node)
 
-    def _rank_node(self, node: _Node) -> None:
+    def _rank_node(self, node: _ServersOfNode) -> None:
         if self._used[0]:
             self._open[0].changed(node)
         if self._used[1]:

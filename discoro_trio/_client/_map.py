@@ -346,7 +346,7 @@ class Mapping(Generic[A, R]):
         self._done(slot, len(positions))
 
     def _unpacked(self, outcome: Outcome, count: int) -> tuple[bool, list[Any]]:
-        """Return whether an item of a job that has ended failed, and the values; a failed item has a `_Failed`."""
+        """Return whether an item of a job that has ended failed, and the values; a failed item has a `_ErrorOfItem`."""
         try:
             value: Any = outcome.value()
             if self._options.chunksize == 1:
@@ -357,9 +357,9 @@ class Mapping(Generic[A, R]):
             if type(values) is ForwardedMessage:
                 values = values.open()
             if failed:
-                values = [_Failed(one.opened()) if type(one) is FailedItem else one for one in values]
+                values = [_ErrorOfItem(one.opened()) if type(one) is FailedItem else one for one in values]
         except BaseException as error:  # noqa: BLE001 - the error of a job belongs to its items
-            return True, [_Failed(error.with_traceback(None))] * count
+            return True, [_ErrorOfItem(error.with_traceback(None))] * count
         return failed, values
 
     def _take_failed(
@@ -369,7 +369,7 @@ class Mapping(Generic[A, R]):
         again: list[int] = []
         failures = 0
         for position, value in zip(positions, values, strict=False):
-            if type(value) is not _Failed:
+            if type(value) is not _ErrorOfItem:
                 slot.values[position] = value
                 continue
             if self._may_retry(slot, value.error):
@@ -495,7 +495,7 @@ class Mapping(Generic[A, R]):
                 for position in positions:
                     await self._submit(slot, [position], alone=alone)
             else:
-                self._take_failed(slot, positions, [_Failed(error)] * len(positions), None)
+                self._take_failed(slot, positions, [_ErrorOfItem(error)] * len(positions), None)
             return
         started = await start_alone(self._session, call) if alone else self._session.submit(call)
         self._running[started] = slot, positions
@@ -599,7 +599,7 @@ class _Slot:
                 self.values[position] = value
 
 
-class _Failed:
+class _ErrorOfItem:
     """Replaces the value of a failed item."""
 
     __slots__ = ("error",)

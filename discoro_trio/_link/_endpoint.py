@@ -58,7 +58,7 @@ _MOST_VERSIONS = 16
 current: ContextVar[Endpoint | None] = ContextVar("discoro endpoint", default=None)
 
 
-class _Dial(MutableRecord):
+class _Connecting(MutableRecord):
     """A connection that is being made, shared by all tasks that wait for it."""
 
     ours: bool = True
@@ -99,7 +99,7 @@ class Endpoint:
         self.parts: dict[type, Any] = {}
         self.credentials: dict[bytes, Credential] = {}
         self.introductions: set[bytes] = set()
-        self._dials: dict[bytes | Location, _Dial] = {}
+        self._dials: dict[bytes | Location, _Connecting] = {}
         self._dialed: dict[Link, float] = {}  # links that this process opened, with the time
         self._self_lock = trio.Lock()
         self._tls = tls
@@ -126,7 +126,7 @@ class Endpoint:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         """Shake hands with an unauthenticated peer, then serve the link until it ends or uses another connection."""
-        arrivals: list[_Dial] = []
+        arrivals: list[_Connecting] = []
         resumed: list[Resumable] = []
         greeted = await self._welcome(stream, arrivals, resumed)
         if greeted is not None and resumed:
@@ -142,7 +142,7 @@ class Endpoint:
             await link.run()
 
     async def _welcome(
-        self, stream: trio.SocketStream, arrivals: list[_Dial], resumed: list[Resumable]
+        self, stream: trio.SocketStream, arrivals: list[_Connecting], resumed: list[Resumable]
     ) -> Greeted | None:
         """Shake hands with an unauthenticated peer. Return None if the handshake failed or took too long.
 
@@ -176,7 +176,7 @@ class Endpoint:
     def _credential(self, realm: bytes) -> Credential | None:
         return self.credentials.get(realm) or self._reconnecting.credential(realm)
 
-    async def _crossed(self, peer: PeerIdentity, arrivals: list[_Dial]) -> bool:
+    async def _crossed(self, peer: PeerIdentity, arrivals: list[_Connecting]) -> bool:
         """Return whether a connection that a peer opens must give way; if not, let all waiting tasks wait for it.
 
         If two connections cross, one that works wins (`Attempt.wins`), before any other frame. The peer's connection
@@ -204,7 +204,7 @@ class Endpoint:
             for dial in (self._dials.get(peer.process_id), self._dials.get(peer.location)):
                 if dial is not None and dial.ours:
                     dial.attempt.scope.cancel()
-        arrival = _Dial(ours=False)
+        arrival = _Connecting(ours=False)
         arrivals.append(arrival)
         for key in (peer.process_id, peer.location):
             self._dials.setdefault(key, arrival)
@@ -222,7 +222,7 @@ class Endpoint:
             return False
         return old.trust in Trust.KIN | Trust.CHILD or old.realm not in {peer.realm, *self.introductions}
 
-    def _give_up(self, dial: _Dial) -> None:
+    def _give_up(self, dial: _Connecting) -> None:
         """Wake the tasks that wait for a connection, so that they look again."""
         for key in [key for key, other in self._dials.items() if other is dial]:
             del self._dials[key]
@@ -371,7 +371,7 @@ class Endpoint:
         while True:
             dial = self._dials.get(key)
             if dial is None:
-                dial = _Dial()
+                dial = _Connecting()
                 try:
                     self.nursery.start_soon(self._carry_out, dial, location, realm, expect, name=f"dial {location}")
                 except RuntimeError as error:  # the block of this endpoint is being left
@@ -391,7 +391,7 @@ class Endpoint:
                 return dial.link
             # The peer was opening a connection, too, and that failed.
 
-    async def _carry_out(self, dial: _Dial, location: Location, realm: bytes, expect: bytes | None) -> None:
+    async def _carry_out(self, dial: _Connecting, location: Location, realm: bytes, expect: bytes | None) -> None:
         began = trio.current_time()
         greeted: Greeted | None = None
         try:
@@ -419,7 +419,7 @@ class Endpoint:
         dial.attempt.end()
         self._give_up(dial)
 
-    async def _opened(self, dial: _Dial, greeted: Greeted) -> None:
+    async def _opened(self, dial: _Connecting, greeted: Greeted) -> None:
         """Make a link from the connection that this process has opened."""
         resumed = self.links.get(greeted.peer.process_id)
         if dial.done.is_set() and resumed is not None and not resumed.lost:  # the peer's own connection came first
@@ -431,7 +431,7 @@ class Endpoint:
         self._register(link)
         await self.nursery.start(link.run)
 
-    async def _await_crossed(self, dial: _Dial, location: Location) -> None:
+    async def _await_crossed(self, dial: _Connecting, location: Location) -> None:
         """Wait for the peer's own connection, which is on its way and wins."""
         with trio.move_on_after(config.MsgTimeout):
             await dial.done.wait()

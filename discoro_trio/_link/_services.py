@@ -44,7 +44,7 @@ FULL = Trust.SECRET | Trust.KIN
 ANY = Trust.SECRET | Trust.KIN | Trust.LEASE | Trust.CHILD
 
 
-class _Entry(Record, frozen=True):
+class _Service(Record, frozen=True):
     handler: Callable[[Link, Any], Any]
     trust: Trust
 
@@ -63,8 +63,8 @@ class Services:
         self.links_lost: list[Callable[[Link], None]] = []
         self.processes_ended: list[Callable[[bytes], None]] = []
         """Called with the id of a process that has certainly ended: it said goodbye, or its location has no process."""
-        self._notices: dict[type[Control], _Entry] = {}
-        self._requests: dict[type[Control], _Entry] = {}
+        self._notices: dict[type[Control], _Service] = {}
+        self._requests: dict[type[Control], _Service] = {}
 
     def on_frame(self, kind: Kind, handler: FrameHandler) -> None:
         """Call `handler` with every frame of this kind, from any link."""
@@ -72,13 +72,13 @@ class Services:
 
     def on_notice(self, message: type[M], handler: Callable[[Link, M], None], *, trust: Trust = FULL) -> None:
         """Call `handler` with every notice of this type from a peer with this trust."""
-        self._notices[message] = _Entry(handler, trust)
+        self._notices[message] = _Service(handler, trust)
 
     def on_request(
         self, message: type[M], handler: Callable[[Link, M], Awaitable[Control]], *, trust: Trust = FULL
     ) -> None:
         """Answer every request of this type from a peer with this trust by `handler`, in a task of the link."""
-        self._requests[message] = _Entry(handler, trust)
+        self._requests[message] = _Service(handler, trust)
 
     def notice_handler(self, link: Link, message: Control) -> NoticeHandler:
         """Return the handler of a notice; ProtocolError if this peer may not send it."""
@@ -89,7 +89,7 @@ class Services:
         return _allowed(self._requests.get(type(message)), link, message)
 
 
-def _allowed(entry: _Entry | None, link: Link, message: Control) -> Callable[[Link, Any], Any]:
+def _allowed(entry: _Service | None, link: Link, message: Control) -> Callable[[Link, Any], Any]:
     if entry is None or link.trust not in entry.trust:
         text = f"{link.peer_name} may not send {type(message).__name__} here"
         raise ProtocolError(text)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ._top_sources import Source
+    from ._top_sources import TableSource
 
 _KEYS = {
     b"\x1b[A": "up",
@@ -53,7 +53,7 @@ class Top:
         console: The console that shows them.
     """
 
-    def __init__(self, source: Source, console: Console) -> None:
+    def __init__(self, source: TableSource, console: Console) -> None:
         self._source = source
         self._console = console
         self._screen = Screen()

@@ -48,7 +48,7 @@ _POLL_SECONDS = 5.0
 """Longest time between two messages of a scheduler's tables."""
 
 
-class Source(Protocol):
+class TableSource(Protocol):
     """Where the tables come from."""
 
     where: str

@@ -48,7 +48,7 @@ class Page:
 
 
 @attrs.frozen
-class _Table:
+class _TableForm:
     """How a table shows a row, and the fields in which it searches for a text."""
 
     columns: Columns
@@ -56,13 +56,13 @@ class _Table:
     searched: tuple[str, ...]
 
 
-_NODES = _Table(columns.NODE, columns.node_row, ("addr", "name", "platform"))
-_SERVERS = _Table(columns.SERVER, columns.server_row, ("location", "name"))
+_NODES = _TableForm(columns.NODE, columns.node_row, ("addr", "name", "platform"))
+_SERVERS = _TableForm(columns.SERVER, columns.server_row, ("location", "name"))
 # The arguments are not searched: their `str()` may be slow, and is called only for rows that are shown.
-_COROUTINES = _Table(columns.COROUTINE, columns.coroutine_row, ("name", "server", "error"))
-_COMPUTATIONS = _Table(columns.COMPUTATION, columns.computation_row, ("name", "owner"))
-_FAILURES = _Table(columns.FAILURES, columns.failures_row, ("name", "kind", "error"))
-_LINES = _Table(columns.LINE, columns.line_row, ("text",))
+_COROUTINES = _TableForm(columns.COROUTINE, columns.coroutine_row, ("name", "server", "error"))
+_COMPUTATIONS = _TableForm(columns.COMPUTATION, columns.computation_row, ("name", "owner"))
+_FAILURES = _TableForm(columns.FAILURES, columns.failures_row, ("name", "kind", "error"))
+_LINES = _TableForm(columns.LINE, columns.line_row, ("text",))
 
 
 def render(model: Model, query: Query, now: float) -> Page:
@@ -273,7 +273,7 @@ def _table(
     query: Query,
     head: Mapping[str, object],
     rows: Iterable[Any],
-    table: _Table,
+    table: _TableForm,
 ) -> Page:
     if query.text:
         getters = [table.columns[name] for name in table.searched]

@@ -164,7 +164,7 @@ class _Fill:
         self.made = made
 
 
-class _Tail:
+class _PostponedHalves:
     """Represents, at the end of a pickle, the second halves that were postponed."""
 
 
@@ -293,12 +293,12 @@ class ByValuePickler(pickle.Pickler):
     # --- parts of a pickle
 
     def _whole(self, whole: _Whole) -> tuple[Any, ...]:
-        return _hosted_modules.whole, (whole.obj, _Tail())
+        return _hosted_modules.whole, (whole.obj, _PostponedHalves())
 
-    def _tail(self, _tail: _Tail) -> tuple[Any, ...]:
+    def _tail(self, _tail: _PostponedHalves) -> tuple[Any, ...]:
         fills = [_Fill(made) for made in self._put_off]
         self._put_off = []
-        return _hosted_modules.whole, (None, fills, _Tail()) if fills else (None,)
+        return _hosted_modules.whole, (None, fills, _PostponedHalves()) if fills else (None,)
 
     def _fill(self, fill: _Fill) -> tuple[Any, ...]:
         made = fill.made
@@ -575,7 +575,7 @@ _NO_CODE = compile("", "", "exec")
 _REDUCERS: dict[type, Callable[[ByValuePickler, Any], Any]] = {
     CellType: ByValuePickler._cell,  # noqa: SLF001
     _Whole: ByValuePickler._whole,  # noqa: SLF001
-    _Tail: ByValuePickler._tail,  # noqa: SLF001
+    _PostponedHalves: ByValuePickler._tail,  # noqa: SLF001
     _Fill: ByValuePickler._fill,  # noqa: SLF001
     _Mark: ByValuePickler._mark,  # noqa: SLF001
     _Attributes: ByValuePickler._attributes,  # noqa: SLF001

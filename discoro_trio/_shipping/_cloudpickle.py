@@ -121,7 +121,7 @@ _OURS: dict[type, Callable[[Any], Any]] = {
 _NOT_TAKEN = {logging.Logger, logging.RootLogger}
 
 
-class _Table:
+class _Reducers:
     """The reducers for special types, with the current content of the table of `copyreg`."""
 
     def __init__(self) -> None:
@@ -137,4 +137,4 @@ class _Table:
         return self._merged
 
 
-table = _Table()
+table = _Reducers()

@@ -45,7 +45,7 @@ MACHINERY = (
 )
 
 
-class _Frame(msgspec.Struct, frozen=True, array_like=True):
+class _TracebackLine(msgspec.Struct, frozen=True, array_like=True):
     """A line of a traceback."""
 
     file: str
@@ -65,7 +65,7 @@ class _Error(msgspec.Struct, frozen=True, array_like=True):
     """Its type, for people."""
     text: str
     """Its message."""
-    frames: tuple[_Frame, ...]
+    frames: tuple[_TracebackLine, ...]
     """Its traceback."""
     body: bytes
     """Its pickled parts; empty if they cannot be pickled or must not be sent."""
@@ -238,16 +238,18 @@ def _shortened(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
 
 
-def _frames(begin: TracebackType | None) -> tuple[_Frame, ...]:
+def _frames(begin: TracebackType | None) -> tuple[_TracebackLine, ...]:
     found = traceback.extract_tb(begin)
     first = next((index for index, frame in enumerate(found) if not frame.filename.startswith(MACHINERY)), 0)
     frames = [
-        _Frame(_shortened(frame.filename), frame.lineno or 0, _shortened(frame.name), _shortened(frame.line or ""))
+        _TracebackLine(
+            _shortened(frame.filename), frame.lineno or 0, _shortened(frame.name), _shortened(frame.line or "")
+        )
         for frame in found[first:]
     ]
     if len(frames) > _MAX_FRAMES:
         half = _MAX_FRAMES // 2
-        left_out = _Frame("", len(frames) - 2 * half, "", "")
+        left_out = _TracebackLine("", len(frames) - 2 * half, "", "")
         frames = [*frames[:half], left_out, *frames[-half:]]
     return tuple(frames)
 
@@ -324,7 +326,7 @@ def _rebuilt(parts: tuple[Any, ...], message: str, members: list[BaseException])
     return made
 
 
-def _format(frames: Sequence[_Frame], where: str) -> str:
+def _format(frames: Sequence[_TracebackLine], where: str) -> str:
     if not frames:
         return ""
     lines = [f"Remote traceback ({where}):"]

@@ -27,7 +27,7 @@ _IMMUTABLE = 1 << 8
 """Py_TPFLAGS_IMMUTABLETYPE: a C class whose attributes cannot be set."""
 
 
-class _State:
+class _KnownClasses:
     """The classes that were sent or received."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class _State:
         self.lock = threading.Lock()
 
 
-_state = _State()
+_state = _KnownClasses()
 
 class_keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 """The keys of all classes that were sent or received by value."""

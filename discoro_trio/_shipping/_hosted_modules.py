@@ -45,7 +45,7 @@ class HostedModule(ModuleType):
         raise AttributeError(text, name=name, obj=self)
 
 
-class _State:
+class _Hosted:
     """The modules that this process hosts."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class _State:
         self.progress = 0
 
 
-_state = _State()
+_state = _Hosted()
 
 # --- modules
 

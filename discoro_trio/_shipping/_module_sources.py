@@ -33,13 +33,13 @@ class _Sources(MetaPathFinder):
             return None
         text, file, is_package = source
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        spec = spec_from_loader(fullname, _Loader(source), origin=file, is_package=is_package)
+        spec = spec_from_loader(fullname, _SourceLoader(source), origin=file, is_package=is_package)
         if spec is not None:
             spec.has_location = True
         return spec
 
 
-class _Loader(InspectLoader):
+class _SourceLoader(InspectLoader):
     """Loads a module from its source."""
 
     def __init__(self, source: Source) -> None:

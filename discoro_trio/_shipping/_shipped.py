@@ -115,7 +115,7 @@ class Shipped(MutableRecord):
         return False
 
 
-class _Open:
+class _OpenRegistries:
     """The registries of all computations that are open in this process."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Open:
         raise LookupError(text)
 
 
-open_everywhere = _Open()
+open_everywhere = _OpenRegistries()
 
 NOTHING: Final = Shipped()
 """The registry for peers without components, outside the computation."""

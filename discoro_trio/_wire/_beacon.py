@@ -87,7 +87,7 @@ class Datagram(Record, frozen=True):
 
 # Maps, and unknown fields are allowed: a process of another version is found too, and the handshake then reports why
 # the two cannot communicate.
-class _Query(msgspec.Struct, frozen=True, tag="query"):
+class _BeaconQuery(msgspec.Struct, frozen=True, tag="query"):
     nonce: bytes
     process_id: bytes
     wanted: int
@@ -140,7 +140,7 @@ class Seeker:
         """
         nonce = secrets.token_bytes(NONCE_SIZE)
         self._nonces.append(nonce)
-        bare = _Query(nonce, self._process_id, int(self._wanted), alone, bytes(QUERY_SIZE // 2))
+        bare = _BeaconQuery(nonce, self._process_id, int(self._wanted), alone, bytes(QUERY_SIZE // 2))
         missing = QUERY_SIZE - len(_seal(self._key, bare))
         return _seal(self._key, msgspec.structs.replace(bare, padding=bytes(QUERY_SIZE // 2 + missing)))
 
@@ -249,7 +249,7 @@ class Answerer:
 
 _encode = msgspec.msgpack.Encoder().encode
 _answers: msgspec.msgpack.Decoder[_Answer] = msgspec.msgpack.Decoder(_Answer)
-_queries: msgspec.msgpack.Decoder[_Query | _Relayed] = msgspec.msgpack.Decoder(_Query | _Relayed)
+_queries: msgspec.msgpack.Decoder[_BeaconQuery | _Relayed] = msgspec.msgpack.Decoder(_BeaconQuery | _Relayed)
 
 
 def _seal(key: bytes, content: msgspec.Struct) -> bytes:

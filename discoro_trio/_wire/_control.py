@@ -36,13 +36,13 @@ class Control(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unk
         _classes[cls.__name__] = cls
 
 
-class _Head(msgspec.Struct, array_like=True):
+class _MessageName(msgspec.Struct, array_like=True):
     """The start of every message; the decoder of its class reads the rest."""
 
     name: str
 
 
-_head = msgspec.msgpack.Decoder(_Head)
+_head = msgspec.msgpack.Decoder(_MessageName)
 
 
 class ControlCodec:

@@ -59,7 +59,7 @@ class Outbox:
         self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
         self._ready_bytes = 0
         self._taken = 0  # all bytes that have left the small lane
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[_BulkFrame] = deque()
         self._queue_bytes = 0
         self._busy: Counter[Hashable] = Counter()  # the keys of _queue
         self._part_size = PART_SIZE
@@ -130,7 +130,7 @@ class Outbox:
     def put_last(self, kind: int, body: Buffer) -> None:
         """Add a frame, with target 0, after all others: the last one of a connection."""
         if self._queue:
-            self._enqueue(_Queued(kind, 0, encode_header(kind, 0, 0, len(body)), [memoryview(body)], ()))
+            self._enqueue(_BulkFrame(kind, 0, encode_header(kind, 0, 0, len(body)), [memoryview(body)], ()))
         else:
             self.put(kind, 0, 0, body)
 
@@ -212,7 +212,7 @@ class Outbox:
         header = encode_header(kind, flags, target, sizes[0], tuple(map(length_of, buffers, sizes[1:])))
         content = sum(sizes)
         if content >= PART_SIZE or self._must_wait(after):
-            self._enqueue(_Queued(kind, target, header, pieces, keys))
+            self._enqueue(_BulkFrame(kind, target, header, pieces, keys))
             return
         if content < LARGE:
             self._tail += b"".join([header, *pieces])
@@ -228,7 +228,7 @@ class Outbox:
     def _must_wait(self, after: tuple[Hashable, ...]) -> bool:
         return not self._busy.keys().isdisjoint(after)
 
-    def _enqueue(self, entry: _Queued) -> None:
+    def _enqueue(self, entry: _BulkFrame) -> None:
         if self._batches:
             self._close_batches()
         entry.after = self.position
@@ -287,7 +287,7 @@ class Outbox:
             self._queue.popleft()
             self._forget(entry)
 
-    def _forget(self, entry: _Queued) -> None:
+    def _forget(self, entry: _BulkFrame) -> None:
         """Account for an entry that has left the queue."""
         self._queue_bytes -= entry.left
         busy = self._busy
@@ -297,7 +297,7 @@ class Outbox:
                 del busy[key]
 
 
-class _Queued:
+class _BulkFrame:
     """A frame in the bulk queue."""
 
     __slots__ = (

@@ -26,7 +26,7 @@ from .._arguments import above_zero, integer, not_negative, optional_integer, op
 from .._cluster import LaunchedNode, Launcher, SchedulerAccess
 from .._errors import DiscoroError
 from .._scopes import finish, open_background
-from ._batch_state import RESTART, BatchState, Cancel, Effect, EndAll, EndNode, Report, Submit
+from ._batch_state import RESTART, BatchState, Cancel, Effect, EndAll, EndNode, LogLine, SubmitJobs
 from ._guard import GUARD_MODULE
 from ._order import END_ALL, ENDED, ORDER_FILE, Order, end_marker
 from ._output import log_line, logger, printable
@@ -64,7 +64,7 @@ _LEFTOVERS_SECONDS = 15.0
 
 
 @attrs.frozen(kw_only=True)
-class Submission:
+class JobScript:
     """How to submit jobs."""
 
     command: Sequence[str]
@@ -72,7 +72,7 @@ class Submission:
     """Standard input of the command."""
 
 
-class _Output:
+class _NodeOutput:
     """What one node has written so far."""
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +151,7 @@ class BatchLauncher(Launcher):
         self._wake = trio.Event()
 
     @abstractmethod
-    def _submission(self, folder: Path, names: Sequence[str]) -> Submission:
+    def _submission(self, folder: Path, names: Sequence[str]) -> JobScript:
         """Return how to submit nodes with these names; their numbers follow each other."""
 
     def _groups(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -264,11 +264,11 @@ class BatchLauncher(Launcher):
         )
         first = self._count if count is None else count
         self._asked: list[Effect] = [state.new(first)] if first else []
-        self._outputs: dict[str, _Output] = {}
+        self._outputs: dict[str, _NodeOutput] = {}
         self._leave_by = math.inf
         self._over = self._unanswered = False
         self._submit_by = trio.current_time() + self._timeout
-        self._unsubmitted: list[Submit] = []
+        self._unsubmitted: list[SubmitJobs] = []
         try:
             await trio.to_thread.run_sync(self._end_leftovers)
             # Shielded: jobs are followed until they have ended, also when the block is cancelled.
@@ -443,7 +443,7 @@ class BatchLauncher(Launcher):
 
     def _read(self, folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
         for name in names:
-            self._outputs.setdefault(name, _Output(folder / f"{name}.log"))
+            self._outputs.setdefault(name, _NodeOutput(folder / f"{name}.log"))
         return {name: self._outputs[name].read() for name in names}
 
     def _wrote(self, state: BatchState, name: str, line: str) -> None:
@@ -459,7 +459,7 @@ class BatchLauncher(Launcher):
         while self._asked:
             effect = self._asked.pop(0)
             match effect:
-                case Submit(names):
+                case SubmitJobs(names):
                     for group in self._groups(names):
                         self._asked += await self._submit(folder, state, group)
                 case Cancel(ids):
@@ -471,7 +471,7 @@ class BatchLauncher(Launcher):
                     _touch(folder / end_marker(name))
                 case EndAll():
                     _touch(folder / END_ALL)
-                case Report(level, line):
+                case LogLine(level, line):
                     logger.log(level, "%s", line)
 
     async def _submit(self, folder: Path, state: BatchState, names: tuple[str, ...]) -> list[Effect]:
@@ -500,8 +500,8 @@ class BatchLauncher(Launcher):
         self._unanswered = True
         if not state.has_begun and trio.current_time() > self._submit_by:
             return state.refused(names, why)
-        self._unsubmitted.append(Submit(names))
-        return [Report(logging.WARNING, f"{why}; trying again")]
+        self._unsubmitted.append(SubmitJobs(names))
+        return [LogLine(logging.WARNING, f"{why}; trying again")]
 
 
 def _touch(path: Path) -> None:

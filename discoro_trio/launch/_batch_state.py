@@ -38,7 +38,7 @@ _NAMED = 4
 
 
 @attrs.frozen
-class Submit:
+class SubmitJobs:
     """Submit a job, or jobs, for nodes that have none."""
 
     names: tuple[str, ...]
@@ -64,14 +64,14 @@ class EndAll:
 
 
 @attrs.frozen
-class Report:
+class LogLine:
     """Write a line to the log."""
 
     level: int
     text: str
 
 
-Effect = Submit | Cancel | EndNode | EndAll | Report
+Effect = SubmitJobs | Cancel | EndNode | EndAll | LogLine
 
 
 @attrs.define
@@ -165,7 +165,7 @@ class BatchState:
         """The nodes that may have written something."""
         return [node.name for node in self._nodes.values() if node.state != "ended" and node.job]
 
-    def new(self, count: int, fruitless: int = 0) -> Submit:
+    def new(self, count: int, fruitless: int = 0) -> SubmitJobs:
         """Add nodes, which are to be submitted.
 
         Args:
@@ -176,7 +176,7 @@ class BatchState:
         self._count += count
         self._nodes |= {name: BatchNode(name, fruitless=fruitless) for name in names}
         self.version += 1
-        return Submit(tuple(names))
+        return SubmitJobs(tuple(names))
 
     # --- what happens
 
@@ -186,7 +186,7 @@ class BatchState:
             self._nodes[name].job = job
             self._nodes[name].submitted = now
         ids = tuple(dict.fromkeys(jobs.values()))
-        effects: list[Effect] = [Report(logging.INFO, f"submitted {_list(ids)} for {_list(tuple(jobs))}")]
+        effects: list[Effect] = [LogLine(logging.INFO, f"submitted {_list(ids)} for {_list(tuple(jobs))}")]
         needed = {job for name, job in jobs.items() if not self._nodes[name].asked}
         if unneeded := tuple(job for job in ids if job not in needed):
             effects.append(Cancel(unneeded))
@@ -196,7 +196,7 @@ class BatchState:
         """Note that a submission has failed."""
         for name in names:
             self._end(self._nodes[name], why)
-        return [Report(logging.WARNING, f"{_list(names)} cannot be submitted: {why}")]
+        return [LogLine(logging.WARNING, f"{_list(names)} cannot be submitted: {why}")]
 
     def unavailable(self, now: float, started: float | None = None) -> None:
         """Note that the queue does not answer, or that its controller has just started: it may have lost jobs.
@@ -245,7 +245,7 @@ class BatchState:
                     node.reason = f"job {job}: {what}"
                     self.version += 1
         self._seen = {job: state for job, state in found.items() if state.phase != "ended"}
-        effects += [Report(logging.INFO, f"{_list(names)}: {what}") for what, names in news.items()]
+        effects += [LogLine(logging.INFO, f"{_list(names)}: {what}") for what, names in news.items()]
         return effects
 
     def _job_ended(self, job: str, nodes: list[BatchNode], state: QueueState | None) -> list[Effect]:
@@ -267,7 +267,7 @@ class BatchState:
             expected = node.asked or node.replaced
             self._end(node, node.asked or why)
             effects.append(
-                Report(logging.INFO if expected else logging.WARNING, f"{node.name} has ended: {node.reason}")
+                LogLine(logging.INFO if expected else logging.WARNING, f"{node.name} has ended: {node.reason}")
             )
         return effects
 
@@ -292,10 +292,10 @@ class BatchState:
                 node.state, node.reason = "running", ""
                 node.location = Location.parse(line.removeprefix(JOINED))
                 self.version += 1
-            return [Report(logging.INFO, f"the node {name} has joined")]
+            return [LogLine(logging.INFO, f"the node {name} has joined")]
         if line in {DRAINING_FOR_TIME, DRAINING_FOR_SIGNAL}:
             node.drained = True
-            effects: list[Effect] = [Report(logging.INFO, f"{name}: {line.partition(': ')[2]}")]
+            effects: list[Effect] = [LogLine(logging.INFO, f"{name}: {line.partition(': ')[2]}")]
             if line == DRAINING_FOR_TIME and not node.replaced and not node.asked:
                 effects += self._replace([node, *(one for one in self._others(node) if not one.asked)])
             return effects
@@ -310,11 +310,11 @@ class BatchState:
         shared = self._others(node)
         if node.asked:
             self._end(node, node.asked)
-            return [Report(logging.INFO, f"the node {node.name} has ended: {node.reason}")]
+            return [LogLine(logging.INFO, f"the node {node.name} has ended: {node.reason}")]
         if shared and not node.drained and any(not one.status for one in shared):
             text = f"its process ended with status {status}"
             self._end(node, f"{text}: {' / '.join(node.tail)}" if node.tail else text)
-            return [Report(logging.WARNING, f"the node {node.name} has ended: {node.reason}")]
+            return [LogLine(logging.WARNING, f"the node {node.name} has ended: {node.reason}")]
         return []
 
     def clock(self, now: float) -> list[Effect]:
@@ -330,7 +330,7 @@ class BatchState:
                 )
                 if node.tail:
                     reason = f"{reason}. Its output: {' / '.join(node.tail)}"
-                effects += [Report(logging.WARNING, f"the node {node.name}: {reason}"), *self.end(node.name, reason)]
+                effects += [LogLine(logging.WARNING, f"the node {node.name}: {reason}"), *self.end(node.name, reason)]
         return effects
 
     # --- what the program asks for
@@ -357,14 +357,14 @@ class BatchState:
         ids = tuple(dict.fromkeys([node.job for node in alive if node.job] + list(self._seen)))
         return [EndAll(), Cancel(ids)] if ids else [EndAll()]
 
-    def forget(self, reason: str) -> list[Report]:
+    def forget(self, reason: str) -> list[LogLine]:
         """Leave jobs to the batch system, which does not end them in time."""
         left = tuple(self._seen)
         self._seen = {}
         for node in list(self._nodes.values()):
             if node.state != "ended":
                 self._end(node, node.asked or reason)
-        return [Report(logging.WARNING, f"the jobs {_list(left)} have not ended in time: {reason}")] if left else []
+        return [LogLine(logging.WARNING, f"the jobs {_list(left)} have not ended in time: {reason}")] if left else []
 
     def _others(self, node: BatchNode) -> list[BatchNode]:
         """Return the other nodes of a node's job that have not ended."""

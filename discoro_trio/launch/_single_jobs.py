@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from .._arguments import optional_text
-from ._batch import BatchLauncher, Submission
+from ._batch import BatchLauncher, JobScript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,11 +67,11 @@ class SingleJobs(BatchLauncher):
     def _groups(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
         return [(name,) for name in names]
 
-    def _submission(self, folder: Path, names: Sequence[str]) -> Submission:
+    def _submission(self, folder: Path, names: Sequence[str]) -> JobScript:
         (name,) = names
         cpus, job = f'"${{{self._cpus_variable}:-0}}"', f'"${{{self._job_variable}}}"'
         script = f"#!/bin/sh\n{self._node_script(folder, name=name, cpus=cpus, job=job)}\n"
-        return Submission(command=[*self._command(folder), *self._options], script=script)
+        return JobScript(command=[*self._command(folder), *self._options], script=script)
 
     def _jobs(self, answer: str, names: Sequence[str]) -> dict[str, str]:
         return dict.fromkeys(names, self._job(answer))

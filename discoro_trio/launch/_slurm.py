@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from .._arguments import flag, optional_text
-from ._batch import BatchLauncher, BatchOptions, Submission
+from ._batch import BatchLauncher, BatchOptions, JobScript
 from ._order import drain_marker
 from ._queue import BatchQueue, QueueState
 
@@ -188,7 +188,7 @@ class Slurm(BatchLauncher):
         }
         self._given = [f"--{option}={value}" for option, value in given.items() if value is not None]
 
-    def _submission(self, folder: Path, names: Sequence[str]) -> Submission:
+    def _submission(self, folder: Path, names: Sequence[str]) -> JobScript:
         base = int(names[0].removeprefix(self._queue.name))
         cpus = [] if self._cpus is None else [f"--cpus-per-task={self._cpus}"]
         if self._one_job:
@@ -225,7 +225,7 @@ class Slurm(BatchLauncher):
                 "",
             ]
         )
-        return Submission(command=command, script=script)
+        return JobScript(command=command, script=script)
 
     def _jobs(self, answer: str, names: Sequence[str]) -> dict[str, str]:
         job = answer.rsplit(maxsplit=1)[-1].partition(";")[0]

@@ -23,7 +23,7 @@ _SETTLE = 5.0
 
 
 @attrs.frozen
-class _Found:
+class _InUse:
     """The resources of this process at one moment."""
 
     tasks: int
@@ -31,7 +31,7 @@ class _Found:
     processes: frozenset[int]
     folders: frozenset[str]
 
-    def beyond(self, before: _Found) -> list[str]:
+    def beyond(self, before: _InUse) -> list[str]:
         """Describe the resources that did not exist before."""
         left: list[str] = []
         if self.tasks > before.tasks:
@@ -45,8 +45,8 @@ class _Found:
         return left
 
 
-def _look() -> _Found:
-    return _Found(
+def _look() -> _InUse:
+    return _InUse(
         tasks=trio.lowlevel.current_statistics().tasks_living,
         descriptors=psutil.Process().num_fds(),
         processes=frozenset(child.pid for child in psutil.Process().children(recursive=True)),

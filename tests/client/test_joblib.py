@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 
 import discoro_trio  # noqa: F401 - makes the backend known
+from tests._loops import until_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +34,6 @@ def invert(number: int) -> float:
 
 def nested(number: int) -> list[float]:
     return Parallel(n_jobs=2)(delayed(pow)(number, exponent) for exponent in range(3))  # type: ignore[no-any-return]
-
-
-def until_closed() -> None:
-    """Wait for the loops of executors that nothing refers to any more."""
-    gc.collect()
-    for thread in threading.enumerate():
-        if thread.name == "discoro loop":
-            thread.join(30)
 
 
 def test_calls_run_at_servers_in_batches_and_share_them() -> None:

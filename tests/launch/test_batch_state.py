@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from discoro_trio.launch._batch_state import BatchState, Cancel, Effect, EndAll, EndNode, Report, Submit
+from discoro_trio.launch._batch_state import BatchState, Cancel, Effect, EndAll, EndNode, LogLine, SubmitJobs
 from discoro_trio.launch._order import DRAINING_FOR_SIGNAL, DRAINING_FOR_TIME, ENDED, JOINED
 from discoro_trio.launch._queue import QueueState
 
@@ -20,7 +20,7 @@ def started(nodes: int = 1, *, shared: bool = False) -> BatchState:
     """Give nodes that have joined: one job each, or one for all."""
     state = BatchState("x", timeout=60, where="10.0.0.1:5")
     names = [f"x{index + 1}" for index in range(nodes)]
-    assert state.new(nodes) == Submit(tuple(names))
+    assert state.new(nodes) == SubmitJobs(tuple(names))
     jobs = {name: "7" if shared else f"7_{index}" for index, name in enumerate(names)}
     state.submitted(0, jobs)
     state.queue(1, dict.fromkeys(jobs.values(), RUNNING))
@@ -37,7 +37,7 @@ def shown(state: BatchState) -> list[str]:
 def acts(effects: list[Effect] | None) -> list[Effect]:
     """Leave reports out."""
     assert effects is not None
-    return [effect for effect in effects if not isinstance(effect, Report)]
+    return [effect for effect in effects if not isinstance(effect, LogLine)]
 
 
 def test_a_queued_node_shows_the_state_of_its_job_and_reports_each_change_once() -> None:
@@ -45,7 +45,7 @@ def test_a_queued_node_shows_the_state_of_its_job_and_reports_each_change_once()
     state.new(2)
     state.submitted(0, {"x1": "7_0", "x2": "7_1"})
     found = {"7_0": QUEUED, "7_1": QUEUED}
-    assert [effect.text for effect in state.queue(1, found) if isinstance(effect, Report)] == [
+    assert [effect.text for effect in state.queue(1, found) if isinstance(effect, LogLine)] == [
         "x1, x2: PENDING, Resources"
     ]
     assert state.queue(2, found) == []
@@ -56,14 +56,14 @@ def test_a_queued_node_shows_the_state_of_its_job_and_reports_each_change_once()
 def test_a_controller_that_has_restarted_may_cancel_jobs_which_are_replaced() -> None:
     state = started(2)
     state.unavailable(10)
-    assert acts(state.queue(20, {"7_0": CANCELLED, "7_1": RUNNING})) == [Submit(("x3",))]
+    assert acts(state.queue(20, {"7_0": CANCELLED, "7_1": RUNNING})) == [SubmitJobs(("x3",))]
     assert acts(state.queue(50, {"7_1": CANCELLED})) == []
 
 
 def test_a_job_that_is_suspended_is_reported_while_its_node_counts_as_running() -> None:
     state = started()
     suspended = QueueState(phase="running", text="SUSPENDED", where="m1")
-    assert state.queue(2, {"7_0": suspended}) == [Report(logging.INFO, "x1: SUSPENDED on m1")]
+    assert state.queue(2, {"7_0": suspended}) == [LogLine(logging.INFO, "x1: SUSPENDED on m1")]
     assert state.queue(3, {"7_0": suspended}) == []
     assert shown(state) == ["running"]
 
@@ -71,7 +71,7 @@ def test_a_job_that_is_suspended_is_reported_while_its_node_counts_as_running() 
 def test_a_node_whose_machine_is_taken_back_is_replaced_but_not_one_that_was_cancelled_or_failed() -> None:
     state = started(3)
     effects = state.queue(2, {"7_0": TAKEN, "7_1": CANCELLED, "7_2": FAILED})
-    assert acts(effects) == [Submit(("x4",))]
+    assert acts(effects) == [SubmitJobs(("x4",))]
     assert shown(state) == ["ended", "ended", "ended", "starting"]
     assert "cancelled outside" in state.nodes[1].reason
 
@@ -81,7 +81,7 @@ def test_a_job_that_a_new_controller_has_cancelled_is_replaced() -> None:
     found = {"7_0": CANCELLED, "7_1": RUNNING}
     assert state.cancelled_elsewhere(found)
     state.unavailable(2)
-    assert acts(state.queue(2, found)) == [Submit(("x3",))]
+    assert acts(state.queue(2, found)) == [SubmitJobs(("x3",))]
     assert not state.cancelled_elsewhere(found)
     state.end("x2", "it was taken back")
     assert not state.cancelled_elsewhere({"7_1": CANCELLED})
@@ -91,7 +91,9 @@ def test_a_job_that_was_submitted_after_the_start_of_the_controller_was_cancelle
     state = started(2)
     state.submitted(5, {"x1": "7_0"})
     state.unavailable(7, started=4)
-    assert acts(state.queue(7, {"7_0": CANCELLED, "7_1": CANCELLED})) == [Submit(("x3",))], "x2 was submitted before"
+    assert acts(state.queue(7, {"7_0": CANCELLED, "7_1": CANCELLED})) == [SubmitJobs(("x3",))], (
+        "x2 was submitted before"
+    )
     assert "cancelled outside" in state.nodes[0].reason
     assert "cancelled outside" not in state.nodes[1].reason
 
@@ -100,14 +102,14 @@ def test_a_signal_is_judged_when_the_job_has_ended_and_the_end_of_time_at_once()
     state = started(3)
     assert acts(state.wrote("x1", DRAINING_FOR_SIGNAL)) == []
     assert acts(state.wrote("x2", DRAINING_FOR_SIGNAL)) == []
-    assert acts(state.wrote("x3", DRAINING_FOR_TIME)) == [Submit(("x4",))]
+    assert acts(state.wrote("x3", DRAINING_FOR_TIME)) == [SubmitJobs(("x4",))]
     assert acts(state.wrote("x3", ENDED + "0")) == []
-    assert acts(state.queue(3, {"7_0": FAILED, "7_1": CANCELLED, "7_2": FAILED})) == [Submit(("x5",))]
+    assert acts(state.queue(3, {"7_0": FAILED, "7_1": CANCELLED, "7_2": FAILED})) == [SubmitJobs(("x5",))]
 
 
 def test_a_job_of_several_nodes_is_replaced_once_and_as_a_whole() -> None:
     state = started(2, shared=True)
-    assert acts(state.wrote("x1", DRAINING_FOR_TIME)) == [Submit(("x3", "x4"))]
+    assert acts(state.wrote("x1", DRAINING_FOR_TIME)) == [SubmitJobs(("x3", "x4"))]
     assert acts(state.wrote("x2", DRAINING_FOR_TIME)) == []
     state.submitted(3, {"x3": "8", "x4": "8"})
     assert acts(state.queue(4, {"7": TAKEN, "8": RUNNING})) == []
@@ -128,7 +130,7 @@ def test_nodes_that_never_join_are_replaced_only_a_few_times() -> None:
     state = BatchState("x", timeout=60, where="")
     effects: list[Effect] = [state.new(1)]
     for number in range(1, 4):
-        assert acts(effects) == [Submit((f"x{number}",))]
+        assert acts(effects) == [SubmitJobs((f"x{number}",))]
         state.submitted(0, {f"x{number}": f"{number}"})
         effects = state.queue(1, {f"{number}": TAKEN})
     assert acts(effects) == []
@@ -139,7 +141,7 @@ def test_nodes_whose_time_ends_at_once_are_replaced_only_a_few_times() -> None:
     state = started()
     effects = state.wrote("x1", DRAINING_FOR_TIME)
     for number in (2, 3):
-        assert acts(effects) == [Submit((f"x{number}",))]
+        assert acts(effects) == [SubmitJobs((f"x{number}",))]
         state.submitted(number, {f"x{number}": f"{number}"})
         state.queue(number, {f"{number}": RUNNING})
         state.wrote(f"x{number}", f"{JOINED}10.0.0.2:7")
@@ -177,7 +179,7 @@ def test_a_job_that_a_queue_has_lost_is_replaced_if_the_queue_shows_what_has_end
     state.new(1)
     state.submitted(0, {"x1": "7"})
     state.queue(1, {"7": QUEUED})
-    assert acts(state.queue(2, {})) == [Submit(("x2",))]
+    assert acts(state.queue(2, {})) == [SubmitJobs(("x2",))]
 
 
 def test_leaving_ends_everything_also_a_job_whose_submission_was_not_answered() -> None:

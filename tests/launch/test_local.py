@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 import discoro_trio as discoro
 from discoro_trio._cluster._launcher import access_to
 from discoro_trio.launch import LaunchedNode, Launcher, Local
+from tests._loops import until_closed
 from tests.launch.sshd import wait_until_ended
 
 SECONDS = 60.0
@@ -159,7 +159,7 @@ def test_the_blocking_client_and_joblib_launch_nodes() -> None:
         assert Parallel()(delayed(pow)(number, 2) for number in range(4)) == [0, 1, 4, 9]
         processes = node_processes()
     assert len(processes) == 2
-    gc.collect()  # the executor ends when nothing refers to it
+    until_closed()
     wait_until_ended(processes)
 
 

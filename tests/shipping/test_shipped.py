@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from discoro_trio._shipping._module_origins import globals_of, is_client_module
-from discoro_trio._shipping._shipped import NATURAL, CodeRoot, Shipped, _Open
+from discoro_trio._shipping._shipped import NATURAL, CodeRoot, Shipped, _OpenRegistries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def test_a_folder_covers_the_modules_that_are_imported_from_it() -> None:
 
 
 def test_by_name_goes_only_what_all_open_computations_have() -> None:
-    first, second, opened = Shipped("1"), Shipped("2"), _Open()
+    first, second, opened = Shipped("1"), Shipped("2"), _OpenRegistries()
     first.add([Outer, function])
     second.add([Outer])
     assert opened.reference(Outer) is None
@@ -112,7 +112,7 @@ def test_by_name_goes_only_what_all_open_computations_have() -> None:
 
 
 def test_components_are_found_while_their_computation_is_open() -> None:
-    shipped, opened = Shipped("1"), _Open()
+    shipped, opened = Shipped("1"), _OpenRegistries()
     shipped.add([Outer, function])
     opened.add(shipped)
     assert opened.component("1", 1) is function

@@ -78,7 +78,7 @@ class FailureGroup(msgspec.Struct, frozen=True, array_like=True):
     """The traceback of the first one; empty if it was reported before."""
 
 
-class _Group(MutableRecord):
+class _GrowingGroup(MutableRecord):
     number: int
     name: str
     kind: str
@@ -113,7 +113,7 @@ class Endings:
         self.known: set[int] = set()
         self._room_failed = MOST_FAILED
         self._ended: list[EndedCoro] = []
-        self._groups: dict[tuple[str, str, str], _Group] = {}
+        self._groups: dict[tuple[str, str, str], _GrowingGroup] = {}
 
     def note(self, local: LocalCoro, ending: Ending, error: BaseException | None) -> None:
         """Note how a coroutine ended.
@@ -152,7 +152,7 @@ class Endings:
                 key = _OTHERS
                 group = self._groups.get(key)
             if group is None:
-                group = self._groups[key] = _Group(len(self._groups) + 1, *key, trace=trace_of(error))
+                group = self._groups[key] = _GrowingGroup(len(self._groups) + 1, *key, trace=trace_of(error))
         group.count += 1
         group.at, group.error, group.changed = at, text, True
         return group.number, text

@@ -27,13 +27,13 @@ _T = TypeVar("_T")
 _STANDARD_FDS = 3
 
 
-class _State:
+class _ForkState:
     """Whether this process is a copy of a server."""
 
     forked = False
 
 
-state = _State()
+state = _ForkState()
 
 
 def guard_forks(endpoint: Endpoint) -> None:

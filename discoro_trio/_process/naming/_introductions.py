@@ -74,7 +74,7 @@ _LONGEST_WAY = 4
 """The number of times that a request may be forwarded: server, client, scheduler, client, server."""
 
 
-class _Place(Record, frozen=True):
+class _Target(Record, frozen=True):
     """A process to reach."""
 
     home: bytes
@@ -179,7 +179,7 @@ class Introductions:
 
     async def _asked_to_introduce(self, asking: Link, message: Introduce) -> Introduction:
         by_job = message.by_job or asking.trust in _JOBS
-        placed = _Place(message.home, message.realm, Location(message.addr, message.port))
+        placed = _Target(message.home, message.realm, Location(message.addr, message.port))
         link = self._process.endpoint.links.get(message.home)
         if link is None and message.realm not in self._process.endpoint.credentials:
             return await self._introduction(placed, asked=message.asked + 1, by_job=by_job)

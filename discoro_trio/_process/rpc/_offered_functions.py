@@ -69,7 +69,7 @@ class Offer(Record, frozen=True, eq=False):
     """The nursery of the block that has registered it."""
 
 
-class _Call(Record, frozen=True, eq=False):
+class _OfferedCall(Record, frozen=True, eq=False):
     """A coroutine that runs here for a caller, or has ended and waits for the caller to fetch its outcome."""
 
     local: LocalCoro
@@ -83,7 +83,7 @@ class OfferedFunctions:
         self.offers: dict[int, Offer] = {}
         self._number = 0
         self._process = process
-        self._calls: dict[Link, dict[int, _Call]] = {}
+        self._calls: dict[Link, dict[int, _OfferedCall]] = {}
         services = process.endpoint.services
         services.on_request(BeginCall, self._asked_to_begin, trust=ANY)
         services.on_request(AwaitCall, self._asked_for_outcome, trust=ANY)
@@ -155,7 +155,7 @@ class OfferedFunctions:
         if link.lost:
             local.cancel("its caller is lost")
         else:
-            self._calls.setdefault(link, {})[local.serial] = _Call(local, started)
+            self._calls.setdefault(link, {})[local.serial] = _OfferedCall(local, started)
         return CallBegun(local.serial)
 
     def _start(self, offer: Offer, message: BeginCall) -> tuple[LocalCoro, Submission]:
