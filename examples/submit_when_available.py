@@ -55,7 +55,7 @@ async def main(jobs: int, each: int, cluster: Cluster) -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(submit, computation, client, jobs, each)
-        while len(squares) < jobs:
+        for _ in range(jobs):
             number, square, location = await client.receive()
             squares[number] = square
             by_server[location] += 1

@@ -113,3 +113,21 @@ async def test_who_gets_credit_soon_does_not_ask_for_it(autojump_clock: trio.tes
         route.give(1, 10)
     await trio.sleep(1)
     assert link.asked == []
+
+
+async def test_the_credit_of_a_sender_cancelled_with_its_turn_is_free_again() -> None:
+    route = make_route(2)
+    assert route.take(10, 1)
+    assert route.take(10, 1)
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+
+            async def cancel_and_give() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+                route.give(2, 20)
+
+            nursery.start_soon(cancel_and_give)
+            await route.wait(10, 2)
+    assert scope.cancelled_caught
+    assert route.free == make_route(2).free
