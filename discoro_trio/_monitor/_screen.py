@@ -35,13 +35,15 @@ _ENDS = frozenset({"coroutines", "server", "coroutine"})
 _SMALL_AROUND = 8
 """Lines besides rows on a small screen: title, sums, the verdict, the table's head with its edges, the keys."""
 _TALL = 40
-"""From this height on, there are panels below the table."""
+"""From this height on, a page has fewer rows, so that there is room for panels below the table."""
 _PANEL = 14
-"""Lines of a panel with its edges."""
+"""Lines that a tall screen keeps for panels, with their edges."""
+_SMALLEST_PANEL = 4
+"""Lines of the smallest panel, with its edges."""
 _WIDE = 120
 """From this width on, panels stand side by side."""
 _MOST_PROBLEMS = 6
-"""Problems that a tall screen lists."""
+"""Lines that a tall screen keeps for problems."""
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_POINTS = 12
 _LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
@@ -73,6 +75,8 @@ class Column:
     """The width of the screen from which on it is shown."""
     sorts: bool = True
     """Whether the monitor can sort by it."""
+    instead: str = ""
+    """The column whose value is shown if this one is empty."""
 
 
 def _count(value: Any, _: ReceivedView) -> str:
@@ -120,7 +124,7 @@ _WORK = (
     Column("done", "done", _short, right=True),
     Column("failed", "fail", _short, right=True),
     Column("running", "run", _short, right=True),
-    Column("cpu_history", "last minute", _spark, least=140, sorts=False),
+    Column("cpu_history", "cpu, 1 min", _spark, least=140, sorts=False),
     Column("cpu", "cpu", _percent, right=True),
 )
 """The columns that nodes and servers have in common."""
@@ -143,13 +147,13 @@ _COROUTINES = (
 )
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "cluster": (
-        Column("addr", "address", wide=True),
-        Column("name", "name", least=100),
+        Column("name", "node", wide=True, instead="addr"),
+        Column("addr", "address", least=100),
         Column("platform", "platform", least=190),
         Column("state", "state"),
         Column("servers", "srv", _count, right=True),
         *_WORK,
-        Column("memory_history", "last minute", _spark, least=160, sorts=False),
+        Column("memory_history", "mem, 1 min", _spark, least=160, sorts=False),
         Column("memory", "mem", _percent, right=True),
         Column("disk", "disk", _percent, right=True),
     ),
@@ -244,7 +248,7 @@ class Screen:
 
     @property
     def tall(self) -> bool:
-        """Whether there is room for panels."""
+        """Whether a page has fewer rows, so that there is room for panels."""
         return self.height >= _TALL
 
     @property
@@ -409,10 +413,14 @@ def draw(screen: Screen, seen: ReceivedView, *, url: str, state: str, row: bool 
         ("discoro top ", "bold"), (f"{url}  ", "dim"), (state, "green" if state == "live" else "yellow"), (as_of, "dim")
     )
     title.no_wrap, title.overflow = True, "ellipsis"
-    parts: list[RenderableType] = [title, _sums(summary, seen), *_verdict(screen, seen.head.get("verdict") or {})]
+    # A page without a marked row is as long as it has to be.
+    room = screen.height - _SMALL_AROUND - len(seen.rows) if row else _MOST_PROBLEMS
+    verdict = _verdict(seen.head.get("verdict") or {}, room)
+    parts: list[RenderableType] = [title, _sums(summary, seen), *verdict]
     parts.append(_help() if screen.help else _body(screen, seen, row=row))
-    if screen.tall and row and not screen.help:
-        parts.append(_panels(screen, seen))
+    room -= len(verdict) - 1
+    if row and not screen.help and (screen.tall or screen.view == "cluster") and room >= _SMALLEST_PANEL:
+        parts.append(_panels(screen, seen, _PANEL if screen.view == "coroutine" else room))
     return Group(*parts, _foot(screen, seen))
 
 
@@ -492,14 +500,15 @@ def _last_lines(trace: str, screen: Screen) -> Text:
     return Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _verdict(screen: Screen, verdict: dict[str, Any]) -> list[Text]:
-    """Return the verdict of the first page: one line with the first problem, or on a tall screen several lines."""
+def _verdict(verdict: dict[str, Any], room: int) -> list[Text]:
+    """Return the verdict of the first page: one line with the first problem, or several lines if there is room."""
     style = _LEVELS.get(str(verdict.get("level", "")), "")
     problems = [str(one["text"]) for one in verdict.get("problems") or ()]
     text = str(verdict.get("text", ""))
-    if not screen.tall or len(problems) < 2:  # noqa: PLR2004 - one problem fits on the line
+    room = min(room, _MOST_PROBLEMS - 1)
+    if room < 2 or len(problems) < 2:  # noqa: PLR2004 - one problem fits on the line
         return [_line(": ".join([text, *problems[:1]]), style)]
-    return [_line(text, style), *(_line(f"  {problem}", "red") for problem in problems[: _MOST_PROBLEMS - 1])]
+    return [_line(text, style), *(_line(f"  {problem}", "red") for problem in problems[:room])]
 
 
 def _sums(sums: dict[str, Any], seen: ReceivedView) -> Text:
@@ -531,27 +540,30 @@ def _table(screen: Screen, seen: ReceivedView, *, row: bool) -> Table:
     for shown in seen.rows:
         cells = []
         for column in columns:
-            text = one_line(column.show(shown.get(column.name), seen))
+            value = shown.get(column.name)
+            if column.instead and not value:
+                value = shown.get(column.instead)
+            text = one_line(column.show(value, seen))
             # A Text has no markup: foreign names are shown as they are.
             cells.append(Text(text, style=_STYLES.get(text, "") if column.name == "state" else ""))
         table.add_row(*cells, style="reverse" if shown is chosen else "")
     return table
 
 
-# --- the panels of a tall screen
+# --- the panels below a table
 
 
-def _panels(screen: Screen, seen: ReceivedView) -> RenderableType:
+def _panels(screen: Screen, seen: ReceivedView, height: int) -> RenderableType:
     if screen.view == "cluster":
-        return _beside(screen, [("What changed lately", _events(seen)), ("Queue", _queue(seen))])
+        return _beside(screen, seen, height)
     row = screen.selected(seen)
     if row is None:
         return Text("")
     if screen.view == "failures":
         trace = str(row["trace"]).rstrip().splitlines()
-        return _panel(f"{row['name']}: one traceback", trace[3 - _PANEL + 1 :])  # the end says most
+        return _panel(f"{row['name']}: one traceback", trace[2 - height :], height)  # the end says most
     fields = {column.title: column.show(row.get(column.name), seen) for column in COLUMNS[screen.view]}
-    return _panel("Selected", [f"{name:<12}{text}" for name, text in fields.items() if text])
+    return _panel("Selected", [f"{name:<12}{text}" for name, text in fields.items() if text], height)
 
 
 def _events(seen: ReceivedView) -> list[str]:
@@ -565,18 +577,23 @@ def _queue(seen: ReceivedView) -> list[str]:
     return lines or ["No computation waits."]
 
 
-def _beside(screen: Screen, panels: list[tuple[str, list[str]]]) -> RenderableType:
+def _beside(screen: Screen, seen: ReceivedView, height: int) -> RenderableType:
+    """Return the panels of the first page: side by side, or one below the other if there is room for both."""
+    latest, events, queue = "What changed lately", _events(seen), _queue(seen)
     if screen.width < _WIDE:
-        return _panel(*panels[0])
+        waiting = min(len(queue) + 2, height // 2)
+        if waiting < _SMALLEST_PANEL - 1 or height - waiting < _SMALLEST_PANEL - 1:
+            return _panel("Queue", queue, height) if seen.head.get("queue") else _panel(latest, events, height)
+        return Group(_panel(latest, events, height - waiting), _panel("Queue", queue, waiting))
     grid = Table.grid(expand=True)
-    for _ in panels:
-        grid.add_column(ratio=1)
-    grid.add_row(*(_panel(*panel) for panel in panels))
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    grid.add_row(_panel(latest, events, height), _panel("Queue", queue, height))
     return grid
 
 
-def _panel(title: str, lines: list[str]) -> Panel:
-    """Return a panel of fixed height with the first lines."""
-    lines = lines[: _PANEL - 2]
+def _panel(title: str, lines: list[str], height: int) -> Panel:
+    """Return a panel of a height with the first lines."""
+    lines = lines[: height - 2]
     text = Text("\n".join(one_line(line) for line in lines), no_wrap=True, overflow="ellipsis")
-    return Panel(text, title=Text(one_line(title), style="bold"), title_align="left", height=_PANEL, border_style="dim")
+    return Panel(text, title=Text(one_line(title), style="bold"), title_align="left", height=height, border_style="dim")

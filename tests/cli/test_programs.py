@@ -90,6 +90,45 @@ async def test_a_scheduler_and_a_node_find_each_other_and_serve_clients() -> Non
         assert shown.stdout.count(b"can be reached") == 2
 
 
+async def wait_in_queue(computation: discoro.Computation, place: str) -> None:
+    async with computation.schedule(place):
+        raise AssertionError
+
+
+async def end_server() -> None:
+    await trio.lowlevel.checkpoint()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.spec("B39")
+async def test_scheduler_and_node_log_computations_leases_and_ends_in_one_line_each() -> None:
+    udp_port = str(free_udp_port())
+    async with running("--udp_port", udp_port) as scheduler:
+        place = await scheduler.location()
+        async with running("node", "--udp_port", udp_port, "-c", "1", "--name", "alpha", "--peer", place) as node:
+            await node.says("joined")
+            async with discoro.open_endpoint(ip_addr="127.0.0.1", secret=SECRET, udp_port=int(udp_port)):
+                first = discoro.Computation([end_server], name="first")
+                second = discoro.Computation([end_server], name="sec\nond")
+                async with first.schedule(place) as computation:
+                    await scheduler.says("the computation first of ")
+                    await scheduler.says("granted 1 of its servers to the computation first")
+                    with pytest.raises(discoro.ServerLost):
+                        await computation.run_result(end_server)
+                    await node.says("server 1 of the computation first ended by signal 9 and is replaced")
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(wait_in_queue, second, place)
+                        await scheduler.says("waits: place 1 in the queue, behind first of ")
+                        nursery.cancel_scope.cancel()
+                    await scheduler.says("the computation sec\\nond of ")
+                    await scheduler.says("has left the queue")
+                ended = await scheduler.says("is over")
+                assert " the computation first of " in ended
+            await node.says("the computation first is over")
+            assert sum("ended by" in line for line in node.lines) == 1, "an orderly end of a server is not logged"
+        await scheduler.says("the node alpha at ")
+
+
 @pytest.mark.spec("S29", "S108")
 @pytest.mark.option("discoronode --serve")
 async def test_a_node_ends_after_so_many_computations() -> None:

@@ -16,6 +16,7 @@ import trio
 from ..._config import config
 from ..._errors import PeerDisconnected
 from ..._link import Trust, check_descriptors
+from ..._printable import printable
 from ..._scopes import open_background
 from ..._values import Location
 from .. import _messages as messages
@@ -247,7 +248,7 @@ class Node:
                 scheduler_id = self._leasing.active(slot, busy=report.running > 0)
                 self._telling.reported(scheduler_id, server.lease.computation, server, report)
 
-    def _server_gone(self, _slot: ServerSlot, server: NodeServer, ended: Exit) -> None:
+    def _server_gone(self, slot: ServerSlot, server: NodeServer, ended: Exit) -> None:
         causes = [server.reason, server.excess]
         if ended.signal == signal.SIGKILL and not any(causes):
             causes = [self._memory.cause(server.process.pid)]
@@ -255,6 +256,9 @@ class Node:
         how = f"by signal {ended.signal}" if ended.signal is not None else f"with exit status {ended.exitcode}"
         self._telling.gone(server, reason or f"its server ended {how}")
         lease = server.lease
+        if not (slot.closing or server.idle or (lease is not None and lease.ending is not None)):
+            of = "" if lease is None else f" of the computation {printable(lease.terms.name)}"
+            logger.info("server %d%s ended %s and is replaced%s", slot.number, of, how, f": {reason}" if reason else "")
         if lease is None or lease.client is None:
             return
         lease.client.notify(

@@ -16,6 +16,7 @@ from ..._compat import _old_programs as migration
 from ..._config import PULSES
 from ..._errors import DiscoroError, PeerDisconnected, ProtocolError
 from ..._link import Endpoint
+from ..._printable import printable
 from ..._values import Location
 from ..._wire import fingerprint
 from .. import _messages as messages
@@ -29,7 +30,7 @@ from ._overview import Overview
 from ._scheduling import Rules, Scheduling
 from ._stacks import ClusterStacks, ProcessStacks
 from ._translation import submission, to_client
-from ._waiting import places, waits_for
+from ._waiting import named, places, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,6 +95,7 @@ class Scheduler(AdminReply):
         )
         self._state = Scheduling(self._rules)
         self._answered = trio.lowlevel.ParkingLot()
+        self._logged: dict[bytes, tuple[str, bool]] = {}  # how the log names a computation, and whether it runs
         self._overview = Overview(endpoint, self._state)
         self._stacks = ClusterStacks(endpoint, self._overview)
         self._details = SchedulerDetails(endpoint, self._overview.observed_state)
@@ -189,10 +191,13 @@ class Scheduler(AdminReply):
         try:
             self._overview.client_is(link)
             handed_in = submission(link, message, self._rules.pulse_interval)
+            known = self._state.claims.get(handed_in.computation) is not None
             decision = self._handle(events.Submitted(link.peer.process_id, handed_in))
         except ValueError as error:
             raise DiscoroError(str(error)) from error
         assert decision.queue_entry is not None  # noqa: S101 - a computation that is not refused has one
+        if not known:
+            self._log_wait(handed_in.computation)
         adapts = self.launcher is not None and self.launcher.adapts
         return messages.Queued(decision.queue_entry, handed_in.pulse_interval, _DEMAND_INTERVAL if adapts else 0.0)
 
@@ -232,6 +237,8 @@ class Scheduler(AdminReply):
         newer = self._endpoint.links.get(peer)
         if newer is not None and newer is not link:
             return
+        if peer in self._state.nodes:
+            self._log("the node %s %s", link.peer_name, "has left" if link.orderly else "is lost")
         self._overview.node_lost(peer, "its node has left" if link.orderly else "the connection to its node is lost")
         self._handle(events.NodeLeft(peer, link.orderly))
         self._handle(events.ClientLeft(peer, link.orderly))
@@ -298,10 +305,35 @@ class Scheduler(AdminReply):
                 self._happened(effect)
             elif isinstance(effect, ClaimOver):
                 self._overview.over(effect)
+                name, _runs = self._logged.pop(effect.computation, (effect.computation.hex()[:8], False))
+                self._log("the computation %s %s", name, "is over" if effect.ran else "has left the queue")
             else:
                 if isinstance(effect, TellTurn):
                     self._overview.turn(effect)
+                    self._log_turn(effect.computation)
                 self._tell(effect.client_id, to_client(effect))
+
+    # --- the log of a shared scheduler
+
+    def _log(self, text: str, *args: object) -> None:
+        if self._rules.shared:
+            logger.info(text, *args)
+
+    def _log_wait(self, computation: bytes) -> None:
+        """Log what a new computation waits for; nothing if it runs."""
+        at = next((one for one in places(self._state) if one.claim.computation == computation), None)
+        if at is not None and not at.claim.running:
+            name, reason = printable(named(at.claim)), printable(waits_for(at, self._state, trio.current_time()))
+            self._logged[computation] = name, False
+            self._log("the computation %s waits: %s", name, reason)
+
+    def _log_turn(self, computation: bytes) -> None:
+        """Log that a computation runs; nothing if its client was notified again."""
+        claim, (_name, runs) = self._state.claims.get(computation), self._logged.get(computation, ("", False))
+        if claim is not None and not runs:
+            name = printable(named(claim))
+            self._logged[computation] = name, True
+            self._log("the computation %s runs", name)
 
     def _happened(self, effect: Happened) -> None:
         if effect.computation is not None and effect.client_id is not None:
@@ -334,6 +366,8 @@ class Scheduler(AdminReply):
             self._drop(ask.node_id, f"it did not answer the request for its servers: {error}")
             return
         if isinstance(reply, messages.Granted):
+            name = printable(ask.terms.name or computation.hex()[:8])
+            self._log("%s granted %d of its servers to the computation %s", link.peer_name, reply.servers, name)
             self._handle(events.GrantGiven(ask.node_id, computation, reply.servers, reply.free))
         elif isinstance(reply, messages.NotGranted):
             self._handle(events.GrantRefused(ask.node_id, computation, tuple(reply.held)))

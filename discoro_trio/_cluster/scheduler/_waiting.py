@@ -57,7 +57,7 @@ def waits_for(at: QueuePlace, state: Scheduling, now: float) -> str:
         return f"no node matches its node allocations ({len(state.nodes)} connected)"
     if claim.running:
         return _no_servers(claim, state)
-    behind = f", behind {_named(at.behind)}" if at.behind is not None else ""
+    behind = f", behind {named(at.behind)}" if at.behind is not None else ""
     return f"place {at.place} in the queue{behind}"
 
 
@@ -70,6 +70,7 @@ def _no_servers(claim: Claim, state: Scheduling) -> str:
     return "the nodes that match have no free servers"
 
 
-def _named(claim: Claim) -> str:
+def named(claim: Claim) -> str:
+    """Return the name of a computation and of its owner."""
     name = claim.terms.name or claim.computation.hex()[:8]
     return f"{name} of {claim.owner}" if claim.owner else name
