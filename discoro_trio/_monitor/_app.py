@@ -6,6 +6,7 @@ Every request passes `_guard` first. `_broadcast` and `_views` supply the views;
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ class MonitorParts:
 
 class _QuietApp(QuartTrio):
     """A Quart that logs an error in one line and reveals nothing to the client."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        requests: RequestTimes = self.extensions["monitor"].requests
+        with requests.answering() if scope["type"] == "http" else nullcontext():
+            await super().__call__(scope, receive, send)
 
     async def handle_exception(self, error: Exception) -> Any:
         logging.getLogger(__name__).error("the monitor failed to answer %s", request.path, exc_info=error)
