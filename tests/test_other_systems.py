@@ -61,22 +61,22 @@ def pycos_node(folder: Path) -> Iterator[None]:
         node.wait()
 
 
+def run_program(path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program in its folder."""
+    command = [sys.executable, str(path)]
+    return subprocess.run(
+        command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
 def last_line(program: str, folder: Path, environment: dict[str, str]) -> str:
     """Run a program and return the last line that it prints."""
     path = folder / "program.py"
     path.write_text(program, encoding="utf-8")
-    for _ in range(ATTEMPTS):
-        ended = subprocess.run(
-            [sys.executable, path],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        if NOT_STARTED not in ended.stderr:
-            break
+    ended = run_program(path, environment)
+    for _ in range(ATTEMPTS - 1):
+        if NOT_STARTED in ended.stderr:
+            ended = run_program(path, environment)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()[-1]
 

@@ -182,26 +182,33 @@ def test_what_has_come_back_to_a_restarted_scheduler_and_then_goes_is_gone_at_on
     assert [one.state for one in model.nodes.values()] == ["disconnected"]
 
 
+def all_counts(model: Model) -> set[tuple[int, int, int]]:
+    """Return what the cluster, its nodes and its computations have: submitted, done, failed."""
+    found = [
+        model.totals.counts,
+        *(node.counts for node in model.nodes.values()),
+        *(computation.counts for computation in model.computations.values()),
+    ]
+    return {(one.submitted, one.done, one.failed) for one in found}
+
+
 @pytest.mark.spec("B39")
 def test_what_ended_with_a_server_before_the_restart_of_the_scheduler_stays_counted() -> None:
     model = Model()
     feed = TablesFeed(model, Feed(model))
     server = attrs.evolve(SERVER, id=b"s".hex(), submitted=4, done=3, failed=1)
-    counts = {"submitted": 14, "done": 13, "failed": 3}  # with ten of a server that was lost
-    there = attrs.evolve(cluster(**counts), servers=(server,))
+    there = attrs.evolve(cluster(submitted=14, done=13, failed=3), servers=(server,))  # with ten of a lost server
     feed.apply(there, Recent(5, 0, [], []))
     again = attrs.evolve(cluster(submitted=4, done=3, failed=1), servers=(server,))
     for at, status in enumerate((cluster(), again, again), 111):
         feed.apply(attrs.evolve(status, time=float(at)), Recent(0, 0, [], []))
-        for one in (model.totals, *model.nodes.values(), *model.computations.values()):
-            assert (one.counts.submitted, one.counts.done, one.counts.failed) == (14, 13, 3)
+        assert all_counts(model) == {(14, 13, 3)}
     more = attrs.evolve(cluster(submitted=5, done=5, failed=1), servers=(attrs.evolve(server, submitted=5, done=5),))
     for restarted in (False, True):  # also after another restart
         if restarted:
             feed.apply(attrs.evolve(cluster(), time=120.0), Recent(-1, 0, [], []))
         feed.apply(attrs.evolve(more, time=121.0), Recent(0, 0, [], []))
-        for one in (model.totals, *model.nodes.values(), *model.computations.values()):
-            assert (one.counts.submitted, one.counts.done, one.counts.failed) == (15, 15, 3)
+        assert all_counts(model) == {(15, 15, 3)}
     assert model.servers[str(WHERE)].counts.submitted == 5
 
 
