@@ -6,7 +6,7 @@ fetches nothing: the client has the arguments and receives the output.
 
 from __future__ import annotations
 
-import time
+import math
 from glob import escape
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._source import Follower, HasTables
 
 _WITH_ARGUMENTS = frozenset({"coroutines", "server", "coroutine"})
-_TREE = "tree"
+_TREE, _NOW = "tree", "cluster"
 _WITH_OUTPUT = frozenset({"output", "coroutine"})
 _OFTEN = 0.5
 """Seconds between two checks of the rows in view."""
@@ -35,6 +35,10 @@ _SHARE = 0.1
 """The share of time that may be spent on fetching."""
 _SLOWEST = 10.0
 """Maximum seconds between two checks, even if they are slow."""
+_CIRCLES, _MOST_SELDOM = 5.0, 60.0
+"""Seconds between two searches for circular waits while the first page is viewed: at least, and at most."""
+_SHARE_OF_CIRCLES = 0.02
+"""The share of time that these searches may take."""
 _PATIENCE = 2.5
 """Seconds that an answer to a program may wait for details."""
 MOST_TASKS = 100
@@ -59,19 +63,32 @@ class Details:
         self._tables = follower.tables
         self._source = None if isinstance(source, Computation) else source
         self._asked: dict[str, float] = {}
+        self._due: dict[Query, float] = {}  # when views in use are looked at again, by Trio's clock
+        self._circles_due = -math.inf
 
     async def run(self) -> None:
         """Fetch data in view, until cancelled."""
-        while True:
-            began = time.perf_counter()
-            for query, keys in self._hub.seen():
-                await self._look(query, keys)
-            took = time.perf_counter() - began
-            await trio.sleep(max(_OFTEN, min(took / _SHARE, _SLOWEST)))
+        async with trio.open_nursery() as nursery:
+            while True:
+                seen = self._hub.seen()
+                self._due = {query: self._due.get(query, -math.inf) for query, _ in seen}
+                for query, keys in seen:
+                    if trio.current_time() >= self._due[query]:
+                        self._due[query] = math.inf
+                        nursery.start_soon(self._look_and_wait, query, keys)
+                await trio.sleep(_OFTEN)
+
+    async def _look_and_wait(self, query: Query, keys: list[str]) -> None:
+        """Fetch the data of one view; a slow answer delays only this view."""
+        began = trio.current_time()
+        await self._look(query, keys)
+        now = trio.current_time()
+        if query in self._due:
+            self._due[query] = now + max(_OFTEN, min((now - began) / _SHARE, _SLOWEST))
 
     async def fill(self, query: Query) -> None:
         """Fetch the data of a page, from servers that answer soon."""
-        if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT | {_TREE}:
+        if query.view not in _WITH_ARGUMENTS | _WITH_OUTPUT | {_TREE, _NOW}:
             return
         page = render(self._model, query, self._hub.clock())
         with trio.move_on_after(_PATIENCE):
@@ -84,16 +101,34 @@ class Details:
             await self._fetch_stack(query.key)
         if query.view == _TREE:
             await self._fetch_tree()
+        if query.view == _NOW and trio.current_time() >= self._circles_due:
+            await self._find_circles()
+
+    async def _find_circles(self) -> None:
+        """Look for coroutines that wait for each other for ever; seldom, as all processes look through their tasks."""
+        self._circles_due = math.inf
+        began = trio.current_time()
+        try:
+            found = await self._follower.stacks(Wanted(stuck=True))
+            self._model.note_circle(tree(found)["circle"])
+        except DiscoroError:
+            pass  # the pages say that the scheduler does not answer
+        finally:
+            now = trio.current_time()
+            self._circles_due = now + max(_CIRCLES, min((now - began) / _SHARE_OF_CIRCLES, _MOST_SELDOM))
 
     async def _fetch_tree(self) -> None:
         try:
             found = await self._follower.stacks(Wanted(limit=MOST_TASKS))
         except DiscoroError:
             return  # the pages say that the scheduler does not answer
-        now = tree(found)
+        running = [one for one in self._model.computations.values() if one.state != "closed"]
+        clients = {one.client: f"{one.owner} with {one.name or one.key[:8]}" for one in running if one.client}
+        now = tree(found, clients)
         if now != self._model.tree:
             self._model.tree = now
             self._model.changed()
+        self._model.note_circle(now["circle"])
 
     async def _fetch_stack(self, key: str) -> None:
         coroutine = self._model.running.get(key)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .._shown import arguments, one_line
+from .._shown import LONGEST_LINE, arguments, one_line
 from ._events import EventLog
 from ._rows import SAMPLES, ComputationRow, CoroCounts, CoroutineRow, Failures, OutputRow, rounded
 from ._topology_rows import TopologyRows, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ._tree import Tree
 
 KEPT_COROUTINES = 20_000
 """How many ended coroutines are kept."""
@@ -63,6 +65,7 @@ class Model(TopologyRows):
         as_of: The time of the state, in seconds since the epoch: the model has all that the source knew then. None
             before the first answer, and without a source that answers.
         tree: The tasks of all processes when they were last fetched, in the form of `_tree`.
+        circle: The coroutines that waited for each other for ever at that time, one line for each.
         scaling: Why the launcher has as many nodes as it has; empty if the number is fixed.
         stale: For how many seconds the source has not answered; None if it answers.
         one_in: Of very short coroutines, one in this many is listed; all are counted.
@@ -82,7 +85,8 @@ class Model(TopologyRows):
         self.as_of: float | None = None
         self.scaling: str = ""
         self.stale: int | None = None
-        self.tree: dict[str, object] = {}
+        self.tree: Tree | None = None
+        self.circle: list[str] = []
         self.one_in: int = 1
         self._line_number = 0
         self._sampled: tuple[float, int] | None = None
@@ -221,6 +225,12 @@ class Model(TopologyRows):
         if computation is not None:
             yield computation.counts
 
+    def note_circle(self, circle: list[str]) -> None:
+        """Note the coroutines that wait for each other for ever, one line for each."""
+        if circle != self.circle:
+            self.circle = circle
+            self.changed()
+
     def sampled(self, one_in: int) -> None:
         """Note that of very short coroutines only one in this many is listed."""
         if self.one_in != one_in:
@@ -242,7 +252,8 @@ class Model(TopologyRows):
         """
         self._line_number += 1
         text = f"{coro}: {text}" if coro else text
-        self.lines.append(OutputRow(self._line_number, at, server, level, one_line(text), key))
+        lines = [one_line(line) for line in text[:LONGEST_LINE].splitlines() or [""]]  # a traceback has several
+        self.lines.append(OutputRow(self._line_number, at, server, level, "\n".join(lines), key))
         self.changed()
 
     def sample(self, now: float) -> None:

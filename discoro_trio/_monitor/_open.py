@@ -10,6 +10,7 @@ import importlib
 import logging
 import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -181,6 +182,7 @@ async def open_http_server(
     model = Model()
     if event_file is not None:
         model.log.keep_in(Path(event_file))
+        model.log.add(time.time(), "", "The monitor was started")
     hub, feed = Broadcast(model, poll_sec=float(poll_sec)), Feed(model)
     follower = Follower(source, model, feed)
     place = EndpointOptions(ip_addr="")

@@ -168,6 +168,8 @@ class ComputationRow:
     name: str = ""
     owner: str = ""
     """The client's name, for display."""
+    client: str = ""
+    """The Location of the client, as text; empty if it is not known."""
     state: str = "queued"
     """`queued`, `running`, `detached` (its client cannot be reached) or `closed`."""
     submitted: float | None = None

@@ -334,8 +334,12 @@ class TablesFeed:
             for coroutine in [one for one in model.servers[key].running if one not in here]:
                 model.finished(coroutine, "ended", now, count=False)
         for coroutine_key, one in here.items():
-            if coroutine_key not in model.running:
+            known = model.running.get(coroutine_key)
+            if known is None:
                 model.created(_coroutine(coroutine_key, one, key, server.computation), count=False)
+            elif known.described is None and one.args is not None:
+                known.described = one.args
+                model.changed()
         self._progress(server)
 
     def _progress(self, server: ServerStatus) -> None:
@@ -357,6 +361,7 @@ class TablesFeed:
                 one.id,
                 name=one.name,
                 owner=_owner(one),
+                client=str(one.client),
                 state=state,
                 lease=one.servers,
                 place=one.place,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from .._process import END, MESSAGE, ROOM, THREAD, stuck
 from .._shown import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .._cluster import ProcessStacks
     from .._process import TaskDump
@@ -21,20 +21,35 @@ _WAITS = {
 }
 
 
-def tree(processes: Sequence[ProcessStacks]) -> dict[str, object]:
-    """Return the processes with their tasks, and the coroutines in circular waits."""
+class Tree(TypedDict):
+    """The live tree."""
+
+    processes: list[dict[str, object]]
+    circle: list[str]
+    """What the coroutines in circular waits wait for, one line for each."""
+
+
+def tree(processes: Sequence[ProcessStacks], clients: Mapping[str, str] | None = None) -> Tree:
+    """Return the processes with their tasks, and the coroutines in circular waits.
+
+    Args:
+        processes: The task dumps.
+        clients: What clients run, for display, by the Location of the client as text.
+    """
     tasks = [task for one in processes if one.picture is not None for task in one.picture.tasks]
     return {
-        "processes": [_process(one) for one in processes],
+        "processes": [_process(one, clients or {}) for one in processes],
         "circle": [f"{one_line(who)} waits for room in the mailbox of {one_line(whom)}" for who, whom in stuck(tasks)],
     }
 
 
-def _process(one: ProcessStacks) -> dict[str, object]:
+def _process(one: ProcessStacks, clients: Mapping[str, str]) -> dict[str, object]:
     picture = one.picture
+    roles = "" if one.roles == ["server"] else f"{', '.join(one.roles)} "  # the name of a server says that it is one
+    name = clients.get(one.location, one.name)
     return {
         "id": one.process_id.hex(),
-        "name": one_line(f"{', '.join(one.roles)} {one.name} at {one.location}"),
+        "name": one_line(f"{roles}{name} at {one.location}"),
         "answers": picture is not None,
         "stack": [one_line(line) for line in one.thread],
         "tasks": [] if picture is None else _tasks(picture.tasks),

@@ -42,6 +42,7 @@ def problems(model: Model, now: float) -> list[Problem]:
     found = [
         *_stale(model),
         *_blocked(model, now),
+        *_circle(model),
         *_failures(model, now),
         *_gone(model, now),
         *_full(model),
@@ -92,6 +93,12 @@ def _blocked(model: Model, now: float) -> Iterator[Problem]:
             text = f"{title(server)} has been blocked for {duration(now - server.blocked_since)}"
             where = blocked_in(server)
             yield Problem("bad", f"{text} in {where}" if where else text, {"view": "server", "key": server.key})
+
+
+def _circle(model: Model) -> Iterator[Problem]:
+    if model.circle:
+        text = f"{len(model.circle)} coroutines wait for each other for ever: {model.circle[0]}"
+        yield Problem("bad", text, {"view": "tree"})
 
 
 def blocked_in(server: ServerRow) -> str:

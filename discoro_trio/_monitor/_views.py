@@ -186,7 +186,7 @@ def _coroutine(model: Model, query: Query, _now: float) -> Page:
 
 
 def _tree(model: Model, _query: Query, _now: float) -> Page:
-    return Page({"processes": [], "circle": [], **model.tree, "summary": summary(model)}, [], 0)
+    return Page({**(model.tree or {"processes": [], "circle": []}), "summary": summary(model)}, [], 0)
 
 
 def _failures(model: Model, query: Query, _now: float) -> Page:

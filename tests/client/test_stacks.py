@@ -138,6 +138,10 @@ async def test_coroutines_that_all_send_before_any_receives_are_found_with_their
         while len(found := stuck(tasks_of(processes := await until_all_answer()))) < 2:  # noqa: ASYNC110 (there is no event)
             await trio.sleep(0.01)
         assert found == sorted([(str(one), str(two)), (str(two), str(one))])
+        alone = tasks_of(await until_all_answer(stuck=True))
+        assert {task.coro for task in alone} == {one.id, two.id}, "others are left out"
+        assert stuck(alone) == found
+        assert not any(task.stack for task in alone)
         client, *at_servers = processes
         assert client.roles == ["client", "scheduler", "node"]
         assert client.picture is not None

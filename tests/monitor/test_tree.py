@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from discoro_trio._cluster import ProcessStacks
@@ -28,6 +29,15 @@ def test_tasks_stand_below_their_parents() -> None:
     assert [row["name"] for row in one["tasks"]] == ["main", "other"]
     assert one["tasks"][0]["tasks"][0]["tasks"][0]["name"] == "grandchild"
     assert found["circle"] == []
+
+
+def test_clients_are_named_by_what_they_run_and_servers_once() -> None:
+    client = msgspec.structs.replace(process(), roles=["client"], name="build7", location="h:9")
+    found: Any = tree([client, process()], {"h:9": "ada@build7 render.py with nightly"})
+    assert [one["name"] for one in found["processes"]] == [
+        "client ada@build7 render.py with nightly at h:9",
+        "server 1 at h:1",
+    ]
 
 
 def test_those_that_send_to_each_other_for_ever_are_named() -> None:

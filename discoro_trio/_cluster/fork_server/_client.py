@@ -184,6 +184,10 @@ class ForkServer:
         with trio.CancelScope(shield=True):
             while not await self._ends_within(config.MinPulseInterval):
                 if self._answers:
+                    if missed:
+                        logger.info(
+                            "the fork server answers again; it did not for %.0f s", missed * config.MinPulseInterval
+                        )
                     missed = 0
                     self._answers = False
                     self._post(wire.Ping())

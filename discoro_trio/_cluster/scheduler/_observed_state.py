@@ -247,6 +247,8 @@ class ObservedState:
             if serial not in server.coroutines:
                 server.coroutines[serial] = messages.RunningCoro(serial, name, since, client_id, args)
                 server.unreported.append(serial)
+            elif server.coroutines[serial].args is None:
+                server.coroutines[serial] = msgspec.structs.replace(server.coroutines[serial], args=args)
         server.submitted += len(server.unreported)
         server.running += len(server.unreported)
 

@@ -95,7 +95,7 @@ class NodeStacks:
 
     async def _look(self, server: NodeServer, wanted: Wanted) -> ProcessStacks:
         dump = await _task_dump(server.link, wanted, config.MsgTimeout / _PARTS_AT_NODE)
-        thread = await dumped(server) if dump is None else []
+        thread = await dumped(server) if dump is None and not wanted.stuck else []
         return _stacks(server.link, ["server"], dump, node_id=self._id, thread=thread)
 
 

@@ -79,6 +79,8 @@ class Wanted(msgspec.Struct, frozen=True, array_like=True):
     """Also the tasks and frames of this package and of Trio."""
     limit: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 200
     """The largest number of tasks of one process."""
+    stuck: bool = False
+    """Only coroutines with a task that waits for room in a mailbox, without stacks: enough to find circles."""
 
 
 class TaskDump(msgspec.Struct, frozen=True, array_like=True):
@@ -163,6 +165,9 @@ class TaskDumps:
         """Return a task dump of this process."""
         walk = _Walk(wanted, self._blocks, self._place)
         walk.run()
+        if wanted.stuck:
+            senders = {task.coro for task in walk.tasks if task.waits == ROOM}
+            return ProcessDump(os.getpid(), "", [task for task in walk.tasks if task.coro in senders], 0, [])
         program = " ".join(sys.orig_argv)[:_LONGEST_PROGRAM]
         return ProcessDump(os.getpid(), program, walk.tasks, walk.left_out, _threads(wanted))
 
@@ -211,12 +216,13 @@ class _Walk:
         local, parent = _local_of(at.task), at.parent
         begins = local is not None and local is not at.above
         chosen = at.chosen or (begins and local is not None and fnmatchcase(local.name, self._wanted.coroutine))
-        if chosen and self._room():
+        if chosen and (self._wanted.stuck or self._room()):
             dump = self._task_dump(at, local, begins=begins)
             if dump is not None:
                 parent = len(self.tasks)
                 self.tasks.append(dump)
-                self._show_blocks(at.task, parent)
+                if not self._wanted.stuck:
+                    self._show_blocks(at.task, parent)
         return [
             _Ahead(child, parent, f"nursery {number}", local, chosen)
             for number, nursery in enumerate(at.task.child_nurseries, 1)
@@ -231,6 +237,8 @@ class _Walk:
 
     def _task_dump(self, at: _Ahead, local: LocalCoro | None, *, begins: bool) -> TaskDump | None:
         frames = [frame for frame, _ in at.task.iter_await_frames()]
+        if self._wanted.stuck:
+            return None if local is None else _mail_wait(local, frames, begins=begins)
         stack = _lines(frames, full=self._wanted.full)
         # A link's task has the context of the coroutine that opened the link, but is not part of it.
         if not (stack or (begins and any(frame.f_code in _RUNNING for frame in frames))):
@@ -278,6 +286,12 @@ def _awaited(frames: list[FrameType]) -> tuple[str, str, str]:
     if isinstance(target, Submission):
         return waits, _id_of(target), f"{target.name}/{target.serial:x}"
     return waits, target.id, str(target)
+
+
+def _mail_wait(local: LocalCoro, frames: list[FrameType], *, begins: bool) -> TaskDump | None:
+    """Return a coroutine's task without its stack, if it waits for room in a mailbox or for a message."""
+    awaited = _awaited(frames)
+    return TaskDump(-1, "", local.name, _id_of(local), begins, [], *awaited) if awaited[0] in (ROOM, MESSAGE) else None
 
 
 def _lines(frames: Sequence[FrameType], *, full: bool) -> list[str]:

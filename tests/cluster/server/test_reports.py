@@ -215,6 +215,10 @@ def test_what_a_blocked_server_could_not_report_is_known_from_its_client_until_t
     observed_state.started_there(7, 107.0, b"client", messages.StartedThere(b"c", b"s", {3: ("invert", "4")}))
     observed_state.pulsed(8, b"n", info, pulse({}))
     assert shown() == (before[0], 10, 1)
+    assert before[0][0][1] is None
+    observed_state.pulsed(9, b"n", info, pulse({b"s": 1.0}))
+    observed_state.started_there(9, 109.0, b"client", messages.StartedThere(b"c", b"s", {1: ("job 1", "'a'")}))
+    assert shown()[0][0][1] == "'a'", "a blocked server cannot be asked for arguments"
 
 
 @pytest.mark.spec("B38")
