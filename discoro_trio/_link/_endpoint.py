@@ -137,7 +137,7 @@ class Endpoint:
             for arrival in arrivals:
                 self._give_up(arrival)
         else:
-            link = self._make_link(greeted, opened_here=False)
+            link = self._make_link(greeted)
             self._register(link)
             await link.run()
 
@@ -231,13 +231,17 @@ class Endpoint:
     def _trust(self, realm: bytes) -> Trust:
         return Trust.LEASE if realm else Trust.SECRET
 
-    def _make_link(self, greeted: Greeted, *, opened_here: bool) -> Link:
+    def _make_link(self, greeted: Greeted, dialled: Location | None = None) -> Link:
+        """Make a link from a connection; `dialled` is where this process has opened it, if it has."""
         peer = greeted.peer
         transport = ResumableTransport(greeted.transport)
         link = Link(transport, peer, self.services, self._trust(peer.realm), early=greeted.rest)
         transport.received = len(greeted.rest)
-        known_place = opened_here or place_is_known(greeted.transport, peer)
-        self._reconnecting.add(Resumable(link, transport, greeted.resume, opened_here, known_place))
+        known_place = dialled is not None or place_is_known(greeted.transport, peer)
+        resumable = Resumable(
+            link, transport, greeted.resume, dialled or peer.location, dialled is not None, known_place
+        )
+        self._reconnecting.add(resumable)
         link.name = greeted.resume.realm
         link.watched_by = self.keepalive
         self.keepalive.watch(link, greeted.transport)
@@ -411,7 +415,7 @@ class Endpoint:
             dial.error = error
         else:
             if greeted is not None:
-                await self._opened(dial, greeted)
+                await self._opened(dial, greeted, location)
             elif dial.attempt.scope.deadline <= trio.current_time():
                 dial.error = PeerDisconnected(f"{location} did not answer within {trio.current_time() - began:.3g} s")
             else:  # the peer's own connection is used instead
@@ -419,14 +423,14 @@ class Endpoint:
         dial.attempt.end()
         self._give_up(dial)
 
-    async def _opened(self, dial: _Connecting, greeted: Greeted) -> None:
+    async def _opened(self, dial: _Connecting, greeted: Greeted, location: Location) -> None:
         """Make a link from the connection that this process has opened."""
         resumed = self.links.get(greeted.peer.process_id)
         if dial.done.is_set() and resumed is not None and not resumed.lost:  # the peer's own connection came first
             await greeted.transport.aclose()
             return
         self.reach.dropping.discard(greeted.peer.location.addr)
-        link = dial.link = self._make_link(greeted, opened_here=True)
+        link = dial.link = self._make_link(greeted, location)
         self._dialed[link] = trio.current_time()
         self._register(link)
         await self.nursery.start(link.run)

@@ -19,8 +19,10 @@ from .._records import MutableRecord
 from .._wire import Crossed, ProcessEnded
 from ._dial_errors import ConnectionRefused, unreachable
 from ._reconnection import DialFailure, Reconnection
+from .discovery._interfaces import share_a_network
 
 if TYPE_CHECKING:
+    from .._values import Location
     from .._wire import Credential, PeerIdentity
     from ._endpoint import Endpoint
     from ._handshake_io import Greeted
@@ -80,10 +82,12 @@ class Resumable(MutableRecord, eq=False):
     link: Link
     transport: ResumableTransport
     credential: Credential
+    place: Location
+    """Where the peer is dialled: where this end has opened the first connection, or where the peer says it listens."""
     opened_here: bool
     """Whether this end opened the first connection."""
     known_place: bool
-    """Whether only the peer can answer at its location."""
+    """Whether only the peer can answer at that place."""
     attempt: Attempt | None = None
     """The connection that this end is opening."""
     taking_over: trio.CancelScope | None = None
@@ -207,11 +211,11 @@ class Reconnecting:
         """Open a connection and continue the link over it. Return the reason if that failed."""
         attempt = one.attempt = Attempt()
         attempt.scope.deadline = trio.current_time() + seconds
-        peer = one.link.peer
+        place, peer = one.place, one.link.peer
         greeted: Greeted | None = None
         try:
             with attempt.scope:
-                greeted = await self._endpoint.open_connection(peer.location, one.credential, peer.process_id, attempt)
+                greeted = await self._endpoint.open_connection(place, one.credential, peer.process_id, attempt)
         except Crossed:
             return DialFailure.CROSSED
         except AuthenticationError:
@@ -221,7 +225,7 @@ class Reconnecting:
         except DiscoroError:
             return DialFailure.UNREACHABLE
         except (OSError, ValueError, OverflowError, trio.BrokenResourceError) as error:
-            refused = isinstance(unreachable(peer.location, error), ConnectionRefused)
+            refused = isinstance(unreachable(place, error), ConnectionRefused)
             return DialFailure.REFUSED if refused else DialFailure.UNREACHABLE
         finally:
             attempt.end()
@@ -240,13 +244,16 @@ class Reconnecting:
 def place_is_known(transport: Transport, peer: PeerIdentity) -> bool:
     """Return whether a peer that has connected to this process can certainly be reached at its announced location.
 
-    This holds if its connection comes from that address, or from this machine.
+    This holds if its connection comes from that address, from this machine, or by the other protocol, IPv4 or IPv6,
+    from the same network: both addresses are then the peer's, as there is no address translation within a network.
     """
     sock = transport.socket
     if sock is None:
         return False
     try:
-        source, here = sock.getpeername()[0], sock.getsockname()[0]
+        (source, _port, *rest), here = sock.getpeername(), sock.getsockname()[0]
     except OSError:
         return False
-    return source in {peer.location.addr, here}
+    announced = peer.location.addr
+    zone = rest[1] if len(rest) > 1 else 0
+    return source in {announced, here} or share_a_network(source, announced, zone)

@@ -21,6 +21,7 @@ from discoro_trio._link import _reconnecting as reconnecting
 from discoro_trio._link import _resumable as resumable
 from discoro_trio._link._resumable import ResumableTransport
 from discoro_trio._link.tls._tls import Tls
+from discoro_trio._values import Location
 from discoro_trio._wire import Control, Credential, Kind
 from tests._deadlines import Stopwatch
 
@@ -156,6 +157,24 @@ async def test_a_peer_that_has_ended_without_a_goodbye_is_known_at_once(monkeypa
 
 async def nothing(_reason: str) -> None:
     return
+
+
+async def test_a_peer_is_dialled_again_where_it_was_dialled_and_not_where_it_says_it_is() -> None:
+    with trio.fail_after(40):
+        async with (
+            serve_endpoint(bind="127.0.0.1") as one,
+            serve_endpoint(bind="127.0.0.1", ext_addr="127.0.0.2") as two,  # there it refuses connections
+        ):
+            one.credentials[b""] = two.credentials[b""] = KEY
+            link = await one.link_at(Location("127.0.0.1", two.location.port))
+            transport = link._resumable
+            assert transport is not None
+            assert link.peer.location.addr == "127.0.0.2"
+            for _ in range(3):
+                reset(one, two)
+                await transport.until(broken=True)
+                await transport.until(broken=False)
+            assert not link.lost
 
 
 async def test_a_link_that_the_peer_has_given_up_ends_at_the_next_connection() -> None:

@@ -142,12 +142,15 @@ ENDPOINT = """
     from discoro_trio._values import Location
     from discoro_trio._wire import Credential
 
-    config.MinPulseInterval, config.MsgTimeout = 1.0, 5.0
+    if "default" in sys.argv:
+        sys.argv.remove("default")
+    else:
+        config.MinPulseInterval, config.MsgTimeout = 1.0, 5.0
 
     async def main():
         async with serve_endpoint(bind=sys.argv[1]) as endpoint:
             endpoint.credentials[b""] = Credential(b"", bytes(32))
-            endpoint.services.links_lost.append(lambda link: print("lost", flush=True))
+            endpoint.services.links_lost.append(lambda link: print("lost", link.error, flush=True))
             print(endpoint.location.port, flush=True)
             if sys.argv[2:]:
                 await endpoint.link_at(Location(sys.argv[2], int(sys.argv[3])))
@@ -174,10 +177,23 @@ async def test_both_ends_know_after_five_pulses_that_one_direction_is_cut(
             nft(target, f"add rule inet f i ip saddr {source.address} drop")
             watch = Stopwatch()
             for program in (first, second):
-                assert await program.line() == "lost"
+                assert (await program.line()).startswith("lost ")
             # A heartbeat is due within a pulse, and a pulse is left for a new connection.
             assert watch.seconds > 4
             assert watch.undisturbed < 8, watch.seconds
+
+
+@pytest.mark.fault("F02")
+async def test_the_end_of_a_peer_that_connected_by_ipv6_and_has_an_ipv4_address_is_known_at_once(
+    network: Network,
+) -> None:
+    one, two = network.add_lan().add_hosts(2)
+    async with one.running(ENDPOINT, "", "default") as first:
+        port = await first.line()
+        async with two.running(ENDPOINT, "", one.address6, port, "default") as second:
+            assert [await second.line() for _ in range(2)][1] == "linked"
+            second.process.kill()
+            assert await first.line() == "lost the process has ended: no process listens there"
 
 
 @pytest.mark.fault("F09")

@@ -1,6 +1,7 @@
 """The paths out of this machine: its interfaces, and how to send to all machines on the network of one of them.
 
-This module owns the lookup of interfaces and addresses, and the kernel's structures that choose one for a datagram.
+This module owns the lookup of interfaces, addresses and networks, and the kernel's structures that choose an interface
+for a datagram.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from ..._records import Record
 
@@ -82,3 +84,33 @@ def ways_out() -> list[NetworkPath]:
             # One address is enough for each interface: one that is valid beyond the link, if there is one.
             ways.append(NetworkPath(index, min(six, key=lambda address: address.is_link_local)))
     return [way for way in ways if not way.address.is_loopback]
+
+
+def share_a_network(one: str, other: str, zone: int = 0) -> bool:
+    """Return whether an IPv4 and an IPv6 address belong to the networks of one interface of this machine.
+
+    Args:
+        one: An address.
+        other: An address of the other protocol; for anything else the answer is no.
+        zone: The number of the interface, if one of the addresses is link-local.
+    """
+    import psutil  # noqa: PLC0415 - as above
+
+    try:
+        addresses = {ip_address(one), ip_address(other)}
+        if {address.version for address in addresses} != {4, 6}:
+            return False
+        interfaces = psutil.net_if_addrs()
+        names = [socket.if_indextoname(zone)] if zone else list(interfaces)
+    except (ValueError, OSError):  # a host name; no descriptor is left, or the interface is gone
+        return False
+    entries = (interfaces.get(name, []) for name in names)
+    return any(all(any(_is_near(address, entry) for entry in near) for address in addresses) for near in entries)
+
+
+def _is_near(address: IPv4Address | IPv6Address, entry: Any) -> bool:
+    """Return whether an address is in the network of one of an interface's addresses."""
+    if entry.family not in {socket.AF_INET, socket.AF_INET6} or not entry.netmask:
+        return False
+    here, mask = ip_address(entry.address.partition("%")[0]), int(ip_address(entry.netmask))
+    return here.version == address.version and int(here) & mask == int(address) & mask
