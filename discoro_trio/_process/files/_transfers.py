@@ -16,6 +16,7 @@ import trio
 from ..._errors import FileTransferError
 from ..._link import ANY, BulkData, Done, answered
 from ..._records import MutableRecord
+from ..._scopes import first_error
 from ..._wire import Control
 from .._parts import PART, WINDOW
 from ._folder import IncomingFile, OutgoingFile, checksum, delete
@@ -320,6 +321,12 @@ class Sending:
 
     async def _send_parts(self, begun: FileBegun) -> bytes:
         """Send all parts; return the checksum of the file."""
+        try:
+            return await self._send_parts_at_once(begun)
+        except BaseExceptionGroup as group:  # `on_progress` has raised, or Ctrl-C was pressed
+            raise first_error(group) from None
+
+    async def _send_parts_at_once(self, begun: FileBegun) -> bytes:
         file, room, summed = self._file, trio.Semaphore(WINDOW), checksum(begun.key)
         soon = trio.lowlevel.current_trio_token().run_sync_soon
         failures: dict[int, Exception] = {}

@@ -417,6 +417,18 @@ async def test_a_transfer_that_is_cancelled_leaves_nothing(root: Path, source: P
             assert not all_files(root)
 
 
+async def test_an_error_of_the_progress_callback_is_raised_bare_and_leaves_nothing(root: Path, source: Path) -> None:
+    async with open_pair(root) as (_, two):
+
+        def fail(done: int, _total: int) -> None:
+            raise KeyError(done)
+
+        with pytest.raises(KeyError):
+            await send_file(two.endpoint.location, source, on_progress=fail)
+        await settle()
+        assert not all_files(root)
+
+
 async def test_a_transfer_whose_link_is_lost_leaves_nothing(root: Path, large_source: Path) -> None:
     async with open_pair(root) as (one, two):
         with pytest.raises(FileTransferError, match="was not sent to"):
