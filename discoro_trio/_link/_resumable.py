@@ -42,6 +42,7 @@ class ResumableTransport:
     """
 
     def __init__(self, transport: Transport) -> None:
+        self.longest_part: int | None = transport.longest_part
         self.received: int = 0
         self.final: bool = False
         self.broke: Callable[[str], None] | None = None

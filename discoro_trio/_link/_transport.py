@@ -24,6 +24,11 @@ class Transport(Protocol):
     """What a link requires of the stream below it."""
 
     @property
+    def longest_part(self) -> int | None:
+        """The most bytes of a bulk stream that a small frame should wait for; None for the usual number."""
+        ...
+
+    @property
     def socket(self) -> trio.socket.SocketType | None:
         """The socket below it, if there is one."""
         ...
@@ -47,6 +52,8 @@ class Transport(Protocol):
 
 class SocketTransport:
     """A TCP or Unix socket: scatter and gather, no copies."""
+
+    longest_part: int | None = None
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -103,6 +110,8 @@ class SocketTransport:
 
 class StreamTransport:
     """Any Trio stream, such as TLS over a socket or a pair in memory."""
+
+    longest_part: int | None = None
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream

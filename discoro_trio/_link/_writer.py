@@ -55,7 +55,7 @@ class Writer:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self.outbox: Outbox = Outbox()
+        self.outbox: Outbox = Outbox(transport.longest_part)
         self._wakeup = Wakeup()
         self._idle = True
         self._gathered = 0

@@ -48,12 +48,16 @@ class Outbox:
     put or all is taken, so values never overtake frames, nor other values for the same target. No batch is open while
     bulk frames wait in the queue.
 
+    Args:
+        longest_part: The most bytes of one part, if that is less than `LONGEST_PART`.
+
     Attributes:
         batched: The number of short values sent in batches so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest_part: int | None = None) -> None:
         self.batched: int = 0
+        self._longest = LONGEST_PART if longest_part is None else longest_part
         self._batches: list[Batch] = []  # the open ones, which follow `_tail`
         self._tail = bytearray()  # the end of the small lane, still growing
         self._ready: deque[list[Buffer]] = deque()  # the small lane before it, in pieces of whole frames
@@ -62,7 +66,7 @@ class Outbox:
         self._queue: deque[_BulkFrame] = deque()
         self._queue_bytes = 0
         self._busy: Counter[Hashable] = Counter()  # the keys of _queue
-        self._part_size = PART_SIZE
+        self._part_size = min(PART_SIZE, self._longest)
         self._streams = 0  # the number of the latest bulk stream
 
     @property
@@ -169,7 +173,7 @@ class Outbox:
         out: list[Buffer] = []
         self._take_small(out)
         if out:
-            self._part_size = PART_SIZE
+            self._part_size = min(PART_SIZE, self._longest)
         if self._queue and self._queue[0].after <= self._taken:
             self._take_queued(out)
         return out
@@ -279,7 +283,7 @@ class Outbox:
             entry.stream = self._streams
             head = encode_header(_BULK, 0, entry.stream, len(entry.header)) + entry.header
         slices = entry.next_part(self._part_size)
-        self._part_size = min(2 * self._part_size, LONGEST_PART)
+        self._part_size = min(2 * self._part_size, self._longest)
         size = sum(map(len, slices))
         self._queue_bytes -= size
         _join([head, encode_header(_PART, 0, entry.stream, size), *slices], out)

@@ -174,6 +174,7 @@ async def record(here: Endpoint) -> list[bytes]:
             self.write_now = self._below.write_now
             self.aclose = self._below.aclose
             self.socket = self._below.socket
+            self.longest_part = self._below.longest_part
 
         async def write(self, buffers: object) -> None:
             assert isinstance(buffers, list)

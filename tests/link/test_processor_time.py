@@ -225,7 +225,7 @@ async def test_bulk_data_under_tls_takes_little_more_processor_time_than_bare_ss
         await reading.shake_hands()
 
     async def write() -> None:
-        outbox = Outbox()
+        outbox = Outbox(writing.longest_part)
         outbox.put(Kind.MESSAGE, 0, 1, data)
         while outbox.pending:
             rest = writing.write_now(outbox.take())

@@ -232,6 +232,7 @@ class Sink:
     """A connection that takes everything at once."""
 
     socket = None
+    longest_part = None
 
     async def write(self, _buffers: list[bytes]) -> None:
         await trio.lowlevel.checkpoint()

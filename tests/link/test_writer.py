@@ -22,6 +22,8 @@ assert _FEW < MANY < _MOST_GATHERED
 class Recorder:
     """A transport that notes how many frames each write had."""
 
+    longest_part = None
+
     def __init__(self) -> None:
         self.writes: list[int] = []
         self.targets: list[int] = []

@@ -69,6 +69,7 @@ class End:
     """One end of a connection; a `Transport`."""
 
     other: End
+    longest_part = None
 
     def __init__(self, network: SimulatedNetwork, host: str) -> None:
         self.network = network

@@ -106,6 +106,12 @@ def test_parts_grow_until_something_small_comes_between_them(outbox: Outbox) -> 
     assert [part() for _ in range(2)] == [PART_SIZE, 2 * PART_SIZE]
 
 
+def test_parts_stay_as_short_as_the_connection_wants_them() -> None:
+    outbox = Outbox(longest_part=PART_SIZE // 2)
+    put(outbox, 0, bytes(8 * LONGEST_PART))
+    assert [len(max(outbox.take(), key=len)) for _ in range(4)] == 4 * [PART_SIZE // 2]
+
+
 def test_many_small_buffers_of_a_bulk_frame_make_few_pieces(outbox: Outbox, reader: FrameReader) -> None:
     buffers = [bytes([number % 256]) * 10 for number in range(MOST_BUFFERS)]
     outbox.put(Kind.MESSAGE, 0, 1, b"body", buffers)

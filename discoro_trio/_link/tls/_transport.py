@@ -26,6 +26,10 @@ _READ_SIZE = 256 * 1024
 # peer decrypts these.
 _WRITE_SIZE = 256 * 1024
 
+# The parts of bulk data. A small frame waits for the encryption of one, which takes as long as that of many small
+# frames. Under TLS, longer parts save nothing.
+_LONGEST_PART = 128 * 1024
+
 # Buffers of up to this many bytes together are encrypted as one, because each record costs 22 bytes and a call.
 _JOINED = 16 * 1024
 
@@ -38,6 +42,8 @@ class TlsTransport:
         context: The TLS context.
         server_side: Whether this end accepted the connection.
     """
+
+    longest_part: int | None = _LONGEST_PART
 
     def __init__(self, below: Transport, context: ssl.SSLContext, *, server_side: bool) -> None:
         self._below = below

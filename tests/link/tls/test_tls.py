@@ -22,6 +22,8 @@ from discoro_trio._link import serve_endpoint
 from discoro_trio._link._handshake_io import greet, welcome
 from discoro_trio._link._option_error import OptionError
 from discoro_trio._link._refusal_log import RefusalLog
+from discoro_trio._link._resumable import ResumableTransport
+from discoro_trio._link._writer import Writer
 from discoro_trio._link.tls import _certificate
 from discoro_trio._link.tls._tls import PREFACE, Tls, is_local, is_loopback
 from discoro_trio._link.tls._transport import _WRITE_SIZE as MOST
@@ -84,6 +86,16 @@ async def test_a_connection_that_leaves_the_machine_is_encrypted_with_nothing_se
     assert await receive(far) == b"there"
     await far.write([b"and back"])
     assert await receive(near) == b"and back"
+
+
+async def test_a_small_frame_waits_only_for_a_short_part_of_bulk_data_under_tls() -> None:
+    (near, _), (far, _) = await shake_hands(*trio.testing.memory_stream_pair())
+    writer = Writer(ResumableTransport(near))
+    writer.outbox.put(Kind.MESSAGE, 0, 0, bytes(1 << 23))
+    for _ in range(8):
+        assert sum(map(len, writer.outbox.take())) < 130 * 1024
+    await near.aclose()
+    await far.aclose()
 
 
 async def receive(transport: Transport, most: int = 100_000) -> bytes:
