@@ -16,7 +16,7 @@ import threading
 import typing
 from contextvars import Context, ContextVar
 from logging import Logger
-from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,6 +65,7 @@ _FUNCTION_ATTRIBUTES = (
 )
 # Objects that belong to their process: if a global or class attribute is one, the receiver makes a new one.
 _OWN = {type(threading.Lock()): "lock", type(threading.RLock()): "rlock", threading.local: "local"}
+_TYPING = {"typing", "typing_extensions"}
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 _DEEPEST = 10
@@ -228,9 +229,12 @@ class ByValuePickler(pickle.Pickler):
         if isinstance(error, _TooLargeError):
             reason = f"{error}. Pass it as an argument, or share it by computation.share"
         else:
-            reason = (
-                f"{type(error).__name__}: {error}. Make it at the server: in the job, or in a server_setup function"
+            advice = (
+                "Move it into a module, and list that module in Computation(components)"
+                if isinstance(mark.value, type)
+                else "Make it at the server: in the job, or in a server_setup function"
             )
+            reason = f"{type(error).__name__}: {error}. {advice}"
         refuse(mark.names, mark.name, mark.value, reason)
         return True
 
@@ -471,14 +475,14 @@ class ByValuePickler(pickle.Pickler):
         return _hosted_classes.set_attributes, (part.made, part.attributes)
 
     def _annotated(self, made: type) -> tuple[Any, ...]:
-        """Return the globals that a class names in annotations given as text; some libraries evaluate those late."""
+        """Return the types and the like that a class names in annotations as text; some libraries read those late."""
         annotations = inspect.get_annotations(made)
         names = getattr(sys.modules.get(made.__module__), "__dict__", {})
         space = self._space(names)
         if not self._registry.automatic or space.is_private or space.is_installed:
             return ()
         found = {name for text in annotations.values() for name in _IDENTIFIER.findall(str(text))}
-        wanted = sorted(name for name in found if isinstance(names.get(name), type))
+        wanted = sorted(name for name in found if _is_of_annotations(names.get(name)))
         return self._names(space, names, wanted, known_of(_NO_CODE)) if wanted else ()
 
     # --- other objects
@@ -618,6 +622,11 @@ def pickle_carefully(
         else:
             pickler.say_what_can_change()
             return file, pickler.bound
+
+
+def _is_of_annotations(value: object) -> bool:
+    """Return whether a global is named in annotations for its own sake: a class, a module, or an object of `typing`."""
+    return isinstance(value, type | ModuleType | GenericAlias | UnionType) or type(value).__module__ in _TYPING
 
 
 def _parts_of(made: type) -> tuple[ClassParts, dict[str, Any] | None]:

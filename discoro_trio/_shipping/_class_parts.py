@@ -12,7 +12,7 @@ import enum
 import inspect
 import types
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -21,7 +21,8 @@ from .._records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Attributes that `type.__new__` makes itself, or that a class has from the beginning.
+# Attributes that `type.__new__` makes itself, or that a class has from the beginning; and what msgspec keeps for a
+# class that it has decoded, which cannot be pickled.
 _MADE_WITH_THE_CLASS = frozenset(
     {
         "__dict__",
@@ -30,6 +31,7 @@ _MADE_WITH_THE_CLASS = frozenset(
         "__qualname__",
         "__orig_bases__",
         "_abc_impl",
+        "__msgspec_cache__",
     }
 )
 _WRAPPERS = (staticmethod, classmethod)
@@ -96,15 +98,21 @@ def struct_taken_apart(made: type[msgspec.Struct]) -> tuple[ClassParts, dict[str
         Its parts, and the options with which it was made.
     """
     own = made.__dict__
-    annotations = inspect.get_annotations(made)
+    encoded = dict(zip(made.__struct_fields__, made.__struct_encode_fields__, strict=True))
+    annotations = {
+        # As text, `ClassVar` would be read with the globals of the module, which the receiver does not have yet.
+        name: annotation if name in encoded or not isinstance(annotation, str) else ClassVar
+        for name, annotation in inspect.get_annotations(made).items()
+    }
     namespace: dict[str, Any] = {
         "__module__": made.__module__, "__qualname__": made.__qualname__, "__annotations__": annotations,
     }  # fmt: skip
+    if "__orig_bases__" in own:
+        namespace["__orig_bases__"] = own["__orig_bases__"]  # `typing.Generic` looks for them
     defaults = made.__struct_defaults__
     with_default = dict(
         zip(made.__struct_fields__[len(made.__struct_fields__) - len(defaults) :], defaults, strict=True)
     )
-    encoded = dict(zip(made.__struct_fields__, made.__struct_encode_fields__, strict=True))
     for name in annotations:
         if name in encoded:
             default = with_default.get(name, msgspec.NODEFAULT)

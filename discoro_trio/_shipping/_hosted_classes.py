@@ -137,7 +137,7 @@ def _quiet(classes: Iterable[type]) -> Iterator[None]:
 def make_struct(
     meta: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any], options: dict[str, Any]
 ) -> type:
-    """Make a msgspec Struct, whose fields and `__post_init__` must exist from the beginning."""
+    """Make a msgspec Struct, whose fields and `__post_init__` must exist from the beginning; call no hooks."""
     encoded = {}
     for field in namespace["__annotations__"]:
         if field in namespace:
@@ -146,7 +146,8 @@ def make_struct(
                 namespace[field] = msgspec.field(default_factory=default)
             elif default is not msgspec.NODEFAULT:
                 namespace[field] = default
-    made: type = meta(name, bases, namespace, rename=encoded, **options)
+    with _quiet({found for one in bases for found in one.__mro__}):
+        made: type = meta(name, bases, namespace, rename=encoded, **options)
     return made
 
 

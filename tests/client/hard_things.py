@@ -11,7 +11,7 @@ import operator
 import threading
 import types
 import typing
-from typing import Any
+from typing import Any, ClassVar, Optional
 
 import msgspec
 
@@ -276,6 +276,54 @@ class Counted(msgspec.Struct):
         self.x += OFFSET
 
 
+T = typing.TypeVar("T")
+
+
+class Tree(msgspec.Struct, typing.Generic[T]):
+    value: T
+    below: list[Tree[T]] = []
+
+
+class Numbered(Tree[int]):
+    number: int = 1
+
+
+class Kind(msgspec.Struct):
+    known: ClassVar[list[str]] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Kind.known.append(cls.__name__)
+
+
+class Small(Kind, tag="small"):
+    size: int = 1
+
+
+class Tone(enum.Enum):
+    LOW = "low"
+
+
+@dataclasses.dataclass
+class Note:
+    tone: Tone
+    pitch: Optional[T] = None  # noqa: UP045 - read as text, by a name of `typing`
+
+
+DECODED = msgspec.json.decode(b'{"tone": "low"}', type=Note)  # msgspec keeps what it has found out in both classes
+
+
+def structs() -> bool:
+    return (
+        msgspec.json.decode(b'{"value":1,"below":[{"value":2}]}', type=Tree[int]) == Tree(1, [Tree(2)])
+        and Numbered(1) == Numbered(1, [], 1)
+        and Kind.known == ["Small"]
+        and msgspec.json.encode(Small()) == b'{"type":"small","size":1}'
+        and msgspec.json.decode(b'{"tone": "low"}', type=Note) == Note(Tone.LOW)
+        and typing.get_type_hints(Note)["pitch"] == Optional[T]  # noqa: UP045
+    )
+
+
 class Options(typing.TypedDict, total=False):
     wide: bool
 
@@ -378,7 +426,7 @@ def functions(given: object = MISSING) -> bool:
     )
 
 
-CHECKS = [selves, enums, classes, functions]
+CHECKS = [selves, enums, classes, structs, functions]
 
 
 class Named:

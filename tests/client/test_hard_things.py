@@ -36,6 +36,7 @@ def test_what_a_function_names_arrives_whole(peer: Peer, check: Any) -> None:
     [
         things.ORIGIN, things.Planet.MARS, things.Axis.X, things.Operation.SUBTRACT, things.Operation.ADD,
         things.Access.READ, things.Order.EINS, things.Record(items=[1]), things.Hashed(3),
+        things.Numbered(1), things.DECODED,
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
