@@ -213,6 +213,7 @@ class ByValuePickler(pickle.Pickler):
         self._skeletons: set[int] = set()
         self._members: dict[int, tuple[type, str]] = {}
         self._own: set[int] = set()
+        self._aliases: set[int] = set()
         self._owners: dict[int, type] = {}
         self._cells: set[int] = set()
         self._carried: list[_Mark] = []
@@ -562,6 +563,13 @@ class ByValuePickler(pickle.Pickler):
             bound = None
         new = (alias.__name__, where, alias.__type_params__, bound)
         if alias.__type_params__:
+            if id(alias) in self._aliases:
+                text = (
+                    f"the type alias {alias.__name__} has parameters and names itself: move it into a module, and list "
+                    "that module in Computation(components)"
+                )
+                raise pickle.PicklingError(text)
+            self._aliases.add(id(alias))
             return _hosted_modules.type_alias, (*new, alias.__value__)
         return _hosted_modules.type_alias, new, alias.__value__, None, None, _hosted_modules.fill_type_alias
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from discoro_trio import NotPicklable
+
 from . import hard_things as things
 from .shipping_peer import Peer
 
@@ -71,6 +73,15 @@ def test_a_type_alias_may_name_itself() -> None:
         assert peer.call(lambda job: repr(job(1)[0].__value__) + repr(job(1)[1][int]), names["job"]) == (
             "list[Tree] | intPair[int]"
         )
+
+
+@pytest.mark.spec("B30")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type statements came with Python 3.12")
+def test_a_type_alias_with_parameters_that_names_itself_is_refused_with_advice() -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec("type Nested[T] = list[Nested[T]] | T", names)  # noqa: S102
+    with Peer([]) as peer, pytest.raises(NotPicklable, match="Nested has parameters and names itself: move it into"):
+        peer.call(lambda given: given, names["Nested"])
 
 
 @pytest.mark.spec("B30")
