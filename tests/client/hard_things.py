@@ -307,7 +307,7 @@ class Tone(enum.Enum):
 @dataclasses.dataclass
 class Note:
     tone: Tone
-    pitch: Optional[T] = None  # noqa: UP045 - read as text, by a name of `typing`
+    pitch: Optional[int] = None  # noqa: UP045 - read as text, by a name of `typing`
 
 
 DECODED = msgspec.json.decode(b'{"tone": "low"}', type=Note)  # msgspec keeps what it has found out in both classes
@@ -320,7 +320,7 @@ def structs() -> bool:
         and Kind.known == ["Small"]
         and msgspec.json.encode(Small()) == b'{"type":"small","size":1}'
         and msgspec.json.decode(b'{"tone": "low"}', type=Note) == Note(Tone.LOW)
-        and typing.get_type_hints(Note)["pitch"] == Optional[T]  # noqa: UP045
+        and typing.get_type_hints(Note)["pitch"] == Optional[int]  # noqa: UP045
     )
 
 
