@@ -7,6 +7,7 @@ without closing it. `_executor` and `_connect` run the callers' jobs.
 from __future__ import annotations
 
 import contextvars
+import difflib
 import os
 import threading
 from concurrent.futures import Future
@@ -46,10 +47,20 @@ _COMPUTATION_OPTIONS = frozenset(
         "cleanup",
         "forward_output",
         "threads",
+        "automatic",
         "name",
     }
 )
 """Options of the computation; all others, and `pulse_interval`, are options of the cluster."""
+
+
+_SERVERS = "servers= sets the number of servers"
+_FRESH = "leave it out: the server processes are new for each executor"
+_OPTIONS_ELSEWHERE = {
+    **dict.fromkeys(("max_workers", "n_workers", "n_jobs", "num_cpus"), _SERVERS),
+    **dict.fromkeys(("mp_context", "max_tasks_per_child"), _FRESH),
+}
+"""Options of other executors, and what to write here."""
 
 
 class BackgroundOptions(TypedDict, total=False):
@@ -78,6 +89,7 @@ class BackgroundOptions(TypedDict, total=False):
     cleanup: bool
     forward_output: bool
     threads: int
+    automatic: bool
     name: str | None
 
 
@@ -111,7 +123,12 @@ class Background:
         if scheduler is not None and launch is not None:
             message = "scheduler= and launch= exclude each other: a shared scheduler has nodes already"
             raise TypeError(message)
-        given = cast("dict[str, Any]", dict(options))
+        given = cast("dict[str, Any]", dict(options) | {"scheduler": scheduler})
+        if isinstance(given.pop("scheduler"), int):
+            message = f"scheduler must be an address, not {scheduler}; {_SERVERS}"
+            raise TypeError(message)
+        for name in given.keys() - BackgroundOptions.__optional_keys__:
+            raise TypeError(_unknown_option(name))
         own = {key: value for key, value in given.items() if key in _COMPUTATION_OPTIONS}
         others = {key: value for key, value in given.items() if key not in _COMPUTATION_OPTIONS}
         # Checked here, so that the traceback of a wrong option points to the caller's line.
@@ -204,7 +221,8 @@ class Background:
                 if not done.done():
                     done.set_exception(ComputationClosed(_CLOSED))
             except Exception as error:  # noqa: BLE001 - the caller gets it
-                done.set_exception(error)
+                trace = error.__traceback__  # this frame tells users nothing
+                done.set_exception(error.with_traceback(trace and trace.tb_next))
             except BaseException:
                 done.set_exception(ComputationClosed(_CLOSED))
                 raise
@@ -219,11 +237,17 @@ class Background:
         if not self.soon(begin):
             raise ComputationClosed(_CLOSED) from self.lost
         try:
-            return done.result()
+            error = done.exception()
         except BaseException:
             if not done.done() and self.soon(scope.cancel):
                 done.exception()
             raise
+        try:
+            if error is not None:
+                raise error  # not by `result`, whose frames would be shown
+        finally:
+            del error  # its traceback holds this frame
+        return done.result()
 
     # --- in the loop's thread
 
@@ -288,6 +312,17 @@ class Background:
 
 _running: set[Background] = set()
 """All instances whose threads run."""
+
+
+def _unknown_option(name: str) -> str:
+    """Return the error text for an option that does not exist."""
+    advice = _OPTIONS_ELSEWHERE.get(name)
+    if advice is None:
+        similar = difflib.get_close_matches(
+            name, {"servers", "launch", "components", *BackgroundOptions.__optional_keys__}, 1
+        )
+        advice = f"did you mean {similar[0]}?" if similar else "options are those of open_cluster and Computation"
+    return f"there is no option {name}; {advice}"
 
 
 def _close_all() -> None:

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
 
 import trio
 
@@ -258,6 +258,10 @@ class Cluster(Displayed):
         self._jobs.shut_down(cancel_pending=True, cancel_running=True)
         self._background.close()
 
+    def __reduce__(self) -> NoReturn:
+        message = "a cluster of connect() stays in its program; a job that starts others takes `cluster.computation`"
+        raise TypeError(message)
+
     def __enter__(self) -> Self:
         """Return the cluster."""
         return self
@@ -335,6 +339,7 @@ class MapIterator:
                 self.close()
                 raise
             if not self._taken:
+                self._task.raise_error()
                 raise StopIteration
         return self._taken.popleft()
 
@@ -392,10 +397,19 @@ class _MapTask:
         taken = list(self._ready)
         self._ready.clear()
         self._moved.unpark_all()
-        if not taken and self._error is not None:
-            error, self._error = self._error, None
-            raise error
         return taken
+
+    def raise_error(self) -> None:
+        """Raise the error with which the map has ended, once; from another thread, after the last results.
+
+        It is raised here and not by `take`: the traceback shows the caller's line, and not how threads meet.
+        """
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
 
     def cancel(self) -> None:
         """Request the end of the map, from any thread."""

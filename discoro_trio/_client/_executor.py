@@ -17,7 +17,7 @@ from concurrent.futures import Future as FutureBase
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 import trio
 
@@ -423,6 +423,10 @@ class Executor(Displayed, ExecutorBase):
     def count_servers(self) -> int:
         """Return the present number of servers."""
         return len(self._background.session.servers)
+
+    def __reduce__(self) -> NoReturn:
+        message = "an Executor stays in its program; a job can open one of its own"
+        raise TypeError(message)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

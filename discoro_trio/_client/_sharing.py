@@ -10,7 +10,8 @@ A job's value comes to this process first. From then on it is like the values of
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, TypeVar
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -166,6 +167,9 @@ def kept_here(value: object, shipped: Shipped, process: Process) -> tuple[bytes,
         NotPicklable: It cannot be sent.
         DiscoroError: There is no memory for it.
     """
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and type(value) is numpy.memmap:
+        value = numpy.asarray(value)  # the pickle of a memmap has a copy of its bytes, which would not be mapped
     body, buffers = dumps(value, shipped)
     share, blob = secrets.token_bytes(16), Blob.of(body, buffers)
     process.blobs.keep(share, blob)

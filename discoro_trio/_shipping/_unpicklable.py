@@ -62,11 +62,24 @@ def _parts(obj: Any) -> Iterator[tuple[str, object]]:
     elif isinstance(obj, FunctionType):
         closure = zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True)
         steps = ((f".<variable {name}>", cell.cell_contents) for name, cell in closure)
+    elif _refuses(obj):
+        return
     else:
         attributes = ((f".{name}", value) for name, value in _attributes(obj).items())
         steps = attributes if isinstance(obj, type) else chain([(".__class__", type(obj))], attributes)
     for _, step in zip(range(_WIDTH), steps, strict=False):
         yield step
+
+
+def _refuses(obj: object) -> bool:
+    """Return whether the object itself refuses to be pickled, whatever its parts are."""
+    if isinstance(obj, type):
+        return False
+    try:
+        obj.__reduce_ex__(5)
+    except Exception:  # noqa: BLE001 - users' classes may raise anything
+        return True
+    return False
 
 
 def _attributes(obj: object) -> dict[str, object]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,26 @@ def test_the_computation_is_used_by_calls_that_block() -> None:
         assert cluster.call(ask, 4) == 8
         lasting.cancel()
         lasting.wait()
+
+
+def test_the_error_of_a_job_is_shown_without_the_frames_of_threads() -> None:
+    with discoro.connect(servers=1) as cluster:
+        for call, lines in ((lambda: list(cluster.map(invert, [1, 0])), 20), (lambda: cluster.run(invert, 0), 25)):
+            try:
+                call()
+            except ZeroDivisionError:
+                shown = traceback.format_exc()
+                assert shown.count("\n") <= lines, shown
+                assert "concurrent" not in shown
+            else:
+                pytest.fail("it raised nothing")
+
+
+def test_a_cluster_that_a_job_uses_is_refused_with_what_to_send() -> None:
+    with discoro.connect(servers=1) as cluster:
+        with pytest.raises(discoro.NotPicklable, match=r"a job that starts others takes `cluster\.computation`"):
+            cluster.run(repr, cluster)
+        assert cluster.run(bool, cluster.computation)
 
 
 def test_a_large_value_is_shared_and_its_handle_is_sent() -> None:

@@ -114,8 +114,10 @@ def test_what_cannot_be_sent_or_opened_is_the_error_of_its_future() -> None:
             executor.submit(Unopenable).result()
         with pytest.raises(TypeError, match=r"double_async\(…\) was called"):
             executor.submit(double_async(1))  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="pickle"):
+        with pytest.raises(TypeError, match="a job can open one of its own"):
             pickle.dumps(executor)
+        with pytest.raises(discoro.NotPicklable, match=r"Executor \(at \[0\] .* a job can open one of its own"):
+            executor.submit(double, executor).result()
 
 
 def test_a_lost_server_fails_its_job_and_the_executor_goes_on() -> None:
@@ -229,6 +231,29 @@ def test_a_wrong_address_or_option_is_an_error_of_the_call() -> None:
         discoro.Executor(jobs_per_server=0)
     with pytest.raises(TypeError, match="no_such_option"):
         discoro.Executor(no_such_option=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no option grace_priod; did you mean grace_period"):
+        discoro.Executor(grace_priod=1)  # type: ignore[call-arg]
+
+
+def test_options_of_other_executors_are_answered_with_those_to_write() -> None:
+    with pytest.raises(TypeError, match="no option max_workers; servers= sets the number of servers"):
+        discoro.Executor(max_workers=4)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no option mp_context; leave it out"):
+        discoro.Executor(mp_context=None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="must be an address, not 4; servers= sets the number of servers"):
+        discoro.Executor(4)  # type: ignore[arg-type]
+
+
+def call_unlisted() -> int:
+    return double(1)
+
+
+def test_nothing_but_what_is_listed_is_sent_with_automatic_false() -> None:
+    with (
+        discoro.Executor(servers=1, components=[call_unlisted], automatic=False) as executor,
+        pytest.raises(NameError, match="double"),
+    ):
+        executor.submit(call_unlisted).result()
 
 
 LEFT_OPEN = """

@@ -90,6 +90,20 @@ async def test_a_value_is_opened_once_at_a_server_and_its_arrays_are_read_only()
             await computation.run_result(change, array)
 
 
+def describe(shared: discoro.Shared[Any]) -> tuple[str, bool, float]:
+    return type(shared.value).__name__, shared.value.flags.writeable, float(shared.value.sum())
+
+
+async def test_an_array_mapped_from_a_file_is_mapped_at_the_servers_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "ones.npy", np.ones(1000))
+    written = np.memmap(tmp_path / "twos", dtype=float, mode="w+", shape=1000)
+    written[:] = 2
+    async with open_computation([describe], servers=1) as computation:
+        for array, total_of_array in ((np.load(tmp_path / "ones.npy", mmap_mode="r"), 1000.0), (written, 2000.0)):
+            shared = await computation.share(array)
+            assert await computation.run_result(describe, shared) == ("ndarray", False, total_of_array)
+
+
 def is_open(shared: discoro.Shared[Any]) -> bool:
     return shared._share in shared_here._values
 
