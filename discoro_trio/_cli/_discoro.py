@@ -122,6 +122,8 @@ def discoro(ctx: click.Context, /, **options: Any) -> None:
     async def show(scheduler: Scheduler) -> None:
         show_scheduler(scheduler, current_endpoint(), options, on_terminal=shows_itself(options))
         if options["http_port"] is None:
+            if options["http_host"] is not None or options["http_token"] is not None:
+                logger.warning("there is no monitor: --http_host and --http_token need --http_port")
             await trio.sleep_forever()
         async with open_monitor(scheduler, options) as server:
             logger.info("the monitor is at %s", server.url)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .._link import Endpoint
+    from .._values import Location
 
 _ENDPOINT = (
     *("ip_addr", "ext_ip_addr", "tcp_ports", "udp_port", "name"),
@@ -183,17 +184,25 @@ async def check_network(options: Mapping[str, Any]) -> list[Check]:
     given = {name: options[name] for name in _ENDPOINT if options.get(name) is not None}
     found: list[Check] = []
     try:
-        peers = await resolve_peers("peer", options["peer"])
         async with open_with(EndpointOptions(**{"ip_addr": "", **given})) as endpoint:
             found.append(Check(GOOD, f"listens at {endpoint.location}"))
             found.append(Check(GOOD, f"the secret has the fingerprint {fingerprint_of(endpoint)}"))
             found += check_secret(options)
+            hosts: list[str] = []
+            locations: list[Location] = []
+            for peer in options["peer"]:
+                try:
+                    peers = await resolve_peers("--peer", [peer])
+                except OptionError as error:
+                    found.append(Check(BAD, str(error), "correct the name, or give the address"))
+                else:
+                    hosts += peers.hosts
+                    locations += peers.locations
             if not options["no_discover"]:
-                found += await _check_discovery(endpoint, peers.hosts, options["udp_port"])
-            elif peers.hosts:
-                found += [Check(BAD, f"--peer {host}: discovery is off", _NAMED) for host in peers.hosts]
-            for location in peers.locations:
-                found.append(await _check_peer(endpoint, Found(b"", Role(0), "it", location), named=True))
+                found += await _check_discovery(endpoint, tuple(hosts), options["udp_port"])
+            else:
+                found += [Check(BAD, f"--peer {host}: discovery is off", _NAMED) for host in hosts]
+            found += [await _check_location(endpoint, location) for location in locations]
             if endpoint.discovery is not None and endpoint.discovery.foreign:
                 found.append(_foreign(endpoint.discovery.foreign))
     except OptionError as error:
@@ -253,11 +262,19 @@ def _advice(error: DiscoroError) -> str:
     return "let its TCP ports through, or start it with the --ext_ip_addr by which this machine reaches it"
 
 
-async def _check_peer(endpoint: Endpoint, one: Found, *, named: bool = False) -> Check:
+async def _check_location(endpoint: Endpoint, location: Location) -> Check:
+    try:
+        link = await endpoint.link_at(location)
+    except DiscoroError as error:
+        return Check(BAD, f"--peer {location}: {error}", _advice(error))
+    return Check(GOOD, f"--peer {location}: {link.peer.name} can be reached")
+
+
+async def _check_peer(endpoint: Endpoint, one: Found) -> Check:
     what = " and ".join(str(role.name).lower() for role in one.role) or "process"
     text = f"{what} {one.name} at {one.location}"
     try:
-        link = await endpoint.link_at(one.location)
+        await endpoint.link_at(one.location)
     except DiscoroError as error:
         return Check(BAD, f"{text} cannot be reached: {error}", _advice(error))
-    return Check(GOOD, f"{link.peer.name if named else text} can be reached" + (f" at {one.location}" if named else ""))
+    return Check(GOOD, f"{text} can be reached")

@@ -160,7 +160,7 @@ class Presence:
                 raise PeerDisconnected(str(error)) from error
 
         try:
-            await self._keep(dial, far=far, named=False)
+            await self._keep(dial, places, far=far, named=False)
         finally:
             del self._kept[process_id]
 
@@ -171,9 +171,11 @@ class Presence:
             return await self._endpoint.link_at(place)
 
         while True:
-            await self._keep(dial, far=True, named=True)
+            await self._keep(dial, [place], far=True, named=True)
 
-    async def _keep(self, dial: Callable[[int], Awaitable[Link]], *, far: bool, named: bool) -> None:
+    async def _keep(
+        self, dial: Callable[[int], Awaitable[Link]], places: list[Location], *, far: bool, named: bool
+    ) -> None:
         waits, last, attempt = pauses(), trio.current_time(), 0
         longest = _FORGET_AFTER
         while named or trio.current_time() < last + longest:
@@ -181,7 +183,9 @@ class Presence:
                 link = await dial(attempt)
                 await self._meet(link, far=far)
             except DiscoroError as error:
-                logger.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", error)
+                named_there = any(str(place) in str(error) for place in places)
+                text = str(error) if named_there else f"{places[attempt % len(places)]}: {error}"
+                logger.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", text)
                 attempt += 1
                 if not named and isinstance(error, ProcessEnded):
                     return

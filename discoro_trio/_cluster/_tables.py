@@ -118,8 +118,17 @@ def _nodes(status: ClusterStatus) -> Iterable[Sequence[object]]:
 
 
 def _servers(status: ClusterStatus) -> Iterable[Sequence[object]]:
+    names = {node.id: node.name for node in status.nodes}
     for one in status.servers:
-        yield one.location, one.node, one.submitted, one.done, one.failed, one.running, _state(one)
+        yield (
+            one.location,
+            names.get(one.node_id) or one.node,
+            one.submitted,
+            one.done,
+            one.failed,
+            one.running,
+            _state(one),
+        )
 
 
 def _state(server: ServerStatus) -> str:

@@ -42,6 +42,7 @@ class RemoteScheduler(AdminReply):
     def __init__(self, endpoint: Endpoint, where: str | None) -> None:
         self._endpoint = endpoint
         self._where = where
+        self._found: Link | None = None
 
     async def status(self) -> ClusterStatus:
         """Return the tables of nodes, servers and computations. Raises as `look`."""
@@ -94,7 +95,10 @@ class RemoteScheduler(AdminReply):
         with suppress(ValueError):  # a host without a port: discovery finds the port
             if self._where:
                 return await self._endpoint.link_at(Location.parse(self._where))
-        return await find_scheduler(self._endpoint, config.MsgTimeout, host=self._where)
+        # Two schedulers of one network would answer in turn; another one counts only once this one is gone.
+        if self._found is None or self._found.ended.is_set():
+            self._found = await find_scheduler(self._endpoint, config.MsgTimeout, host=self._where)
+        return self._found
 
 
 async def look_over(link: Link, seen: int) -> tuple[ClusterStatus, Recent]:

@@ -229,8 +229,11 @@ def _histogram(times: list[float]) -> list[dict[str, float]]:
 
 
 def _output(model: Model, query: Query, _now: float) -> Page:
+    # Lines of different servers are fetched at different times.
     lines = [
-        line for line in reversed(model.lines) if query.state in {"", line.level} and query.server in {"", line.server}
+        line
+        for line in sorted(model.lines, key=lambda line: (line.time, line.number), reverse=True)
+        if query.state in {"", line.level} and query.server in {"", line.server}
     ]
     head: dict[str, object] = {
         "levels": sorted({line.level for line in model.lines}),

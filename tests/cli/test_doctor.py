@@ -85,7 +85,22 @@ async def test_a_peer_that_cannot_be_reached_is_a_problem() -> None:
     options = {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": (f"127.0.0.1:{free}",)}
     found = await check_network(options)
     assert found[-1].level == BAD
+    assert found[-1].text == f"--peer 127.0.0.1:{free}: 127.0.0.1:{free} cannot be reached: connection refused"
     assert "nothing listens at that port" in found[-1].advice
+
+
+async def test_a_name_that_does_not_exist_hides_no_other_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_doctor, "_LOOK_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    peers = ("no host", f"127.0.0.1:{free}")
+    found = await check_network(
+        {**NOTHING, "secret": "ab" * 32, "ip_addr": "127.0.0.1", "udp_port": free, "peer": peers}
+    )
+    bad = [one.text for one in found if one.level == BAD]
+    assert len(bad) == 2
+    assert bad[0].startswith("--peer: 'no host' is not an address or host name: ")
+    assert bad[1].startswith(f"--peer 127.0.0.1:{free}: ")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ async def test_the_pages_are_at_the_given_address_only(which: str) -> None:
             await trio.open_tcp_stream("127.0.0.1", urlsplit(address).port or 0)
 
 
+async def test_an_address_without_a_port_is_said_to_have_no_effect() -> None:
+    async with running("--http_host", "127.0.0.5", "--udp_port", str(free_udp_port())) as scheduler:
+        await scheduler.says("warning: there is no monitor: --http_host and --http_token need --http_port")
+
+
 @BOTH
 @pytest.mark.option(
     "discoro --http_token", "discoro --read_only", "discoro monitor --http_token", "discoro monitor --read_only"

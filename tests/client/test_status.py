@@ -283,7 +283,9 @@ async def test_the_scheduler_tells_nodes_servers_computations_and_what_runs_with
             again = status_from_json(status_as_json(status))
             assert again == status
             assert "three of four" in status_as_json(status, indent=2)
-            assert "counted" in status_as_table(status)
+            table = status_as_table(status)
+            assert "counted" in table
+            assert f"{server.location} {node.name} " in " ".join(table.split()), "people know nodes by their names"
             coro.cancel()
             await coro.wait()
             while (await scheduler.status()).running:  # noqa: ASYNC110 (reports come by time)

@@ -71,3 +71,17 @@ async def test_a_process_that_has_ended_at_its_only_address_is_forgotten(
 ) -> None:
     ended = ProcessEnded("another process listens there")
     assert await tried({FIRST: ended, SECOND: ended}, 100) == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no authority in cafile vouches for the peer's certificate", f"{FIRST} cannot be reached", f"{SECOND} fails"],
+)
+async def test_a_warning_about_a_process_names_its_address_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    error = PeerDisconnected(text)
+    await tried({FIRST: error, SECOND: error}, 2)
+    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert sum(record.getMessage().count(str(place)) for place in (FIRST, SECOND)) == 1
+    assert record.getMessage().endswith(text)

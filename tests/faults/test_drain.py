@@ -142,7 +142,7 @@ async def test_what_takes_longer_than_it_may_is_cancelled_and_cleans_up(tmp_path
             await coro.result()
         unknown = await output("drain", "nowhere", "--scheduler", place)
         assert unknown.returncode == 1
-        assert b"has no node nowhere" in unknown.stderr
+        assert b"has no node nowhere; its nodes are: n1 at 127." in unknown.stderr
 
 
 @pytest.mark.spec("B37")

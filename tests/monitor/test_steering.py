@@ -8,13 +8,14 @@ import sys
 import urllib.request
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 import discoro_trio as discoro
-from discoro_trio._monitor import RemoteScheduler
+from discoro_trio._monitor import RemoteScheduler, _remote
 from discoro_trio._process import current_process
 
 from .test_open_http_server import TOKEN, until
@@ -168,3 +169,22 @@ async def test_what_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> No
                 await call
         with pytest.raises(discoro.DiscoroError, match="no computation"):
             await scheduler.close_computation("00")
+
+
+async def test_a_monitor_stays_with_the_scheduler_that_it_found_until_that_one_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    links: list[Any] = []
+
+    async def find(_endpoint: object, _seconds: float, *, host: str | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        links.append(SimpleNamespace(ended=trio.Event(), host=host))
+        return links[-1]
+
+    monkeypatch.setattr(_remote, "find_scheduler", find)
+    endpoint: Any = None
+    source = RemoteScheduler(endpoint, None)
+    first = await source._link()
+    assert await source._link() is first, "another scheduler of the network is not mixed in"
+    first.ended.set()
+    assert await source._link() is links[1]

@@ -189,3 +189,10 @@ def misuse(query: dict[str, object]) -> Callable[[], object]:
 def test_a_query_that_is_not_understood_says_what_was_expected(query: dict[str, object], message: str) -> None:
     with pytest.raises(QueryError, match=message):
         read_query_untrusted(query)
+
+
+def test_lines_of_several_servers_stand_in_the_order_of_their_time_and_tracebacks_keep_their_lines() -> None:
+    model = Model()
+    for at, text in ((5.0, "last"), (1.0, "first"), (3.0, "broken\nTraceback:\n  a.py\x1b")):
+        model.output(at, "10.0.0.1:5", "print", text)
+    assert column(show(model, view="output"), "text") == ["last", "broken\nTraceback:\n  a.py\\x1b", "first"]

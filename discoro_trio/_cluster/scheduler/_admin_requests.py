@@ -212,7 +212,7 @@ class AdminRequests:
         nodes = self._state.nodes.values()
         found = [node for node in nodes if what in _names(node)]
         if not found:
-            known = ", ".join(sorted(str(_location(node)) for node in nodes)) or "none"
+            known = ", ".join(sorted(f"{node.facts.name} at {_location(node)}" for node in nodes)) or "none"
             message = f"the scheduler has no node {what}; its nodes are: {known}"
             raise UnknownLocation(message)
         return found

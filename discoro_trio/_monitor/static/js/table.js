@@ -99,7 +99,7 @@ function Row({ row, columns, choose }) {
   return html`<tr role="row" class="${chosen ? "selected" : ""} ${choose ? "can-choose" : ""}">
     ${choose && html`<td role="cell" class="choose"><input type="checkbox" aria-label="Select ${choose.name(row)}" checked=${chosen} onChange=${() => choose.toggle(row)} /></td>`}
     ${columns.map((column) => {
-      const classes = ["number", "wide", "full", "title", "graphed", "quiet", "spare"].filter((name) => column[name]).join(" ");
+      const classes = ["number", "wide", "full", "title", "graphed", "quiet", "spare", "wraps"].filter((name) => column[name]).join(" ");
       const hint = column.hint?.(row);
       return html`<td key=${column.id} role="cell" class=${classes} data-label=${column.label} title=${hint}><span class="cell">${column.cell(row)}</span></td>`;
     })}
