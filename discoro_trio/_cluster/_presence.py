@@ -38,6 +38,8 @@ SCHEDULERS = Role.SCHEDULER | Role.PRIVATE
 _FORGET_AFTER = 1800.0
 # Seconds for which a process is dialled again if nothing listens at its address.
 _FORGET_REFUSED = 30.0
+# Seconds between two queries for a scheduler, at most: somebody waits for it, perhaps for a few seconds only.
+_LONGEST_PAUSE = 1.0
 # Seconds for which a node collects the answers of its network when it is asked for its neighbours.
 _AROUND = 1.5
 
@@ -298,7 +300,8 @@ async def find_scheduler(
                     nursery.start_soon(dial, one)
 
             hosts = () if host is None else (host,)
-            await discovery.seek(Role.SCHEDULER, report, hosts=hosts, everywhere=discovery.loopback or not hosts)
+            everywhere = discovery.loopback or not hosts
+            await discovery.seek(Role.SCHEDULER, report, hosts=hosts, everywhere=everywhere, longest=_LONGEST_PAUSE)
     if links:
         return links[0]
     where = "on this network" if host is None else f"at {host}"

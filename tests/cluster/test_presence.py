@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,11 @@ import pytest
 import trio
 import trio.testing
 
-from discoro_trio import Location, PeerDisconnected
-from discoro_trio._cluster._presence import Presence
-from discoro_trio._link import Services
-from discoro_trio._wire import Found, ProcessEnded, Role
+from discoro_trio import Location, PeerDisconnected, SchedulerNotFound
+from discoro_trio._cluster._presence import Presence, find_scheduler
+from discoro_trio._link import Discovery, Services
+from discoro_trio._link.discovery import _discovery
+from discoro_trio._wire import Credential, Found, ProcessEnded, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +53,22 @@ async def tried(errors: Mapping[Location, Exception], count: int) -> list[Locati
             nursery.cancel_scope.cancel()
     found: list[Location] = endpoint.tried[:count]
     return found
+
+
+async def test_a_search_for_a_scheduler_asks_in_every_second_until_its_end(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[float] = []
+
+    async def note(*_: object) -> None:
+        times.append(trio.current_time())
+
+    monkeypatch.setattr(_discovery, "_send", note)
+    endpoint: Any = SimpleNamespace(discovery=Discovery(credential=Credential(b"", bytes(32)), process_id=b"m" * 16))
+    end = trio.current_time() + 10
+    with pytest.raises(SchedulerNotFound):
+        await find_scheduler(endpoint, 10)
+    assert max(later - earlier for earlier, later in itertools.pairwise([*times, end])) <= 1.25
 
 
 @pytest.mark.spec("B45")

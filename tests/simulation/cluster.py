@@ -69,7 +69,13 @@ class SimulatedDiscovery:
         await trio.sleep_forever()
 
     async def seek(
-        self, wanted: Role, found: Callable[[Found], None], *, hosts: Sequence[str] = (), everywhere: bool = True
+        self,
+        wanted: Role,
+        found: Callable[[Found], None],
+        *,
+        hosts: Sequence[str] = (),
+        everywhere: bool = True,
+        longest: float = 1.0,
     ) -> None:
         """Report processes of some roles, again and again."""
         while True:
@@ -78,7 +84,7 @@ class SimulatedDiscovery:
                 reached = not (self._network.is_cut(here, there) or self._network.is_cut(there, here))
                 if process.role & wanted and reached and (everywhere or there in hosts):
                     found(Found(process.endpoint.id, process.role, there, process.location))
-            await trio.sleep(1)
+            await trio.sleep(min(longest, 1))
 
 
 class SimulatedServerProcess:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import random
 import socket
 import struct
@@ -103,7 +104,13 @@ class Discovery(MutableRecord, kw_only=True):
                 task_status.started(answering.port)
 
     async def seek(
-        self, wanted: Role, report: Callable[[Found], None], *, hosts: Sequence[str] = (), everywhere: bool = True
+        self,
+        wanted: Role,
+        report: Callable[[Found], None],
+        *,
+        hosts: Sequence[str] = (),
+        everywhere: bool = True,
+        longest: float = math.inf,
     ) -> None:
         """Look for processes until cancelled: often at first, later every half minute.
 
@@ -112,6 +119,7 @@ class Discovery(MutableRecord, kw_only=True):
             report: Called with every process that answers, again with each of its answers.
             hosts: Addresses or names of machines that are queried, too, on any network.
             everywhere: Whether to query the networks of this machine, or only this machine with `loopback`.
+            longest: Seconds between two queries at most.
         """
         seeker = Seeker(self.credential, self.process_id, wanted)
         with ExitStack() as stack:
@@ -122,7 +130,7 @@ class Discovery(MutableRecord, kw_only=True):
             async with trio.open_nursery() as nursery:
                 for sock in sockets.values():
                     nursery.start_soon(_hear, sock, seeker, report, name="answers to discovery")
-                for number, pause in enumerate(pauses()):
+                for number, pause in enumerate(pauses(longest)):
                     if everywhere:
                         ways = [] if self.loopback else ways_out()
                         # Usually IPv4 first; but a firewall may drop the answers on the first path only.
@@ -216,12 +224,12 @@ class _Answering:
         await _send({self._socket.family: self._socket}, body, (host, port))
 
 
-def pauses() -> Iterator[float]:
+def pauses(longest: float = math.inf) -> Iterator[float]:
     """Yield the seconds between queries: increasing, and random, so that processes started together spread out."""
     pause = _FIRST_PAUSE
     while True:
         yield pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and protects nothing
-        pause = min(pause * _GROWTH, config.ping_interval)
+        pause = min(pause * _GROWTH, config.ping_interval, longest)
 
 
 async def _hear(sock: trio.socket.SocketType, seeker: Seeker, report: Callable[[Found], None]) -> None:

@@ -107,7 +107,7 @@ async def answering_to_all(*presences: Found) -> AsyncIterator[int]:
 
 
 async def test_a_process_that_arrives_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_discovery, "pauses", lambda: itertools.repeat(0))
+    monkeypatch.setattr(_discovery, "pauses", lambda _longest: itertools.repeat(0))
     early, late = presence("early"), presence("late")
     names: set[str] = set()
     both = trio.Event()
@@ -135,7 +135,7 @@ async def test_a_cluster_with_another_secret_is_not_found_and_does_not_disturb()
 async def test_find_gives_each_process_once_and_takes_no_longer_than_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_discovery, "pauses", lambda: itertools.repeat(0.01))
+    monkeypatch.setattr(_discovery, "pauses", lambda _longest: itertools.repeat(0.01))
     node = presence("node")
     async with answering(node) as port:
         with trio.fail_after(60):  # seconds
