@@ -29,7 +29,7 @@ def wrong_type(name: str, value: object, expected: str) -> NoReturn:
 
 
 def text(name: str, value: str) -> str:
-    """Check a text, which must be encodable in UTF-8."""
+    """Check a text, which must be encodable in UTF-8, and return it as a str: subclasses cannot be sent."""
     if not isinstance(value, str):
         wrong_type(name, value, "a str")
     try:
@@ -37,7 +37,7 @@ def text(name: str, value: str) -> str:
     except UnicodeEncodeError as error:
         message = f"{name} must be a text that UTF-8 can encode, not {reprlib.repr(value)}: {error.reason}"
         raise ValueError(message) from None
-    return value
+    return str.__str__(value)
 
 
 def optional_text(name: str, value: str | None) -> str | None:
@@ -53,9 +53,9 @@ def flag(name: str, value: bool) -> bool:  # noqa: FBT001 - the value is what is
 
 
 def integer(name: str, value: int, *, least: int = -_LARGEST) -> int:
-    """Check an integer; numpy's integers are accepted."""
+    """Check an integer and return it as an int; numpy's integers are accepted, and True is 1."""
     try:
-        number = operator.index(value)
+        number = int(operator.index(value))
     except TypeError:
         wrong_type(name, value, "an int")
     if number < least:
@@ -118,7 +118,7 @@ def path(name: str, value: str | os.PathLike[str]) -> str:
         wrong_type(name, value, "a path, as str or os.PathLike")
     if not isinstance(found, str):
         wrong_type(name, value, "a path, as str or os.PathLike")
-    return found
+    return str.__str__(found)
 
 
 def optional_path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
@@ -140,9 +140,9 @@ def items(name: str, value: object) -> None:
 
 
 def checked(check: Callable[[str, Any], object]) -> Callable[[object, Any, Any], None]:
-    """Make a validator for an attrs class from one of these checks."""
+    """Make a validator for an attrs class from one of these checks; the field gets the value that the check returns."""
 
-    def validate(_instance: object, attribute: Any, value: Any) -> None:
-        check(attribute.name, value)
+    def validate(instance: object, attribute: Any, value: Any) -> None:
+        object.__setattr__(instance, attribute.name, check(attribute.name, value))
 
     return validate

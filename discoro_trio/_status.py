@@ -121,9 +121,9 @@ class NodeAllocation:
     """The disk space in bytes that must be available at the node."""
 
     def __attrs_post_init__(self) -> None:
-        """Check the fields; integers of other types, such as numpy's, become ints."""
-        text("node", self.node)
-        text("platform", self.platform)
+        """Check the fields; values of other types, such as numpy's, become int and str."""
+        object.__setattr__(self, "node", text("node", self.node))
+        object.__setattr__(self, "platform", text("platform", self.platform))
         object.__setattr__(self, "cpus", optional_integer("cpus", self.cpus, least=1))
         for name in ("memory", "disk"):
             object.__setattr__(self, name, integer(name, getattr(self, name), least=0))

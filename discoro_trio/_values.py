@@ -52,7 +52,7 @@ class Location:
         bare = addr[1:-1] if bracketed else addr
         ascii_digits = port.isascii() and port.isdigit()
         if not colon or not bare or not ascii_digits or int(port) > MAX_PORT or (":" in bare and not bracketed):
-            message = f"expected 'addr:port' or '[IPv6]:port', not {text!r}"
+            message = f"expected 'addr:port' or '[IPv6]:port', not {text[:200]!r}"
             raise ValueError(message)
         return cls(bare, int(port))
 

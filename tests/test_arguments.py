@@ -11,6 +11,7 @@ import pytest
 import trio
 
 import discoro_trio as discoro
+from tests._ports import free_udp_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -309,3 +310,88 @@ async def test_a_location_is_also_taken_as_text_with_address_or_name(tmp_path: A
             await neighbour.wait()
             new = await computation.restart_server(f"alpha:{place.port}")
             assert await computation.servers() == [new]
+
+
+class Text(str):  # noqa: SLOT000 - as numpy's and enum's texts do
+    """A text as libraries have them; `msgspec` refuses it."""
+
+    def __str__(self) -> str:
+        return "not the text"
+
+
+class Whole(int):
+    """A whole number, likewise."""
+
+
+class Real(float):
+    """A number, likewise."""
+
+
+async def use_all(computation: Any, scheduler: Any, *, coro: discoro.Coro[Any]) -> int:
+    """Give values of such types to public calls; a number is returned if all of them worked."""
+    coro.report(Real(1), total=Whole(2), text=Text("half"))
+    coro.report(done=True, total=Whole(2))
+    await coro.register(Text("worker"))
+    assert await discoro.locate(Text("worker"), location=Text(f"127.0.0.1:{coro.location.port}")) == coro
+    async with discoro.open_channel(Text("channel")), discoro.RCI(one, name=Text("rci")).register():
+        rci = await discoro.locate_rci(Text("rci"))
+        assert await rci.run(7) == 7
+        await discoro.locate_channel(Text("channel"))
+    async with discoro.open_nursery() as nursery:
+        nursery.start_soon(one, name=Text("child"))
+    await discoro.send_file(scheduler, __file__, dir=Text("sent"), overwrite=True)
+    await discoro.del_file(scheduler, Text("test_arguments.py"), dir=Text("sent"))
+    async with computation.open_nursery() as nursery:
+        nursery.start_soon(one, name=Text("child"))
+        nursery.start_soon_at(Text("127.0.0.1"), one, name=Text("child"))
+    rcoro = await computation.run_at(discoro.Location(Text("127.0.0.1"), Whole(coro.location.port)), idle)
+    rcoro.cancel(Text("enough"))
+    with pytest.raises(discoro.CoroCancelled, match="enough"):
+        await rcoro.result()
+    await rcoro.terminate(grace_period=Real(1))
+    return len([value async for value in _mapped(computation)])
+
+
+async def _mapped(computation: Any) -> Any:
+    async with computation.map(one, range(3), limit=True, retries=Whole(2), chunksize=Whole(1)) as results:
+        async for value in results:
+            yield value
+
+
+@pytest.mark.fault("F32")
+async def test_values_of_derived_types_are_taken_as_texts_and_numbers() -> None:
+    with trio.fail_after(120):
+        async with (
+            discoro.open_cluster(
+                servers=True,
+                discover=True,
+                name=Text("alpha"),
+                ip_addr=Text("127.0.0.1"),
+                tcp_ports=None,
+                udp_port=Whole(free_udp_port()),
+                zombie_period=Real(1000),
+                pulse_interval=Real(20),
+                max_file_size=Whole(10**9),
+            ) as scheduler,
+            discoro.Computation(
+                [sys.modules[__name__]],
+                name=Text("computation"),
+                timeout=Real(10),
+                pulse_interval=Real(20),
+                grace_period=Whole(5),
+                zombie_period=Real(500),
+                node_allocations=[discoro.NodeAllocation(Text("*"), platform=Text(""), cpus=True, memory=Whole(1))],
+                threads=Whole(4),
+            ).schedule(Text(str(scheduler.location)), servers=True) as computation,
+            discoro.open_coro(Text("client"), mailbox_size=Whole(10)) as coro,
+        ):
+            await computation.wait_for_servers(n=True, where=Text("alpha"))
+            assert await computation.run_result(use_all, computation, str(scheduler.location)) == 3
+            await coro.register(Text("name"), public=True)
+            await coro.send(1)
+            (row,) = (await scheduler.status()).computations
+            assert row.name == "computation"
+            await computation.suspend_node(Text("alpha"))
+            await computation.resume_node(Text("alpha"))
+            await computation.restart_server(Text(str((await computation.servers())[0])))
+            assert await computation.run_result(one, 5) == 5

@@ -173,7 +173,9 @@ class Computation(Displayed, Runs):
         """
         if not (scheduler is None or isinstance(scheduler, Scheduler | Location | str)):
             arguments.wrong_type("scheduler", scheduler, "a Scheduler, a Location, its text or None")
-        arguments.optional_integer("servers", servers, least=0)
+        if isinstance(scheduler, str):
+            scheduler = arguments.text("scheduler", scheduler)
+        servers = arguments.optional_integer("servers", servers, least=0)
         if self._session is not None:
             message = "this computation is scheduled already; make a second Computation to schedule twice"
             raise RuntimeError(message)
@@ -331,9 +333,9 @@ class Computation(Displayed, Runs):
 
         There is no timeout; use `trio.fail_after`. Cancelling it changes nothing.
         """
-        arguments.integer("n", n, least=0)
+        n = arguments.integer("n", n, least=0)
         if where is not None:
-            check_where(where)
+            where = check_where(where)
         await trio.lowlevel.checkpoint()
         await self._running().until_servers(n, where)
 

@@ -76,7 +76,7 @@ class ComputationNursery:
             UnknownLocation: There is no such node or server. If there is no server yet, the block raises it.
             TypeError, NotPicklable, ComputationClosed, RuntimeError: As for `start_soon`.
         """
-        check_where(where)
+        where = check_where(where)
         self._start_soon(where, fn, args, name)
 
     @Typed[signatures.RunsOne]
@@ -118,7 +118,7 @@ class ComputationNursery:
 
         If it is cancelled, nothing that it started survives.
         """
-        check_where(where)
+        where = check_where(where)
         return await self._run(where, fn, args, kwargs)
 
     @Typed[signatures.Starts]

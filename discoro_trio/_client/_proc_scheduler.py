@@ -140,7 +140,7 @@ class ProcScheduler:
 
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
-        check_where(where)
+        where = check_where(where)
         call = self._call(fn, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
         with _Counted(self):

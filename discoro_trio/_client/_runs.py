@@ -92,7 +92,7 @@ class Runs:
 
         If it is cancelled, nothing that it started survives.
         """
-        check_where(where)
+        where = check_where(where)
         return await self._run_one(where, fn, args, kwargs)
 
     @Typed[signatures.RunsManyAt]
@@ -115,7 +115,7 @@ class Runs:
 
         If it is cancelled, nothing that it started survives.
         """
-        check_where(where)
+        where = check_where(where)
         return await self._run_each(where, fn, args, kwargs)
 
     @Typed[signatures.RunsMany]
@@ -134,7 +134,7 @@ class Runs:
 
         Everything else is as with `run_each`.
         """
-        check_where(addr)
+        addr = check_where(addr)
         return await self._run_each(addr, fn, args, kwargs)
 
     async def _run_one(

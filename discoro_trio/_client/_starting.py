@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 _GIVEN_UP = "the task that started it did not wait for it"
 
 
-def check_where(where: object) -> None:
-    """Raise TypeError for a value that is no place."""
-    if not isinstance(where, (str, Location)):
+def check_where(where: Location | str) -> Location | str:
+    """Check a place, and return it; raise TypeError for a value that is none."""
+    if isinstance(where, Location):
+        return where
+    if not isinstance(where, str):
         wrong_type("where", where, "a node's address or name, as text, or a server's Location")
-    if isinstance(where, str):
-        text("where", where)
+    return text("where", where)
 
 
 def start_now_at(

@@ -224,7 +224,8 @@ async def open_node(
     When the block is left, also by an exception or Ctrl-C, all servers have ended and their files are gone.
     """
     flag("discover", discover)
-    if optional_integer(_SERVE, serve) is not None and serve is not None and serve < 1:
+    serve = optional_integer(_SERVE, serve)
+    if serve is not None and serve < 1:
         raise OptionError(_SERVE, f"expected a number of computations, 1 or more, not {serve}")
     count = check_cpus(cpus)
     longest = config.MaxPulseInterval if pulse_interval is None else check_pulse_interval(pulse_interval)
@@ -285,7 +286,8 @@ def check_max_file_size(size: int | None) -> int | None:
     Raises:
         OptionError: It is not a number of bytes.
     """
-    if optional_integer(_MAX_FILE_SIZE, size) is not None and size is not None and size < 0:
+    size = optional_integer(_MAX_FILE_SIZE, size)
+    if size is not None and size < 0:
         raise OptionError(_MAX_FILE_SIZE, f"expected a number of bytes, 0 or more, not {size}")
     return size
 
@@ -296,7 +298,7 @@ def check_cpus(cpus: int) -> int:
     Raises:
         OptionError: This process may not use that many processors.
     """
-    integer(_CPUS, cpus)
+    cpus = integer(_CPUS, cpus)
     there = processors()
     count = cpus if cpus > 0 else there + cpus
     if not 0 < count <= there:

@@ -63,7 +63,7 @@ async def open_cluster(
         message = f"servers must be 1 or more, not {servers!r}; leave it out for one per processor"
         raise ValueError(message)
     flag("discover", discover)
-    optional_integer("max_file_size", max_file_size, least=0)
+    max_file_size = optional_integer("max_file_size", max_file_size, least=0)
     several("nodes", nodes, "addresses")
     for option, seconds in (("zombie_period", zombie_period), ("pulse_interval", pulse_interval)):
         if seconds is not None:

@@ -68,10 +68,11 @@ def _parse_range(written: str) -> range:
     raise OptionError(_TCP_PORTS, problem)
 
 
-def _check_udp_port(_instance: object, _attribute: object, port: int) -> None:
-    integer(_UDP_PORT, port)
+def _check_udp_port(name: str, value: int) -> int:
+    port = integer(name, value)
     if not 0 < port <= MAX_PORT:
         raise OptionError(_UDP_PORT, f"expected a port from 1 to {MAX_PORT}, not {port!r}")
+    return port
 
 
 def _check_secret(_instance: object, _attribute: object, secret: Any) -> None:
@@ -90,7 +91,7 @@ class EndpointOptions:
     """The address that is announced to peers, if this machine is behind NAT."""
     tcp_ports: tuple[int, ...] = attrs.field(default=None, converter=parse_ports)
     """The ports to try: the process listens at the first free one."""
-    udp_port: int = attrs.field(default=UDP_PORT, validator=_check_udp_port)
+    udp_port: int = attrs.field(default=UDP_PORT, validator=checked(_check_udp_port))
     """The UDP port of discovery, the same for the whole cluster."""
     name: str | None = attrs.field(default=None, validator=checked(optional_text))
     """A name for people; None for the name of the host."""

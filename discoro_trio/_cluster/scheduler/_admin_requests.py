@@ -154,7 +154,7 @@ class AdminReply:
         Raises:
             DiscoroError: No computation matches, or more than one.
         """
-        text("computation", computation)
+        computation = text("computation", computation)
         await trio.lowlevel.checkpoint()
         await self._steer(AdminAction.CLOSE, computation)
 

@@ -229,7 +229,7 @@ async def open_channel(
     When the block is left, all subscribers still get what was published before; then their subscriptions end.
     When the block is left by an exception, or cancelled, the channel ends at once.
     """
-    text("name", name)
+    name = text("name", name)
     flag("public", public)
     if transform is not None:
         callback("transform", transform)

@@ -97,14 +97,14 @@ class Nursery:
         Cancelling it cancels the coroutine and waits for its clean-up.
         """
         described = describe(fn)
-        optional_text("name", name)
+        name = optional_text("name", name)
         return await self._tasks.start(self._start, described, args, name)
 
     def _begin(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None
     ) -> LocalCoro:
         described = describe(fn)
-        optional_text("name", name)
+        name = optional_text("name", name)
         reject_coro(kwargs)
         local, started = self._new(described, name)
         try:

@@ -89,7 +89,7 @@ async def del_file(
     process = current_process()
     where = as_location("location", location)
     folder = "" if dir is None else arguments.path("dir", dir)
-    arguments.text("name", name)
+    name = arguments.text("name", name)
     try:
         link = await process.endpoint.link_at(where, process.realm)
         await link.request(DeleteFile(folder, name))
