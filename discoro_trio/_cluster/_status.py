@@ -155,6 +155,8 @@ class ComputationStatus:
     """How nodes differ from its client in the versions of Python and of the packages that it imports."""
     queued: float | None = None
     """When it was queued, in seconds since the epoch; None if that is not known."""
+    began: float | None = None
+    """When its turn came, in seconds since the epoch; None if it waits, or began before this scheduler."""
 
 
 @attrs.frozen(kw_only=True)

@@ -256,6 +256,10 @@ class Model(TopologyRows):
         self.lines.append(OutputRow(self._line_number, at, server, level, "\n".join(lines), key))
         self.changed()
 
+    def begin_rate(self) -> None:
+        """Count what ends from now on: what ended before the first look has no rate."""
+        self._sampled = None
+
     def sample(self, now: float) -> None:
         """Take the next point of all small graphs; called every `SAMPLE_SECONDS`."""
         for node in self.nodes.values():

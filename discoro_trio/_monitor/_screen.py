@@ -44,6 +44,8 @@ _WIDE = 120
 """From this width on, panels stand side by side."""
 _MOST_PROBLEMS = 6
 """Lines that a tall screen keeps for problems."""
+_LONGEST_NAME = 24
+"""Characters of a coroutine's name in a question, which has to fit on one line."""
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_POINTS = 12
 _LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
@@ -448,8 +450,10 @@ def _line(text: str, style: str) -> Text:
 
 def _question(row: dict[str, Any]) -> str:
     neighbours = row.get("neighbours") or 0
-    lost = f"; if it has to be forced, {neighbours} others on its server are lost" if neighbours else ""
-    return f"Terminate {row['name']} at {row['server']}{lost}? y/n"
+    where = f"at {row['server']}"
+    are = "is" if neighbours == 1 else "are"
+    lost = f"(if forced, {neighbours} more {where} {are} lost)" if neighbours else where
+    return f"y/n: terminate {one_line(str(row['name']), _LONGEST_NAME)} {lost}?"
 
 
 def _help() -> Table:
@@ -585,6 +589,8 @@ def _beside(screen: Screen, seen: ReceivedView, height: int) -> RenderableType:
         if waiting < _SMALLEST_PANEL - 1 or height - waiting < _SMALLEST_PANEL - 1:
             return _panel("Queue", queue, height) if seen.head.get("queue") else _panel(latest, events, height)
         return Group(_panel(latest, events, height - waiting), _panel("Queue", queue, waiting))
+    longest = max(len(events), len(queue))
+    events, queue = ([*lines, *[""] * (longest - len(lines))] for lines in (events, queue))
     grid = Table.grid(expand=True)
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
@@ -593,7 +599,7 @@ def _beside(screen: Screen, seen: ReceivedView, height: int) -> RenderableType:
 
 
 def _panel(title: str, lines: list[str], height: int) -> Panel:
-    """Return a panel of a height with the first lines."""
+    """Return a panel with the first lines, of at most a height."""
     lines = lines[: height - 2]
     text = Text("\n".join(one_line(line) for line in lines), no_wrap=True, overflow="ellipsis")
-    return Panel(text, title=Text(one_line(title), style="bold"), title_align="left", height=height, border_style="dim")
+    return Panel(text, title=Text(one_line(title), style="bold"), title_align="left", border_style="dim")

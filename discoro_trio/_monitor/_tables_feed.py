@@ -94,10 +94,12 @@ class TablesFeed:
             self.last_lines.pop(bytes.fromhex(over), None)
         self.servers = here
         self._owners.update({server.id: (server.node_id, server.computation) for server in status.servers})
-        self.computations(status.computations, status.time)
+        self.computations(status.computations, status.time, first=not self._begun)
         for computation in status.computations:
             self._model.computations[computation.id].counts.add(*self._more(computation, computation.id, status.time))
         self._model.forget_predecessors()
+        if not self._begun:
+            self._model.begin_rate()
         self._begun = self._begun or recent is None or recent.whole
 
     def beside(self, status: ClusterStatus, recent: Recent | None = None) -> None:
@@ -349,14 +351,22 @@ class TablesFeed:
 
     # --- computations
 
-    def computations(self, computations: Iterable[ComputationStatus], now: float) -> None:
-        """Apply the table of computations; those that are no longer in it are over."""
+    def computations(self, computations: Iterable[ComputationStatus], now: float, *, first: bool = False) -> None:
+        """Apply the table of computations; those that are no longer in it are over.
+
+        Args:
+            computations: The table.
+            now: Its time.
+            first: Whether this is a scheduler's first table, so that computations may have begun earlier.
+        """
         model = self._model
         here = set()
         for one in computations:
             here.add(one.id)
             self._missing.discard(one.id)
             state = _STATES.get(one.state, one.state)
+            before = model.computations.get(one.id)
+            begins = state != "queued" and (before is None or before.state == "queued")
             known = model.computation(
                 one.id,
                 name=one.name,
@@ -370,8 +380,8 @@ class TablesFeed:
             )
             if known.submitted is None:
                 known.submitted = now if one.queued is None else one.queued
-            if known.begin is None and state != "queued":
-                known.begin = now
+            if begins:
+                known.begin = one.began or (None if first else now)
                 name = f"Computation {_name(known)} of {known.owner}"
                 self._log(now, "", f"{name} began", view="computations")
         for over in model.computations.values():

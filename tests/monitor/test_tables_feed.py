@@ -244,6 +244,29 @@ async def test_the_first_look_has_all_that_the_scheduler_keeps() -> None:
 
 
 @pytest.mark.spec("B39")
+def test_what_happened_before_the_first_look_has_neither_a_rate_nor_a_beginning_that_was_not_seen() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    model.sample(100.0)
+    others = (attrs.evolve(COMPUTATION, id="d", began=50.0), attrs.evolve(COMPUTATION, id="e", state="waiting"))
+    there = cluster(submitted=5000, done=5000)
+    feed.apply(attrs.evolve(there, computations=(*there.computations, *others)), Recent(1, 0, [], []))
+    model.sample(105.0)
+    assert model.totals.rate == 0
+    feed.apply(
+        attrs.evolve(
+            cluster(submitted=5100, done=5100),
+            time=111.0,
+            computations=(*there.computations, others[0], attrs.evolve(others[1], state="running")),
+        ),
+        Recent(1, 0, [], []),
+    )
+    model.sample(110.0)
+    assert model.totals.rate == 20
+    assert {key: one.begin for key, one in model.computations.items()} == {"c": None, "d": 50.0, "e": 111.0}
+
+
+@pytest.mark.spec("B39")
 async def test_a_restarted_scheduler_is_noticed_also_when_its_history_is_longer() -> None:
     model = Model()
     follower = Follower(None, model, Feed(model))

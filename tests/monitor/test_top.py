@@ -107,7 +107,7 @@ def test_free_lines_of_a_small_terminal_show_all_problems_the_latest_changes_and
     seen = seen_of(screen)
     del seen.rows[3:]
     lines = drawn(screen, seen)
-    assert len(lines) == 24
+    assert len(lines) <= 24
     text = "\n".join(lines)
     problems = [str(one["text"])[:60] for one in seen.head["verdict"]["problems"]]
     assert len(problems) > 1
@@ -197,13 +197,13 @@ def test_a_filter_is_typed_and_cleared() -> None:
 
 
 def test_terminating_asks_first_and_names_the_neighbours() -> None:
-    screen = Screen(Place("coroutines"), width=120)
+    screen = Screen(Place("coroutines"), width=80)
     page = rows("a", "b", name="invert", server="10.0.0.11:51350", can_end=True, neighbours=3)
     screen.press("down", page)
     screen.press("t", page)
-    assert drawn(screen, page)[-1].startswith(
-        "Terminate invert at 10.0.0.11:51350; if it has to be forced, 3 others on its server are lost? y/n"
-    )
+    assert drawn(screen, page)[-1].rstrip() == (
+        "y/n: terminate invert (if forced, 3 more at 10.0.0.11:51350 are lost)?"
+    ), "all of it fits"
     assert screen.press("n", page) == ""
     screen.press("t", page)
     assert screen.press("y", page) == "terminate b"

@@ -42,6 +42,8 @@ class Claim(MutableRecord, eq=False):
     """The user, host and program of its client, for display; empty until the client has come back."""
     queued_at: float | None = None
     """The time at which it was queued here, by Trio's clock."""
+    began_at: float | None = None
+    """The time at which its turn came, by Trio's clock; None if it waits, or an earlier scheduler gave it its turn."""
     bare_since: float | None = None
     """The time since which it runs without any server; None if it has servers or waits."""
 

@@ -405,6 +405,7 @@ def _computation(
         owner=claim.owner,
         why=waits_for(at, state, now),
         queued=None if claim.queued_at is None else wall - (now - claim.queued_at),
+        began=None if claim.began_at is None else wall - (now - claim.began_at),
     )
 
 

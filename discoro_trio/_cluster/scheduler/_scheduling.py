@@ -434,7 +434,7 @@ class Scheduling:
         effects: list[Effect] = []
         due = self.claims.due({node_id: node.facts.servers for node_id, node in self.nodes.items()})
         for claim in due:
-            claim.running = True
+            claim.running, claim.began_at = True, now
             effects += self._turn(claim)
             for node in self.nodes.values():
                 effects += self._discovered(node, claim)
