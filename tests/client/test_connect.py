@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +24,6 @@ from .notebooks import execute, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
 
@@ -282,3 +283,31 @@ def test_a_notebook_keeps_a_cluster_over_its_cells(tmp_path: Path) -> None:
     assert "interrupted\n" in texts(outputs[2])
     assert outputs[2][-1]["ename"] == "KeyboardInterrupt"
     assert texts(outputs[3]) == ["True False 8\n"]
+
+
+def count_others(folder: str) -> int:
+    with tempfile.NamedTemporaryFile(dir=folder):
+        time.sleep(0.1)
+        return len(list(Path(folder).iterdir())) - 1
+
+
+def fail_once(path: str) -> str:
+    file = Path(path)
+    if not file.exists():
+        file.touch()
+        raise ConnectionError(path)
+    return path
+
+
+def test_a_map_that_blocks_has_the_options_of_the_other_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with discoro.connect(servers=2) as cluster:
+        assert set(cluster.map(count_others, [str(tmp_path)] * 6, limit=1, chunksize=1)) == {0}
+        path = str(tmp_path / "one")
+        assert list(cluster.map(fail_once, [path], retries=1, retry_on=OSError)) == [path]
+        with pytest.raises(ConnectionError):
+            list(cluster.map(fail_once, [path + "2"], retries=1, retry_on=KeyError))
+        capfd.readouterr()
+        assert list(cluster.map(double, [1, 2], progress=True)) == [2, 4]
+        assert capfd.readouterr().err.startswith("double: 2/2 (100%) done, 0 failed, ")
+        assert cluster.gather([cluster.submit(double, 3)], progress=True) == [6]
+        assert capfd.readouterr().err.startswith("gather: 1/1 (100%) done, 0 failed, ")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,3 +215,22 @@ async def test_ctrl_c_in_a_map_is_one_bare_keyboard_interrupt(tmp_path: Path, ti
     assert errors.count("Traceback") <= min(times, 2)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert len(errors.splitlines()) <= 30 * min(times, 2)
+
+
+async def test_a_map_tries_again_only_for_the_errors_given(tmp_path: Path) -> None:
+    async with open_computation([fail_twice]) as computation:
+        async with computation.map(partial(fail_twice, str(tmp_path)), [0, 1], retry_on=OSError) as results:
+            assert [value async for value in results] == [0, 1]
+        forget(tmp_path)
+        with pytest.raises(ExceptionGroup, match="a map failed"):
+            async with computation.map(partial(fail_twice, str(tmp_path)), [0], retry_on=KeyError) as results:
+                await anext(results)
+
+
+async def test_starmap_shows_progress_too(capfd: pytest.CaptureFixture[str]) -> None:
+    async with (
+        open_computation([divmod]) as computation,
+        computation.starmap(divmod, [(7, 2), (9, 4)], progress=True) as results,
+    ):
+        assert [value async for value in results] == [(3, 1), (2, 1)]
+    assert capfd.readouterr().err.startswith("divmod: 2/2 (100%) done, 0 failed, ")

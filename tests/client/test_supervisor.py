@@ -164,3 +164,17 @@ async def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> No
     with pytest.raises(ValueError, match=said):
         async with open_supervisor(discoro.Computation(), **options):
             pass
+
+
+async def test_failures_further_apart_than_the_period_are_not_added_up() -> None:
+    async with (
+        running() as (computation, diary),
+        open_supervisor(computation, max_restarts=1, within=0.01) as supervisor,
+    ):
+        supervisor.start_soon(serve, "a", diary.coro)
+        await diary.read(1)
+        for _ in range(3):
+            await trio.sleep(0.02)
+            await diary.children["a"].send("fail")
+            await diary.read(2)
+        await diary.children["a"].send("return")

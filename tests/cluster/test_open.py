@@ -349,3 +349,59 @@ async def test_a_lease_that_ends_while_its_node_closes_is_no_error(
             await computation.run_result(nothing)
     assert quicker
     assert not caplog.records  # an error there would be the answer to the client, who logs it
+
+
+@pytest.mark.parametrize("discover", [False, True])
+async def test_an_embedded_cluster_uses_nodes_that_it_is_given_or_discovers(discover: bool) -> None:  # noqa: FBT001 - as above
+    common = options()
+    async with apart(discoro.open_node(cpus=1, **common)) as node:
+        nodes = [] if discover else [node.location]
+        given = {**common, "udp_port": common["udp_port"] if discover else free_udp_port()}
+        async with discoro.open_cluster(servers=1, nodes=nodes, discover=discover, **given), used_by_two():
+            pass
+
+
+@asynccontextmanager
+async def used_by_two() -> AsyncIterator[None]:
+    with trio.fail_after(45):
+        async with discoro.Computation([where]).schedule() as computation:
+            await computation.wait_for_servers(2)
+            coros = await computation.run_servers(where)
+            assert len({await coro.result() for coro in coros}) == 2
+            yield
+
+
+async def test_an_embedded_cluster_closes_what_is_idle_for_its_zombie_period() -> None:
+    with trio.fail_after(45):
+        async with (
+            discoro.open_cluster(servers=1, zombie_period=0.2),
+            discoro.Computation([where]).schedule() as computation,
+            computation.subscribe() as events,
+        ):
+            await computation.run_result(where)
+            async for event in events:
+                if isinstance(event, discoro.DiscoroStatus) and event.status is discoro.Status.ServerClosed:
+                    break
+
+
+async def test_an_embedded_cluster_has_the_pulse_interval_that_it_is_given() -> None:
+    async with (
+        discoro.open_cluster(servers=1, pulse_interval=20),
+        discoro.Computation([where]).schedule() as computation,
+    ):
+        assert computation._running().set_up.pulse_interval == 20
+
+
+async def test_an_embedded_cluster_takes_no_larger_file_than_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(2048))
+    async with (
+        discoro.open_cluster(servers=1, max_file_size=2048, name="mine") as scheduler,
+        discoro.Computation([where]).schedule() as computation,
+    ):
+        assert [row.name for row in (await scheduler.status()).nodes] == ["mine"], "an option of its endpoint"
+        (place,) = await computation.servers()
+        await discoro.send_file(place, file)
+        file.write_bytes(bytes(2049))
+        with pytest.raises(discoro.FileTransferError, match="max_file_size"):
+            await discoro.send_file(place, file, overwrite=True)

@@ -472,3 +472,17 @@ async def test_a_program_that_asks_again_and_again_has_the_last_state_before_the
                 assert await computation.run_result(fail_or_return, 2) == 2
             await server.shutdown(wait=True)
     assert seen[-1] == 1
+
+
+async def test_a_monitor_that_is_only_read_refuses_actions_and_keeps_its_events(tmp_path: Path) -> None:
+    events = tmp_path / "events"
+    async with (
+        discoro.open_cluster(servers=1),
+        discoro.Computation([nap]).schedule() as computation,
+        discoro.open_http_server(computation, port=0, token=TOKEN, read_only=True, event_file=events) as server,
+    ):
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        action = urllib.request.Request(f"{server.url}api/v1/actions/suspend", b'{"ids": []}', headers)  # noqa: S310 - our own address
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            await trio.to_thread.run_sync(urllib.request.urlopen, action)
+    assert "The monitor was started" in events.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import trio
 
 from discoro_trio import DiscoroError, PeerDisconnected
 from discoro_trio._errors import NameTaken
-from discoro_trio._process import Coro, Process, locate, open_coro
+from discoro_trio._process import RCI, Coro, Process, locate, locate_channel, locate_rci, open_channel, open_coro
 from discoro_trio._process.naming import _name_registry
 from discoro_trio._process.naming._addresses import Address
 from discoro_trio._process.naming._name_registry import Register
@@ -258,3 +258,27 @@ async def test_a_name_that_is_too_long_is_refused_here_and_elsewhere() -> None:
         address = Address(server.id, 1, server.id, server.realm, "one", place.addr, place.port, 1)
         with pytest.raises(PeerDisconnected):  # such a message is malformed
             await link.request(Register("coroutine", "x" * (longest + 1), address, public=False, scope=server.realm))
+
+
+@pytest.mark.parametrize("kind", ["channel", "function"])
+async def test_public_channels_and_functions_are_found_by_the_place_of_their_program(kind: str) -> None:
+    opened: Any = (
+        open_channel if kind == "channel" else lambda name, public: RCI(abs, name=name).register(public=public)
+    )
+    find: Any = locate_channel if kind == "channel" else locate_rci
+    async with open_processes(2) as (one, two):
+        with one.entered():
+            async with opened("private", public=False), opened("public", public=True):
+                found = []
+
+                async def ask(name: str) -> None:
+                    found.append((await find(name, location=one.endpoint.location)).name)
+
+                with two.entered():
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(ask, "private")
+                        await settle()  # it is asked for before the other one
+                        await ask("public")
+                        await settle()
+                        nursery.cancel_scope.cancel()
+                assert found == ["public"]
