@@ -24,6 +24,7 @@ import trio
 from .._arguments import integer
 from .._errors import ComputationClosed, DiscoroError, ServerLost
 from .._process import Call, Ending, describe
+from .._process.execution._chunks import run_async_items, run_items
 from .._shown import shown
 from ._background import Background, BackgroundOptions
 from ._display import Displayed, View
@@ -466,15 +467,7 @@ def _finish(background: Background, jobs: Jobs) -> None:
 def _call_of(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return a function and its arguments; the call applies `fn` to all items of a chunk and returns a list."""
     described = describe(fn)
-    return (_run_async_chunk if described.is_async else _run_chunk), fn, chunk
-
-
-def _run_chunk(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
-    return [fn(*args) for args in chunk]
-
-
-async def _run_async_chunk(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
-    return [await fn(*args) for args in chunk]
+    return (run_async_items if described.is_async else run_items), fn, chunk
 
 
 def _values(

@@ -17,6 +17,7 @@ from joblib.parallel import register_parallel_backend
 
 from .._cluster._processors import processors
 from .._errors import DiscoroError
+from .._process.execution._chunks import SharedArgument, run_batch
 from ._executor import Executor
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Start a batch."""
-        future = self._opened().submit(_call, self._with_shared(func))
+        future = self._opened().submit(run_batch, self._with_shared(func))
         self._futures.add(future)
         if callback is not None:
             future.add_done_callback(_once_in(self._callbacks, callback))
@@ -112,7 +113,7 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             return value
         if id(value) not in self._shared:
             self._shared[id(value)] = value, self._opened().share(value)
-        return _SharedArgument(self._shared[id(value)][1])
+        return SharedArgument(self._shared[id(value)][1])
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return the results of a batch, or raise its error."""
@@ -151,23 +152,3 @@ def _once_in(pool: ThreadPoolExecutor | None, callback: Callable[[Any], None]) -
                 pool.submit(call, future)
 
     return done
-
-
-class _SharedArgument:
-    """Replaces a large argument on the way to a server."""
-
-    def __init__(self, shared: Shared[Any]) -> None:
-        self.shared = shared
-
-
-def _call(batch: Any) -> Any:
-    """Run a batch at a server."""
-    batch.items = [
-        (function, tuple(map(_opened, args)), {key: _opened(value) for key, value in kwargs.items()})
-        for function, args, kwargs in batch.items
-    ]
-    return batch()
-
-
-def _opened(value: Any) -> Any:
-    return value.shared.value if type(value) is _SharedArgument else value

@@ -21,9 +21,9 @@ from .. import _arguments as arguments
 from .._config import MIB, PULSES
 from .._errors import ComputationClosed, NotPicklable, ServerLost
 from .._process import Call, Ending, ForwardedMessage, Pickled, describe, snapshot
+from .._process.execution._chunks import FailedItem, run_chunk, run_plain_chunk
 from .._records import Record
 from .._scopes import flatten, open_background
-from ._chunks import FailedItem, run_chunk, run_plain_chunk
 from ._progress import Bar
 from ._quarantine import start_alone
 

@@ -44,6 +44,10 @@ async def double_async(number: int) -> int:
     return 2 * number
 
 
+def client_is_imported(_: int) -> bool:
+    return "discoro_trio._client" in sys.modules
+
+
 def sleep_forever() -> None:
     while True:
         time.sleep(1)
@@ -78,6 +82,11 @@ def test_functions_of_both_kinds_run_and_map_gives_values_in_order() -> None:
         for function in (double, double_async):
             assert list(executor.map(function, range(10), chunksize=3)) == [2 * number for number in range(10)]
         assert list(executor.map(pow, range(4), range(9))) == [pow(number, number) for number in range(4)]
+
+
+def test_a_server_imports_nothing_of_the_client_for_a_chunk() -> None:
+    with open_executor() as executor:
+        assert not any(executor.map(client_is_imported, range(8), chunksize=2))
 
 
 def test_map_with_a_buffer_reads_the_input_as_values_are_taken() -> None:

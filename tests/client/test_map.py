@@ -60,6 +60,18 @@ async def test_values_come_in_order_or_as_they_are_ready_from_iterables_of_both_
             assert [value async for value in sums] == [0, 2, 4, 6, 8]
 
 
+def client_is_imported(_: int) -> bool:
+    return "discoro_trio._client" in sys.modules
+
+
+async def test_the_first_chunk_does_not_wait_until_its_server_has_imported_the_client() -> None:
+    async with (
+        open_computation([client_is_imported]) as computation,
+        computation.map(client_is_imported, range(8), chunksize=2) as results,
+    ):
+        assert not any([value async for value in results])
+
+
 async def quick_or_told(number: int, client: discoro.Coro[None], *, coro: discoro.Coro[int]) -> int:
     if number == 0:
         await client.send(coro)

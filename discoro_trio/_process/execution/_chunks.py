@@ -1,7 +1,8 @@
-"""The server's side of a map in chunks: calls the function for each item of a chunk, and packs the results.
+"""What a server runs for several calls at once: chunks of a map or of an executor, and batches of joblib.
 
-The starter's side is in `_map`. Most chunks have no failed item, so the outcome states whether there are any: then the
-client need not look at each result.
+The starters' sides are in `_client`, which servers need not import for this: it takes longer than most chunks. Most
+chunks of a map have no failed item, so the outcome states whether there are any: then the client need not look at each
+result.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .._errors import NotPicklable
-from .._process import ForwardedMessage, current_coro, describe
-from .._shipping import dumps, dumps_message, pack_error, unpack_error
+from ..._errors import NotPicklable
+from ..._shipping import dumps, dumps_message, pack_error, unpack_error
+from .._current import current_coro
+from ..messaging._forwarded import ForwardedMessage
+from ._callables import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..sharing._shared import Shared
 
 
 class FailedItem(msgspec.Struct, frozen=True):
@@ -103,3 +108,33 @@ def _sendable_item(result: object, name: str) -> object:
     except NotPicklable as error:
         return FailedItem.of(error.with_traceback(None), name)
     return result
+
+
+def run_items(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    """Call a plain function for all items of an executor's chunk."""
+    return [fn(*args) for args in chunk]
+
+
+async def run_async_items(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    """Call an async function for all items of an executor's chunk."""
+    return [await fn(*args) for args in chunk]
+
+
+class SharedArgument:
+    """Replaces a large argument of a batch on the way to a server."""
+
+    def __init__(self, shared: Shared[Any]) -> None:
+        self.shared = shared
+
+
+def run_batch(batch: Any) -> Any:
+    """Run a batch of joblib."""
+    batch.items = [
+        (function, tuple(map(_opened, args)), {key: _opened(value) for key, value in kwargs.items()})
+        for function, args, kwargs in batch.items
+    ]
+    return batch()
+
+
+def _opened(value: Any) -> Any:
+    return value.shared.value if type(value) is SharedArgument else value
