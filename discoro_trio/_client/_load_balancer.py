@@ -11,6 +11,9 @@ never wait behind one that takes long while another server has room. All other s
 when a server has room. Coroutines that have begun never count. The reports of a server do not depend on the speed of
 the network or the load of the client's machine.
 
+A server that has much more load than the others gets none until they have reported what they begin, or are late: a few
+milliseconds decide which server reports first, and coroutines that wait first and compute later cannot be moved.
+
 Of nodes with the same load the faster one is next. How fast they are is known from functions that have computed at
 several of them.
 
@@ -44,6 +47,10 @@ _FORGOTTEN = 0.01
 
 _EXAMINED = 64
 """How many servers one search for late starts checks."""
+
+_AHEAD_BY, _AHEAD_TIMES = 2, 1.1
+"""A server has much more load than the others if the coroutines that have begun there are more than so many times the
+average load, and so many more. Quick jobs have hardly begun before they end."""
 
 _SAMPLES = 8
 """About how many of the last durations count for the usual one of a function, and for the slowness of a node."""
@@ -134,7 +141,7 @@ class Lane:
 class ServerLoad:
     """The load balancer's record of one server."""
 
-    __slots__ = ("gone", "lanes", "load", "moved", "node", "ranked", "reserved", "server")
+    __slots__ = ("counted", "gone", "held", "lanes", "load", "moved", "node", "ranked", "reserved", "server")
 
     def __init__(self, server: bytes, node: _ServersOfNode) -> None:
         self.server: bytes = server
@@ -150,6 +157,15 @@ class ServerLoad:
         """Whether it was removed."""
         self.moved: bool = False
         """Whether its load has changed since it was ranked."""
+        self.counted: bool = False
+        """Whether it counts for the average load: it takes starts, and was not late at the last look."""
+        self.held: bool = False
+        """Whether it gets nothing because it has much more load than the others."""
+
+    @property
+    def running(self) -> int:
+        """How many coroutines have begun there and have not ended."""
+        return self.load - self.lanes[0].waiting - self.lanes[1].waiting
 
 
 class _ServersOfNode:
@@ -225,6 +241,8 @@ class LoadBalancer:
     Attributes:
         suspended: The nodes that get no more load.
         places: The servers, by id.
+        held: The servers that get nothing because they have much more load than the others, each with how many have
+            begun there and a number that decides between equal ones; some are no longer held, or there twice.
     """
 
     def __init__(self) -> None:
@@ -237,6 +255,9 @@ class LoadBalancer:
         self._waiting: dict[ServerLoad, None] = {}
         # Servers are ranked when the next one is picked: many coroutines may end at once before that.
         self._moved: list[ServerLoad] = []
+        self._counted = self._counted_load = 0
+        self.held: list[tuple[int, int, ServerLoad]] = []
+        self._number = 0
         self._usual: dict[str, float] = {}
         """The usual duration of each function that computes, as a power of two."""
 
@@ -250,6 +271,7 @@ class LoadBalancer:
             node = self._nodes[node_id] = _ServersOfNode(node_id)
             node.suspended = node_id in self.suspended
         place = node.places[server] = self.places[server] = ServerLoad(server, node)
+        self._count(place, counts=not node.suspended)
         self._rank(place)
         self._rank_node(node)
         return place
@@ -260,6 +282,7 @@ class LoadBalancer:
         if place is None:
             return
         place.gone = True
+        self._count(place, counts=False)
         self._unrank(place)
         self._waiting.pop(place, None)
         node = place.node
@@ -277,6 +300,7 @@ class LoadBalancer:
         if node is not None:
             node.suspended = True
             for place in node.places.values():
+                self._count(place, counts=False)
                 self._unrank(place)
 
     def resume(self, node_id: bytes) -> None:
@@ -286,12 +310,14 @@ class LoadBalancer:
         if node is not None:
             node.suspended = False
             for place in node.places.values():
+                self._count(place, counts=not place.reserved)
                 self._rank(place)
 
     def reserve(self, server: bytes) -> None:
         """Reserve a server: it gets no load except starts for that very server."""
         place = self.places[server]
         place.reserved = True
+        self._count(place, counts=False)
         self._unrank(place)
 
     def release(self, server: bytes) -> None:
@@ -299,12 +325,13 @@ class LoadBalancer:
         place = self.places.get(server)
         if place is not None:
             place.reserved = False
+            self._count(place, counts=not place.node.suspended)
             self._rank(place)
 
     # --- starts
 
     def pick(self, now: float, node_id: bytes | None = None, *, plain: bool = False) -> ServerLoad | None:
-        """Return the server that takes the next start; None while the windows of all servers are full.
+        """Return the server that takes the next start; None while all have full windows or much more load than others.
 
         Args:
             now: The time.
@@ -320,17 +347,23 @@ class LoadBalancer:
             node = self._nodes.get(node_id)
             if node is None:
                 return None
+        if self.held:
+            self._let_go(node)
         if self._moved:
             self._rank_moved()
         of_kind = self._open[plain]
         while True:
             place = of_kind.least(node)
-            if place is None or not (place.lanes[0].waiting or place.lanes[1].waiting):
+            if place is None:
+                return None
+            if (place.lanes[0].waiting or place.lanes[1].waiting) and self._late(place, now, plain=plain):
+                place.ranked[plain] = False
+                of_kind.remove(place)
+                self.leave_out(place)
+                if self.held:
+                    self._let_go(node)
+            elif node is not None or place.running <= _AHEAD_BY or not self._hold(place):
                 return place
-            if not self._late(place, now, plain=plain):
-                return place
-            place.ranked[plain] = False
-            of_kind.remove(place)
 
     @staticmethod
     def _late(place: ServerLoad, now: float, *, plain: bool) -> bool:
@@ -339,7 +372,52 @@ class LoadBalancer:
 
     def takes_more(self, place: ServerLoad, now: float, *, plain: bool) -> bool:
         """Whether a server would take another start of this kind."""
-        return place.ranked[plain] and not self._late(place, now, plain=plain)
+        return (
+            place.ranked[plain]
+            and not self._late(place, now, plain=plain)
+            and (place.running <= _AHEAD_BY or not self._hold(place))
+        )
+
+    def leave_out(self, place: ServerLoad) -> None:
+        """Note that a server is late: the others no longer wait for its report."""
+        self._count(place, counts=False)
+
+    def _most(self) -> float:
+        """Return how many coroutines may have begun at a server that gets more."""
+        return _AHEAD_TIMES * self._counted_load / self._counted + _AHEAD_BY if self._counted else float("inf")
+
+    def _hold(self, place: ServerLoad) -> bool:
+        """Give a server nothing for now if it has much more load than the others; return whether it has."""
+        if place.running <= self._most():
+            return False
+        place.held = True
+        self._unrank(place)
+        self._note_held(place)
+        return True
+
+    def _note_held(self, place: ServerLoad) -> None:
+        self._number += 1
+        heapq.heappush(self.held, (place.running, self._number, place))
+
+    def _let_go(self, node: _ServersOfNode | None) -> None:
+        """Give load again to servers that no longer have much more than the others, and to those of a node."""
+        held, most = self.held, self._most()
+        while held and held[0][0] <= most:
+            self._no_longer_held(heapq.heappop(held)[2])
+        if node is not None:
+            for place in node.places.values():
+                self._no_longer_held(place)
+
+    def _no_longer_held(self, place: ServerLoad) -> None:
+        if place.held:
+            place.held = False
+            self._rank(place)
+
+    def _count(self, place: ServerLoad, *, counts: bool) -> None:
+        if place.counted is not counts:
+            place.counted = counts
+            self._counted += 1 if counts else -1
+            self._counted_load += place.load if counts else -place.load
 
     def sent(self, place: ServerLoad, now: float, *, plain: bool = False) -> int:
         """Note that a start was sent to a server; return the `ahead` to pass to `begun`."""
@@ -376,6 +454,8 @@ class LoadBalancer:
             self._waiting.pop(place, None)
             if place.lanes[not plain].waiting:
                 self._waiting[place] = None
+        if not (place.counted or place.reserved or place.node.suspended):
+            self._count(place, counts=True)
         ranked = place.ranked
         if lane.waiting >= lane.window or not ranked[0] or (self._used[1] and not ranked[1]):
             self._rank(place)
@@ -465,6 +545,10 @@ class LoadBalancer:
     def _load(self, place: ServerLoad, by: int) -> None:
         place.load += by
         place.node.total += by
+        if place.counted:
+            self._counted_load += by
+        if place.held and by < 0:
+            self._note_held(place)
         if not place.moved:
             place.moved = True
             self._moved.append(place)
@@ -491,7 +575,7 @@ class LoadBalancer:
 
     def _rank(self, place: ServerLoad) -> None:
         """Add a server to those that take starts, or remove it."""
-        taking = not (place.gone or place.reserved or place.node.suspended)
+        taking = not (place.gone or place.held or place.reserved or place.node.suspended)
         of_async, of_plain = place.lanes
         has_room = of_async.waiting < of_async.window
         for kind, room in ((0, has_room), (1, has_room and of_plain.waiting < of_plain.window)):

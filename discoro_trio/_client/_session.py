@@ -409,7 +409,10 @@ class Session:
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
-        self._tell_readers()
+        if self.load_balancer.held and self.backlog:
+            self.drain()
+        else:
+            self._tell_readers()
 
     def _send_next(self, place: ServerLoad, now: float, *, plain: bool) -> bool:
         server = self.servers[place.server]
@@ -495,11 +498,17 @@ class Session:
             await self._late.wait()
             while self.load_balancer.waits:
                 await trio.sleep(_LOOK)
+                now = perf_counter()
+                late = list(self.load_balancer.late(now))
+                for place in late:
+                    self.load_balancer.leave_out(place)
                 if not self.backlog:
-                    self._take_back(perf_counter())
+                    self._take_back(late, now)
+                elif self.load_balancer.held:
+                    self.drain()
 
-    def _take_back(self, now: float) -> None:
-        for place in self.load_balancer.late(now):
+    def _take_back(self, late: Iterable[ServerLoad], now: float) -> None:
+        for place in late:
             server = self.servers.get(place.server)
             if server is None or server.host.link.lost:
                 continue

@@ -200,6 +200,60 @@ def test_a_server_where_a_start_waits_too_long_gets_no_more_however_little_else_
     assert list(load_balancer.late(1.0)) == []
 
 
+def send_to_all(load_balancer: LoadBalancer) -> ServerLoad:
+    """Send a start to each server; return the server that reports first."""
+    for _ in load_balancer.places:
+        chosen = load_balancer.pick(0.0)
+        assert chosen is not None
+        load_balancer.sent(chosen, 0.0)
+    return next(iter(load_balancer.places.values()))
+
+
+def fill(load_balancer: LoadBalancer, place: ServerLoad, now: float) -> None:
+    """Begin starts at a server as long as it takes further ones; 100 at most."""
+    load_balancer.begun(place, 1, 0, now)
+    while load_balancer.takes_more(place, now, plain=False) and place.load < 100:
+        load_balancer.begun(place, load_balancer.sent(place, now), 0, now)
+
+
+@pytest.mark.spec("B26")
+def test_the_server_that_reports_first_does_not_get_all_that_begins_at_once() -> None:
+    load_balancer = placement_of({b"a": 4})
+    first = send_to_all(load_balancer)
+    fill(load_balancer, first, 0.001)
+    assert 1 < first.load < 6
+    assert load_balancer.pick(0.001) is None
+    for place in load_balancer.places.values():
+        if place is not first:
+            load_balancer.begun(place, 1, 0, 0.002)
+    for _ in range(4 * 50 - int(load_balancer.total())):
+        chosen = load_balancer.pick(0.003)
+        assert chosen is not None
+        load_balancer.begun(chosen, load_balancer.sent(chosen, 0.003), 0, 0.003)
+    assert {place.load for place in load_balancer.places.values()} == {50}
+
+
+@pytest.mark.spec("B26")
+@pytest.mark.parametrize("others", ["late", "gone", "suspended", "reserved"])
+def test_a_server_with_much_load_gets_more_if_the_others_take_nothing(others: str) -> None:
+    load_balancer = placement_of({b"a": 1, b"b": 2})
+    first = send_to_all(load_balancer)
+    fill(load_balancer, first, 0.001)
+    assert load_balancer.pick(0.001) is None
+    for server in (b"b0", b"b1"):
+        if others == "late":
+            load_balancer.leave_out(load_balancer.places[server])
+        elif others == "gone":
+            load_balancer.remove(server)
+        elif others == "reserved":
+            load_balancer.reserve(server)
+        else:
+            load_balancer.suspend(b"b")
+    for _ in range(100):
+        assert load_balancer.pick(0.001) is first
+        load_balancer.begun(first, load_balancer.sent(first, 0.001), 0, 0.001)
+
+
 @pytest.mark.spec("B26")
 def test_plain_functions_that_wait_do_not_hold_async_ones_back_but_a_blocked_server_does() -> None:
     load_balancer = placement_of({b"a": 1})
@@ -336,6 +390,9 @@ def best(
         and has_room(server, kind=False)
         and (not plain or has_room(server, kind=True))
     }
+    counted = [model.load for server, model in models.items() if load_balancer.places[server].counted]
+    most = 1.1 * sum(counted) / max(len(counted), 1) + 2
+    open_ = {server for server in open_ if models[server].running <= most}
     averages = {node: sum(of.values()) / len(of) for node, of in nodes.items() if open_ & of.keys()}
     least = [nodes[node].keys() & open_ for node, average in averages.items() if average == min(averages.values())]
     loads = {server: model.load for server, model in models.items()}
@@ -387,7 +444,13 @@ class World:
 
     def take_back(self) -> None:
         """Move what waits at busy servers to idle ones."""
-        for late in self.load_balancer.late(self.now) if not self.backlog else ():
+        all_late = list(self.load_balancer.late(self.now))
+        for late in all_late:
+            self.load_balancer.leave_out(late)
+        if self.backlog:
+            self.fill()
+            return
+        for late in all_late:
             queue, sent = self.queues[late.server], self.sent[late.server]
             idle = self.load_balancer.pick(self.now)
             if idle is None or idle.load:
@@ -419,6 +482,8 @@ class World:
                 self.load_balancer.ended(there)
                 while self.backlog and self.load_balancer.takes_more(there, self.now, plain=False):
                     self.send(there)
+                if self.load_balancer.held:
+                    self.fill()
             elif what == "tick":
                 self.take_back()
                 if self.events:
@@ -426,6 +491,7 @@ class World:
                 continue
             self.work(server)
             self.ended = self.now
+        assert not self.backlog
         return self.ended - began
 
 
