@@ -51,6 +51,9 @@ class SchedulerPath:
             return await self._endpoint.link_at(self._place, timeout=self._timeout)
         except PeerDisconnected as error:
             message = f"no scheduler answered: {error}"
+            options = self._endpoint.options
+            if options is not None and self._place.port == options.udp_port:
+                message += f"; {options.udp_port} is the UDP port of discovery: leave it out, or give the TCP port"
             raise SchedulerNotFound(message) from error
 
     async def find_again(self, last: Location, seconds: float, *, elsewhere: bool) -> Link:

@@ -264,8 +264,10 @@ def _options(given: EndpointKeywords, *, everywhere: bool) -> EndpointOptions:
         RuntimeError: Options are given, but an enclosing endpoint is already open, and only it could take them.
     """
     if given and current.get() is not None:
-        where = "the endpoint is open already; give these to the enclosing open_endpoint() or other block"
-        message = f"{', '.join(given)}: {where}"
+        message = (
+            f"{', '.join(given)}: an enclosing block, such as open_coro(), has opened the endpoint of this program; "
+            "open this block before it, or give these options to an open_endpoint() around both"
+        )
         raise RuntimeError(message)
     return EndpointOptions(**({"ip_addr": ""} if everywhere else {}) | given)
 

@@ -194,6 +194,14 @@ async def test_a_scheduler_that_is_not_there_is_said_to_be_missing() -> None:
                 pytest.fail("found one")
 
 
+async def test_the_udp_port_in_the_address_of_a_scheduler_is_said_to_be_wrong() -> None:
+    common = options()
+    async with discoro.open_endpoint(**common):
+        with pytest.raises(discoro.SchedulerNotFound, match="is the UDP port of discovery: leave it out"):
+            async with discoro.Computation([where]).schedule(f"127.0.0.1:{common['udp_port']}"):
+                pytest.fail("found one")
+
+
 async def test_who_has_another_secret_is_not_found() -> None:
     common = options()
     async with (
@@ -324,7 +332,7 @@ async def test_working_folders_are_made_below_dest_path(tmp_path: Path) -> None:
 
 async def test_options_of_an_endpoint_are_refused_inside_one() -> None:
     async with discoro.open_endpoint(**options()):
-        with pytest.raises(RuntimeError, match="open_endpoint"):
+        with pytest.raises(RuntimeError, match=r"secret: .* open this block before it, .* an open_endpoint\(\) around"):
             async with discoro.open_scheduler(secret="1" * 64):
                 pytest.fail("opened")
 
