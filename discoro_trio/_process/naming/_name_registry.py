@@ -180,9 +180,9 @@ class NameRegistry:
         self._public = NameTable()
         self._above: list[Callable[[], Link | None]] = []
         self._above_changed = trio.lowlevel.ParkingLot()
-        self._elsewhere: set[Entry] = set()  # names of this process that another process keeps
+        self._elsewhere: dict[Entry, Link] = {}  # names of this process that another process keeps, and the link to it
         self.public_here: PublicHere = PublicHere()
-        self._search = SchedulerSearch(process.endpoint, self._scheduler_found)
+        self._search = SchedulerSearch(process.endpoint, self._scheduler_found, self._is_wanted)
         self._guests: dict[Link, dict[Entry, bytes]] = {}
         process.endpoint.parts[NameRegistry] = self
         services = process.endpoint.services
@@ -205,6 +205,7 @@ class NameRegistry:
             yield
         finally:
             self._above.remove(scheduler)
+            self._look_again()
 
     # --- for objects of this process
 
@@ -250,12 +251,12 @@ class NameRegistry:
             self._drop_here(entry)
             registration.failed(error)
         else:
-            self._elsewhere.add(entry)
+            self._elsewhere[entry] = link
             registration.succeeded(lambda: self._free(entry))
 
     def _free(self, entry: Entry) -> None:
         self._drop_here(entry)
-        self._elsewhere.discard(entry)
+        self._elsewhere.pop(entry, None)
         with suppress(PeerDisconnected):
             link = self._kept_at(public=entry.public)
             if link is not None:
@@ -265,11 +266,24 @@ class NameRegistry:
         if self.client is None and not self._above:
             self._search.start()
 
+    def _look_again(self) -> None:
+        """Find a scheduler again that has ended and has kept public names of this process."""
+        gone = [entry for entry, link in self._elsewhere.items() if entry.public and link.lost]
+        if self.client is not None or self._above or not gone:
+            return  # in a computation, `rejoined` registers them again
+        for entry in gone:
+            del self._elsewhere[entry]
+        self._search.start()
+
+    def _is_wanted(self) -> bool:
+        """Return whether a scheduler is to be found although no task waits for a name: it shall know names of here."""
+        return not self._above and any(entry not in self._elsewhere for entry in self.public_here)
+
     def _scheduler_found(self, link: Link) -> None:
         self._above_changed.unpark_all()
         for entry in list(self.public_here):
             if entry not in self._elsewhere:
-                self._elsewhere.add(entry)
+                self._elsewhere[entry] = link
                 self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def rejoined(self) -> None:
@@ -278,9 +292,11 @@ class NameRegistry:
         link = self._scheduler_link()
         if link is None or self.client is not None:
             return
-        known = {entry for entries in self._guests.values() for entry in entries} | self._elsewhere
+        known = {entry for entries in self._guests.values() for entry in entries} | self._elsewhere.keys()
         for entry in known:
             if entry.public:
+                if entry in self._elsewhere:
+                    self._elsewhere[entry] = link
                 self._process.endpoint.nursery.start_soon(_register_again, link, entry)
 
     def _drop_here(self, entry: Entry) -> None:
@@ -399,6 +415,7 @@ class NameRegistry:
     def _lost(self, link: Link) -> None:
         for entry, scope in self._guests.pop(link, {}).items():
             self._drop(scope, entry)
+        self._look_again()
 
     async def _asked_to_locate(self, link: Link, message: Locate) -> Located:
         if self._process.introductions.opened(link):  # its peer may look up public names only

@@ -62,3 +62,31 @@ async def test_a_name_that_no_scheduler_keeps_is_reported(
                 while not any("'nowhere' is not found yet" in text for text in caplog.messages):  # noqa: ASYNC110
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize("known_before", [True, False])
+async def test_a_scheduler_that_is_started_later_learns_public_names_that_nobody_waits_for(
+    udp_port: int,
+    known_before: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discoro.config, "MsgTimeout", 1.0)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):
+            if known_before:
+                async with trio.open_nursery() as first:
+                    await first.start(run_scheduler, udp_port)
+                    await nursery.start(offer, udp_port)
+                    async with discoro.open_endpoint(ip_addr="", udp_port=udp_port):
+                        await discoro.locate("echo")
+                    first.cancel_scope.cancel()
+            else:
+                await nursery.start(offer, udp_port)
+            await trio.sleep(1.5)  # longer than one search
+            await nursery.start(run_scheduler, udp_port)
+            async with discoro.open_endpoint(ip_addr="", udp_port=udp_port), discoro.open_coro() as client:
+                echo = await discoro.locate("echo")
+                await echo.send((21, client))
+                assert await client.receive() == 42
+        nursery.cancel_scope.cancel()
