@@ -37,6 +37,8 @@ CUT = """() => {
     const scrolls = ["auto", "scroll"].includes(style.overflowX) && !one.matches("pre, ol.lines");
     if (over > 1 && scrolls) add("must be scrolled", over, one);
     if (over > 1 && hides) add("cut", over, one);
+    const high = one.scrollHeight - one.clientHeight;
+    if (one.matches("td, .cell") && high > 4 && style.overflowY === "hidden") add("cut in height", high, one);
     const right = one.getBoundingClientRect().right;
     const cell = one.matches("button, select, input") ? one.closest(".cell") : null;
     if (cell && right > cell.getBoundingClientRect().right + 1) add("cut in its cell", 1, one);
@@ -51,7 +53,10 @@ def model_with_long_names(now: float) -> Model:
     """Make a cluster with large numbers and long names."""
     model = make_model(now)
     model.node("10.0.0.11", name="a-node-with-a-rather-long-name.example.org")
-    model.computation("long", name="a computation with quite a long name " * 2, owner="ada@workstation-17 " + "x" * 60)
+    why = "place 3 in the queue, behind a computation with quite a long name of ada@workstation-17 " + "x" * 60
+    model.computation(
+        "long", name="a computation with quite a long name " * 2, owner="ada@workstation-17 " + "x" * 60, why=why
+    )
     name = "a_function_whose_name_is_longer_than_most_of_them_are"
     model.created(CoroutineRow("long", name, "10.0.0.11:51350", now, args=("argument " * 30,)))
     model.progress("long", 3, 7, "a text of its own about what it does")
