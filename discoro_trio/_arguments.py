@@ -135,7 +135,12 @@ def several(name: str, value: Iterable[T], what: str) -> list[T]:
 
 def items(name: str, value: object) -> None:
     """Check that something can be iterated over, by `for` or by `async for`."""
-    if not any(hasattr(value, way) for way in ("__iter__", "__aiter__", "__getitem__")):
+    if any(getattr(value, way, None) is not None for way in ("__iter__", "__aiter__")):
+        return
+    sequence: Any = value  # perhaps one of the old protocol, as numpy's numbers seem to be
+    try:
+        iter(sequence)
+    except TypeError:
         wrong_type(name, value, "an iterable or async iterable")
 
 

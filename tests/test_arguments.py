@@ -22,6 +22,15 @@ Wrong = tuple[str, "Callable[[], Any]"]
 """What is called with what, and the call."""
 
 
+class Number:
+    """As numpy's numbers: it can be indexed, but not iterated over."""
+
+    __iter__ = None
+
+    def __getitem__(self, _index: object) -> None:
+        raise IndexError
+
+
 async def idle() -> None:
     await trio.sleep_forever()
 
@@ -95,7 +104,7 @@ def wrong_calls(computation: Any, coro: Any) -> Iterator[Wrong]:
     )
     for many in (computation.map, computation.starmap, computation.run_results):
         yield from each(many, function, iterable=[], by="fn")
-        yield from each(many, (5, None, thing), one)
+        yield from each(many, (5, None, thing, Number()), one)
     for many in (computation.map, computation.starmap):
         yield from each(many, flag, one, [], by="ordered")
         yield from each(many, (*whole, 0), one, [], by="limit")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_PAUSE = 2.0
+"""Seconds between two queries at most: a scheduler that is started again is found soon, and tasks wait for names."""
+
 
 class SchedulerSearch:
     """Finds a shared scheduler by discovery, and keeps the connection.
@@ -84,4 +87,4 @@ class SchedulerSearch:
                         nursery.start_soon(connect, one)
 
                 if discovery is not None:
-                    await discovery.seek(Role.SCHEDULER, report, hosts=(), everywhere=True)
+                    await discovery.seek(Role.SCHEDULER, report, longest=_LONGEST_PAUSE)
