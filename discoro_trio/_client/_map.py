@@ -26,6 +26,7 @@ from .._records import Record
 from .._scopes import flatten, open_background
 from ._progress import Bar
 from ._quarantine import start_alone
+from ._session import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -254,6 +255,8 @@ class Mapping(Generic[A, R]):
         failure: BaseException | None = None
         self._session.movers.append(self._move)
         self._session.unread.append(self._unread)
+        self._session.to_send.append(self._to_send)
+        self._session.plenty = 0
         try:
             name = f"map in {self._session.set_up.name}"
             with self._bar, self._session.task_dumps.block(name, lambda: self._running):
@@ -268,6 +271,8 @@ class Mapping(Generic[A, R]):
         self._leaving = True
         self._session.movers.remove(self._move)
         self._session.unread.remove(self._unread)
+        self._session.to_send.remove(self._to_send)
+        self._session.plenty = 0
         try:
             await self._session.cancel_and_wait(list(self._running))
         except BaseException as error:  # noqa: BLE001 - Ctrl-C came meanwhile; raised below
@@ -450,6 +455,7 @@ class Mapping(Generic[A, R]):
                     await self._session.room.park()
                 self._reader_waits = False
         self._read_all = True
+        self._session.plenty = 0
         self._moved.unpark_all()
 
     def _has_room(self) -> bool:
@@ -479,6 +485,12 @@ class Mapping(Generic[A, R]):
         if self._total is not None:
             left = max(self._total - self._read, 0)
         return self._to_retry + -(-left // self._size)
+
+    def _to_send(self) -> int:
+        """Return how many jobs are not submitted yet."""
+        if self._read_all:
+            return 0
+        return UNKNOWN if self._total is None else max(self._total - self._read, 0) // self._size
 
     def _measured(self, seconds: float) -> None:
         """Adapt the chunk size to the time an item takes; it grows step by step, as later items may take longer."""

@@ -59,6 +59,9 @@ _LAST_OUTCOMES = 1.0
 _PATIENCE = 1.0
 """Seconds that starts wait for servers that are being set up, to spread starts over all of them."""
 
+UNKNOWN = 1 << 40
+"""More jobs than any map has."""
+
 _LOOK = 0.02
 """Seconds between two searches for starts that wait at a busy server."""
 
@@ -175,6 +178,10 @@ class Session:
         """Callbacks of maps, which get the ids of drained servers and move their jobs to others."""
         self.unread: list[Callable[[], int]] = []
         """Callbacks of maps and executors, which return how many jobs they have not submitted yet."""
+        self.to_send: list[Callable[[], int]] = []
+        """Callbacks of maps, which return how many more jobs they will submit; `UNKNOWN` if they do not know."""
+        self.plenty: int = 0
+        """So many starts are sent before it is checked again whether few are left."""
         self._wanted_servers: list[int] = []
         self._nursery = nursery
         # The servers that are being set up for the first time, while starts wait for them.
@@ -328,7 +335,11 @@ class Session:
         if not self.backlog.size or not self.backlog.waits(node_id, plain=plain):
             now = perf_counter()
             place = self.load_balancer.pick(now, node_id, plain=plain)
-            if place is not None and not (self._coming and self._kept_for_others(place, self.backlog.size)):
+            if (
+                place is not None
+                and not (self._coming and self._kept_for_others(place, self.backlog.size))
+                and not (self.to_send and self._has_enough(place, plain=plain))
+            ):
                 server = self.servers[place.server]
                 if not server.host.link.lost:
                     started = self._start(server, place, now, call, acknowledge=acknowledge)
@@ -392,6 +403,8 @@ class Session:
             while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
                 if self._coming and self._kept_for_others(place, self.backlog.size - 1):
                     break
+                if self.to_send and self._has_enough(place, plain=plain):
+                    break
                 if not self._send_next(place, now, plain=plain):
                     break
         self._tell_readers()
@@ -406,6 +419,8 @@ class Session:
         for plain in (False, True):
             while self.load_balancer.takes_more(place, now, plain=plain):
                 if self._coming and self._kept_for_others(place, self.backlog.size - 1):
+                    break
+                if self.to_send and self._has_enough(place, plain=plain):
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
@@ -446,6 +461,24 @@ class Session:
             self._keeps = True
             self._nursery.start_soon(self._lose_patience, name="wait for further servers")
         return True
+
+    def _has_enough(self, place: ServerLoad, *, plain: bool) -> bool:
+        """Whether the last jobs of maps should rather wait here than at a server where others wait.
+
+        These may take much longer than the ones before, and what waits at a server that computes cannot be taken back.
+        So no server gets more ahead than half of its share of what is left.
+        """
+        if self.plenty > 0:
+            self.plenty -= 1
+            return False
+        waiting = place.lanes[plain].waiting
+        if not waiting:
+            return False
+        left = self.backlog.size + sum(count() for count in self.to_send)
+        share = left // (2 * len(self.servers))
+        if share > WIDEST:
+            self.plenty = left - 2 * WIDEST * len(self.servers)
+        return waiting >= max(share, 1)
 
     async def _lose_patience(self) -> None:
         await trio.sleep(_PATIENCE)
@@ -504,7 +537,7 @@ class Session:
                     self.load_balancer.leave_out(place)
                 if not self.backlog:
                     self._take_back(late, now)
-                elif self.load_balancer.held:
+                elif late or self.load_balancer.held:
                     self.drain()
 
     def _take_back(self, late: Iterable[ServerLoad], now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,32 @@ async def test_coroutines_that_each_wait_for_a_later_one_all_begin() -> None:
         for number, coro in reversed(list(enumerate(coros))):
             await coro.send(number)
         assert [await coro.result() for coro in coros] == [*range(300)]
+
+
+async def meet_at_the_end(number: int, quick: int, folder: str) -> int:
+    """Return at once; those that are not quick block their servers until two of them have begun."""
+    if number >= quick:
+        os.mkdir(f"{folder}/{number}")  # noqa: PTH102 - it runs at a server
+        end = time.monotonic() + 30
+        while len(os.listdir(folder)) < 2:  # noqa: PTH208 - it runs at a server
+            assert time.monotonic() < end, "the other one waits behind this one"
+            time.sleep(0.001)  # noqa: ASYNC251 - it blocks
+    else:
+        time.sleep(0.0003)  # noqa: ASYNC251 - a window holds several of them
+    return number
+
+
+@pytest.mark.spec("B26")
+async def test_the_last_jobs_of_a_map_do_not_wait_behind_each_other_although_quick_ones_preceded(
+    tmp_path: Path,
+) -> None:
+    async with open_computation([meet_at_the_end], servers=2, seconds=120) as computation:
+        for attempt in range(3):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            items = [(number, 300, str(folder)) for number in range(302)]
+            async with computation.starmap(meet_at_the_end, items) as results:
+                assert [value async for value in results] == [*range(302)]
 
 
 async def pass_on(rounds: int, last: int, *, coro: discoro.Coro[int]) -> int:
