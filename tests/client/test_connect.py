@@ -64,6 +64,8 @@ def test_calls_block_and_give_values_or_raise_the_bare_error() -> None:
     with discoro.connect(servers=2) as cluster:
         assert cluster.run(double, 4) == 8
         assert cluster.run(add, 1, right=2) == 3
+        assert cluster.submit(add, 1, right=2).result() == 3
+        assert cluster.call(add, 1, right=2) == 3
         futures = [cluster.submit(double, number) for number in range(4)]
         assert cluster.gather(futures) == [0, 2, 4, 6]
         assert cluster.gather(futures[1]) == 2

@@ -295,13 +295,42 @@ async def test_at_the_end_of_the_program_jobs_are_waited_for_unless_it_was_ctrl_
         assert printed.endswith(" apple\n")
 
 
-async def test_jobs_run_at_a_shared_scheduler() -> None:
+@pytest.mark.parametrize("block", [discoro.Executor, discoro.connect])
+async def test_jobs_run_at_a_shared_scheduler(block: Any) -> None:
     secret = "5" * 64
 
     def use(address: str) -> int:
-        with discoro.Executor(address, secret=secret, ip_addr="127.0.0.1", servers=1) as executor:
+        with block(address, secret=secret, ip_addr="127.0.0.1", servers=1) as executor:
             return int(executor.submit(double, 8).result())
 
     async with discoro.open_cluster(servers=1, secret=secret) as scheduler:
         with trio.fail_after(60):
             assert await trio.to_thread.run_sync(use, str(scheduler.location)) == 16
+
+
+def total(shared: discoro.Shared[list[int]]) -> int:
+    return sum(shared.value)
+
+
+def test_a_shared_value_is_freed_on_request() -> None:
+    with open_executor() as executor:
+        shared = executor.share([1, 2, 3])
+        assert executor.submit(total, shared).result() == 6
+        executor.release(shared)
+        with pytest.raises(discoro.NotPicklable, match="was released"):
+            executor.submit(total, shared).result()
+
+
+async def meet(folder: str, mine: str, other: str) -> str:
+    await trio.Path(folder, mine).touch()
+    with trio.fail_after(30):
+        while not await trio.Path(folder, other).exists():  # noqa: ASYNC110 - another job makes it
+            await trio.sleep(0.01)
+    return mine
+
+
+@pytest.mark.parametrize("block", [discoro.Executor, discoro.connect])
+def test_a_server_runs_as_many_jobs_at_once_as_it_may(block: Any, tmp_path: Path) -> None:
+    with block(servers=1, jobs_per_server=2) as opened:
+        both = [opened.submit(meet, str(tmp_path), *names) for names in (("a", "b"), ("b", "a"))]
+        assert [future.result() for future in both] == ["a", "b"]

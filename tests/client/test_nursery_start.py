@@ -140,3 +140,12 @@ async def stay_without_word(folder: Path, *, task_status: trio.TaskStatus[None])
 
 def states(folder: Path) -> list[str]:
     return [path.read_text() for path in folder.iterdir()]
+
+
+async def start_with_the_name(*, task_status: trio.TaskStatus[str], coro: discoro.Coro[None]) -> None:
+    task_status.started(coro.name)
+
+
+async def test_a_name_is_the_coroutine_s(computation: discoro.Computation) -> None:
+    async with computation.open_nursery() as nursery:
+        assert await nursery.start(start_with_the_name, name="chosen") == "chosen"

@@ -6,8 +6,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 import discoro_trio as discoro
+
+from ..cluster.test_open import apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,3 +76,19 @@ def test_a_zombie_period_below_nothing_is_refused(seconds: float) -> None:
 def test_what_is_no_allocation_is_refused() -> None:
     with pytest.raises(TypeError, match="node_allocations must be NodeAllocation"):
         discoro.Computation(node_allocations=["10.0.0.1"])  # type: ignore[list-item]
+
+
+async def test_a_node_sends_heartbeats_as_often_as_it_says_though_its_scheduler_asks_for_fewer(
+    lower_bound: None,
+) -> None:
+    given: dict[str, Any] = {"ip_addr": "127.0.0.1", "secret": "s", "discover": False}
+    async with discoro.open_scheduler(pulse_interval=20, **given) as scheduler:
+        block = discoro.open_node(cpus=1, nodes=[scheduler.location], pulse_interval=0.5, **given)
+        async with apart(block):
+            heartbeats, before = 0, -1.0
+            with trio.fail_after(60):  # less than five of the scheduler's intervals
+                while heartbeats < 5:
+                    rows = (await scheduler.status()).nodes
+                    heartbeats += any(row.silence < before for row in rows)
+                    before = rows[0].silence if rows else -1.0
+                    await trio.sleep(0.02)

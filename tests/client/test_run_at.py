@@ -338,3 +338,28 @@ async def test_a_cluster_without_servers_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match="servers must be 1 or more"):
         async with discoro.open_cluster(servers=0):
             pass
+
+
+async def take(first: int, *rest: int, second: int = 0, coro: discoro.Coro[Any]) -> tuple[object, ...]:
+    assert coro.name
+    return first, rest, second
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["run", "run_at", "run_each", "run_nodes", "run_servers", "run_node_servers", "run_result", "run in a nursery",
+     "run_at in a nursery", "schedule", "execute", "execute_at"],
+)  # fmt: skip
+async def test_arguments_by_position_and_by_name_arrive_in_every_way(
+    computation: discoro.Computation, way: str
+) -> None:
+    name, _, _ = way.partition(" ")
+    where = {"run_at": [NODE], "run_each": ["server"], "run_node_servers": [NODE], "execute_at": [NODE]}.get(name, [])
+    async with computation.open_nursery() as nursery, discoro.ProcScheduler(computation) as scheduler:
+        owner: Any = scheduler if name in {"schedule", "execute", "execute_at"} else computation
+        run = getattr(nursery if "nursery" in way else owner, name)
+        given = await run(*where, take, 1, 2, 3, second=4)
+        coros = given if isinstance(given, list) else [given]
+        assert len(coros) == (2 if name in {"run_each", "run_servers", "run_node_servers"} else 1)
+        values = [await one.result() if isinstance(one, discoro.Coro) else one for one in coros]
+        assert set(values) == {(1, (2, 3), 4)}

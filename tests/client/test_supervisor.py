@@ -178,3 +178,13 @@ async def test_failures_further_apart_than_the_period_are_not_added_up() -> None
             await diary.children["a"].send("fail")
             await diary.read(2)
         await diary.children["a"].send("return")
+
+
+async def give_name(diary: discoro.Coro[Any], *, coro: discoro.Coro[Any]) -> None:
+    await diary.deliver(coro.name)
+
+
+async def test_a_name_is_the_child_s() -> None:
+    async with running() as (computation, diary), open_supervisor(computation) as supervisor:
+        supervisor.start_soon(give_name, diary.coro, name="chosen")
+        assert await diary.coro.receive() == "chosen"

@@ -413,3 +413,32 @@ async def test_an_embedded_cluster_takes_no_larger_file_than_it_says(tmp_path: P
         file.write_bytes(bytes(2049))
         with pytest.raises(discoro.FileTransferError, match="max_file_size"):
             await discoro.send_file(place, file, overwrite=True)
+
+
+async def test_a_node_takes_so_many_more_computations_and_no_other() -> None:
+    common = options()
+    async with apart(discoro.open_node(cpus=1, **common)) as node, discoro.open_scheduler(**common):
+        node.rest(after=2)
+        with trio.fail_after(45):
+            await used_by()
+            await used_by()
+            await node.until_free()
+
+
+async def test_a_monitor_gets_what_has_ended_since_it_looked() -> None:
+    async with discoro.open_cluster(servers=1) as scheduler, discoro.Computation([where]).schedule() as computation:
+
+        async def look(seen: int) -> tuple[int, int]:
+            with trio.fail_after(45):
+                while True:
+                    _, recent = await scheduler.look(seen)
+                    if recent.ended:
+                        return recent.last, len(recent.ended)
+                    await trio.sleep(0.01)
+
+        await computation.run_result(where)
+        last, count = await look(0)
+        assert count == 1
+        await computation.run_result(where)
+        assert (await look(last))[1] == 1
+        assert (await look(0))[1] == 2

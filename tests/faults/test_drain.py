@@ -145,6 +145,22 @@ async def test_what_takes_longer_than_it_may_is_cancelled_and_cleans_up(tmp_path
         assert b"has no node nowhere; its nodes are: n1 at 127." in unknown.stderr
 
 
+@pytest.mark.fault("F30")
+@pytest.mark.spec("B37")
+async def test_what_takes_longer_than_a_program_says_is_cancelled_and_cleans_up(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        async with (
+            discoro.open_cluster(servers=1) as scheduler,
+            discoro.Computation([stay]).schedule() as computation,
+        ):
+            coro = await computation.run(stay, str(tmp_path), "long")
+            (node,) = (await scheduler.status()).nodes
+            await scheduler.drain(node.location, within=0.2)
+            assert (tmp_path / "cleaned-long").exists()
+            with pytest.raises(discoro.ServerLost):
+                await coro.result()
+
+
 @pytest.mark.spec("B37")
 @pytest.mark.option("discoro cancel --scheduler")
 async def test_a_computation_is_cancelled_by_its_name(tmp_path: Path) -> None:

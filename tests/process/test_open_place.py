@@ -85,3 +85,8 @@ def test_outside_of_trio_each_block_says_what_to_use() -> None:
     for block in (discoro.open_cluster(servers=1), discoro.open_endpoint(), discoro.open_scheduler()):
         with pytest.raises(RuntimeError, match=r"is not async, use discoro.connect\(\) or discoro.Executor"):
             asyncio.run(enter(block))
+
+
+async def test_a_mailbox_has_the_name_that_it_is_given() -> None:
+    async with discoro.open_coro("mine") as coro:
+        assert coro.name == "mine"

@@ -172,3 +172,20 @@ async def test_nurseries_nest(endpoint: None) -> None:
         coro = await nursery.run(outer)
         await coro.send(5)
         assert await coro.result() == 5
+
+
+async def test_arguments_and_names_are_those_of_the_child(endpoint: None) -> None:
+    seen: list[object] = []
+
+    async def child(number: int, *, more: int = 0, coro: discoro.Coro[Any]) -> None:
+        seen.append((number, more, coro.name.rpartition(".")[2]))
+
+    async def start(number: int, *, task_status: trio.TaskStatus[int], coro: discoro.Coro[Any]) -> None:
+        seen.append((number, coro.name))
+        task_status.started(number)
+
+    async with discoro.open_nursery() as nursery:
+        await (await nursery.run(child, 1, more=2)).result()
+        assert await nursery.start(start, 3, name="three") == 3
+        nursery.start_soon(child, 4, name="four")
+    assert seen == [(1, 2, "child"), (3, "three"), (4, 0, "four")]
