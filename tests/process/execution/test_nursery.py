@@ -177,7 +177,7 @@ async def test_nurseries_nest(endpoint: None) -> None:
 async def test_arguments_and_names_are_those_of_the_child(endpoint: None) -> None:
     seen: list[object] = []
 
-    async def child(number: int, *, more: int = 0, coro: discoro.Coro[Any]) -> None:
+    async def child(coro: discoro.Coro[Any], number: int, *, more: int = 0) -> None:
         seen.append((number, more, coro.name.rpartition(".")[2]))
 
     async def start(number: int, *, task_status: trio.TaskStatus[int], coro: discoro.Coro[Any]) -> None:
