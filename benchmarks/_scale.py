@@ -27,6 +27,9 @@ SUSPENDED = 10_000
 BETWEEN_SMALL = 0.001
 """Seconds between two small messages beside bulk data."""
 
+FEWEST = 2
+"""Messages of which a percentile can be said."""
+
 WARM_UP = 0.2
 """Time of the same load before the measured one, as a part of that."""
 

@@ -8,7 +8,7 @@ from time import perf_counter
 import trio
 
 import discoro_trio as discoro
-from benchmarks._scale import BETWEEN_SMALL, MICROSECONDS, WARM_UP, bulk_payload
+from benchmarks._scale import BETWEEN_SMALL, FEWEST, MICROSECONDS, WARM_UP, bulk_payload
 from benchmarks.discoro._distant import open_distant_computation
 from benchmarks.discoro._remote import count, echo
 
@@ -24,7 +24,7 @@ def measure_beside_bulk(seconds: float) -> tuple[float, float]:
             async def slowest(duration: float) -> float:
                 trips: list[float] = []
                 end = perf_counter() + duration
-                while perf_counter() < end:
+                while len(trips) < FEWEST or perf_counter() < end:
                     begun = perf_counter()
                     await small.send(0)
                     await me.receive()

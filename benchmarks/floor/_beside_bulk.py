@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from time import perf_counter
 
-from benchmarks._scale import BETWEEN_SMALL, MICROSECONDS, WARM_UP, bulk_payload
+from benchmarks._scale import BETWEEN_SMALL, FEWEST, MICROSECONDS, WARM_UP, bulk_payload
 from benchmarks.floor._tls_pair import SWITCH_SECONDS, open_tls_pairs, receive_exactly
 
 
@@ -27,7 +27,7 @@ def measure_beside_bulk(seconds: float) -> tuple[float, float]:
         def slowest(duration: float) -> float:
             trips: list[float] = []
             end = perf_counter() + duration
-            while perf_counter() < end:
+            while len(trips) < FEWEST or perf_counter() < end:
                 begun = perf_counter()
                 small.sendall(b"x")
                 receive_exactly(small, answer)

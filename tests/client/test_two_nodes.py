@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are for
 async def open_two_nodes(computation: discoro.Computation) -> AsyncIterator[dict[str, list[discoro.Location]]]:
     """Schedule a computation on two nodes, with two servers and one; give their servers by the nodes' names."""
     common = options()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with AsyncExitStack() as stack:
             nodes = [
                 await stack.enter_async_context(

@@ -50,7 +50,7 @@ async def test_a_computation_is_scheduled_in_the_place_that_a_block_has_opened(n
     block = BLOCKS[name]()
     async with trio.open_nursery() as nursery:
         location = await nursery.start(run_scheduler)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             async with block as opened:
                 endpoint = current.get()
                 assert endpoint is not None
