@@ -19,6 +19,8 @@ MOST_ANSWERS = 6
 """The most answers that are needed for all of them."""
 KEPT_FAILURES = 1_000
 """The most kinds of failures that are kept."""
+KEPT_OVER = 200
+"""The most computations whose final counts are kept."""
 KEPT_OUTPUTS = 100
 """The most ended servers whose last output is kept."""
 MOST_AT_ONCE = 2_000
@@ -61,6 +63,15 @@ class LastLines(msgspec.Struct, frozen=True, array_like=True):
     lines: list[OutputLine]
 
 
+class FinalCounts(msgspec.Struct, frozen=True, array_like=True):
+    """The coroutines of a computation that is over, after the last report of its servers."""
+
+    computation: bytes
+    ended: int
+    failed: int
+    """How many of them raised, or were lost with their server."""
+
+
 class Recent(msgspec.Struct, frozen=True):
     """The entries that are newer than a monitor's last one."""
 
@@ -75,6 +86,8 @@ class Recent(msgspec.Struct, frozen=True):
     """The last output of servers that have ended."""
     origin: bytes = b""
     """The history that numbers the entries: a restarted scheduler has another one."""
+    over: list[FinalCounts] = []
+    """The computations whose servers have all ended."""
 
     @property
     def whole(self) -> bool:
@@ -92,6 +105,7 @@ class History:
         self._ended: deque[tuple[int, EndRecord]] = deque(maxlen=KEPT_ENDED)
         self._failures: dict[tuple[bytes, int], tuple[int, FailureRecord]] = {}
         self._lines: deque[tuple[int, LastLines]] = deque(maxlen=KEPT_OUTPUTS)
+        self._over: deque[tuple[int, FinalCounts]] = deque(maxlen=KEPT_OVER)
 
     def _next(self) -> int:
         self._last = next(self._numbers)
@@ -116,6 +130,10 @@ class History:
         """Keep the end of the output of a server that ends."""
         self._lines.append((self._next(), lines))
 
+    def over(self, counts: FinalCounts) -> None:
+        """Note the final counts of a computation."""
+        self._over.append((self._next(), counts))
+
     def after(self, seen: int) -> Recent:
         """Return the entries that are newer than the monitor's last one.
 
@@ -136,4 +154,5 @@ class History:
         first = self._ended[0][0] if self._ended else self._last + 1
         missed = max(0, first - seen - 1) if seen and len(self._ended) == KEPT_ENDED else 0
         lines = [one for number, one in self._lines if seen < number <= last]
-        return Recent(last, missed, [one for _, one in given], failures, lines, self._origin)
+        over = [one for number, one in self._over if seen < number <= last]
+        return Recent(last, missed, [one for _, one in given], failures, lines, self._origin, over)

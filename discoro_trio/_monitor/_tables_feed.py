@@ -97,6 +97,8 @@ class TablesFeed:
         self.computations(status.computations, status.time, first=not self._begun)
         for computation in status.computations:
             self._model.computations[computation.id].counts.add(*self._more(computation, computation.id, status.time))
+        if recent is not None:
+            self._final(recent, status.time)
         self._model.forget_predecessors()
         if not self._begun:
             self._model.begin_rate()
@@ -388,8 +390,18 @@ class TablesFeed:
             if over.key not in here and over.state != "closed" and not self._waits_for(over.key, now):
                 over.counts.add(0, self._unfinished(over.key), 0)
                 model.computation(over.key, state="closed", end=now, lease=0, place=0, why="")
-                ended = f"{over.counts.done:,} coroutines ended, {over.counts.failed:,} failed"
-                self._log(now, "", f"Computation {_name(over)} of {over.owner} is over: {ended}", view="computations")
+
+    def _final(self, recent: Recent, now: float) -> None:
+        """Apply the counts of computations that are over; their servers report the last ends after that."""
+        for over in recent.over:
+            known = self._model.computations.get(over.computation.hex())
+            if known is None:
+                continue
+            if known.counts.done <= over.ended:  # a restarted scheduler lacks earlier ones
+                known.counts = CoroCounts(over.ended, over.ended, over.failed)
+                self._model.changed()
+            ended = f"{known.counts.done:,} coroutines ended, {known.counts.failed:,} failed"
+            self._log(now, "", f"Computation {_name(known)} of {known.owner} is over: {ended}", view="computations")
 
 
 def _owner(one: ComputationStatus) -> str:

@@ -11,7 +11,7 @@ import trio
 
 from discoro_trio import Location
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Recent, ServerStatus
-from discoro_trio._cluster._history import MOST_AT_ONCE, EndRecord, FailureRecord, History
+from discoro_trio._cluster._history import MOST_AT_ONCE, EndRecord, FailureRecord, FinalCounts, History
 from discoro_trio._monitor import _tables_feed
 from discoro_trio._monitor._feed import Feed
 from discoro_trio._monitor._model import Model
@@ -297,6 +297,19 @@ def test_a_node_that_has_come_again_replaces_the_row_of_the_one_that_is_gone() -
     assert (model.totals.counts.submitted, model.totals.counts.failed) == (1, 1)
     feed.apply(attrs.evolve(came, nodes=others[:1]))
     assert [node.state for node in model.nodes.values()] == ["ready", "disconnected"], "nobody has replaced this one"
+
+
+@pytest.mark.spec("B38")
+def test_a_computation_that_is_over_has_the_counts_of_the_last_reports() -> None:
+    model = Model()
+    feed = TablesFeed(model, Feed(model))
+    real = attrs.evolve(COMPUTATION, id=b"c".hex(), submitted=10, done=8, failed=1)
+    feed.apply(attrs.evolve(cluster(), computations=(real,)), Recent(2, 0, [], []))
+    over = msgspec.structs.replace(Recent(3, 0, [], []), over=[FinalCounts(b"c", 12, 3)])
+    feed.apply(cluster(computation=False), over)
+    counts = model.computations[b"c".hex()].counts
+    assert (counts.submitted, counts.done, counts.failed) == (12, 12, 3)
+    assert model.log.events[-1].text.endswith("is over: 12 coroutines ended, 3 failed")
 
 
 @pytest.mark.spec("B38")

@@ -16,7 +16,7 @@ from ..._process import Coro, EndedCoro
 from ..._records import MutableRecord, Record
 from ..._values import Location
 from .. import _messages as messages
-from .._history import EndRecord, FailureRecord, History, LastLines
+from .._history import EndRecord, FailureRecord, FinalCounts, History, LastLines
 from .._status import ClusterStatus, ComputationStatus, CoroStatus, NodeStatus, Progress, ServerStatus, ServerVitals
 from ._waiting import QueuePlace, places, waits_for
 
@@ -110,6 +110,7 @@ class ObservedState:
         self._infos: dict[bytes, NodeInfo] = {}
         # The counts of servers that are gone, by node and by computation.
         self._before: dict[bytes, _Counts] = {}
+        self._over: set[bytes] = set()  # the computations that are over and have servers that have not ended
         self._demands: dict[bytes, messages.Demand] = {}
         self._skew: dict[bytes, tuple[str, ...]] = {}
         self._gone = 0  # the coroutines that were started at servers that have ended
@@ -165,13 +166,24 @@ class ObservedState:
         for coro in server.coroutines.values():
             ended = EndedCoro(coro.serial, coro.name, coro.since, wall, state, reason)
             self._note(server, coro.starter, ended)
+        if server.computation in self._over:
+            self._finish(server.computation)
 
     def _note(self, server: _Server, starter: bytes, coro: EndedCoro) -> None:
         self.history.ended(EndRecord(server.seen.server_id, str(server.location), server.computation, starter, coro))
 
+    def _finish(self, computation: bytes) -> None:
+        """Note the final counts of a computation that is over, unless some of its servers have not ended."""
+        if any(server.computation == computation for server in self._servers.values()):
+            return
+        counts = self._before.pop(computation, _NOTHING)
+        self._over.discard(computation)
+        self.history.over(FinalCounts(computation, counts.submitted, counts.failed))
+
     def computation_over(self, computation: bytes) -> None:
-        """Drop the counts of a computation."""
-        self._before.pop(computation, None)
+        """Drop what is known of a computation; its servers have not reported their last coroutines yet."""
+        self._over.add(computation)
+        self._finish(computation)
         self._demands.pop(computation, None)
         self._skew.pop(computation, None)
 
@@ -294,7 +306,7 @@ class ObservedState:
         found = places(state)
         servers = self._by_owner()
         # A server may be reported as ended after its computation was.
-        for owner in self._before.keys() - {at.claim.computation for at in found} - state.nodes.keys():
+        for owner in self._before.keys() - {at.claim.computation for at in found} - state.nodes.keys() - self._over:
             del self._before[owner]
         return ClusterStatus(
             time=wall,

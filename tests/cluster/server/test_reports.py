@@ -327,3 +327,27 @@ def test_a_history_keeps_so_many_kinds_of_failures_and_outputs() -> None:
         history.wrote(LastLines(number.to_bytes(4), "", []))
     kept = history.after(0)
     assert (len(kept.failures), len(kept.lines)) == (KEPT_FAILURES, KEPT_OUTPUTS)
+
+
+@pytest.mark.spec("B38")
+@pytest.mark.parametrize("order", ["report first", "report after the end", "no server"])
+def test_the_final_counts_of_a_computation_include_the_last_reports_of_its_servers(order: str) -> None:
+    observed_state = ObservedState()
+    if order != "no server":
+        observed_state.seen(0, b"n", messages.ServerSeen(b"s", "n server 1", "10.0.0.1", 5))
+        observed_state.reported(1, from_server(b"s", report(3, 2, (1, 2))))
+    if order == "report after the end":
+        observed_state.computation_over(b"c")
+        assert observed_state.history.after(0).over == []
+    if order != "no server":
+        last = from_server(b"s", report(3, 0, (), (), ended=(end(1, "failed", 1), end(2, "done"))))
+        observed_state.reported(2, last)
+    if order == "report first":
+        observed_state.computation_over(b"c")
+    observed_state.left(110.0, left(b"s", over=True))
+    if order == "no server":
+        observed_state.computation_over(b"c")
+    (counts,) = observed_state.history.after(0).over
+    assert (counts.computation, counts.ended) == (b"c", 0 if order == "no server" else 3)
+    tables(observed_state, Scheduling())
+    assert not observed_state._before.keys() - {b"n"}, "nothing is kept of it"
