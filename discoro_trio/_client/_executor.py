@@ -379,11 +379,12 @@ class Executor(Displayed, ExecutorBase):
         end = None if timeout is None else time.monotonic() + timeout
         items = zip(*iterables, strict=False)
         calls: Iterator[tuple[Any, ...]] = iter(lambda: tuple(islice(items, chunksize)), ())
+        call = partial(run_async_items if describe(fn).is_async else run_items, fn)
         weak = weakref.ref(self)
 
         def submit(chunk: tuple[Any, ...]) -> Future[Any] | None:
             executor = weak()
-            return executor.submit(*_call_of(fn, chunk)) if executor is not None else None
+            return executor.submit(call, chunk) if executor is not None else None
 
         futures = deque(filter(None, map(submit, islice(calls, buffersize))))
         return _values(futures, calls if buffersize is not None else iter(()), submit, end)
@@ -462,12 +463,6 @@ def _finish(background: Background, jobs: Jobs) -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     jobs.shut_down(cancel_pending=interrupted, cancel_running=interrupted)
     background.join()
-
-
-def _call_of(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a function and its arguments; the call applies `fn` to all items of a chunk and returns a list."""
-    described = describe(fn)
-    return (run_async_items if described.is_async else run_items), fn, chunk
 
 
 def _values(

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
@@ -82,7 +83,8 @@ class DiscoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Start a batch."""
-        future = self._opened().submit(run_batch, self._with_shared(func))
+        batch = self._with_shared(func)
+        future = self._opened().submit(partial(run_batch, batch.items[0][0]), batch)
         self._futures.add(future)
         if callback is not None:
             future.add_done_callback(_once_in(self._callbacks, callback))

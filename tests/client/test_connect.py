@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from joblib import Parallel, delayed, parallel_config
 
 import discoro_trio as discoro
+from tests._loops import until_closed
 
 from .clusters import Program, run_script
 from .notebooks import execute, texts
@@ -34,6 +36,10 @@ def double(number: int) -> int:
 
 def invert(number: int) -> float:
     return 1 / number
+
+
+def own_name(_: int) -> str:
+    return discoro.current_coro().name
 
 
 async def add(left: int, right: int) -> int:
@@ -104,6 +110,16 @@ def test_a_map_gives_values_with_or_without_their_items() -> None:
             cluster.map(double, [1], errors="ignore")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="not iterable"):
             cluster.map(double, 5)  # type: ignore[arg-type]
+
+
+def test_chunks_have_the_name_of_the_function_that_they_call() -> None:
+    with discoro.connect(servers=1) as cluster:
+        assert set(cluster.map(own_name, range(20))) == {"own_name"}
+    with discoro.Executor(servers=1) as executor:
+        assert set(executor.map(own_name, range(3))) == {"own_name"}
+    with parallel_config(backend="discoro", servers=1):
+        assert set(Parallel()(delayed(own_name)(number) for number in range(3))) == {"own_name"}
+    until_closed()
 
 
 def test_a_map_that_is_closed_or_forgotten_cancels_its_jobs(tmp_path: Path) -> None:

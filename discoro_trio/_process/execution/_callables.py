@@ -12,12 +12,14 @@ import re
 import reprlib
 import weakref
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_origin
 
 from ..._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 OwnCoro = Literal["keyword", "leading"] | None
 """A keyword-only parameter `coro`, or a first parameter that is annotated `Coro`."""
@@ -117,10 +119,17 @@ def reject_coro(kwargs: Mapping[str, object]) -> None:
         raise TypeError(text)
 
 
+def named_by_its_first_argument(function: F) -> F:
+    """Mark a function that calls its first argument: partials of it have the display name of that argument."""
+    function.named_by_its_first_argument = True  # type: ignore[attr-defined]
+    return function
+
+
 def display_name(function: object) -> str:
     """Return the display name of a callable."""
     while isinstance(function, functools.partial):
-        function = function.func
+        named = function.args and getattr(function.func, "named_by_its_first_argument", False)
+        function = function.args[0] if named else function.func
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     return str(name) if name else type(function).__qualname__
 

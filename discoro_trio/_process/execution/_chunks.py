@@ -16,7 +16,7 @@ from ..._errors import NotPicklable
 from ..._shipping import dumps, dumps_message, pack_error, unpack_error
 from .._current import current_coro
 from ..messaging._forwarded import ForwardedMessage
-from ._callables import describe
+from ._callables import describe, named_by_its_first_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ ChunkOutcome = tuple[bool, float, Any]
 The results are a list, which has a `FailedItem` for each item that failed, or a `ForwardedMessage` with that list."""
 
 
+@named_by_its_first_argument
 async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> ChunkOutcome:  # noqa: FBT001
     """Call an async function for each item of a chunk, one after the other, at a server.
 
@@ -72,6 +73,7 @@ async def run_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk:
     return _outcome(began, results, described.name, failed=failed, stop=stop)
 
 
+@named_by_its_first_argument
 def run_plain_chunk(function: Callable[..., Any], star: bool, stop: bool, chunk: list[Any]) -> ChunkOutcome:  # noqa: FBT001
     """Call a plain function for each item of a chunk, in a worker thread of a server; else as `run_chunk`."""
     began = perf_counter()
@@ -110,11 +112,13 @@ def _sendable_item(result: object, name: str) -> object:
     return result
 
 
+@named_by_its_first_argument
 def run_items(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
     """Call a plain function for all items of an executor's chunk."""
     return [fn(*args) for args in chunk]
 
 
+@named_by_its_first_argument
 async def run_async_items(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
     """Call an async function for all items of an executor's chunk."""
     return [await fn(*args) for args in chunk]
@@ -127,8 +131,9 @@ class SharedArgument:
         self.shared = shared
 
 
-def run_batch(batch: Any) -> Any:
-    """Run a batch of joblib."""
+@named_by_its_first_argument
+def run_batch(_function: Callable[..., Any], batch: Any) -> Any:
+    """Run a batch of joblib, which is shown with the name of its first function."""
     batch.items = [
         (function, tuple(map(_opened, args)), {key: _opened(value) for key, value in kwargs.items()})
         for function, args, kwargs in batch.items

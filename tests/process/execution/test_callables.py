@@ -10,6 +10,7 @@ import pytest
 import discoro_trio as discoro
 from discoro_trio._process.execution import _callables
 from discoro_trio._process.execution._callables import describe, display_name, reject_coro
+from discoro_trio._process.execution._chunks import run_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -192,4 +193,5 @@ def test_the_callers_coro_is_refused() -> None:
 
 def test_names_for_people() -> None:
     assert display_name(functools.partial(job)) == "job"
+    assert display_name(functools.partial(run_items, job)) == "job"
     assert display_name(Worker()) == "Worker"
