@@ -47,6 +47,40 @@ async def test_the_client_sends_a_value_once_to_three_hosts() -> None:
             assert json.loads(await client.run(CLIENT)) < 1.2
 
 
+OF_A_JOB = """
+    import trio
+    import numpy as np
+    import discoro_trio as discoro
+
+    def total(shared):
+        return int(shared.value.sum())
+
+    async def share(computation):
+        shared = await computation.share(np.ones(20_000_000, dtype=np.uint8))
+        return shared, [await coro.result() for coro in await computation.run_servers(total, shared)]
+
+    async def main():
+        async with discoro.open_scheduler(secret="NOBODYMAYREADTHIS"):
+            async with discoro.Computation([total, share]).schedule() as computation:
+                with trio.fail_after(60):
+                    await computation.wait_for_servers(2)
+                    shared, found = await computation.run_result(share, computation)
+                    assert found == [20_000_000] * 2
+                    assert (await shared.get()).sum() == 20_000_000
+                    await shared.release()
+        print("ok")
+
+    trio.run(main)
+"""
+
+
+async def test_a_job_shares_a_value_with_jobs_at_other_hosts() -> None:
+    with open_network() as network:
+        client, *hosts = network.add_lan().add_hosts(3)
+        async with nodes_at(*hosts):
+            assert await client.run(OF_A_JOB) == "ok\n"
+
+
 ARRAYS = """
     import trio
     import numpy as np
