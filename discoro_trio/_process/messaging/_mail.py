@@ -72,6 +72,7 @@ class Mail:
         self._peers: dict[Link, _Peer] = {}
         self._routes: WeakValueDictionary[tuple[bytes, int], MessageSender] = WeakValueDictionary()
         self._ended: dict[bytes, None] = {}
+        self._opening: dict[trio.CancelScope, bytes] = {}  # the connections that senders wait for, by the process
         self._receipt = 0
         services = process.endpoint.services
         services.on_frame(Kind.MESSAGE, self._message)
@@ -89,6 +90,9 @@ class Mail:
         for (home, _), route in list(self._routes.items()):
             if home == process_id:
                 route.close_after_loss()
+        for scope, home in self._opening.items():
+            if home == process_id:
+                scope.cancel()
 
     # --- sending
 
@@ -211,7 +215,16 @@ class Mail:
         return link
 
     async def _open(self, coro: Coro[Any], route: MessageSender) -> None:
-        link = await self._process.link_to(coro)
+        """Connect to the process of a coroutine, or raise MailboxClosed as soon as the end of that process is known."""
+        link: Link | None = None
+        with trio.CancelScope() as scope:
+            self._opening[scope] = coro.home
+            try:
+                link = await self._process.link_to(coro)
+            finally:
+                del self._opening[scope]
+        if link is None:
+            raise route.ended()
         if route.link is not link:
             route.opened(link)
             self._peer(link).routes[coro.serial] = route
@@ -219,6 +232,8 @@ class Mail:
     async def _open_quietly(self, coro: Coro[Any], route: MessageSender) -> None:
         try:
             await self._open(coro, route)
+        except MailboxClosed:
+            pass  # the route says so to who sends next
         except DiscoroError:
             route.failed()
         finally:

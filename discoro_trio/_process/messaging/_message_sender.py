@@ -98,7 +98,7 @@ class MessageSender:
             self.told(source)
             raise self._disconnected()
         if self._closed:
-            raise self._ended()
+            raise self.ended()
 
     def told(self, source: int) -> None:
         """Note that a sender has got the error for its messages that may be lost."""
@@ -106,7 +106,8 @@ class MessageSender:
         self._gaps.discard(source)
         self.trouble = self._closed or bool(self._gaps)
 
-    def _ended(self) -> MailboxClosed:
+    def ended(self) -> MailboxClosed:
+        """Make the error for a message to a coroutine that has ended."""
         return MailboxClosed(f"{self.name} has ended; it takes no more messages")
 
     def _disconnected(self) -> PeerDisconnected:
@@ -233,7 +234,7 @@ class MessageSender:
     def close_after_loss(self) -> None:
         """Note that the coroutine is lost with its process; senders whose messages may be lost still get that error."""
         self._closed = self.trouble = True
-        self._release(self._ended)
+        self._release(self.ended)
 
     def _release(self, error: Callable[[], Exception]) -> None:
         for turn in self._waiting:

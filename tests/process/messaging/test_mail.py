@@ -515,6 +515,41 @@ async def test_a_process_that_is_lost_for_good_takes_no_messages_though_it_still
         nursery.cancel_scope.cancel()
 
 
+async def test_who_dials_a_silent_host_is_told_at_once_when_its_process_is_lost_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_processes(2) as (one, two), trio.open_nursery() as nursery:
+        handle = elsewhere(spawn(nursery, two, idle))
+        dialled: list[object] = []
+
+        async def dial(coro: object) -> None:
+            dialled.append(coro)
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(one, "link_to", dial)
+        told: list[str] = []
+
+        async def send(deliver: Any) -> None:
+            with pytest.raises(MailboxClosed):
+                await deliver(1)
+            told.append("closed")
+
+        with one.entered():
+            async with trio.open_nursery() as senders:
+                with pytest.raises(trio.WouldBlock):
+                    handle.send_nowait(1)
+                senders.start_soon(send, handle.send)
+                senders.start_soon(send, handle.deliver)
+                await settle()
+                assert len(dialled) == 3
+                one.mail.process_ended(two.id)
+            await settle()
+            with pytest.raises(MailboxClosed):
+                handle.send_nowait(1)
+        assert told == ["closed"] * 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_handle_never_reaches_another_process_that_uses_the_address_again() -> None:
     async with open_processes(2) as (one, two):
         with two.entered():
