@@ -129,6 +129,7 @@ class Jobs:
         self._running: dict[Submission, tuple[Future[Any], float]] = {}
         self._to_cancel: deque[Future[Any]] = deque()
         self._average = _SHORT
+        self._most_pending = 0  # since the last time when none was
         self._shut_down = False
         self._broken: BaseException | None = None
         self.ended: int = 0
@@ -213,8 +214,8 @@ class Jobs:
         """Start the jobs that have room; end the loop when there is nothing left to do."""
         session = self._background.session
         while self._pending:
-            ahead = _AHEAD if self._average < _SHORT else 1
-            if len(self._running) >= max(len(session.servers), 1) * self._per_server * ahead:
+            servers = max(len(session.servers), 1) * self._per_server
+            if len(self._running) >= servers * (_AHEAD if self._sends_ahead(servers) else 1):
                 return
             with self._lock:
                 job = self._pending.popleft()
@@ -228,8 +229,15 @@ class Jobs:
                 continue
             self._running[started] = job.future, time.monotonic()
             started.then(self._ended)
+        self._most_pending = 0
         if self._shut_down and not self._running:
             self._background.cancel()
+
+    def _sends_ahead(self, servers: int) -> bool:
+        """Whether jobs are sent ahead, as they are short. The last ones of many are not: they may take much longer."""
+        pending = len(self._pending)
+        self._most_pending = max(self._most_pending, pending)
+        return self._average < _SHORT and not pending <= servers * _AHEAD < self._most_pending
 
     def _ended(self, started: Submission) -> None:
         future, begun = self._running.pop(started)

@@ -89,6 +89,31 @@ def test_a_server_imports_nothing_of_the_client_for_a_chunk() -> None:
         assert not any(executor.map(client_is_imported, range(8), chunksize=2))
 
 
+def meet_at_the_end(number: int, quick: int, folder: Path) -> int:
+    """Return at once; those that are not quick wait until two of them have begun."""
+    if number < quick:
+        time.sleep(0.0003)
+        return number
+    (folder / str(number)).mkdir()
+    end = time.monotonic() + 30
+    while len(list(folder.iterdir())) < 2:
+        assert time.monotonic() < end, "the other one waits behind this one"
+        time.sleep(0.001)
+    return number
+
+
+async def meet_at_the_end_async(number: int, quick: int, folder: Path) -> int:
+    return meet_at_the_end(number, quick, folder)
+
+
+def test_the_last_of_many_jobs_do_not_wait_behind_each_other(tmp_path: Path) -> None:
+    with open_executor() as executor:
+        for attempt in range(3):
+            (folder := tmp_path / str(attempt)).mkdir()
+            futures = [executor.submit(meet_at_the_end_async, number, 300, folder) for number in range(302)]
+            assert [future.result() for future in futures] == [*range(302)]
+
+
 def test_map_with_a_buffer_reads_the_input_as_values_are_taken() -> None:
     with open_executor() as executor:
         read = 0
