@@ -59,6 +59,9 @@ _LAST_OUTCOMES = 1.0
 _PATIENCE = 1.0
 """Seconds that starts wait for servers that are being set up, to spread starts over all of them."""
 
+_TAIL = 0.005
+"""If none has been added for so many seconds, the starts that wait here count as the last ones."""
+
 UNKNOWN = 1 << 40
 """More jobs than any map has."""
 
@@ -180,6 +183,7 @@ class Session:
         """Callbacks of maps and executors, which return how many jobs they have not submitted yet."""
         self.to_send: list[Callable[[], int]] = []
         """Callbacks of maps, which return how many more jobs they will submit; `UNKNOWN` if they do not know."""
+        self._last_put = 0.0
         self.plenty: int = 0
         """So many starts are sent before it is checked again whether few are left."""
         self._wanted_servers: list[int] = []
@@ -353,6 +357,7 @@ class Session:
             call.span.follow(started)
         started.plain = plain
         self.backlog.put(started, node_id, plain=plain)
+        self._last_put = perf_counter()
         self._give_up_waiting()
         self.drain()
         return started
@@ -403,7 +408,7 @@ class Session:
             while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
                 if self._coming and self._kept_for_others(place, self.backlog.size - 1):
                     break
-                if self.to_send and self._has_enough(place, plain=plain):
+                if (self.to_send or now - self._last_put > _TAIL) and self._has_enough(place, plain=plain):
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
@@ -420,7 +425,7 @@ class Session:
             while self.load_balancer.takes_more(place, now, plain=plain):
                 if self._coming and self._kept_for_others(place, self.backlog.size - 1):
                     break
-                if self.to_send and self._has_enough(place, plain=plain):
+                if (self.to_send or now - self._last_put > _TAIL) and self._has_enough(place, plain=plain):
                     break
                 if not self._send_next(place, now, plain=plain):
                     break
@@ -463,7 +468,7 @@ class Session:
         return True
 
     def _has_enough(self, place: ServerLoad, *, plain: bool) -> bool:
-        """Whether the last jobs of maps should rather wait here than at a server where others wait.
+        """Whether the last jobs should rather wait here than at a server where others wait.
 
         These may take much longer than the ones before, and what waits at a server that computes cannot be taken back.
         So no server gets more ahead than half of its share of what is left.

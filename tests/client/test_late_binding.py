@@ -73,6 +73,20 @@ async def test_the_last_jobs_of_a_map_do_not_wait_behind_each_other_although_qui
                 assert [value async for value in results] == [*range(302)]
 
 
+@pytest.mark.spec("B26")
+async def test_the_last_of_many_calls_do_not_wait_behind_each_other_although_quick_ones_preceded(
+    tmp_path: Path,
+) -> None:
+    async with open_computation([meet_at_the_end], servers=2, seconds=120) as computation:
+        for attempt in range(3):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            async with trio.open_nursery() as nursery:
+                for number in range(602):
+                    nursery.start_soon(computation.run_result, meet_at_the_end, number, 600, str(folder))
+                    await trio.lowlevel.checkpoint()  # they begin in order
+
+
 async def pass_on(rounds: int, last: int, *, coro: discoro.Coro[int]) -> int:
     """Send each number, up to the last one, to the next coroutine of a ring, whose handle comes first."""
     following: discoro.Coro[int] = await coro.receive()
