@@ -40,13 +40,26 @@ class Noted(msgspec.Struct, eq=False, gc=False):
     """Its outcome."""
     failed: Submission | None = None
     """Its record if it has failed: the owner must know whether the error was received."""
+    told_server: LeasedServer | None = None
+    """Where it was when a subscriber read of its start; its end is reported under the same id."""
+    told_serial: int = 0
+    """Its number there."""
 
     def event(self) -> Event:
         """Report its end."""
         assert self.outcome is not None  # noqa: S101 - it has ended
         record = self.record()
         record.heard = True
-        return ended_message(self.server.session.handle(record), self.outcome)
+        return ended_message(self.handle(record), self.outcome)
+
+    def handle(self, record: Submission) -> Coro[Any]:
+        """Return its handle, with the id that subscribers know, even if it was moved to another server since."""
+        if self.told_server is None:
+            self.told_server, self.told_serial = self.server, self.serial
+        server, serial = self.told_server, self.told_serial
+        if server is not self.server or serial != self.serial:
+            record = Submission.over(server.server_id, serial, self.name, server.host, self.outcome)
+        return server.session.handle(record)
 
     def record(self) -> Submission:
         """Return its record; make it again if it was not kept."""
@@ -102,7 +115,7 @@ def note_moved(server: LeasedServer, started: Submission) -> None:
 
 
 def _created(noted: Noted, start_time: float, kwargs: dict[str, object] | None, *args: object) -> Event:
-    coro = noted.server.session.handle(noted.record())
+    coro = noted.handle(noted.record())
     return DiscoroStatus(Status.CoroCreated, CoroInfo(coro, args, kwargs or {}, start_time))
 
 

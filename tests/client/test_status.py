@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,8 +15,10 @@ import trio
 
 import discoro_trio as discoro
 from discoro_trio import DiscoroStatus, MonitorException, PeerDisconnected, Status, StatusLagged
+from discoro_trio._client._status import note_moved, tell_created, tell_ended
 from discoro_trio._cluster import ClusterStatus, ComputationStatus, status_as_json, status_as_table, status_from_json
-from discoro_trio._process import Call
+from discoro_trio._cluster._status_events import Publisher
+from discoro_trio._process import Call, LocalOutcome
 
 from .clusters import open_computation, until_servers
 from .shared import client, open_shared
@@ -320,3 +323,30 @@ def test_a_table_shows_control_characters_instead_of_obeying_them() -> None:
     text = status_as_table(attrs.evolve(status, computations=(bad,)))
     assert "\x1b" not in text
     assert "\\x1b[2Jx\\ny" in text
+
+
+@pytest.mark.spec("S76")
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_start_that_is_moved_ends_under_the_id_with_which_it_was_reported(*, read_before: bool) -> None:
+    def server(name: bytes) -> Any:
+        host = SimpleNamespace(started={})
+        return SimpleNamespace(server_id=name, host=host, session=session)
+
+    session: Any = SimpleNamespace(
+        status=Publisher(object), handle=lambda record: (record.home, record.serial), records=SimpleNamespace()
+    )
+    session.records.found = lambda _home, _serial: None
+    first, second = server(b"a"), server(b"b")
+    subscriber = session.status.add()
+    started: Any = SimpleNamespace(serial=1, name="job", noted=None, outcome=None, failed=False)
+    call: Any = SimpleNamespace(args=(), kwargs={})
+    tell_created(first, started, call)
+    events: list[Any] = [subscriber.take()] if read_before else []
+    started.serial = 2
+    note_moved(second, started)
+    started.outcome = LocalOutcome.returned(7)
+    tell_ended(second, started)
+    events += list(iter(subscriber.take, None))
+    created, ended = events
+    assert created.info.coro == ended.coro == ((b"a", 1) if read_before else (b"b", 2))
+    assert ended.value == 7
