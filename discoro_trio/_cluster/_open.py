@@ -155,6 +155,7 @@ async def open_scheduler(
         endpoint = process.endpoint
         process.files.folder = folder
         process.files.max_file_size = check_max_file_size(max_file_size)
+        process.names.keeps_public = shared
         scheduler = Scheduler(
             endpoint,
             nursery,
@@ -171,6 +172,7 @@ async def open_scheduler(
             async with nullcontext() if launch is None else launch.open(access_to(endpoint, scheduler)):
                 yield scheduler
         finally:
+            process.names.keeps_public = False
             _scheduler.reset(token)
 
 

@@ -170,11 +170,13 @@ class NameRegistry:
 
     Attributes:
         client: In a server, the id of its computation's client, which keeps the names.
+        keeps_public: Whether this process is a shared scheduler, which keeps public names and asks nobody for them.
         public_here: The public names of objects of this process.
     """
 
     def __init__(self, process: Process) -> None:
         self.client: bytes | None = None
+        self.keeps_public: bool = False
         self._process = process
         self._inside = NameTable()
         self._public = NameTable()
@@ -263,7 +265,7 @@ class NameRegistry:
                 link.notify(entry.unregister())
 
     def _look_for_scheduler(self) -> None:
-        if self.client is None and not self._above:
+        if self.client is None and not self._above and not self.keeps_public:
             self._search.start()
 
     def _look_again(self) -> None:
@@ -342,6 +344,8 @@ class NameRegistry:
         return await _first(sources)
 
     async def _find_above(self, key: Key) -> Address:
+        if self.keeps_public:
+            await trio.sleep_forever()  # it becomes known here, or not at all
         if self.client is not None:
             try:
                 return await self._ask(_client_link(self._process.endpoint, self.client), key)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import pytest
 import trio
 
 import discoro_trio as discoro
+from discoro_trio._process.naming._name_registry import NameRegistry
 from tests._ports import free_udp_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
@@ -90,3 +92,26 @@ async def test_a_scheduler_that_is_started_later_learns_public_names_that_nobody
                 await echo.send((21, client))
                 assert await client.receive() == 42
         nursery.cancel_scope.cancel()
+
+
+async def test_two_schedulers_on_a_network_do_not_ask_each_other_for_a_name(
+    udp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    answer = NameRegistry._asked_to_locate
+
+    async def note(names: NameRegistry, link: Any, message: Any) -> Any:
+        asked.append(message)
+        assert len(asked) < 10
+        return await answer(names, link, message)
+
+    monkeypatch.setattr(NameRegistry, "_asked_to_locate", note)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):
+            for _ in range(2):
+                await nursery.start(run_scheduler, udp_port)
+            async with discoro.open_endpoint(ip_addr="", udp_port=udp_port):
+                with trio.move_on_after(3):
+                    await discoro.locate("nowhere")
+        nursery.cancel_scope.cancel()
+    assert len(asked) == 1
