@@ -6,27 +6,26 @@ Steps depend neither on the load nor on the speed of the machine, so a longer ho
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from benchmarks.floor._client import open_job_loop
+from tests._steps import SAME_STEPS, least_steps
 
 from .clusters import open_computation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import FrameType
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="servers are forked"),
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the numbers of steps differ between versions"),
+    SAME_STEPS,
 ]
 
 IN_FLIGHT = 64
 ROUNDS = 5
-REPEATED = 6
 CHUNKED_ITEMS = 20_000
 RUN_RESULT, MAP = 3.8, 4.4
 """Steps of a job, as multiples of the floor's, as measured; if a change lowers them, lower these."""
@@ -34,28 +33,6 @@ CHUNKED = 21.0
 """Steps of an item in chunks of 1,000."""
 MOST = 1.15
 """How much more is an error."""
-
-
-class Steps:
-    """Counts the steps of the interpreter in this thread while the block lasts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        self._before = sys.gettrace()
-        sys.settrace(self._called)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    def _called(self, frame: FrameType, event: str, _: object) -> Any:
-        if event == "opcode":
-            self.count += 1
-        else:
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._called
 
 
 async def increment(value: int) -> int:
@@ -76,16 +53,6 @@ async def steps_of_a_job(call: Callable[[int], Awaitable[object]]) -> float:
 
     await call_all()
     return await least_steps(call_all) / (IN_FLIGHT * ROUNDS)
-
-
-async def least_steps(run: Callable[[], Awaitable[None]]) -> int:
-    """Return the steps of the best of several runs: a busy machine delivers results in smaller batches."""
-    counts = []
-    for _ in range(REPEATED):
-        with Steps() as steps:
-            await run()
-        counts.append(steps.count)
-    return min(counts)
 
 
 async def test_a_job_takes_no_more_steps_of_the_client_than_before() -> None:
