@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,27 @@ async def test_servers_open_arrays_before_the_first_job_and_large_objects_for_it
             while not await (await computation.run_at(location, is_open, array)).result():  # noqa: ASYNC110 - another process
                 await trio.sleep(0.01)
             assert not await (await computation.run_at(location, is_open, objects)).result()
+
+
+class Witness:
+    """Notes which thread unpickles it."""
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.in_main_thread = threading.current_thread() is threading.main_thread()
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"not": "empty"}
+
+
+def witnessed(shared: discoro.Shared[Witness]) -> bool:
+    return shared.value.in_main_thread
+
+
+async def test_servers_open_a_value_in_the_thread_that_opens_functions_too() -> None:
+    """Two threads that import parts of one package may break its import for as long as the server lives."""
+    async with open_computation([Witness, witnessed], servers=2) as computation:
+        shared = await computation.share(Witness())
+        assert [await coro.result() for coro in await computation.run_servers(witnessed, shared)] == [True, True]
 
 
 async def test_a_server_that_replaces_another_has_the_value() -> None:

@@ -116,8 +116,14 @@ class ServerProgram:
         )
 
     def _open_shared(self, link: Link, opened: messages.OpenShared) -> None:
+        """Unpickle a shared value, which also imports the packages of its classes.
+
+        In this thread, as the definitions of functions: while one thread imports a package, another one that imports a
+        part of it may break the import for good.
+        """
         if self._process.introductions.of_client(link):
-            self._nursery.start_soon(_open_early, opened.share)
+            with suppress(Exception):  # the first job that uses the value raises it
+                shared_here.value(opened.share)
 
     def _drop_shared(self, link: Link, dropped: messages.ForgetShared) -> None:
         if self._process.introductions.of_client(link):
@@ -147,12 +153,6 @@ class ServerProgram:
             await self._output.finish()
         await self._endpoint.close(finish.reason, keep=link)  # pending frames go out before the node ends this
         return Done()
-
-
-async def _open_early(share: bytes) -> None:
-    """Unpickle a shared value, which also imports the packages of its classes."""
-    with suppress(Exception):  # the first job that uses the value raises it
-        await trio.to_thread.run_sync(shared_here.value, share)
 
 
 async def _say_so(_link: Link, _question: messages.AreYouThere) -> Done:
