@@ -192,7 +192,7 @@ async def test_a_slow_flood_from_many_addresses_delays_a_distant_node_by_less_th
             async with flood.stdout:
                 try:
                     with trio.fail_after(60):
-                        assert await flood.stdout.receive_some() == b"flooding\n"
+                        assert (await flood.stdout.receive_some()).startswith(b"flooding")
                         for _ in range(10):
                             await connect(node, flooded, way.location)
                 finally:
