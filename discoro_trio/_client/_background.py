@@ -123,10 +123,11 @@ class Background:
         if scheduler is not None and launch is not None:
             message = "scheduler= and launch= exclude each other: a shared scheduler has nodes already"
             raise TypeError(message)
-        given = cast("dict[str, Any]", dict(options) | {"scheduler": scheduler})
-        if isinstance(given.pop("scheduler"), int):
-            message = f"scheduler must be an address, not {scheduler}; {_SERVERS}"
+        place: object = scheduler  # untyped code has the number of workers there
+        if isinstance(place, int):
+            message = f"scheduler must be an address, not {place}; {_SERVERS}"
             raise TypeError(message)
+        given = cast("dict[str, Any]", dict(options))
         for name in given.keys() - BackgroundOptions.__optional_keys__:
             raise TypeError(_unknown_option(name))
         own = {key: value for key, value in given.items() if key in _COMPUTATION_OPTIONS}

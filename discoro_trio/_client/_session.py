@@ -406,10 +406,6 @@ class Session:
         now = perf_counter()
         for node_id, plain in self.backlog.kinds():
             while (place := self.load_balancer.pick(now, node_id, plain=plain)) is not None:
-                if self._coming and self._kept_for_others(place, self.backlog.size - 1):
-                    break
-                if (self.to_send or now - self._last_put > _TAIL) and self._has_enough(place, plain=plain):
-                    break
                 if not self._send_next(place, now, plain=plain):
                     break
         self._tell_readers()
@@ -423,10 +419,6 @@ class Session:
         """Send waiting starts to one server, while it has room."""
         for plain in (False, True):
             while self.load_balancer.takes_more(place, now, plain=plain):
-                if self._coming and self._kept_for_others(place, self.backlog.size - 1):
-                    break
-                if (self.to_send or now - self._last_put > _TAIL) and self._has_enough(place, plain=plain):
-                    break
                 if not self._send_next(place, now, plain=plain):
                     break
         if self.load_balancer.held and self.backlog:
@@ -435,6 +427,11 @@ class Session:
             self._tell_readers()
 
     def _send_next(self, place: ServerLoad, now: float, *, plain: bool) -> bool:
+        """Send a waiting start to a server with room; return False if none waits, or all should rather wait here."""
+        if self._coming and self._kept_for_others(place, self.backlog.size - 1):
+            return False
+        if (self.to_send or now - self._last_put > _TAIL) and self._has_enough(place, plain=plain):
+            return False
         server = self.servers[place.server]
         if server.host.link.lost:
             self.topology.withdraw(server)

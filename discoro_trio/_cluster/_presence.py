@@ -38,7 +38,7 @@ SCHEDULERS = Role.SCHEDULER | Role.PRIVATE
 _FORGET_AFTER = 1800.0
 # Seconds for which a process is dialled again if nothing listens at its address.
 _FORGET_REFUSED = 30.0
-# Seconds between two queries for a scheduler, at most: somebody waits for it, perhaps for a few seconds only.
+# The longest time between two queries for a scheduler, in seconds. Whoever needs it may give up after a few.
 _LONGEST_PAUSE = 1.0
 # Seconds for which a node collects the answers of its network when it is asked for its neighbours.
 _AROUND = 1.5
