@@ -17,6 +17,7 @@ from discoro_trio._process import Call
 from .clusters import open_computation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are forked")
@@ -60,15 +61,21 @@ async def meet_at_the_end(number: int, quick: int, folder: str) -> int:
     return number
 
 
+def new_folders(parent: Path) -> Iterator[str]:
+    """Make a folder for each of three attempts."""
+    for attempt in range(3):
+        folder = parent / str(attempt)
+        folder.mkdir()
+        yield str(folder)
+
+
 @pytest.mark.spec("B26")
 async def test_the_last_jobs_of_a_map_do_not_wait_behind_each_other_although_quick_ones_preceded(
     tmp_path: Path,
 ) -> None:
     async with open_computation([meet_at_the_end], servers=2, seconds=120) as computation:
-        for attempt in range(3):
-            folder = tmp_path / str(attempt)
-            folder.mkdir()
-            items = [(number, 300, str(folder)) for number in range(302)]
+        for folder in new_folders(tmp_path):
+            items = [(number, 300, folder) for number in range(302)]
             async with computation.starmap(meet_at_the_end, items) as results:
                 assert [value async for value in results] == [*range(302)]
 
@@ -78,12 +85,10 @@ async def test_the_last_of_many_calls_do_not_wait_behind_each_other_although_qui
     tmp_path: Path,
 ) -> None:
     async with open_computation([meet_at_the_end], servers=2, seconds=120) as computation:
-        for attempt in range(3):
-            folder = tmp_path / str(attempt)
-            folder.mkdir()
+        for folder in new_folders(tmp_path):
             async with trio.open_nursery() as nursery:
                 for number in range(602):
-                    nursery.start_soon(computation.run_result, meet_at_the_end, number, 600, str(folder))
+                    nursery.start_soon(computation.run_result, meet_at_the_end, number, 600, folder)
                     await trio.lowlevel.checkpoint()  # they begin in order
 
 

@@ -191,26 +191,30 @@ async def test_a_name_is_found_by_the_place_of_its_program() -> None:
                     assert await locate("service", location=one.endpoint.location) == coro
 
 
+async def found_from(here: Process, there: Process, find: Any) -> dict[str, Any]:
+    """Ask a process from another program for a name that is not public, then for one that is; return what is found."""
+    found: dict[str, Any] = {}
+
+    async def ask(name: str) -> None:
+        found[name] = await find(name, location=there.endpoint.location)
+
+    with here.entered():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "private")
+            await settle()  # it is asked for before the other one
+            await ask("public")
+            await settle()
+            nursery.cancel_scope.cancel()
+    return found
+
+
 async def test_names_that_are_not_public_are_not_shown_to_other_programs() -> None:
     async with open_processes(2) as (one, two):
         with one.entered():
             async with open_coro() as coro:
                 await coro.register("private")
                 await coro.register("public", public=True)
-                found = []
-
-                async def ask(name: str) -> None:
-                    await locate(name, location=one.endpoint.location)
-                    found.append(name)
-
-                with two.entered():
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(ask, "private")
-                        await settle()  # it is asked for before the other one
-                        await ask("public")
-                        await settle()
-                        nursery.cancel_scope.cancel()
-                assert found == ["public"]
+                assert await found_from(two, one, locate) == {"public": coro}
 
 
 async def test_only_a_living_coroutine_of_the_process_gets_a_name() -> None:
@@ -269,16 +273,5 @@ async def test_public_channels_and_functions_are_found_by_the_place_of_their_pro
     async with open_processes(2) as (one, two):
         with one.entered():
             async with opened("private", public=False), opened("public", public=True):
-                found = []
-
-                async def ask(name: str) -> None:
-                    found.append((await find(name, location=one.endpoint.location)).name)
-
-                with two.entered():
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(ask, "private")
-                        await settle()  # it is asked for before the other one
-                        await ask("public")
-                        await settle()
-                        nursery.cancel_scope.cancel()
-                assert found == ["public"]
+                found = await found_from(two, one, find)
+                assert {name: what.name for name, what in found.items()} == {"public": "public"}
